@@ -1,0 +1,69 @@
+# Crossbook in short commands. `make help` lists them.
+ENV   ?= .venv
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+BIN   := $(abspath $(ENV))/bin
+STUDY ?=
+COHORT ?=
+GROUPS ?=
+UPGRADE ?=
+TESTS ?= tests
+WORKERS ?= 2
+KNOWN = $(patsubst params/%.yaml,%,$(wildcard params/*/*.yaml))
+
+export PATH := $(BIN):$(PATH)
+SETUP := bash scripts/setup.sh$(if $(filter-out .venv,$(ENV)), --into $(ENV))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quarto lab test book run data lock lint format benchmarks clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup:  ## make .venv from requirements.lock (every other command does this by itself)
+	@$(SETUP)
+
+quarto:  ## find or install Quarto, and fail where that cannot be done
+	@$(SETUP) --require-quarto
+
+lab: setup  ## open the notebooks in JupyterLab
+	$(BIN)/python -m jupyterlab --notebook-dir=.
+
+test: setup  ## run the tests (TESTS=tests/inputs for some of them, WORKERS=0 in one process)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+book:  ## run demo and null of every study and render _book/index.html
+	@$(SETUP) --quarto
+	$(BIN)/python -m snakemake --cores $(CORES) --quiet host rules -- book
+	$(BIN)/python -m lib.study.book
+
+run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st
+	@if [ -z "$(STUDY)" ] || [ -z "$(COHORT)" ]; then \
+		echo "make run needs a study and a cohort, as in: make run STUDY=spacrd COHORT=her2st" >&2; exit 2; fi
+	@if [ ! -f "params/$(STUDY)/$(COHORT).yaml" ]; then \
+		echo "there is no params/$(STUDY)/$(COHORT).yaml; there are: $(KNOWN)" >&2; exit 2; fi
+	@$(SETUP)
+	$(BIN)/python -m snakemake --cores $(CORES) --quiet host -- $(STUDY)_$(COHORT)
+
+data:  ## fetch and verify a cohort's raw files: COHORT=her2st (GROUPS=pictures for optional ones)
+	@if [ -z "$(COHORT)" ]; then \
+		echo "make data needs a cohort or a source, as in: make data COHORT=her2st" >&2; exit 2; fi
+	@$(SETUP)
+	@$(BIN)/python -m lib.study.sources $(COHORT) $(if $(GROUPS),--groups $(GROUPS))
+
+lock: setup  ## derive requirements.lock and environment.yml from pyproject.toml (UPGRADE=all or names)
+	@$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade $(UPGRADE))
+	@$(BIN)/python scripts/derive_environment.py
+
+lint: setup  ## check style and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup  ## put style and imports right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmarks: setup  ## measure speed and memory side by side
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:  ## remove results and the rendered book; raw data and .venv stay
+	rm -rf results _book _build .snakemake

@@ -1,0 +1,232 @@
+"""SpaCRD: find cancer spots by two-way cross-attention of histology and gene expression.
+
+Xue, Wan, Zhang, Min: AAAI 2026, arXiv 2603.06186. Written from the paper's description.
+
+    image (n, image_dim) ── encoder ── z_image (n, 512) ─┐ image asks genes ┐
+                                                         ├ cross-attention  ├─ fused h* (b, 512) ─ RVAE ─ [mu; logvar] ─ logit
+    genes (n, gene_dim) ─── encoder ── z_genes (n, 512) ─┘ genes ask image  ┘
+
+Every spot is encoded once; the k neighbours of a spot (itself first) are gathered afterwards. Only the centre's
+query survives the published attention, so only that query is computed, and keys and values are never
+projected for the b * k neighbours: the query is carried into the space of z instead (`CentreAttention`).
+
+`variant="released"` keeps two habits of the authors' code that the paper does not describe: z is normalised over
+the neighbours instead of the features, and batch statistics count a spot as often as it is a neighbour.
+`variant="described"` normalises over the features and counts every spot once.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WIDTH, LATENT, HEADS = 512, 64, 8
+VARIANTS = ("described", "released")
+FUSIONS = ("attention", "concatenation")
+
+
+class CountedBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation in which row i of the batch counts `copies[i]` times."""
+
+    def forward(self, x: Tensor, copies: Tensor | None = None) -> Tensor:
+        if copies is None or not self.training:
+            return super().forward(x)
+        rows = copies.sum()
+        weight = (copies / rows)[:, None]
+        mean = (weight * x).sum(0)
+        variance = (weight * (x - mean).square()).sum(0)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * rows / (rows - 1), self.momentum)
+        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+class Encoder(nn.Module):
+    """One modality to the shared space: in -> 1024 -> 512 -> 512."""
+
+    def __init__(self, input_dim: int, dropout: float = 0.2):
+        super().__init__()
+        self.linear1, self.norm1 = nn.Linear(input_dim, 1024), CountedBatchNorm(1024)
+        self.linear2, self.norm2 = nn.Linear(1024, 512), CountedBatchNorm(512)
+        self.linear3 = nn.Linear(512, WIDTH)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, copies: Tensor | None = None) -> Tensor:  # (n, input_dim) -> (n, 512)
+        x = self.dropout(F.relu(self.norm1(self.linear1(x), copies)))
+        x = self.dropout(F.relu(self.norm2(self.linear2(x), copies)))
+        return self.linear3(x)
+
+
+class CentreAttention(nn.Module):
+    """Multi-head attention of one query, the centre spot, over its k neighbours.
+
+    score_j = q . (W_k z_j) = (W_k' q) . z_j, and sum_j a_j W_v z_j = W_v (sum_j a_j z_j): projecting the one query and
+    the one weighted mean is the same arithmetic as projecting all k neighbours, k times cheaper. The
+    key's bias adds the same number to every score and cancels in the softmax.
+    """
+
+    def __init__(self, dropout: float = 0.1):
+        super().__init__()
+        self.query, self.key = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.value, self.output = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, centre: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
+        """centre (b, 512), around (b, k, 512) -> attended (b, 512), attention (b, heads, k)."""
+        size = WIDTH // HEADS
+        query = self.query(centre).unflatten(1, (HEADS, size)) * size**-0.5  # (b, h, 64)
+        query = torch.einsum(
+            "bhd,hdw->bhw", query, self.key.weight.unflatten(0, (HEADS, size))
+        )  # (b, h, 512)
+        attention = (query @ around.transpose(1, 2)).softmax(-1)  # (b, h, k)
+        dropped = self.dropout(attention)
+        mean = dropped @ around  # (b, h, 512)
+        value = torch.einsum("bhw,hdw->bhd", mean, self.value.weight.unflatten(0, (HEADS, size)))
+        value = value + dropped.sum(-1, keepdim=True) * self.value.bias.unflatten(0, (HEADS, size))
+        return self.norm(self.output(value.flatten(1))), attention
+
+
+class Output(NamedTuple):
+    """What the model says of b spots."""
+
+    logit: Tensor  # (b,), higher = more cancer-like
+    fused: Tensor  # (b, 512), h*
+    reconstruction: Tensor  # (b, 512)
+    mu: Tensor  # (b, 64)
+    logvar: Tensor  # (b, 64)
+    attention: Tensor | None  # (b, streams, heads, k); None without attention
+
+
+class SpaCRD(nn.Module):
+    """The whole model; with one modality or with plain concatenation it is its own ablation.
+
+    Parameters
+    ----------
+    image_dim, gene_dim : int
+        Features a spot in each modality; 0 leaves the modality out, and the other one asks itself.
+    variant : {"described", "released"}
+        See the module's docstring.
+    fusion : {"attention", "concatenation"}
+        "concatenation" takes the plain mean over the k neighbours in each modality instead of attention.
+
+    Notes
+    -----
+    8,694,913 parameters with image_dim=1024, gene_dim=3000. Scores are logits: higher = more cancer-like.
+    """
+
+    def __init__(
+        self, image_dim: int, gene_dim: int, *, variant: str = "described", fusion: str = "attention"
+    ):
+        super().__init__()
+        if variant not in VARIANTS or fusion not in FUSIONS or not (image_dim or gene_dim):
+            raise ValueError(
+                f"SpaCRD(image_dim={image_dim}, gene_dim={gene_dim}, variant={variant!r}, fusion={fusion!r}): at least "
+                f"one modality is needed, variant is one of {VARIANTS}, fusion one of {FUSIONS}"
+            )
+        self.variant = variant
+        self.image_encoder = Encoder(image_dim) if image_dim else None
+        self.gene_encoder = Encoder(gene_dim) if gene_dim else None
+        streams = 2 if image_dim and gene_dim else 1
+        attends = fusion == "attention"
+        self.attentions = nn.ModuleList(CentreAttention() for _ in range(streams)) if attends else None
+        self.fusion, self.fusion_norm = nn.Linear(streams * WIDTH, WIDTH), nn.LayerNorm(WIDTH)
+        self.squeeze = nn.Sequential(nn.Linear(WIDTH, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU())
+        self.mu, self.logvar = nn.Linear(128, LATENT), nn.Linear(128, LATENT)
+        self.expand = nn.Sequential(
+            nn.Linear(LATENT, 128), nn.ReLU(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, WIDTH)
+        )
+        self.class_centres = nn.Parameter(torch.randn(2, LATENT) * 0.01)
+        self.head = nn.Sequential(nn.Linear(2 * LATENT, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def encode(
+        self, image: Tensor | None, genes: Tensor | None, copies: Tensor | None = None
+    ) -> list[Tensor]:
+        """Each modality present -> z (n, 512), not normalised."""
+        pairs = ((self.image_encoder, image), (self.gene_encoder, genes))
+        return [encoder(x, copies) for encoder, x in pairs if encoder is not None]
+
+    def around(self, z: Tensor, neighbours: Tensor) -> Tensor:
+        """z (n, 512), neighbours (b, k) -> normalised neighbourhoods (b, k, 512), the centre first."""
+        if self.variant == "released":
+            return F.normalize(z[neighbours], dim=1)  # over the neighbours, as the released code does
+        return F.normalize(z, dim=-1)[neighbours]
+
+    def forward(self, image: Tensor | None, genes: Tensor | None, neighbours: Tensor) -> Output:
+        """Score the spots `neighbours[:, 0]`.
+
+        Parameters
+        ----------
+        image : Tensor (n, image_dim) or None
+        genes : Tensor (n, gene_dim) or None
+            Every spot that occurs in `neighbours`, once.
+        neighbours : Tensor (b, k), int64
+            Rows of `image` and `genes`; column 0 is the scored spot itself.
+        """
+        copies = None
+        if self.variant == "released" and self.training:
+            n = len(genes if image is None else image)
+            copies = torch.bincount(neighbours.flatten(), minlength=n).to(self.class_centres.dtype)
+        spots = [
+            self.around(z, neighbours) for z in self.encode(image, genes, copies)
+        ]  # 1 or 2 x (b, k, 512)
+        attention = None
+        if self.attentions is None:
+            streams = [x.mean(1) for x in spots]
+        else:
+            pairs = zip(self.attentions, spots, reversed(spots), strict=True)
+            streams, maps = zip(*(ask(own[:, 0], other) for ask, own, other in pairs), strict=True)
+            attention = torch.stack([m.detach() for m in maps], 1)
+        fused = self.fusion_norm(self.fusion(torch.cat(list(streams), -1)))  # (b, 512)
+        hidden = self.squeeze(fused)
+        mu, logvar = self.mu(hidden), self.logvar(hidden)  # (b, 64)
+        latent = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
+        logit = self.head(torch.cat([mu, logvar], -1)).squeeze(-1)
+        return Output(logit, fused, self.expand(latent), mu, logvar, attention)
+
+
+def contrastive_loss(z_image: Tensor, z_genes: Tensor, temperature: float = 0.07) -> Tensor:
+    """Symmetric InfoNCE over a batch: spot i's picture belongs to spot i's genes (stage I).
+
+    Parameters
+    ----------
+    z_image, z_genes : Tensor (b, 512)
+        Encoded spots, not normalised. All other spots of the batch are negatives.
+
+    Returns
+    -------
+    Tensor
+        Scalar; ln(b) where nothing has been learnt.
+    """
+    similarity = F.normalize(z_image, dim=-1) @ F.normalize(z_genes, dim=-1).T / temperature  # (b, b)
+    own = torch.arange(len(similarity), device=similarity.device)
+    return 0.5 * (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own))
+
+
+def fusion_losses(output: Output, labels: Tensor, class_centres: Tensor) -> dict[str, Tensor]:
+    """The terms of stages II and III, each a scalar, unweighted.
+
+    Parameters
+    ----------
+    output : Output
+    labels : Tensor (b,)
+        1 cancer, 0 other. The classes act in stage II already, through the centres.
+    class_centres : Tensor (2, 64)
+
+    Returns
+    -------
+    dict
+        reconstruction: mean squared error of h*; category: KL divergence to the normal around the spot's class
+        centre; separation: minus the distance of the centres (released code only, unbounded below);
+        classification: binary cross-entropy.
+    """
+    centre = class_centres[labels.long()]  # (b, 64)
+    divergence = output.logvar.exp() + (output.mu - centre).square() - output.logvar - 1
+    return {
+        "reconstruction": F.mse_loss(output.reconstruction, output.fused),
+        "category": 0.5 * divergence.sum(-1).mean(),
+        "separation": -torch.linalg.vector_norm(class_centres[0] - class_centres[1]),
+        "classification": F.binary_cross_entropy_with_logits(output.logit, labels.to(output.logit.dtype)),
+    }

@@ -1,0 +1,56 @@
+"""From the scores of single runs to a cohort's predictions."""
+
+import numpy as np
+import pandas as pd
+
+from lib.statistics.scored import ScoredSection
+from lib.statistics.thresholds import platt, probability
+
+
+def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
+    """Test spots of one run with a probability of cancer, fitted on its training spots (Platt).
+
+    Parameters
+    ----------
+    scores : DataFrame
+        One run: section, patient, spot, label, split ("train" or "test"), score (higher = more cancer-like).
+
+    Returns
+    -------
+    DataFrame
+        The test rows, and `probability`, 0 to 1. The fit saw training spots the model was fitted on, so it is
+        as sure as the model is on those.
+    """
+    train = scores[(scores["split"] == "train") & scores["label"].notna()]
+    slope, intercept = platt(train["label"], train["score"])
+    test = scores[scores["split"] == "test"]
+    return test.assign(probability=probability(test["score"], slope, intercept).astype(np.float32))
+
+
+def scored_sections(
+    predictions: pd.DataFrame, places: dict[str, tuple[np.ndarray, float]], column: str = "score"
+) -> list[ScoredSection]:
+    """One model's predictions in one setting, section by section, all seeds stacked.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Rows of one model and setting: seed, patient, section, spot, label and `column`.
+    places : dict
+        Section -> positions (n, 2) of its spots in the order of the predictions, and the side of a spatial block.
+
+    Raises
+    ------
+    ValueError
+        A seed that did not score every spot of a section: the run is not whole.
+    """
+    sections = []
+    for (patient, name), rows in predictions.groupby(["patient", "section"], sort=True):
+        table = rows.pivot(index="seed", columns="spot", values=column)[rows["spot"].drop_duplicates()]
+        if table.isna().any(axis=None):
+            seed = table.index[table.isna().any(axis=1)][0]
+            raise ValueError(f"seed {seed} did not score every spot of section {name}: run 3-train again")
+        labels = rows.drop_duplicates("spot")["label"]
+        xy, side = places[name]
+        sections.append(ScoredSection.of_spots(patient, name, labels, table.to_numpy(), xy, side))
+    return sections

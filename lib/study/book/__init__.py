@@ -1,0 +1,1 @@
+"""The book: executed notebooks laid over the source tree and rendered."""

@@ -1,0 +1,134 @@
+"""Parameters of a stage: one schema a study, checked before anything runs."""
+
+import ast
+import difflib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Checked(BaseModel):
+    """A schema that knows no keys but its own and never changes after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+Schema = TypeVar("Schema", bound=Checked)
+
+
+def schema_of(study: str) -> type[Checked]:
+    """The schema class of a study, by name."""
+    from lib.study import spacrd
+
+    schemas = {"spacrd": spacrd.SpaCRDParams}
+    if study not in schemas:
+        raise ValueError(f"study {study!r} is unknown: {_nearest(study, schemas)}")
+    return schemas[study]
+
+
+def check(values: Mapping[str, Any], schema: type[Schema], where: str) -> Schema:
+    """Validate parameters, every fault in one sentence each.
+
+    Parameters
+    ----------
+    values : mapping
+    schema : subclass of Checked
+    where : str
+        File or notebook, for the message.
+
+    Raises
+    ------
+    ValueError
+        Names the place, each wrong key with the nearest valid one, and what each wrong value should be.
+    """
+    try:
+        return schema.model_validate(dict(values))
+    except ValidationError as error:
+        faults = [_sentence(fault, schema) for fault in error.errors()]
+        raise ValueError(f"{where}: " + "; ".join(faults)) from None
+
+
+def load(path: str | Path, schema: type[Schema] | None = None) -> Schema:
+    """Read and check `params/<study>/<cohort>.yaml`; the folder names the study."""
+    path = Path(path)
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise FileNotFoundError(f"{_short(path)}: no such parameter file; {_nearest(path.stem, known)}")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{_short(path)}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{_short(path)}: expected `key: value` lines, found a {type(values).__name__}")
+    params = check(values, schema or schema_of(path.parent.name), _short(path))
+    if params.cohort != path.stem:
+        raise ValueError(
+            f"{_short(path)}: cohort is {params.cohort!r}, but the file is named {path.stem!r}: make them one"
+        )
+    return params
+
+
+def literal_cell(source: str) -> dict[str, Any] | None:
+    """The names and values of a cell that holds nothing but `name = literal` lines; None for any other cell."""
+    try:
+        statements = ast.parse(source).body
+        pairs = {}
+        for statement in statements:
+            if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+                return None
+            pairs[statement.targets[0].id] = ast.literal_eval(statement.value)
+    except (SyntaxError, ValueError):
+        return None
+    return pairs or None
+
+
+def given(namespace: Mapping[str, Any], schema: type[Checked]) -> dict[str, Any]:
+    """The parameters of a running notebook: what its parameter cells and papermill assigned.
+
+    papermill only warns of a parameter that the notebook doesn't have, and runs on with the default. So the cells
+    run so far are looked at: names set in cells of bare `name = literal` lines are parameters, known or not.
+    Outside a notebook, the schema's own names are taken from `namespace`.
+    """
+    names = [name for source in namespace.get("In", ()) for name in literal_cell(source) or ()]
+    return {name: namespace[name] for name in names or schema.model_fields if name in namespace}
+
+
+def _sentence(fault: dict, schema: type[Checked]) -> str:
+    key = ".".join(str(part) for part in fault["loc"]) or "the whole"
+    if fault["type"] == "extra_forbidden":
+        return f"unknown parameter {key!r}: {_nearest(fault['loc'][-1], _names(schema))}"
+    got = f", got {fault['input']!r}" if fault["type"] != "missing" else ""
+    return f"parameter {key!r}: {fault['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _names(schema: type[Checked]) -> list[str]:
+    names = list(schema.model_fields)
+    for field in schema.model_fields.values():
+        for part in [field.annotation, *getattr(field.annotation, "__args__", ())]:
+            if isinstance(part, type) and issubclass(part, Checked):
+                names += part.model_fields
+    return names
+
+
+def _nearest(name: str, known) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.4)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(map(str, known))}"
+
+
+def _short(path: Path) -> str:
+    path = path.resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+
+
+if __name__ == "__main__":
+    try:
+        for name in sys.argv[1:]:
+            load(name)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(str(error))

@@ -1,0 +1,88 @@
+"""What a result was made from: inputs, code, versions, commit."""
+
+import ast
+import importlib
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from lib.files import sha256_of
+from lib.study.params import ROOT
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "scanpy",
+    "anndata",
+    "torch",
+    "lightning",
+    "timm",
+    "h5py",
+)
+
+
+@cache
+def _sha256(path: Path, size: int, modified: int) -> str:
+    return sha256_of(path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, computed once for each state of the file."""
+    status = path.stat()
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def code_digest(*modules: ModuleType) -> str:
+    """A digest of what modules of `lib` do, with every module of `lib` they import.
+
+    Comments, docstrings and layout do not count: only a change that can change a result changes the digest.
+    """
+    import hashlib
+
+    waiting, trees = [module.__name__ for module in modules], {}
+    while waiting:
+        name = waiting.pop()
+        if name in trees:
+            continue
+        tree = ast.parse(Path(importlib.import_module(name).__file__).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lib":
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                waiting += [m if _is_module(m) else node.module for m in inner]
+            if (
+                isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+                and ast.get_docstring(node) is not None
+            ):
+                node.body = node.body[1:]
+        trees[name] = ast.dump(tree)
+    return hashlib.sha256(repr(sorted(trees.items())).encode()).hexdigest()
+
+
+def _is_module(name: str) -> bool:
+    base = ROOT.joinpath(*name.split("."))
+    return base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages whose numbers a result depends on."""
+    import platform
+
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def commit() -> str:
+    """The git commit, with "+changes" where the tree differs from it; "no git" outside a checkout."""
+    run = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], **run
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "no git"
+    return head + ("+changes" if changed else "")

@@ -1,0 +1,201 @@
+"""A stage: one resumable notebook with files in, files out and a manifest beside it."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tqdm import tqdm
+
+from lib.files import write_json
+from lib.study.params import ROOT, Checked, check, given, schema_of
+from lib.study.provenance import code_digest, commit, file_digest, versions
+
+
+def results_folder() -> Path:
+    """`results/`, or the folder that the environment variable CROSSBOOK_RESULTS names."""
+    return Path(os.environ.get("CROSSBOOK_RESULTS") or ROOT / "results").resolve()
+
+
+def begin(study: str, name: str, namespace: Mapping[str, Any]) -> "Stage":
+    """Open a stage from a notebook: `stage = begin("spacrd", "3-train", globals())`.
+
+    The parameters are checked against the study's schema; an unknown one is refused.
+    """
+    schema = schema_of(study)
+    params = check(given(namespace, schema), schema, f"notebooks/{study}/{name}.ipynb")
+    return Stage(study, name, params)
+
+
+@dataclass
+class Stage:
+    """Paths, parameters and the book-keeping of one stage of one cohort."""
+
+    study: str
+    name: str
+    params: Checked
+    read: set[Path] = field(default_factory=set)
+    written: set[Path] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """`results/<study>/<cohort>/`."""
+        return results_folder() / self.study / self.params.cohort
+
+    def short(self, path: Path) -> str:
+        """A path as people read it: relative to the results of this cohort, or to the repository."""
+        for base in (self.folder, ROOT, results_folder()):
+            if path.is_relative_to(base):
+                return str(path.relative_to(base))
+        return path.name
+
+    def reads(self, path: str | Path, made_by: str = "") -> Path:
+        """An input file, absolute or relative to the cohort's folder; it must be there."""
+        path = self.folder / path
+        if not path.is_file():
+            remedy = f"run {made_by} of this cohort first" if made_by else "see data/README.md"
+            raise FileNotFoundError(
+                f"{self.study}/{self.params.cohort} {self.name}: {self.short(path)} is missing; {remedy}"
+            )
+        self.read.add(path)
+        return path
+
+    def writes(self, path: str | Path) -> Path:
+        """An output file below the cohort's folder; write it atomically (lib.files)."""
+        path = self.folder / path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.written.add(path)
+        return path
+
+    def units(
+        self,
+        names: Iterable[str],
+        make: Callable[[str], None],
+        *,
+        outputs: Callable[[str], list[Path]],
+        inputs: Callable[[str], list[Path]],
+        depends: Callable[[str], Mapping[str, Any]],
+        code: tuple[ModuleType, ...],
+    ) -> list[str]:
+        """Do this shard's work units, skipping those whose output is whole and still true.
+
+        A unit is skipped when its record names the same inputs (by content), parameters and code, and its outputs
+        have the recorded sha256. A unit that raises is reported with the reason and never counted as done.
+
+        Parameters
+        ----------
+        names : iterable of str
+            All units of the stage, of all shards.
+        make : callable
+            Does one unit, writing its `outputs` atomically.
+        outputs, inputs : callable
+            Unit -> files it writes, files it reads.
+        depends : callable
+            Unit -> the parameters its result depends on.
+        code : tuple of modules
+            Modules of lib that do the work; with what they import they are part of the unit's key.
+
+        Returns
+        -------
+        list of str
+            Units that are whole. With several shards the notebook ends here (SystemExit 0, which papermill takes for
+            success); a last run without shards gathers what the shards made.
+
+        Raises
+        ------
+        RuntimeError
+            If more than `max_failed` units failed.
+        """
+        names = sorted(names)
+        mine = names[self.params.shard :: self.params.shards]
+        digest, done, fresh = code_digest(*code), [], 0
+        for name in tqdm(
+            mine, desc=self.name, unit="unit", mininterval=10, maxinterval=60, ascii=True, file=sys.stderr
+        ):
+            try:
+                key = self._key(name, inputs(name), depends(name), digest)
+                if not self._whole(name, key, outputs(name)):
+                    make(name)
+                    fresh += 1
+                    self._record(name, key, outputs(name))
+                done.append(name)
+            except Exception as error:  # one bad unit must not end the others; it is reported below
+                self.failed[name] = f"{type(error).__name__}: {error}"
+        for name in done:
+            self.read.update(inputs(name))
+            self.written.update(outputs(name))
+        share = f"shard {self.params.shard} of {self.params.shards}: " if self.params.shards > 1 else ""
+        print(f"{share}{len(done)} of {len(mine)} units are whole")
+        print(f"{fresh} made now, {len(done) - fresh} kept", file=sys.stderr)
+        for name, reason in self.failed.items():
+            print(f"FAILED {name}: {reason}")
+        if len(self.failed) > self.params.max_failed:
+            self._manifest()
+            first = next(iter(self.failed.items()))
+            raise RuntimeError(
+                f"{self.study}/{self.params.cohort} {self.name}: {len(self.failed)} of {len(mine)} units failed, "
+                f"max_failed is {self.params.max_failed}; the first is {first[0]}: {first[1]}"
+            )
+        if self.params.shards > 1:
+            sys.exit(0)
+        return done
+
+    def finish(self) -> None:
+        """Check that every announced output is there and write `manifests/<stage>.json`."""
+        missing = [self.short(path) for path in sorted(self.written) if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{self.study}/{self.params.cohort} {self.name} ended without writing {', '.join(missing)}"
+            )
+        self._manifest()
+        failed = f", {len(self.failed)} units failed" if self.failed else ""
+        print(f"{self.name} of {self.params.cohort}: {len(self.written)} files written{failed}")
+
+    def _manifest(self) -> None:
+        whole = [path for path in self.written if path.is_file()]
+        write_json(
+            {
+                "study": self.study,
+                "cohort": self.params.cohort,
+                "stage": self.name,
+                "parameters": self.params.model_dump(mode="json"),
+                "inputs": {self.short(path): file_digest(path) for path in self.read},
+                "outputs": {self.short(path): file_digest(path) for path in whole},
+                "failed": self.failed,
+                "versions": versions(),
+                "commit": commit(),
+            },
+            self.folder / "manifests" / f"{self.name}.json",
+        )
+
+    def _key(self, name: str, inputs: list[Path], depends: Mapping[str, Any], code: str) -> str:
+        parts = [
+            self.study,
+            self.name,
+            name,
+            sorted(file_digest(path) for path in inputs),
+            dict(depends),
+            code,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _record_path(self, name: str) -> Path:
+        return self.folder / "units" / self.name / f"{name}.json"
+
+    def _record(self, name: str, key: str, outputs: list[Path]) -> None:
+        write_json(
+            {"key": key, "outputs": {self.short(p): file_digest(p) for p in outputs}}, self._record_path(name)
+        )
+
+    def _whole(self, name: str, key: str, outputs: list[Path]) -> bool:
+        path = self._record_path(name)
+        if not path.is_file() or not all(output.is_file() for output in outputs):
+            return False
+        record = json.loads(path.read_text())
+        return record["key"] == key and record["outputs"] == {self.short(p): file_digest(p) for p in outputs}

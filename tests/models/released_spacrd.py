@@ -1,0 +1,99 @@
+"""SpaCRD the slow way, as the released scheme works: every neighbour re-encoded, every query computed.
+
+Written for the tests and for `benchmarks/`, independently of `lib.models.spacrd`, from the description in its
+docstring. It shares no code with it; only `load` knows the other's names.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def mlp(width):
+    return nn.Sequential(
+        nn.Linear(width, 1024), nn.BatchNorm1d(1024), nn.ReLU(), nn.Dropout(0.2),
+        nn.Linear(1024, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Dropout(0.2),
+        nn.Linear(512, 512),
+    )  # fmt: skip
+
+
+class SlowSpaCRD(nn.Module):
+    """Takes (b, k, features) neighbourhood copies; `axis` 1 normalises over the neighbours, 2 over the features."""
+
+    def __init__(self, image_dim, gene_dim, axis):
+        super().__init__()
+        self.axis = axis
+        self.encoders = nn.ModuleList([mlp(image_dim), mlp(gene_dim)])
+        self.attentions = nn.ModuleList(
+            nn.ModuleDict({n: nn.Linear(512, 512) for n in "qkvo"} | {"norm": nn.LayerNorm(512)})
+            for _ in range(2)
+        )
+        self.attention_dropout = nn.Dropout(0.1)
+        self.fusion, self.fusion_norm = nn.Linear(1024, 512), nn.LayerNorm(512)
+        self.squeeze = nn.Sequential(nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU())
+        self.mu, self.logvar = nn.Linear(128, 64), nn.Linear(128, 64)
+        self.expand = nn.Sequential(
+            nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 512)
+        )
+        self.centres = nn.Parameter(torch.randn(2, 64) * 0.01)
+        self.head = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 1))
+
+    def attend(self, layer, asking, asked):
+        def heads(x):
+            return x.view(len(x), -1, 8, 64).transpose(1, 2)  # (b, 8, k, 64)
+
+        q, k, v = heads(layer["q"](asking)), heads(layer["k"](asked)), heads(layer["v"](asked))
+        weights = self.attention_dropout(torch.softmax(q @ k.mT / math.sqrt(64), -1))
+        mixed = (weights @ v).transpose(1, 2).reshape(len(q), -1, 512)
+        return layer["norm"](layer["o"](mixed))
+
+    def forward(self, image, genes):
+        b, k = image.shape[:2]
+        spots = [
+            F.normalize(encoder(x.reshape(b * k, -1)).view(b, k, 512), dim=self.axis)
+            for encoder, x in zip(self.encoders, (image, genes), strict=True)
+        ]
+        asked = [
+            self.attend(layer, *pair)
+            for layer, pair in zip(self.attentions, (spots, spots[::-1]), strict=True)
+        ]
+        fused = self.fusion_norm(self.fusion(torch.cat([a[:, 0] for a in asked], -1)))
+        hidden = self.squeeze(fused)
+        mu, logvar = self.mu(hidden), self.logvar(hidden)
+        rebuilt = self.expand(mu + torch.exp(logvar / 2) * torch.randn_like(mu))
+        return self.head(torch.cat([mu, logvar], 1))[:, 0], fused, rebuilt, mu, logvar
+
+
+def total_loss(model, outputs, labels, *, classify):
+    """The released total: reconstruction, class divergence, separation; plus cross-entropy in stage III."""
+    logit, fused, rebuilt, mu, logvar = outputs
+    own = torch.stack([model.centres[int(label)] for label in labels])
+    divergence = 0.5 * (logvar.exp() + (mu - own) ** 2 - logvar - 1).sum() / len(labels)
+    loss = (
+        ((rebuilt - fused) ** 2).mean()
+        + 0.5 * divergence
+        - 0.1 * (model.centres[0] - model.centres[1]).norm()
+    )
+    if classify:
+        loss = F.binary_cross_entropy_with_logits(logit, labels.float()) + 0.1 * loss
+    return loss
+
+
+def load(slow, fast):
+    """Copy the weights of `lib.models.spacrd.SpaCRD` into the slow version."""
+    pairs = [
+        *((slow.encoders[i][j], getattr(encoder, name))
+          for i, encoder in enumerate((fast.image_encoder, fast.gene_encoder))
+          for j, name in ((0, "linear1"), (1, "norm1"), (4, "linear2"), (5, "norm2"), (8, "linear3"))),
+        *((theirs[letter], getattr(ours, name))
+          for theirs, ours in zip(slow.attentions, fast.attentions, strict=True)
+          for letter, name in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "output"), ("norm", "norm"))),
+        *((getattr(slow, n), getattr(fast, n)) for n in ("fusion", "fusion_norm", "squeeze", "mu", "logvar", "expand", "head")),
+    ]  # fmt: skip
+    for theirs, ours in pairs:
+        theirs.load_state_dict(ours.state_dict())
+    with torch.no_grad():
+        slow.centres.copy_(fast.class_centres)
+    return slow

@@ -1,0 +1,222 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial import cKDTree
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from lib.files import sha256_of
+from lib.inputs.pictures import open_picture
+from lib.inputs.sections import read_section, read_table
+from lib.phantoms.spots import PLATFORMS, TUMOUR_GENES, Phantom, write_cohort
+
+
+def hashes(folder):
+    return {path.relative_to(folder): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("platform", ["st", "visium"])
+def test_same_seed_same_bytes(tmp_path, platform):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_cohort(tmp_path / name, seed=seed, patients=2, spots_side=6, genes=60, platform=platform)
+    a, b, c = (hashes(tmp_path / name) for name in "abc")
+    assert a == b
+    alike = {path.name for path in a if a[path] == c.get(path)}
+    assert alike <= {"sections.csv", "scalefactors_json.json"}
+
+
+def test_a_patient_does_not_depend_on_how_many_there_are(tmp_path):
+    write_cohort(tmp_path / "one", seed=1, patients=1, spots_side=6, genes=60)
+    write_cohort(tmp_path / "two", seed=1, patients=2, spots_side=6, genes=60)
+    one, two = hashes(tmp_path / "one"), hashes(tmp_path / "two")
+    assert all(two[path] == digest for path, digest in one.items() if path.name != "sections.csv")
+
+
+def test_few_planted_values_and_a_frozen_class():
+    assert len(dataclasses.fields(Phantom)) <= 8
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Phantom().effect = 2
+    assert "called data" in Phantom.__doc__
+
+
+def test_returned_table_is_the_written_one(tmp_path):
+    table = write_cohort(tmp_path, seed=1, patients=2, spots_side=6, genes=60)
+    pd.testing.assert_frame_equal(table, read_table(tmp_path / "sections.csv"))
+    assert table["note"].str.contains("phantom").all()
+    assert set(table["label_grade"]) == {"planted"}
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "says"),
+    [({"platform": "slide-seq"}, "platform 'slide-seq'"), ({"spots_side": 3}, "6 spots a side"), ({"effect": -1}, "effect")],
+)  # fmt: skip
+def test_what_cannot_be_made(tmp_path, kwargs, says):
+    with pytest.raises(ValueError, match=says):
+        write_cohort(tmp_path, seed=1, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    """Cohorts almost as large as the study makes them: planted, null, no effect, and the second platform."""
+    made = {}
+    wanted = {
+        "planted": {"seed": 11},
+        "null": {"seed": 11, "null": True},
+        "strong null": {"seed": 11, "effect": 3.0, "null": True, "patients": 2},
+        "none": {"seed": 11, "effect": 0.0, "patients": 2},
+        "second": {"seed": 11, "platform": "visium", "patients": 2},
+    }
+    for name, kwargs in wanted.items():
+        folder = tmp_path_factory.mktemp(name)
+        table = write_cohort(folder, **{"patients": 4, "spots_side": 15, **kwargs})
+        made[name] = [described(read_section(row, folder), folder) for row in table.to_dict("records")]
+    return made
+
+
+def described(section, folder):
+    about = section.uns["section"]
+    picture = open_picture(folder / about["picture"])
+    scale = about["picture_scale"][0]
+    half = round(75 / (about["um_per_px"] / scale))
+    looks = []
+    for x, y in (section.obsm["spatial"] * scale).round().astype(int):
+        crop = picture[max(0, y - half) : y + half, max(0, x - half) : x + half].astype(float)
+        looks.append([*crop.mean((0, 1)), *crop.std((0, 1)), *np.percentile(crop[..., 0], [5, 20, 50])])
+    counts = section.X.toarray()
+    genes = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
+    return {
+        "section": section,
+        "genes": genes,
+        "picture": np.array(looks),
+        "label": section.obs["label"].to_numpy(),
+    }
+
+
+def scaled(values):
+    return (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-9)
+
+
+def left_out_auc(cohort, parts):
+    """Mean AUC over left-out patients of a linear model of single spots."""
+
+    scores = []
+    for held_out in range(len(cohort)):
+        known = [one for i, one in enumerate(cohort) if i != held_out]
+        label = np.concatenate([one["label"] for one in known])
+        kept = np.isfinite(label)
+        axes = [PCA(9, random_state=0).fit(np.vstack([scaled(one[part]) for one in known])) for part in parts]
+
+        def features(one, axes=axes):
+            columns = [axis.transform(scaled(one[part])) for axis, part in zip(axes, parts, strict=True)]
+            return np.hstack([values / values.std() for values in columns])
+
+        model = LogisticRegression(max_iter=500).fit(
+            np.vstack([features(one) for one in known])[kept], label[kept]
+        )
+        one = cohort[held_out]
+        kept = np.isfinite(one["label"])
+        scores.append(roc_auc_score(one["label"][kept], model.decision_function(features(one))[kept]))
+    return np.mean(scores)
+
+
+def test_each_modality_is_informative_and_imperfect_and_both_are_better(cohorts):
+    genes, picture = (
+        left_out_auc(cohorts["planted"], ["genes"]),
+        left_out_auc(cohorts["planted"], ["picture"]),
+    )
+    both = left_out_auc(cohorts["planted"], ["genes", "picture"])
+    assert 0.68 < genes < 0.92
+    assert 0.68 < picture < 0.92
+    assert both > max(genes, picture) + 0.02
+    assert both < 0.97
+
+
+def test_a_null_has_nothing_to_find(cohorts):
+    for parts in (["genes"], ["picture"], ["genes", "picture"]):
+        assert left_out_auc(cohorts["null"], parts) == pytest.approx(0.5, abs=0.1)
+
+
+def test_the_null_keeps_its_own_tumour_domains(cohorts):
+    """Counts and picture of a null agree with each other; without an effect they do not; only its labels know nothing."""
+
+    def agreement(cohort):
+        values = []
+        for one in cohort:
+            tumour = one["section"].var_names.isin(TUMOUR_GENES)
+            values.append(np.corrcoef(one["genes"][:, tumour].mean(axis=1), one["picture"][:, 0])[0, 1])
+        return np.mean(values)
+
+    assert agreement(cohorts["strong null"]) < -0.4, "dark where the tumour genes are high"
+    assert abs(agreement(cohorts["none"])) < 0.2
+
+
+def test_erbb2_is_a_baseline(cohorts):
+    scores = []
+    for one in cohorts["planted"]:
+        kept = np.isfinite(one["label"])
+        value = one["genes"][:, one["section"].var_names.get_loc("ERBB2")]
+        near = cKDTree(one["section"].obsm["spatial"]).query(one["section"].obsm["spatial"], k=7)[1]
+        scores.append(roc_auc_score(one["label"][kept], value[near].mean(axis=1)[kept]))
+    assert 0.7 < np.mean(scores) < 0.95
+
+
+def test_labels_lie_in_few_domains_with_undetermined_spots_at_their_edge(cohorts):
+    for one in cohorts["planted"]:
+        section = one["section"]
+        assert 0.2 < np.nanmean(one["label"]) < 0.7
+        assert 0.02 < np.isnan(one["label"]).mean() < 0.12
+        assert set(section.obs["tissue"]) == {"invasive cancer", "connective tissue", "undetermined"}
+        near = cKDTree(section.obsm["spatial"]).query(section.obsm["spatial"], k=5)[1][:, 1:]
+        kept = np.isfinite(one["label"])
+        alike = np.nanmean(one["label"][near[kept]] == one["label"][kept][:, None])
+        assert alike > 0.7
+
+
+def test_counts_are_overdispersed_and_libraries_vary(cohorts):
+    counts = cohorts["planted"][0]["section"].X.toarray()
+    library = counts.sum(axis=1)
+    assert 0.25 < np.std(np.log(library)) < 0.9
+    rest = counts[:, len(TUMOUR_GENES) :]
+    expected = rest.mean(axis=0)
+    frequent = expected > 2
+    fano = (rest / library[:, None] * library.mean()).var(axis=0)[frequent] / expected[frequent]
+    assert np.median(fano) > 1.5, "more than Poisson"
+
+
+def test_the_second_platform_differs_and_overlaps(cohorts):
+    first, second = cohorts["planted"][0]["section"], cohorts["second"][0]["section"]
+    shared = set(first.var_names) & set(second.var_names)
+    assert first.n_vars == second.n_vars == 400
+    assert 250 < len(shared) < 350
+    assert "ERBB2" in shared
+    assert 20 <= len(shared & set(TUMOUR_GENES)) < len(TUMOUR_GENES)
+    a, b = first.uns["section"], second.uns["section"]
+    assert (a["pitch_um"], b["pitch_um"], a["spot_diameter_um"], b["spot_diameter_um"]) == (200, 100, 100, 55)
+    assert b["picture_scale"][0] < 1
+    depth = [
+        np.median([np.median(np.asarray(one["section"].X.sum(axis=1))) for one in cohorts[name]])
+        for name in ("planted", "second")
+    ]
+    assert depth[1] > 1.5 * depth[0]
+    colour = [
+        np.mean([one["picture"][:, :3].mean(axis=0) for one in cohorts[name]], axis=0)
+        for name in ("planted", "second")
+    ]
+    assert np.abs(colour[0] - colour[1]).max() > 8
+    assert not {one["section"].uns["section"]["patient"] for one in cohorts["planted"]} & {
+        one["section"].uns["section"]["patient"] for one in cohorts["second"]
+    }
+    # the hexagonal grid: an inner spot has six neighbours at one pitch
+    xy = second.obsm["spatial"]
+    number = [len(near) - 1 for near in cKDTree(xy).query_ball_point(xy, 1.1 * b["pitch_px"])]
+    assert np.median(number) == 6
+    assert PLATFORMS["visium"].hexagonal
+
+
+def test_patients_differ_from_each_other(cohorts):
+    level = np.array([np.log(one["section"].X.toarray().mean(axis=0) + 0.1) for one in cohorts["planted"]])
+    level -= level.mean(axis=1, keepdims=True)
+    assert 0.1 < level.std(axis=0).mean() < 0.8

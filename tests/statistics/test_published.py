@@ -1,0 +1,133 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.statistics.published import published_against_ours
+
+COLUMNS = [
+    "item",
+    "cohort",
+    "setting",
+    "metric",
+    "value",
+    "source",
+    "certainty",
+    "testable",
+    "why",
+    "ours_model",
+    "ours_cohort",
+    "ours_setting",
+]
+
+
+def printed(**changes):
+    row = dict.fromkeys(COLUMNS, "") | {
+        "item": "ST only",
+        "metric": "auc",
+        "value": 0.83,
+        "source": "Table 3",
+        "certainty": "secondary source",
+        "testable": "yes",
+        "ours_model": "spacrd-genes",
+        "ours_cohort": "her2st",
+        "ours_setting": "genes",
+    }
+    return pd.DataFrame([row | changes])
+
+
+def measured(**changes):
+    row = {"model": "spacrd-genes", "cohort": "her2st", "setting": "genes", "metric": "auc"}
+    return pd.DataFrame([row | {"estimate": 0.8, "low": 0.75, "high": 0.85, "how": "x"} | changes])
+
+
+def verdict(published, metrics):
+    return published_against_ours(published, metrics)["verdict"].item()
+
+
+def test_verdicts():
+    assert verdict(printed(), measured()) == "reproduced"
+    assert verdict(printed(value=0.86), measured()) == "not reproduced"
+    assert verdict(printed(value=0.74), measured()) == "not reproduced"
+    assert (
+        verdict(printed(testable="no", why="UNI is gated"), measured()) == "not testable here: UNI is gated"
+    )
+    assert verdict(printed(), measured(metric="ap")).startswith(
+        "not testable here: no result for spacrd-genes"
+    )
+    assert verdict(printed(value=np.nan), measured()).startswith("not testable here: the published number")
+    empty = measured(estimate=np.nan, low=np.nan, high=np.nan, how="not computable: one class")
+    assert verdict(printed(), empty) == "not testable here: ours is not computable: one class"
+
+
+def test_table_keeps_both_numbers_and_the_order():
+    both = pd.concat([printed(), printed(item="full", testable="no", why="no pictures")])
+    table = published_against_ours(both, measured())
+    assert table.columns.tolist()[:8] == [
+        "item",
+        "where",
+        "published",
+        "certainty",
+        "ours",
+        "low",
+        "high",
+        "verdict",
+    ]
+    assert table["item"].tolist() == ["ST only", "full"]
+    assert table.loc[0, ["published", "ours", "low", "high"]].tolist() == [0.83, 0.8, 0.75, 0.85]
+    assert np.isnan(table.loc[1, "ours"])
+    assert table.loc[0, "where"] == "Table 3"
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="testable"):
+        published_against_ours(printed(testable="perhaps"), measured())
+    with pytest.raises(ValueError, match="lacks the columns"):
+        published_against_ours(printed().drop(columns="value"), measured())
+    with pytest.raises(ValueError, match="two rows"):
+        published_against_ours(printed(), pd.concat([measured(), measured()]))
+
+
+@pytest.fixture
+def spacrd(root):
+    return pd.read_csv(root / "data" / "published" / "spacrd.csv")
+
+
+def test_spacrd_table_is_whole(spacrd):
+    assert spacrd.columns.tolist() == COLUMNS
+    assert spacrd["item"].is_unique
+    assert set(spacrd["certainty"]) == {"secondary source", "recomputed from shipped scores", "unverified"}
+    assert set(spacrd["testable"]) == {"yes", "no"}
+    assert spacrd["why"].notna().all()
+    ours = spacrd[["ours_model", "ours_cohort", "ours_setting"]]
+    assert ours[spacrd["testable"] == "yes"].notna().all(axis=None)
+    assert ours[spacrd["testable"] == "no"].isna().all(axis=None)
+    # what no source gives stays empty, and is not called more than unverified
+    assert (spacrd.loc[spacrd["value"].isna(), "certainty"] == "unverified").all()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (13.5, 14.1, 14.0, 12.1, 11.8, 13.8, 11.9),
+        (0.953, 0.821, 0.979, 0.929, 0.900, 0.784, 0.891, 0.803),
+        (0.754, 0.494, 0.348),
+        (0.923, 0.892, 0.887, 0.849, 0.815, 0.832, 0.789),
+        (0.869, 0.824, 0.831, 0.797, 0.771, 0.782, 0.606),
+        (0.9021, 0.9288, 0.8607, 0.780, 0.840),
+    ],
+)
+def test_spacrd_table_holds_the_numbers_in_order(spacrd, values):
+    held = iter(spacrd["value"].dropna())
+    assert all(value in held for value in values)
+
+
+def test_spacrd_conflict_is_told(spacrd):
+    conflict = spacrd[spacrd["why"].str.contains("conflict")]
+    assert sorted(conflict["value"]) == [11.9, 13.8]
+    assert (conflict["certainty"] == "unverified").all()
+
+
+def test_spacrd_table_joins(spacrd):
+    table = published_against_ours(spacrd, measured())
+    assert len(table) == len(spacrd)
+    assert (table["verdict"] == "reproduced").sum() == 1

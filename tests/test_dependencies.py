@@ -1,0 +1,175 @@
+"""pyproject.toml, requirements.lock and environment.yml say the same, and what is installed is what they say."""
+
+import importlib.metadata
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+# what the CUDA build of torch brings along by itself: see the head of requirements.lock
+CUDA = re.compile(r"^(nvidia|cuda|triton)(-|$)")
+
+# asked for by name when the project was begun
+ASKED_FOR = [
+    *("jupyterlab", "papermill", "torch", "openslide-python", "h5py", "timm", "pyradiomics", "SimpleITK"),
+    *("scanpy", "squidpy", "lifelines", "matplotlib", "seaborn"),
+]
+
+
+def script(root, name):
+    """A module of scripts/, which is no package."""
+    sys.path.insert(0, str(root / "scripts"))
+    try:
+        spec = importlib.util.spec_from_file_location(name, root / "scripts" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(root / "scripts"))
+    return module
+
+
+@pytest.fixture(scope="module")
+def project(root) -> dict:
+    return tomllib.loads((root / "pyproject.toml").read_text())
+
+
+@pytest.fixture(scope="module")
+def lock_lines(root) -> list[str]:
+    lines = (root / "requirements.lock").read_text().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def lock(lock_lines) -> dict[str, str]:
+    return dict(line.split("==") for line in lock_lines)
+
+
+@pytest.fixture(scope="module")
+def stated(project) -> list[Requirement]:
+    groups = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
+    groups += project["tool"]["crossbook"]["built-last"].values()
+    return [Requirement(text) for group in groups for text in group]
+
+
+def test_extras_are_those_the_readme_names(project):
+    assert set(project["project"]["optional-dependencies"]) == {"test", "cluster", "radiology"}
+
+
+def test_lock_holds_exact_pins_and_nothing_else(lock_lines):
+    for line in lock_lines:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*", line), line
+        assert not CUDA.match(line), line
+    names = [line.split("==")[0] for line in lock_lines]
+    assert names == sorted(set(names))
+
+
+def test_every_requirement_is_satisfied_by_the_lock(stated, lock):
+    for requirement in stated:
+        pin = lock.get(canonicalize_name(requirement.name))
+        assert pin is not None, f"{requirement} is not in requirements.lock: run make lock"
+        assert requirement.specifier.contains(pin), f"{requirement} is pinned to {pin}: run make lock"
+
+
+def needs(name: str, extras: set[str]) -> list[Requirement]:
+    """What an installed package requires here, for the extras asked of it."""
+    found = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+    contexts = [{"extra": extra} for extra in (extras or {""})] + [{"extra": ""}]
+    return [each for each in found if each.marker is None or any(map(each.marker.evaluate, contexts))]
+
+
+def test_lock_is_closed_and_holds_no_stray_package(stated, lock):
+    """Every package a locked package needs is locked, and every locked package is needed by one."""
+    seen: dict[str, set[str]] = {}
+    waiting = list(stated)
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if CUDA.match(name):
+            continue
+        assert name in lock, f"{requirement} is needed and not in requirements.lock: run make lock"
+        assert requirement.specifier.contains(lock[name]), f"{requirement} does not allow {lock[name]}"
+        if name in seen and requirement.extras <= seen[name]:
+            continue
+        seen[name] = seen.get(name, set()) | requirement.extras
+        waiting += needs(name, seen[name])
+    assert set(lock) == set(seen)
+
+
+def test_installed_versions_are_those_of_the_lock(lock):
+    installed = {name: importlib.metadata.version(name) for name in lock}
+    public = {name: Version(version).public for name, version in installed.items()}
+    assert public == {name: Version(pin).public for name, pin in lock.items()}
+
+
+def test_pip_check_is_clean():
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "No broken requirements found.")
+
+
+def test_packages_built_last_state_what_they_need(project):
+    """setup.sh installs them without their requirements, which must therefore be written in pyproject.toml."""
+    for name, stated_needs in project["tool"]["crossbook"]["built-last"].items():
+        written = {canonicalize_name(Requirement(text).name) for text in stated_needs}
+        assert {canonicalize_name(each.name) for each in needs(name, set())} <= written
+
+
+def test_packages_built_last_are_built_by_the_setup_script(project, root):
+    text = (root / "scripts" / "setup.sh").read_text()
+    assert list(project["tool"]["crossbook"]["built-last"]) == ["pyradiomics"]
+    assert "--no-build-isolation --no-deps" in text
+    assert "grep -v '^pyradiomics=='" in text
+
+
+def test_environment_yml_is_derived(project, root):
+    derived = script(root, "derive_environment").environment_text(project)
+    assert (root / "environment.yml").read_text() == derived, "environment.yml is stale: run make lock"
+
+
+def test_environment_yml_says_all_that_pyproject_says(project, root, stated):
+    """Read back with a YAML reader: every stated package is there under its conda or pip name, with its range."""
+    content = yaml.safe_load((root / "environment.yml").read_text())
+    conda = project["tool"]["crossbook"]["conda"]
+    by_pip = next(each for each in content["dependencies"] if isinstance(each, dict))["pip"]
+    lines = [each for each in content["dependencies"] if isinstance(each, str)] + by_pip
+    ranges = {re.split(r"[<>=]", line)[0]: line for line in lines}
+    assert len(ranges) == len(lines)
+    assert content["channels"][0] == "conda-forge"
+    assert {"python=3.11", "quarto"} <= set(lines)
+    for requirement in stated:
+        if requirement.name in {*conda["dropped"], *project["tool"]["crossbook"]["built-last"]}:
+            continue
+        line = ranges[conda["renamed"].get(requirement.name, canonicalize_name(requirement.name))]
+        for part in filter(None, str(requirement.specifier).split(",")):
+            assert part in line, f"{line!r} in environment.yml lacks {part}"
+
+
+def test_lock_text_cuts_local_versions_and_cuda(root):
+    found = {"torch": "2.13.0+cpu", "nvidia-cublas": "13.0", "triton": "3.6", "Some_Name": "1.0"}
+    text = script(root, "lock").lock_text(found, {"pyradiomics": "3.0.1"})
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines == ["pyradiomics==3.0.1", "some-name==1.0", "torch==2.13.0"]
+
+
+@pytest.mark.parametrize("name", ASKED_FOR)
+def test_what_was_asked_for_is_there(name, lock, root):
+    assert canonicalize_name(name) in lock
+
+
+def test_quarto_comes_from_conda_or_from_the_setup_script(root, lock):
+    assert "quarto-cli" not in lock, (
+        "its build downloads a program: one failure would abort the whole installation"
+    )
+    assert "quarto-cli" in (root / "scripts" / "setup.sh").read_text()
+
+
+def test_python_is_one_and_the_same(project, root):
+    assert project["project"]["requires-python"] == ">=3.11,<3.12"
+    assert project["tool"]["crossbook"]["conda"]["python"] == "3.11"
+    assert "needs Python 3.11" in (root / "scripts" / "setup.sh").read_text()
