@@ -2,6 +2,7 @@
 ENV   ?= .venv
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 BIN   := $(abspath $(ENV))/bin
+SHARDS ?= $(CORES)
 STUDY ?=
 COHORT ?=
 GROUPS ?=
@@ -36,13 +37,13 @@ book:  ## run demo and null of every study and render _book/index.html
 	$(BIN)/python -m snakemake --cores $(CORES) --quiet host rules -- book
 	$(BIN)/python -m lib.study.book
 
-run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st
+run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st (SHARDS=8 cuts the long stages)
 	@if [ -z "$(STUDY)" ] || [ -z "$(COHORT)" ]; then \
 		echo "make run needs a study and a cohort, as in: make run STUDY=spacrd COHORT=her2st" >&2; exit 2; fi
 	@if [ ! -f "params/$(STUDY)/$(COHORT).yaml" ]; then \
 		echo "there is no params/$(STUDY)/$(COHORT).yaml; there are: $(KNOWN)" >&2; exit 2; fi
 	@$(SETUP)
-	$(BIN)/python -m snakemake --cores $(CORES) --quiet host -- $(STUDY)_$(COHORT)
+	$(BIN)/python -m snakemake --cores $(CORES) --quiet host --config shards=$(SHARDS) -- $(STUDY)_$(COHORT)
 
 data:  ## fetch and verify a cohort's raw files: COHORT=her2st (GROUPS=pictures for optional ones)
 	@if [ -z "$(COHORT)" ]; then \

@@ -1,6 +1,8 @@
 """Fixtures every room shares."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,19 @@ def mirror() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: CROSSBOOK_MIRROR is not set and {folder.name} is not beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Callable[[Path], Path]:
+    """Copy what runs (no results, no raw data) into a new folder, where a test may change it and leave results."""
+
+    def copied(folder: Path) -> Path:
+        for name in ("lib", "notebooks", "params", "data"):
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("raw", ".*", "__pycache__")
+            )
+        for name in ("Snakefile", "environment.yml", "pyproject.toml"):
+            shutil.copy2(ROOT / name, folder / name)
+        return folder
+
+    return copied

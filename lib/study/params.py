@@ -92,11 +92,12 @@ def given(namespace: Mapping[str, Any], schema: type[Checked]) -> dict[str, Any]
     """The parameters of a running notebook: what its parameter cells and papermill assigned.
 
     papermill only warns of a parameter that the notebook doesn't have, and runs on with the default. So the cells
-    run so far are looked at: names set in cells of bare `name = literal` lines are parameters, known or not.
-    Outside a notebook, the schema's own names are taken from `namespace`.
+    run so far are looked at: names set in cells of bare `name = literal` lines are parameters, known or not. The
+    schema's own names are taken from `namespace` wherever they were set.
     """
-    names = [name for source in namespace.get("In", ()) for name in literal_cell(source) or ()]
-    return {name: namespace[name] for name in names or schema.model_fields if name in namespace}
+    cells = [literal_cell(source) or () for source in namespace.get("In", ())]
+    names = [*schema.model_fields, *(name for cell in cells for name in cell)]
+    return {name: namespace[name] for name in names if name in namespace}
 
 
 def _sentence(fault: dict, schema: type[Checked]) -> str:

@@ -54,6 +54,8 @@ def code_digest(*modules: ModuleType) -> str:
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lib":
                 inner = [f"{node.module}.{alias.name}" for alias in node.names]
                 waiting += [m if _is_module(m) else node.module for m in inner]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names if alias.name.split(".")[0] == "lib"]
             if (
                 isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
                 and ast.get_docstring(node) is not None

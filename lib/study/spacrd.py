@@ -50,12 +50,15 @@ class Setting(Checked):
         Image features; "" leaves the pictures out.
     genes : bool
         Whether gene expression takes part.
+    models : list of str
+        Contenders of this setting; empty = those of the cohort.
     """
 
     sections: list[str] = []
     test: list[str] = []
     encoder: str = "colour"
     genes: bool = True
+    models: list[Literal[CONTENDERS]] = []
 
 
 class SpaCRDParams(Checked):

@@ -197,5 +197,8 @@ class Stage:
         path = self._record_path(name)
         if not path.is_file() or not all(output.is_file() for output in outputs):
             return False
-        record = json.loads(path.read_text())
-        return record["key"] == key and record["outputs"] == {self.short(p): file_digest(p) for p in outputs}
+        try:
+            record = json.loads(path.read_text())
+        except ValueError:  # a broken record proves nothing: make the unit again
+            return False
+        return record == {"key": key, "outputs": {self.short(p): file_digest(p) for p in outputs}}

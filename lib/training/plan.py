@@ -37,7 +37,7 @@ def plan_units(
     Parameters
     ----------
     settings : mapping of str to setting
-        Each with `sections`, `test`, `encoder`, `genes` (see `lib.study.spacrd.Setting`).
+        Each with `sections`, `test`, `encoder`, `genes`, `models` (see `lib.study.spacrd.Setting`).
     cohort : DataFrame
         The stage's `cohort.csv`: section, patient, picture.
     models : sequence of str
@@ -77,7 +77,9 @@ def plan_units(
         else:
             folds = leave_one_patient_out({s: patient_of[s] for s in sections})
         for fold in folds:
-            for model in applicable(models, image=bool(setting.encoder), genes=setting.genes):
+            for model in applicable(
+                setting.models or models, image=bool(setting.encoder), genes=setting.genes
+            ):
                 many = CONTENDERS[model].kind == "neural" and model not in first_seed_only
                 for seed in seeds if many else seeds[:1]:
                     unit = Unit(name, setting.encoder, setting.genes, fold, model, seed)

@@ -18,7 +18,7 @@ from lib.training.batches import SpotBatches, Spots
 
 @dataclass(frozen=True)
 class Recipe:
-    """How SpaCRD is trained; the paper's values are in `params/spacrd/released.yaml`.
+    """How SpaCRD is trained; the released code's values are in `params/spacrd/her2st-released.yaml`.
 
     Attributes
     ----------

@@ -1,0 +1,135 @@
+"""Files are whole or not there."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pandas as pd
+import pytest
+
+from lib.files import sha256_of, write_csv, write_json, written
+
+HALF_WRITTEN = """
+import sys, time
+from lib.files import written
+with written(sys.argv[1]) as part:
+    with open(part, "w") as file:
+        file.write("half of the new")
+        file.flush()
+        print("half", flush=True)
+        time.sleep(60)
+"""
+
+
+def fail_halfway(path):
+    with written(path) as part:
+        part.write_text("half of the new")
+        raise RuntimeError("no more")
+
+
+def test_block_that_raises_leaves_the_old_file_and_no_part(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="no more"):
+        fail_halfway(path)
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_block_that_raises_makes_no_file_where_there_was_none(tmp_path):
+    with pytest.raises(RuntimeError, match="no more"):
+        fail_halfway(tmp_path / "new" / "table.csv")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_block_that_writes_nothing_is_an_error_and_leaves_the_old_file(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), written(path):
+        pass
+    assert path.read_text() == "old"
+
+
+def test_final_name_appears_only_after_the_block(tmp_path):
+    path = tmp_path / "a" / "b" / "picture.svg"
+    with written(path) as part:
+        part.write_text("new")
+        assert not path.exists()
+        assert (part.parent, part.suffix) == (path.parent, ".svg"), "renaming stays within one file system"
+        assert part.name.startswith(".part-")
+    assert path.read_text() == "new"
+    assert [each.name for each in path.parent.iterdir()] == ["picture.svg"]
+
+
+def test_kill_in_the_middle_leaves_the_old_file_whole(tmp_path, root):
+    path = tmp_path / "scores.csv"
+    path.write_text("old\n" * 1000)
+    before = sha256_of(path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HALF_WRITTEN, str(path)], stdout=subprocess.PIPE, text=True, cwd=root
+    )
+    try:
+        assert process.stdout.readline() == "half\n"
+        part = path.with_name(f".part-{process.pid}-{path.name}")
+        assert part.read_text() == "half of the new", "the kill must come in the middle of writing"
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait(30) == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.stdout.close()
+    assert sha256_of(path) == before
+    with written(path) as part:
+        part.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_reader_sees_only_whole_files_while_they_are_replaced(tmp_path):
+    path, contents = tmp_path / "numbers.json", [[number] * 20_000 for number in (0, 1)]
+    write_json(contents[0], path)
+    whole, seen = {path.read_bytes()}, set()
+    write_json(contents[1], path)
+    whole.add(path.read_bytes())
+
+    def replace():
+        for number in range(20):
+            write_json(contents[number % 2], path)
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    while writer.is_alive():
+        seen.add(path.read_bytes())
+    writer.join()
+    assert seen <= whole
+
+
+def test_equal_tables_give_equal_bytes(tmp_path):
+    table = pd.DataFrame({"section": ["A1", "Bä"], "score": [0.1 + 0.2, float("nan")], "n": [1, 2]})
+    write_csv(table, tmp_path / "first.csv")
+    write_csv(table.copy().set_index(pd.Index([7, 9])), tmp_path / "second.csv")
+    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
+    assert (tmp_path / "first.csv").read_bytes() == (
+        "section,score,n\nA1,0.30000000000000004,1\nBä,,2\n".encode()
+    )
+
+
+def test_equal_content_gives_equal_json_in_any_order_of_keys(tmp_path):
+    write_json({"b": 1, "a": {"µm": [1.5, None], "x": True}}, tmp_path / "first.json")
+    write_json({"a": {"x": True, "µm": [1.5, None]}, "b": 1}, tmp_path / "second.json")
+    assert (tmp_path / "first.json").read_bytes() == (tmp_path / "second.json").read_bytes()
+    assert "µm" in (tmp_path / "first.json").read_text(encoding="utf-8")
+
+
+def test_content_json_cannot_hold_leaves_the_old_file(tmp_path):
+    path = tmp_path / "manifest.json"
+    write_json({"key": 1}, path)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_json({"key": object()}, path)
+    assert path.read_bytes() == before
+
+
+def test_sha256_is_the_standards(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
