@@ -30,7 +30,7 @@ lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir=.
 
 test: setup  ## run the tests (TESTS=tests/inputs for some of them, WORKERS=0 in one process)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 book:  ## run demo and null of every study and render _book/index.html
 	@$(SETUP) --quarto

@@ -73,6 +73,6 @@ rule stage:
     conda:
         "environment.yml"
     shell:
-        "OMP_NUM_THREADS={threads} python -m papermill {input.notebook} {output}.running.ipynb -f {input.params}"
+        "OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} python -m papermill {input.notebook} {output}.running.ipynb -f {input.params}"
         " {params.share} --no-progress-bar --log-output --log-level WARNING 2>&1 | tee {log}"
         " && mv {output}.running.ipynb {output}"

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from lib.figures import style
 from lib.statistics.classification import auc, average_precision
 from lib.statistics.intervals import Interval, ScoredSection
 from lib.statistics.resampling import by_patient
@@ -188,7 +189,14 @@ def mean_precision_recall(
     return ax
 
 
-def history(ax: Axes, frame: pd.DataFrame, value: str, by: str | None = None, epoch: str = "epoch") -> Axes:
+def history(
+    ax: Axes,
+    frame: pd.DataFrame,
+    value: str,
+    by: str | None = None,
+    epoch: str = "epoch",
+    order: Sequence[str] | None = None,
+) -> Axes:
     """Mean of a logged number over the runs at each epoch, with the band from the lowest to the highest.
 
     Parameters
@@ -202,6 +210,8 @@ def history(ax: Axes, frame: pd.DataFrame, value: str, by: str | None = None, ep
         Column that splits runs into lines (loss term, model, stage).
     epoch : str
         Column of the x axis.
+    order : sequence of str, optional
+        Names that may occur in `by`: each keeps its colour over several panels, whichever of them a panel shows.
 
     Returns
     -------
@@ -218,9 +228,10 @@ def history(ax: Axes, frame: pd.DataFrame, value: str, by: str | None = None, ep
     logged = frame.dropna(subset=[value])
     if logged.empty:
         raise ValueError(f'the history holds no value of "{value}"')
+    colours = {name: style.PALETTE[i % len(style.PALETTE)] for i, name in enumerate(order or ())}
     for name, part in logged.groupby(by, sort=False) if by else [("", logged)]:
         runs = part.groupby(epoch)[value].agg(["mean", "min", "max"])
-        (line,) = ax.plot(runs.index, runs["mean"], label=str(name))
+        (line,) = ax.plot(runs.index, runs["mean"], label=str(name), color=colours.get(name))
         ax.fill_between(runs.index, runs["min"], runs["max"], color=line.get_color(), alpha=0.2, lw=0)
     if by:
         ax.legend()

@@ -119,6 +119,11 @@ class Stage:
             mine, desc=self.name, unit="unit", mininterval=10, maxinterval=60, ascii=True, file=sys.stderr
         ):
             try:
+                absent = [self.short(path) for path in inputs(name) if not path.is_file()]
+                if absent:
+                    raise FileNotFoundError(
+                        f"{', '.join(absent)} is not there: see what failed in the stage before"
+                    )
                 key = self._key(name, inputs(name), depends(name), digest)
                 if not self._whole(name, key, outputs(name)):
                     make(name)

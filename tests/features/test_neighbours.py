@@ -59,7 +59,7 @@ def test_a_spot_comes_first_among_spots_at_its_own_place(copies):
 
 def test_no_neighbour_across_a_gap_in_the_tissue():
     left = grid(3, 2)
-    xy = np.concatenate([left, left + [10, 0]])
+    xy = np.concatenate([left, left + np.array([10, 0])])
     side = np.arange(12) // 6
     near = nearest(xy, 7, radius=2.2)
     assert (side[near] == side[:, None]).all()
@@ -86,7 +86,7 @@ def test_shift_rotation_and_scale_do_not_change_the_neighbours():
     turned = xy @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     before = nearest(xy, 7, radius=1.1)
     assert (before == np.arange(len(xy))[:, None])[:, 1:].any(), "no neighbour lies beyond the radius"
-    np.testing.assert_array_equal(nearest(xy + [1e4, -300], 7, radius=1.1), before)
+    np.testing.assert_array_equal(nearest(xy + np.array([1e4, -300]), 7, radius=1.1), before)
     np.testing.assert_array_equal(nearest(turned, 7, radius=1.1), before)
     np.testing.assert_array_equal(nearest(37 * xy, 7, radius=37 * 1.1), before)
 

@@ -253,8 +253,12 @@ def test_old_output_of_a_unit_that_fails_now_is_not_counted(work, results):
 
 def test_unit_whose_input_is_missing_fails_alone(work):
     (work.folder / "D1.txt").unlink()
-    work.run(max_failed=1)
+    stage = work.stage(max_failed=1)
+    work.run(stage)
     assert work.done == ["A1", "B1", "C1", "E1"]
+    assert stage.failed == {
+        "D1": "FileNotFoundError: D1.txt is not there: see what failed in the stage before"
+    }
 
 
 def test_interrupted_by_the_user_is_no_failed_unit(work):

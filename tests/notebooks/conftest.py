@@ -1,0 +1,185 @@
+"""Notebooks run as a reader's machine runs them: by papermill, in a process of their own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+import yaml
+
+from lib.files import sha256_of
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
+SMALLER = {
+    "cohort": "small",
+    "phantom": {
+        "seed": 7,
+        "patients": 3,
+        "spots_side": 10,
+        "effect": 1.0,
+        "unrelated_labels": False,
+        "second_platform": False,
+    },
+    "genes": 100,
+    "models": ["marker-smoothed", "linear-both-smoothed", "concatenation", "spacrd"],
+    "seeds": [1],
+    "first_seed_only": [],
+    "contrastive_epochs": 2,
+    "fusion_epochs": 1,
+    "classifier_epochs": 2,
+    "bootstrap_draws": 100,
+}
+# Put on PYTHONPATH, it stops a kernel at the moment a file is whole but does not yet have its final name.
+HOLD = """
+import os, pathlib, time
+
+replace = os.replace
+
+def held(source, target, **options):
+    if str(target).endswith(os.environ["HOLD"]):
+        pathlib.Path(os.environ["HELD"]).touch()
+        time.sleep(600)
+    return replace(source, target, **options)
+
+os.replace = held
+"""
+
+
+@dataclass
+class Study:
+    """One cohort's notebooks in a tree (a clone of the repository), with a results folder of its own."""
+
+    tree: Path
+    results: Path
+    parameters: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """What the stages write to."""
+        return self.results / "spacrd" / self.parameters.stem
+
+    def executed(self, stage: str) -> Path:
+        return self.folder / "notebooks" / f"{stage}.ipynb"
+
+    def start(self, stage: str, *options: str, **environment: str) -> subprocess.Popen:
+        self.executed(stage).parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "papermill", f"notebooks/spacrd/{stage}.ipynb", self.executed(stage)]
+        surroundings = {
+            **os.environ,
+            "PYTHONPATH": str(self.tree),
+            "CROSSBOOK_RESULTS": str(self.results),
+            "OMP_NUM_THREADS": "1",
+            "NUMBA_NUM_THREADS": "1",
+            **self.environment,
+            **environment,
+        }
+        return subprocess.Popen(
+            [*map(str, command), "-f", str(self.parameters), *options, "--no-progress-bar"],
+            cwd=self.tree,
+            env=surroundings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, stage: str, *options: str) -> tuple[int, str]:
+        """Exit code of papermill, and what it said."""
+        process = self.start(stage, *options)
+        said, _ = process.communicate(timeout=600)
+        return process.returncode, said
+
+    def must_run(self, *stages: str) -> None:
+        for stage in stages:
+            code, said = self.run(stage)
+            assert code == 0, f"{stage}:\n{said[-6000:]}"
+
+    def kill(self, stage: str, before: str, folder: Path) -> None:
+        """Run a stage and kill -9 papermill and its kernel just before the file `before` gets its name."""
+        folder.mkdir(parents=True)
+        (folder / "sitecustomize.py").write_text(HOLD)
+        path = os.pathsep.join([str(folder), str(self.tree)])
+        process = self.start(stage, PYTHONPATH=path, HOLD=before, HELD=str(folder / "held"))
+        try:
+            for _ in range(3000):
+                if (folder / "held").exists() or process.poll() is not None:
+                    break
+                time.sleep(0.1)
+            reached = (folder / "held").exists()
+        finally:
+            # the kernel is in a session of its own, so killing the process group would leave it at work
+            running = [*psutil.Process(process.pid).children(recursive=True), process]
+            for each in running:
+                each.send_signal(signal.SIGKILL)
+            said, _ = process.communicate(timeout=60)
+            psutil.wait_procs(running[:-1], timeout=60)
+        assert reached, f"{stage} ended before it wrote {before}:\n{said[-6000:]}"
+        assert process.returncode == -signal.SIGKILL
+
+    def hashes(self, *patterns: str) -> dict[str, str]:
+        """SHA-256 of the files that have their final name."""
+        found = {path for pattern in patterns for path in self.folder.glob(pattern) if path.is_file()}
+        return {
+            path.relative_to(self.folder).as_posix(): sha256_of(path)
+            for path in sorted(found)
+            if not path.name.startswith(".part-")
+        }
+
+    def printed(self, stage: str, name: str) -> str:
+        """What the executed notebook holds of `stdout` or `stderr`."""
+        cells = nbformat.read(self.executed(stage), as_version=4).cells
+        outputs = [output for cell in cells for output in cell.get("outputs", ())]
+        return "".join(each.text for each in outputs if each.get("name") == name)
+
+
+@pytest.fixture(scope="session")
+def notebooks() -> type[Study]:
+    """To run the notebooks of another tree or cohort."""
+    return Study
+
+
+@pytest.fixture(scope="session")
+def smaller(tmp_path_factory) -> Path:
+    """A parameter file: the demo, made smaller than even a reader would wait for."""
+    values = yaml.safe_load((ROOT / "params" / "spacrd" / "demo.yaml").read_text()) | SMALLER
+    path = tmp_path_factory.mktemp("params") / "small.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="session")
+def whole(smaller, tmp_path_factory) -> Study:
+    """All five notebooks, run one after the other without a break. Not to be changed: see `after`."""
+    study = Study(ROOT, tmp_path_factory.mktemp("results"), smaller)
+    study.must_run(*STAGES)
+    return study
+
+
+@pytest.fixture
+def after(whole, tmp_path) -> Callable[..., Study]:
+    """Copies of `whole` as it was after a stage, in another place."""
+    kept = {
+        "1-preprocess": ("cohort.csv", "raw", "sections"),
+        "2-embed": ("cohort.csv", "raw", "sections", "features"),
+        "5-figures": None,
+    }
+
+    def copied(stage: str, name: str = "results") -> Study:
+        study = Study(whole.tree, tmp_path / name, whole.parameters)
+        for path in whole.folder.iterdir():
+            if kept[stage] is None or path.name in kept[stage]:
+                target = study.folder / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if path.is_dir() else shutil.copy2)(path, target)
+        return study
+
+    return copied

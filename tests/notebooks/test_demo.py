@@ -1,0 +1,83 @@
+"""The real demo and its null twin, run by Snakemake as `make book` runs them: a planted effect is found, no other."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lib.study.book.executed import read_executed
+
+STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
+
+
+def snakemake(tree: Path, *arguments: str) -> tuple[int, str]:
+    """Exit code, and what was said on both channels."""
+    environment = {name: value for name, value in os.environ.items() if name != "CROSSBOOK_RESULTS"}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(tree),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+        cwd=tree,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def tree(checkout, tmp_path_factory) -> Path:
+    """A clone in which `snakemake book` has run."""
+    tree = checkout(tmp_path_factory.mktemp("tree"))
+    code, said = snakemake(tree, "book")
+    assert code == 0, said[-8000:]
+    return tree
+
+
+def auc(tree: Path, cohort: str) -> pd.DataFrame:
+    metrics = pd.read_csv(tree / "results" / "spacrd" / cohort / "metrics.csv")
+    return metrics[metrics["metric"] == "auc"].set_index("model")
+
+
+@pytest.mark.parametrize("cohort", ["demo", "null"])
+def test_all_stages_are_executed(tree, cohort):
+    folder = tree / "results" / "spacrd" / cohort
+    for stage in STAGES:
+        read_executed(folder / "notebooks" / f"{stage}.ipynb", stage)
+        assert (folder / "manifests" / f"{stage}.json").is_file()
+    left = {path.name for path in (folder / "notebooks").iterdir()}
+    assert left == {f"{stage}.ipynb" for stage in STAGES}
+
+
+def test_planted_effect_is_found(tree):
+    found = auc(tree, "demo").loc["spacrd"]
+    assert 0.8 < found["low"] <= found["estimate"] <= found["high"] <= 1
+
+
+def test_two_modalities_find_more_than_one(tree):
+    """What is planted in the counts and what is planted in the picture carry noise that they do not share."""
+    found = auc(tree, "demo")["estimate"]
+    assert found["linear-both-smoothed"] > max(found["linear-genes-smoothed"], found["linear-image-smoothed"])
+
+
+def test_without_an_effect_nothing_is_found(tree):
+    found = auc(tree, "null")
+    assert found.loc["spacrd", "low"] <= 0.5 <= found.loc["spacrd", "high"]
+    assert found["estimate"].between(0.3, 0.7).all()
+
+
+def test_second_run_has_nothing_to_do(tree):
+    before = {path: path.stat().st_mtime_ns for path in (tree / "results").rglob("*") if path.is_file()}
+    for arguments in (["book"], ["--dry-run", "book"]):
+        code, said = snakemake(tree, *arguments)
+        assert code == 0, said
+        assert "Nothing to be done" in said
+    assert {
+        path: path.stat().st_mtime_ns for path in (tree / "results").rglob("*") if path.is_file()
+    } == before

@@ -1,0 +1,283 @@
+"""Every notebook of the SpaCRD study on a small phantom: run, broken off, resumed, sharded, misused."""
+
+import json
+
+import anndata
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from lib.features.feature_files import read_features
+from lib.files import sha256_of, write_csv
+from lib.phantoms.spots import write_cohort
+from lib.statistics.metrics import COLUMNS
+from lib.study.book.chapters import cleaned, labels, machine_folders
+from lib.study.book.executed import read_executed
+
+STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
+MODELS = ["marker-smoothed", "linear-both-smoothed", "concatenation", "spacrd"]
+SECTIONS = ["A1", "B1", "C1"]
+TEXT = {"patient": str, "section": str, "spot": str, "fold": str}
+
+
+def manifest(study, stage: str) -> dict:
+    return json.loads((study.folder / "manifests" / f"{stage}.json").read_text())
+
+
+# all five, uninterrupted
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_executed_notebook_is_fit_for_the_book(whole, stage, root):
+    notebook = read_executed(whole.executed(stage), stage)
+    own = {str(whole.results), str(root), str(whole.parameters.parent)}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            shown = set(output.get("data", {}))
+            assert not shown or shown & {"text/markdown", "text/latex", "image/png", "text/plain"}, (
+                cell.source
+            )
+            text = json.dumps(
+                {mime: data for mime, data in output.get("data", {}).items() if "image" not in mime}
+            )
+            text += output.get("text", "")
+            assert not [folder for folder in own if folder in text], f"{stage} shows a folder of this machine"
+            assert "Warning" not in text, f"{stage} shows a warning to its readers: {text[:500]}"
+    page = cleaned(notebook, stage, "spacrd", "small", "phantom", machine_folders(root))
+    figures = {"1-preprocess": 2, "2-embed": 1, "3-train": 1, "4-evaluate": 0, "5-figures": 6}
+    assert len(labels(page)) >= figures[stage]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_manifest_is_true(whole, stage):
+    found = manifest(whole, stage)
+    assert (found["study"], found["cohort"], found["stage"], found["failed"]) == (
+        "spacrd",
+        "small",
+        stage,
+        {},
+    )
+    assert found["outputs"] == {name: sha256_of(whole.folder / name) for name in found["outputs"]}
+    assert (found["parameters"]["seeds"], found["parameters"]["genes"]) == ([1], 100)
+    assert {"torch", "numpy", "python"} <= set(found["versions"])
+    assert found["commit"]
+    assert str(whole.results) not in json.dumps(found)
+
+
+def test_manifests_form_a_chain(whole):
+    made = {}
+    for stage in STAGES:
+        found = manifest(whole, stage)
+        of_this_cohort = {name: digest for name, digest in found["inputs"].items() if name in made}
+        assert of_this_cohort == {name: made[name] for name in of_this_cohort}
+        assert stage == "1-preprocess" or of_this_cohort, f"{stage} reads nothing that was made before"
+        made |= found["outputs"]
+    assert {"cohort.csv", "predictions.csv", "history.csv", "metrics.csv"} <= set(made)
+    assert {path.name for path in whole.folder.iterdir() if path.is_file()} <= set(made)
+    for folder in ("sections", "features", "train", "weights", "tables", "figures"):
+        for path in (whole.folder / folder).iterdir():
+            assert f"{folder}/{path.name}" in made, (
+                "a file that no manifest knows, or a part file left behind"
+            )
+
+
+def test_sections_and_features_belong_together(whole):
+    cohort = pd.read_csv(whole.folder / "cohort.csv", keep_default_na=False)
+    assert list(cohort["section"]) == SECTIONS
+    assert (cohort["cancer"] + cohort["other"] + cohort["undetermined"] == cohort["spots"]).all()
+    assert ((cohort["cancer"] > 0) & (cohort["other"] > 0)).all()
+    for name in SECTIONS:
+        section = anndata.read_h5ad(whole.folder / "sections" / f"{name}.h5ad")
+        file = read_features(whole.folder / "features" / f"{name}.colour.h5")
+        assert list(file.names) == list(section.obs_names)
+        assert file.attributes["crop_um"] == 150.0
+        assert file.attributes["um_per_px"] == pytest.approx(section.uns["section"]["um_per_px"])
+
+
+def test_predictions_are_complete(whole):
+    predictions = pd.read_csv(whole.folder / "predictions.csv", dtype=TEXT)
+    assert set(predictions["model"]) == set(MODELS)
+    assert set(predictions["split"]) == {"test"}
+    assert (predictions["fold"] == predictions["patient"]).all(), (
+        "each patient is tested by who never saw them"
+    )
+    assert np.isfinite(predictions["score"]).all()
+    assert predictions["probability"].between(0, 1).all()
+    for name in SECTIONS:
+        section = anndata.read_h5ad(whole.folder / "sections" / f"{name}.h5ad")
+        for model in MODELS:
+            rows = predictions[(predictions["section"] == name) & (predictions["model"] == model)]
+            assert list(rows["spot"]) == list(section.obs_names)
+            np.testing.assert_array_equal(rows["label"], section.obs["label"])
+    history = pd.read_csv(whole.folder / "history.csv", dtype=TEXT)
+    epochs = history.groupby(["model", "fold", "stage"]).size().unstack()
+    assert set(history["model"]) == {"concatenation", "spacrd"}
+    assert (epochs == [2, 1, 2]).all(axis=None)
+    weights = sorted(path.name for path in (whole.folder / "weights").iterdir())
+    assert weights == [f"both.{p}.{m}.s1.safetensors" for p in "ABC" for m in ("concatenation", "spacrd")]
+
+
+def test_metrics_have_the_columns_of_the_design(whole):
+    metrics = pd.read_csv(whole.folder / "metrics.csv")
+    assert list(metrics.columns) == COLUMNS
+    assert set(metrics["model"]) == set(MODELS)
+    assert (set(metrics["cohort"]), set(metrics["setting"]), set(metrics["seeds"])) == (
+        {"small"},
+        {"both"},
+        {1},
+    )
+    assert {"auc", "ap", "prevalence", "f1_gmm", "f1_calibrated", "f1_oracle"} <= set(metrics["metric"])
+    assert not metrics.duplicated(["model", "setting", "metric"]).any()
+    known = metrics.dropna(subset=["estimate"])
+    assert known["estimate"].between(0, 1).all()
+    assert (known["low"] <= known["high"]).all()
+    unknown = metrics[metrics["estimate"].isna()]
+    assert unknown["how"].str.contains("not computable: ").all()
+    cohort = pd.read_csv(whole.folder / "cohort.csv")
+    auc = metrics[metrics["metric"] == "auc"]
+    assert (auc["n"] == (cohort["cancer"] + cohort["other"]).sum()).all()
+    assert (auc["events"] == cohort["cancer"].sum()).all()
+
+
+def test_every_figure_is_a_picture(whole):
+    wanted = {
+        "sections",
+        "depth",
+        "crops",
+        "history",
+        "roc",
+        "forest",
+        "maps",
+        "tissue",
+        "centres",
+        "calibration",
+    }
+    folder = whole.folder / "figures"
+    assert wanted <= {path.stem for path in folder.iterdir()}
+    for name in wanted:
+        with Image.open(folder / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+            low, high = picture.convert("L").getextrema()
+            assert low < high, f"{name} is blank"
+        assert (folder / f"{name}.svg").read_text().rstrip().endswith("</svg>")
+    for stage in STAGES:
+        cells = nbformat.read(whole.executed(stage), as_version=4).cells
+        for cell in cells:
+            if "#| label: fig-" in cell.source:
+                shown = {mime for output in cell.outputs for mime in output.get("data", ())}
+                assert shown & {"image/png", "image/svg+xml"}, cell.source[:80]
+
+
+def test_phantom_is_never_set_beside_the_paper(whole):
+    published = pd.read_csv(whole.folder / "tables" / "published.csv")
+    assert len(published)
+    ours = [column for column in published if column.startswith(("ours", "estimate", "low", "high"))]
+    assert ours
+    assert published[ours].isna().all(axis=None)
+
+
+# run again, in another place
+
+
+def test_second_run_makes_nothing_and_leaves_the_same_bytes(after):
+    study = after("5-figures", "moved")
+    patterns = (
+        "**/*.h5",
+        "**/*.h5ad",
+        "**/*.csv",
+        "**/*.safetensors",
+        "manifests/*",
+        "figures/*",
+        "units/*/*",
+    )
+    before = study.hashes(*patterns)
+    study.must_run("1-preprocess", "2-embed", "3-train")
+    for stage, units in (("1-preprocess", 3), ("2-embed", 3), ("3-train", 12)):
+        assert f"0 made now, {units} kept" in study.printed(stage, "stderr")
+        assert f"{units} of {units} units are whole" in study.printed(stage, "stdout")
+    assert study.hashes(*patterns) == before
+
+
+# killed and resumed
+
+
+def test_embedding_killed_in_the_middle_resumes_to_the_same_bytes(whole, after, tmp_path):
+    study = after("1-preprocess")
+    study.kill("2-embed", "features/B1.colour.h5", tmp_path / "hold")
+    assert list(study.hashes("features/*.h5")) == ["features/A1.colour.h5"]
+    study.must_run("2-embed")
+    assert "2 made now, 1 kept" in study.printed("2-embed", "stderr")
+    assert study.hashes("features/*.h5") == whole.hashes("features/*.h5")
+    assert manifest(study, "2-embed") == manifest(whole, "2-embed")
+
+
+def test_training_killed_in_the_middle_resumes_to_the_same_bytes(whole, after, tmp_path):
+    study, patterns = after("2-embed"), ("train/*", "weights/*", "predictions.csv", "history.csv")
+    study.kill("3-train", "train/both.B.concatenation.s1.history.csv", tmp_path / "hold")
+    left = study.hashes("train/*")
+    assert "train/both.A.spacrd.s1.scores.csv" in left
+    assert "train/both.B.concatenation.s1.scores.csv" in left, "the unit is half done"
+    assert "train/both.B.concatenation.s1.history.csv" not in left
+    assert not (study.folder / "predictions.csv").exists()
+    study.must_run("3-train")
+    assert "8 made now, 4 kept" in study.printed("3-train", "stderr")
+    assert study.hashes(*patterns) == whole.hashes(*patterns)
+    assert manifest(study, "3-train") == manifest(whole, "3-train")
+
+
+def test_shards_gather_to_what_one_run_makes(whole, after):
+    study, patterns = after("2-embed"), ("train/*", "weights/*", "predictions.csv", "history.csv")
+    for shard in ("0", "1"):
+        code, said = study.run("3-train", "-p", "shard", shard, "-p", "shards", "2")
+        assert code == 0, said[-6000:]
+        assert f"shard {shard} of 2: 6 of 6 units are whole" in study.printed("3-train", "stdout")
+        assert not (study.folder / "predictions.csv").exists()
+    study.must_run("3-train")
+    assert "0 made now, 12 kept" in study.printed("3-train", "stderr")
+    assert study.hashes(*patterns) == whole.hashes(*patterns)
+
+
+# misused
+
+
+def test_parameter_that_the_notebook_lacks_is_refused_though_papermill_only_warns(after):
+    study = after("1-preprocess")
+    code, said = study.run("2-embed", "-p", "crop_mu", "90")
+    assert "unknown parameter: crop_mu" in said, "papermill's own warning"
+    assert code != 0
+    assert "notebooks/spacrd/2-embed.ipynb: unknown parameter 'crop_mu': did you mean 'crop_um'?" in said
+    assert not (study.folder / "features").exists()
+
+
+def test_stage_out_of_turn_names_the_one_to_run(notebooks, smaller, tmp_path, root):
+    study = notebooks(root, tmp_path, smaller)
+    code, said = study.run("4-evaluate")
+    assert code != 0
+    assert "spacrd/small 4-evaluate: cohort.csv is missing; run 1-preprocess of this cohort first" in said
+
+
+def test_cohort_without_labels_is_one_clear_sentence(notebooks, smaller, checkout, tmp_path):
+    tree = checkout(tmp_path / "tree")
+    raw = tree / "data" / "raw" / "unlabelled"
+    write_csv(
+        write_cohort(raw, seed=5, patients=2, spots_side=8, genes=60),
+        tree / "data/cohorts/spacrd/unlabelled.csv",
+    )
+    for path in (raw / "data" / "ST-pat" / "lbl").iterdir():
+        path.unlink()
+    values = yaml.safe_load(smaller.read_text())
+    values |= {"cohort": "unlabelled", "phantom": None, "sections": ["data/cohorts/spacrd/unlabelled.csv"]}
+    parameters = tree / "params" / "spacrd" / "unlabelled.yaml"
+    parameters.write_text(yaml.safe_dump(values))
+    study = notebooks(tree, tmp_path / "results", parameters)
+    code, said = study.run("1-preprocess")
+    assert code != 0
+    assert said.rstrip().splitlines()[-1] == (
+        "RuntimeError: spacrd/unlabelled 1-preprocess: 2 of 2 units failed, max_failed is 0; the first is A1: ValueError: "
+        "section A1 has no labels but its label_grade is 'planted': name a label file in the section table, or set "
+        "label_grade to none to score it without evaluating"
+    )
+    assert study.hashes("sections/*") == {}
