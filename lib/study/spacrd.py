@@ -32,7 +32,7 @@ class Phantom(Checked):
     seed: int = 7
     patients: int = Field(4, ge=2)
     spots_side: int = Field(14, ge=6)
-    effect: float = Field(1.0, ge=0)
+    effect: float = Field(1.5, ge=0)
     unrelated_labels: bool = False
     second_platform: bool = False
 
@@ -101,11 +101,11 @@ class SpaCRDParams(Checked):
     scaling: Literal[SCALINGS] = "minmax"
     neighbours: int = Field(7, ge=1)
     neighbour_radius: float = Field(2.2, gt=0)
-    contrastive_epochs: int = Field(5, ge=0)
-    fusion_epochs: int = Field(3, ge=0)
-    classifier_epochs: int = Field(8, ge=1)
-    learning_rate: float = Field(3e-4, gt=0)
-    batch_size: int = Field(128, ge=2)
+    contrastive_epochs: int = Field(4, ge=0)
+    fusion_epochs: int = Field(2, ge=0)
+    classifier_epochs: int = Field(14, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    batch_size: int = Field(64, ge=2)
     # 4-evaluate
     bootstrap_draws: int = Field(1000, ge=100)
     block_pitches: float = Field(4.0, gt=0)

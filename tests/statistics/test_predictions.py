@@ -32,14 +32,14 @@ def run(effect=2.0, seed=0):
 
 
 def predictions(seeds=(1, 2), sections=(("A", "A1"), ("A", "A2"), ("B", "B1"))):
-    """Test scores of every seed, and the positions of the spots in the order of the tables' rows."""
+    """Test scores of every seed, and the positions of the spots by name."""
     random, rows, places = np.random.default_rng(3), [], {}
     for patient, section in sections:
         xy = np.stack(np.meshgrid(np.arange(6.0), np.arange(5.0)), -1).reshape(-1, 2)
         spots = [f"{int(x)}x{int(y)}" for x, y in xy]
         label = (random.random(30) < 0.5).astype(float)
         label[4] = np.nan
-        places[section] = (xy, 2.0)
+        places[section] = (pd.DataFrame(xy, index=spots), 2.0)
         for seed in seeds:
             score = 10 * xy[:, 0] + xy[:, 1] + 100 * seed  # tells spot and seed
             rows.append(
@@ -85,7 +85,7 @@ def test_test_labels_do_not_calibrate():
 def test_training_spots_of_one_class_cannot_calibrate():
     scores = run()
     scores.loc[scores["split"] == "train", "label"] = 1.0
-    with pytest.raises(NotComputable, match=r"hold 154 cancer and 0 other"):
+    with pytest.raises(NotComputable, match=r"hold 160 cancer and 0 other"):
         calibrated(scores)
 
 
@@ -99,7 +99,7 @@ def test_sections_hold_every_seeds_scores_beside_labels_and_places():
         assert section.undetermined == 1
         np.testing.assert_array_equal(section.labels, rows["label"][known])
         np.testing.assert_array_equal(section.scores, [rows["score"][known], rows["score"][known] + 100])
-        blocks = spatial_blocks(places[section.section][0], 2.0)[known]
+        blocks = spatial_blocks(places[section.section][0].to_numpy(), 2.0)[known]
         np.testing.assert_array_equal(section.blocks, np.unique(blocks, return_inverse=True)[1])
 
 
@@ -119,31 +119,29 @@ def facts(sections):
     return found
 
 
-@pytest.mark.parametrize("how", ["rows of all seeds", "rows of the second seed", "seeds"])
+@pytest.mark.parametrize("how", ["rows of all seeds", "rows of the second seed", "seeds", "places"])
 def test_order_of_rows_does_not_mix_spots_up(how):
-    """Where the order is lost it must be found again by the spots' names, or be refused."""
     table, places = predictions()
-    random = np.random.default_rng(0)
+    expected, random = facts(scored_sections(table, places)), np.random.default_rng(0)
+    first, second = table[table["seed"] == 1], table[table["seed"] == 2]
     if how == "rows of all seeds":
-        shuffled = table.sample(frac=1, random_state=0)
+        table = table.sample(frac=1, random_state=0)
     elif how == "rows of the second seed":
-        second = table[table["seed"] == 2]
-        shuffled = pd.concat([table[table["seed"] == 1], second.iloc[random.permutation(len(second))]])
+        table = pd.concat([first, second.iloc[random.permutation(len(second))]])
+    elif how == "seeds":
+        table = pd.concat([second, first])
     else:
-        shuffled = pd.concat([table[table["seed"] == 2], table[table["seed"] == 1]])
-    try:
-        found = scored_sections(shuffled, places)
-    except ValueError as error:
-        assert "order" in str(error)  # noqa: PT017
-        return
-    assert facts(found) == facts(scored_sections(table, places))
+        places = {name: (xy.iloc[random.permutation(len(xy))], side) for name, (xy, side) in places.items()}
+    assert len(expected) == 3 * 29
+    assert facts(scored_sections(table, places)) == expected
 
 
-def test_places_of_other_spots_are_refused():
+@pytest.mark.parametrize("how", ["one place less", "other names"])
+def test_places_of_other_spots_are_refused(how):
     table, places = predictions()
     xy, side = places["A2"]
-    places["A2"] = (xy[:-1], side)
-    with pytest.raises(ValueError, match=r"A2.*30.*29|A2.*29.*30"):
+    places["A2"] = (xy.iloc[:-1] if how == "one place less" else xy.rename(index={"0x0": "9x9"}), side)
+    with pytest.raises(ValueError, match="section A2 has 30 spots in the predictions"):
         scored_sections(table, places)
 
 
