@@ -98,7 +98,7 @@ def against_yardsticks(
     Returns
     -------
     DataFrame
-        item, setting, metric, yardstick, now (the same method here), model, its value with low and high, and which
+        item, setting, metric, yardstick, now (the nearest baseline here; scaling and projection may differ), model, its value with low and high, and which
         of the study's model and the yardstick is higher.
     """
     rows = []
@@ -117,7 +117,7 @@ def against_yardsticks(
                 "test": row["section"] or f"mean, {row['setting']}",
                 "metric": row["metric"],
                 "measured before": row["value"],
-                "same method now": table["estimate"].get(row["model"], np.nan),
+                "nearest baseline now": table["estimate"].get(row["model"], np.nan),
                 "model": ours,
                 "estimate": mine["estimate"],
                 "low": mine["low"],

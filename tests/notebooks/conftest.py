@@ -117,11 +117,11 @@ class Study:
             reached = (folder / "held").exists()
         finally:
             # the kernel is in a session of its own, so killing the process group would leave it at work
-            running = [*psutil.Process(process.pid).children(recursive=True), process]
-            for each in running:
+            kernels = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            for each in [*kernels, process]:
                 each.send_signal(signal.SIGKILL)
             said, _ = process.communicate(timeout=60)
-            psutil.wait_procs(running[:-1], timeout=60)
+            psutil.wait_procs(kernels, timeout=60)
         assert reached, f"{stage} ended before it wrote {before}:\n{said[-6000:]}"
         assert process.returncode == -signal.SIGKILL
 
