@@ -74,5 +74,7 @@ rule stage:
         "environment.yml"
     shell:
         "OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} python -m papermill {input.notebook} {output}.running.ipynb -f {input.params}"
-        " {params.share} --no-progress-bar --log-output --log-level WARNING 2>&1 | tee {log}"
+        " {params.share} --no-progress-bar --log-output --log-level WARNING 2>&1"
+        # what a kernel says of its own sockets and shutdown is no news
+        " | awk '!/^\\[IPKernelApp\\]/ {{print; fflush()}}' | tee {log}"
         " && mv {output}.running.ipynb {output}"

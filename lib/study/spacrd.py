@@ -94,16 +94,21 @@ class SpaCRDParams(Checked):
         "spacrd-released",
     ]
     seeds: list[int] = Field([1, 2], min_length=1)
-    first_seed_only: list[Literal[CONTENDERS]] = ["spacrd-genes", "spacrd-image", "spacrd-released"]
+    first_seed_only: list[Literal[CONTENDERS]] = [
+        "concatenation",
+        "spacrd-genes",
+        "spacrd-image",
+        "spacrd-released",
+    ]
     variant: Literal["described", "released"] = "described"
     marker: str = "ERBB2"
     genes: int = Field(300, ge=2)
     scaling: Literal[SCALINGS] = "minmax"
     neighbours: int = Field(7, ge=1)
     neighbour_radius: float = Field(2.2, gt=0)
-    contrastive_epochs: int = Field(4, ge=0)
+    contrastive_epochs: int = Field(3, ge=0)
     fusion_epochs: int = Field(2, ge=0)
-    classifier_epochs: int = Field(14, ge=1)
+    classifier_epochs: int = Field(9, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
     batch_size: int = Field(64, ge=2)
     # 4-evaluate

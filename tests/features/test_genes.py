@@ -87,6 +87,7 @@ def test_choosing_genes_leaves_the_counts_alone(as_released):
     np.testing.assert_array_equal(one.X.toarray(), before)
 
 
+@pytest.mark.filterwarnings("ignore:Some cells have zero counts")
 def test_normalise_equals_a_naive_loop():
     counts = np.random.default_rng(0).poisson(0.7, (12, 9)).astype(np.float32)
     counts[4] = 0

@@ -157,9 +157,9 @@ def smaller(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def whole(smaller, tmp_path_factory) -> Study:
+def whole(checkout, smaller, tmp_path_factory) -> Study:
     """All five notebooks, run one after the other without a break. Not to be changed: see `after`."""
-    study = Study(ROOT, tmp_path_factory.mktemp("results"), smaller)
+    study = Study(checkout(tmp_path_factory.mktemp("tree")), tmp_path_factory.mktemp("results"), smaller)
     study.must_run(*STAGES)
     return study
 

@@ -38,16 +38,16 @@ def shown(notebook) -> list[dict]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_executed_notebook_is_fit_for_the_book(whole, stage, root):
+def test_executed_notebook_is_fit_for_the_book(whole, stage):
     notebook = read_executed(whole.executed(stage), stage)
     printable = {"text/markdown", "text/plain", "image/png", "image/svg+xml"}
-    folders = {str(whole.results), str(whole.parameters.parent), str(root), str(Path.home())}
+    folders = {str(whole.results), str(whole.parameters.parent), str(whole.tree), str(Path.home())}
     for forms in shown(notebook):
         assert set(forms) <= printable, "a form that only a browser with scripts can show"
         text = "".join(form for mime, form in forms.items() if mime.startswith("text/"))
         assert not [folder for folder in folders if folder in text], f"a folder of this machine: {text[:500]}"
         assert "Warning" not in text
-    page = cleaned(notebook, stage, "spacrd", "small", "phantom", machine_folders(root))
+    page = cleaned(notebook, stage, "spacrd", "small", "phantom", machine_folders(whole.tree))
     assert len(labels(page)) >= {"1-preprocess": 2, "2-embed": 1, "3-train": 1, "4-evaluate": 0}.get(stage, 6)
     assert sum(map(len, shown(page))) > 2, "a page that shows next to nothing"
 
@@ -253,8 +253,8 @@ def test_parameter_that_the_notebook_lacks_is_refused_though_papermill_only_warn
     assert not (study.folder / "features").exists()
 
 
-def test_stage_out_of_turn_names_the_one_to_run(notebooks, smaller, tmp_path, root):
-    study = notebooks(root, tmp_path, smaller)
+def test_stage_out_of_turn_names_the_one_to_run(notebooks, whole, tmp_path):
+    study = notebooks(whole.tree, tmp_path, whole.parameters)
     code, said = study.run("4-evaluate")
     assert code != 0
     assert "spacrd/small 4-evaluate: cohort.csv is missing; run 1-preprocess of this cohort first" in said

@@ -59,7 +59,7 @@ def test_patches_are_compact():
     extra, strangers = (
         np.mean([len(spots.neighbours[piece].unique()) - 64 for piece in cut]) for cut in (pieces, random)
     )
-    assert extra < 64
+    assert extra <= 32  # the rim of a square: stripes would have 64
     assert strangers > 4 * extra
 
 
