@@ -1,5 +1,6 @@
 """Files that appear under their final name only when they are whole."""
 
+import glob
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ def written(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_orphans(path)
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
         yield part
@@ -37,6 +39,24 @@ def written(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _remove_orphans(path: Path) -> None:
+    """Remove the part files of writers that were killed."""
+    for orphan in path.parent.glob(f".part-*-{glob.escape(path.name)}"):
+        writer = orphan.name.split("-")[1]
+        if writer.isdigit() and int(writer) != os.getpid() and not _alive(int(writer)):
+            orphan.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -48,7 +68,9 @@ def sha256_of(path: str | os.PathLike) -> str:
 def write_json(content: object, path: str | os.PathLike) -> None:
     """Write JSON atomically, keys sorted, so that equal content gives equal bytes."""
     with written(path) as part:
-        part.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        part.write_text(
+            json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def write_csv(frame: pd.DataFrame, path: str | os.PathLike) -> None:

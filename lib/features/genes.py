@@ -101,7 +101,8 @@ def scale(features: np.ndarray, how: str = "minmax") -> np.ndarray:
         clipped. "zscore": mean 0, standard deviation 1.
     """
     if how == "zscore":
-        low, span = features.mean(0), features.std(0)
+        # a constant column's deviation is a rounding error, not 0
+        low, span = features.mean(0), np.where(np.ptp(features, axis=0) > 0, features.std(0), 0)
     elif how == "minmax":
         low, span = features.min(0), np.ptp(features, axis=0)
     elif how == "robust":

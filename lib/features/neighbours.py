@@ -25,15 +25,12 @@ def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.nd
         raise ValueError(
             f"a section of {len(xy)} spots has no {k} neighbours a spot: lower `neighbours` or leave it out"
         )
-    distance, index = cKDTree(xy).query(xy, k=k)
+    distance, index = cKDTree(xy).query(xy, k=range(1, k + 1))
     itself = np.arange(len(xy))[:, None]
     # two spots at one place: the tree may name the other one first
-    index = np.where(distance == 0, itself, index) if k == 1 else index
-    if k > 1:
-        misplaced = index[:, 0] != itself[:, 0]
-        for row in np.flatnonzero(misplaced):
-            others = [j for j in index[row] if j != row][: k - 1]
-            index[row] = [row, *others]
+    for row in np.flatnonzero(index[:, 0] != itself[:, 0]):
+        others = [j for j in index[row] if j != row][: k - 1]
+        index[row] = [row, *others]
     if radius is not None:
         index = np.where(distance <= radius, index, itself)
     return index.astype(np.int64)

@@ -182,7 +182,8 @@ class SpaCRD(nn.Module):
         fused = self.fusion_norm(self.fusion(torch.cat(list(streams), -1)))  # (b, 512)
         hidden = self.squeeze(fused)
         mu, logvar = self.mu(hidden), self.logvar(hidden)  # (b, 64)
-        latent = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
+        # no draw outside training: looking at held-out spots must not move the random numbers of training
+        latent = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu) if self.training else mu
         logit = self.head(torch.cat([mu, logvar], -1)).squeeze(-1)
         return Output(logit, fused, self.expand(latent), mu, logvar, attention)
 

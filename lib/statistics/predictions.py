@@ -28,29 +28,35 @@ def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def scored_sections(
-    predictions: pd.DataFrame, places: dict[str, tuple[np.ndarray, float]], column: str = "score"
+    predictions: pd.DataFrame, places: dict[str, tuple[pd.DataFrame, float]], column: str = "score"
 ) -> list[ScoredSection]:
     """One model's predictions in one setting, section by section, all seeds stacked.
 
     Parameters
     ----------
     predictions : DataFrame
-        Rows of one model and setting: seed, patient, section, spot, label and `column`.
+        Rows of one model and setting, in any order: seed, patient, section, spot, label and `column`.
     places : dict
-        Section -> positions (n, 2) of its spots in the order of the predictions, and the side of a spatial block.
+        Section -> positions (n, 2) indexed by spot, and the side of a spatial block.
 
     Raises
     ------
     ValueError
-        A seed that did not score every spot of a section: the run is not whole.
+        A seed that did not score every spot of a section (the run is not whole), or positions of other spots.
     """
-    sections = []
+    sections, seeds = [], sorted(predictions["seed"].unique())
     for (patient, name), rows in predictions.groupby(["patient", "section"], sort=True):
-        table = rows.pivot(index="seed", columns="spot", values=column)[rows["spot"].drop_duplicates()]
+        xy, side = places[name]
+        labels = rows.drop_duplicates("spot").set_index("spot")["label"]
+        if set(labels.index) != set(xy.index):
+            raise ValueError(
+                f"section {name} has {len(labels)} spots in the predictions and other ones in its h5ad: run 3-train again"
+            )
+        spots = list(xy.index)  # one order for labels, scores and places, whatever the predictions have
+        table = rows.pivot(index="seed", columns="spot", values=column).reindex(index=seeds, columns=spots)
         if table.isna().any(axis=None):
             seed = table.index[table.isna().any(axis=1)][0]
             raise ValueError(f"seed {seed} did not score every spot of section {name}: run 3-train again")
-        labels = rows.drop_duplicates("spot")["label"]
-        xy, side = places[name]
-        sections.append(ScoredSection.of_spots(patient, name, labels, table.to_numpy(), xy, side))
+        xy = xy.loc[spots].to_numpy()
+        sections.append(ScoredSection.of_spots(patient, name, labels.loc[spots], table.to_numpy(), xy, side))
     return sections

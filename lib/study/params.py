@@ -80,9 +80,12 @@ def literal_cell(source: str) -> dict[str, Any] | None:
         statements = ast.parse(source).body
         pairs = {}
         for statement in statements:
-            if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+            if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
                 return None
-            pairs[statement.targets[0].id] = ast.literal_eval(statement.value)
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            if not all(isinstance(target, ast.Name) for target in targets):
+                return None
+            pairs.update({target.id: ast.literal_eval(statement.value) for target in targets})
     except (SyntaxError, ValueError):
         return None
     return pairs or None

@@ -78,7 +78,7 @@ class SpaCRDParams(Checked):
     encoder_weights: dict[str, str] = {}
     crop_um: float = Field(150.0, gt=0)
     # 3-train
-    settings: dict[str, Setting] = {"both": Setting()}
+    settings: dict[str, Setting] = Field({"both": Setting()}, min_length=1)
     models: list[Literal[CONTENDERS]] = [
         "marker-smoothed",
         "linear-genes",
@@ -141,6 +141,12 @@ class SpaCRDParams(Checked):
                 )
             if not (setting.encoder or setting.genes):
                 raise ValueError(f"setting {name!r} has neither an encoder nor genes")
+            own = ("spacrd",) * bool(setting.encoder and setting.genes)
+            own += ("spacrd-genes",) * setting.genes + ("spacrd-image",) * bool(setting.encoder)
+            if not set(own) & set(setting.models or self.models):
+                raise ValueError(
+                    f"setting {name!r} trains no SpaCRD: list one of {', '.join(own)} under `models`"
+                )
         if self.shard >= self.shards:
             raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
         return self

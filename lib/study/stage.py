@@ -184,7 +184,7 @@ class Stage:
             self.study,
             self.name,
             name,
-            sorted(file_digest(path) for path in inputs),
+            {self.short(path): file_digest(path) for path in inputs},
             dict(depends),
             code,
         ]
@@ -194,9 +194,8 @@ class Stage:
         return self.folder / "units" / self.name / f"{name}.json"
 
     def _record(self, name: str, key: str, outputs: list[Path]) -> None:
-        write_json(
-            {"key": key, "outputs": {self.short(p): file_digest(p) for p in outputs}}, self._record_path(name)
-        )
+        record = {"key": key, "outputs": {self.short(p): file_digest(p) for p in outputs}}
+        write_json({**record, "versions": versions(), "commit": commit()}, self._record_path(name))
 
     def _whole(self, name: str, key: str, outputs: list[Path]) -> bool:
         path = self._record_path(name)
@@ -206,4 +205,5 @@ class Stage:
             record = json.loads(path.read_text())
         except ValueError:  # a broken record proves nothing: make the unit again
             return False
-        return record == {"key": key, "outputs": {self.short(p): file_digest(p) for p in outputs}}
+        true = {"key": key, "outputs": {self.short(p): file_digest(p) for p in outputs}}
+        return isinstance(record, dict) and {name: record.get(name) for name in true} == true

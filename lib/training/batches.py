@@ -106,17 +106,17 @@ class SpotBatches(IterableDataset):
             self.patches = [piece for piece in cut if len(piece)]
 
     def centres(self) -> Iterator[np.ndarray]:
-        """One epoch of batches, as rows of `spots`."""
-        waiting: list[np.ndarray] = []
+        """One epoch of batches, as rows of `spots`; a lone last spot joins the batch before (batch statistics need two)."""
+        batches: list[list[np.ndarray]] = [[]]
         for i in self.random.permutation(len(self.patches)):
-            waiting.append(self.patches[i])
-            if sum(map(len, waiting)) >= self.batch_size:
-                yield np.concatenate(waiting)
-                waiting = []
-        if waiting:
-            yield np.concatenate(waiting)
+            if sum(map(len, batches[-1])) >= self.batch_size:
+                batches.append([])
+            batches[-1].append(self.patches[i])
+        if len(batches) > 1 and sum(map(len, batches[-1])) == 1:
+            last = batches.pop()
+            batches[-1] += last
+        yield from map(np.concatenate, batches)
 
     def __iter__(self) -> Iterator[dict[str, Tensor | None]]:
         for centres in self.centres():
-            if len(centres) > 1:  # batch normalisation needs two rows
-                yield self.spots.batch(centres)
+            yield self.spots.batch(centres)

@@ -76,6 +76,8 @@ def plan_units(
             folds = [fixed_split([s for s in sections if s not in setting.test], setting.test, patient_of)]
         else:
             folds = leave_one_patient_out({s: patient_of[s] for s in sections})
+        if not all(fold.train for fold in folds):
+            raise ValueError(f"setting {name!r} tests every section it has and leaves no section to train on")
         for fold in folds:
             for model in applicable(
                 setting.models or models, image=bool(setting.encoder), genes=setting.genes

@@ -91,6 +91,11 @@ class Runs:
         images = None
         if encoder:
             files = {n: read_features(self.folder / "features" / f"{n}.{encoder}.h5") for n in names}
+            for n, file in files.items():
+                if list(file.names) != list(sections[n].obs_names):
+                    raise ValueError(
+                        f"features/{n}.{encoder}.h5 describes other spots than sections/{n}.h5ad: run 2-embed again"
+                    )
             images = {n: file.features.astype("float32") for n, file in files.items()}
         return fold_features(
             fold,

@@ -53,9 +53,11 @@ class PairBatches(IterableDataset):
 
     def __iter__(self):
         order = torch.as_tensor(self.random.permutation(len(self.spots)))
-        for rows in order.split(self.batch_size):
-            if len(rows) > 1:
-                yield self.spots.image[rows], self.spots.genes[rows]
+        batches = list(order.split(self.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1:  # batch statistics need two
+            batches[-2:] = [torch.cat(batches[-2:])]
+        for rows in batches:
+            yield self.spots.image[rows], self.spots.genes[rows]
 
 
 class Stage(L.LightningModule):
@@ -129,7 +131,8 @@ def _fit(stage: Stage, batches: IterableDataset, epochs: int, device: str) -> No
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer = L.Trainer(max_epochs=epochs, accelerator=device, devices=1, **quiet)
+        # gathered neighbours are added up in their gradient: in a fixed order, or two runs differ in the last digits
+        trainer = L.Trainer(max_epochs=epochs, accelerator=device, devices=1, deterministic="warn", **quiet)
         trainer.fit(stage, DataLoader(batches, batch_size=None))
     stage.model.cpu()
 

@@ -41,7 +41,10 @@ def tree(checkout, tmp_path_factory) -> Path:
 
 
 def auc(tree: Path, cohort: str) -> pd.DataFrame:
-    metrics = pd.read_csv(tree / "results" / "spacrd" / cohort / "metrics.csv")
+    # "null" is a name here, no missing value
+    path = tree / "results" / "spacrd" / cohort / "metrics.csv"
+    metrics = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    assert set(metrics["cohort"]) == {cohort}
     return metrics[metrics["metric"] == "auc"].set_index("model")
 
 
