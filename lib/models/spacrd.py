@@ -150,9 +150,12 @@ class SpaCRD(nn.Module):
 
     def around(self, z: Tensor, neighbours: Tensor) -> Tensor:
         """z (n, 512), neighbours (b, k) -> normalised neighbourhoods (b, k, 512), the centre first."""
-        if self.variant == "released":
-            return F.normalize(z[neighbours], dim=1)  # over the neighbours, as the released code does
-        return F.normalize(z, dim=-1)[neighbours]
+        # F.embedding is z[neighbours] with a gradient that adds up fast and in a fixed order
+        if self.variant == "described":
+            return F.embedding(neighbours, F.normalize(z, dim=-1))
+        spots = F.embedding(neighbours, z)
+        length = spots.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
+        return spots / length  # over the neighbours, as the released code does
 
     def forward(self, image: Tensor | None, genes: Tensor | None, neighbours: Tensor) -> Output:
         """Score the spots `neighbours[:, 0]`.
