@@ -64,7 +64,7 @@ format: setup  ## put style and imports right
 	$(BIN)/ruff format .
 
 benchmarks: setup  ## measure speed and memory side by side
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@$(BIN)/python -m benchmarks
 
 clean:  ## remove results and the rendered book; raw data and .venv stay
 	rm -rf results _book _build .snakemake

@@ -92,7 +92,7 @@ class Runs:
         if encoder:
             files = {n: read_features(self.folder / "features" / f"{n}.{encoder}.h5") for n in names}
             for n, file in files.items():
-                if list(file.names) != list(sections[n].obs_names):
+                if list(file.names if file.names is not None else ()) != list(sections[n].obs_names):
                     raise ValueError(
                         f"features/{n}.{encoder}.h5 describes other spots than sections/{n}.h5ad: run 2-embed again"
                     )
