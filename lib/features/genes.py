@@ -48,9 +48,9 @@ def variable_genes(
     as_released : bool
         The released code's habit: the first section only, and logged counts, which seurat_v3 does not expect.
     """
-    genes = list(genes)
+    genes = sorted(genes)  # in a fixed order: seurat_v3 breaks ties by position
     if len(genes) <= n:
-        return sorted(genes)
+        return genes
     pool = [sections[0][:, genes]] if as_released else [section[:, genes] for section in sections]
     counts = AnnData(concat(pool, label="batch", keys=[str(i) for i in range(len(pool))], index_unique="-"))
     if as_released:

@@ -54,8 +54,8 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, copies: Tensor | None = None) -> Tensor:  # (n, input_dim) -> (n, 512)
-        x = self.dropout(F.relu(self.norm1(self.linear1(x), copies)))
-        x = self.dropout(F.relu(self.norm2(self.linear2(x), copies)))
+        x = self.dropout(F.relu(self.norm1(self.linear1(x), copies), inplace=True))
+        x = self.dropout(F.relu(self.norm2(self.linear2(x), copies), inplace=True))
         return self.linear3(x)
 
 
