@@ -6,7 +6,12 @@ from pathlib import Path
 
 from lib.study.params import load
 
-STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
+# a study's stages are its notebooks, in the order of their numbers
+STAGES = {
+    study.name: sorted(path.stem for path in study.glob("[1-5]-*.ipynb"))
+    for study in sorted(Path("notebooks").iterdir())
+    if study.is_dir()
+}
 SHARDED = ["2-embed", "3-train"]
 SHARDS = int(config.get("shards", 1))
 COHORTS = sorted((path.parent.name, path.stem) for path in Path("params").glob("*/*.yaml"))
@@ -17,19 +22,19 @@ RUN = "results/{study}/{cohort}/notebooks/{run}.ipynb"
 wildcard_constraints:
     study="[a-z]+",
     cohort="[a-z0-9_-]+",
-    run=r"(" + "|".join(STAGES) + r")(\.\d+of\d+)?",
+    run=r"[1-5]-[a-z]+(\.\d+of\d+)?",
 
 
 def last(study, cohort):
-    return RUN.format(study=study, cohort=cohort, run=STAGES[-1])
+    return RUN.format(study=study, cohort=cohort, run=STAGES[study][-1])
 
 
 def before(wildcards):
     """The stage before, and this stage's shards. Parameters are checked here, before anything runs."""
     load(f"params/{wildcards.study}/{wildcards.cohort}.yaml")
     stage, _, shard = wildcards.run.partition(".")
-    number = STAGES.index(stage)
-    runs = [STAGES[number - 1]] if number else []
+    stages = STAGES[wildcards.study]
+    runs = stages[: stages.index(stage)][-1:]
     if SHARDS > 1 and stage in SHARDED and not shard:
         runs += [f"{stage}.{i}of{SHARDS}" for i in range(SHARDS)]
     return [RUN.format(study=wildcards.study, cohort=wildcards.cohort, run=run) for run in runs]

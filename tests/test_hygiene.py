@@ -107,15 +107,19 @@ def test_model_files_import_torch_and_nothing_of_lib():
 
 
 def test_nothing_is_pickled_and_no_gpl_package_is_imported():
+    # MCAT published its predictions as pickles; the one reader's unpickler admits plain numpy arrays only
+    reader = "lib/inputs/mcat.py"
     unwanted = {"pickle", "cloudpickle", "dill", "joblib", "sksurv", "igraph", "leidenalg"}
     for path in [*LIB, *NOTEBOOKS]:
-        assert not {name.split(".")[0] for name in imported(path)} & unwanted, named(path)
+        found = {name.split(".")[0] for name in imported(path)} & unwanted
+        assert found <= ({"pickle"} if named(path) == reader else set()), named(path)
         for node in ast.walk(ast.parse(code_of(path))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             called = ast.unparse(node.func)
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
             assert called != "torch.save", f"{named(path)}: weights are safetensors"
+            assert called not in ("pickle.load", "pickle.loads", "pickle.dump", "pickle.dumps"), named(path)
             if called == "torch.load":
                 assert given.get("weights_only") == "True", named(path)
             assert given.get("allow_pickle") in (None, "False"), named(path)

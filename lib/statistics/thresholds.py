@@ -1,4 +1,4 @@
-"""Rules that turn a score into a call. A spot is called cancer where its score is at or above the cut."""
+"""Rules that turn a score into a call. A case is called where its score is at or above the cut."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -107,7 +107,7 @@ def prevalence_threshold(scores: ArrayLike, positive_share: float) -> float:
 
 
 def platt(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
-    """Slope and intercept that turn a score into a probability of cancer; fit on TRAINING spots only.
+    """Slope and intercept that turn a score into a probability of being positive; fit on TRAINING cases only.
 
     Logistic regression of the label on the score with Platt's smoothed targets, (N1 + 1) / (N1 + 2) and
     1 / (N0 + 2), which keep the slope finite where the classes separate.
@@ -115,9 +115,9 @@ def platt(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     Parameters
     ----------
     labels : array (n,)
-        1 cancer, 0 other.
+        1 positive, 0 other.
     scores : array (n,)
-        Higher = more cancer-like. A slope below 0 says that they did not point that way in training.
+        Higher = more likely positive. A slope below 0 says that they did not point that way in training.
 
     Returns
     -------
@@ -135,14 +135,14 @@ def platt(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     """
     labels, scores = checked(labels, scores)
     _scores(scores)
-    cancer = labels.sum()
-    other = labels.size - cancer
-    if not cancer or not other:
-        raise NotComputable(f"the training spots hold {int(cancer)} cancer and {int(other)} other spots")
-    target = np.where(labels == 1, (cancer + 1) / (cancer + 2), 1 / (other + 2))
+    positive = labels.sum()
+    other = labels.size - positive
+    if not positive or not other:
+        raise NotComputable(f"the training cases hold {int(positive)} positive and {int(other)} other cases")
+    target = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (other + 2))
     centre, spread = scores.mean(), scores.std()
     standard = np.tile((scores - centre) / spread, 2)[:, None]
-    # a soft target t is the same spot twice, as cancer with weight t and as other with weight 1 - t
+    # a soft target t is the same case twice, as positive with weight t and as other with weight 1 - t
     regression = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
     regression.fit(
         standard, np.repeat([1, 0], labels.size), sample_weight=np.concatenate([target, 1 - target])
@@ -152,7 +152,7 @@ def platt(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
 
 
 def probability(scores: ArrayLike, slope: float, intercept: float) -> np.ndarray:
-    """Probability of cancer, 0 to 1, of scores of any shape under a fit of `platt`."""
+    """Probability of being positive, 0 to 1, of scores of any shape under a fit of `platt`."""
     return expit(slope * np.asarray(scores, dtype=float) + intercept)
 
 

@@ -123,7 +123,7 @@ def fetch(
 def fetch_all(name: str, folder: str | os.PathLike = RAW, groups: Collection[str] = ()) -> None:
     """Fetch all that a cohort of data/sources.yaml needs, or one source. See `fetch` for what is raised.
 
-    A need `source:group` asks for a group of optional files too.
+    A need `source:group` asks for a group of optional files too. A need `one | other` asks for the first that can be had.
     """
     listed = read_sources()
     if name not in listed.cohorts:
@@ -134,13 +134,25 @@ def fetch_all(name: str, folder: str | os.PathLike = RAW, groups: Collection[str
     if not cohort.needs + cohort.wants:
         print(f"{name}: needs no files, its data are made from a seed")
     for need in cohort.needs:
-        source, _, group = need.partition(":")
-        fetch(source, folder, groups=[*groups, group] if group else groups, listed=listed)
+        _fetch_first(need, folder, groups, listed)
     for source in cohort.wants:
         try:
             fetch(source, folder, listed=listed)
         except FileNotFoundError as error:
             print(f"{name}: goes without the source {source}: {error}", file=sys.stderr)
+
+
+def _fetch_first(need: str, folder: str | os.PathLike, groups: Collection[str], listed: Sources) -> None:
+    """Fetch the first of the alternatives of a need that can be had."""
+    reasons = []
+    for alternative in need.split("|"):
+        source, _, group = alternative.strip().partition(":")
+        try:
+            fetch(source, folder, groups=[*groups, group] if group else groups, listed=listed)
+            return
+        except FileNotFoundError as error:
+            reasons.append(str(error))
+    raise FileNotFoundError("; and ".join(reasons))
 
 
 def _known(name: str, names: Iterable[str], what: str) -> str:

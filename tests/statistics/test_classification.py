@@ -10,6 +10,8 @@ from lib.statistics.classification import (
     auc,
     average_precision,
     f1,
+    npv,
+    ppv,
     precision,
     prevalence,
     sensitivity,
@@ -90,12 +92,12 @@ def test_all_called_cancer_is_the_floor_of_f1():
 @pytest.mark.parametrize(
     ("labels", "scores", "reason"),
     [
-        ([1, 1], [0.1, 0.2], "all 2 spots are cancer"),
-        ([0, 0], [0.1, 0.2], "none of the 2 spots is cancer"),
-        ([1, np.nan], [0.1, 0.2], "1 of 2 spots are undetermined"),
+        ([1, 1], [0.1, 0.2], "all 2 cases are positive"),
+        ([0, 0], [0.1, 0.2], "none of the 2 cases is positive"),
+        ([1, np.nan], [0.1, 0.2], "1 of 2 cases are undetermined"),
         ([1, 0], [np.nan, 0.2], "1 of 2 scores are NaN"),
         ([1, 0], [np.inf, 0.2], "NaN or infinite"),
-        ([], [], "no spot"),
+        ([], [], "no case"),
     ],
 )
 def test_not_computable_says_why(metric, labels, scores, reason):
@@ -131,3 +133,12 @@ def test_labels_of_another_kind_or_length():
         auc([1, 2], [0.1, 0.2])
     with pytest.raises(ValueError, match="one length"):
         auc([1, 0], [0.1, 0.2, 0.3])
+
+
+def test_predictive_values():
+    predicted = (SCORES >= 0.7).astype(float)  # TP 3, FP 2, FN 1, TN 2
+    assert ppv(LABELS, predicted) == precision(LABELS, predicted) == pytest.approx(3 / 5)
+    assert npv(LABELS, predicted) == pytest.approx(2 / 3)
+    assert npv(LABELS, predicted) == pytest.approx(precision(1 - LABELS, 1 - predicted))
+    with pytest.raises(NotComputable, match="all 8 cases are called"):
+        npv(LABELS, np.ones(8))

@@ -58,7 +58,7 @@ def test_sections_without_a_value_under_either_model(cohort):
     none_called = [calls[0].with_scores(np.zeros(144)), *calls[1:]]
     found = paired_difference(calls, none_called, "precision", draws=50)
     assert "mean over 2 patients" in found.how
-    assert "section P0a of P0 left out: none of the 144 spots is called cancer" in found.how
+    assert "section P0a of P0 left out: none of the 144 cases is called positive" in found.how
     with pytest.raises(NotComputable):
         paired_difference(calls[:1], none_called[:1], "precision")
 

@@ -147,9 +147,9 @@ def test_a_section_without_a_value_is_named(cohort):
     )
     found = interval(sections, "auc", draws=50)
     assert "mean over 2 patients" in found.how
-    assert "section P1a of P1 left out: all 144 spots are cancer" in found.how
+    assert "section P1a of P1 left out: all 144 cases are positive" in found.how
     assert found.n == 2 * 144
-    with pytest.raises(NotComputable, match="section P1a of P1: all 144 spots are cancer"):
+    with pytest.raises(NotComputable, match="section P1a of P1: all 144 cases are positive"):
         interval([sections[1]], "auc")
 
 

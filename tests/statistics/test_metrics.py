@@ -68,7 +68,7 @@ def test_not_computable_is_an_empty_estimate_with_its_reason(cohort, tmp_path):
     ]
     assert all(np.isnan(found["estimate"]) for found in rows)
     assert "fewer than two values" in rows[0]["how"]
-    assert "all 144 spots are cancer" in rows[1]["how"]
+    assert "all 144 cases are positive" in rows[1]["how"]
     assert "one class only" in rows[2]["how"]
     import pandas as pd
 

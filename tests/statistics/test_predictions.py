@@ -85,7 +85,7 @@ def test_test_labels_do_not_calibrate():
 def test_training_spots_of_one_class_cannot_calibrate():
     scores = run()
     scores.loc[scores["split"] == "train", "label"] = 1.0
-    with pytest.raises(NotComputable, match=r"hold 160 cancer and 0 other"):
+    with pytest.raises(NotComputable, match=r"hold 160 positive and 0 other"):
         calibrated(scores)
 
 

@@ -146,5 +146,5 @@ def test_platt_of_reversed_scores_has_a_negative_slope():
 
 
 def test_platt_needs_both_classes():
-    with pytest.raises(NotComputable, match="3 cancer and 0 other"):
+    with pytest.raises(NotComputable, match="3 positive and 0 other"):
         platt([1, 1, 1], [0.1, 0.2, 0.3])

@@ -316,6 +316,24 @@ def test_what_a_cohort_wants_may_be_missing_and_what_it_needs_may_not(tmp_path, 
     assert main(["b", "--raw", str(tmp_path / "raw")]) == 1
 
 
+def test_second_of_two_alternatives_is_fetched_only_where_the_first_cannot_be_had(
+    tmp_path, monkeypatch, capsys
+):
+    known = listed(a_file(url=None), cohorts={"c": {"needs": ["a | b"]}})
+    known.sources["b"] = listed(a_file(path="b.tsv", url=None)).sources["a"]
+    monkeypatch.setattr(sources, "read_sources", lambda: known)
+    monkeypatch.setenv("CROSSBOOK_MIRROR", str(tmp_path))
+    assert main(["c", "--raw", str(tmp_path / "raw")]) == 1
+    assert "a/data/a.tsv is published nowhere" in (said := capsys.readouterr().err)
+    assert "; and b/b.tsv is published nowhere" in said
+    put(tmp_path, "b/b.tsv")
+    fetch_all("c", tmp_path / "raw")
+    assert [path.name for path in (tmp_path / "raw").rglob("*.tsv")] == ["b.tsv"]
+    put(tmp_path, "a/data/a.tsv")
+    fetch_all("c", tmp_path / "raw2")
+    assert [path.name for path in (tmp_path / "raw2").rglob("*.tsv")] == ["a.tsv"]
+
+
 def test_unknown_name_gets_the_nearest_one(capsys):
     assert main(["her2sd"]) == 1
     assert (
@@ -340,7 +358,8 @@ def test_no_mirror_and_no_network_is_one_sentence(tmp_path, root):
 def test_the_list_itself():
     known = read_sources()
     for name, cohort in known.cohorts.items():
-        needed = {need.partition(":")[0] for need in cohort.needs + cohort.wants}
+        needs = [one.strip() for need in cohort.needs for one in need.split("|")]
+        needed = {need.partition(":")[0] for need in [*needs, *cohort.wants]}
         assert needed <= set(known.sources), name
     for name, about in known.sources.items():
         paths = [file.path for file in about.files]

@@ -1,6 +1,17 @@
-import pytest
+from collections import Counter
 
-from lib.training.folds import Fold, fixed_split, leave_one_patient_out, refuse_leak
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.training.folds import (
+    Fold,
+    fixed_split,
+    leave_one_patient_out,
+    nested,
+    refuse_leak,
+    stratified_folds,
+)
 
 PATIENTS = {"A1": "A", "B1": "B", "A2": "A", "C6": "C", "C2": "C", "H1": "H"}
 
@@ -38,3 +49,56 @@ def test_a_fixed_split_is_one_fold_and_refuses_a_leak():
     assert fixed_split(["A1"], ["C2"], PATIENTS, "crc").name == "crc"
     with pytest.raises(ValueError, match="patient C is in training and in test"):
         fixed_split(["A1", "C6"], ["C2"], PATIENTS)
+
+
+def slides(patients=31, died=11):
+    """Patients with one to three slides each, and who died."""
+    rows = {f"s{n}-{copy}": f"p{n}" for n in range(patients) for copy in range(1 + n % 3)}
+    return rows, {f"p{n}": int(n < died) for n in range(patients)}
+
+
+@given(seed=st.integers(0, 200), k=st.integers(2, 6), died=st.integers(6, 20))
+@settings(max_examples=30, deadline=None)
+def test_stratified_folds_share_out_patients_and_strata(seed, k, died):
+    rows, strata = slides(died=died)
+    folds = stratified_folds(rows, strata, k, seed)
+    assert [fold.name for fold in folds] == [str(number) for number in range(k)]
+    assert sorted(row for fold in folds for row in fold.test) == sorted(rows)
+    for fold in folds:
+        refuse_leak(fold.train, fold.test, rows)
+        assert sorted(fold.train + fold.test) == sorted(rows)
+        tested = Counter(strata[person] for person in {rows[row] for row in fold.test})
+        for stratum, total in Counter(strata.values()).items():
+            assert total // k <= tested[stratum] <= -(-total // k)
+
+
+def test_stratified_folds_follow_the_seed_and_not_the_order_of_rows():
+    rows, strata = slides()
+    folds = stratified_folds(rows, strata, seed=3)
+    turned = stratified_folds(dict(reversed(rows.items())), dict(reversed(strata.items())), seed=3)
+    assert [fold.test for fold in folds] == [tuple(reversed(fold.test)) for fold in turned]
+    assert folds == stratified_folds(rows, strata, seed=3)
+    assert folds != stratified_folds(rows, strata, seed=4)
+
+
+def test_stratified_folds_refuse_what_cannot_be_shared_out():
+    rows, strata = slides(died=4)
+    with pytest.raises(ValueError, match=r"fewer than 5 patients are in stratum 1 \(4\)"):
+        stratified_folds(rows, strata, 5)
+    with pytest.raises(ValueError, match="two folds at least"):
+        stratified_folds(rows, strata, 1)
+    with pytest.raises(ValueError, match=r"patient p3 has no stratum \(1 of 31"):
+        stratified_folds(rows, {person: kind for person, kind in strata.items() if person != "p3"})
+
+
+def test_nested_folds_stay_within_the_training_part():
+    rows, strata = slides()
+    outer = stratified_folds(rows, strata, 5, seed=1)[2]
+    inner = nested(outer, rows, strata, 3)
+    assert [fold.name for fold in inner] == ["2.0", "2.1", "2.2"]
+    assert sorted(row for fold in inner for row in fold.test) == sorted(outer.train)
+    for fold in inner:
+        assert not set(fold.train + fold.test) & set(outer.test)
+        refuse_leak(fold.train, fold.test, rows)
+    with pytest.raises(ValueError, match="patient p1 is in training and in test"):
+        nested(Fold("x", ("s0-0", "s1-0"), ("s1-1",)), rows, strata, 2)

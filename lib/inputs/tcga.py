@@ -1,0 +1,233 @@
+"""TCGA's tables of outcomes: follow-up by slide and by patient, and the pan-cancer clinical table TCGA-CDR.
+
+Where the tables mislead:
+
+- `censorship` is 1 for a *censored* patient; TCGA-CDR's `OS` is 1 for a *dead* one. Here `event` is 1 for the dead.
+- Rows are slides: a patient with nine slides would count nine times.
+- CrossFusion's table of COAD is keyed by slide (`case_id` is a slide's name); its months are whole, 23 of them 0.
+- `site` went through a spreadsheet and lost its zeros ("05" became 5): the barcode has them.
+- Ages are missing for some patients (LUAD 10 slides, UCEC 2). They stay missing.
+
+Barcodes: Liu et al., Cell 173:400 (2018), doi 10.1016/j.cell.2018.02.052, for the table; TCGA-SS-PPPP is the patient,
+SS the tissue source site.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+DAYS_PER_MONTH = 30.44
+ENDPOINTS = ("OS", "DSS", "DFI", "PFI")
+TEXTS = (
+    "ajcc_pathologic_tumor_stage",
+    "clinical_stage",
+    "histological_grade",
+    "new_tumor_event_type",
+    "new_tumor_event_site",
+    "new_tumor_event_site_other",
+)
+BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
+
+
+def patient_of(name: str) -> str:
+    """Patient of a TCGA barcode, slide name or file name (its first 12 characters); other names are the patient's."""
+    found = BARCODE.match(name)
+    return found[0] if found else name
+
+
+def site_of(patient: str) -> str:
+    """Tissue source site of a TCGA barcode: characters 6 and 7, "A6" of TCGA-A6-2683.
+
+    Raises
+    ------
+    ValueError
+        The name is no TCGA barcode.
+    """
+    if not BARCODE.match(patient):
+        raise ValueError(
+            f"{patient} is no TCGA barcode (TCGA-A6-2683), so its tissue source site is not known"
+        )
+    return patient[5:7]
+
+
+def outcomes_at(path: str | Path) -> Path:
+    """The table of outcomes at `path`, or the one of PORPOISE that it was taken from.
+
+    `survival/tcga_blca_survival.csv` is eight columns of PORPOISE's table, published nowhere. Where it is missing,
+    `porpoise/datasets_csv_mutsig/tcga_blca_all_clean.csv.zip` beside `survival/` serves; `make data` fetches either.
+
+    Raises
+    ------
+    FileNotFoundError
+        Neither is there.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    beside = ""
+    if found := re.fullmatch(r"(tcga_[a-z]+)_survival\.csv", path.name):
+        whole = path.parents[1] / "porpoise" / "datasets_csv_mutsig" / f"{found[1]}_all_clean.csv.zip"
+        if whole.is_file():
+            return whole
+        beside = f", nor is {whole}, which it was taken from"
+    raise FileNotFoundError(f"{path} is not there{beside}: run `make data` for the cohort")
+
+
+def read_outcomes(path: str | Path) -> pd.DataFrame:
+    """Read a table of slides with the follow-up of their patients.
+
+    Parameters
+    ----------
+    path : path
+        A csv, or a zip of one csv, with the columns case_id, slide_id, survival_months, censorship (1 = censored) and,
+        where known, age, is_female, site, oncotree_code; others (omics) are not read. See `outcomes_at`.
+
+    Returns
+    -------
+    DataFrame
+        One row a slide, in the file's order: patient, slide (without .svs), time_months (float, 0 or longer),
+        event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0, NaN), site (tissue source
+        site), oncotree_code ("" where missing).
+
+    Raises
+    ------
+    FileNotFoundError
+        The table is missing.
+    ValueError
+        A column is missing, a slide stands twice or under another patient's name, follow-up is missing or negative,
+        or censorship is neither 0 nor 1.
+    """
+    path = outcomes_at(path)
+    needed = ["case_id", "slide_id", "survival_months", "censorship"]
+    wanted = [*needed, "age", "is_female", "site", "oncotree_code"]
+    texts = {name: str for name in ("case_id", "slide_id", "site", "oncotree_code")}
+    table = pd.read_csv(path, usecols=lambda name: name in wanted, dtype=texts)
+    if missing := [name for name in needed if name not in table]:
+        raise ValueError(f"{path} has no column {', '.join(missing)}; a table of slides with follow-up has")
+    if nameless := int(table[["case_id", "slide_id"]].isna().any(axis=1).sum()):
+        raise ValueError(f"{path}: {nameless} of {len(table)} rows have no case_id or slide_id")
+    table = table.reindex(columns=wanted)
+    patient = table["case_id"].map(patient_of)
+    made = pd.DataFrame(
+        {
+            "patient": patient,
+            "slide": table["slide_id"].str.removesuffix(".svs"),
+            "time_months": _numbers(table["survival_months"], patient, path),
+            "event": 1 - _flags(table["censorship"], patient, path, known=True).astype(int),
+            "age": _numbers(table["age"], patient, path, known=False),
+            "female": _flags(table["is_female"], patient, path),
+            "site": [_site(name, given) for name, given in zip(patient, table["site"], strict=True)],
+            "oncotree_code": table["oncotree_code"].fillna("").astype(str),
+        }
+    )
+    for wrong, said in (
+        (made["slide"].duplicated(), "stands twice"),
+        ([not s.startswith(p) for s, p in zip(made["slide"], patient, strict=True)], "is another patient's"),
+    ):
+        if (found := made[np.asarray(wrong, dtype=bool)]).size:
+            raise ValueError(f"{path}: slide {found['slide'].iloc[0]} {said} ({len(found)} such rows)")
+    return made
+
+
+def by_patient(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient from `read_outcomes`' rows a slide, in the order of first appearance.
+
+    Returns
+    -------
+    DataFrame
+        patient, slides (how many), time_months, event, age, female, site, oncotree_code.
+
+    Raises
+    ------
+    ValueError
+        Slides of one patient disagree in any of them.
+    """
+    facts = ["time_months", "event", "age", "female", "site", "oncotree_code"]
+    groups = table.groupby("patient", sort=False)
+    kinds = groups[facts].nunique(dropna=False)
+    if (kinds > 1).any(axis=None):
+        patient, fact = kinds.gt(1).stack().idxmax()
+        found = table.loc[table["patient"] == patient, fact].unique().tolist()
+        raise ValueError(f"patient {patient}: slides disagree in {fact}, {found}; correct the table")
+    rows = table.drop_duplicates("patient").set_index("patient")[facts]
+    rows.insert(0, "slides", groups.size())
+    return rows.reset_index()
+
+
+def read_cdr(path: str | Path) -> pd.DataFrame:
+    """Read TCGA-CDR (Liu et al., Cell 173:400, 2018, doi 10.1016/j.cell.2018.02.052), one row a patient.
+
+    Parameters
+    ----------
+    path : path
+        csv with bcr_patient_barcode and type; the others are optional.
+
+    Returns
+    -------
+    DataFrame
+        patient, cancer (type), age (years at diagnosis), female (1.0, 0.0, NaN); for os, dss, dfi, pfi, where the
+        table has them, `os_event` (1 = dead; for the others 1 = what the endpoint waits for) and `os_days`, both
+        NaN where missing; stage, grade and new tumour events under their own names, texts as they stand, "" where
+        empty; redacted (bool).
+
+    Raises
+    ------
+    FileNotFoundError
+        The table is missing.
+    ValueError
+        No column of patients, a patient twice, an event neither 0 nor 1, or a negative time.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is not there: run `make data` for the cohort")
+    table = pd.read_csv(path, dtype={name: str for name in (*TEXTS, "Redaction")})
+    if missing := [name for name in ("bcr_patient_barcode", "type") if name not in table]:
+        raise ValueError(f"{path} has no column {', '.join(missing)}, so it is not TCGA-CDR")
+    patient = table["bcr_patient_barcode"]
+    if patient.duplicated().any():
+        raise ValueError(f"{path}: patient {patient[patient.duplicated()].iloc[0]} stands twice")
+    made = {"patient": patient, "cancer": table["type"]}
+    if "age_at_initial_pathologic_diagnosis" in table:
+        made["age"] = _numbers(table["age_at_initial_pathologic_diagnosis"], patient, path, known=False)
+    if "gender" in table:
+        made["female"] = table["gender"].map({"FEMALE": 1.0, "MALE": 0.0})
+    for name in ENDPOINTS:
+        if name in table and f"{name}.time" in table:
+            made[f"{name.lower()}_event"] = _flags(table[name], patient, path)
+            made[f"{name.lower()}_days"] = _numbers(table[f"{name}.time"], patient, path, known=False)
+    made |= {name: table[name].fillna("") for name in TEXTS if name in table}
+    if "new_tumor_event_dx_days_to" in table:
+        made["new_tumor_event_dx_days_to"] = pd.to_numeric(table["new_tumor_event_dx_days_to"])
+    if "Redaction" in table:
+        made["redacted"] = table["Redaction"].notna()
+    return pd.DataFrame(made)
+
+
+def _site(patient: str, given: object) -> str:
+    if BARCODE.match(patient):
+        return site_of(patient)
+    return given if isinstance(given, str) else ""
+
+
+def _numbers(column: pd.Series, patient: pd.Series, path: Path, known: bool = True) -> pd.Series:
+    """Numbers 0 or larger; NaN refused where they must be known."""
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    odd = (numbers < 0) | np.isinf(numbers) | (numbers.isna() & (known | column.notna()))
+    if odd.any():
+        raise ValueError(
+            f"{path}: {column.name} of {patient[odd].iloc[0]} is {column[odd].iloc[0]}, a number, 0 or larger, "
+            f"is needed ({int(odd.sum())} such rows)"
+        )
+    return numbers
+
+
+def _flags(column: pd.Series, patient: pd.Series, path: Path, known: bool = False) -> pd.Series:
+    """0.0 or 1.0; NaN refused where they must be known."""
+    flags = _numbers(column, patient, path, known)
+    odd = flags.notna() & ~flags.isin((0, 1))
+    if odd.any():
+        raise ValueError(
+            f"{path}: {column.name} of {patient[odd].iloc[0]} is {flags[odd].iloc[0]:g}, not 0 or 1"
+        )
+    return flags

@@ -1,0 +1,157 @@
+"""Fold files that others published: `splits_{k}.csv` with columns train and val, as MCAT, PORPOISE and CrossFusion do.
+
+An id is a patient's barcode or, in CrossFusion's COAD, a slide's name.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lib.inputs.tcga import patient_of
+from lib.training.folds import Fold, refuse_leak
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How published folds and known outcomes fit together.
+
+    Attributes
+    ----------
+    without_outcome : tuple of str
+        Ids of the folds whose outcome is not known; they are in no part of the folds that are used.
+    without_fold : tuple of str
+        Ids with an outcome that no fold names.
+    never_tested : tuple of str
+        Ids with an outcome that train in some fold and are tested in none.
+    absent : dict of str to tuple of str
+        Fold -> ids with an outcome that are in neither of its parts while another fold names them.
+    """
+
+    without_outcome: tuple[str, ...]
+    without_fold: tuple[str, ...]
+    never_tested: tuple[str, ...]
+    absent: dict[str, tuple[str, ...]]
+
+    def lines(self) -> list[str]:
+        """A sentence for each thing that does not fit; none where all does."""
+        said = [
+            (self.without_outcome, "named by the folds have no outcome and are left out"),
+            (self.without_fold, "with an outcome are in no fold"),
+            (self.never_tested, "train and are never tested"),
+            *((ids, f"are in neither part of fold {name}") for name, ids in self.absent.items()),
+        ]
+        return [f"{len(ids)} {what}: {_some(ids)}" for ids, what in said if ids]
+
+
+def _some(ids: Iterable[str], most: int = 10) -> str:
+    ids = list(ids)
+    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
+
+
+def read_folds(folder: str | Path) -> list[Fold]:
+    """Read `splits_0.csv`, `splits_1.csv`, ... of a folder.
+
+    Parameters
+    ----------
+    folder : path
+        The shorter of the columns train and val is padded with blanks; other columns are not read.
+
+    Returns
+    -------
+    list of Fold
+        In the order of their numbers, which are their names; val is the tested part.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file, or a number is skipped.
+    ValueError
+        A column is missing or empty, an id stands twice in a part, is tested in two folds, or is in both parts of
+        one, or a patient (`lib.inputs.tcga.patient_of`) is.
+    """
+    folder = Path(folder)
+    numbers = sorted(
+        int(found[1])
+        for path in folder.glob("splits_*.csv")
+        if (found := re.fullmatch(r"splits_(\d+)\.csv", path.name))
+    )
+    if not numbers or numbers != list(range(len(numbers))):
+        raise FileNotFoundError(
+            f"{folder} has the folds {numbers or 'none'}: splits_0.csv, splits_1.csv, ... without a gap are needed"
+        )
+    folds = [_read_fold(folder / f"splits_{number}.csv", str(number)) for number in numbers]
+    tested = Counter(one for fold in folds for one in fold.test)
+    if twice := sorted(one for one, times in tested.items() if times > 1):
+        raise ValueError(f"{folder}: {_some(twice)} tested in more than one fold")
+    return folds
+
+
+def _read_fold(path: Path, name: str) -> Fold:
+    table = pd.read_csv(path, dtype=str)
+    if missing := [part for part in ("train", "val") if part not in table]:
+        raise ValueError(f"{path} has no column {', '.join(missing)}, only {list(table.columns)[:8]}")
+    parts = []
+    for part in ("train", "val"):
+        ids = table[part].dropna().str.strip()
+        ids = ids[ids != ""]
+        if ids.empty or ids.duplicated().any():
+            raise ValueError(
+                f"{path}: column {part} "
+                + (f"has {ids[ids.duplicated()].iloc[0]} twice" if ids.size else "is empty")
+            )
+        parts.append(tuple(ids))
+    try:
+        refuse_leak(*parts, {one: patient_of(one) for part in parts for one in part})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return Fold(name, *parts)
+
+
+def with_outcomes(folds: Iterable[Fold], known: Iterable[str]) -> tuple[list[Fold], Coverage]:
+    """Keep the ids of published folds whose outcome is known, and say what does not fit.
+
+    Parameters
+    ----------
+    folds : iterable of Fold
+        See `read_folds`.
+    known : iterable of str
+        Ids with an outcome: patients, or slides where the folds name slides.
+
+    Returns
+    -------
+    folds : list of Fold
+        Without the ids that have no outcome, order kept.
+    coverage : Coverage
+        Print its `lines()`.
+
+    Raises
+    ------
+    ValueError
+        A part of a fold would be empty.
+    """
+    folds, known = list(folds), dict.fromkeys(known)
+    kept = [
+        Fold(fold.name, *(tuple(one for one in part if one in known) for part in (fold.train, fold.test)))
+        for fold in folds
+    ]
+    for fold, before in zip(kept, folds, strict=True):
+        if not (fold.train and fold.test):
+            raise ValueError(
+                f"fold {fold.name} has no outcome for any id it {'tests' if fold.train else 'trains on'} "
+                f"({_some(before.test if fold.train else before.train, 2)}): do folds and outcomes belong together?"
+            )
+    named = dict.fromkeys(one for fold in folds for one in fold.train + fold.test)
+    tested = {one for fold in folds for one in fold.test}
+    both = [one for one in known if one in named]
+    parts = {fold.name: set(fold.train + fold.test) for fold in kept}
+    absent = {name: tuple(one for one in both if one not in part) for name, part in parts.items()}
+    return kept, Coverage(
+        without_outcome=tuple(one for one in named if one not in known),
+        without_fold=tuple(one for one in known if one not in named),
+        never_tested=tuple(one for one in both if one not in tested),
+        absent={name: ids for name, ids in absent.items() if ids},
+    )

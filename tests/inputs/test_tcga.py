@@ -1,0 +1,231 @@
+"""TCGA's tables of outcomes: each of their traps, in a small table and in the real ones."""
+
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.inputs.tcga import (
+    DAYS_PER_MONTH,
+    by_patient,
+    outcomes_at,
+    patient_of,
+    read_cdr,
+    read_outcomes,
+    site_of,
+)
+
+CANCERS = {"blca": 373, "brca": 956, "coadread": 340, "gbmlgg": 569, "luad": 453, "ucec": 480}
+ROWS = [
+    ("TCGA-05-4249", "TCGA-05-4249-01Z-00-DX1.9fce.svs", "LUAD", "5", "0.0", "67.0", "50.03", "1.0"),
+    ("TCGA-05-4249", "TCGA-05-4249-01Z-00-DX2.77aa.svs", "LUAD", "5", "0.0", "67.0", "50.03", "1.0"),
+    ("TCGA-A6-4250", "TCGA-A6-4250-01Z-00-DX1.90f6.svs", "LUAD", "A6", "1.0", "", "0", "0.0"),
+]
+HEAD = ("case_id", "slide_id", "oncotree_code", "site", "is_female", "age", "survival_months", "censorship")
+
+
+def table(folder, rows=ROWS, head=HEAD, name="tcga_x_survival.csv"):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(",".join(row) for row in [head, *rows]) + "\n")
+    return path
+
+
+def changed(row=0, **fields):
+    rows = [dict(zip(HEAD, one, strict=True)) for one in ROWS]
+    rows[row] |= fields
+    return [tuple(one.values()) for one in rows]
+
+
+def test_censorship_1_is_no_event(tmp_path):
+    assert read_outcomes(table(tmp_path))["event"].tolist() == [0, 0, 1]
+
+
+def test_rows_are_slides_and_become_patients(tmp_path):
+    slides = read_outcomes(table(tmp_path))
+    assert slides["slide"].tolist() == [row[1].removesuffix(".svs") for row in ROWS]
+    cases = by_patient(slides)
+    assert cases["patient"].tolist() == ["TCGA-05-4249", "TCGA-A6-4250"]
+    assert cases["slides"].tolist() == [2, 1]
+    assert cases["time_months"].tolist() == [50.03, 0.0]
+    assert list(cases) == [
+        "patient",
+        "slides",
+        "time_months",
+        "event",
+        "age",
+        "female",
+        "site",
+        "oncotree_code",
+    ]
+
+
+def test_site_comes_from_the_barcode_and_keeps_its_zero(tmp_path):
+    assert read_outcomes(table(tmp_path))["site"].tolist() == ["05", "05", "A6"]
+
+
+def test_missing_age_stays_missing(tmp_path):
+    cases = by_patient(read_outcomes(table(tmp_path)))
+    np.testing.assert_array_equal(cases["age"], [67, np.nan])
+    np.testing.assert_array_equal(cases["female"], [0, 1])
+
+
+def test_table_keyed_by_slide_finds_its_patients(tmp_path):
+    """CrossFusion's COAD: `case_id` is a slide's name, and there is no age, sex, site or type."""
+    name = "TCGA-A6-2683-01Z-00-DX1.0dfc5d0a"
+    path = table(
+        tmp_path,
+        [("0", name, f"{name}.svs", "0", "504", "17")],
+        ("", *HEAD[:2], "censorship", "survival_days", HEAD[6]),
+    )
+    row = read_outcomes(path).iloc[0]
+    assert row[["patient", "slide", "site", "oncotree_code"]].tolist() == ["TCGA-A6-2683", name, "A6", ""]
+    assert (row["time_months"], row["event"]) == (17, 1)
+    assert np.isnan(row["age"])
+    assert np.isnan(row["female"])
+
+
+def test_names_that_are_no_barcodes_are_patients_themselves(tmp_path):
+    path = table(
+        tmp_path, [("PHANTOM-0007-B", "PHANTOM-0007-B-DX1.svs", "PHANTOM", "PH", "1", "60", "5", "0")]
+    )
+    row = read_outcomes(path).iloc[0]
+    assert row[["patient", "site"]].tolist() == ["PHANTOM-0007-B", "PH"]
+
+
+def test_zip_of_one_table_reads_alike_and_omics_are_not_read(tmp_path):
+    path = table(tmp_path, [(*row, "0.5") for row in ROWS], (*HEAD, "AAK1_rnaseq"))
+    archive = tmp_path / "tcga_x_all_clean.csv.zip"
+    with zipfile.ZipFile(archive, "w") as content:
+        content.write(path, "../dataset_csv/tcga_x_all_clean.csv.zip")
+    pd.testing.assert_frame_equal(read_outcomes(archive), read_outcomes(table(tmp_path / "plain")))
+
+
+def test_missing_table_is_read_from_the_one_it_was_taken_from(tmp_path):
+    wanted = tmp_path / "survival" / "tcga_x_survival.csv"
+    with pytest.raises(FileNotFoundError, match=r"survival\.csv is not there, nor is .*_all_clean\.csv\.zip"):
+        read_outcomes(wanted)
+    archive = tmp_path / "porpoise" / "datasets_csv_mutsig" / "tcga_x_all_clean.csv.zip"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as content:
+        content.write(table(tmp_path), "x.csv")
+    assert outcomes_at(wanted) == archive
+    assert len(read_outcomes(wanted)) == 3
+    table(tmp_path / "survival", ROWS[:1])
+    assert len(read_outcomes(wanted)) == 1
+    with pytest.raises(FileNotFoundError, match=r"other\.csv is not there: run"):
+        read_outcomes(tmp_path / "survival" / "other.csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (changed(censorship="2"), "censorship of TCGA-05-4249 is 2, not 0 or 1"),
+        (changed(2, censorship=""), "censorship of TCGA-A6-4250 is nan"),
+        (changed(2, survival_months=""), "survival_months of TCGA-A6-4250 is nan"),
+        (changed(survival_months="-1"), "survival_months of TCGA-05-4249 is -1.0"),
+        (changed(survival_months="inf"), "survival_months of TCGA-05-4249 is inf"),
+        (changed(survival_months="[Not Available]"), r"survival_months of TCGA-05-4249 is \[Not Available\]"),
+        (changed(age="old"), "age of TCGA-05-4249 is old"),
+        (changed(slide_id=ROWS[1][1]), r"slide TCGA-05-4249-01Z-00-DX2\.77aa stands twice"),
+        (changed(2, slide_id="TCGA-A6-4251-01Z.svs"), "slide TCGA-A6-4251-01Z is another patient's"),
+        (changed(case_id=""), "1 of 3 rows have no case_id or slide_id"),
+    ],
+)
+def test_unusable_rows_are_named(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        read_outcomes(table(tmp_path, rows))
+
+
+def test_table_without_follow_up_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has no column survival_months, censorship"):
+        read_outcomes(table(tmp_path, [row[:6] for row in ROWS], HEAD[:6]))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("survival_months", "50.04"), ("censorship", "0"), ("age", ""), ("oncotree_code", "READ")],
+)
+def test_slides_that_disagree_about_their_patient_are_refused(tmp_path, field, value):
+    slides = read_outcomes(table(tmp_path, changed(1, **{field: value})))
+    with pytest.raises(ValueError, match="patient TCGA-05-4249: slides disagree in"):
+        by_patient(slides)
+
+
+def test_barcodes():
+    assert patient_of("TCGA-A6-2683-01Z-00-DX1.0dfc5d0a.svs") == patient_of("TCGA-A6-2683") == "TCGA-A6-2683"
+    assert patient_of("TCGA-A6-26834") == "TCGA-A6-26834"
+    assert patient_of("case 12 of Leeds") == "case 12 of Leeds"
+    assert site_of("TCGA-A6-2683") == "A6"
+    with pytest.raises(ValueError, match="PHANTOM-0007 is no TCGA barcode"):
+        site_of("PHANTOM-0007")
+
+
+CDR_HEAD = ("bcr_patient_barcode", "type", "gender", "OS", "OS.time", "DFI", "DFI.time", "clinical_stage")
+
+
+def test_cdr_os_1_is_dead_and_missing_stays_missing(tmp_path):
+    rows = [
+        ("TCGA-2F-A9KO", "BLCA", "MALE", "1.0", "734.0", "", "", "[Not Applicable]"),
+        ("TCGA-2F-A9KP", "BLCA", "FEMALE", "0", "", "1", "9", ""),
+    ]
+    found = read_cdr(table(tmp_path, rows, CDR_HEAD))
+    assert found["os_event"].tolist() == [1, 0]
+    np.testing.assert_array_equal(found["os_days"], [734, np.nan])
+    np.testing.assert_array_equal(found["dfi_event"], [np.nan, 1])
+    assert found["female"].tolist() == [0, 1]
+    assert found["clinical_stage"].tolist() == ["[Not Applicable]", ""]
+    with pytest.raises(ValueError, match="patient TCGA-2F-A9KO stands twice"):
+        read_cdr(table(tmp_path, [rows[0], rows[0]], CDR_HEAD))
+    with pytest.raises(ValueError, match="OS of TCGA-2F-A9KP is 3, not 0 or 1"):
+        read_cdr(table(tmp_path, [rows[0], (*rows[1][:3], "3", *rows[1][4:])], CDR_HEAD))
+    with pytest.raises(ValueError, match="so it is not TCGA-CDR"):
+        read_cdr(table(tmp_path))
+    with pytest.raises(FileNotFoundError, match="run `make data`"):
+        read_cdr(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("cancer", CANCERS)
+def test_real_tables_agree_with_tcga_cdr(cancer, mirror):
+    """Two tables of different authors: months x 30.44 are days, and 0 censored is 1 dead."""
+    cases = by_patient(read_outcomes(mirror / "tcga" / "survival" / f"tcga_{cancer}_survival.csv"))
+    assert len(cases) == CANCERS[cancer]
+    both = cases.merge(read_cdr(mirror / "tcga" / "tcga_cdr_subset.csv"), on="patient", validate="1:1")
+    assert len(both) == len(cases)
+    same_days = (both["time_months"] * DAYS_PER_MONTH).round() == both["os_days"]
+    same_event = both["event"] == both["os_event"]
+    least = 0.997 if cancer == "coadread" else 1
+    assert same_days.mean() >= least
+    assert same_event.mean() >= least
+    assert (both["site"] == both["patient"].str[5:7]).all()
+
+
+def test_missing_ages_of_the_real_tables(mirror):
+    missing = {
+        cancer: int(
+            read_outcomes(mirror / "tcga/survival" / f"tcga_{cancer}_survival.csv")["age"].isna().sum()
+        )
+        for cancer in CANCERS
+    }
+    assert missing == {"blca": 0, "brca": 0, "coadread": 0, "gbmlgg": 0, "luad": 10, "ucec": 2}
+
+
+def test_coad_is_keyed_by_slide_in_whole_months_with_zeros(mirror):
+    slides = read_outcomes(mirror / "tcga/crossfusion/data/tcga_coad_all_clean.csv")
+    cases = by_patient(slides)
+    assert (len(slides), len(cases), slides["event"].sum(), cases["event"].sum()) == (424, 416, 96, 95)
+    assert (slides["time_months"] % 1 == 0).all()
+    assert (slides["time_months"] == 0).sum() == 23
+    assert slides["age"].isna().all()
+
+
+def test_luad_of_crossfusion_lacks_nine_patients(mirror):
+    ours = by_patient(read_outcomes(mirror / "tcga/survival/tcga_luad_survival.csv")).set_index("patient")
+    theirs = by_patient(read_outcomes(mirror / "tcga/crossfusion/data/tcga_luad_all_clean.csv.zip"))
+    theirs = theirs.set_index("patient")
+    assert (len(ours), len(theirs)) == (453, 444)
+    assert len(ours.index.difference(theirs.index)) == 9
+    assert theirs.index.isin(ours.index).all()
+    same = ours.loc[theirs.index, ["time_months", "event"]] == theirs[["time_months", "event"]]
+    assert same.all(axis=None)
