@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
 
 
@@ -41,10 +42,13 @@ def test_book_runs_demo_and_null_stage_after_stage(tree):
     code, said = snakemake(tree, "--dry-run", "book")
     assert code == 0, said
     found = made(said)
-    assert {(study, cohort) for study, cohort, _ in found} >= {("spacrd", "demo"), ("spacrd", "null")}
-    assert {cohort for _, cohort, _ in found} == {"demo", "null"}
-    for pair in {(study, cohort) for study, cohort, _ in found}:
-        assert [run for *which, run in found if tuple(which) == pair] == STAGES
+    studies = {path.parent.name for path in (tree / "params").glob("*/demo.yaml")}
+    assert studies >= {"crossfusion", "spacrd"}
+    pairs = {(study, cohort) for study, cohort, _ in found}
+    assert pairs == {(study, cohort) for study in studies for cohort in ("demo", "null")}
+    for study, cohort in pairs:
+        stages = sorted(path.stem for path in (ROOT / "notebooks" / study).glob("*.ipynb"))
+        assert [run for *which, run in found if which == [study, cohort]] == stages
     assert not (tree / "results").exists(), "a dry run must not make anything"
 
 

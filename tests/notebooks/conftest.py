@@ -62,18 +62,20 @@ class Study:
     results: Path
     parameters: Path
     environment: dict[str, str] = field(default_factory=dict)
+    study: str = "spacrd"
 
     @property
     def folder(self) -> Path:
         """What the stages write to."""
-        return self.results / "spacrd" / self.parameters.stem
+        return self.results / self.study / self.parameters.stem
 
     def executed(self, stage: str) -> Path:
         return self.folder / "notebooks" / f"{stage}.ipynb"
 
     def start(self, stage: str, *options: str, **environment: str) -> subprocess.Popen:
         self.executed(stage).parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "papermill", f"notebooks/spacrd/{stage}.ipynb", self.executed(stage)]
+        notebook = f"notebooks/{self.study}/{stage}.ipynb"
+        command = [sys.executable, "-m", "papermill", notebook, self.executed(stage)]
         surroundings = {
             **os.environ,
             "PYTHONPATH": str(self.tree),

@@ -10,7 +10,11 @@ import pytest
 
 from lib.study.book.executed import read_executed
 
-STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = {
+    study: sorted(path.stem for path in (ROOT / "notebooks" / study).glob("*.ipynb"))
+    for study in ("crossfusion", "spacrd")
+}
 
 
 def snakemake(tree: Path, *arguments: str) -> tuple[int, str]:
@@ -40,22 +44,27 @@ def tree(checkout, tmp_path_factory) -> Path:
     return tree
 
 
-def auc(tree: Path, cohort: str) -> pd.DataFrame:
+def measured(tree: Path, study: str, cohort: str, metric: str) -> pd.DataFrame:
     # "null" is a name here, no missing value
-    path = tree / "results" / "spacrd" / cohort / "metrics.csv"
+    path = tree / "results" / study / cohort / "metrics.csv"
     metrics = pd.read_csv(path, keep_default_na=False, na_values=[""])
     assert set(metrics["cohort"]) == {cohort}
-    return metrics[metrics["metric"] == "auc"].set_index("model")
+    return metrics[metrics["metric"] == metric].set_index("model")
 
 
+def auc(tree: Path, cohort: str) -> pd.DataFrame:
+    return measured(tree, "spacrd", cohort, "auc")
+
+
+@pytest.mark.parametrize("study", STAGES)
 @pytest.mark.parametrize("cohort", ["demo", "null"])
-def test_all_stages_are_executed(tree, cohort):
-    folder = tree / "results" / "spacrd" / cohort
-    for stage in STAGES:
+def test_all_stages_are_executed(tree, study, cohort):
+    folder = tree / "results" / study / cohort
+    for stage in STAGES[study]:
         read_executed(folder / "notebooks" / f"{stage}.ipynb", stage)
         assert (folder / "manifests" / f"{stage}.json").is_file()
     left = {path.name for path in (folder / "notebooks").iterdir()}
-    assert left == {f"{stage}.ipynb" for stage in STAGES}
+    assert left == {f"{stage}.ipynb" for stage in STAGES[study]}
 
 
 def test_planted_effect_is_found(tree):
@@ -73,6 +82,16 @@ def test_without_an_effect_nothing_is_found(tree):
     found = auc(tree, "null")
     assert found.loc["spacrd", "low"] <= 0.5 <= found.loc["spacrd", "high"]
     assert found["estimate"].between(0.3, 0.7).all()
+
+
+def test_survival_that_is_planted_is_found_and_no_other(tree):
+    found = measured(tree, "crossfusion", "demo", "c_index")
+    for model in ("cox-clinical", "phantom:seen"):
+        assert found.loc[model, "low"] > 0.5
+    assert found.loc["phantom:blind", "low"] <= 0.5 <= found.loc["phantom:blind", "high"]
+    null = measured(tree, "crossfusion", "null", "c_index").drop("kaplan-meier")
+    assert ((null["low"] <= 0.5) & (null["high"] >= 0.5)).all()
+    assert found.loc["kaplan-meier", "estimate"] == 0.5
 
 
 def test_second_run_has_nothing_to_do(tree):

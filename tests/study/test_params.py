@@ -9,14 +9,15 @@ import pytest
 import yaml
 
 from lib.features.genes import SCALINGS
-from lib.study import spacrd
+from lib.study import crossfusion, spacrd
 from lib.study.params import Checked, check, given, literal_cell, load, schema_of
 from lib.study.spacrd import SpaCRDParams
 from lib.training.contenders import CONTENDERS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "params").glob("*/*.yaml"))
-NOTEBOOKS = sorted((ROOT / "notebooks" / "spacrd").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*/*.ipynb"))
+STUDIES = sorted({path.parent.name for path in FILES})
 
 
 class Inner(Checked):
@@ -199,27 +200,29 @@ def test_outside_a_notebook_the_schemas_own_names_are_taken():
 # one truth: schema, demo.yaml, tagged cells
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_parameters_cell_is_the_schemas_defaults(path):
     cells = nbformat.read(path, as_version=4).cells
     (source,) = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    found, defaults = literal_cell(source), SpaCRDParams().model_dump(mode="json")
+    found, defaults = literal_cell(source), schema_of(path.parent.name)().model_dump(mode="json")
     assert found == defaults
     assert list(found) == list(defaults)
     # 1 == 1.0 == True: types too
     assert repr(found) == repr(defaults)
 
 
-def test_demo_is_the_schemas_defaults():
-    found = yaml.safe_load((ROOT / "params" / "spacrd" / "demo.yaml").read_text())
-    defaults = SpaCRDParams().model_dump(mode="json")
+@pytest.mark.parametrize("study", STUDIES)
+def test_demo_is_the_schemas_defaults(study):
+    found = yaml.safe_load((ROOT / "params" / study / "demo.yaml").read_text())
+    defaults = schema_of(study)().model_dump(mode="json")
     assert found == defaults
     assert repr(found) == repr(defaults)
 
 
 def test_every_stage_has_a_notebook():
     stages = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
-    assert [path.stem for path in NOTEBOOKS] == stages
+    assert [path.stem for path in NOTEBOOKS if path.parent.name == "spacrd"] == stages
+    assert {path.stem for path in NOTEBOOKS if path.parent.name == "crossfusion"} <= set(stages)
 
 
 def test_names_written_out_in_the_schema_are_those_of_the_code():
@@ -278,5 +281,28 @@ def test_command_line_is_silent_or_says_one_sentence(tmp_path):
 def test_spacrd_refuses(values, said):
     with pytest.raises(ValueError, match=r"^here: ") as refused:
         check(values, SpaCRDParams, "here")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"phantom": None}, "give either `phantom` or `outcomes`"),
+        ({"outcomes": "tcga/x.csv"}, "give either `phantom` or `outcomes`"),
+        ({"phantom": None, "outcomes": "x.csv"}, "which comes from `clinical_table`"),
+        (
+            {"phantom": None, "outcomes": "x.csv", "clinical": ["age"]},
+            'only a phantom has "planted" predictions',
+        ),
+        ({"horizons": [36.0, 12.0]}, "in ascending order"),
+        ({"horizons": [0.0, 12.0]}, "months above 0"),
+        ({"clinical": ["smoker"]}, "parameter 'clinical.0'"),
+        ({"shard": 2, "shards": 2}, "shard 2 of 2 shards does not exist"),
+    ],
+)
+def test_crossfusion_refuses(values, said):
+    with pytest.raises(ValueError, match=r"^here: ") as refused:
+        check(values, crossfusion.CrossFusionParams, "here")
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
