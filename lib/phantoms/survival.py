@@ -9,6 +9,7 @@ from lib.files import write_csv
 
 MEDIAN_MONTHS = 30.0  # of a patient whose risk is average
 FOLLOW_UP = (6.0, 120.0)  # months until the study ends for a patient, uniform
+CANCERS = ("phantom-a", "phantom-b")
 STAGES = ("Stage I", "Stage II", "Stage III", "Stage IV")
 
 
@@ -32,11 +33,13 @@ def patients(
     Returns
     -------
     DataFrame
-        patient, age (years), female (0 or 1), stage, pattern (standard normal, what a slide model should find),
-        time (months), event (1 died), log_hazard.
+        patient, cancer (every second one each of `CANCERS`), age (years), female (0 or 1), stage; fine and coarse
+        (standard normal: what the slides show at 20x only and at 5x only) and pattern, their sum over the root of 2,
+        which is what a slide model should find; time (months), event (1 died), log_hazard.
     """
     random = np.random.default_rng(seed)
-    age, pattern = random.normal(size=n), random.normal(size=n)
+    age, fine, coarse = random.normal(size=(3, n))
+    pattern = (fine + coarse) / np.sqrt(2)
     stage = random.integers(1, 5, n)
     log_hazard = age_effect * age + stage_effect * (stage - 2.5) / np.sqrt(1.25) + slide_effect * pattern
     death = random.exponential(MEDIAN_MONTHS / np.log(2) * np.exp(-log_hazard))
@@ -44,9 +47,12 @@ def patients(
     return pd.DataFrame(
         {
             "patient": [f"PHANTOM-{number:04d}" for number in range(n)],
+            "cancer": [CANCERS[number % 2] for number in range(n)],
             "age": np.clip(np.round(62 + 11 * age), 20, 95),
             "female": random.integers(0, 2, n),
             "stage": [STAGES[number - 1] for number in stage],
+            "fine": fine,
+            "coarse": coarse,
             "pattern": pattern,
             "time": np.round(np.minimum(death, end), 2),
             "event": (death <= end).astype(int),
@@ -69,7 +75,7 @@ def write_cohort(folder: Path, cohort: pd.DataFrame, seed: int = 7) -> None:
         {
             "case_id": slides["patient"],
             "slide_id": slides["patient"] + "-01Z-00-DX" + number.astype(str) + ".svs",
-            "oncotree_code": "PHANTOM",
+            "oncotree_code": slides["cancer"],
             "site": "PH",
             "is_female": slides["female"].astype(float),
             "age": slides["age"],

@@ -114,6 +114,7 @@ def draws_of(
 def row(
     name: str,
     cohort: str,
+    setting: str,
     model: HeldOut,
     metric: str,
     horizons: Sequence[float],
@@ -137,11 +138,11 @@ def row(
         how = f"{MEAN.format(folds=len(set(model.fold)))}; {interval.how}"
     except NotComputable as reason:
         how = f"not computable: {reason}"
-    return _row(name, cohort, model, metric, found, how)
+    return _row((name, cohort, setting, metric), model, found, how)
 
 
-def _row(name: str, cohort: str, model: HeldOut, metric: str, found: Mapping, how: str) -> dict[str, object]:
-    about = {"model": name, "cohort": cohort, "setting": "held out", "metric": metric, **found}
+def _row(names: tuple[str, str, str, str], model: HeldOut, found: Mapping, how: str) -> dict[str, object]:
+    about = {**dict(zip(("model", "cohort", "setting", "metric"), names, strict=True)), **found}
     counts = {"n": model.time.size, "events": int(model.event.sum()), "seeds": len(model.risk)}
     return {**about, **counts, "how": how}
 
@@ -187,13 +188,14 @@ def groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
 def evaluation(
     name: str,
     cohort: str,
+    setting: str,
     model: HeldOut,
     horizons: Sequence[float],
     censoring: Mapping[str, Censoring],
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every metric of one model.
+    """Every metric of one model in one setting, such as a cancer type.
 
     Returns
     -------
@@ -203,12 +205,12 @@ def evaluation(
     """
     names = ["c_index", "c_index_ipcw", *(f"auc_t_{h:g}" for h in horizons)]
     names += [*(f"brier_t_{h:g}" for h in horizons), "ibs"]
-    rows = [row(name, cohort, model, metric, horizons, censoring, draws, seed) for metric in names]
+    rows = [row(name, cohort, setting, model, metric, horizons, censoring, draws, seed) for metric in names]
     for test in groups({name: model}).itertuples():
         how = f"log-rank p, {RULES[test.cut]}, at or above is high risk"
         how += f"; not computable: {test.why}" if test.why else f"; chi-square {test.chi_square:.2f}"
         found = {"estimate": test.p, "low": np.nan, "high": np.nan}
-        rows.append(_row(name, cohort, model, f"logrank_p_{test.cut}", found, how))
+        rows.append(_row((name, cohort, setting, f"logrank_p_{test.cut}"), model, found, how))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -43,7 +43,7 @@ def censoring(model) -> dict[str, Censoring]:
 
 @pytest.fixture(scope="module")
 def rows(model, censoring) -> pd.DataFrame:
-    return survival_metrics.evaluation("m", "demo", model, HORIZONS, censoring, draws=200)
+    return survival_metrics.evaluation("m", "demo", "a", model, HORIZONS, censoring, draws=200)
 
 
 def looped(model, function) -> float:
@@ -88,7 +88,7 @@ def test_intervals_hold_the_estimate(rows):
 def test_scale_and_direction_of_the_risk(model, censoring):
     def c(risk):
         other = HeldOut(model.patient, model.fold, model.time, model.event, risk)
-        return survival_metrics.row("m", "c", other, "c_index", HORIZONS, censoring, 100)["estimate"]
+        return survival_metrics.row("m", "c", "a", other, "c_index", HORIZONS, censoring, 100)["estimate"]
 
     assert c(model.risk) == pytest.approx(c(10 * model.risk + 3))
     assert c(-model.risk) == pytest.approx(1 - c(model.risk))
@@ -98,7 +98,7 @@ def test_scale_and_direction_of_the_risk(model, censoring):
 
 
 def test_bare_risk_says_why_it_has_no_brier_score(censoring):
-    rows = survival_metrics.evaluation("m", "c", model_of(told=False), HORIZONS, censoring, draws=100)
+    rows = survival_metrics.evaluation("m", "c", "a", model_of(told=False), HORIZONS, censoring, draws=100)
     bare = rows[rows["metric"].str.startswith(("brier", "ibs"))]
     assert len(bare) == 4
     assert bare[["estimate", "low", "high"]].isna().all(axis=None)
@@ -108,7 +108,9 @@ def test_bare_risk_says_why_it_has_no_brier_score(censoring):
 
 def test_model_that_knows_nobody_scores_one_half_and_has_no_groups(model, censoring):
     nobody = HeldOut(model.patient, model.fold, model.time, model.event, np.zeros((1, 120)))
-    found = survival_metrics.evaluation("km", "c", nobody, HORIZONS, censoring, draws=100).set_index("metric")
+    found = survival_metrics.evaluation("km", "c", "a", nobody, HORIZONS, censoring, draws=100).set_index(
+        "metric"
+    )
     assert found.loc["c_index", ["estimate", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
     assert "every draw gave the same value" in found.loc["c_index", "how"]
     assert np.isnan(found.loc["logrank_p_fold_median", "estimate"])
@@ -118,7 +120,7 @@ def test_model_that_knows_nobody_scores_one_half_and_has_no_groups(model, censor
 def test_metric_that_the_censoring_cannot_carry_says_so(model):
     short = {fold: Censoring.fit([1.0, 2.0, 3.0], [1, 1, 1]) for fold in "012"}
     short = {fold: Censoring.fit([1.0, 2.0, 3.0], [1, 1, 0]) for fold in short}
-    row = survival_metrics.row("m", "c", model, "auc_t_12", HORIZONS, short, 100)
+    row = survival_metrics.row("m", "c", "a", model, "auc_t_12", HORIZONS, short, 100)
     assert np.isnan(row["estimate"])
     assert row["how"].startswith("not computable: ")
 
