@@ -17,6 +17,8 @@ PLAIN: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "sensitivity": classification.sensitivity,
     "specificity": classification.specificity,
     "precision": classification.precision,
+    "ppv": classification.ppv,
+    "npv": classification.npv,
     "accuracy": classification.accuracy,
     "f1": classification.f1,
     "brier": calibration.brier,

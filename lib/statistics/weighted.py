@@ -60,6 +60,11 @@ def precision(labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray) ->
     return _share(weights @ (labels * predicted), weights @ predicted)
 
 
+def npv(labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Share of the rest among what is not called cancer (negative predictive value)."""
+    return _share(weights @ ((1 - labels) * (1 - predicted)), weights @ (1 - predicted))
+
+
 def accuracy(labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Share called rightly."""
     return _share(weights @ (labels == predicted).astype(float), weights.sum(1))
@@ -84,6 +89,8 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] =
     "sensitivity": sensitivity,
     "specificity": specificity,
     "precision": precision,
+    "ppv": precision,
+    "npv": npv,
     "accuracy": accuracy,
     "f1": f1,
     "brier": brier,

@@ -11,7 +11,7 @@ def test_a_weight_is_a_repeated_spot(metric):
     random = np.random.default_rng(2)
     labels = (random.random(40) < 0.4).astype(float)
     scores = random.integers(0, 8, 40) / 8
-    if metric in ("f1", "sensitivity", "specificity", "precision", "accuracy"):
+    if metric in ("f1", "sensitivity", "specificity", "precision", "ppv", "npv", "accuracy"):
         scores = (scores > 0.5).astype(float)
     weights = random.multinomial(40, np.full(40, 1 / 40), size=50).astype(float)
     fast = weighted.METRICS[metric](labels, scores, weights)
