@@ -8,16 +8,29 @@ from lib.study.params import Checked
 
 NUMBERS = ("age", "female", "stage", "grade")
 CATEGORIES = ("oncotree_code",)
+# Written out, not imported: checking a YAML must not take the seconds that torch needs to load.
+QUIRKS = ("dropout_in_evaluation", "rate_to_zero", "slide_unit", "cohort_bins", "best_epoch")
+CONTENDERS = (
+    "crossfusion",
+    "crossfusion-concat",
+    "crossfusion-single",
+    "crossfusion-released",
+    *(f"crossfusion+{quirk}" for quirk in QUIRKS),
+    "amil",
+    "dsmil",
+    "transmil",
+    "mean-pool",
+)
 
 
 class Phantom(Checked):
     """What the phantom generator is asked for; see `lib.phantoms.survival`. Effects are log hazard ratios per SD."""
 
     seed: int = 2
-    patients: int = Field(240, ge=20)
+    patients: int = Field(160, ge=20)
     age_effect: float = 0.4
     stage_effect: float = 0.4
-    slide_effect: float = 0.8
+    slide_effect: float = 2.5
 
 
 class CrossFusionParams(Checked):
@@ -35,6 +48,20 @@ class CrossFusionParams(Checked):
         Folder of `splits_{k}.csv`; "" draws `folds` folds stratified by event.
     clinical : list of str
         Columns of the clinical Cox baseline.
+    slides : str
+        Folder with slides; "" for a phantom, or where there are none.
+    um_per_px : dict
+        Slide -> µm per level-0 pixel, where the file does not say it or is wrong.
+    tiling : str
+        "exact", one grid in µm, or "clam_compat", CLAM's tiles under `preset`.
+    features : str
+        Folder with features made elsewhere (CLAM, TRIDENT, STAMP, CrossFusion's own); then no slide is read.
+    models, seeds, first_seed_only
+        Contenders; those listed last run with the first seed alone.
+    variant : str
+        "released" gives every model all habits of the released code, see `lib.training.survival.QUIRKS`.
+    epochs, learning_rate, weight_decay, accumulate, bins, alpha, balanced, cap, width, heads, standardise, nested
+        See `lib.training.survival.Recipe`.
     predictions : dict
         Model -> where its stored predictions are: a folder of MCAT's results, or (phantom) "planted".
     horizons : list of float
@@ -47,10 +74,38 @@ class CrossFusionParams(Checked):
     outcomes: str = ""
     clinical_table: str = ""
     official_folds: str = ""
-    folds: int = Field(5, ge=2)
+    folds: int = Field(3, ge=2)
     phantom: Phantom | None = Phantom()
     clinical: list[Literal[NUMBERS + CATEGORIES]] = Field(["age", "female", "stage"], min_length=1)
     seed: int = 1
+    slides: str = ""
+    um_per_px: dict[str, float] = {}
+    tiling: Literal["exact", "clam_compat"] = "exact"
+    preset: str = "tcga"
+    tile_px: int = Field(256, ge=32)
+    least_tissue: float = Field(0.5, ge=0, le=1)
+    # 2-embed
+    encoder: str = "colour"
+    encoder_weights: str = ""
+    features: str = ""
+    most_failed: float = Field(0.02, ge=0, le=1)
+    # 3-train
+    models: list[Literal[CONTENDERS]] = ["crossfusion", "crossfusion-released", "amil", "mean-pool"]
+    seeds: list[int] = Field([1], min_length=1)
+    first_seed_only: list[Literal[CONTENDERS]] = []
+    variant: Literal["described", "released"] = "described"
+    epochs: int = Field(7, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(4e-6, ge=0)
+    accumulate: int = Field(2, ge=1)
+    bins: int = Field(4, ge=2)
+    alpha: float = Field(0.2, ge=0, le=1)
+    balanced: bool = True
+    cap: int = Field(0, ge=0)
+    width: int = Field(128, ge=8)
+    heads: int = Field(8, ge=1)
+    standardise: bool = True
+    nested: bool = False
     # 4-evaluate
     predictions: dict[str, str] = {"phantom:seen": "planted", "phantom:blind": "planted"}
     horizons: list[float] = Field([12.0, 36.0, 60.0], min_length=2)

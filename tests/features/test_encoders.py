@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import lib.features.weights
 from lib.features.encoders import load_encoder
-from lib.features.weights import _published
+from lib.features.weights import published
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def no_network(monkeypatch, tmp_path):
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    monkeypatch.setattr(lib.features.weights, "_in_cache", lambda name: False)
+    monkeypatch.setattr(lib.features.weights, "in_cache", lambda name: False)
 
 
 def test_no_network_is_said_at_once(no_network, monkeypatch):
@@ -180,7 +180,7 @@ def test_no_network_is_said_at_once(no_network, monkeypatch):
 
 def test_published_weights_come_with_the_digest_of_their_tensors(monkeypatch, resnet):
     # the hub itself is out of reach of a test
-    monkeypatch.setattr(lib.features.weights, "_in_cache", lambda name: True)
+    monkeypatch.setattr(lib.features.weights, "in_cache", lambda name: True)
     import timm
 
     asked = {}
@@ -205,7 +205,7 @@ def test_published_weights_come_with_the_digest_of_their_tensors(monkeypatch, re
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ConnectionError, match="cannot be reached"):
-        _published("resnet18")
+        published("resnet18", "resnet18")
 
 
 def test_uni_from_a_file_is_normalised_like_imagenet(tmp_path, monkeypatch):
@@ -232,3 +232,82 @@ def test_uni_from_a_file_is_normalised_like_imagenet(tmp_path, monkeypatch):
     with torch.inference_mode():
         expected = model((pixels - mean) / std).numpy()
     np.testing.assert_allclose(encoder.encode(crops), expected, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def resnet50(tmp_path_factory):
+    """A file of torchvision's layout, with a spread of values that keeps its activations alive."""
+    import timm
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet50-0676ba61.pth"
+    model = timm.create_model("resnet50.tv_in1k", pretrained=False).eval()
+    torch.save(model.state_dict(), path)
+    return path, model
+
+
+@pytest.fixture(scope="module")
+def crops():
+    return np.random.default_rng(1).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+
+
+def test_resnet50_has_2048_numbers_and_truncated_as_clam_1024(resnet50, crops):
+    import timm
+
+    path, model = resnet50
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    pixels = torch.from_numpy(((crops / np.float32(255) - mean) / std).transpose(0, 3, 1, 2))
+    stages = timm.create_model(
+        "resnet50.tv_in1k", pretrained=False, features_only=True, out_indices=(3, 4)
+    ).eval()
+    stages.load_state_dict(
+        {key: value for key, value in model.state_dict().items() if not key.startswith("fc")}
+    )
+    with torch.inference_mode():
+        third, fourth = (stage.mean((2, 3)).numpy() for stage in stages(pixels))
+    truncated = load_encoder("resnet50_trunc", path, device="cpu")
+    assert (truncated.dim, truncated.input_px) == (1024, 224)
+    np.testing.assert_allclose(truncated.encode(crops), third, atol=1e-4)
+    whole = load_encoder("resnet50.tv_in1k", path, device="cpu")
+    assert whole.dim == 2048
+    np.testing.assert_allclose(whole.encode(crops), fourth, atol=1e-4)
+
+
+def test_mixed_precision_is_near_and_says_so_in_the_revision(resnet, crops):
+    path, _ = resnet
+    full, mixed = (load_encoder("resnet18", path, device="cpu", precision=way) for way in ("full", "mixed"))
+    assert mixed.revision == full.revision + "+bfloat16"
+    assert load_encoder("resnet18", path, device="cpu", precision="auto").revision == full.revision
+    exact, near = full.encode(crops), mixed.encode(crops)
+    assert near.dtype == np.float32
+    assert not np.array_equal(near, exact)
+    assert np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
+    with pytest.raises(ValueError, match="precision 'half' is none of full, mixed, auto"):
+        load_encoder("resnet18", path, precision="half")
+
+
+def test_what_overflows_in_half_precision_is_done_again_in_full(resnet, crops):
+    path, _ = resnet
+    full, mixed = (load_encoder("resnet18", path, device="cpu", precision=way) for way in ("full", "mixed"))
+    body, calls = mixed.encode.model, []
+
+    class Overflowing(torch.nn.Module):
+        head_hidden_size = 512
+
+        def forward(self, pixels):
+            calls.append(len(pixels))
+            features = body(pixels).float()
+            if len(calls) == 1:
+                features[1, 7] = torch.inf
+            return features
+
+    mixed.encode.model = Overflowing()
+    found = mixed.encode(crops)
+    assert calls == [3, 1]
+    np.testing.assert_allclose(found[1], full.encode(crops)[1], atol=1e-5)
+
+
+def test_batches_do_not_change_the_features(resnet, crops):
+    path, _ = resnet
+    one = load_encoder("resnet18", path, device="cpu", batch=1).encode(crops)
+    np.testing.assert_allclose(one, load_encoder("resnet18", path, device="cpu").encode(crops), atol=1e-5)

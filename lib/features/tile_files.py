@@ -1,0 +1,53 @@
+"""A slide's grid of tiles on disk: made once, read by whoever embeds or draws it."""
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from lib.features.feature_files import attributes_of, opened, whole
+from lib.features.tile_grid import TileGrid, Tiles
+from lib.files import written
+
+ABOUT = ("slide", "status", "mode", "tile_px", "cell_px", "um_per_px", "note")
+PARTS = ("coords", "places", "origins", "tissue")
+
+
+def write_grid(path: str | os.PathLike, grid: TileGrid) -> None:
+    """Write a grid atomically; equal grids give equal bytes. What failed to decode is not part of it.
+
+    x20/coords (n, 2) int64     x20/places (n, 2) int64     x20/origins (n,) int64     x20/tissue (n,) float32
+    x10/..., x5/...             origins (k, 2) int64        attributes: slide, status, mode, tile_px, ...
+    """
+    with written(path) as part, h5py.File(part, "w", libver=("earliest", "v110")) as file:
+        for name in ABOUT:
+            file.attrs[name] = getattr(grid, name)
+        file.attrs["size"] = np.array(grid.size, np.int64)
+        file.create_dataset("origins", data=grid.origins, track_times=False)
+        for scale in grid.scales:
+            for name in PARTS:
+                values = getattr(grid.tiles[scale], name)
+                file.create_dataset(f"x{scale}/{name}", data=values, track_times=False)
+
+
+def read_grid(path: str | os.PathLike) -> TileGrid:
+    """Read a grid that `write_grid` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Not such a file, or cut short.
+    """
+    with opened(path) as file:
+        known = attributes_of(file)
+        scales = sorted((int(name[1:]) for name in file if name.startswith("x")), reverse=True)
+        if lacking := [name for name in (*ABOUT, "size") if name not in known] or not scales:
+            raise ValueError(
+                f"{Path(path).name} is no grid of tiles (it lacks {lacking}): tile the slide again"
+            )
+        tiles = {s: Tiles(*(whole(file[f"x{s}/{name}"]) for name in PARTS)) for s in scales}
+        size = tuple(int(side) for side in known.pop("size"))
+        about = {name: known[name] if known[name] is not None else "None" for name in ABOUT}
+        return TileGrid(**about, size=size, tiles=tiles, origins=whole(file["origins"]))

@@ -1,0 +1,219 @@
+"""Small pyramidal slides of H&E-like tissue with a morphology planted at two scales."""
+
+import os
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import tifffile
+
+from lib.files import written
+from lib.phantoms.fields import outline, smooth_field
+from lib.phantoms.stains import Stain
+
+REACH = 2.5  # standard deviations: beyond it nuclei and nests would leave what tissue looks like
+CELL_UM = 16.0  # of the field that outlines the tissue
+NEST_UM = 128.0
+"""Side of the lattice of nests and stroma: a 20x tile of 256 px sees one of them, a 5x tile how they differ."""
+
+DENSEST = 1.6  # optical density of one stain that is stored as 255
+GROUND = 0.12  # of haematoxylin between nuclei
+WAVER_UM = 7.0  # of the borders between nests and stroma
+SPACING_UM, RADIUS_UM, DARK = 13.0, 3.3, 0.45  # of nuclei, the last an optical density
+SUBPIXEL = 4  # bits
+
+
+@dataclass(frozen=True)
+class Look:
+    """What tells one cancer type from another at any scale."""
+
+    stain: Stain
+    eosin: float  # optical density of the cytoplasm
+    stretch: float  # of nuclei
+
+    @property
+    def light(self) -> float:
+        """Density of haematoxylin that the eye, or a mean over colours, sees."""
+        return float(np.mean(self.stain.haematoxylin))
+
+
+LOOKS = (
+    Look(Stain(), eosin=0.20, stretch=1.25),
+    Look(Stain(haematoxylin=(0.65, 0.70, 0.29), eosin=(0.12, 0.85, 0.50)), eosin=0.27, stretch=1.8),
+)
+
+
+def write_slide(
+    path: str | os.PathLike,
+    *,
+    fine: float,
+    coarse: float,
+    cancer: int,
+    seed: int,
+    side_px: int = 2048,
+    um_per_px: float = 0.5,
+) -> None:
+    """Write a slide: tiled JPEG TIFF with levels 1 and 4 and a resolution from which OpenSlide reads µm per pixel.
+
+    The light that a nucleus takes and the share of nests are the same on average whatever `fine` and `coarse` are, and
+    slides differ in their staining: the mean colour tells neither.
+
+    Parameters
+    ----------
+    path : path
+        Ends in .tif or .tiff. Equal arguments give equal bytes.
+    fine : float
+        In standard deviations, held within 2.5. Drives what is averaged away at 5x: nuclei that are large, pale and
+        unlike each other (+), or small, dark and alike (-), where each takes the same light.
+    coarse : float
+        In standard deviations, held within 2.5. Drives what no 20x tile shows by itself: how far nests and stroma, each
+        about as large as such a tile, are set apart from each other (+), down to an even sheet (-).
+    cancer : 0 or 1
+        Stain and shape of nuclei.
+    seed : int
+    side_px : int
+        Width and height of level 0.
+    um_per_px : float
+
+    Raises
+    ------
+    ValueError
+        Unknown cancer; a morphology that is not finite.
+    """
+    if cancer not in range(len(LOOKS)) or not np.isfinite([fine, coarse]).all():
+        raise ValueError(f"cancer {cancer} must be 0 or 1, fine {fine} and coarse {coarse} finite")
+    rng = np.random.default_rng([seed, cancer])
+    rgb = _painted(*np.clip([fine, coarse], -REACH, REACH), LOOKS[cancer], rng, side_px, um_per_px)
+    write_pyramid(
+        path, [rgb, cv2.resize(rgb, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)], um_per_px
+    )
+
+
+def write_pyramid(path: str | os.PathLike, levels: list[np.ndarray], um_per_px: float | None) -> None:
+    """Write pictures as the levels of a tiled JPEG TIFF.
+
+    Parameters
+    ----------
+    path : path
+    levels : list of ndarray of uint8, shape (height, width, 3)
+        From fine to coarse.
+    um_per_px : float or None
+        Of the first level; None leaves the file without resolution.
+    """
+    if any(fine.shape[0] <= coarse.shape[0] for fine, coarse in pairwise(levels)):
+        raise ValueError("levels run from fine to coarse")
+    with written(path) as part, tifffile.TiffWriter(part) as file:
+        for i, level in enumerate(levels):
+            scale = {}
+            if um_per_px is not None:
+                times = levels[0].shape[0] / level.shape[0]
+                scale = {"resolution": (1e4 / (um_per_px * times),) * 2, "resolutionunit": "CENTIMETER"}
+            file.write(
+                level,
+                tile=(256, 256),
+                compression="jpeg",
+                compressionargs={"level": 85},
+                photometric="rgb",
+                subfiletype=int(i > 0),
+                metadata=None,
+                software=False,
+                **scale,
+            )
+
+
+def _painted(fine, coarse, look: Look, rng, side_px, um_per_px) -> np.ndarray:
+    """RGB of the slide. Fields are laid out in small; what has the slide's size is bytes."""
+    cells = int(np.ceil(side_px * um_per_px / CELL_UM))
+    tissue = cv2.GaussianBlur(
+        outline((cells, cells), max(2.0, 0.04 * cells), rng).astype(np.float32), (0, 0), 1
+    )
+    small, shape = (side_px // 4,) * 2, (side_px,) * 2
+    nest = 0.30 * np.exp(0.45 * coarse) * _nests(tissue, rng, small, um_per_px * side_px / small[0])
+    # slides differ in stain and texture by more than a morphology could shift a mean or, at the other scale, a spread
+    stained_h, stained_e, wavy, mottled = np.exp(rng.normal(0, (0.06, 0.06, 0.4, 0.4)))
+    texture = 0.04 * wavy * _grain(small, (3.0, 0.8), rng) + 0.025 * mottled * _grain(small, (3.5, 3.5), rng)
+    cytoplasm = stained_e * look.eosin * (1 - nest) + texture
+    ground = _enlarged(_stored(stained_h * GROUND * (1 + nest), DENSEST), shape)
+    nuclei = _nuclei(fine, stained_h, look, rng, shape, um_per_px)
+    inside = _enlarged(_stored(np.clip((_enlarged(tissue, small) - 0.4) * 4, 0, 1), 1), shape)
+    haematoxylin, eosin = (
+        cv2.multiply(each, inside, scale=1 / 255)
+        for each in (cv2.add(nuclei, ground), _enlarged(_stored(cytoplasm, DENSEST), shape))
+    )
+    return _coloured(haematoxylin, eosin, look.stain, rng)
+
+
+def _stored(field: np.ndarray, most: float) -> np.ndarray:
+    return np.clip(np.rint(field * (255 / most)), 0, 255).astype(np.uint8)
+
+
+def _nests(tissue, rng, shape, um_per_px) -> np.ndarray:
+    """Nests (1) and stroma (-1), half of each on the tissue, with borders that waver."""
+    blocks = int(np.ceil(shape[0] * um_per_px / NEST_UM))
+    covered = cv2.resize(tissue, (blocks, blocks), interpolation=cv2.INTER_AREA) > 0.5
+    pattern = rng.choice(np.float32([-1, 1]), covered.shape)
+    pattern[covered] = rng.permutation(np.resize(np.float32([-1, 1]), covered.sum()))
+    waver = [smooth_field((max(1, shape[0] // 8),) * 2, 1.5, rng).astype(np.float32) for _ in "xy"]
+    places = [
+        ((grid + WAVER_UM / um_per_px * _enlarged(shift, shape) + 0.5) * um_per_px / NEST_UM - 0.5).astype(
+            np.float32
+        )
+        for grid, shift in zip(np.indices(shape, np.float32)[::-1], waver, strict=True)
+    ]
+    sharp = cv2.remap(pattern, *places, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.GaussianBlur(sharp, (0, 0), 2 / um_per_px)
+
+
+def _grain(shape: tuple[int, int], width: tuple[float, float], rng) -> np.ndarray:
+    """Wavy or mottled ground of unit spread."""
+    field = cv2.GaussianBlur(rng.standard_normal(shape, np.float32), (0, 0), sigmaX=width[0], sigmaY=width[1])
+    return field / field.std()
+
+
+def _enlarged(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(field, shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _nuclei(fine, stained, look: Look, rng, shape, um_per_px) -> np.ndarray:
+    """Haematoxylin of the nuclei as bytes."""
+    spacing = SPACING_UM / um_per_px
+    side = int(np.ceil(shape[0] / spacing))
+    # a jittered lattice and not a Poisson process: no clusters of nuclei that would show at 5x
+    xy = (np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2) + 0.5) * spacing
+    xy += rng.uniform(-0.38, 0.38, xy.shape) * spacing
+    spread = 0.08 * np.exp(0.3 * fine)  # pleomorphism
+    size = np.maximum(np.exp(0.07 * fine + spread * rng.standard_normal(len(xy))), 0.78)
+    stretch = look.stretch * np.exp(0.5 * spread * rng.standard_normal(len(xy)))
+    # a nucleus of another size has the density at which it takes the light of the typical one
+    taken = (1 - 10 ** (-DARK * look.light)) / size**2
+    dark = -np.log10(1 - taken) / look.light
+    long, short = (size * RADIUS_UM / um_per_px * stretch**sign for sign in (0.5, -0.5))
+    polygons = _outlines(xy, long, short, rng.uniform(0, np.pi, len(xy)))
+    shades = np.maximum(_stored(stained * dark, DENSEST), 1).tolist()
+    canvas = np.zeros(shape, np.uint8)
+    for polygon, shade in zip(polygons, shades, strict=True):
+        cv2.fillConvexPoly(canvas, polygon, shade, cv2.LINE_AA, SUBPIXEL)
+    return canvas
+
+
+def _outlines(xy, long, short, turns, corners: int = 14) -> np.ndarray:
+    """Ellipses as polygons in fixed-point pixels: int32 (n, corners, 2)."""
+    angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    along, across = long[:, None] * np.cos(angle), short[:, None] * np.sin(angle)
+    cos, sin = np.cos(turns)[:, None], np.sin(turns)[:, None]
+    polygons = np.stack([along * cos - across * sin, along * sin + across * cos], -1) + xy[:, None]
+    return np.rint(polygons * (1 << SUBPIXEL)).astype(np.int32)
+
+
+def _coloured(haematoxylin, eosin, stain: Stain, rng) -> np.ndarray:
+    """Beer and Lambert by tables: one of each stain's bytes, multiplied."""
+    density = np.linspace(0, DENSEST, 256)
+    grain = np.frombuffer(rng.bytes(haematoxylin.size), np.uint8).reshape(haematoxylin.shape) >> 5
+    channels = []
+    for i, glass in enumerate(stain.glass):
+        first = np.rint(glass * 10 ** (-density * stain.haematoxylin[i])).astype(np.uint8)
+        second = np.rint(255 * 10 ** (-density * stain.eosin[i])).astype(np.uint8)
+        light = cv2.multiply(cv2.LUT(haematoxylin, first), cv2.LUT(eosin, second), scale=1 / 255)
+        channels.append(cv2.subtract(light, grain))
+    return cv2.merge(channels)

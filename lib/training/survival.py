@@ -1,0 +1,285 @@
+"""Train a model of slides on survival: one patient at a time, gradients gathered over many (Lightning does the loops)."""
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from lifelines.utils import concordance_index
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, WeightedRandomSampler
+
+from lib.features.bags import Bag, drawn
+from lib.training.discrete_time import bin_of, fit_bins, survival_nll, survival_of
+
+QUIRKS = ("dropout_in_evaluation", "rate_to_zero", "slide_unit", "cohort_bins", "best_epoch")
+
+
+class Case(NamedTuple):
+    """What is scored at once: all slides of a patient, or one slide."""
+
+    name: str
+    patient: str
+    bag: Bag
+    time: float
+    event: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a survival model is trained.
+
+    Attributes
+    ----------
+    epochs, learning_rate, weight_decay : int, float, float
+        Adam, weight decay as a penalty on the loss. The rate falls to a tenth along a cosine over all epochs.
+    accumulate : int
+        Cases whose gradients make one step.
+    bins, alpha : int, float
+        See `lib.training.discrete_time`.
+    balanced : bool
+        Draw cases so that every bin of the dead and of the censored comes up equally often.
+    cap : int
+        Most 20x tiles of a case in training, drawn anew each epoch and together with the tiles around them; 0 all.
+    width, heads : int
+        Size of the model.
+    quirks : tuple of str
+        Habits of the released code, see `QUIRKS`: dropout also in evaluation; a learning rate that falls to zero
+        at every tenth epoch; slides as cases; bins that saw the held-out patients; the epoch that was best on them.
+    standardise : bool
+        Bring every feature to mean 0 and spread 1 over the training tiles, scale by scale: for descriptors whose
+        numbers have units of their own. A network's features are taken as they are.
+    nested : bool
+        Keep the epoch that was best on a fifth of the training patients, set aside; else the last epoch.
+    """
+
+    epochs: int = 20
+    learning_rate: float = 1e-4
+    weight_decay: float = 4e-6
+    accumulate: int = 32
+    bins: int = 4
+    alpha: float = 0.2
+    balanced: bool = True
+    cap: int = 0
+    width: int = 512
+    heads: int = 4
+    quirks: tuple[str, ...] = ()
+    standardise: bool = False
+    nested: bool = False
+
+    def with_quirks(self, *quirks: str) -> "Recipe":
+        """The same recipe with these habits of the released code."""
+        return replace(self, quirks=tuple(sorted({*self.quirks, *quirks})))
+
+
+class Standardised(nn.Module):
+    """A model behind the scaling of its features; the scaling is part of its weights."""
+
+    def __init__(self, model: nn.Module, dim: int):
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.zeros(3, dim))  # of 5x, 10x, 20x
+        self.register_buffer("spread", torch.ones(3, dim))
+
+    def fit(self, cases: Sequence[Case]) -> "Standardised":
+        """Mean and spread over all tiles of the cases; a feature that never changes keeps spread 1."""
+        for place, scale in enumerate((5, 10, 20)):
+            tiles = np.concatenate([case.bag[scale].features for case in cases]).astype(np.float64)
+            spread = tiles.std(0)
+            self.mean[place] = torch.as_tensor(tiles.mean(0))
+            self.spread[place] = torch.as_tensor(np.where(spread > 0, spread, 1))
+        return self
+
+    def forward(self, *bags: Tensor, **options):
+        scaled = [
+            (bag - mean) / spread for bag, mean, spread in zip(bags, self.mean, self.spread, strict=True)
+        ]
+        return self.model(*scaled, **options)
+
+
+class Trained(NamedTuple):
+    """A model, the bins it speaks of, and how its training went."""
+
+    model: nn.Module
+    edges: np.ndarray  # (bins + 1,)
+    history: pd.DataFrame  # epoch, loss, held_out_c_index, chosen_c_index, chosen
+
+
+class Survival(L.LightningModule):
+    """Negative log-likelihood of discrete hazards, one case a step of the loop."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, watched: dict[str, Sequence[Case]]):
+        super().__init__()
+        self.model, self.recipe, self.watched = model, recipe, watched
+        self.history: list[dict[str, float]] = []
+        self.losses: list[Tensor] = []
+        self.best: tuple[float, int, dict[str, Tensor]] | None = None  # c-index, epoch, weights
+
+    def configure_optimizers(self):
+        recipe = self.recipe
+        adam = torch.optim.Adam(
+            self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        # the released code meant a tenth by `lr // 10`, which is 0, and comes back up after ten epochs
+        period, least = (10, 0.0) if "rate_to_zero" in recipe.quirks else (recipe.epochs, 0.1)
+        least *= recipe.learning_rate
+        return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=period, eta_min=least)]
+
+    def training_step(self, batch, _):
+        bag, at, event = batch
+        loss = survival_nll(self.model(*bag).logits, at, event, self.recipe.alpha).mean()
+        self.losses.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self):
+        row = {"epoch": self.current_epoch, "loss": torch.stack(self.losses).mean().item()}
+        self.losses = []
+        if not np.isfinite(row["loss"]):
+            raise ValueError("the loss is not finite: lower `learning_rate`, or look at the features")
+        for name, cases in self.watched.items():
+            row[name] = c_index(cases, scores(self.model, cases)[0])
+        self.model.train()
+        self.history.append(row)
+        judge = row.get("chosen_c_index", np.nan)
+        if np.isfinite(judge) and (self.best is None or judge > self.best[0]):
+            state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best = (judge, self.current_epoch, state)
+
+
+def c_index(cases: Sequence[Case], risk: np.ndarray) -> float:
+    """Harrell's c-index over patients (mean risk of each one's slides); NaN where no two are comparable."""
+    table = pd.DataFrame(
+        {"p": [c.patient for c in cases], "t": [c.time for c in cases], "e": [c.event for c in cases]}
+    )
+    table = (
+        table.assign(risk=risk).groupby("p").agg(t=("t", "first"), e=("e", "first"), risk=("risk", "mean"))
+    )
+    try:
+        return float(concordance_index(table["t"], -table["risk"], table["e"]))
+    except ZeroDivisionError:
+        return float("nan")
+
+
+@torch.inference_mode()
+def scores(model: nn.Module, cases: Sequence[Case]) -> tuple[np.ndarray, np.ndarray]:
+    """Risk (n,), higher = earlier death expected, and survival through each bin (n, bins). All tiles, no cap."""
+    model.eval()
+    device = next(model.parameters()).device
+    hazards = [model(*tensors(case.bag, device)).logits.float().sigmoid() for case in cases]
+    survival = survival_of(torch.cat(hazards)).cpu().numpy()
+    return -survival.sum(1), survival
+
+
+def tensors(bag: Bag, device: torch.device | str = "cpu") -> list[Tensor]:
+    """Features of a bag as a model takes them: x5, x10, x20, each (1, n, dim)."""
+    return [
+        torch.as_tensor(bag[scale].features, dtype=torch.float32, device=device)[None]
+        for scale in (5, 10, 20)
+    ]
+
+
+class _Cases(torch.utils.data.Dataset):
+    """Training cases with their bins; tiles are drawn anew whenever a case comes up."""
+
+    def __init__(self, cases: Sequence[Case], bins: np.ndarray, cap: int, seed: int):
+        self.cases, self.bins, self.cap = cases, bins, cap
+        self.random = np.random.default_rng([seed, 2])
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, number: int):
+        case = self.cases[number]
+        bag = drawn(case.bag, self.cap, int(self.random.integers(2**31))) if self.cap else case.bag
+        return tensors(bag), torch.tensor([self.bins[number]]), torch.tensor([case.event])
+
+
+def weights_of(bins: np.ndarray, event: np.ndarray) -> np.ndarray:
+    """Sampling weight of each case: 1 / the number of cases of its bin that died, or were censored, like it."""
+    kind = 2 * bins + event
+    return 1 / np.bincount(kind)[kind]
+
+
+def fit(
+    build: Callable[[], nn.Module],
+    train: Sequence[Case],
+    held_out: Sequence[Case],
+    recipe: Recipe,
+    *,
+    aside: Sequence[Case] = (),
+    seed: int,
+    device: str = "auto",
+) -> Trained:
+    """Train one model.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the model, whose weights depend on torch's seed.
+    train : sequence of Case
+    held_out : sequence of Case
+        Watched for the history. Learnt from only under the quirks "cohort_bins" and "best_epoch".
+    recipe : Recipe
+    aside : sequence of Case
+        Training patients set aside to choose the epoch (`recipe.nested`); they are in no step.
+    seed : int
+        Weights, dropout, order and tiles.
+    device : str
+        Lightning's accelerator.
+
+    Raises
+    ------
+    ValueError
+        Fewer events than bins, or a loss that is not finite.
+    """
+    L.seed_everything(seed, verbose=False)
+    known = [*train, *aside, *held_out] if "cohort_bins" in recipe.quirks else [*train, *aside]
+    edges = fit_bins([c.time for c in known], [c.event for c in known], recipe.bins)
+    bins = np.asarray(bin_of([c.time for c in train], edges))
+    judges = held_out if "best_epoch" in recipe.quirks else aside
+    watched = {"held_out_c_index": held_out} | ({"chosen_c_index": judges} if judges else {})
+    model = build()
+    if recipe.standardise:
+        model.fit(train)
+    loop = Survival(model, recipe, watched)
+    random = torch.Generator().manual_seed(seed)
+    weights = weights_of(bins, np.array([c.event for c in train])) if recipe.balanced else np.ones(len(train))
+    sampler = WeightedRandomSampler(weights, len(train), replacement=recipe.balanced, generator=random)
+    batches = DataLoader(_Cases(train, bins, recipe.cap, seed), batch_size=None, sampler=sampler)
+    _run(loop, batches, recipe, device)
+    history = pd.DataFrame(loop.history)
+    last = recipe.epochs - 1
+    history["chosen"] = history["epoch"] == (loop.best[1] if loop.best else last)
+    if loop.best:
+        loop.model.load_state_dict(loop.best[2])
+    return Trained(loop.model.cpu().eval(), edges, history)
+
+
+def _run(loop: Survival, batches: DataLoader, recipe: Recipe, device: str) -> None:
+    quiet = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = L.Trainer(
+            max_epochs=recipe.epochs,
+            accumulate_grad_batches=recipe.accumulate,
+            accelerator=device,
+            devices=1,
+            deterministic="warn",
+            **quiet,
+        )
+        trainer.fit(loop, batches)
+
+
+def survival_at(survival: np.ndarray, edges: np.ndarray, times: Sequence[float]) -> np.ndarray:
+    """Survival through bins (n, bins), read off at times (m,) by straight lines between the edges: (n, m)."""
+    known = np.column_stack([np.ones(len(survival)), survival])  # S is 1 at time 0, not at the first edge
+    places = np.r_[0.0, edges[1:]]
+    return np.array([np.interp(times, places, row) for row in known]).reshape(len(survival), len(times))

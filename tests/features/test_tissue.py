@@ -1,0 +1,131 @@
+import cv2
+import numpy as np
+import pytest
+
+from lib.features.tissue import Tissue, find_ink, find_tissue
+from lib.inputs.slides import open_slide
+from lib.phantoms.slides import write_pyramid, write_slide
+
+PENS = {"blue": (40, 60, 170), "green": (30, 130, 70), "red": (215, 25, 40), "black": (35, 33, 38)}
+GLASS = (244, 242, 246)
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tissue") / "p.tiff"
+    write_slide(path, fine=0, coarse=1, cancer=0, seed=1, side_px=1024)
+    with open_slide(path) as slide:
+        return slide.read(0, 0, 1024)
+
+
+def opened(folder, rgb, um_per_px=0.5, levels=1):
+    pictures = [
+        cv2.resize(rgb, None, fx=4.0**-i, fy=4.0**-i, interpolation=cv2.INTER_AREA) for i in range(levels)
+    ]
+    write_pyramid(folder / "s.tif", pictures, um_per_px)
+    return open_slide(folder / "s.tif")
+
+
+def test_share_is_the_mean_of_the_mask_under_each_cell():
+    mask = np.random.default_rng(0).random((30, 40)) < 0.4
+    tissue = Tissue(mask, ~mask, ~mask, (16.0, 16.0))
+    edges_x, edges_y = np.array([0, 64, 100, 320, 640]), np.array([0, 33, 160, 480])
+    found = tissue.share(edges_x, edges_y)
+    pixels = np.kron(mask, np.ones((16, 16)))
+    for row, column in np.ndindex(3, 4):
+        part = pixels[edges_y[row] : edges_y[row + 1], edges_x[column] : edges_x[column + 1]]
+        assert found[row, column] == pytest.approx(part.mean())
+
+
+def test_what_lies_beyond_the_slide_is_no_tissue():
+    tissue = Tissue(np.ones((4, 4), bool), *[np.zeros((4, 4), bool)] * 2, (10.0, 10.0))
+    np.testing.assert_allclose(tissue.share(np.array([0, 30, 60]), np.array([0, 40])), [[1, 1 / 3]])
+
+
+@pytest.mark.parametrize("levels", [1, 3])
+def test_disc_is_found_at_its_place_and_size(tmp_path, levels):
+    rgb = np.full((1600, 2000, 3), GLASS, np.uint8)
+    cv2.circle(rgb, (1200, 700), 500, (200, 120, 180), -1)
+    tissue = find_tissue(opened(tmp_path, rgb, levels=levels))
+    assert tissue.mask.shape == (100, 125)
+    assert tissue.px == (16.0, 16.0)
+    truth = np.hypot(*(np.indices((100, 125)) * 16 + 8 - np.array([700, 1200])[:, None, None])) < 500
+    assert (tissue.mask != truth).mean() < 0.015  # of which the border is 2 %
+    assert not tissue.ink.any()
+    (outer,), holes = tissue.outlines()
+    np.testing.assert_allclose([outer.min(0), outer.max(0)], [[700, 200], [1700, 1200]], atol=16)
+    assert holes == []
+
+
+def test_specks_of_dust_are_left_out(tmp_path):
+    rgb = np.full((1600, 1600, 3), GLASS, np.uint8)
+    cv2.circle(rgb, (400, 400), 60, (200, 120, 180), -1)  # 0.0028 mm²
+    cv2.circle(rgb, (1000, 1000), 120, (200, 120, 180), -1)  # 0.011 mm²
+    mask = find_tissue(opened(tmp_path, rgb)).mask
+    assert not mask[:50, :50].any()
+    assert mask[62, 62]
+
+
+def test_phantom_tissue_is_tissue_and_its_glass_is_not(tmp_path, phantom):
+    tissue = find_tissue(opened(tmp_path, phantom))
+    glass = (
+        cv2.resize(np.uint8(phantom.min(2) > 225), tissue.mask.shape[::-1], interpolation=cv2.INTER_AREA) == 1
+    )
+    assert not tissue.mask[cv2.erode(np.uint8(glass), np.ones((3, 3))) > 0].any()
+    assert tissue.mask[16:48, 16:48].mean() > 0.95
+    assert not tissue.ink.any()
+
+
+@pytest.mark.parametrize("pen", PENS)
+def test_ink_is_found_and_tissue_around_it_stays(tmp_path, phantom, pen):
+    clean = find_tissue(opened(tmp_path, phantom)).mask
+    marked = phantom.copy()
+    line = ((100, 20), (700, 1000))  # glass, tissue, glass
+    cv2.line(marked, *line, PENS[pen], 40, cv2.LINE_AA)
+    tissue = find_tissue(opened(tmp_path, marked))
+    under = np.zeros(phantom.shape[:2], np.uint8)
+    cv2.line(under, *line, 1, 40)
+    covered = cv2.resize(under, tissue.mask.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert tissue.ink[covered == 1].mean() > 0.95
+    assert not tissue.mask[tissue.ink].any()
+    away = (
+        cv2.dilate(
+            np.uint8(cv2.resize(under * 255, clean.shape[::-1], interpolation=cv2.INTER_AREA) > 0),
+            np.ones((9, 9)),
+        )
+        == 0
+    )
+    np.testing.assert_array_equal(tissue.mask[away], clean[away])
+
+
+def test_stained_tissue_is_no_ink(phantom):
+    assert not find_ink(
+        cv2.resize(phantom, None, fx=1 / 16, fy=1 / 16, interpolation=cv2.INTER_AREA), 8.0
+    ).any()
+
+
+def test_unreadable_places_count_as_tissue_so_that_they_are_tried(tmp_path, monkeypatch):
+    rgb = np.full((1024, 1024, 3), GLASS, np.uint8)
+    slide = opened(tmp_path, rgb)
+    unreadable = np.zeros((64, 64), bool)
+    unreadable[10:20, 30:40] = True
+    monkeypatch.setattr(
+        "lib.features.tissue.overview",
+        lambda *_: (
+            np.where(unreadable[..., None], 128, np.full((64, 64, 3), GLASS)).astype(np.uint8),
+            unreadable,
+        ),
+    )
+    np.testing.assert_array_equal(find_tissue(slide).mask, unreadable)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "scale", "least", "most"),
+    [("cmu-1-small-region.svs", None, 0.33, 0.40), ("tcga-cr-7395-01a-01-ts1.svs", 0.5, 0.60, 0.70)],
+)
+def test_real_slides_have_tissue_and_no_ink(mirror, name, scale, least, most):
+    with open_slide(mirror / "wsi" / name, scale) as slide:
+        tissue = find_tissue(slide)
+    assert least < tissue.mask.mean() < most
+    assert not tissue.ink.any()
