@@ -12,17 +12,17 @@ from lib.inputs.slides import Slide
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".dcm")
 
 
-def found_slides(folder: str | os.PathLike, names: Collection[str]) -> dict[str, Path]:
-    """Slides of a folder and its subfolders, by name without suffix; names that have no file are left out.
+def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
+    """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
 
     Raises
     ------
     ValueError
         Two files of one name: which of them is meant is not known.
     """
-    names, found = set(names), {}
+    found, names = {}, None if names is None else set(names)
     for path in sorted(Path(folder).rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.stem in names and path.is_file():
+        if path.suffix.lower() in SUFFIXES and (names is None or path.stem in names) and path.is_file():
             if path.stem in found:
                 raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
             found[path.stem] = path

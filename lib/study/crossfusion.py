@@ -41,7 +41,8 @@ class CrossFusionParams(Checked):
     Attributes
     ----------
     outcomes : str
-        Table of slides with the outcome of their patients; "" for a phantom.
+        Table of slides with the outcome of their patients; "" for a phantom, and for slides without follow-up,
+        which are tiled and embedded and go no further.
     clinical_table : str
         TCGA-CDR, for stage and grade; "" leaves both out.
     official_folds : str
@@ -116,6 +117,11 @@ class CrossFusionParams(Checked):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     max_failed: int = Field(0, ge=0)
 
+    @property
+    def followed(self) -> bool:
+        """Whether there are outcomes to learn from."""
+        return bool(self.outcomes) or self.phantom is not None
+
     @field_validator("horizons")
     @classmethod
     def ascending(cls, horizons: list[float]) -> list[float]:
@@ -125,11 +131,11 @@ class CrossFusionParams(Checked):
 
     @model_validator(mode="after")
     def fits_together(self) -> "CrossFusionParams":
-        if (self.phantom is None) == (not self.outcomes):
+        if (self.phantom is None) == (not (self.outcomes or self.slides)):
             raise ValueError(
-                "give either `phantom` or `outcomes` (the table of outcomes), not both or neither"
+                "give either `phantom` or `outcomes` (the table of outcomes) or `slides` alone, not both or neither"
             )
-        if (stray := {"stage", "grade"} & set(self.clinical)) and not (self.clinical_table or self.phantom):
+        if (stray := {"stage", "grade"} & set(self.clinical)) and self.outcomes and not self.clinical_table:
             raise ValueError(
                 f"`clinical` lists {', '.join(sorted(stray))}, which comes from `clinical_table`: name it"
             )

@@ -156,7 +156,7 @@ def _fetch_first(need: str, folder: str | os.PathLike, groups: Collection[str], 
 
 
 def _known(name: str, names: Iterable[str], what: str) -> str:
-    if name in (names := sorted(names)):
+    if name in (names := sorted(set(names))):
         return name
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names) or 'none'}"

@@ -111,6 +111,21 @@ def _read_fold(path: Path, name: str) -> Fold:
     return Fold(name, *parts)
 
 
+def of_patients(folds: Iterable[Fold]) -> list[Fold]:
+    """Folds that name slides as folds of their patients; those that name patients come back as they are.
+
+    Raises
+    ------
+    ValueError
+        A patient is tested in two folds.
+    """
+    parts = [Fold(f.name, *(tuple(dict.fromkeys(map(patient_of, part))) for part in f[1:])) for f in folds]
+    tested = Counter(one for fold in parts for one in fold.test)
+    if twice := sorted(one for one, times in tested.items() if times > 1):
+        raise ValueError(f"{_some(twice)} have slides that are tested in more than one fold")
+    return parts
+
+
 def with_outcomes(folds: Iterable[Fold], known: Iterable[str]) -> tuple[list[Fold], Coverage]:
     """Keep the ids of published folds whose outcome is known, and say what does not fit.
 

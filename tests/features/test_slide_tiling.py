@@ -18,6 +18,7 @@ def test_slides_are_found_below_the_folder_by_name(tmp_path):
         "S2": "S2.TIF",
         "S3": "S3.ndpi",
     }
+    assert set(found_slides(tmp_path)) == {"S1", "S2", "S3", "other"}
     assert found_slides(tmp_path / "nowhere", ["S1"]) == {}
 
 

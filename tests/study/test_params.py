@@ -289,6 +289,7 @@ def test_spacrd_refuses(values, said):
     ("values", "said"),
     [
         ({"phantom": None}, "give either `phantom` or `outcomes`"),
+        ({"slides": "tcga/slides"}, "give either `phantom` or `outcomes`"),
         ({"outcomes": "tcga/x.csv"}, "give either `phantom` or `outcomes`"),
         ({"phantom": None, "outcomes": "x.csv"}, "which comes from `clinical_table`"),
         (

@@ -4,7 +4,7 @@ import pytest
 
 from lib.inputs.tcga import by_patient, patient_of, read_outcomes
 from lib.training.folds import Fold
-from lib.training.official_folds import Coverage, read_folds, with_outcomes
+from lib.training.official_folds import Coverage, of_patients, read_folds, with_outcomes
 
 # train and val of each fold, as printed in the study's notes
 SIZES = {
@@ -158,3 +158,21 @@ def test_age_alone_on_the_official_folds(cancer, mirror):
         for rows in (known.loc[list(fold.test)] for fold in kept)
     ]
     assert sum(values) / 5 == pytest.approx(GOLDEN[cancer], abs=0.0005)
+
+
+def test_folds_of_slides_become_folds_of_their_patients():
+    slide = "TCGA-A6-2683-01Z-00-DX{}.0dfc5d0a"
+    fold = Fold("0", ("TCGA-AA-3821", slide.format(1), slide.format(2)), ("TCGA-AA-3955-01Z-00-DX1.e0ee",))
+    assert of_patients([fold]) == [Fold("0", ("TCGA-AA-3821", "TCGA-A6-2683"), ("TCGA-AA-3955",))]
+    again = Fold("1", ("TCGA-AA-3821",), ("TCGA-AA-3955-01Z-00-DX2.ffff",))
+    with pytest.raises(ValueError, match="TCGA-AA-3955 have slides that are tested in more than one fold"):
+        of_patients([fold, again])
+
+
+def test_coad_by_patient(mirror):
+    root = mirror / "tcga/crossfusion/data"
+    cases = by_patient(read_outcomes(root / "tcga_coad_all_clean.csv"))
+    folds, coverage = with_outcomes(of_patients(read_folds(root / "splits/tcga_coad")), cases["patient"])
+    assert len(cases) == 416
+    assert sum(len(fold.test) for fold in folds) == 412
+    assert sorted(coverage.never_tested) == ["TCGA-3L-AA1B", "TCGA-4N-A93T", "TCGA-QG-A5Z2", "TCGA-T9-A92H"]

@@ -1,0 +1,50 @@
+"""Two real slides through the first two stages; the one whose file holds no scale is refused until it is given one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from lib.features.bags import read_bag
+
+pytestmark = pytest.mark.real
+BARE = "tcga-cr-7395-01a-01-ts1"
+
+
+@pytest.fixture(scope="module")
+def study(checkout, mirror, notebooks, tmp_path_factory):
+    def of(**changes):
+        tree = checkout(tmp_path_factory.mktemp("cmu"))
+        parameters = tree / "params/crossfusion/cmu.yaml"
+        values = (
+            yaml.safe_load(parameters.read_text()) | {"encoder": "colour", "encoder_weights": ""} | changes
+        )
+        parameters.write_text(yaml.safe_dump(values, sort_keys=False))
+        surroundings = {"CROSSBOOK_MIRROR": str(mirror.resolve())}
+        return notebooks(tree, tree / "results", parameters, surroundings, study="crossfusion")
+
+    return of
+
+
+def test_slide_without_scale_is_refused_by_name(study):
+    refused = study(um_per_px={})
+    code, said = refused.run("1-preprocess")
+    assert code != 0
+    assert f"the first is {BARE}: ValueError: " in said
+    assert "um_per_px" in said or "µm per pixel" in said or "override" in said
+
+
+def test_both_slides_pass_once_the_scale_is_given(study):
+    given = study()
+    given.must_run("1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures")
+    slides = pd.read_csv(given.folder / "slides.csv").set_index("slide")
+    assert slides["status"].to_dict() == {"cmu-1-small-region": "ok", BARE: "ok"}
+    assert slides["um_per_px"].to_dict() == pytest.approx({"cmu-1-small-region": 0.499, BARE: 0.5})
+    for name, row in slides.iterrows():
+        bag = read_bag(given.folder / "features" / "colour", name)
+        assert {s: len(t.features) for s, t in bag.items()} == {s: row[f"tiles_{s}x"] for s in (20, 10, 5)}
+        assert all(np.isfinite(tiles.features).all() for tiles in bag.values())
+    assert (given.folder / "figures" / "slides.png").is_file()
+    assert "no follow-up" in given.printed("1-preprocess", "stdout") or "without follow-up" in given.printed(
+        "1-preprocess", "stdout"
+    )
