@@ -1,9 +1,12 @@
 """Train a model of slides on survival: one patient at a time, gradients gathered over many (Lightning does the loops)."""
 
 import logging
+import os
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import lightning as L
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from lib.features.bags import Bag, drawn
+from lib.training import checkpoints
 from lib.training.discrete_time import bin_of, fit_bins, survival_nll, survival_of
 
 QUIRKS = ("dropout_in_evaluation", "rate_to_zero", "slide_unit", "cohort_bins", "best_epoch")
@@ -116,6 +120,8 @@ class Survival(L.LightningModule):
     def __init__(self, model: nn.Module, recipe: Recipe, watched: dict[str, Sequence[Case]]):
         super().__init__()
         self.model, self.recipe, self.watched = model, recipe, watched
+        self.found: dict | None = None  # a checkpoint to go on from
+        self.after_epoch: Callable[[Survival], None] = lambda loop: None
         self.history: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
         self.best: tuple[float, int, dict[str, Tensor]] | None = None  # c-index, epoch, weights
@@ -128,7 +134,10 @@ class Survival(L.LightningModule):
         # the released code meant a tenth by `lr // 10`, which is 0, and comes back up after ten epochs
         period, least = (10, 0.0) if "rate_to_zero" in recipe.quirks else (recipe.epochs, 0.1)
         least *= recipe.learning_rate
-        return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=period, eta_min=least)]
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=period, eta_min=least)
+        if self.found:
+            checkpoints.restore_optimiser(self.found, adam, schedule)
+        return [adam], [schedule]
 
     def training_step(self, batch, _):
         bag, at, event = batch
@@ -137,7 +146,7 @@ class Survival(L.LightningModule):
         return loss
 
     def on_train_epoch_end(self):
-        row = {"epoch": self.current_epoch, "loss": torch.stack(self.losses).mean().item()}
+        row = {"epoch": len(self.history), "loss": torch.stack(self.losses).mean().item()}
         self.losses = []
         if not np.isfinite(row["loss"]):
             raise ValueError("the loss is not finite: lower `learning_rate`, or look at the features")
@@ -148,7 +157,8 @@ class Survival(L.LightningModule):
         judge = row.get("chosen_c_index", np.nan)
         if np.isfinite(judge) and (self.best is None or judge > self.best[0]):
             state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            self.best = (judge, self.current_epoch, state)
+            self.best = (judge, row["epoch"], state)
+        self.after_epoch(self)
 
 
 def c_index(cases: Sequence[Case], risk: np.ndarray) -> float:
@@ -214,6 +224,9 @@ def fit(
     aside: Sequence[Case] = (),
     seed: int,
     device: str = "auto",
+    checkpoint: str | os.PathLike = "",
+    key: str = "",
+    every_s: float = 60.0,
 ) -> Trained:
     """Train one model.
 
@@ -231,6 +244,13 @@ def fit(
         Weights, dropout, order and tiles.
     device : str
         Lightning's accelerator.
+    checkpoint : path
+        File to go on from where a run of the same `key` was killed; "" keeps none. On the CPU the result is the one
+        of an undisturbed run to the last bit. It is removed when training ends.
+    key : str
+        Of all that the run depends on.
+    every_s : float
+        Least seconds between two checkpoints, which are written at the end of an epoch.
 
     Raises
     ------
@@ -250,17 +270,46 @@ def fit(
     random = torch.Generator().manual_seed(seed)
     weights = weights_of(bins, np.array([c.event for c in train])) if recipe.balanced else np.ones(len(train))
     sampler = WeightedRandomSampler(weights, len(train), replacement=recipe.balanced, generator=random)
-    batches = DataLoader(_Cases(train, bins, recipe.cap, seed), batch_size=None, sampler=sampler)
-    _run(loop, batches, recipe, device)
+    drawing = _Cases(train, bins, recipe.cap, seed)
+    batches = DataLoader(drawing, batch_size=None, sampler=sampler)
+    if checkpoint:
+        loop.after_epoch = _keeper(checkpoint, key, every_s, random, drawing.random)
+        if found := checkpoints.load(checkpoint, key):
+            _go_on(loop, found, random, drawing.random)
+    _run(loop, batches, recipe.epochs - len(loop.history), recipe, device)
     history = pd.DataFrame(loop.history)
     last = recipe.epochs - 1
     history["chosen"] = history["epoch"] == (loop.best[1] if loop.best else last)
     if loop.best:
         loop.model.load_state_dict(loop.best[2])
+    if checkpoint:
+        Path(checkpoint).unlink(missing_ok=True)
     return Trained(loop.model.cpu().eval(), edges, history)
 
 
-def _run(loop: Survival, batches: DataLoader, recipe: Recipe, device: str) -> None:
+def _keeper(path, key: str, every_s: float, order: torch.Generator, tiles: np.random.Generator):
+    """What writes a checkpoint at the end of an epoch, if the last one is old enough."""
+    last = [time.monotonic()]
+
+    def keep(loop: Survival) -> None:
+        if time.monotonic() - last[0] >= every_s and len(loop.history) < loop.recipe.epochs:
+            state = {"adam": loop.optimizers().optimizer, "schedule": loop.lr_schedulers()}
+            state |= {"order": order, "tiles": tiles, "history": loop.history, "best": loop.best}
+            checkpoints.save(path, key, loop.model, state)
+            last[0] = time.monotonic()
+
+    return keep
+
+
+def _go_on(loop: Survival, found: dict, order: torch.Generator, tiles: np.random.Generator) -> None:
+    loop.found, loop.history = found, found["about"]["history"]
+    loop.model.load_state_dict(checkpoints.part_of(found, "model"))
+    if best := found["about"]["best"]:
+        loop.best = (*best, checkpoints.part_of(found, "best"))
+    checkpoints.restore_random(found, order, tiles)
+
+
+def _run(loop: Survival, batches: DataLoader, epochs: int, recipe: Recipe, device: str) -> None:
     quiet = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
     )
@@ -268,7 +317,7 @@ def _run(loop: Survival, batches: DataLoader, recipe: Recipe, device: str) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = L.Trainer(
-            max_epochs=recipe.epochs,
+            max_epochs=epochs,
             accumulate_grad_batches=recipe.accumulate,
             accelerator=device,
             devices=1,

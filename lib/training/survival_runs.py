@@ -1,5 +1,8 @@
 """Carry out the training runs of the CrossFusion study: read bags, train, write risks, history and weights."""
 
+import hashlib
+import inspect
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +15,10 @@ from safetensors.torch import save_file
 from lib.features.bag_files import bag_files
 from lib.features.bags import Bag, patient_bag, read_bag
 from lib.files import write_csv, written
+from lib.training.discrete_time import survival_nll
 from lib.training.folds import stratified_folds
 from lib.training.survival import Case, Recipe, fit, scores, survival_at
-from lib.training.survival_contenders import builder
+from lib.training.survival_contenders import CONTENDERS, builder
 from lib.training.survival_plan import Unit
 
 ASIDE = 5  # a fifth of the training patients chooses the epoch
@@ -99,6 +103,8 @@ class Runs:
             aside=self.cases(aside, by_slide),
             seed=unit.seed,
             device=self.device,
+            checkpoint=self.folder / "train" / f"{unit.name}.checkpoint.safetensors",
+            key=self._key(unit),
         )
         risk, survival = scores(trained.model, held_out)
         told = survival_at(survival, trained.edges, self.options["grid"])
@@ -112,6 +118,16 @@ class Runs:
             with written(path) as part:
                 state = {name: value.contiguous() for name, value in trained.model.state_dict().items()}
                 save_file(state, part, {"edges": np.array2string(trained.edges, separator=",")})
+
+    def _key(self, unit: Unit) -> str:
+        """Of all that a half-trained run depends on: it goes on from its checkpoint only if nothing changed."""
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.inputs(unit)]
+        code = [
+            Path(inspect.getfile(part)).read_text()
+            for part in (fit, survival_nll, CONTENDERS[unit.model].model)
+        ]
+        told = json.dumps([self.depends(unit), files, code], sort_keys=True, default=str)
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def cases(self, people: Sequence[str], by_slide: bool = False) -> list[Case]:
         """Patients with all their slides in one bag, or every slide a case of its own."""

@@ -119,6 +119,24 @@ def test_slides_of_a_patient_are_one_bag_or_as_released_cases_of_their_own(place
     assert pd.read_csv(work.outputs(one)[0])["patient"].tolist() == list(one.fold.test)
 
 
+def test_half_trained_run_is_taken_up_only_where_nothing_changed(place, monkeypatch):
+    from lib.training import survival_runs
+
+    asked = []
+    fit = survival_runs.fit
+    monkeypatch.setattr(
+        survival_runs, "fit", lambda *a, **k: (asked.append((k["checkpoint"], k["key"])), fit(*a, **k))[1]
+    )
+    one = unit(place, "mean-pool", seed=4)
+    for options in ({}, {}, {"learning_rate": 0.01}):
+        runs(place, **options).train(one)
+    (path, key), again, other = asked
+    assert path.name == "a.0.mean-pool.s4.checkpoint.safetensors"
+    assert again == (path, key)
+    assert other[1] != key
+    assert not path.exists()
+
+
 def test_nested_choice_sets_training_patients_aside(place):
     work, one = runs(place, nested=True), unit(place, "mean-pool", seed=3)
     work.train(one)
