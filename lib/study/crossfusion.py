@@ -61,7 +61,8 @@ class CrossFusionParams(Checked):
         Contenders; those listed last run with the first seed alone.
     variant : str
         "released" gives every model all habits of the released code, see `lib.training.survival.QUIRKS`.
-    epochs, learning_rate, weight_decay, accumulate, bins, alpha, balanced, cap, width, heads, standardise, nested
+    epochs, learning_rate, weight_decay, accumulate, bins, alpha, balanced, cap, width, heads, bf16, standardise,
+    nested
         See `lib.training.survival.Recipe`.
     predictions : dict
         Model -> where its stored predictions are: a folder of MCAT's results, or (phantom) "planted".
@@ -105,6 +106,7 @@ class CrossFusionParams(Checked):
     cap: int = Field(0, ge=0)
     width: int = Field(128, ge=8)
     heads: int = Field(8, ge=1)
+    bf16: bool = False
     standardise: bool = True
     nested: bool = False
     # 4-evaluate

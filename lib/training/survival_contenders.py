@@ -55,6 +55,7 @@ def builder(
     if contender.model is CrossFusion:
         loose = "dropout_in_evaluation" in recipe.quirks
         options |= {"width": recipe.width, "heads": recipe.heads, "dropout_in_evaluation": loose}
+        options["bf16"] = recipe.bf16
         options["attention_dropout_of"] = "weights" if loose else None
     elif contender.model is DSMIL:
         options |= {"variant": variant}  # the released one leaves its stream of tiles untrained

@@ -189,3 +189,13 @@ def test_loss_that_is_not_finite_is_refused(cases):
     broken = [c._replace(bag={s: Tiles(t.features * np.nan, None) for s, t in c.bag.items()}) for c in cases]
     with pytest.raises(ValueError, match="loss is not finite"):
         trained(broken)
+
+
+def test_bf16_moves_logits_a_little(cases):
+    found = []
+    for bf16 in (False, True):
+        build, _ = builder("crossfusion", DIM, Recipe(width=16, heads=2, bf16=bf16))
+        torch.manual_seed(0)
+        found.append(scores(build(), cases[:5])[0])
+    assert not np.array_equal(*found)
+    np.testing.assert_allclose(*found, atol=0.05)
