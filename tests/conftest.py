@@ -30,7 +30,7 @@ def checkout() -> Callable[[Path], Path]:
     """Copy what runs (no results, no raw data) into a new folder, where a test may change it and leave results."""
 
     def copied(folder: Path) -> Path:
-        for name in ("lib", "notebooks", "params", "data"):
+        for name in ("benchmarks", "lib", "notebooks", "params", "data"):
             shutil.copytree(
                 ROOT / name, folder / name, ignore=shutil.ignore_patterns("raw", ".*", "__pycache__")
             )
