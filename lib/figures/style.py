@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from lib.files import written
@@ -39,6 +40,14 @@ RC = {
 def use() -> None:
     """Set fonts, sizes and the palette for all figures made after it."""
     mpl.rcParams.update(RC)
+
+
+def note(words: str) -> Figure:
+    """A figure that says in words why there is no picture: a page may not have an empty one."""
+    figure, ax = plt.subplots(figsize=(6, 0.6))
+    ax.text(0, 0.5, words, va="center")
+    ax.set_axis_off()
+    return figure
 
 
 def save(fig: Figure, path: str | os.PathLike) -> list[Path]:

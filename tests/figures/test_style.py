@@ -49,3 +49,8 @@ def test_cancer_and_other_differ_in_lightness_and_hue():
     cancer, other = mpl.colors.to_rgb(style.CANCER), mpl.colors.to_rgb(style.OTHER)
     assert abs(lightness(style.CANCER) - lightness(style.OTHER)) > 0.05
     assert abs(cancer[2] - other[2]) > 0.5
+
+
+def test_note_shows_its_words():
+    figure = style.note("nothing to see")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["nothing to see"]
