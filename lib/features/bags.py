@@ -12,7 +12,7 @@ from lib.features.foreign import read_foreign
 from lib.features.tile_spacing import finest_side
 
 
-class Tiles(NamedTuple):
+class TileFeatures(NamedTuple):
     """The tiles of one scale.
 
     Attributes
@@ -27,7 +27,7 @@ class Tiles(NamedTuple):
     coords: np.ndarray | None
 
 
-Bag = dict[int, Tiles]
+Bag = dict[int, TileFeatures]
 
 
 def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCALES) -> Bag:
@@ -40,7 +40,7 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
 
     Returns
     -------
-    dict of int -> Tiles
+    dict of int -> TileFeatures
         By scale. Centres are in level-0 pixels, in µm from STAMP's files; None if any scale's file has none. CLAM
         records no tile size: its corners are moved by half of the distance between neighbours.
 
@@ -79,13 +79,13 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
             + "; are the folders of two scales exchanged?"
         )
     if any(file.coords is None for file in files.values()):
-        return {scale: Tiles(file.features, None) for scale, file in files.items()}
+        return {scale: TileFeatures(file.features, None) for scale, file in files.items()}
     unknown = finest_side({scale: file.coords for scale, file in files.items()}) * max(files)
     bag = {}
     for scale, file in files.items():
         corner = file.attributes["layout"] != LAYOUT
         shift = sides.get(scale, unknown / scale) / 2 if corner else 0
-        bag[scale] = Tiles(file.features, (file.coords + shift).astype(np.float32))
+        bag[scale] = TileFeatures(file.features, (file.coords + shift).astype(np.float32))
     return bag
 
 
@@ -111,7 +111,7 @@ def patient_bag(bags: Sequence[Bag]) -> Bag:
 
     Returns
     -------
-    dict of int -> Tiles
+    dict of int -> TileFeatures
         Centres are in sides of the finest tile, since slides differ in µm per pixel, and the slides stand side by side,
         so that no two tiles of different slides fall together. None if any slide has none.
 
@@ -141,7 +141,7 @@ def patient_bag(bags: Sequence[Bag]) -> Bag:
         # whole cells of the coarsest scale, so that the grid of every slide keeps its place in them
         right += (np.floor(furthest / ratio) + 2) * ratio
     return {
-        scale: Tiles(
+        scale: TileFeatures(
             np.concatenate([bag[scale].features for bag in bags]),
             np.concatenate(placed[scale]).astype(np.float32) if located else None,
         )
@@ -158,7 +158,7 @@ def drawn(bag: Bag, cap: int, seed: int | Sequence[int]) -> Bag:
 
     Parameters
     ----------
-    bag : dict of int -> Tiles
+    bag : dict of int -> TileFeatures
         From `read_bag` or `patient_bag`.
     cap : int
         Most tiles of the finest scale; a bag with no more is returned as it is. One cell is drawn in any case, even if
@@ -168,7 +168,7 @@ def drawn(bag: Bag, cap: int, seed: int | Sequence[int]) -> Bag:
 
     Returns
     -------
-    dict of int -> Tiles
+    dict of int -> TileFeatures
         At least one tile of every scale, in the order of the bag.
     """
     if cap < 1:
@@ -185,7 +185,7 @@ def drawn(bag: Bag, cap: int, seed: int | Sequence[int]) -> Bag:
     else:
         kept = _cells_drawn(bag, finest, cap, rng)
     return {
-        scale: Tiles(features[kept[scale]], None if coords is None else coords[kept[scale]])
+        scale: TileFeatures(features[kept[scale]], None if coords is None else coords[kept[scale]])
         for scale, (features, coords) in bag.items()
     }
 

@@ -155,6 +155,19 @@ def read_features(path: str | os.PathLike) -> FeatureFile:
     return FeatureFile(features, coords, names, attributes)
 
 
+def read_attributes(path: str | os.PathLike) -> dict:
+    """What a feature file says of itself (encoder, n, n_white, n_failed, ...), without reading its features.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Not an HDF5 file, or cut short.
+    """
+    with opened(path) as file:
+        return attributes_of(file)
+
+
 def opened(path: str | os.PathLike) -> h5py.File:
     """Open an HDF5 file to read, or say plainly why it cannot be."""
     if not Path(path).is_file():

@@ -60,10 +60,10 @@ class CrossFusionParams(Checked):
     models, seeds, first_seed_only
         Contenders; those listed last run with the first seed alone.
     variant : str
-        "released" gives every model all habits of the released code, see `lib.training.survival.QUIRKS`.
+        "released" gives every model all habits of the released code, see `lib.training.survival_recipe.QUIRKS`.
     epochs, learning_rate, weight_decay, accumulate, bins, alpha, balanced, cap, width, heads, bf16, standardise,
     nested
-        See `lib.training.survival.Recipe`.
+        See `lib.training.survival_recipe.Recipe`.
     predictions : dict
         Model -> where its stored predictions are: a folder of MCAT's results, or (phantom) "planted".
     horizons : list of float

@@ -5,7 +5,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,74 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 from lifelines.utils import concordance_index
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from lib.features.bags import Bag, drawn
 from lib.training import checkpoints
 from lib.training.discrete_time import bin_of, fit_bins, survival_nll, survival_of
-
-QUIRKS = ("dropout_in_evaluation", "rate_to_zero", "slide_unit", "cohort_bins", "best_epoch")
-
-
-class Case(NamedTuple):
-    """What is scored at once: all slides of a patient, or one slide."""
-
-    name: str
-    patient: str
-    bag: Bag
-    time: float
-    event: int
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a survival model is trained.
-
-    Attributes
-    ----------
-    epochs, learning_rate, weight_decay : int, float, float
-        Adam, weight decay as a penalty on the loss. The rate falls to a tenth along a cosine over all epochs.
-    accumulate : int
-        Cases whose gradients make one step.
-    bins, alpha : int, float
-        See `lib.training.discrete_time`.
-    balanced : bool
-        Draw cases so that every bin of the dead and of the censored comes up equally often.
-    cap : int
-        Most 20x tiles of a case in training, drawn anew each epoch and together with the tiles around them; 0 all.
-    width, heads : int
-        Size of the model.
-    bf16 : bool
-        CrossFusion's matrix products in bfloat16: about half the time on a CPU that has it, logits move by thousandths.
-    quirks : tuple of str
-        Habits of the released code, see `QUIRKS`: dropout also in evaluation; a learning rate that falls to zero
-        at every tenth epoch; slides as cases; bins that saw the held-out patients; the epoch that was best on them.
-    standardise : bool
-        Bring every feature to mean 0 and spread 1 over the training tiles, scale by scale: for descriptors whose
-        numbers have units of their own. A network's features are taken as they are.
-    nested : bool
-        Keep the epoch that was best on a fifth of the training patients, set aside; else the last epoch.
-    """
-
-    epochs: int = 20
-    learning_rate: float = 1e-4
-    weight_decay: float = 4e-6
-    accumulate: int = 32
-    bins: int = 4
-    alpha: float = 0.2
-    balanced: bool = True
-    cap: int = 0
-    width: int = 512
-    heads: int = 4
-    bf16: bool = False
-    quirks: tuple[str, ...] = ()
-    standardise: bool = False
-    nested: bool = False
-
-    def with_quirks(self, *quirks: str) -> "Recipe":
-        """The same recipe with these habits of the released code."""
-        return replace(self, quirks=tuple(sorted({*self.quirks, *quirks})))
+from lib.training.survival_cases import Case, TrainingCases, tensors, weights_of
+from lib.training.survival_recipe import Recipe
 
 
 class Standardised(nn.Module):
@@ -95,11 +34,13 @@ class Standardised(nn.Module):
 
     def fit(self, cases: Sequence[Case]) -> "Standardised":
         """Mean and spread over all tiles of the cases; a feature that never changes keeps spread 1."""
-        for place, scale in enumerate((5, 10, 20)):
-            tiles = np.concatenate([case.bag[scale].features for case in cases]).astype(np.float64)
-            spread = tiles.std(0)
-            self.mean[place] = torch.as_tensor(tiles.mean(0))
-            self.spread[place] = torch.as_tensor(np.where(spread > 0, spread, 1))
+        scalers = {scale: StandardScaler() for scale in (5, 10, 20)}
+        for case in cases:
+            bag = case.bag
+            for scale, scaler in scalers.items():
+                scaler.partial_fit(bag[scale].features.astype(np.float64))
+        for place, scaler in enumerate(scalers.values()):
+            self.mean[place], self.spread[place] = map(torch.as_tensor, (scaler.mean_, scaler.scale_))
         return self
 
     def forward(self, *bags: Tensor, **options):
@@ -188,36 +129,6 @@ def scores(model: nn.Module, cases: Sequence[Case]) -> tuple[np.ndarray, np.ndar
     return -survival.sum(1), survival
 
 
-def tensors(bag: Bag, device: torch.device | str = "cpu") -> list[Tensor]:
-    """Features of a bag as a model takes them: x5, x10, x20, each (1, n, dim)."""
-    return [
-        torch.as_tensor(bag[scale].features, dtype=torch.float32, device=device)[None]
-        for scale in (5, 10, 20)
-    ]
-
-
-class _Cases(torch.utils.data.Dataset):
-    """Training cases with their bins; tiles are drawn anew whenever a case comes up."""
-
-    def __init__(self, cases: Sequence[Case], bins: np.ndarray, cap: int, seed: int):
-        self.cases, self.bins, self.cap = cases, bins, cap
-        self.random = np.random.default_rng([seed, 2])
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def __getitem__(self, number: int):
-        case = self.cases[number]
-        bag = drawn(case.bag, self.cap, int(self.random.integers(2**31))) if self.cap else case.bag
-        return tensors(bag), torch.tensor([self.bins[number]]), torch.tensor([case.event])
-
-
-def weights_of(bins: np.ndarray, event: np.ndarray) -> np.ndarray:
-    """Sampling weight of each case: 1 / the number of cases of its bin that died, or were censored, like it."""
-    kind = 2 * bins + event
-    return 1 / np.bincount(kind)[kind]
-
-
 def fit(
     build: Callable[[], nn.Module],
     train: Sequence[Case],
@@ -264,6 +175,8 @@ def fit(
     known = [*train, *aside, *held_out] if "cohort_bins" in recipe.quirks else [*train, *aside]
     edges = fit_bins([c.time for c in known], [c.event for c in known], recipe.bins)
     bins = np.asarray(bin_of([c.time for c in train], edges))
+    if "slide_unit" in recipe.quirks:  # slides are judged as they are learnt from, each for itself
+        held_out, aside = ([c._replace(patient=c.name) for c in part] for part in (held_out, aside))
     judges = held_out if "best_epoch" in recipe.quirks else aside
     watched = {"held_out_c_index": held_out} | ({"chosen_c_index": judges} if judges else {})
     model = build()
@@ -273,7 +186,7 @@ def fit(
     random = torch.Generator().manual_seed(seed)
     weights = weights_of(bins, np.array([c.event for c in train])) if recipe.balanced else np.ones(len(train))
     sampler = WeightedRandomSampler(weights, len(train), replacement=recipe.balanced, generator=random)
-    drawing = _Cases(train, bins, recipe.cap, seed)
+    drawing = TrainingCases(train, bins, recipe.cap, seed)
     batches = DataLoader(drawing, batch_size=None, sampler=sampler)
     if checkpoint:
         loop.after_epoch = _keeper(checkpoint, key, every_s, random, drawing.random)

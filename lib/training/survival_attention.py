@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lib.features.bags import Bag
-from lib.training.survival import Recipe, tensors
+from lib.training.survival_cases import tensors
 from lib.training.survival_contenders import builder
+from lib.training.survival_recipe import Recipe
 
 
 def load_model(path: str | os.PathLike, name: str, dim: int, recipe: Recipe, variant: str) -> nn.Module:

@@ -10,7 +10,8 @@ from lib.models.crossfusion import CrossFusion
 from lib.models.dsmil import DSMIL
 from lib.models.mean_pool import MeanPool
 from lib.models.transmil import TransMIL
-from lib.training.survival import QUIRKS, Recipe, Standardised
+from lib.training.survival import Standardised
+from lib.training.survival_recipe import QUIRKS, Recipe
 
 
 class Contender(NamedTuple):
@@ -55,8 +56,9 @@ def builder(
     if contender.model is CrossFusion:
         loose = "dropout_in_evaluation" in recipe.quirks
         options |= {"width": recipe.width, "heads": recipe.heads, "dropout_in_evaluation": loose}
-        options["bf16"] = recipe.bf16
-        options["attention_dropout_of"] = "weights" if loose else None
+        # which dropout the attention has comes with the released model, not with the habit to leave it on
+        whole = variant == "released" or contender.quirks == QUIRKS
+        options |= {"bf16": recipe.bf16, "variant": "released" if whole else "described"}
     elif contender.model is DSMIL:
         options |= {"variant": variant}  # the released one leaves its stream of tiles untrained
     else:

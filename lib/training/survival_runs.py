@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from lib.features.bags import Bag, patient_bag, read_bag
 from lib.files import write_csv, written
 from lib.training.discrete_time import survival_nll
 from lib.training.folds import stratified_folds
-from lib.training.survival import Case, Recipe, fit, scores, survival_at
+from lib.training.survival import fit, scores, survival_at
+from lib.training.survival_cases import Case
 from lib.training.survival_contenders import CONTENDERS, builder
 from lib.training.survival_plan import Unit
+from lib.training.survival_recipe import Recipe
 
 ASIDE = 5  # a fifth of the training patients chooses the epoch
+MEMORY = 2**31  # bytes of features kept for the next epoch; the others are read again
 
 
 class Runs:
@@ -57,7 +60,9 @@ class Runs:
         self.folder, self.features, self.cohort = folder, features, cohort
         self.slides = slides.groupby("patient")["slide"].apply(sorted).to_dict()
         self.options, self.kept, self.device = dict(options), keep_weights_of, device
-        self._bag = lru_cache(maxsize=options.get("bags_in_memory", 512))(self._read)
+        sizes = [path.stat().st_size for s in slides["slide"] for path in bag_files(features, s).values()]
+        mean_bytes = sum(sizes) / max(1, len(self.slides))
+        self._bag = lru_cache(maxsize=int(MEMORY / max(1.0, mean_bytes)))(self._read)
 
     def inputs(self, unit: Unit) -> list[Path]:
         """Files a run reads."""
@@ -124,7 +129,7 @@ class Runs:
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.inputs(unit)]
         code = [
             Path(inspect.getfile(part)).read_text()
-            for part in (fit, survival_nll, CONTENDERS[unit.model].model)
+            for part in (fit, Case, survival_nll, CONTENDERS[unit.model].model)
         ]
         told = json.dumps([self.depends(unit), files, code], sort_keys=True, default=str)
         return hashlib.sha256(told.encode()).hexdigest()
@@ -136,7 +141,8 @@ class Runs:
             groups = [(s,) for s in self.slides[patient]] if by_slide else [tuple(self.slides[patient])]
             time, event = self.cohort.loc[patient, ["time_months", "event"]]
             for names in groups:
-                found.append(Case("+".join(names), patient, self._bag(names), float(time), int(event)))
+                read = partial(self._bag, names)
+                found.append(Case("+".join(names), patient, read, float(time), int(event)))
         return found
 
     def _read(self, names: tuple[str, ...]) -> Bag:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.features.bags import Tiles, drawn, patient_bag, read_bag
+from lib.features.bags import TileFeatures, drawn, patient_bag, read_bag
 from lib.features.feature_files import write_features
 
 SIDE = {20: 512, 10: 1024, 5: 2048}  # level-0 pixels of a slide scanned at 40x
@@ -24,7 +24,7 @@ def bag_of(columns=6, rows=5, keep=None):
     for scale in (20, 10, 5):
         corners, features = grid(columns, rows, scale)
         kept = slice(None) if keep is None else keep(corners, scale)
-        bag[scale] = Tiles(features[kept], (corners[kept] + SIDE[scale] / 2).astype(np.float32))
+        bag[scale] = TileFeatures(features[kept], (corners[kept] + SIDE[scale] / 2).astype(np.float32))
     return bag
 
 
@@ -173,7 +173,7 @@ def test_a_lone_tile_of_clam_has_its_centre_told_by_the_other_scales(tmp_path):
 def test_a_patients_slides_follow_each_other_and_do_not_touch():
     left, right = bag_of(3, 2), bag_of(2, 4)
     fine = {
-        scale: Tiles(tiles.features, tiles.coords / 2) for scale, tiles in right.items()
+        scale: TileFeatures(tiles.features, tiles.coords / 2) for scale, tiles in right.items()
     }  # scanned at 20x
     bag = patient_bag([left, fine, left])
     for scale in SIDE:
@@ -197,7 +197,8 @@ def test_a_patient_of_one_slide_is_in_the_same_unit():
 
 def test_slides_of_one_tile_keep_it_together():
     lone = {
-        scale: Tiles(np.ones((1, 3), np.float32), np.full((1, 2), 1e4 + scale, np.float32)) for scale in SIDE
+        scale: TileFeatures(np.ones((1, 3), np.float32), np.full((1, 2), 1e4 + scale, np.float32))
+        for scale in SIDE
     }
     bag = patient_bag([bag_of(2, 1), lone, lone])
     for tiles in bag.values():
@@ -211,7 +212,7 @@ def test_patients_whose_slides_do_not_fit_together():
         patient_bag([bag, {20: bag[20]}])
     with pytest.raises(ValueError, match="a patient without slides"):
         patient_bag([])
-    bare = {scale: Tiles(tiles.features, None) for scale, tiles in bag.items()}
+    bare = {scale: TileFeatures(tiles.features, None) for scale, tiles in bag.items()}
     assert all(tiles.coords is None for tiles in patient_bag([bag, bare]).values())
 
 
@@ -257,10 +258,10 @@ def test_the_draw_does_not_depend_on_the_unit_or_on_rounded_corners():
     odd = {}
     for scale, tiles in bag.items():
         corners = np.rint((tiles.coords - SIDE[scale] / 2) * side)
-        odd[scale] = Tiles(tiles.features, (corners + SIDE[scale] * side / 2).astype(np.float32))
+        odd[scale] = TileFeatures(tiles.features, (corners + SIDE[scale] * side / 2).astype(np.float32))
     for other in (
         odd,
-        {scale: Tiles(tiles.features, tiles.coords * 0.2525) for scale, tiles in odd.items()},
+        {scale: TileFeatures(tiles.features, tiles.coords * 0.2525) for scale, tiles in odd.items()},
         patient_bag([odd]),
     ):
         for scale, tiles in drawn(other, 500, 4).items():
@@ -285,7 +286,7 @@ def test_a_cell_with_every_scale_is_drawn_where_there_is_one(seed):
 
 
 def test_without_coordinates_each_scale_gives_the_same_share():
-    bag = {scale: Tiles(tiles.features, None) for scale, tiles in bag_of(10, 8).items()}
+    bag = {scale: TileFeatures(tiles.features, None) for scale, tiles in bag_of(10, 8).items()}
     found = drawn(bag, 320, 0)
     assert [len(tiles.features) for tiles in found.values()] == [320, 80, 20]
     assert all(len(np.unique(tiles.features, axis=0)) == len(tiles.features) for tiles in found.values())
@@ -294,7 +295,7 @@ def test_without_coordinates_each_scale_gives_the_same_share():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 200), st.floats(0.02, 1))
 def test_ragged_tissue(seed, cap, share):
-    """Tiles kept here and there, at each scale others: never a scale without tiles, never above the cap but for one cell."""
+    """TileFeatures kept here and there, at each scale others: never a scale without tiles, never above the cap but for one cell."""
     rng = np.random.default_rng(seed)
 
     def keep(corners, scale):

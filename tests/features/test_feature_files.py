@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lib.features.feature_files import _finite, read_features, write_features
+from lib.features.feature_files import _finite, read_attributes, read_features, write_features
 from lib.files import sha256_of
 
 ABOUT = {
@@ -194,3 +194,8 @@ def test_the_fast_look_sees_the_last_value_of_a_large_array(dtype):
             spoilt = values.copy()
             spoilt.flat[place] = bad
             assert not _finite(spoilt)
+
+
+def test_attributes_are_read_without_the_features(tmp_path):
+    write_features(tmp_path / "a.h5", np.ones((3, 2)), np.zeros((3, 2)), **ABOUT)
+    assert read_attributes(tmp_path / "a.h5") == read_features(tmp_path / "a.h5").attributes

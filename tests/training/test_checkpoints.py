@@ -1,13 +1,17 @@
 """A training that is killed and goes on ends where an undisturbed one ends."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from lib.features.bags import Tiles
+from lib.features.bags import TileFeatures
 from lib.training import survival
-from lib.training.survival import Case, Recipe, fit, scores
+from lib.training.survival import fit, scores
+from lib.training.survival_cases import Case
 from lib.training.survival_contenders import builder
+from lib.training.survival_recipe import Recipe
 
 RECIPE = Recipe(epochs=5, learning_rate=5e-3, accumulate=4, width=16, heads=2, cap=4)
 
@@ -26,8 +30,10 @@ def cases() -> list[Case]:
                 np.stack(np.meshgrid(np.arange(2 * side), np.arange(side)), -1).reshape(-1, 2) * step
                 + step / 2
             )
-            bag[scale] = Tiles(random.normal(size=(len(at), 5)).astype(np.float32), at.astype(np.float32))
-        cases.append(Case(f"S{i}", f"P{i}", bag, float(random.uniform(1, 50)), int(i % 3 > 0)))
+            bag[scale] = TileFeatures(
+                random.normal(size=(len(at), 5)).astype(np.float32), at.astype(np.float32)
+            )
+        cases.append(Case(f"S{i}", f"P{i}", partial(dict, bag), float(random.uniform(1, 50)), int(i % 3 > 0)))
     return cases
 
 

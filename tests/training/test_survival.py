@@ -1,25 +1,20 @@
 """Training on survival: a planted signal is found, quirks do what they say, and nothing leaks."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from lib.features.bags import Tiles
+from lib.features.bags import TileFeatures
+from lib.models.attention import Attention
 from lib.statistics.concordance import harrell
 from lib.training.discrete_time import fit_bins
-from lib.training.survival import (
-    QUIRKS,
-    Case,
-    Recipe,
-    Standardised,
-    c_index,
-    fit,
-    scores,
-    survival_at,
-    weights_of,
-)
+from lib.training.survival import Standardised, c_index, fit, scores, survival_at
+from lib.training.survival_cases import Case, weights_of
 from lib.training.survival_contenders import CONTENDERS, builder
+from lib.training.survival_recipe import QUIRKS, Recipe
 
 DIM = 6
 SMALL = Recipe(epochs=4, learning_rate=5e-3, accumulate=2, width=16, heads=2)
@@ -31,12 +26,20 @@ def cohort(n: int, seed: int = 0, effect: float = 3.0) -> list[Case]:
     for i in range(n):
         hidden = random.normal()
         bag = {
-            scale: Tiles((random.normal(size=(k, DIM)) + hidden * np.eye(DIM)[0]).astype(np.float32), None)
+            scale: TileFeatures(
+                (random.normal(size=(k, DIM)) + hidden * np.eye(DIM)[0]).astype(np.float32), None
+            )
             for scale, k in ((5, 1), (10, 3), (20, 8))
         }
         death, end = random.exponential(20 * np.exp(-effect * hidden / 2)), random.uniform(5, 60)
-        cases.append(Case(f"S{i}", f"P{i}", bag, min(death, end), int(death <= end)))
+        cases.append(Case(f"S{i}", f"P{i}", partial(dict, bag), min(death, end), int(death <= end)))
     return cases
+
+
+def changed(case: Case, function) -> Case:
+    """The same case with other features."""
+    bag = {scale: TileFeatures(function(tiles.features), None) for scale, tiles in case.bag.items()}
+    return case._replace(read=partial(dict, bag))
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,28 @@ def test_dropout_in_evaluation_makes_scores_random(cases):
         assert np.array_equal(first, again) != random
 
 
+def test_habit_by_itself_changes_nothing_else():
+    """The released attention dropout comes with the released model; left on, it is that of the described one."""
+    recipe = Recipe(width=16, heads=2)
+    kinds = {}
+    for name in ("crossfusion", "crossfusion+dropout_in_evaluation", "crossfusion-released"):
+        model = builder(name, DIM, recipe)[0]()
+        found = {m.dropout_of for m in model.modules() if isinstance(m, Attention) and m.dropout}
+        kinds[name] = found
+    assert kinds["crossfusion"] == kinds["crossfusion+dropout_in_evaluation"] == {"keys"}
+    assert kinds["crossfusion-released"] == {"weights"}
+
+
+def test_slides_as_cases_are_judged_each_for_itself(cases):
+    two = [c._replace(name=f"{c.name}-{k}") for c in cases[60:] for k in (1, 2)]
+    build, recipe = builder("mean-pool", DIM, SMALL.with_quirks("slide_unit", "best_epoch"))
+    history = fit(build, cases[:60], two, recipe, seed=1, device="cpu").history
+    model = trained(cases, recipe=SMALL.with_quirks("best_epoch")).history
+    assert history["loss"].tolist() == model["loss"].tolist()
+    # each patient twice: pairs of a patient with itself are no pairs, so the index is that of the patients
+    assert history["held_out_c_index"].tolist() == pytest.approx(model["held_out_c_index"].tolist())
+
+
 def test_released_has_every_quirk():
     assert set(builder("crossfusion-released", DIM, Recipe())[1].quirks) == set(QUIRKS)
     assert set(builder("amil", DIM, Recipe(), "released")[1].quirks) == set(QUIRKS)
@@ -174,9 +199,7 @@ def test_survival_is_read_off_between_edges():
 
 def test_standardised_features_have_no_unit(cases):
     recipe = Recipe(epochs=2, width=16, heads=2, standardise=True)
-    scaled = [
-        c._replace(bag={s: Tiles(t.features * 1000 + 5, None) for s, t in c.bag.items()}) for c in cases
-    ]
+    scaled = [changed(c, lambda x: x * 1000 + 5) for c in cases]
     risk = scores(trained(cases, recipe=recipe).model, cases[60:])[0]
     other = scores(trained(scaled, recipe=recipe).model, scaled[60:])[0]
     np.testing.assert_allclose(risk, other, atol=1e-3)
@@ -186,7 +209,7 @@ def test_standardised_features_have_no_unit(cases):
 
 
 def test_loss_that_is_not_finite_is_refused(cases):
-    broken = [c._replace(bag={s: Tiles(t.features * np.nan, None) for s, t in c.bag.items()}) for c in cases]
+    broken = [changed(c, lambda x: x * np.nan) for c in cases]
     with pytest.raises(ValueError, match="loss is not finite"):
         trained(broken)
 

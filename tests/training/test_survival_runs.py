@@ -8,9 +8,10 @@ from safetensors import safe_open
 from lib.features.bags import read_bag
 from lib.features.feature_files import write_features
 from lib.training.folds import Fold
-from lib.training.survival import Recipe, scores
+from lib.training.survival import scores
 from lib.training.survival_attention import load_model, received
 from lib.training.survival_plan import Unit
+from lib.training.survival_recipe import Recipe
 from lib.training.survival_runs import Runs
 
 OPTIONS = {"variant": "described", "grid": [6.0, 12.0], "epochs": 2, "width": 16, "heads": 2, "accumulate": 2}
@@ -143,3 +144,23 @@ def test_nested_choice_sets_training_patients_aside(place):
     history = pd.read_csv(work.outputs(one)[1])
     assert "chosen_c_index" in history
     assert history["chosen"].sum() == 1
+
+
+def test_tiles_are_read_when_wanted_and_kept_within_bounds(place, monkeypatch):
+    """A few hundred real slides are more than a machine holds."""
+    from lib.training import survival_runs
+
+    read = []
+    monkeypatch.setattr(survival_runs, "read_bag", lambda *a: (read.append(a[1]), read_bag(*a))[1])
+    cases = runs(place).cases(["P01", "P02"])
+    assert read == []
+    for _ in range(2):
+        for case in cases:
+            assert case.bag[20].features.shape == (16, 5)
+    assert read == ["P01-0", "P02-0"], "kept for the next epoch"
+    monkeypatch.setattr(survival_runs, "MEMORY", 1)
+    (poor,) = runs(place).cases(["P01"])
+    del read[:]
+    for _ in range(2):
+        poor.read()
+    assert len(read) == 2, "no room: read again"
