@@ -17,7 +17,8 @@ class CoxBaseline:
     """Cox regression with everything fitted on the training patients: medians, scales, categories, coefficients.
 
     Numbers are standardised, and missing ones take the training median: that a number is missing says more of
-    the hospital than of the patient, so it is no column of its own. Categories seen in fewer than `rare` training patients, or never, share one column.
+    the hospital than of the patient, so it is no column of its own. Categories seen in fewer than `rare` training
+    patients, or never, share one column.
 
     Parameters
     ----------

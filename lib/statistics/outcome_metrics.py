@@ -59,7 +59,8 @@ def evaluation(
     """
     if missing := [column for column in NEEDED if column not in predictions]:
         raise ValueError(f"predictions of {name} lack {missing}; they have {list(predictions.columns)}")
-    wide = {column: _wide(name, predictions, column) for column in predictions if column not in NEEDED[:3]}
+    told = [c for c in predictions if c in ("label", "score", "probability") or c.startswith("called_")]
+    wide = {column: _wide(name, predictions, column) for column in told}
     patients = predictions.drop_duplicates("patient").sort_values("patient")
     fold = np.zeros(len(patients)) if pooled else patients["fold"].to_numpy()
     labels = wide["label"][0]

@@ -31,6 +31,7 @@ def told() -> pd.DataFrame:
                     "patient": [f"P{i:03d}" for i in range(120)],
                     "fold": np.arange(120) % 4,
                     "seed": seed,
+                    "setting": "s",  # a column that is not told of is none of its business
                     "label": label,
                     "score": score,
                     "probability": 1 / (1 + np.exp(-score)),
