@@ -8,9 +8,9 @@
 
 The level that is segmented lies 16 times below level 0. The tools share the segmentation and take turns; the median
 counts; their coordinates are compared. The loop is pointPolygonTest for each point; the pool has as many processes
-as the machine, or up to four, is made for each contour and joined. Bars: ours in half the time of the pool; at most
-64 MB in clam_compat up to 98,304 x 98,304 pixels (29 GB). It is not constant: CLAM's contours cannot be had without a
-mask of one byte a pixel of the segmented level.
+as the machine, or up to four, is made for each contour and joined. Bars: ours in half the time of the pool; memory flat
+in the size of the slide, at most 1.1 times from the smallest to the largest, which has 64 times the pixels. It is not
+flat: CLAM's contours cannot be had without a mask of one byte a pixel of the segmented level.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from lib.files import write_csv
 PATCH, DOWN = 256, 16
 BAR = 0.5
 SIDES = (12_288, 24_576, 49_152, 98_304)
-MEGABYTES = 64
+FLAT = 1.1
 GLASS, TISSUE = (242, 242, 242), (200, 120, 180)
 
 
@@ -169,10 +169,12 @@ def main() -> None:
     print(table.to_string(index=False))
     worst = table.loc[table.tool == "loop in a pool a contour", "ours_of_theirs"].max()
     print(f"bar: {BAR} of the pool's time; ours {worst}: {'held' if worst <= BAR else 'MISSED'}")
-    most = memory.megabytes[memory.case == "memory, clam_compat"].max()
-    print(
-        f"bar: {MEGABYTES} MB in clam_compat; ours at most {most}: {'held' if most <= MEGABYTES else 'MISSED'}"
-    )
+    for case, held_at in memory.groupby("case", sort=False)["megabytes"]:
+        grown = held_at.iloc[-1] / held_at.iloc[0]
+        print(
+            f"bar: {case} grows {FLAT} times at most; ours {grown:.1f} ({held_at.iloc[0]} to {held_at.iloc[-1]} MB): "
+            f"{'held' if grown <= FLAT else 'MISSED'}"
+        )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ the process; the least of the repeats counts. Needs 7 GB.
 - described: the default, attention dropout 0.2 on keys
 - described, bf16: its matrix products in bfloat16; how far logits move in evaluation is shown
 
-Bars, described against shipped: at the mean slide 0.5 of the time and 0.3 of the peak memory, at 4,096 0.85 of the time.
-The ratios to `released`, which shares our other savings, are in the table beside them.
+Bars, described against `released`, the same model with the released dropout: at the mean slide 0.5 of the time and 0.3 of
+the peak memory, at 4,096 0.85 of the time. The ratios to `shipped`, which lacks our other savings, stand beside them.
 """
 
 import argparse
@@ -122,10 +122,10 @@ def verdicts(table) -> list[str]:
     lines = []
     for (size, what), bar in BARS.items():
         if size in described.index:
-            ratio, stricter = (described.loc[size, f"{what}_of_{base}"] for base in ("shipped", "released"))
+            ratio, looser = (described.loc[size, f"{what}_of_{base}"] for base in ("released", "shipped"))
             held = "held" if ratio <= bar else "MISSED"
             lines.append(
-                f"described at {size}: {what} {ratio:.3f} of shipped, bar {bar}: {held} ({stricter:.3f} of released)"
+                f"described at {size}: {what} {ratio:.3f} of released, bar {bar}: {held} ({looser:.3f} of shipped)"
             )
     return lines
 
