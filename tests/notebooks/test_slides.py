@@ -31,7 +31,8 @@ def test_slide_without_scale_is_refused_by_name(study):
     code, said = refused.run("1-preprocess")
     assert code != 0
     assert f"the first is {BARE}: ValueError: " in said
-    assert "um_per_px" in said or "µm per pixel" in said or "override" in said
+    assert "names neither µm per pixel nor objective power: look up" in said
+    assert "give it for this slide in the table of overrides" in said
 
 
 def test_both_slides_pass_once_the_scale_is_given(study):
@@ -45,6 +46,4 @@ def test_both_slides_pass_once_the_scale_is_given(study):
         assert {s: len(t.features) for s, t in bag.items()} == {s: row[f"tiles_{s}x"] for s in (20, 10, 5)}
         assert all(np.isfinite(tiles.features).all() for tiles in bag.values())
     assert (given.folder / "figures" / "slides.png").is_file()
-    assert "no follow-up" in given.printed("1-preprocess", "stdout") or "without follow-up" in given.printed(
-        "1-preprocess", "stdout"
-    )
+    assert "slides without follow-up: they are embedded next" in given.printed("1-preprocess", "stdout")
