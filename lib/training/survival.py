@@ -1,11 +1,7 @@
 """Train a model of slides on survival: one patient at a time, gradients gathered over many (Lightning does the loops)."""
 
-import logging
 import os
-import time
-import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import lightning as L
@@ -17,8 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from lib.training import checkpoints
 from lib.training.discrete_time import bin_of, fit_bins, survival_nll, survival_of
+from lib.training.loop import Loop, run
 from lib.training.survival_cases import Case, TrainingCases, tensors, weights_of
 from lib.training.survival_recipe import Recipe
 
@@ -58,19 +54,14 @@ class Trained(NamedTuple):
     history: pd.DataFrame  # epoch, loss, held_out_c_index, chosen_c_index, chosen
 
 
-class Survival(L.LightningModule):
+class Survival(Loop):
     """Negative log-likelihood of discrete hazards, one case a step of the loop."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, watched: dict[str, Sequence[Case]]):
-        super().__init__()
-        self.model, self.recipe, self.watched = model, recipe, watched
-        self.found: dict | None = None  # a checkpoint to go on from
-        self.after_epoch: Callable[[Survival], None] = lambda loop: None
-        self.history: list[dict[str, float]] = []
-        self.losses: list[Tensor] = []
-        self.best: tuple[float, int, dict[str, Tensor]] | None = None  # c-index, epoch, weights
+    def __init__(self, model: nn.Module, recipe: Recipe, cases: dict[str, Sequence[Case]]):
+        super().__init__(model, "chosen_c_index")
+        self.recipe, self.cases = recipe, cases
 
-    def configure_optimizers(self):
+    def descent(self):
         recipe = self.recipe
         adam = torch.optim.Adam(
             self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -79,30 +70,14 @@ class Survival(L.LightningModule):
         period, least = (10, 0.0) if "rate_to_zero" in recipe.quirks else (recipe.epochs, 0.1)
         least *= recipe.learning_rate
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=period, eta_min=least)
-        if self.found:
-            checkpoints.restore_optimiser(self.found, adam, schedule)
-        return [adam], [schedule]
+        return adam, schedule, "epoch"
 
-    def training_step(self, batch, _):
+    def loss_of(self, batch):
         bag, at, event = batch
-        loss = survival_nll(self.model(*bag).logits, at, event, self.recipe.alpha).mean()
-        self.losses.append(loss.detach())
-        return loss
+        return survival_nll(self.model(*bag).logits, at, event, self.recipe.alpha).mean()
 
-    def on_train_epoch_end(self):
-        row = {"epoch": len(self.history), "loss": torch.stack(self.losses).mean().item()}
-        self.losses = []
-        if not np.isfinite(row["loss"]):
-            raise ValueError("the loss is not finite: lower `learning_rate`, or look at the features")
-        for name, cases in self.watched.items():
-            row[name] = c_index(cases, scores(self.model, cases)[0])
-        self.model.train()
-        self.history.append(row)
-        judge = row.get("chosen_c_index", np.nan)
-        if np.isfinite(judge) and (self.best is None or judge > self.best[0]):
-            state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            self.best = (judge, row["epoch"], state)
-        self.after_epoch(self)
+    def watched(self):
+        return {name: c_index(cases, scores(self.model, cases)[0]) for name, cases in self.cases.items()}
 
 
 def c_index(cases: Sequence[Case], risk: np.ndarray) -> float:
@@ -158,13 +133,8 @@ def fit(
         Weights, dropout, order and tiles.
     device : str
         Lightning's accelerator.
-    checkpoint : path
-        File to go on from where a run of the same `key` was killed; "" keeps none. On the CPU the result is the one
-        of an undisturbed run to the last bit. It is removed when training ends.
-    key : str
-        Of all that the run depends on.
-    every_s : float
-        Least seconds between two checkpoints, which are written at the end of an epoch.
+    checkpoint, key, every_s
+        See `lib.training.loop.run`.
 
     Raises
     ------
@@ -188,59 +158,19 @@ def fit(
     sampler = WeightedRandomSampler(weights, len(train), replacement=recipe.balanced, generator=random)
     drawing = TrainingCases(train, bins, recipe.cap, seed)
     batches = DataLoader(drawing, batch_size=None, sampler=sampler)
-    if checkpoint:
-        loop.after_epoch = _keeper(checkpoint, key, every_s, random, drawing.random)
-        if found := checkpoints.load(checkpoint, key):
-            _go_on(loop, found, random, drawing.random)
-    _run(loop, batches, recipe.epochs - len(loop.history), recipe, device)
-    history = pd.DataFrame(loop.history)
-    last = recipe.epochs - 1
-    history["chosen"] = history["epoch"] == (loop.best[1] if loop.best else last)
-    if loop.best:
-        loop.model.load_state_dict(loop.best[2])
-    if checkpoint:
-        Path(checkpoint).unlink(missing_ok=True)
-    return Trained(loop.model.cpu().eval(), edges, history)
-
-
-def _keeper(path, key: str, every_s: float, order: torch.Generator, tiles: np.random.Generator):
-    """What writes a checkpoint at the end of an epoch, if the last one is old enough."""
-    last = [time.monotonic()]
-
-    def keep(loop: Survival) -> None:
-        if time.monotonic() - last[0] >= every_s and len(loop.history) < loop.recipe.epochs:
-            state = {"adam": loop.optimizers().optimizer, "schedule": loop.lr_schedulers()}
-            state |= {"order": order, "tiles": tiles, "history": loop.history, "best": loop.best}
-            checkpoints.save(path, key, loop.model, state)
-            last[0] = time.monotonic()
-
-    return keep
-
-
-def _go_on(loop: Survival, found: dict, order: torch.Generator, tiles: np.random.Generator) -> None:
-    loop.found, loop.history = found, found["about"]["history"]
-    loop.model.load_state_dict(checkpoints.part_of(found, "model"))
-    if best := found["about"]["best"]:
-        loop.best = (*best, checkpoints.part_of(found, "best"))
-    checkpoints.restore_random(found, order, tiles)
-
-
-def _run(loop: Survival, batches: DataLoader, epochs: int, recipe: Recipe, device: str) -> None:
-    quiet = dict.fromkeys(
-        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    history = run(
+        loop,
+        batches,
+        recipe.epochs,
+        order=random,
+        drawing=drawing.random,
+        accumulate=recipe.accumulate,
+        device=device,
+        checkpoint=checkpoint,
+        key=key,
+        every_s=every_s,
     )
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trainer = L.Trainer(
-            max_epochs=epochs,
-            accumulate_grad_batches=recipe.accumulate,
-            accelerator=device,
-            devices=1,
-            deterministic="warn",
-            **quiet,
-        )
-        trainer.fit(loop, batches)
+    return Trained(loop.model, edges, history)
 
 
 def survival_at(survival: np.ndarray, edges: np.ndarray, times: Sequence[float]) -> np.ndarray:

@@ -17,6 +17,7 @@ from lib.features.bags import Bag, patient_bag, read_bag
 from lib.files import write_csv, written
 from lib.training.discrete_time import survival_nll
 from lib.training.folds import stratified_folds
+from lib.training.loop import Loop
 from lib.training.survival import fit, scores, survival_at
 from lib.training.survival_cases import Case
 from lib.training.survival_contenders import CONTENDERS, builder
@@ -129,7 +130,7 @@ class Runs:
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.inputs(unit)]
         code = [
             Path(inspect.getfile(part)).read_text()
-            for part in (fit, Case, survival_nll, CONTENDERS[unit.model].model)
+            for part in (fit, Loop, Case, survival_nll, CONTENDERS[unit.model].model)
         ]
         told = json.dumps([self.depends(unit), files, code], sort_keys=True, default=str)
         return hashlib.sha256(told.encode()).hexdigest()

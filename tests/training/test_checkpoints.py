@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lib.features.bags import TileFeatures
-from lib.training import survival
+from lib.training import loop as training_loop
 from lib.training.survival import fit, scores
 from lib.training.survival_cases import Case
 from lib.training.survival_contenders import builder
@@ -56,7 +56,7 @@ def trained(cases, folder, name, recipe=RECIPE, key="k", **options):
 
 def killed(cases, folder, name, after: int, monkeypatch, recipe=RECIPE, **options) -> None:
     """Train until the end of an epoch, whose checkpoint is written, and no further."""
-    keeper = survival._keeper
+    keeper = training_loop._keeper
 
     def mortal(*arguments):
         keep = keeper(*arguments)
@@ -69,7 +69,7 @@ def killed(cases, folder, name, after: int, monkeypatch, recipe=RECIPE, **option
         return kept
 
     with monkeypatch.context() as patch:
-        patch.setattr(survival, "_keeper", mortal)
+        patch.setattr(training_loop, "_keeper", mortal)
         with pytest.raises(Killed):
             trained(cases, folder, name, recipe, **options)
     assert (folder / "run.checkpoint.safetensors").is_file()

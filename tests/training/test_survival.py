@@ -116,7 +116,8 @@ def test_rate_falls_to_a_tenth_or_as_released_to_zero(cases):
         from lib.training.survival import Survival
 
         loop = Survival(builder("mean-pool", DIM, recipe)[0](), recipe, {})
-        (adam,), (schedule,) = loop.configure_optimizers()
+        adam, schedule, counts = loop.descent()
+        assert counts == "epoch"
         seen = []
         for _ in range(recipe.epochs + 1):
             seen.append(adam.param_groups[0]["lr"])

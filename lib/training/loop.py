@@ -1,0 +1,174 @@
+"""The loop of a training: its epochs and their history, the best of them, checkpoints to go on from (Lightning runs it)."""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lib.training import checkpoints
+
+
+class Loop(L.LightningModule):
+    """One model in training. A subclass says what the loss of a batch is and what is watched after an epoch.
+
+    Parameters
+    ----------
+    model : Module
+    chosen_by : str
+        Watched value, higher = better, whose best epoch is kept; "" keeps the last epoch.
+    """
+
+    def __init__(self, model: nn.Module, chosen_by: str = ""):
+        super().__init__()
+        self.model, self.chosen_by = model, chosen_by
+        self.found: dict | None = None  # a checkpoint to go on from
+        self.after_epoch: Callable[[Loop], None] = lambda loop: None
+        self.history: list[dict[str, float]] = []
+        self.losses: list[Tensor] = []
+        self.best: tuple[float, int, dict[str, Tensor]] | None = None  # value, epoch, weights
+
+    def loss_of(self, batch) -> Tensor:
+        """Loss of one batch, a number to descend."""
+        raise NotImplementedError
+
+    def watched(self) -> dict[str, float]:
+        """What is written down of every epoch; the model may be left in evaluation."""
+        raise NotImplementedError
+
+    def descent(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, str]:
+        """Optimiser, schedule, and what the schedule counts: "epoch" or "step"."""
+        raise NotImplementedError
+
+    def configure_optimizers(self):
+        """Lightning's hook."""
+        adam, schedule, counts = self.descent()
+        if self.found:
+            checkpoints.restore_optimiser(self.found, adam, schedule)
+        return [adam], [{"scheduler": schedule, "interval": counts}]
+
+    def training_step(self, batch, _):
+        """Lightning's hook."""
+        loss = self.loss_of(batch)
+        self.losses.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self):
+        """Lightning's hook: write the epoch down, keep it if it is the best, and let a checkpoint be written."""
+        row = {"epoch": len(self.history), "loss": torch.stack(self.losses).mean().item()}
+        self.losses = []
+        if not np.isfinite(row["loss"]):
+            raise ValueError("the loss is not finite: lower `learning_rate`, or look at the features")
+        row |= self.watched()
+        self.model.train()
+        self.history.append(row)
+        judge = row.get(self.chosen_by, np.nan)
+        if np.isfinite(judge) and (self.best is None or judge > self.best[0]):
+            state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best = (judge, row["epoch"], state)
+        self.after_epoch(self)
+
+
+def run(
+    loop: Loop,
+    batches: DataLoader,
+    epochs: int,
+    *,
+    order: torch.Generator,
+    drawing: np.random.Generator,
+    accumulate: int = 1,
+    device: str = "auto",
+    checkpoint: str | os.PathLike = "",
+    key: str = "",
+    every_s: float = 60.0,
+) -> pd.DataFrame:
+    """Train, and leave `loop.model` at the epoch that is kept, on the CPU, in evaluation.
+
+    Parameters
+    ----------
+    loop : Loop
+    batches : DataLoader
+    epochs : int
+    order, drawing : generators
+        Of torch and of numpy, which draw the order of the cases and what else is drawn: part of a checkpoint.
+    accumulate : int
+        Batches whose gradients make one step.
+    device : str
+        Lightning's accelerator.
+    checkpoint : path
+        File to go on from where a run of the same `key` was killed; "" keeps none. On the CPU the result is the one
+        of an undisturbed run to the last bit. It is removed when training ends.
+    key : str
+        Of all that the run depends on.
+    every_s : float
+        Least seconds between two checkpoints, which are written at the end of an epoch.
+
+    Returns
+    -------
+    DataFrame
+        epoch, loss, what was watched, chosen (whether the epoch is the one kept).
+
+    Raises
+    ------
+    ValueError
+        A loss that is not finite.
+    """
+    if checkpoint:
+        loop.after_epoch = _keeper(checkpoint, key, every_s, epochs, order, drawing)
+        if found := checkpoints.load(checkpoint, key):
+            _go_on(loop, found, order, drawing)
+    quiet = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = L.Trainer(
+            max_epochs=epochs - len(loop.history),
+            accumulate_grad_batches=accumulate,
+            accelerator=device,
+            devices=1,
+            deterministic="warn",
+            **quiet,
+        )
+        trainer.fit(loop, batches)
+    history = pd.DataFrame(loop.history)
+    history["chosen"] = history["epoch"] == (loop.best[1] if loop.best else epochs - 1)
+    if loop.best:
+        loop.model.load_state_dict(loop.best[2])
+    if checkpoint:
+        Path(checkpoint).unlink(missing_ok=True)
+    loop.model.cpu().eval()
+    return history
+
+
+def _keeper(
+    path, key: str, every_s: float, epochs: int, order: torch.Generator, drawing: np.random.Generator
+):
+    """What writes a checkpoint at the end of an epoch, if the last one is old enough."""
+    last = [time.monotonic()]
+
+    def keep(loop: Loop) -> None:
+        if time.monotonic() - last[0] >= every_s and len(loop.history) < epochs:
+            state = {"adam": loop.optimizers().optimizer, "schedule": loop.lr_schedulers()}
+            state |= {"order": order, "tiles": drawing, "history": loop.history, "best": loop.best}
+            checkpoints.save(path, key, loop.model, state)
+            last[0] = time.monotonic()
+
+    return keep
+
+
+def _go_on(loop: Loop, found: dict, order: torch.Generator, drawing: np.random.Generator) -> None:
+    loop.found, loop.history = found, found["about"]["history"]
+    loop.model.load_state_dict(checkpoints.part_of(found, "model"))
+    if best := found["about"]["best"]:
+        loop.best = (*best, checkpoints.part_of(found, "best"))
+    checkpoints.restore_random(found, order, drawing)
