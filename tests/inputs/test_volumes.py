@@ -1,0 +1,469 @@
+"""Volumes and series: every voxel at its place in the patient, every frame at its time, whatever the file looks like."""
+
+import gzip
+import itertools
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from lib.inputs.geometry import Geometry, same_grid
+from lib.inputs.volumes import (
+    Series,
+    Volume,
+    describe,
+    read_mask,
+    read_series,
+    read_volume,
+    write_series,
+    write_volume,
+)
+
+SIZE = (5, 4, 3)
+CODES = [
+    "".join(code) for axes in itertools.permutations(["RL", "AP", "SI"]) for code in itertools.product(*axes)
+]
+LPS = Geometry((1.0, 1.5, 4.0), (-10.0, 20.0, 5.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), SIZE)
+
+
+def affine_of(code: str, spacing=(0.9, 1.3, 4.0), origin=(-40.0, 25.0, 7.0)) -> np.ndarray:
+    """A NIfTI affine whose axes grow to the three letters of nibabel's code."""
+    affine = np.zeros((4, 4))
+    for axis, letter in enumerate(code):
+        world = next(k for k, pair in enumerate(("LR", "PA", "IS")) if letter in pair)
+        affine[world, axis] = spacing[axis] * (1 if letter in "RAS" else -1)
+    affine[:, 3] = (*origin, 1)
+    return affine
+
+
+def save(path, values, affine=None, interval=1.0, units="sec", time_axis=4):
+    image = nibabel.Nifti1Image(values, affine_of("LPS") if affine is None else affine)
+    image.header.set_xyzt_units("mm", units)
+    if values.ndim > 3:
+        image.header["pixdim"][time_axis] = interval
+    nibabel.save(image, path)
+    return path
+
+
+def frames(n=6, size=SIZE, seed=0) -> np.ndarray:
+    """A series as nibabel has it, (x, y, z, frames)."""
+    return np.random.default_rng(seed).normal(40, 20, (*size, n)).astype(np.float32)
+
+
+def assert_at_their_places(stored, affine, read, geometry):
+    """Each stored voxel is found where its affine puts it; nibabel's world is RAS, ours LPS."""
+    places = nibabel.affines.apply_affine(affine, list(np.ndindex(stored.shape))) * (-1, -1, 1)
+    cosines = np.reshape(geometry.direction, (3, 3))
+    found = (places - geometry.origin_mm) @ cosines / geometry.spacing_mm
+    x, y, z = indices = np.rint(found).astype(int).T
+    np.testing.assert_allclose(found.T, indices, atol=1e-4)
+    assert indices.min() == 0
+    assert (read[z, y, x] == stored.ravel()).all()
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_voxels_come_back_at_their_place_in_any_orientation(code, tmp_path):
+    assert len(set(CODES)) == 48
+    stored, affine = frames(), affine_of(code)
+    assert "".join(nibabel.aff2axcodes(affine)) == code
+    series = read_series(save(tmp_path / "ctp.nii.gz", stored, affine, 1.41))
+    assert series.geometry.orientation == "LPS"
+    assert series.stored_as == code
+    assert series.values.dtype == np.float32
+    assert series.values.shape == (6, *series.geometry.size[::-1])
+    assert_at_their_places(stored[..., 3], affine, series.values[3], series.geometry)
+    volume = read_volume(save(tmp_path / "one.nii", stored[..., 2], affine))
+    assert_at_their_places(stored[..., 2], affine, volume.values, volume.geometry)
+    mask = save(tmp_path / "mask.nii.gz", (stored[..., 2] > 40).astype(np.uint8), affine)
+    assert (read_mask(mask, volume.geometry) == (volume.values > 40)).all()
+
+
+@pytest.mark.parametrize("code", ["LPS", "RAS", "LAS", "PIR"])
+def test_orientation_of_the_file_does_not_change_what_is_read(code, tmp_path):
+    """The same patient stored two ways is the same series."""
+    plain = nibabel.Nifti1Image(frames(), affine_of("LPS"))
+    turned = plain.as_reoriented(
+        nibabel.orientations.ornt_transform(
+            nibabel.io_orientation(plain.affine), nibabel.orientations.axcodes2ornt(code)
+        )
+    )
+    one, other = (
+        read_series(save(tmp_path / f"{number}.nii.gz", image.get_fdata(dtype=np.float32), image.affine))
+        for number, image in enumerate((plain, turned))
+    )
+    assert (one.values == other.values).all()
+    assert same_grid(one.geometry, other.geometry)
+
+
+def test_series_survives_writing(tmp_path):
+    series = Series(frames().T.copy(), LPS, np.arange(6) * 1.41)
+    write_series(tmp_path / "a.nii.gz", series)
+    read = read_series(tmp_path / "a.nii.gz")
+    assert (read.values == series.values).all()
+    np.testing.assert_allclose(read.geometry.origin_mm, LPS.origin_mm, atol=1e-5)
+    np.testing.assert_allclose(read.geometry.spacing_mm, LPS.spacing_mm, atol=1e-5)
+    assert read.geometry.size == LPS.size
+    np.testing.assert_allclose(read.seconds, series.seconds, rtol=1e-6)
+    assert describe(read) == {
+        "size": [5, 4, 3],
+        "spacing_mm": [1.0, 1.5, 4.0],
+        "origin_mm": [-10.0, 20.0, 5.0],
+        "direction": [1, 0, 0, 0, 1, 0, 0, 0, 1],
+        "orientation": "LPS",
+        "stored_as": "LPS",
+        "tilt_deg": 0.0,
+        "frames": 6,
+        "interval_s": 1.41,
+    }
+    header = nibabel.load(tmp_path / "a.nii.gz").header
+    assert header.get_xyzt_units() == ("mm", "sec")
+    assert header["pixdim"][4] == np.float32(1.41)
+    write_series(tmp_path / "b.nii.gz", series)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "b.nii.gz"]
+
+
+def test_whole_numbers_are_rounded_to_and_must_fit(tmp_path):
+    series = Series(frames().T.copy(), LPS, np.arange(6.0))
+    write_series(tmp_path / "a.nii", series, "int16")
+    assert (read_series(tmp_path / "a.nii").values == np.rint(series.values)).all()
+    with pytest.raises(ValueError, match="do not fit int16"):
+        write_series(tmp_path / "a.nii", series._replace(values=series.values * 1e4), "int16")
+    with pytest.raises(ValueError, match=r"\.nii or \.nii\.gz"):
+        write_series(tmp_path / "a.nrrd", series)
+    with pytest.raises(ValueError, match="not 6 frames on"):
+        write_series(tmp_path / "a.nii", series._replace(values=series.values[:, :2]))
+    with pytest.raises(ValueError, match="frames are irregular"):
+        write_series(tmp_path / "a.nii", series._replace(seconds=np.array([0, 1, 2, 3, 4, 9.0])))
+    mask = Volume(series.values[0] > 40, LPS)
+    write_volume(tmp_path / "mask.nii.gz", mask, "uint8")
+    assert (read_mask(tmp_path / "mask.nii.gz", LPS) == mask.values).all()
+
+
+# frames and their times
+
+
+@pytest.mark.parametrize(
+    ("interval", "units", "seconds"),
+    [(1.41, "sec", 1.41), (1410, "msec", 1.41), (2_000_000, "usec", 2.0), (1.5, "unknown", 1.5)],
+)
+def test_interval_is_read_from_the_header_in_its_unit(interval, units, seconds, tmp_path):
+    series = read_series(save(tmp_path / "ctp.nii.gz", frames(), interval=interval, units=units))
+    np.testing.assert_allclose(series.seconds, seconds * np.arange(6), rtol=1e-6)
+    assert series.interval_s == pytest.approx(seconds, rel=1e-6)
+
+
+@pytest.mark.parametrize(("interval", "units"), [(0, "sec"), (-1, "sec"), (1400, "sec"), (1.4, "msec")])
+def test_interval_that_the_header_does_not_tell_must_be_given(interval, units, tmp_path):
+    path = save(tmp_path / "ctp.nii.gz", frames(), interval=interval, units=units)
+    with pytest.raises(
+        ValueError, match=r"ctp\.nii\.gz: the time between frames is not known.*give interval_s"
+    ):
+        read_series(path)
+    assert read_series(path, interval_s=1.4).interval_s == pytest.approx(1.4)
+
+
+def test_interval_that_contradicts_the_header_is_refused(tmp_path):
+    path = save(tmp_path / "ctp.nii.gz", frames(), interval=1.0)
+    with pytest.raises(ValueError, match=r"header says 1 s between frames and the parameters 1\.41 s"):
+        read_series(path, interval_s=1.41)
+    with pytest.raises(ValueError, match="header says 1 s"):
+        read_series(path, seconds=np.arange(6) * 1.41)
+    assert read_series(path, interval_s=1.004).interval_s == pytest.approx(1.004)
+    assert read_series(path, interval_s=1.41, ignore_header=True).interval_s == pytest.approx(1.41)
+    with pytest.raises(ValueError, match=r"outside 0\.05 to 20 s"):
+        read_series(path, interval_s=1410, ignore_header=True)
+
+
+def test_five_axes_with_a_single_one(tmp_path):
+    stored = frames()
+    path = save(tmp_path / "ctp.nii", stored[:, :, :, None], interval=1.0)
+    series = read_series(path)
+    assert (series.values == read_series(save(tmp_path / "4d.nii", stored)).values).all()
+    path = save(tmp_path / "ctp5.nii", stored[:, :, :, None], interval=2.0, time_axis=5)
+    with pytest.raises(ValueError, match="contradicts itself"):
+        read_series(path)
+    assert read_series(path, interval_s=2.0).interval_s == 2.0
+    with pytest.raises(ValueError, match="5 x 4 x 3 x 2 x 3"):
+        read_series(save(tmp_path / "ctp6.nii", stored.reshape(5, 4, 3, 2, 3)))
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4, 3, 1)])
+def test_a_volume_is_no_series(shape, tmp_path):
+    path = save(tmp_path / "cta.nii.gz", np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match=r"cta\.nii\.gz has 5 x 4 x 3.*series of volumes"):
+        read_series(path)
+    assert read_volume(path).values.shape == (3, 4, 5)
+
+
+def test_a_series_is_no_volume(tmp_path):
+    path = save(tmp_path / "ctp.nii.gz", frames())
+    with pytest.raises(ValueError, match="one volume"):
+        read_volume(path)
+    with pytest.raises(ValueError, match="one volume"):
+        read_mask(path, LPS)
+
+
+def ramp(seconds) -> np.ndarray:
+    """A series whose voxels rise in a straight line, each at its own rate, so that interpolation is exact."""
+    rate = np.arange(np.prod(SIZE), dtype=np.float64).reshape(SIZE)
+    return (rate[..., None] * np.asarray(seconds)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ([0, 1, 3, 2, 4, 5], "out of order: frame 2 at 3 s, frame 3 at 2 s"),
+        ([5, 4, 3, 2, 1, 0], "out of order"),
+        ([0, 1, 2, 4, 6, 8.0], "irregular: 1 to 2 s apart"),
+    ],
+)
+def test_frames_out_of_order_or_irregular_are_refused_or_brought_onto_a_clock(seconds, said, tmp_path):
+    path = save(tmp_path / "ctp.nii.gz", ramp(seconds), interval=1.0)
+    with pytest.raises(ValueError, match=f"ctp.nii.gz: frames are {said}.*regular=True"):
+        read_series(path, seconds=seconds)
+    series = read_series(path, seconds=seconds, regular=True, interval_s=1.0)
+    np.testing.assert_allclose(series.seconds, np.arange(max(seconds) + 1))
+    assert series.interval_s == pytest.approx(1.0)
+    straight = read_series(save(tmp_path / "straight.nii.gz", ramp(series.seconds)))
+    np.testing.assert_allclose(series.values, straight.values, rtol=1e-5)
+
+
+def test_clock_takes_the_median_step_and_extrapolates_nothing(tmp_path):
+    seconds = [2, 4, 6.5, 8, 10, 11]
+    series = read_series(save(tmp_path / "ctp.nii.gz", ramp(seconds)), seconds=seconds, regular=True)
+    np.testing.assert_allclose(series.seconds, [0, 2, 4, 6, 8])
+    np.testing.assert_allclose(series.values.max((1, 2, 3)), 59 * (series.seconds + 2), rtol=1e-5)
+    finer = read_series(
+        save(tmp_path / "2.nii.gz", ramp([0, 2, 4, 6]), interval=2),
+        interval_s=1.0,
+        seconds=[0, 2, 4, 6],
+        regular=True,
+    )
+    np.testing.assert_allclose(finer.values.max((1, 2, 3)), 59 * np.arange(7), rtol=1e-5)
+    with pytest.raises(ValueError, match="2 s apart by their times and 1 s by interval_s"):
+        read_series(tmp_path / "2.nii.gz", interval_s=1.0, seconds=[0, 2, 4, 6])
+
+
+def test_times_in_files_beside_the_series(tmp_path):
+    path = save(tmp_path / "ctp.nii.gz", ramp(range(6)), interval=0)
+    (tmp_path / "list.json").write_text(json.dumps([0, 1.5, 3, 4.5, 6, 7.5]))
+    (tmp_path / "bids.json").write_text(json.dumps({"KVP": 80, "FrameTimesStart": [0, 1.5, 3, 4.5, 6, 7.5]}))
+    (tmp_path / "table.csv").write_text("frame,Seconds\n" + "".join(f"{n},{1.5 * n}\n" for n in range(6)))
+    for name in ("list.json", "bids.json", "table.csv"):
+        assert read_series(path, seconds=tmp_path / name).interval_s == pytest.approx(1.5)
+    (tmp_path / "table.csv").write_text("frame,late\n0,1\n")
+    with pytest.raises(ValueError, match=r"table\.csv does not say when"):
+        read_series(path, seconds=tmp_path / "table.csv")
+    (tmp_path / "list.json").write_text('["soon"]')
+    with pytest.raises(ValueError, match=r"list\.json does not say when"):
+        read_series(path, seconds=tmp_path / "list.json")
+    with pytest.raises(FileNotFoundError, match="frame times"):
+        read_series(path, seconds=tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (range(5), "6 frames and 5 times"),
+        ([0, 1, 1, 2, 3, 4], "frames 1 and 2 have the same time"),
+        ([0, 1, np.nan, 2, 3, 4], "time of frame 2 is no number"),
+    ],
+)
+def test_times_that_cannot_be(seconds, said, tmp_path):
+    path = save(tmp_path / "ctp.nii.gz", frames())
+    with pytest.raises(ValueError, match=said):
+        read_series(path, seconds=list(seconds), regular=True)
+
+
+# tilted grids
+
+
+def tilted(degrees: float) -> np.ndarray:
+    """The LPS affine with its gantry tilted about the x axis."""
+    turn = np.eye(4)
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn[1:3, 1:3] = [[c, -s], [s, c]]
+    return turn @ affine_of("LPS", (1.0, 1.0, 2.0))
+
+
+def test_oblique_series_is_refused_kept_or_resampled(tmp_path):
+    stored = frames(size=(8, 9, 7))
+    path = save(tmp_path / "ctp.nii.gz", stored, tilted(18))
+    with pytest.raises(ValueError, match=r"oblique, tilted by 18\.0 degrees"):
+        read_series(path)
+    with pytest.raises(ValueError, match="oblique must be one of"):
+        read_series(path, oblique="ignore")
+    kept = read_series(path, oblique="keep")
+    assert kept.geometry.tilt_deg == pytest.approx(18, abs=1e-3)
+    assert_at_their_places(stored[..., 1], tilted(18), kept.values[1], kept.geometry)
+    mask = save(tmp_path / "mask.nii.gz", (stored[..., 1] > 40).astype(np.uint8), tilted(18))
+    assert (read_mask(mask, kept.geometry) == (kept.values[1] > 40)).all()
+    straight = read_series(path, oblique="resample").geometry
+    with pytest.raises(ValueError, match="another grid"):
+        read_mask(mask, straight)
+    assert read_mask(mask, straight, resample=True).any()
+    within = read_series(save(tmp_path / "bit.nii.gz", stored, tilted(0.4)))
+    assert_at_their_places(stored[..., 1], tilted(0.4), within.values[1], within.geometry)
+
+
+def test_resampled_oblique_series_has_each_place_its_value(tmp_path):
+    """A field that is linear in space is reproduced exactly by linear interpolation, tilted or not."""
+    affine, size = tilted(18), (8, 9, 7)
+    index = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1)
+    places = (index @ affine[:3, :3].T + affine[:3, 3]) * (-1, -1, 1)
+    field = np.array([1.0, -2.0, 3.0])
+    stored = np.repeat((places @ field)[..., None], 2, -1).astype(np.float32)
+    series = read_series(save(tmp_path / "ctp.nii", stored, affine), oblique="resample")
+    assert series.geometry.tilt_deg == pytest.approx(0, abs=1e-6)
+    grid = np.stack(np.meshgrid(*map(np.arange, series.geometry.size), indexing="ij"), -1)
+    expected = (series.geometry.points(grid.reshape(-1, 3)) @ field).reshape(series.geometry.size).T
+    inside = series.values[0] != -1024
+    assert 0.4 < inside.mean() < 1
+    # the straight grid reaches as far as the tilted one, and no voxel farther
+    reach = np.ptp(places.reshape(-1, 3), axis=0)
+    beyond = (np.array(series.geometry.size) - 1) * series.geometry.spacing_mm - reach
+    assert (beyond > -1e-3).all()
+    assert (beyond < series.geometry.spacing_mm).all()
+    # half a voxel beyond the outermost centres the value of the edge is taken
+    assert np.median(np.abs(series.values[0] - expected)[inside]) < 1e-2
+    assert np.abs(series.values[0] - expected)[inside].max() < 0.5 * (1 + 2 + 2 * 3) + 1e-2
+
+
+# masks
+
+
+def test_mask_on_another_grid_is_refused_and_both_grids_are_named(tmp_path):
+    volume = read_volume(save(tmp_path / "ct.nii", frames()[..., 0]))
+    other = save(tmp_path / "mask.nii.gz", np.ones(SIZE, np.uint8), affine_of("LPS", origin=(-40, 25, 9)))
+    with pytest.raises(ValueError, match=r"mask\.nii\.gz.*first at \(40, -25, 9\).*first at \(40, -25, 7\)"):
+        read_mask(other, volume.geometry)
+    larger = save(tmp_path / "larger.nii.gz", np.ones((6, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"6 x 4 x 3 voxels of .* 5 x 4 x 3 voxels of"):
+        read_mask(larger, volume.geometry)
+    rounded = affine_of("LPS", (0.9001, 1.3001, 4.0001), (-40.01, 25.01, 7.01))
+    mask = read_mask(save(tmp_path / "rounded.nii", np.ones(SIZE, np.uint8), rounded), volume.geometry)
+    assert mask.all()
+    # the same first voxel and number of voxels, but not the same spacing
+    assert not same_grid(LPS, LPS._replace(spacing_mm=(1.0, 1.5, 4.2)))
+    assert not same_grid(LPS, LPS._replace(direction=(-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0)))
+
+
+def test_mask_is_brought_over_by_its_place(tmp_path):
+    """A coarse, flipped mask of a box lands on the fine grid's voxels inside the box."""
+    fine = Geometry((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), LPS.direction, (12, 10, 8))
+    coarse = np.zeros((6, 5, 4), np.uint8)
+    coarse[1:3, 2:4, 0:2] = 3
+    # voxels of 2 mm from 0.5 mm on, x stored to the right: index i is at x = 10.5 - 2 i
+    affine = np.array([[2, 0, 0, -10.5], [0, -2, 0, -0.5], [0, 0, 2, 0.5], [0, 0, 0, 1.0]])
+    path = save(tmp_path / "mask.nii.gz", coarse, affine)
+    mask = read_mask(path, fine, resample=True)
+    expected = np.zeros((8, 10, 12), bool)
+    expected[0:4, 4:8, 6:10] = True  # x: 10.5 - 2 and 10.5 - 4, each half a voxel around: 6 to 9
+    assert (mask == expected).all()
+    far = affine + np.array([[0, 0, 0, 500.0]] + [[0] * 4] * 3)
+    with pytest.raises(ValueError, match="no voxel of the mask falls inside"):
+        read_mask(save(tmp_path / "far.nii.gz", coarse, far), fine, resample=True)
+
+
+def test_mask_may_be_empty_but_no_map(tmp_path):
+    grid = read_volume(save(tmp_path / "empty.nii", np.zeros(SIZE, np.uint8))).geometry
+    assert not read_mask(tmp_path / "empty.nii", grid).any()
+    for number, value in enumerate((0.5, -1)):
+        path = save(tmp_path / f"{number}.nii", np.full(SIZE, value, np.float32))
+        with pytest.raises(ValueError, match="is no mask"):
+            read_mask(path, grid)
+
+
+# damaged files
+
+
+def test_files_that_are_not_whole_are_refused(tmp_path):
+    path = save(tmp_path / "ctp.nii.gz", frames(40, (16, 16, 4)))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"ctp\.nii\.gz was cut short or is damaged"):
+        read_series(path)
+    spoilt = bytearray(whole)
+    spoilt[len(whole) // 2] ^= 0x55
+    path.write_bytes(spoilt)
+    with pytest.raises(ValueError, match="was cut short or is damaged"):
+        read_series(path)
+    plain = tmp_path / "ctp.nii"
+    plain.write_bytes(gzip.decompress(whole)[:-10])
+    with pytest.raises(ValueError, match="was cut short or is damaged"):
+        read_series(plain)
+    path.write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"ctp\.nii\.gz"):
+        read_series(path)
+    (tmp_path / "a.nrrd").write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"a\.nrrd cannot be read as an image"):
+        read_volume(tmp_path / "a.nrrd")
+    with pytest.raises(FileNotFoundError, match=r"none\.nii\.gz"):
+        read_series(tmp_path / "none.nii.gz")
+    with pytest.raises(ValueError, match="header tells the time"):
+        read_series(tmp_path / "a.nrrd")
+
+
+def test_content_that_is_no_ct(tmp_path):
+    spoilt = frames()
+    spoilt[1, 2, 1, 4] = np.nan  # which SimpleITK would read as 0
+    for name in ("ctp.nii.gz", "ctp.nii"):
+        with pytest.raises(ValueError, match="1 of 360 voxels are NaN"):
+            read_series(save(tmp_path / name, spoilt))
+    sheared = affine_of("LPS")
+    sheared[0, 2] = 1.5
+    with pytest.raises(ValueError, match=r"sheared\.nii\.gz cannot be read.*orthonormal"):
+        read_series(save(tmp_path / "sheared.nii.gz", frames(), sheared))
+    colour = np.zeros(SIZE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colour, np.eye(4)), tmp_path / "colour.nii")
+    with pytest.raises(ValueError, match="3 numbers a voxel"):
+        read_volume(tmp_path / "colour.nii")
+
+
+def test_file_without_an_orientation_is_read_with_a_warning(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(frames()[..., 0], None), tmp_path / "a.nii")
+    with pytest.warns(UserWarning, match=r"a\.nii does not say how it is oriented"):
+        read_volume(tmp_path / "a.nii")
+
+
+# real files
+
+
+@pytest.mark.real
+def test_real_ct_and_its_mask(mirror):
+    folder = mirror / "ct" / "totalsegmentator"
+    if not folder.is_dir():
+        pytest.skip("no CT in the mirror")
+    ct = read_volume(folder / "example_ct_sm.nii.gz")
+    assert ct.values.shape == (30, 101, 122)
+    assert ct.stored_as == "RAS"
+    assert (ct.values.min(), ct.values.max()) == (-1100, 1207)
+    assert read_mask(folder / "example_seg.nii.gz", ct.geometry).sum() > 50_000
+    labels = read_volume(folder / "example_seg.nii.gz")
+    # spleen, liver, aorta: HU as the mirror's table states
+    for label, hu in ((1, 32.8), (5, 45.3), (52, 42.3)):
+        assert ct.values[labels.values == label].mean() == pytest.approx(hu, abs=0.05)
+    # the spleen lies to the left of the liver, and x grows to the left
+    spleen, liver = (np.argwhere(labels.values == label)[:, 2].mean() for label in (1, 5))
+    assert spleen > liver
+    # the mask's slices are a part of the whole scan's
+    whole = read_volume(folder / "example_ct.nii.gz")
+    with pytest.raises(ValueError, match="another grid"):
+        read_mask(folder / "example_seg.nii.gz", whole.geometry)
+    brought = read_mask(folder / "example_seg.nii.gz", whole.geometry, resample=True)
+    assert brought.shape == whole.values.shape
+    assert brought[:30].sum() == (labels.values > 0).sum()
+
+
+@pytest.mark.real
+def test_real_nrrd_stored_upside_down_keeps_its_label(mirror):
+    folder = mirror / "ct" / "pyradiomics"
+    if not folder.is_dir():
+        pytest.skip("no MR in the mirror")
+    brain = read_volume(folder / "brain1_image.nrrd")
+    mask = read_mask(folder / "brain1_label.nrrd", brain.geometry)
+    assert brain.stored_as == "LAS"
+    # pyradiomics' own value: firstorder_Mean of brain1 without preprocessing
+    assert (mask.sum(), brain.values[mask].mean()) == (4137, pytest.approx(825.235, abs=1e-2))
