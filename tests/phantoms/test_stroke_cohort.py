@@ -118,7 +118,7 @@ def test_truth_lies_beside_it(written):
 
 
 def test_a_patient_alone_is_the_patient_of_the_cohort(written, tmp_path):
-    folder, truth = written
+    folder, _ = written
     row = draw(N, seed=3).iloc[5]
     write_patient(tmp_path, row, seed=3)
     assert all(sha256_of(folder / name) == sha for name, sha in hashes(tmp_path).items())
