@@ -109,3 +109,10 @@ def _wide(name: str, predictions: pd.DataFrame, column: str) -> np.ndarray:
         patient = table.columns[~np.isfinite(values).all(axis=0)][0]
         raise ValueError(f"{name}: patient {patient} has no finite {column} in every seed")
     return values
+
+
+def written_out(row: pd.Series) -> str:
+    """A row's estimate and interval as text."""
+    if np.isnan(row["estimate"]):
+        return "not computable"
+    return f"{row['estimate']:.3f} ({row['low']:.3f} to {row['high']:.3f})"

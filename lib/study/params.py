@@ -24,9 +24,13 @@ Schema = TypeVar("Schema", bound=Checked)
 
 def schema_of(study: str) -> type[Checked]:
     """The schema class of a study, by name."""
-    from lib.study import crossfusion, spacrd
+    from lib.study import crossfusion, spacrd, stroke
 
-    schemas = {"crossfusion": crossfusion.CrossFusionParams, "spacrd": spacrd.SpaCRDParams}
+    schemas = {
+        "crossfusion": crossfusion.CrossFusionParams,
+        "spacrd": spacrd.SpaCRDParams,
+        "stroke": stroke.StrokeParams,
+    }
     if study not in schemas:
         raise ValueError(f"study {study!r} is unknown: {_nearest(study, schemas)}")
     return schemas[study]

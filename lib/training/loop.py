@@ -123,7 +123,9 @@ def run(
     """
     if checkpoint:
         loop.after_epoch = _keeper(checkpoint, key, every_s, epochs, order, drawing)
-        if found := checkpoints.load(checkpoint, key):
+        found = checkpoints.load(checkpoint, key)
+        # fewer epochs than before may be wanted, where other models choose them and do not repeat to the last bit
+        if found and len(found["about"]["history"]) < epochs:
             _go_on(loop, found, order, drawing)
     quiet = dict.fromkeys(
         ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False

@@ -9,10 +9,14 @@ import pytest
 import yaml
 
 from lib.features.genes import SCALINGS
-from lib.study import crossfusion, spacrd
+from lib.inputs.clinical import SETS
+from lib.inputs.perfusion import Settings
+from lib.study import crossfusion, spacrd, stroke
 from lib.study.params import Checked, check, given, literal_cell, load, schema_of
 from lib.study.spacrd import SpaCRDParams
+from lib.training import stroke_contenders
 from lib.training.contenders import CONTENDERS
+from lib.training.stroke_recipe import QUIRKS, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "params").glob("*/*.yaml"))
@@ -222,12 +226,25 @@ def test_demo_is_the_schemas_defaults(study):
 def test_every_stage_has_a_notebook():
     stages = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
     assert [path.stem for path in NOTEBOOKS if path.parent.name == "spacrd"] == stages
+    assert [path.stem for path in NOTEBOOKS if path.parent.name == "stroke"] == stages
     assert {path.stem for path in NOTEBOOKS if path.parent.name == "crossfusion"} <= set(stages)
 
 
 def test_names_written_out_in_the_schema_are_those_of_the_code():
     assert sorted(spacrd.CONTENDERS) == sorted(CONTENDERS)
     assert spacrd.SCALINGS == SCALINGS
+    assert sorted(stroke.CONTENDERS) == sorted(stroke_contenders.CONTENDERS)
+    assert stroke.QUIRKS == QUIRKS
+    assert tuple(SETS) == stroke.SETTINGS
+
+
+def test_preparation_and_recipe_of_the_stroke_study_are_those_of_the_code():
+    assert tuple(stroke.Preparation.model_fields) == Settings._fields
+    assert Settings(**stroke.Preparation().model_dump())
+    fields = [name for name in Recipe.__dataclass_fields__ if name != "quirks"]
+    assert [name for name in stroke.StrokeParams.model_fields if name in fields] == fields
+    schedule = stroke.StrokeParams.model_fields["schedule"].annotation
+    assert set(schedule.__args__) == {"warm_restarts", "one_fall"}
 
 
 def test_checking_a_file_does_not_load_torch():
@@ -307,3 +324,65 @@ def test_crossfusion_refuses(values, said):
         check(values, crossfusion.CrossFusionParams, "here")
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+LATE = {"admission": ["late-fusion", "ctp", "clinical-branch"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"phantom": None}, "give exactly one of `phantom`, `isles`"),
+        ({"isles": "isles24/train"}, "give exactly one of `phantom`, `isles`"),
+        (
+            {"phantom": None, "isles": "a", "arrays": "b", "arrays_clinical": "b.csv"},
+            "give exactly one of `phantom`, `isles`",
+        ),
+        ({"phantom": None, "arrays": "b"}, "`arrays` and `arrays_clinical`"),
+        ({"arrays_clinical": "b.csv"}, "`arrays` and `arrays_clinical`"),
+        ({"partition": "split.yaml"}, "`partition` names patients of `arrays`, and there are none"),
+        ({"shape": [16, 24, 16]}, "`shape` has a side of 24"),
+        ({"shape": [16, 16, 0]}, "`shape` has a side of 0"),
+        ({"shape": [16, 16]}, "parameter 'shape"),
+        ({"inner_folds": 1}, "`inner_folds` is 1"),
+        ({"inner_folds": -1}, "parameter 'inner_folds'"),
+        ({"models": {"admission": ["late-fusion", "ctp"]}}, "late-fusion is made of ctp and clinical-branch"),
+        (
+            {"models": LATE | {"postprocedural": ["late-fusion", "clinical-branch"]}},
+            "models of postprocedural: late-fusion",
+        ),
+        (
+            {"models": LATE, "seeds": [1, 2], "first_seed_only": ["ctp"]},
+            "`first_seed_only` has ctp: late-fusion needs ctp and clinical-branch of the same seeds",
+        ),
+        ({"models": {"admission": ["fussion"]}}, "parameter 'models.admission.0'"),
+        ({"models": {"at_home": ["fusion"]}}, "'admission'"),
+        ({"schedule": "two_falls"}, "parameter 'schedule'"),
+        ({"preparation": {"frame": 32}}, "did you mean 'frames'"),
+        ({"preparation": {"baseline": "lost"}}, "parameter 'preparation.baseline"),
+        ({"phantom": {"effect": -1}}, "parameter 'phantom.effect'"),
+        ({"unfavourable_from": 7}, "parameter 'unfavourable_from'"),
+        ({"dropout": 1}, "parameter 'dropout'"),
+        ({"shard": 2, "shards": 2}, "shard 2 of 2 shards does not exist"),
+    ],
+)
+def test_stroke_refuses(values, said):
+    with pytest.raises(ValueError, match=r"^here: ") as refused:
+        check(values, stroke.StrokeParams, "here")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"phantom": None, "isles": "isles24/train"},
+        {"phantom": None, "arrays": "b", "arrays_clinical": "b.csv", "partition": "b.yaml"},
+        {"shape": [512, 512, 16], "inner_folds": 2},
+        {"models": LATE, "seeds": [1], "first_seed_only": ["ctp"]},
+        {"models": LATE, "seeds": [1, 2], "first_seed_only": ["ctp", "clinical-branch"]},
+        {"models": {"postprocedural": ["ctp"]}},
+    ],
+)
+def test_stroke_accepts(values):
+    assert check(values, stroke.StrokeParams, "here")
