@@ -12,6 +12,7 @@ SHARE_OF_TOP = 0.2  # a vessel's peak against the highest; tissue stays below .1
 ROUGH = 0.25  # of a curve's peak, its largest jump off its own neighbours in time: a spike is no bolus
 EARLINESS = 4.0  # an artery may be e times fainter for each quarter of its width that it is earlier
 ALIKE = 0.9  # correlation of the voxels averaged with the best one
+SEVERAL = 3  # voxels that have to be alike, if there are any such
 LAG_S = 2.0  # a vein peaks that much after the artery, at least
 FAINT = 5.0  # a vessel's peak in units of noise, at least
 
@@ -156,7 +157,15 @@ def _best(curves: np.ndarray, brain: np.ndarray, voxels: int) -> np.ndarray:
     order = order[score[order] > -np.inf]
     if not len(order):
         raise ValueError("every vessel-like curve rises long before the brain does: give `artery`")
-    return order[_correlation(curves[:, order], curves[:, order[0]]) >= ALIKE][:voxels]
+    # an artery is seen in several voxels; the moving rim of the skull may look like an early one in a single voxel
+    supporters = np.empty(0, int)
+    for one in order:
+        alike = order[_correlation(curves[:, order], curves[:, one]) >= ALIKE]
+        if len(alike) > len(supporters):
+            supporters = alike
+        if len(alike) >= min(SEVERAL, voxels):
+            return alike[:voxels]
+    return supporters[:voxels]
 
 
 def _widest(curves: np.ndarray, artery: np.ndarray, interval_s: float, voxels: int) -> np.ndarray:

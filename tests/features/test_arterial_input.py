@@ -142,3 +142,19 @@ def test_bad_input_is_refused(brain_scan, change, words):
     given = {"enhancement": scan.enhancement, "mask": scan.mask, "interval_s": 1.0, **changed}
     with pytest.raises(ValueError, match=words):
         arterial_input(**given)
+
+
+def test_a_lone_early_voxel_is_no_artery():
+    """The moving rim of the skull enhanced early in one voxel of a phantom, and was taken for its artery."""
+    random = np.random.default_rng(0)
+    seconds = np.arange(48.0)
+    enhancement = random.normal(0, 1, (48, 6, 8, 8)).astype(np.float32)
+    bolus = 280 * ((seconds / 19) * np.exp(1 - seconds / 19)) ** 12
+    enhancement[:, 1:4, 2:4, 2:4] += bolus[:, None, None, None]
+    lone = np.interp(seconds, [0, 5, 10, 19, 24, 30, 47], [-10, -18, 45, 70, 20, 15, 5])
+    enhancement[:, 4, 7, 7] = lone
+    enhancement[:, 5] += 0.02 * bolus[:, None, None]  # tissue
+    found = arterial_input(enhancement, np.ones((6, 8, 8), bool), 1.0, correct=False)
+    assert [4, 7, 7] not in found.voxels.tolist()
+    assert len(found.voxels) == 10
+    np.testing.assert_allclose(found.curve, bolus, atol=4)
