@@ -1,134 +1,18 @@
-"""ISLES'24 as its releases, documents and users' copies have it: one small tree with every inconsistency of them.
+"""ISLES'24 as its releases, documents and users' copies have it: the small tree of `isles_tree`."""
 
-The layouts and spellings are those of Zenodo's records 16748089 to 17652035, of the challenge's repository and of what
-users report; the patients are invented.
-"""
-
-import datetime
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
-import openpyxl
 import pandas as pd
 import pytest
 
 from lib.inputs.clinical import POSTPROCEDURAL, Scaler, arrays, checked
 from lib.inputs.isles import MAPPING, find_patients, patient_of, read_clinical
 
-MAPS = ("tmax", "mtt", "cbf", "cbv")
-BASELINE = {
-    "Center": "1",
-    "Sex": "F",
-    "Age": "71",
-    "Atrial fibrillation": "0.0",
-    "Hypertension": "1.0",
-    "Diabetes": "0.0",
-    "Hyperlipidemia": "2.0",  # occurs
-    "Wake-up": "0",
-    "Onset to door": "01:10:00",
-    "NIHSS at admission": "12",
-    "mRS premorbid": "0",
-    "Door to imaging": "00:20:00",
-    "Door to recanalization": "01:50:00",
-}
-OUTCOME = {"NIHSS 24h": "5", "mRS discharge": "4", "mRS 3 months": "3", "TICI postinterventional": "2b"}
-
-
-def touch(path, content=b"\x1f\x8bnot opened here"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def table(path, columns):
-    """Write one row as csv or as xlsx with the types a spreadsheet gives it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        pd.DataFrame([columns]).to_csv(path, index=False)
-        return path
-    book = openpyxl.Workbook()
-    book.active.append(list(columns))
-    book.active.append([typed(value) for value in columns.values()])
-    book.save(path)
-    return path
-
-
-def typed(text):
-    if isinstance(text, str) and text.count(":") == 2:
-        return datetime.time.fromisoformat(text)
-    return text if not text or text == "nan" or not text[0].isdigit() or text[-1] in "abc" else float(text)
-
-
-def current(root, name="sub-stroke0001", kind="csv", baseline=BASELINE, outcome=OUTCOME):
-    """A patient as the release of November 2025 has it."""
-    raw, derived, clinic = (root / part / name for part in ("raw_data", "derivatives", "phenotype"))
-    for image in ("ncct", "cta", "ctp"):
-        touch(raw / "ses-01" / f"{name}_ses-01_{image}.nii.gz")
-    for image in MAPS:
-        touch(raw / "ses-01" / "perfusion-maps" / f"{name}_ses-01_{image}.nii.gz")
-        touch(derived / "ses-01" / "perfusion-maps" / f"{name}_ses-01_space-ncct_{image}.nii.gz")
-    for image in ("cta", "ctp", "lvo-msk", "cow-msk"):
-        touch(derived / "ses-01" / f"{name}_ses-01_space-ncct_{image}.nii.gz")
-    touch(raw / "ses-02" / f"{name}_ses-02_dwi.nii.gz")
-    for image in ("dwi", "adc", "lesion-msk"):
-        touch(derived / "ses-02" / f"{name}_ses-02_space-ncct_{image}.nii.gz")
-    table(clinic / "ses-01" / f"{name}_ses-01_demographic_baseline.{kind}", baseline)
-    table(clinic / "ses-02" / f"{name}_ses-02_outcome.{kind}", outcome)
-
-
-def older(root, name="sub-strokecase0002"):
-    """A patient as the challenge's repository and the record's text write it."""
-    for image in ("ncct", "cta", "ctp"):
-        touch(root / "rawdata" / name / "ses-0001" / f"{name}_ses-0001_{image}.nii.gz")
-    touch(
-        root
-        / "derivatives"
-        / name
-        / "ses-0001"
-        / "perfusion-maps"
-        / f"{name}_ses-0001_space-ncct_tmax.nii.gz"
-    )
-    touch(root / "derivatives" / name / "ses-0002" / f"{name}_ses-0002_lesion-msk.nii.gz")
-    baseline = {f" {key.upper()} ": value for key, value in BASELINE.items()}
-    baseline |= {" SEX ": "m", " AGE ": "nan", " HYPERTENSION ": "null", " CENTER ": "2"}
-    outcome = {"MRS 3 months": "5", "mTici postinterventional": "2c", "NIHSS 24h": ""}
-    table(root / "phenotype" / f"{name}_ses-0001_demographic_baseline.xlsx", baseline)
-    table(root / "phenotype" / f"{name}_ses-0002_outcome.xlsx", outcome)
-
-
-def mixed(root):
-    """Patients somebody copied together."""
-    # not gzipped, folders and files in other cases, tables side by side and nested once more than they should be
-    touch(root / "Raw_Data" / "sub-stroke0007" / "SES-01" / "sub-stroke0007_ses-01_CTP.nii")
-    deep = root / "phenotype" / "sub-stroke0007" / "sub-stroke0007" / "ses-01"
-    table(
-        deep / "sub-stroke0007_ses-01_demographic_baseline.csv",
-        BASELINE | {"Age": "", "NIHSS at admission": "NaN"},
-    )
-    table(root / "phenotype" / "sub-stroke0007_ses-02_outcome.xlsx", OUTCOME | {"mRS 3 months": "nan"})
-    # without a CTP; the same table as csv and xlsx
-    current(root, "sub-stroke0009")
-    (root / "raw_data" / "sub-stroke0009" / "ses-01" / "sub-stroke0009_ses-01_ctp.nii.gz").unlink()
-    (
-        root / "derivatives" / "sub-stroke0009" / "ses-01" / "sub-stroke0009_ses-01_space-ncct_ctp.nii.gz"
-    ).unlink()
-    table(
-        root / "phenotype" / "sub-stroke0009" / "ses-01" / "sub-stroke0009_ses-01_demographic_baseline.xlsx",
-        BASELINE,
-    )
-    # registered series only; a second lesion without the tag; no outcome
-    current(root, "sub-stroke0012")
-    (root / "raw_data" / "sub-stroke0012" / "ses-01" / "sub-stroke0012_ses-01_ctp.nii.gz").write_bytes(b"")
-    touch(root / "derivatives" / "sub-stroke0012" / "ses-02" / "sub-stroke0012_ses-02_lesion-msk.nii.gz")
-    (root / "phenotype" / "sub-stroke0012" / "ses-02" / "sub-stroke0012_ses-02_outcome.csv").unlink()
-    # what no patient's file is
-    touch(root / "clinical_data-description.xlsx")
-    touch(root / "__MACOSX" / "raw_data" / "._sub-stroke0099_ses-01_ctp.nii.gz")
-    touch(root / "__MACOSX" / "sub-stroke0098_ses-01_ctp.nii.gz")
-    touch(root / "raw_data" / "sub-stroke0001" / "ses-01" / "._sub-stroke0001_ses-01_ctp.nii.gz")
-    touch(
-        root / "phenotype" / "sub-stroke0001" / "ses-01" / "~$sub-stroke0001_ses-01_demographic_baseline.xlsx"
-    )
+sys.path.insert(0, str(Path(__file__).parent))
+from isles_tree import BASELINE, MAPS, OUTCOME, current, mixed, older, table, touch
 
 
 @pytest.fixture
