@@ -77,7 +77,7 @@ class StrokeParams(Checked):
         recanalisation too) -> contenders.
     variant : str
         "released" gives every network the released code's habits, see `lib.training.stroke_recipe.QUIRKS`.
-    epochs, batch, learning_rate, schedule, widths, channels, heads, dropout, frames_at_once, mirrored,
+    epochs, batch, learning_rate, schedule, widths, channels, heads, dropout, frames_at_once, bf16, mirrored,
     standardise, inner_folds
         See `lib.training.stroke_recipe.Recipe`.
     """
@@ -128,6 +128,7 @@ class StrokeParams(Checked):
     heads: int = Field(8, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     frames_at_once: int = Field(0, ge=0)
+    bf16: bool = False
     mirrored: bool = True
     standardise: bool = True
     inner_folds: int = Field(0, ge=0)

@@ -78,6 +78,7 @@ def builder(
         "heads": recipe.heads,
         "dropout": recipe.dropout,
         "frames_at_once": recipe.frames_at_once or None,
+        "bf16": recipe.bf16,
     }
 
     def build() -> nn.Module:

@@ -180,3 +180,9 @@ def test_late_fusion_of_unequal_patients_is_refused(column):
         odd = table[(table["model"] != model) | (table[column] != last)]
         with pytest.raises(ValueError, match="of the same patients, seeds and folds"):
             late_fusion(odd)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_precision_of_the_encoder_is_the_recipe_s(bf16):
+    build, _, _ = builder("fusion", "admission", (16, 16, 16), 2, Recipe(widths=(2, 2, 2, 2), bf16=bf16))
+    assert build().encoder.bf16 is bf16
