@@ -25,14 +25,14 @@ def test_risk_is_the_frequency_of_a_poor_outcome(many):
     np.testing.assert_allclose(found, told, atol=0.03)
 
 
-def test_single_modalities_are_middling_and_both_are_good():
+def test_both_modalities_are_better_than_either():
     aucs = oracle_aucs()
-    assert 0.70 < aucs["admission"] < 0.75
-    assert 0.69 < aucs["imaging"] < 0.75
-    assert aucs["admission"] + 0.02 < aucs["postprocedural"] < 0.80
-    assert aucs["admission + imaging"] > 0.84
-    assert aucs["postprocedural + imaging"] > aucs["admission + imaging"] + 0.02
-    assert 0.88 < aucs["postprocedural + imaging"] < aucs["truth"] + 0.01
+    assert 0.70 < aucs["admission"] < 0.80
+    assert 0.80 < aucs["imaging"] < 0.92
+    assert aucs["admission"] + 0.005 < aucs["postprocedural"] < 0.80
+    assert aucs["admission + imaging"] > aucs["imaging"] + 0.03
+    assert aucs["postprocedural + imaging"] > aucs["admission + imaging"] + 0.015
+    assert 0.92 < aucs["postprocedural + imaging"] < aucs["truth"] + 0.01
 
 
 def test_null_is_chance_for_everything():
@@ -79,7 +79,7 @@ def test_covariates_are_those_of_stroke_patients(many):
     assert 80 < many["ctp_to_recanalisation_min"].median() < 100
     total = many["core_ml"] + many["penumbra_ml"]
     assert 0.3 < np.corrcoef(many["nihss"], total)[0, 1] < 0.6
-    assert -0.55 < np.corrcoef(many["age"], total)[0, 1] < -0.3
+    assert abs(np.corrcoef(many["age"], total)[0, 1]) < 0.05
     np.testing.assert_allclose(
         many["mtici"].value_counts(normalize=True).sort_index(), [0.2, 0.4, 0.4], atol=0.02
     )
