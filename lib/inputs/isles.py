@@ -51,16 +51,6 @@ SLOTS = {  # what a file is, by the end of its name; the session it belongs to
 }
 SPACES = {"raw": ("raw", "ncct", "derivatives"), "ncct": ("ncct", "derivatives", "raw")}
 TABLES = {"baseline_table": re.compile(r"demographic|baseline"), "outcome_table": re.compile(r"outcome")}
-PATIENT_COLUMNS = (
-    "patient",
-    "patient_id",
-    "subject",
-    "subject_id",
-    "participant_id",
-    "case",
-    "case_id",
-    "id",
-)
 
 
 def patient_of(name: str) -> str:
