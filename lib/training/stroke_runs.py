@@ -16,7 +16,10 @@ from scipy.special import expit
 from lib.features.series_files import read_series_features
 from lib.files import write_csv, written
 from lib.inputs.clinical import variables
+from lib.models.clinical_tokens import ClinicalTokens
 from lib.models.stroke import StrokeNet
+from lib.models.volume_encoder import VolumeEncoder
+from lib.models.wide_attention import WideAttention
 from lib.training.folds import Fold, nested
 from lib.training.loop import Loop
 from lib.training.stroke import fit, logits
@@ -24,8 +27,10 @@ from lib.training.stroke_cases import Case, cases, filled, unknown
 from lib.training.stroke_contenders import CONTENDERS, VOLUMES, builder, columns, logistic
 from lib.training.stroke_plan import SCAN, Unit
 from lib.training.stroke_recipe import Recipe
+from lib.training.warm_restarts import warm_restarts
 
 MEMORY = 2**32  # bytes of series kept for the next epoch; the others are read again
+RESUMED = (fit, Loop, Case, StrokeNet, VolumeEncoder, WideAttention, ClinicalTokens, warm_restarts)
 HISTORY = ["part", "epoch", "loss", "held_out_auc", "chosen"]
 
 
@@ -166,7 +171,7 @@ class Runs:
     def _resume(self, unit: Unit, part: str) -> dict[str, Any]:
         """Where a half-trained model lies, and of what it is: it goes on only if nothing changed."""
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.inputs(unit)]
-        code = [Path(inspect.getfile(one)).read_text() for one in (fit, Loop, Case, StrokeNet)]
+        code = [Path(inspect.getfile(one)).read_text() for one in RESUMED]
         told = json.dumps([self.depends(unit), part, files, code], sort_keys=True, default=str)
         path = self.folder / "train" / f"{unit.name}.{part}.checkpoint.safetensors"
         return {"checkpoint": path, "key": hashlib.sha256(told.encode()).hexdigest()}
