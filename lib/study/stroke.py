@@ -61,6 +61,10 @@ class StrokeParams(Checked):
         val and test patients ("" draws folds).
     mapping : dict
         Clinical variable -> column of the tables, or a sum or difference of two, or a number, or "" (missing in all).
+    implausible : str
+        What becomes of a number that no patient has: the stage refuses it, or takes it for missing and says so.
+    oblique : str
+        What becomes of a scan tilted by more than 1 degree, see `lib.inputs.volumes.read_series`.
     interval_s : float
         Seconds between frames where the file does not say it; 0 believes the header.
     preparation : Preparation
@@ -91,7 +95,9 @@ class StrokeParams(Checked):
     partition: str = ""
     mapping: dict[str, str | float] = {}
     phantom: Phantom | None = Phantom()
+    implausible: Literal["refuse", "missing"] = "refuse"
     interval_s: float = Field(0.0, ge=0)
+    oblique: Literal["refuse", "keep", "resample"] = "refuse"
     preparation: Preparation = Preparation()
     unfavourable_from: int = Field(3, ge=1, le=6)
     folds: int = Field(3, ge=2)
