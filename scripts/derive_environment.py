@@ -31,12 +31,13 @@ def requirements(project: dict) -> list[Requirement]:
     Returns
     -------
     list of Requirement
-        Without the packages built last. A name may occur twice.
+        Without the packages built last and the extras kept apart. A name may occur twice.
     """
     built_last = project["tool"]["crossbook"]["built-last"]
     texts = list(project["project"]["dependencies"])
-    for extra in project["project"]["optional-dependencies"].values():
-        texts += extra
+    for name, extra in project["project"]["optional-dependencies"].items():
+        if name not in project["tool"]["crossbook"]["apart"]["extras"]:
+            texts += extra
     for needs in built_last.values():
         texts += needs
     later = {canonicalize_name(name) for name in built_last}

@@ -53,13 +53,22 @@ def lock(lock_lines) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def stated(project) -> list[Requirement]:
-    groups = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
+    apart = project["tool"]["crossbook"]["apart"]["extras"]
+    extras = project["project"]["optional-dependencies"].items()
+    groups = [project["project"]["dependencies"], *(texts for name, texts in extras if name not in apart)]
     groups += project["tool"]["crossbook"]["built-last"].values()
     return [Requirement(text) for group in groups for text in group]
 
 
 def test_extras_are_those_the_readme_names(project):
-    assert set(project["project"]["optional-dependencies"]) == {"test", "cluster", "radiology"}
+    assert set(project["project"]["optional-dependencies"]) == {"test", "cluster", "radiology", "segmentation"}
+
+
+def test_extras_kept_apart_are_in_no_lock_and_where_the_reader_is_told(project, lock, root):
+    assert project["tool"]["crossbook"]["apart"]["extras"] == ["segmentation"]
+    (text,) = project["project"]["optional-dependencies"]["segmentation"]
+    assert Requirement(text).name not in lock
+    assert text in (root / "lib" / "training" / "nnunet_process.py").read_text()
 
 
 def test_lock_holds_exact_pins_and_nothing_else(lock_lines):

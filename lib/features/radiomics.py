@@ -20,6 +20,7 @@ import SimpleITK as sitk
 
 from lib.features.radiomics_presets import feature_names, preset_named, pyradiomics, recorded
 from lib.files import write_csv, write_json
+from lib.inputs.dicom import read_dicom
 from lib.inputs.geometry import image_of
 from lib.inputs.label_maps import read_label
 from lib.inputs.volumes import Volume, read_volume
@@ -33,15 +34,15 @@ class Case(NamedTuple):
     name : str
         Of the row.
     image, mask : path
-        .nii, .nii.gz, .nrrd or .mha in any orientation.
-    label : int, optional
-        Number of the region in the mask; None: everything above 0.
+        .nii, .nii.gz, .nrrd or .mha in any orientation; the image may be a folder with one DICOM series.
+    label : int or str, optional
+        Number or name of the region in the mask (see `lib.inputs.label_names.label_number`); None: everything above 0.
     """
 
     name: str
     image: str | os.PathLike
     mask: str | os.PathLike
-    label: int | None = 1
+    label: int | str | None = 1
 
 
 class Radiomics(NamedTuple):
@@ -207,7 +208,10 @@ def _attempt(case: Case, preset: str, resample: bool) -> _Outcome:
     known = {}
     try:
         with _one_thread():
-            volume = read_volume(case.image, oblique="keep")
+            if Path(case.image).is_dir():
+                volume = read_dicom(case.image, oblique="keep", modality=None)
+            else:
+                volume = read_volume(case.image, oblique="keep")
             known["spacing_mm"] = " x ".join(f"{each:.6g}" for each in volume.geometry.spacing_mm)
             mask = read_label(case.mask, volume.geometry, case.label, resample)
             known["voxels"] = int(mask.sum())

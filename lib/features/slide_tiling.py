@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lib.features.clam_presets import read_preset
-from lib.features.tile_grid import TileGrid
+from lib.features.tile_grid import SCALES, TileGrid
 from lib.features.tiles import clam_grid, exact_tiles
 from lib.inputs.slides import Slide
 
@@ -29,8 +29,15 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
     return found
 
 
-def tiled(slide: Slide, tiling: str, preset: str, tile_px: int, least_tissue: float) -> TileGrid:
-    """The tiles of a slide at 20x, 10x and 5x: "exact" on one grid in µm, or "clam_compat" under a CLAM preset.
+def tiled(
+    slide: Slide,
+    tiling: str,
+    preset: str,
+    tile_px: int,
+    least_tissue: float,
+    scales: tuple[int, ...] = SCALES,
+) -> TileGrid:
+    """The tiles of a slide at each scale: "exact" on one grid in µm, or "clam_compat" under a CLAM preset.
 
     Raises
     ------
@@ -38,7 +45,7 @@ def tiled(slide: Slide, tiling: str, preset: str, tile_px: int, least_tissue: fl
         Another tiling, or what `exact_tiles` and `clam_grid` refuse.
     """
     if tiling == "exact":
-        return exact_tiles(slide, tile_px=tile_px, least_tissue=least_tissue)
+        return exact_tiles(slide, scales, tile_px, least_tissue)
     if tiling == "clam_compat":
-        return clam_grid(slide, read_preset(preset), tile_px=tile_px)
+        return clam_grid(slide, read_preset(preset), scales, tile_px)
     raise ValueError(f"tiling {tiling!r} is neither exact nor clam_compat")

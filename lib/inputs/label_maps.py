@@ -6,11 +6,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from lib.inputs.geometry import Geometry, brought_onto, image_of, same_grid
+from lib.inputs.label_names import label_number
 from lib.inputs.volumes import read_mask, read_volume
 
 
 def read_label(
-    path: str | os.PathLike, like: Geometry, label: int | None = 1, resample: bool = False
+    path: str | os.PathLike, like: Geometry, label: int | str | None = 1, resample: bool = False
 ) -> np.ndarray:
     """Read one region of a label map that belongs to a volume.
 
@@ -20,8 +21,9 @@ def read_label(
         .nii, .nii.gz, .nrrd or .mha in any orientation.
     like : Geometry
         Of the volume.
-    label : int, optional
-        Number of the region, 1 or more; None: everything above 0.
+    label : int or str, optional
+        Number of the region, 1 or more, or its name (see `lib.inputs.label_names.label_number`); None: everything
+        above 0.
     resample : bool
         Bring a map from another grid over by its place in the patient, nearest neighbour; else that is refused.
 
@@ -34,14 +36,17 @@ def read_label(
     ------
     FileNotFoundError
     ValueError
-        Another grid; values that are no whole numbers of 0 or more; an empty map, or one without the label; nothing
-        of the region falls inside the volume.
+        Another grid; values that are no whole numbers of 0 or more; an empty map, or one without the label; a name that
+        is not known; nothing of the region falls inside the volume.
     """
     if label is None:
         mask = read_mask(path, like, resample)
         if not mask.any():
             raise ValueError(f"{path} is empty: no voxel is above 0")
         return mask
+    named = f" ({label.strip()})" if isinstance(label, str) else ""
+    label = label_number(path, label)
+    named = "" if named == f" ({label})" else named
     if isinstance(label, bool) or label != int(label) or label < 1:
         raise ValueError(f"{path}: a label is a whole number of 1 or more, it is {label!r}")
     labels = read_volume(path, oblique="keep")
@@ -55,7 +60,7 @@ def read_label(
     if not there:
         raise ValueError(f"{path} is empty: no voxel is above 0")
     if not mask.any():
-        raise ValueError(f"{path} has no label {label}: its labels are {', '.join(there)}")
+        raise ValueError(f"{path} has no label {label}{named}: its labels are {', '.join(there)}")
     if same_grid(labels.geometry, like):
         return mask
     if not resample:
@@ -67,6 +72,6 @@ def read_label(
     brought = sitk.GetArrayFromImage(image) > 0
     if not brought.any():
         raise ValueError(
-            f"{path}: no voxel of label {label} falls inside the volume ({labels.geometry}; the volume has {like})"
+            f"{path}: no voxel of label {label}{named} falls inside the volume ({labels.geometry}; the volume has {like})"
         )
     return brought

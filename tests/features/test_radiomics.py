@@ -165,6 +165,54 @@ def test_organ_of_a_label_map_gives_the_known_mean(mirror):
     assert found.features["original_firstorder_Mean"].round(1).tolist() == [32.8, 45.3]
 
 
+@pytest.mark.real
+def test_organ_by_name_gives_107_features(mirror):
+    folder = mirror / "ct" / "totalsegmentator"
+    if not folder.is_dir():
+        pytest.skip("the mirror has no ct/totalsegmentator")
+    scan, mask = folder / "example_ct_sm.nii.gz", folder / "example_seg.nii.gz"
+    cases = [Case("by name", scan, mask, "spleen"), Case("unknown", scan, mask, "splen")]
+    found = extract_cases(cases, "default", jobs=1)
+    assert list(found.features) == ["case", *feature_names("default")]
+    assert found.features.shape == (1, 108)
+    assert found.report["voxels"][0] == 9452
+    row = found.features.iloc[0]
+    assert row["original_firstorder_Mean"] == pytest.approx(32.8, abs=2)  # at 1 mm its rim is another
+    assert row["original_shape_VoxelVolume"] == pytest.approx(9452 * 27, rel=0.02)
+    assert found.report["status"].tolist() == ["done", "failed"]
+    assert "no label named 'splen'; nearest: spleen" in found.report["reason"][1]
+
+
+def test_folder_with_a_dicom_series_is_a_case_like_its_file(tmp_path):
+    case = stored(tmp_path, "case")
+    folder = tmp_path / "series"
+    folder.mkdir()
+    volume = read_volume(case.image)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k, values in enumerate(volume.values):
+        image = sitk.GetImageFromArray(values.astype(np.int16))
+        image.SetSpacing(SPACING_MM[:2])
+        place = volume.geometry.points(np.array([[0, 0, k]]))[0]
+        tags = {
+            "0008|0060": "CT",
+            "0020|000e": "1.2.3",
+            "0020|0032": "\\".join(f"{number:g}" for number in place),
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0028|1052": "-1024",
+            "0028|1053": "1",
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{k}.dcm"))
+        writer.Execute(image)
+    (tmp_path / "labels.json").write_text('{"tumour": 1}')
+    found = extract_cases([case, Case("dicom", folder, case.mask, "tumour")], "default", jobs=1)
+    assert found.report["reason"].tolist() == ["", ""]
+    values = found.features.drop(columns="case")
+    np.testing.assert_allclose(values.iloc[1], values.iloc[0], rtol=1e-6)
+
+
 def test_parallel_equals_sequential_exactly_and_a_bad_case_takes_no_other_with_it(cohort, sequential):
     parallel = extract_cases(cohort, "ct", jobs=2)
     pd.testing.assert_frame_equal(parallel.features, sequential.features, check_exact=True)

@@ -385,7 +385,7 @@ def test_files_land_where_the_section_table_looks(root, cohort):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("source", ["her2st", "weights"])
+@pytest.mark.parametrize("source", ["her2st", "weights", "ct/lro_headneck", "ct/totalsegmentator"])
 def test_real_files_agree_with_the_list(mirror, source):
     for file in read_sources().sources[source].files:
         path = mirror / source / file.path

@@ -1,0 +1,251 @@
+"""nnU-Net v2's folders: cases written as a raw dataset, and its predictions read back as masks.
+
+Layout and keys: nnU-Net's documentation/dataset_format.md; Isensee et al., doi:10.1038/s41592-020-01008-z. nnU-Net's
+reader takes voxels in the order in which a file stores them, so a cohort stored in several orientations would reach
+the network turned and mirrored: every case is written along the patient's axes (LPS).
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lib.files import write_json
+from lib.inputs.ct import read_ct
+from lib.inputs.geometry import Geometry
+from lib.inputs.label_maps import read_label
+from lib.inputs.volumes import Volume, read_mask, read_volume, write_volume
+
+ENDING = ".nii.gz"
+FOLDS = 5
+"""nnU-Net's own cross-validation: every fold needs a case to be held out."""
+
+STAGES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
+class Dataset(NamedTuple):
+    """A dataset of nnU-Net below a folder of ours.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds nnUNet_raw/, nnUNet_preprocessed/, nnUNet_results/ and logs/.
+    number : int
+        1 to 999.
+    name : str
+    """
+
+    folder: Path
+    number: int
+    name: str
+
+    @property
+    def title(self) -> str:
+        """As nnU-Net spells it: Dataset501_Stomach."""
+        return f"Dataset{self.number:03d}_{self.name}"
+
+    def stage(self, stage: str) -> Path:
+        """The dataset's folder in "raw", "preprocessed" or "results"."""
+        return Path(self.folder) / f"nnUNet_{stage}" / self.title
+
+
+class Case(NamedTuple):
+    """A scan to be exported.
+
+    Attributes
+    ----------
+    name : str
+        Unique; becomes the name of the files.
+    image : path
+    mask : path, optional
+        None: there is no mask, the case is one to predict.
+    label : int or str, optional
+        Region of the mask's label map, see `lib.inputs.label_maps.read_label`; None: everything above 0.
+    """
+
+    name: str
+    image: str | os.PathLike
+    mask: str | os.PathLike | None = None
+    label: int | str | None = 1
+
+
+def export_cases(
+    dataset: Dataset,
+    cases: Sequence[Case],
+    *,
+    region: str = "tumour",
+    channel: str = "CT",
+    least: int = FOLDS,
+    read: Callable[[str | os.PathLike], Volume] | None = None,
+) -> pd.DataFrame:
+    """Write cases as a raw dataset of nnU-Net v2: with a mask to imagesTr and labelsTr, without one to imagesTs.
+
+    Writing the same cases again gives the same bytes. dataset.json is written last: while it is missing, the dataset
+    is not whole.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    cases : sequence of Case
+    region : str
+        What label 1 is called in dataset.json.
+    channel : str
+        What the image is; nnU-Net clips and scales "CT" by the intensities under the masks, anything else by z-score.
+    least : int
+        Fewest cases with a mask: 5 for a fold of nnU-Net's cross-validation, 1 for fold "all".
+    read : callable, optional
+        Reads an image; None: `lib.inputs.ct.read_ct` for "CT" (files and folders of DICOM), else
+        `lib.inputs.volumes.read_volume`, both keeping the tilt of tilted scans.
+
+    Returns
+    -------
+    DataFrame
+        One row a case: case, set ("train" | "test"), image, mask, label, size ("x x y x z" voxels), mask_voxels,
+        mask_ml (of the exported mask; 0 and 0.0 where there is none).
+
+    Raises
+    ------
+    ValueError
+        Names that are unfit, double, or differ in capitals only; too few masks; folders of another dataset of this
+        number or with other cases; scans and masks that cannot be used, all of them named.
+    """
+    _check_names(dataset, cases, least)
+    if region == "background":
+        raise ValueError(
+            "region cannot be called background, which is nnU-Net's label 0: name what the masks show"
+        )
+    raw = dataset.stage("raw")
+    _check_free(dataset, {_image_path(raw, case) for case in cases})
+    (raw / "dataset.json").unlink(missing_ok=True)
+    read = read or partial(read_ct if channel == "CT" else read_volume, oblique="keep")
+    rows, problems = [], []
+    for case in cases:
+        try:
+            rows.append(_export(raw, case, read))
+        except (ValueError, FileNotFoundError) as error:
+            problems.append(f"{case.name}: {error}")
+    if problems:
+        raise ValueError(
+            f"{dataset.title} is not whole, {len(problems)} of {len(cases)} cases cannot be exported: "
+            + "; ".join(problems)
+        )
+    content = {
+        "channel_names": {"0": channel},
+        "labels": {"background": 0, region: 1},
+        "numTraining": sum(case.mask is not None for case in cases),
+        "file_ending": ENDING,
+    }
+    write_json(content, raw / "dataset.json")
+    return pd.DataFrame(rows)
+
+
+def predicted_mask(path: str | os.PathLike, like: Geometry) -> np.ndarray:
+    """Read a mask that nnU-Net predicted for an exported case.
+
+    Parameters
+    ----------
+    path : path
+    like : Geometry
+        Of the case's volume as `export_cases` read it.
+
+    Returns
+    -------
+    ndarray of bool, shape (z, y, x)
+        Empty where nnU-Net found nothing.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Damaged, no mask, or another grid than the volume's.
+    """
+    return read_mask(path, like)
+
+
+def case_names(folder: str | os.PathLike) -> list[str]:
+    """Names of the cases whose images lie in a folder, sorted."""
+    last = f"_0000{ENDING}"
+    return sorted(path.name.removesuffix(last) for path in Path(folder).glob(f"[!.]*{last}"))
+
+
+def _image_path(raw: Path, case: Case) -> Path:
+    return raw / ("imagesTs" if case.mask is None else "imagesTr") / f"{case.name}_0000{ENDING}"
+
+
+def _export(raw: Path, case: Case, read: Callable[[str | os.PathLike], Volume]) -> dict[str, object]:
+    """Write image and mask of a case on one grid."""
+    volume = read(case.image)
+    grid, mask = volume.geometry, None
+    if case.mask is not None:
+        mask = read_label(case.mask, grid, case.label, resample=True)
+        write_volume(raw / "labelsTr" / f"{case.name}{ENDING}", Volume(mask, grid), "uint8")
+    write_volume(_image_path(raw, case), volume, _smallest_type(volume.values))
+    voxels = 0 if mask is None else int(mask.sum())
+    return {
+        "case": case.name,
+        "set": "test" if mask is None else "train",
+        "image": str(case.image),
+        "mask": "" if mask is None else str(case.mask),
+        "label": "" if mask is None or case.label is None else str(case.label),
+        "size": " x ".join(map(str, grid.size)),
+        "mask_voxels": voxels,
+        "mask_ml": voxels * grid.voxel_ml,
+    }
+
+
+def _smallest_type(values: np.ndarray) -> str:
+    """int16 where nothing is lost by it."""
+    limit = np.iinfo(np.int16)
+    fits = limit.min <= values.min() and values.max() <= limit.max and (values == np.rint(values)).all()
+    return "int16" if fits else "float32"
+
+
+def _check_names(dataset: Dataset, cases: Iterable[Case], least: int) -> None:
+    if not 1 <= dataset.number <= 999 or not re.fullmatch(r"[A-Za-z0-9_]+", dataset.name):
+        raise ValueError(
+            f"nnU-Net takes datasets numbered 1 to 999 with a name of letters, digits and _, "
+            f"not {dataset.number} and {dataset.name!r}"
+        )
+    cases, seen = list(cases), {}
+    for case in cases:
+        # the mask of a case is stored as NAME_seg, and files ending so are not taken for cases
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", case.name) or case.name.lower().endswith("_seg"):
+            raise ValueError(
+                f"nnU-Net would misread the case name {case.name!r}: letters, digits, '.', '_' and '-' are expected, "
+                "a letter or digit first and not '_seg' last; rename the case"
+            )
+        if ".nii" in case.name.lower():
+            raise ValueError(f"the case name {case.name!r} is a file's name: give it without its ending")
+        if (key := case.name.lower()) in seen:
+            raise ValueError(
+                f"two cases are called {seen[key]!r} and {case.name!r}: names must differ, and not in capitals only"
+            )
+        seen[key] = case.name
+    masks = sum(case.mask is not None for case in cases)
+    if masks < least:
+        raise ValueError(
+            f"{dataset.title} has {masks} cases with a mask, at least {least} are needed"
+            + (f" for nnU-Net's {FOLDS} folds" if least == FOLDS else "")
+        )
+
+
+def _check_free(dataset: Dataset, wanted: set[Path]) -> None:
+    """Refuse what nnU-Net would mix with this dataset: another name of its number, cases of another export."""
+    for stage in STAGES:
+        for other in (Path(dataset.folder) / stage).glob(f"Dataset{dataset.number:03d}*"):
+            if other.name != dataset.title:
+                raise ValueError(
+                    f"{other} has the number of {dataset.title}: choose another number, or remove it"
+                )
+    raw = dataset.stage("raw")
+    there = {path for part in ("imagesTr", "imagesTs") for path in raw.glob(f"{part}/[!.]*{ENDING}")}
+    if stray := sorted(path.name for path in there - wanted):
+        raise ValueError(
+            f"{raw} holds {', '.join(stray[:5])}{' ...' if stray[5:] else ''} of another export: remove that folder, "
+            "or choose another number"
+        )

@@ -1,0 +1,291 @@
+"""DICOM series: every slice at its place and in HU, or a sentence that says what is amiss."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lib.inputs.dicom import read_dicom
+
+ROWS, COLUMNS = 5, 4
+SPACING = "0.8\\0.7"  # distance of rows, of columns
+STRAIGHT = "1\\0\\0\\0\\1\\0"
+AT = (-10.0, -20.0, 100.0)
+STEP_MM = 5.0
+PATIENT = "DOE^JANE"
+
+
+def slice_of(k: int) -> np.ndarray:
+    """HU of a slice, no two voxels of a stack alike."""
+    return np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS) + 100 * k - 300
+
+
+def write_slice(folder, name, k, place=None, uid="1.2.3.4", values=None, **tags):
+    """A file as a scanner's archive hands it out; tags by number, `t0008_0060="MR"`, "" to leave it out."""
+    place = (AT[0], AT[1], AT[2] + STEP_MM * k) if place is None else place
+    stated = {
+        "0008|0008": "ORIGINAL\\PRIMARY\\AXIAL",
+        "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
+        "0008|0018": f"{uid}.{k}",
+        "0008|0060": "CT",
+        "0008|103e": "Abdomen venous",
+        "0010|0010": PATIENT,
+        "0020|000d": "1.2.3",
+        "0020|000e": uid,
+        "0020|0011": "7",
+        "0020|0013": str(k + 1),
+        "0020|0032": "\\".join(f"{number:.6g}" for number in place),
+        "0020|0037": STRAIGHT,
+        "0028|0030": SPACING,
+        "0028|1052": "-1024",
+        "0028|1053": "1",
+    }
+    stated |= {tag[1:].replace("_", "|"): value for tag, value in tags.items()}
+    values = slice_of(k) if values is None else values
+    image = sitk.GetImageFromArray(
+        values.astype(np.int16) if values.ndim == 2 else values, isVector=values.ndim > 2
+    )
+    image.SetSpacing([float(each) for each in stated["0028|0030"].split("\\")[::-1]])
+    for tag, value in stated.items():
+        if value:
+            image.SetMetaData(tag, value)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetImageIO("GDCMImageIO")
+    writer.SetFileName(str(folder / name))
+    writer.Execute(image)
+
+
+@pytest.fixture
+def series(tmp_path):
+    """Six slices, named against their order."""
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    for k in range(6):
+        write_slice(folder, f"IM{(k * 5) % 6}.dcm", k)
+    return folder
+
+
+def refused(folder, said, kind=ValueError, **options):
+    with pytest.raises(kind, match=said) as caught:
+        read_dicom(folder, **options)
+    message = str(caught.value)
+    assert str(folder) in message
+    assert "\n" not in message
+    assert not {"DOE", "JANE"} & set(message.upper().replace("^", " ").split())
+    return message
+
+
+def test_slices_are_sorted_by_place_and_in_hounsfield_units(series):
+    raw = (series / "IM0.dcm").read_bytes()[-2 * ROWS * COLUMNS :]
+    np.testing.assert_array_equal(np.frombuffer(raw, "<i2"), slice_of(0).ravel() + 1024)  # what is stored
+    volume = read_dicom(series)
+    np.testing.assert_array_equal(volume.values, [slice_of(k) for k in range(6)])
+    assert volume.values.dtype == np.float32
+    assert volume.geometry.spacing_mm == pytest.approx((0.7, 0.8, STEP_MM))
+    assert volume.geometry.origin_mm == pytest.approx(AT)
+    assert volume.geometry.orientation == volume.stored_as == "LPS"
+    assert PATIENT not in repr(volume)
+
+
+def test_series_equals_the_one_simpleitk_reads(series):
+    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(series))
+    other = sitk.ReadImage(names)
+    volume = read_dicom(series)
+    np.testing.assert_array_equal(volume.values, sitk.GetArrayFromImage(other))
+    np.testing.assert_allclose(volume.geometry.spacing_mm, other.GetSpacing())
+    np.testing.assert_allclose(volume.geometry.origin_mm, other.GetOrigin())
+
+
+def test_slope_that_differs_from_slice_to_slice(tmp_path):
+    for k in range(3):
+        write_slice(tmp_path, f"{k}.dcm", k)
+    element = b"\x28\x00\x53\x10\x02\x00\x00\x00"  # rescale slope, two letters
+    expected = [slice_of(0) * 1.0, (slice_of(1) + 1024) * 0.5 - 1024, (slice_of(2) + 1024) * 3.0 - 1024]
+    for k, slope in ((1, b".5"), (2, b"3 ")):
+        content = (tmp_path / f"{k}.dcm").read_bytes()
+        assert content.count(element + b"1 ") == 1
+        (tmp_path / f"{k}.dcm").write_bytes(content.replace(element + b"1 ", element + slope))
+    np.testing.assert_array_equal(read_dicom(tmp_path).values, expected)
+
+
+def test_patient_lying_prone_or_a_sagittal_stack_comes_out_in_the_patients_axes(tmp_path):
+    prone, sagittal = tmp_path / "prone", tmp_path / "sagittal"
+    prone.mkdir()
+    sagittal.mkdir()
+    for k in range(3):
+        write_slice(prone, f"{k}.dcm", k, t0020_0037="-1\\0\\0\\0\\-1\\0")
+        # columns to posterior, rows to inferior, stack to the patient's right
+        write_slice(sagittal, f"{k}.dcm", k, (50 - 2 * k, 0, 90), t0020_0037="0\\1\\0\\0\\0\\-1")
+    volume = read_dicom(prone)
+    assert (volume.stored_as, volume.geometry.orientation) == ("RAS", "LPS")
+    np.testing.assert_array_equal(volume.values, [slice_of(k)[::-1, ::-1] for k in range(3)])
+    np.testing.assert_allclose(
+        volume.geometry.origin_mm, (AT[0] - 0.7 * (COLUMNS - 1), AT[1] - 0.8 * (ROWS - 1), AT[2])
+    )
+    volume = read_dicom(sagittal)
+    assert volume.geometry.orientation == "LPS"
+    assert volume.geometry.spacing_mm == pytest.approx((2, 0.7, 0.8))
+    assert volume.values[-1, 0, -1] == slice_of(0)[0, 0]  # at (50, 0, 90)
+    assert volume.values[-2, 1, 0] == slice_of(2)[1, 1]
+
+
+def test_other_files_are_passed_over(series):
+    (series / "notes.txt").write_text("not DICOM at all\n" * 40)
+    (series / ".DS_Store").write_bytes(b"\0" * 300)
+    head = bytearray((series / "IM0.dcm").read_bytes()[:400])
+    structures = head.replace(
+        b"UI\x1a\x001.2.840.10008.5.1.4.1.1.2\0", b"UI\x1e\x001.2.840.10008.5.1.4.1.1.481.3\0"
+    )
+    (series / "RS.dcm").write_bytes(structures)
+    with pytest.warns(UserWarning, match="passed over RS.dcm, DICOM without a picture"):
+        assert len(read_dicom(series).values) == 6
+
+
+def test_no_dicom(tmp_path):
+    refused(tmp_path / "none", "no folder with a DICOM series", FileNotFoundError)
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "scan").mkdir()
+    refused(tmp_path, "holds no DICOM picture; it has 1 subfolders", FileNotFoundError)
+
+
+def test_several_series_are_named_without_the_patient_and_one_is_chosen(series):
+    for k in range(3):
+        write_slice(series, f"b{k}.dcm", k, uid="1.2.9", t0008_103e="Jane DOE arterial", t0020_0011="8")
+    said = refused(series, "holds 2 series.*Choose one with `series`")
+    assert "1.2.3.4 (number 7, 6 slices, CT, 'Abdomen venous')" in said
+    assert "1.2.9 (number 8, 3 slices, CT, '*** *** arterial')" in said
+    for name in ("1.2.9", "8", "*** *** arterial", "Jane DOE arterial", 8):
+        assert len(read_dicom(series, name).values) == 3
+    assert len(read_dicom(series, "Abdomen venous").values) == 6
+    refused(series, "no series fit 'portal'; it holds 1.2.3.4", series="portal")
+    write_slice(series, "c.dcm", 0, uid="1.2.10")
+    refused(series, "2 series fit '7'", series="7")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: (f / "IM3.dcm").unlink(), "5 mm apart but 10 mm between 110.00 and 120.00 mm .*missing"),
+        (
+            lambda f: write_slice(f, "more.dcm", 2),
+            r"two slices lie at 110.00 mm \(IM4.dcm, more.dcm\), 1 such pairs",
+        ),
+        (lambda f: write_slice(f, "IM2.dcm", 4, (*AT[:2], 120.1)), "2 uneven steps in all"),
+        (lambda f: write_slice(f, "IM2.dcm", 4, (AT[0] + 30, AT[1], 120)), "30.0 mm beside the others"),
+        (lambda f: write_slice(f, "IM2.dcm", 4, t0020_0037="1\\0\\0\\0\\0\\-1"), "differ in orientation"),
+        (
+            lambda f: write_slice(f, "IM2.dcm", 4, t0028_0030="1\\1"),
+            "differ in pixel spacing: 0.8 x 0.7 and 1 x 1",
+        ),
+        (lambda f: write_slice(f, "IM2.dcm", 4, values=np.zeros((6, COLUMNS))), "number of rows: 5 and 6"),
+        (
+            lambda f: write_slice(f, "IM2.dcm", 4, t0008_0008="ORIGINAL\\PRIMARY\\LOCALIZER"),
+            "IM2.dcm is a localiser",
+        ),
+        (
+            lambda f: write_slice(
+                f, "IM2.dcm", 4, values=np.zeros((ROWS, COLUMNS, 3), np.uint8), t0028_1052="", t0028_1053=""
+            ),
+            "IM2.dcm is in colour",
+        ),
+        (lambda f: write_slice(f, "IM2.dcm", 4, t0008_0060="MR"), "holds MR, CT is expected"),
+        (lambda f: (f / "IM2.dcm").write_bytes((f / "IM2.dcm").read_bytes()[:-30]), "IM2.dcm was cut short"),
+        (lambda f: (f / "IM2.dcm").write_bytes((f / "IM2.dcm").read_bytes()[:500]), "IM2.dcm was cut short"),
+        (lambda f: (f / "IM2.dcm").write_bytes(b""), "IM2.dcm was cut short"),
+        (lambda f: [each.unlink() for each in list(f.iterdir())[1:]], "holds one slice"),
+    ],
+    ids=[
+        "missing",
+        "doubled",
+        "2 % off",
+        "beside",
+        "orientation",
+        "spacing",
+        "size",
+        "localiser",
+        "colour",
+        "modality",
+        "cut",
+        "cut in the header",
+        "nothing left",
+        "one",
+    ],
+)
+def test_faults_are_named(series, spoil, said):
+    spoil(series)
+    refused(series, said)
+
+
+def test_steps_equal_to_one_per_cent_are_equal(tmp_path):
+    for k, z in enumerate((0, 5, 10.04, 15)):
+        write_slice(tmp_path, f"{k}.dcm", k, (0, 0, z))
+    assert read_dicom(tmp_path).geometry.spacing_mm[2] == pytest.approx(5)
+
+
+def test_slices_without_a_position(series):
+    content = (series / "IM2.dcm").read_bytes()
+    place = b"\x20\x00\x32\x00"
+    assert content.count(place) == 1
+    (series / "IM2.dcm").write_bytes(content.replace(place, b"\x20\x00\x33\x00"))
+    refused(series, r"slice IM2.dcm does not state its position \(3 numbers\)")
+
+
+def test_another_modality_is_read_when_asked_for(tmp_path):
+    for k in range(2):
+        write_slice(tmp_path, f"{k}.dcm", k, t0008_0060="PT")
+    refused(tmp_path, "holds PT, CT is expected")
+    assert read_dicom(tmp_path, modality=None).values.shape == (2, ROWS, COLUMNS)
+    assert read_dicom(tmp_path, modality="PT").values.shape == (2, ROWS, COLUMNS)
+
+
+def tilted(folder, degrees: float, table: tuple[float, float, float], size=(12, 10), slices=8) -> None:
+    """A stack whose pictures lean by so many degrees about the patient's x, moved along `table`; HU grow with place."""
+    angle = np.radians(degrees)
+    x, y = np.array([1, 0, 0]), np.array([0, np.cos(angle), np.sin(angle)])
+    for k in range(slices):
+        first = np.array([0, 0, 50.0]) + k * np.asarray(table)
+        i, j = np.meshgrid(np.arange(size[0]) * 2.0, np.arange(size[1]) * 2.0)
+        places = first + i[..., None] * x + j[..., None] * y
+        write_slice(
+            folder,
+            f"{k}.dcm",
+            k,
+            first,
+            values=np.rint(10 * places @ (1, 2, 3)),
+            t0020_0037="\\".join(f"{number:.8g}" for number in (*x, *y)),
+            t0028_0030="2\\2",
+        )
+
+
+def assert_in_place(volume, atol):
+    """HU are those of the place, wherever the volume is not padding."""
+    k, j, i = np.nonzero(volume.values > -1000)
+    places = volume.geometry.points(np.stack([i, j, k], 1))
+    inside = volume.values[k, j, i]
+    expected = 10 * places @ (1, 2, 3)
+    assert len(inside) > 300
+    assert np.median(np.abs(inside - expected)) < 1
+    assert (np.abs(inside - expected) < atol).mean() > 0.6  # the rest is the half voxel at the rim
+
+
+def test_oblique_stack_is_refused_kept_or_straightened(tmp_path):
+    angle = np.radians(12)
+    tilted(tmp_path, 12, 4 * np.array([0, -np.sin(angle), np.cos(angle)]))
+    refused(tmp_path, "is oblique, tilted by 12.0 degrees")
+    kept = read_dicom(tmp_path, oblique="keep")
+    assert kept.geometry.tilt_deg == pytest.approx(12, abs=0.01)
+    assert_in_place(kept, 1)
+    straight = read_dicom(tmp_path, oblique="resample")
+    assert straight.geometry.tilt_deg < 1e-3
+    assert_in_place(straight, 2)
+
+
+def test_gantry_tilted_against_the_table_is_refused_or_straightened(tmp_path):
+    tilted(tmp_path, 12, (0, 0, 4.0))
+    refused(tmp_path, "the gantry was tilted, slices are shifted against each other by 12.0 degrees")
+    refused(tmp_path, "set oblique to 'resample'", oblique="keep")
+    straight = read_dicom(tmp_path, oblique="resample")
+    assert straight.geometry.tilt_deg < 1e-3
+    assert_in_place(straight, 2)
+    with pytest.raises(ValueError, match="oblique must be one of"):
+        read_dicom(tmp_path, oblique="maybe")
