@@ -1,11 +1,11 @@
 """Phantom stroke patients: covariates, lesion volumes, and an outcome that needs both.
 
-    z = 1.2 (age - 70)/10 + 0.6 (NIHSS - 12)/5 + 0.2 log2(onset to CT/150)
-      + 3 core/30 + 6 lost penumbra/60 + logistic noise
+    z = 1.6 (age - 70)/10 + 0.8 (NIHSS - 12)/5 + 0.2 log2(onset to CT/150)
+      + 3 core/30 + 6 lost penumbra/60 + 6 (left hemisphere) + logistic noise
     lost share = 1 - reperfusion 2^(-CT to recanalisation/240)
 
 Only the metadata tell how much of the penumbra was lost, only the images how much there was: the product is seen where
-they meet.
+they meet. On which side it lies the images show, and no volume tells.
 """
 
 import numpy as np
@@ -147,9 +147,10 @@ def _measured(random: np.random.Generator, n: int) -> pd.DataFrame:
 
 def _signal(table: pd.DataFrame) -> pd.Series:
     return (
-        1.2 * (table["age"] - 70) / 10
-        + 0.6 * (table["nihss"] - 12) / 5
+        1.6 * (table["age"] - 70) / 10
+        + 0.8 * (table["nihss"] - 12) / 5
         + 0.2 * np.log2(table["onset_to_ctp_min"] / 150)
         + 3.0 * table["core_ml"] / 30
         + 6.0 * table["lost_share"] * table["penumbra_ml"] / 60
+        + 6.0 * (table["side"] == "left")  # language
     )

@@ -120,22 +120,22 @@ class StrokeParams(Checked):
             "logistic-volumes",
             "logistic-both",
         ],
-        "postprocedural": ["fusion", "clinical-branch", "logistic-clinical", "logistic-both"],
+        "postprocedural": ["clinical-branch", "logistic-clinical", "logistic-both"],
     }
     seeds: list[int] = Field([1], min_length=1)
     first_seed_only: list[Literal[CONTENDERS]] = []
     variant: Literal["described", "released"] = "described"
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(25, ge=1)
     batch: int = Field(8, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["warm_restarts", "one_fall"] = "one_fall"
-    widths: tuple[int, int, int, int] = (8, 8, 8, 8)
+    widths: tuple[int, int, int, int] = (4, 8, 16, 16)
     channels: int = Field(16, ge=1)
     heads: int = Field(8, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     frames_at_once: int = Field(0, ge=0)
     bf16: bool = False
-    mirrored: bool = True
+    mirrored: bool = False
     standardise: bool = True
     inner_folds: int = Field(0, ge=0)
     # 4-evaluate
