@@ -53,6 +53,7 @@ def write_slide(
     seed: int,
     side_px: int = 2048,
     um_per_px: float = 0.5,
+    look: Look | None = None,
 ) -> None:
     """Write a slide: tiled JPEG TIFF with levels 1 and 4 and a resolution from which OpenSlide reads µm per pixel.
 
@@ -75,6 +76,8 @@ def write_slide(
     side_px : int
         Width and height of level 0.
     um_per_px : float
+    look : Look, optional
+        Instead of the cancer type's own: another laboratory's stain, for example.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def write_slide(
     if cancer not in range(len(LOOKS)) or not np.isfinite([fine, coarse]).all():
         raise ValueError(f"cancer {cancer} must be 0 or 1, fine {fine} and coarse {coarse} finite")
     rng = np.random.default_rng([seed, cancer])
-    rgb = _painted(*np.clip([fine, coarse], -REACH, REACH), LOOKS[cancer], rng, side_px, um_per_px)
+    rgb = _painted(*np.clip([fine, coarse], -REACH, REACH), look or LOOKS[cancer], rng, side_px, um_per_px)
     write_pyramid(
         path, [rgb, cv2.resize(rgb, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)], um_per_px
     )

@@ -24,10 +24,11 @@ Schema = TypeVar("Schema", bound=Checked)
 
 def schema_of(study: str) -> type[Checked]:
     """The schema class of a study, by name."""
-    from lib.study import crossfusion, spacrd, stroke
+    from lib.study import crossfusion, gcmlm, spacrd, stroke
 
     schemas = {
         "crossfusion": crossfusion.CrossFusionParams,
+        "gcmlm": gcmlm.GastricParams,
         "spacrd": spacrd.SpaCRDParams,
         "stroke": stroke.StrokeParams,
     }

@@ -9,7 +9,7 @@ from lib.features.tile_pass import tile_batches
 from lib.features.tiles import exact_tiles
 from lib.features.tissue import find_tissue
 from lib.inputs.slides import open_slide
-from lib.phantoms.slides import write_pyramid, write_slide
+from lib.phantoms.slides import LOOKS, Look, write_pyramid, write_slide
 
 SLIDES = 40
 
@@ -121,6 +121,14 @@ def test_cancer_types_look_different_and_seeds_alike(made):
     within = max(np.ptp(first, axis=0).max(), np.ptp(second, axis=0).max())
     assert np.abs(np.mean(first, 0) - np.mean(second, 0)).max() > 0.5 * within
     assert np.abs(np.mean(first, 0) - np.mean(second, 0)).max() > 8
+
+
+def test_another_look_stains_the_same_tissue(made):
+    plain, other = made(), made(look=Look(LOOKS[0].stain, eosin=0.4, stretch=LOOKS[0].stretch))
+    np.testing.assert_array_equal(plain, made(look=LOOKS[0]))
+    assert ((plain.min(2) > 235) != (other.min(2) > 235)).mean() < 0.02
+    green = [rgb[256:768, 256:768, 1].mean() for rgb in (plain, other)]
+    assert green[1] < green[0] - 15
 
 
 def test_outline_and_places_of_nuclei_do_not_depend_on_the_morphology(made):
