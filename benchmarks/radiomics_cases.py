@@ -37,7 +37,7 @@ RADIUS_MM = 25.0
 
 
 def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
@@ -95,7 +95,7 @@ def held(folder: Path, number: int) -> None:
     ]
     assert len(extract_cases(cases, PRESET, jobs=JOBS).features) == number
     # the parent's own ru_maxrss would remember the process that started it, VmHWM does not
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     own = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     parent, child = (
         round(each * 1024 / 1e6, 1) for each in (own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)

@@ -83,6 +83,6 @@ def environment_text(project: dict) -> str:
 
 
 if __name__ == "__main__":
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    (ROOT / "environment.yml").write_text(environment_text(project))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (ROOT / "environment.yml").write_text(environment_text(project), encoding="utf-8")
     print("lock: wrote environment.yml")

@@ -62,7 +62,7 @@ def resolve(wanted: list[Requirement], kept: dict[str, Version]) -> dict[str, st
             sys.exit(
                 "lock: pip found no set of versions, see above; 'make lock UPGRADE=all' forgets the present pins"
             )
-        content = json.loads(report.read_text())
+        content = json.loads(report.read_text(encoding="utf-8"))
     return {each["metadata"]["name"]: each["metadata"]["version"] for each in content["install"]}
 
 
@@ -73,11 +73,11 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     lock = ROOT / "requirements.lock"
     wanted = requirements(project)
 
-    present = pins(lock.read_text()) if lock.exists() else {}
+    present = pins(lock.read_text(encoding="utf-8")) if lock.exists() else {}
     forgotten = {canonicalize_name(name) for name in arguments.upgrade or ()}
     if arguments.upgrade == [] or "all" in forgotten:
         forgotten = set(present)
@@ -96,10 +96,10 @@ def main() -> None:
     }
 
     text = lock_text(resolve(wanted, kept), built_last)
-    if lock.exists() and text == lock.read_text():
+    if lock.exists() and text == lock.read_text(encoding="utf-8"):
         print("lock: requirements.lock stays as it is")
         return
-    lock.write_text(text)
+    lock.write_text(text, encoding="utf-8")
     print(f"lock: wrote requirements.lock, {text.count('==')} packages")
 
 

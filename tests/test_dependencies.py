@@ -37,12 +37,12 @@ def script(root, name):
 
 @pytest.fixture(scope="module")
 def project(root) -> dict:
-    return tomllib.loads((root / "pyproject.toml").read_text())
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def lock_lines(root) -> list[str]:
-    lines = (root / "requirements.lock").read_text().splitlines()
+    lines = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if not line.startswith("#")]
 
 
@@ -61,14 +61,19 @@ def stated(project) -> list[Requirement]:
 
 
 def test_extras_are_those_the_readme_names(project):
-    assert set(project["project"]["optional-dependencies"]) == {"test", "cluster", "radiology", "segmentation"}
+    assert set(project["project"]["optional-dependencies"]) == {
+        "test",
+        "cluster",
+        "radiology",
+        "segmentation",
+    }
 
 
 def test_extras_kept_apart_are_in_no_lock_and_where_the_reader_is_told(project, lock, root):
     assert project["tool"]["crossbook"]["apart"]["extras"] == ["segmentation"]
     (text,) = project["project"]["optional-dependencies"]["segmentation"]
     assert Requirement(text).name not in lock
-    assert text in (root / "lib" / "training" / "nnunet_process.py").read_text()
+    assert text in (root / "lib" / "training" / "nnunet_process.py").read_text(encoding="utf-8")
 
 
 def test_lock_holds_exact_pins_and_nothing_else(lock_lines):
@@ -130,7 +135,7 @@ def test_packages_built_last_state_what_they_need(project):
 
 
 def test_packages_built_last_are_built_by_the_setup_script(project, root):
-    text = (root / "scripts" / "setup.sh").read_text()
+    text = (root / "scripts" / "setup.sh").read_text(encoding="utf-8")
     assert list(project["tool"]["crossbook"]["built-last"]) == ["pyradiomics"]
     assert "--no-build-isolation --no-deps" in text
     assert "grep -v '^pyradiomics=='" in text
@@ -138,12 +143,14 @@ def test_packages_built_last_are_built_by_the_setup_script(project, root):
 
 def test_environment_yml_is_derived(project, root):
     derived = script(root, "derive_environment").environment_text(project)
-    assert (root / "environment.yml").read_text() == derived, "environment.yml is stale: run make lock"
+    assert (root / "environment.yml").read_text(encoding="utf-8") == derived, (
+        "environment.yml is stale: run make lock"
+    )
 
 
 def test_environment_yml_says_all_that_pyproject_says(project, root, stated):
     """Read back with a YAML reader: every stated package is there under its conda or pip name, with its range."""
-    content = yaml.safe_load((root / "environment.yml").read_text())
+    content = yaml.safe_load((root / "environment.yml").read_text(encoding="utf-8"))
     conda = project["tool"]["crossbook"]["conda"]
     by_pip = next(each for each in content["dependencies"] if isinstance(each, dict))["pip"]
     lines = [each for each in content["dependencies"] if isinstance(each, str)] + by_pip
@@ -175,10 +182,10 @@ def test_quarto_comes_from_conda_or_from_the_setup_script(root, lock):
     assert "quarto-cli" not in lock, (
         "its build downloads a program: one failure would abort the whole installation"
     )
-    assert "quarto-cli" in (root / "scripts" / "setup.sh").read_text()
+    assert "quarto-cli" in (root / "scripts" / "setup.sh").read_text(encoding="utf-8")
 
 
 def test_python_is_one_and_the_same(project, root):
     assert project["project"]["requires-python"] == ">=3.11,<3.12"
     assert project["tool"]["crossbook"]["conda"]["python"] == "3.11"
-    assert "needs Python 3.11" in (root / "scripts" / "setup.sh").read_text()
+    assert "needs Python 3.11" in (root / "scripts" / "setup.sh").read_text(encoding="utf-8")

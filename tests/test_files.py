@@ -34,7 +34,7 @@ def test_block_that_raises_leaves_the_old_file_and_no_part(tmp_path):
     path.write_text("old")
     with pytest.raises(RuntimeError, match="no more"):
         fail_halfway(path)
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["table.csv"]
 
 
@@ -49,7 +49,7 @@ def test_block_that_writes_nothing_is_an_error_and_leaves_the_old_file(tmp_path)
     path.write_text("old")
     with pytest.raises(FileNotFoundError), written(path):
         pass
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
 
 
 def test_final_name_appears_only_after_the_block(tmp_path):
@@ -59,7 +59,7 @@ def test_final_name_appears_only_after_the_block(tmp_path):
         assert not path.exists()
         assert (part.parent, part.suffix) == (path.parent, ".svg"), "renaming stays within one file system"
         assert part.name.startswith(".part-")
-    assert path.read_text() == "new"
+    assert path.read_text(encoding="utf-8") == "new"
     assert [each.name for each in path.parent.iterdir()] == ["picture.svg"]
 
 
@@ -73,7 +73,9 @@ def test_kill_in_the_middle_leaves_the_old_file_whole(tmp_path, root):
     try:
         assert process.stdout.readline() == "half\n"
         part = path.with_name(f".part-{process.pid}-{path.name}")
-        assert part.read_text() == "half of the new", "the kill must come in the middle of writing"
+        assert part.read_text(encoding="utf-8") == "half of the new", (
+            "the kill must come in the middle of writing"
+        )
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait(30) == -signal.SIGKILL
     finally:
@@ -82,7 +84,7 @@ def test_kill_in_the_middle_leaves_the_old_file_whole(tmp_path, root):
     assert sha256_of(path) == before
     with written(path) as part:
         part.write_text("new")
-    assert path.read_text() == "new"
+    assert path.read_text(encoding="utf-8") == "new"
 
 
 def test_reader_sees_only_whole_files_while_they_are_replaced(tmp_path):

@@ -32,7 +32,7 @@ def named(path: Path) -> str:
 def code_of(path: Path) -> str:
     """Python source of a module, or of a notebook's code cells."""
     if path.suffix == ".py":
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     cells = nbformat.read(path, as_version=4).cells
     sources = [cell.source for cell in cells if cell.cell_type == "code"]
     return "\n".join(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE) for source in sources)
@@ -71,7 +71,11 @@ def test_notebook_is_committed_unexecuted_with_one_parameters_cell(path):
 
 
 def test_modules_are_short_and_named_by_a_noun():
-    long = {named(path): lines for path in LIB if (lines := len(path.read_text().splitlines())) > 350}
+    long = {
+        named(path): lines
+        for path in LIB
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 350
+    }
     assert long == {}
     vague = re.compile(r"(^|_)(utils?|helpers?|managers?|misc|common)($|_)")
     assert [named(path) for path in LIB if vague.search(path.stem)] == []

@@ -85,7 +85,7 @@ class Tree:
     def asked(self) -> list[str]:
         """What pip and venv were asked for since the last call."""
         log = self.folder / "asked"
-        lines = log.read_text().splitlines() if log.exists() else []
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
         return [line.replace("--disable-pip-version-check -qq ", "") for line in lines]
 
@@ -104,8 +104,8 @@ def test_steps_and_their_order(tree):
     assert pyradiomics == "pip install --no-build-isolation --no-deps pyradiomics==3.0.1"
     assert crossbook == "pip install --no-build-isolation --no-deps -e ."
     assert check == "pip check"
-    given = (tree.folder / "given-lock").read_text()
-    whole = (tree.folder / "requirements.lock").read_text()
+    given = (tree.folder / "given-lock").read_text(encoding="utf-8")
+    whole = (tree.folder / "requirements.lock").read_text(encoding="utf-8")
     assert given == whole.replace("pyradiomics==3.0.1\n", "") != whole
     assert all(line.startswith("setup: ") for line in done.stdout.splitlines())
 
@@ -303,5 +303,5 @@ def test_scripts_can_be_run(root, script):
 
 
 def test_ci_calls_the_command_of_the_readme(root):
-    assert "\nmake test " in (root / ".ci" / "run").read_text()
-    assert "\nmake test " in (root / "README.md").read_text()
+    assert "\nmake test " in (root / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\nmake test " in (root / "README.md").read_text(encoding="utf-8")

@@ -68,7 +68,9 @@ def read_seconds(path: str | os.PathLike) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"no file of frame times at {path}")
     try:
-        content = json.loads(path.read_text()) if path.suffix == ".json" else pd.read_csv(path)
+        content = (
+            json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else pd.read_csv(path)
+        )
         if not isinstance(content, list):
             found = [name for name in content if str(name).strip().lower() in NAMES]
             if len(found) != 1:

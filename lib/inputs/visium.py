@@ -154,7 +154,7 @@ def _picture_of(folder: Path, name: str) -> tuple[str, tuple[float, float]]:
         return "", (1.0, 1.0)
     if not factors.is_file():
         raise FileNotFoundError(f"section {name}: no {factors}: without it the hires picture has no scale")
-    scale = json.loads(factors.read_text()).get("tissue_hires_scalef")
+    scale = json.loads(factors.read_text(encoding="utf-8")).get("tissue_hires_scalef")
     if not scale:
         raise ValueError(f"section {name}: {factors} has no tissue_hires_scalef")
     return hires.relative_to(folder).as_posix(), (float(scale), float(scale))

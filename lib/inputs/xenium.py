@@ -142,7 +142,11 @@ def _read_cells(folder: Path, name: str) -> pd.DataFrame:
 
 def _pixel_um(folder: Path) -> float:
     path = folder / "experiment.xenium"
-    return float(json.loads(path.read_text()).get("pixel_size", PIXEL_UM)) if path.is_file() else PIXEL_UM
+    return (
+        float(json.loads(path.read_text(encoding="utf-8")).get("pixel_size", PIXEL_UM))
+        if path.is_file()
+        else PIXEL_UM
+    )
 
 
 def _picture_of(folder: Path, name: str, he_image, he_alignment) -> tuple[str, np.ndarray]:

@@ -112,7 +112,12 @@ class GastricParams(Checked):
 
     @model_validator(mode="after")
     def fits_together(self) -> "GastricParams":
-        given = (self.phantom is not None, bool(self.matched_cohort), bool(self.lro_folder), bool(self.stad_table))
+        given = (
+            self.phantom is not None,
+            bool(self.matched_cohort),
+            bool(self.lro_folder),
+            bool(self.stad_table),
+        )
         if sum(given) != 1:
             raise ValueError(
                 "give exactly one of `phantom`, `matched_cohort` (its folder), `lro_folder` and `stad_table`"

@@ -66,7 +66,7 @@ def load(path: str | Path, schema: type[Schema] | None = None) -> Schema:
         known = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise FileNotFoundError(f"{_short(path)}: no such parameter file; {_nearest(path.stem, known)}")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{_short(path)}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

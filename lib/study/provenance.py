@@ -49,7 +49,7 @@ def code_digest(*modules: ModuleType) -> str:
         name = waiting.pop()
         if name in trees:
             continue
-        tree = ast.parse(Path(importlib.import_module(name).__file__).read_text())
+        tree = ast.parse(Path(importlib.import_module(name).__file__).read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lib":
                 inner = [f"{node.module}.{alias.name}" for alias in node.names]

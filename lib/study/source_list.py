@@ -95,4 +95,4 @@ def read_sources(path: str | os.PathLike = LIST) -> Sources:
     ValueError
         Names the entry and what is wrong with it (pydantic.ValidationError).
     """
-    return Sources.model_validate(yaml.safe_load(Path(path).read_text()))
+    return Sources.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))

@@ -202,7 +202,7 @@ class Stage:
         if not path.is_file() or not all(output.is_file() for output in outputs):
             return False
         try:
-            record = json.loads(path.read_text())
+            record = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:  # a broken record proves nothing: make the unit again
             return False
         true = {"key": key, "outputs": {self.short(p): file_digest(p) for p in outputs}}

@@ -242,7 +242,7 @@ def _planned_from(dataset: Dataset, configuration: str) -> str:
         raise FileNotFoundError(
             f"no whole raw dataset at {raw}: dataset.json is missing; export the cases again"
         )
-    about = json.loads((raw / "dataset.json").read_text())
+    about = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
     data = contents([raw / "imagesTr", raw / "labelsTr"])
     return digest({"configuration": configuration, "dataset": about, "data": data})
 

@@ -16,7 +16,7 @@ PACKAGES = ("nnunetv2", "dynamic-network-architectures", "torch", "torchvision",
 def made_of(stamp: Path) -> str:
     """What a stage was made of, "" where there is none."""
     try:
-        return json.loads(stamp.read_text())["made_of"]
+        return json.loads(stamp.read_text(encoding="utf-8"))["made_of"]
     except (FileNotFoundError, ValueError, KeyError):
         return ""
 

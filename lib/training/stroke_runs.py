@@ -171,7 +171,7 @@ class Runs:
     def _resume(self, unit: Unit, part: str) -> dict[str, Any]:
         """Where a half-trained model lies, and of what it is: it goes on only if nothing changed."""
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.inputs(unit)]
-        code = [Path(inspect.getfile(one)).read_text() for one in RESUMED]
+        code = [Path(inspect.getfile(one)).read_text(encoding="utf-8") for one in RESUMED]
         told = json.dumps([self.depends(unit), part, files, code], sort_keys=True, default=str)
         path = self.folder / "train" / f"{unit.name}.{part}.checkpoint.safetensors"
         return {"checkpoint": path, "key": hashlib.sha256(told.encode()).hexdigest()}

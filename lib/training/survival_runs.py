@@ -129,7 +129,7 @@ class Runs:
         """Of all that a half-trained run depends on: it goes on from its checkpoint only if nothing changed."""
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.inputs(unit)]
         code = [
-            Path(inspect.getfile(part)).read_text()
+            Path(inspect.getfile(part)).read_text(encoding="utf-8")
             for part in (fit, Loop, Case, survival_nll, CONTENDERS[unit.model].model)
         ]
         told = json.dumps([self.depends(unit), files, code], sort_keys=True, default=str)

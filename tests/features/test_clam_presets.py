@@ -2,7 +2,7 @@ import pytest
 
 from lib.features.clam_presets import KNOWN, Preset, read_preset
 
-HEADER, *ROWS = KNOWN.read_text().splitlines()
+HEADER, *ROWS = KNOWN.read_text(encoding="utf-8").splitlines()
 
 
 def preset_file(folder, **changed):
@@ -48,7 +48,7 @@ def test_a_wrong_value_is_named(tmp_path, changed, says):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     path = preset_file(tmp_path)
-    header, row = path.read_text().splitlines()
+    header, row = path.read_text(encoding="utf-8").splitlines()
     path.write_text(f"{header}\n{row}\n{row}\n")
     with pytest.raises(ValueError, match="has 2 rows"):
         read_preset(path)

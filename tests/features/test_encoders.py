@@ -51,7 +51,7 @@ def classify(features, weights):
     tensors = torch.load(weights / "mobilenetv2_100_dequant.pth", weights_only=True)
     logits = torch.from_numpy(features) @ tensors["classifier.weight"].T + tensors["classifier.bias"]
     probability, winner = logits.softmax(1).max(1)
-    labels = (weights / "imagenet_labels.txt").read_text().splitlines()
+    labels = (weights / "imagenet_labels.txt").read_text(encoding="utf-8").splitlines()
     return [labels[i + 1] for i in winner], probability.tolist()
 
 

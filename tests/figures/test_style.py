@@ -29,7 +29,7 @@ def test_equal_figures_give_equal_bytes(tmp_path):
 
 def test_files_tell_no_date_and_leave_no_part(tmp_path):
     svg, _ = style.save(drawn(), tmp_path / "roc")
-    assert "<dc:date>" not in svg.read_text()
+    assert "<dc:date>" not in svg.read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["roc.png", "roc.svg"]
     plt.close("all")
 

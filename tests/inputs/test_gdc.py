@@ -227,7 +227,7 @@ import pathlib, sys
 given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 assert sys.argv[1] == "download" and set(given) == {{"-m", "-d", "-n"}}
 folder = pathlib.Path(given["-d"])
-lines = pathlib.Path(given["-m"]).read_text().splitlines()
+lines = pathlib.Path(given["-m"]).read_text(encoding="utf-8").splitlines()
 assert lines[0].split("\\t") == ["id", "filename", "md5", "size", "state"]
 (folder / ".." / ".." / "called").open("a").write("x")
 for line in lines[1:]:
@@ -251,9 +251,9 @@ def test_gdc_client_is_used_where_it_is(manifest, into, server, tmp_path):
     fetch(manifest, into, server)
     assert whole(into)
     assert server.asked == []
-    assert (tmp_path / "called").read_text() == "x"
+    assert (tmp_path / "called").read_text(encoding="utf-8") == "x"
     fetch(manifest, into, server)
-    assert (tmp_path / "called").read_text() == "x"
+    assert (tmp_path / "called").read_text(encoding="utf-8") == "x"
 
 
 def test_gdc_client_is_not_believed(manifest, into, server, tmp_path, capfd):

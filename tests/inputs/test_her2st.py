@@ -34,8 +34,8 @@ def test_against_a_slow_reading_of_the_same_files(st_tree):
     section = read_section(st_tree, "A1")
     lines = gzip.decompress((st_tree / COUNTS).read_bytes()).decode().splitlines()
     assert section.var_names.tolist() == lines[0].split("\t")[1:]
-    spots = [line.split("\t") for line in (st_tree / SPOTS).read_text().splitlines()]
-    labels = [line.split("\t") for line in (st_tree / LABELS).read_text().splitlines()]
+    spots = [line.split("\t") for line in (st_tree / SPOTS).read_text(encoding="utf-8").splitlines()]
+    labels = [line.split("\t") for line in (st_tree / LABELS).read_text(encoding="utf-8").splitlines()]
     assert section.n_obs == len(lines) - 1
     for i, line in enumerate(lines[1:]):
         name, *counts = line.split("\t")

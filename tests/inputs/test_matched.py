@@ -45,7 +45,7 @@ def put(path, content=b"x"):
 
 def change(folder, table, old, new):
     path = folder / f"{table}.csv"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1))
 
@@ -107,7 +107,7 @@ def test_listed_file_that_is_not_there_is_reported_in_its_row(cohort):
 def test_delimiter_and_byte_order_mark_make_no_difference(cohort, delimiter):
     before = read_matched(cohort, FACTORS)
     for name in ("clinical", "scans", "slides"):
-        text = (cohort / f"{name}.csv").read_text().replace(",", delimiter)
+        text = (cohort / f"{name}.csv").read_text(encoding="utf-8").replace(",", delimiter)
         (cohort / f"{name}.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     for one, other in zip(read_matched(cohort, FACTORS), before, strict=True):
         pd.testing.assert_frame_equal(one, other)
@@ -125,7 +125,7 @@ def test_a_spreadsheet_reads_alike(cohort):
 
 def test_declared_columns_and_levels(cohort):
     change(cohort, "clinical", "patient,hospital,age,male", "Patient ID,Centre,Age at surgery,Sex")
-    text = (cohort / "clinical.csv").read_text()
+    text = (cohort / "clinical.csv").read_text(encoding="utf-8")
     (cohort / "clinical.csv").write_text(
         text.replace("61,1", "61,M").replace("70,0", "70,F").replace("NA,1", "NA,m")
     )
@@ -157,7 +157,7 @@ def test_one_of_two_scans_is_chosen_by_name(cohort):
     change(cohort, "scans", "GA2,", "GA1,scans/GA1_late.nii.gz,,\nGA2,")
     with pytest.raises(ValueError, match="patient GA1 has 2 scans: remove all but one, or add a column use"):
         read_matched(cohort)
-    lines = (cohort / "scans.csv").read_text().splitlines()
+    lines = (cohort / "scans.csv").read_text(encoding="utf-8").splitlines()
     marks = ["use", "no", "yes", "yes", "yes"]
     (cohort / "scans.csv").write_text(
         "\n".join(f"{line},{mark}" for line, mark in zip(lines, marks, strict=True))

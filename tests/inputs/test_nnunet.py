@@ -52,7 +52,7 @@ def test_layout_and_dataset_json_are_what_nnunet_asks_for(five, dataset):
         + [f"imagesTr/patient_{n:04d}_0000.nii.gz" for n in range(5)]
         + [f"labelsTr/patient_{n:04d}.nii.gz" for n in range(5)]
     )
-    assert json.loads((raw / "dataset.json").read_text()) == {
+    assert json.loads((raw / "dataset.json").read_text(encoding="utf-8")) == {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, "cancer": 1},
         "numTraining": 5,
@@ -139,7 +139,9 @@ def test_a_ct_is_verified_and_another_image_is_not(five, dataset, tmp_path):
     with pytest.raises(ValueError, match=r"patient_0000.*not in HU"):
         export_cases(dataset, five)
     export_cases(dataset, five, channel="T2")
-    assert json.loads((dataset.stage("raw") / "dataset.json").read_text())["channel_names"] == {"0": "T2"}
+    assert json.loads((dataset.stage("raw") / "dataset.json").read_text(encoding="utf-8"))[
+        "channel_names"
+    ] == {"0": "T2"}
 
 
 @pytest.mark.parametrize(

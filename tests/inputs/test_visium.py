@@ -50,7 +50,7 @@ def test_against_the_files(folder):
 
 def test_scale_of_the_hires_picture(folder):
     about = read(folder).uns["section"]
-    factor = json.loads((folder / FACTORS).read_text())["tissue_hires_scalef"]
+    factor = json.loads((folder / FACTORS).read_text(encoding="utf-8"))["tissue_hires_scalef"]
     assert about["picture"] == HIRES
     assert about["picture_scale"] == [factor, factor]
     assert about["um_per_px"] == pytest.approx(1.25, rel=0.02)

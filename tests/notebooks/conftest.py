@@ -152,7 +152,7 @@ def notebooks() -> type[Study]:
 @pytest.fixture(scope="session")
 def smaller(tmp_path_factory) -> Path:
     """A parameter file: the demo, made smaller than even a reader would wait for."""
-    values = yaml.safe_load((ROOT / "params" / "spacrd" / "demo.yaml").read_text()) | SMALLER
+    values = yaml.safe_load((ROOT / "params" / "spacrd" / "demo.yaml").read_text(encoding="utf-8")) | SMALLER
     path = tmp_path_factory.mktemp("params") / "small.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path

@@ -16,7 +16,7 @@ def study(checkout, mirror, notebooks, tmp_path_factory):
     """Lung adenocarcinoma, whole; the raw files come from the mirror, checksums and all."""
     tree = checkout(tmp_path_factory.mktemp("luad"))
     parameters = tree / "params/crossfusion/luad.yaml"
-    values = yaml.safe_load(parameters.read_text()) | {"bootstrap_draws": 200}
+    values = yaml.safe_load(parameters.read_text(encoding="utf-8")) | {"bootstrap_draws": 200}
     parameters.write_text(yaml.safe_dump(values, sort_keys=False))
     study = notebooks(
         tree, tree / "results", parameters, {"CROSSBOOK_MIRROR": str(mirror.resolve())}, study="crossfusion"

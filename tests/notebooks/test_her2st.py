@@ -33,7 +33,9 @@ def study(checkout, mirror, notebooks, tmp_path_factory):
     fold = table[table["section"].isin(FOLD["settings"]["one-fold"]["sections"])]
     fold.to_csv(tree / "data/cohorts/spacrd/her2st.csv", index=False)
     parameters = tree / "params/spacrd/her2st.yaml"
-    parameters.write_text(yaml.safe_dump(yaml.safe_load(parameters.read_text()) | FOLD, sort_keys=False))
+    parameters.write_text(
+        yaml.safe_dump(yaml.safe_load(parameters.read_text(encoding="utf-8")) | FOLD, sort_keys=False)
+    )
     study = notebooks(tree, tree / "results", parameters, {"CROSSBOOK_MIRROR": str(mirror.resolve())})
     study.must_run("1-preprocess", "3-train", "4-evaluate")
     return study

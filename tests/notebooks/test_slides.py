@@ -17,7 +17,9 @@ def study(checkout, mirror, notebooks, tmp_path_factory):
         tree = checkout(tmp_path_factory.mktemp("cmu"))
         parameters = tree / "params/crossfusion/cmu.yaml"
         values = (
-            yaml.safe_load(parameters.read_text()) | {"encoder": "colour", "encoder_weights": ""} | changes
+            yaml.safe_load(parameters.read_text(encoding="utf-8"))
+            | {"encoder": "colour", "encoder_weights": ""}
+            | changes
         )
         parameters.write_text(yaml.safe_dump(values, sort_keys=False))
         surroundings = {"CROSSBOOK_MIRROR": str(mirror.resolve())}

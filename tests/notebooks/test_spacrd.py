@@ -25,7 +25,7 @@ TEXT = {"patient": str, "section": str, "spot": str, "fold": str}
 
 
 def manifest(study, stage: str) -> dict:
-    return json.loads((study.folder / "manifests" / f"{stage}.json").read_text())
+    return json.loads((study.folder / "manifests" / f"{stage}.json").read_text(encoding="utf-8"))
 
 
 # all five, uninterrupted
@@ -163,7 +163,7 @@ def test_every_figure_is_a_picture(whole):
             assert min(picture.size) > 100
             low, high = picture.convert("L").getextrema()
             assert low < high, f"{name} is blank"
-        assert (folder / f"{name}.svg").read_text().rstrip().endswith("</svg>")
+        assert (folder / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
     for stage in STAGES:
         cells = nbformat.read(whole.executed(stage), as_version=4).cells
         for cell in cells:
@@ -269,7 +269,7 @@ def test_cohort_without_labels_is_one_clear_sentence(notebooks, smaller, checkou
     )
     for path in (raw / "data" / "ST-pat" / "lbl").iterdir():
         path.unlink()
-    values = yaml.safe_load(smaller.read_text())
+    values = yaml.safe_load(smaller.read_text(encoding="utf-8"))
     values |= {"cohort": "unlabelled", "phantom": None, "sections": ["data/cohorts/spacrd/unlabelled.csv"]}
     parameters = tree / "params" / "spacrd" / "unlabelled.yaml"
     parameters.write_text(yaml.safe_dump(values))

@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
 MODELS = ["fusion", "ctp", "clinical-branch", "late-fusion", "logistic-both"]
 TEXT = {"patient": str, "fold": str}
-DEMO = yaml.safe_load((ROOT / "params" / "stroke" / "demo.yaml").read_text())
+DEMO = yaml.safe_load((ROOT / "params" / "stroke" / "demo.yaml").read_text(encoding="utf-8"))
 QUICK = {
     "folds": 2,
     "frames": 2,
@@ -150,7 +150,7 @@ def test_executed_notebook_is_fit_for_the_book(whole, stage):
         assert str(folder) not in text
     assert "Warning" not in text
     cleaned(notebook, stage, "stroke", "small", "phantom", machine_folders(whole.tree))
-    manifest = json.loads((whole.folder / "manifests" / f"{stage}.json").read_text())
+    manifest = json.loads((whole.folder / "manifests" / f"{stage}.json").read_text(encoding="utf-8"))
     assert manifest["failed"] == {}
     assert manifest["outputs"] == {name: sha256_of(whole.folder / name) for name in manifest["outputs"]}
 
@@ -190,7 +190,9 @@ def test_phantom_goes_through_every_stage(whole):
         "models",
         "attention",
     ):
-        assert (done.folder / "figures" / f"{name}.svg").read_text().rstrip().endswith("</svg>")
+        assert (
+            (done.folder / "figures" / f"{name}.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
+        )
 
 
 def test_second_run_makes_nothing_and_leaves_the_same_bytes(moved, capfd):
@@ -311,7 +313,7 @@ def test_fake_isles_passes_every_stage(isles):
         done, ["fusion", "logistic-both", "clinical-branch", "logistic-clinical"], {"0", "1"}, set(MRS)
     )
     for stage in STAGES:
-        manifest = json.loads((done.folder / "manifests" / f"{stage}.json").read_text())
+        manifest = json.loads((done.folder / "manifests" / f"{stage}.json").read_text(encoding="utf-8"))
         assert manifest["failed"] == {}
         assert str(done.tree) not in json.dumps(manifest)
         inputs = set(manifest["inputs"])
@@ -389,7 +391,9 @@ def test_scans_that_are_no_film_are_named_all_at_once(scans, tmp_path):
     assert re.search(
         r"sub-stroke0001_ses-01_ctp\.nii\.gz has 32 x 32 x 16 voxels: CT perfusion is a series", first
     )
-    failed = json.loads((done.folder / "manifests" / "1-preprocess.json").read_text())["failed"]
+    failed = json.loads((done.folder / "manifests" / "1-preprocess.json").read_text(encoding="utf-8"))[
+        "failed"
+    ]
     assert list(failed) == names[:3]
     assert "the series has 20 frames and the window takes 32" in failed[names[1]]
     assert "frames are out of order" in failed[names[2]]
@@ -511,7 +515,7 @@ def spoil_partition(folder: Path) -> None:
 
 def spoil_outcome(folder: Path) -> None:
     path = folder / "clinical.csv"
-    path.write_text(path.read_text().replace("\n002,51,", "\n002,510,"))
+    path.write_text(path.read_text(encoding="utf-8").replace("\n002,51,", "\n002,510,"))
 
 
 @pytest.mark.parametrize(
@@ -543,7 +547,9 @@ def test_array_of_another_shape_is_named(tmp_path):
         RuntimeError, match=r"2 of 16 units failed.*002: ValueError: .*002_preprocessed\.npz: img is"
     ):
         done.run("1-preprocess")
-    failed = json.loads((done.folder / "manifests" / "1-preprocess.json").read_text())["failed"]
+    failed = json.loads((done.folder / "manifests" / "1-preprocess.json").read_text(encoding="utf-8"))[
+        "failed"
+    ]
     assert "004_preprocessed.npz: img has 1 frames, and 2 are expected" in failed["004"]
 
 

@@ -52,7 +52,7 @@ def test_space_ranger_reads_it(tmp_path):
     write_cohort(tmp_path, seed=2, patients=1, spots_side=8, genes=60, platform="visium")
     read = squidpy.read.visium(tmp_path / "VA1")
     library = next(iter(read.uns["spatial"]))
-    factors = json.loads((tmp_path / "VA1/spatial/scalefactors_json.json").read_text())
+    factors = json.loads((tmp_path / "VA1/spatial/scalefactors_json.json").read_text(encoding="utf-8"))
     assert read.uns["spatial"][library]["scalefactors"] == factors
     positions = pd.read_csv(tmp_path / "VA1/spatial/tissue_positions.csv").set_index("barcode")
     expected = positions.loc[read.obs_names, ["pxl_col_in_fullres", "pxl_row_in_fullres"]]

@@ -73,7 +73,7 @@ def test_not_computable_is_an_empty_estimate_with_its_reason(cohort, tmp_path):
     import pandas as pd
 
     write_csv(pd.DataFrame(rows, columns=COLUMNS), tmp_path / "metrics.csv")
-    assert "m,c,s,f1_gmm,,,,144," in (tmp_path / "metrics.csv").read_text()
+    assert "m,c,s,f1_gmm,,,,144," in (tmp_path / "metrics.csv").read_text(encoding="utf-8")
 
 
 def test_a_section_without_a_cut_is_left_out_and_named(cohort):

@@ -138,7 +138,7 @@ def test_unknown_study_names_the_nearest(tmp_path):
 def test_every_parameter_file_of_the_repository_is_valid(path):
     params = load(path)
     assert params.cohort == path.stem
-    lacking = set(type(params).model_fields) - set(yaml.safe_load(path.read_text()))
+    lacking = set(type(params).model_fields) - set(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert lacking == set(), "a file says everything: a default that changes must not change a cohort"
 
 
@@ -217,7 +217,7 @@ def test_parameters_cell_is_the_schemas_defaults(path):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_demo_is_the_schemas_defaults(study):
-    found = yaml.safe_load((ROOT / "params" / study / "demo.yaml").read_text())
+    found = yaml.safe_load((ROOT / "params" / study / "demo.yaml").read_text(encoding="utf-8"))
     defaults = schema_of(study)().model_dump(mode="json")
     assert found == defaults
     assert repr(found) == repr(defaults)

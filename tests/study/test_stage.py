@@ -45,7 +45,7 @@ class Work:
             self.made.append(name)
             if name in self.broken:
                 raise self.broken[name]
-            number = int((self.folder / f"{name}.txt").read_text())
+            number = int((self.folder / f"{name}.txt").read_text(encoding="utf-8"))
             output = stage.folder / "features" / f"{name}.txt"
             with files.written(output) as part:
                 part.write_text(f"{number * stage.params.factor}\n")
@@ -74,7 +74,7 @@ def work(results, tmp_path) -> Work:
 
 
 def manifest(results: Path) -> dict:
-    return json.loads((results / "manifests" / "2-embed.json").read_text())
+    return json.loads((results / "manifests" / "2-embed.json").read_text(encoding="utf-8"))
 
 
 # folders and parameters
@@ -104,7 +104,7 @@ def test_begin_checks_what_the_notebook_was_given(results, monkeypatch):
 def test_first_run_makes_all_and_second_none(work, results, capsys):
     assert work.run() == list(UNITS)
     assert work.done == list(UNITS)
-    assert (results / "features" / "C1.txt").read_text() == "4\n"
+    assert (results / "features" / "C1.txt").read_text(encoding="utf-8") == "4\n"
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*.txt")}
     assert "5 made now, 0 kept" in capsys.readouterr().err
     assert work.run() == []
@@ -128,7 +128,7 @@ def test_unit_is_made_again_when_its_inputs_bytes_change(work, results):
     work.run()
     (work.folder / "B1.txt").write_text("7")
     assert work.run() == ["B1"]
-    assert (results / "features" / "B1.txt").read_text() == "14\n"
+    assert (results / "features" / "B1.txt").read_text(encoding="utf-8") == "14\n"
 
 
 def test_unit_is_kept_when_an_input_is_only_touched(work):
@@ -146,7 +146,12 @@ def test_inputs_that_change_places_are_another_input(work):
         output = stage.folder / "scores.txt"
         stage.units(
             ["fold"],
-            lambda name: (made.append(name), files.write_json([train.read_text(), test.read_text()], output)),
+            lambda name: (
+                made.append(name),
+                files.write_json(
+                    [train.read_text(encoding="utf-8"), test.read_text(encoding="utf-8")], output
+                ),
+            ),
             outputs=lambda name: [output],
             inputs=lambda name: [train, test],
             depends=lambda name: {},
@@ -154,7 +159,7 @@ def test_inputs_that_change_places_are_another_input(work):
         )
 
     run()
-    before = train.read_text(), test.read_text()
+    before = train.read_text(encoding="utf-8"), test.read_text(encoding="utf-8")
     train.write_text(before[1])
     test.write_text(before[0])
     run()
@@ -164,7 +169,7 @@ def test_inputs_that_change_places_are_another_input(work):
 def test_all_units_are_made_again_when_a_parameter_they_depend_on_changes(work, results):
     work.run()
     assert work.run(factor=3) == list(UNITS)
-    assert (results / "features" / "C1.txt").read_text() == "6\n"
+    assert (results / "features" / "C1.txt").read_text(encoding="utf-8") == "6\n"
     assert work.run(factor=3) == []
 
 
@@ -186,7 +191,7 @@ def test_unit_is_made_again_when_its_output_is_not_what_was_recorded(content, wo
     output = results / "features" / "C1.txt"
     output.unlink() if content is None else output.write_text(content)
     assert work.run() == ["C1"]
-    assert output.read_text() == "4\n"
+    assert output.read_text(encoding="utf-8") == "4\n"
 
 
 @pytest.mark.parametrize("content", [None, "", '{"key": ', "{}", "[]"])
@@ -350,7 +355,7 @@ def test_manifest_holds_what_went_in_and_came_out(work, results, capsys):
 
 def test_manifest_names_no_folder_of_this_machine(work, results, tmp_path):
     whole_stage(work)
-    text = (results / "manifests" / "2-embed.json").read_text()
+    text = (results / "manifests" / "2-embed.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in text
     assert str(stage_module.ROOT) not in text
 

@@ -146,7 +146,9 @@ def dataset(tmp_path, exported) -> Dataset:
 
 def calls(dataset: Dataset) -> list[dict]:
     path = dataset.folder / "calls.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    )
 
 
 def test_commands_are_those_of_the_documentation_in_its_order(stand_in, dataset, tmp_path):
@@ -272,7 +274,7 @@ def test_a_failure_says_how_the_log_ends_and_where_it_is(stand_in, dataset, monk
     assert str(log) in str(failed.value)
     assert str(failed.value).endswith("line 38\nline 39")
     assert "line 20" not in str(failed.value)
-    assert "line 0\n" in log.read_text()
+    assert "line 0\n" in log.read_text(encoding="utf-8")
     monkeypatch.delenv("STAND_IN")
     nnunet.plan(dataset)
     assert len(calls(dataset)) == 2, "a failed plan must be run again"
@@ -320,7 +322,7 @@ def test_a_killed_prediction_goes_on_without_the_damaged_mask(stand_in, dataset,
     assert not output.exists()
     monkeypatch.delenv("STAND_IN")
     masks = nnunet.predict(dataset, output, images, device="cpu")
-    assert (tmp_path / "resumed.txt").read_text() == "p0_0000.nii.gz"
+    assert (tmp_path / "resumed.txt").read_text(encoding="utf-8") == "p0_0000.nii.gz"
     for case, path in masks.items():
         assert path.read_bytes() == (images / f"{case}_0000.nii.gz").read_bytes()
 
@@ -408,7 +410,7 @@ def test_importing_crossbook_needs_no_nnunet():
     for path in (ROOT / "lib").rglob("*.py"):
         if path.parent.name == "nnunet_trainers":
             continue
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [alias.name for alias in getattr(node, "names", [])] + [
                 getattr(node, "module", None) or ""
             ]
@@ -426,7 +428,7 @@ def test_the_real_nnunet_from_scans_to_a_mask(tmp_path):
     export_cases(dataset, cases)
     nnunet.plan(dataset)
     folder = nnunet.train(dataset, trainer=nnunet.SMOKE, device="cpu")
-    log = next(folder.glob("training_log_*.txt")).read_text()
+    log = next(folder.glob("training_log_*.txt")).read_text(encoding="utf-8")
     assert "Epoch 0" in log
     assert "Epoch 1" not in log
     masks = nnunet.predict(dataset, tmp_path / "masks", trainer=nnunet.SMOKE, device="cpu")

@@ -12,13 +12,15 @@ import yaml
 
 from lib.files import sha256_of, written
 from lib.study.book import preview, quarto, site
-from lib.study.book.chapters import cleaned, labels, machine_folders
+from lib.study.book.chapters import cleaned, labels, machine_folders, text_labels
 from lib.study.book.contents import chapters, places, pruned, read_contents, unlisted
 from lib.study.book.executed import read_executed
+from lib.study.book.generated import filled
+from lib.study.book.records import Records
 
 
 def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
-    """What the book's folder holds: the source tree's pages and the cleaned notebooks.
+    """What the book's folder holds: the source tree's pages, generated parts written out, and the cleaned notebooks.
 
     Parameters
     ----------
@@ -40,26 +42,34 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
     whole = read_contents(root)
     contents, notes = pruned(whole, root)
     files = {"_quarto.yml": yaml.safe_dump(contents, sort_keys=False, allow_unicode=True).encode()}
+    records, folders = Records(root, contents), machine_folders(root)
+    defined: dict[str, str] = {}
     named = [place for _, place in places(contents) if not place.endswith(".ipynb")]
     named += [contents["bibliography"]] if "bibliography" in contents else []
     for path in [*(root / place for place in named), *sorted((root / "book").rglob("*"))]:
         name = path.relative_to(root).as_posix()
         if name in named and not path.is_file():
             raise FileNotFoundError(f"{name} is named by _quarto.yml but missing.")
-        if path.is_file():
-            files[name] = path.read_bytes()
-    folders, defined = machine_folders(root), {}
+        if not path.is_file() or name in files or (path.suffix == ".qmd" and name not in named):
+            continue
+        files[name] = path.read_bytes()
+        if path.suffix == ".qmd":
+            text, pictures = filled(path.read_text(encoding="utf-8"), name, records)
+            _define(defined, text_labels(text), name)
+            files |= {name: text.encode(), **pictures}
     for chapter in chapters(contents):
         notebook = read_executed(chapter.path(root), chapter.executed)
         page = cleaned(notebook, chapter.executed, chapter.study, chapter.cohort, chapter.kind(root), folders)
-        for label in labels(page):
-            if label in defined:
-                raise ValueError(
-                    f"label {label} is defined in {defined[label]} and in {chapter.executed}: rename one."
-                )
-            defined[label] = chapter.executed
+        _define(defined, labels(page), chapter.executed)
         files[chapter.place] = (nbformat.writes(page) + "\n").encode()
     return files, notes + unlisted(whole, root)
+
+
+def _define(defined: dict[str, str], found: list[str], page: str) -> None:
+    for label in found:
+        if label in defined:
+            raise ValueError(f"label {label} is defined in {defined[label]} and in {page}: rename one.")
+        defined[label] = page
 
 
 def stamp_of(files: dict[str, bytes], renderer: str) -> str:
@@ -118,7 +128,7 @@ def make_book(root: Path, only_preview: bool = False, require_quarto: bool = Fal
         raise RuntimeError(f"no quarto program was found; {quarto.HOW_TO_GET}.")
     renderer = f"quarto {found[1]}" if found else f"preview {sha256_of(preview.__file__)}"
     stamp, final, folder = stamp_of(files, renderer), root / "_book", root / "_build" / "book"
-    if (final / ".stamp").is_file() and (final / ".stamp").read_text() == stamp:
+    if (final / ".stamp").is_file() and (final / ".stamp").read_text(encoding="utf-8") == stamp:
         return "book: nothing changed"
     lay(files, folder)
     made, faults = (

@@ -1,12 +1,14 @@
 """One executed notebook, cleaned for its page in the book."""
 
 import copy
+import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+import yaml
 from nbformat import NotebookNode
 
 from lib.study.book.contents import results_folder
@@ -25,6 +27,14 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
 LABEL = rf"(?:[Ff]ig|[Tt]bl|[Ll]st|[Ee]q|[Ss]ec)-{_NAME}"
 _REFERENCE = re.compile(rf"(?<![\w/])([@#])({LABEL})")
 _OPTION = re.compile(rf"^(#\|\s*label:\s*[\"']?)({_NAME})", re.MULTILINE)
+CODE = re.compile(r"(^```.*?^```[ \t]*$|^~~~.*?^~~~[ \t]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+_NAMED = {
+    "fig": "the figure",
+    "tbl": "the table",
+    "lst": "the listing",
+    "eq": "the equation",
+    "sec": "the section",
+}
 _REPR = re.compile(r"^<[\w.]+(\s+object)?(\s+at\s+0x[0-9a-f]+)?>$")
 
 
@@ -41,8 +51,8 @@ def cleaned(
     Gone are papermill's times, cell ids, progress bars and warnings (stderr), HTML and widgets that
     would fetch scripts from the net, and folders of this machine. The parameters cells are tagged
     ``remove-cell``. The title names the cohort, a notice below it the kind, and labels end in
-    ``-<study>-<cohort>`` so that the pages of several cohorts can stand in one book. Equal results
-    give equal bytes.
+    ``-<study>-<cohort>`` so that the pages of several cohorts can stand in one book. A figure without
+    ``fig-alt`` has its caption for that. Equal results give equal bytes.
 
     Parameters
     ----------
@@ -106,8 +116,13 @@ def labels(page: NotebookNode) -> list[str]:
             texts = [output.get("data", {}).get("text/markdown", "") for output in cell.outputs]
         else:
             texts = [cell.source]
-        found += [label for text in texts for label in re.findall(rf"\{{[^}}]*?#({LABEL})", text)]
+        found += [label for text in texts for label in text_labels(text)]
     return found
+
+
+def text_labels(text: str) -> list[str]:
+    """The cross-reference labels that a page's Markdown defines, in order; what code shows is left aside."""
+    return re.findall(rf"\{{[^{{}}\n]*?#({LABEL})", CODE.sub("", text))
 
 
 def options(source: str) -> list[str]:
@@ -215,10 +230,22 @@ def _label(cell: NotebookNode, suffix: str, where: str) -> None:
         else:
             cell.metadata["label"] = name + suffix
     if lines:
+        if name.startswith("fig-") and (caption := _caption_without_alt(lines)):
+            head += f"\n#| fig-alt: {json.dumps(caption, ensure_ascii=False)}"
         cell.source = "\n".join([head, *rest])
     for output in cell.outputs:
         if "text/markdown" in output.get("data", {}):
             output.data["text/markdown"] = _renamed(output.data["text/markdown"], suffix)
+
+
+def _caption_without_alt(lines: Sequence[str]) -> str:
+    """The caption of a figure that has no words for who cannot see it."""
+    given = yaml.safe_load("\n".join(line[2:].removeprefix(" ") for line in lines)) or {}
+    caption = given.get("fig-cap", "")
+    if "fig-alt" in given or not isinstance(caption, str):
+        return ""
+    caption = re.sub(r"\[@[^\]]*\]|[*_`]", "", caption)
+    return re.sub(rf"@(?:{LABEL})", lambda match: _NAMED[match[0][1:4].lower().rstrip("-")], caption).strip()
 
 
 def _entitle(page: NotebookNode, name: str, cohort: str, kind: str) -> None:

@@ -38,12 +38,15 @@ class Chapter:
 
     def kind(self, root: Path) -> str:
         """The cohort's kind (phantom, open, gated), from its parameter file."""
-        path = root / "params" / self.study / f"{self.cohort}.yaml"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path.relative_to(root)} is missing: it says the kind of {self.cohort}."
-            )
-        return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("kind")
+        return kind_of(root, self.study, self.cohort)
+
+
+def kind_of(root: Path, study: str, cohort: str) -> str:
+    """A cohort's kind (phantom, open, gated), from its parameter file; FileNotFoundError without one."""
+    path = root / "params" / study / f"{cohort}.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.relative_to(root)} is missing: it says the kind of {cohort}.")
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("kind")
 
 
 def results_folder(root: Path) -> Path:
@@ -118,13 +121,21 @@ def pruned(contents: dict, root: Path) -> tuple[dict, list[str]]:
             f"left out: {study}/{cohort}{which} was not run here; make run STUDY={study} COHORT={cohort}"
         )
     gone = {chapter.place for chapter in missing}
-    kept = [
-        entry
-        if isinstance(entry, str)
-        else {**entry, "chapters": [place for place in entry.get("chapters", []) if place not in gone]}
-        for entry in contents["book"]["chapters"]
-    ]
-    return {**contents, "book": {**contents["book"], "chapters": kept}}, notes
+    book = dict(contents["book"])
+    for section in ("chapters", "appendices"):
+        if section in book:
+            book[section] = [
+                _without(entry, gone)
+                for entry in book[section]
+                if isinstance(entry, dict) or entry not in gone
+            ]
+    return {**contents, "book": book}, notes
+
+
+def _without(entry: str | dict, gone: set[str]) -> str | dict:
+    if isinstance(entry, str):
+        return entry
+    return {**entry, "chapters": [place for place in entry.get("chapters", []) if place not in gone]}
 
 
 def unlisted(contents: dict, root: Path) -> list[str]:

@@ -15,11 +15,13 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from lib.files import written
-from lib.study.book.chapters import LABEL, labels, options
+from lib.study.book.chapters import CODE, LABEL, labels, options
 from lib.study.book.contents import places, read_contents
 
 _WORDS = {"fig": "Figure", "tbl": "Table", "lst": "Listing", "eq": "Equation", "sec": "Section"}
-_CODE = re.compile(r"(^```.*?^```[ \t]*$|^~~~.*?^~~~[ \t]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+
+# a caption may hold links
+_FIGURE = re.compile(r"!\[((?:[^\[\]]|\[[^\[\]]*\](?:\([^()]*\))?)*)\]\(([^)\s]+)\)\{#([\w-]+)([^}]*)\}")
 
 
 def render(folder: Path) -> Path:
@@ -38,9 +40,7 @@ def render(folder: Path) -> Path:
     contents = read_contents(folder)
     listed = list(places(contents))
     notebooks = {place: _notebook(folder / place) for _, place in listed}
-    numbers = {
-        place: number for number, place in enumerate((p for p in notebooks if p.endswith(".ipynb")), 1)
-    }
+    numbers = _chapter_numbers(contents, notebooks)
     marks = _numbered(notebooks, numbers)
     works = (
         _works((folder / contents["bibliography"]).read_text(encoding="utf-8"))
@@ -83,11 +83,12 @@ class _Page:
         self.highlight = Highlight2HTML(pygments_lexer="ipython3")
 
     def body(self, notebook: NotebookNode) -> str:
-        return "\n".join(
+        made = "\n".join(
             self.markdown(cell.source) if cell.cell_type == "markdown" else self.code(cell)
             for cell in notebook.cells
             if cell.cell_type != "raw" and "remove-cell" not in cell.metadata.get("tags", [])
         )
+        return _anchored(made)
 
     def code(self, cell: NotebookNode) -> str:
         head = options(cell.source)
@@ -101,8 +102,11 @@ class _Page:
         source = "\n".join(cell.source.splitlines()[len(head) :])
         shown = source.strip() and given.get("echo") is not False
         parts = [f"<details><summary>Code</summary>{self.highlight(source)}</details>"] if shown else []
+        alt = str(given.get("fig-alt") or given.get("fig-cap") or "Picture made by the code above")
         outputs = (
-            "" if given.get("output") is False else "\n".join(self.output(output) for output in cell.outputs)
+            ""
+            if given.get("output") is False
+            else "\n".join(self.output(output, alt) for output in cell.outputs)
         )
         mark = self.marks.get(given.get("label"), ("", ""))[0]
         caption = " ".join(
@@ -116,33 +120,44 @@ class _Page:
             outputs = f'<figure id="{given.get("label", "")}">{inside}</figure>'
         return "\n".join([*parts, outputs])
 
-    def output(self, output: NotebookNode) -> str:
+    def output(self, output: NotebookNode, alt: str) -> str:
         if output.output_type == "stream":
             return f"<pre class='printed'>{ansi2html(output.text)}</pre>"
         data = output.data
         if "text/markdown" in data:
             return self.markdown(data["text/markdown"])
         if "image/svg+xml" in data:
-            return _picture("image/svg+xml", b64encode(data["image/svg+xml"].encode()).decode())
+            return _picture("image/svg+xml", b64encode(data["image/svg+xml"].encode()).decode(), alt)
         for mime in ("image/png", "image/jpeg"):
             if mime in data:
-                return _picture(mime, data[mime].replace("\n", ""))
+                return _picture(mime, data[mime].replace("\n", ""), alt)
         return f"<pre class='printed'>{ansi2html(data.get('text/plain', data.get('text/latex', '')))}</pre>"
 
     def markdown(self, text: str) -> str:
         text = re.sub(r"\A---\n.*?\n---\n", "", _divs(text), flags=re.DOTALL)
-        text = re.sub(r"(?<=\n\n): (\S.*?)\s*(\{[^}]*\})?\s*(?=\n\n|\Z)", r"*\1*", text, flags=re.DOTALL)
-        text = re.sub(r"!\[([^\]]*)\]\(([^)\s]+)\)\{#([\w-]+)[^}]*\}", self._figure, text)
-        pieces = _CODE.split(text)
+        text = re.sub(
+            r"(?<=\n\n): (\S.*?)\s*(\{[^}]*\})?\s*(?=\n\n|\Z)", self._caption, text, flags=re.DOTALL
+        )
+        text = _FIGURE.sub(self._figure, text)
+        pieces = CODE.split(text)
         pieces[::2] = [self._plain(piece) for piece in pieces[::2]]
         renderer = IPythonRenderer(escape=False, exclude_anchor_links=True)
         return MarkdownWithMath(renderer=renderer).render("".join(pieces))
 
+    def _caption(self, match: re.Match) -> str:
+        label = re.search(rf"#({LABEL})", match[2] or "")
+        if label is None or label[1] not in self.marks:
+            return f"*{match[1]}*"
+        return f'<span id="{label[1]}"></span>**{self.marks[label[1]][0]}.** *{match[1]}*'
+
     def _figure(self, match: re.Match) -> str:
-        caption, address, label = match.groups()
+        caption, address, label, rest = match.groups()
         words = self.marks.get(label, ("Figure", ""))[0]
+        alt = re.search(r'fig-alt="([^"]*)"', rest)
+        plain = re.sub(r"\]\([^()]*\)|[*_`\[\]]", "", caption)
+        caption = self.markdown(caption).strip().removeprefix("<p>").removesuffix("</p>")
         return (
-            f'<figure id="{label}"><img alt="" src="{address}">'
+            f'<figure id="{label}"><img alt="{html.escape(alt[1] if alt else plain)}" src="{address}">'
             f"<figcaption><strong>{words}.</strong> {caption}</figcaption></figure>"
         )
 
@@ -173,7 +188,44 @@ def _notebook(path: Path) -> NotebookNode:
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(path.read_text(encoding="utf-8"))])
 
 
-def _numbered(notebooks: dict[str, NotebookNode], numbers: dict[str, int]) -> dict[str, tuple[str, str]]:
+def _chapter_numbers(contents: dict, notebooks: dict[str, NotebookNode]) -> dict[str, str]:
+    """A number for each chapter, a letter for each appendix, none for parts and what is marked unnumbered."""
+    parts = {part for part, place in places(contents) if part == place}
+    appendices = {"book": {"chapters": contents["book"].get("appendices", [])}}
+    letters = {place for _, place in places(appendices)}
+    numbers: dict[str, str] = {}
+    counts = {"chapters": 0, "appendices": 0}
+    for place, notebook in notebooks.items():
+        title = next(
+            (line for cell in notebook.cells for line in cell.source.splitlines() if line[:2] == "# "), ""
+        )
+        if (
+            place in parts
+            or place == "index.qmd"
+            or re.search(r"\{[^}]*(\.unnumbered|-)\s*[^}]*\}\s*$", title)
+        ):
+            continue
+        section = "appendices" if place in letters else "chapters"
+        counts[section] += 1
+        numbers[place] = chr(64 + counts[section]) if section == "appendices" else str(counts[section])
+    return numbers
+
+
+def _anchored(body: str) -> str:
+    """Ids of headings as Quarto gives them, so that a link to a heading works in both."""
+    seen: dict[str, int] = {}
+
+    def heading(match: re.Match) -> str:
+        words = html.unescape(re.sub(r"<[^>]+>", "", match[2])).strip().lower()
+        name = re.sub(r"^[^a-z]+", "", re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", words))) or "section"
+        seen[name] = seen.get(name, -1) + 1
+        name += f"-{seen[name]}" if seen[name] else ""
+        return f'<h{match[1]} id="{name}">{match[2]}</h{match[1]}>'
+
+    return re.sub(r"<h([1-6])[^>]*>(.*?)</h\1>", heading, body, flags=re.DOTALL)
+
+
+def _numbered(notebooks: dict[str, NotebookNode], numbers: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Each label's words ("Figure 3.1") and the page it stands on."""
     marks = {}
     for place, notebook in notebooks.items():
@@ -231,8 +283,8 @@ def _title(body: str, place: str) -> str:
     return re.sub(r"<[^>]+>", "", found[1]).strip() if found else html.escape(place)
 
 
-def _picture(mime: str, content: str) -> str:
-    return f'<img alt="" src="data:{mime};base64,{content}">'
+def _picture(mime: str, content: str, alt: str) -> str:
+    return f'<img alt="{html.escape(alt)}" src="data:{mime};base64,{content}">'
 
 
 def _html(place: str) -> str:

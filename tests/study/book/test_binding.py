@@ -11,8 +11,9 @@ from lib.study.book import binding, preview, quarto, site
 from lib.study.book.chapters import machine_folders
 from lib.study.book.contents import places, read_contents
 
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAD0lEQVR4nGNgYGD4//8/AAYBAv4CsjmuAAAAAElFTkSuQmCC"
 PLACES = [f"notebooks/spacrd/{cohort}/4-evaluate.ipynb" for cohort in ("demo", "null", "her2st")]
+APPENDICES = [f"book/appendix/{name}.qmd" for name in ("deviations", "cost", "provenance")]
 needs_quarto = pytest.mark.skipif(quarto.find_quarto() is None, reason="no quarto program on this machine")
 
 
@@ -58,7 +59,8 @@ def checkout(root, tmp_path, monkeypatch):
     shutil.copyfile(root / "references.bib", folder / "references.bib")
     for entry in contents["book"]["chapters"]:
         if isinstance(entry, dict):
-            entry["chapters"] = PLACES if "spacrd" in entry["part"] else []
+            pages = [place for place in entry["chapters"] if place.endswith(".qmd")]
+            entry["chapters"] = [*PLACES, *pages] if "spacrd" in entry["part"] else pages
     (folder / "_quarto.yml").write_text(yaml.safe_dump(contents, sort_keys=False))
     (folder / "params" / "spacrd").mkdir(parents=True)
     for cohort, kind in (("demo", "phantom"), ("null", "phantom"), ("her2st", "open")):
@@ -101,7 +103,7 @@ def test_a_cohort_that_is_run_later_joins_the_book(checkout, capsys):
     write_executed(checkout, "her2st")
     assert run(checkout, "--preview") == 0
     assert "3 chapters" in capsys.readouterr().out
-    page = (checkout / "_book/notebooks/spacrd/her2st/4-evaluate.html").read_text()
+    page = (checkout / "_book/notebooks/spacrd/her2st/4-evaluate.html").read_text(encoding="utf-8")
     assert "Evaluate: her2st (open)" in page
     assert "not comparable" not in page
     (checkout / "results/spacrd/her2st/notebooks/4-evaluate.ipynb").unlink()
@@ -143,8 +145,9 @@ def test_demo_and_null_must_have_been_run(checkout, capsys):
 
 
 def test_one_label_on_two_pages_is_refused(checkout):
-    contents = yaml.safe_load((checkout / "_quarto.yml").read_text())
-    contents["book"]["chapters"][1]["chapters"].append("notebooks/spacrd/demo/5-figures.ipynb")
+    contents = yaml.safe_load((checkout / "_quarto.yml").read_text(encoding="utf-8"))
+    part = next(entry for entry in contents["book"]["chapters"] if isinstance(entry, dict))
+    part["chapters"].append("notebooks/spacrd/demo/5-figures.ipynb")
     (checkout / "_quarto.yml").write_text(yaml.safe_dump(contents))
     demo = checkout / "results/spacrd/demo/notebooks"
     shutil.copyfile(demo / "4-evaluate.ipynb", demo / "5-figures.ipynb")
@@ -172,6 +175,30 @@ def test_laid_files_name_every_page_and_no_path_of_this_machine(checkout):
     assert stamp != binding.stamp_of(files | {"index.qmd": b""}, "quarto 1")
     write_executed(checkout, "demo", seed=2)
     assert stamp != binding.stamp_of(binding.laid_files(checkout)[0], "quarto 1")
+
+
+def test_generated_parts_are_written_out_with_their_pictures(checkout, monkeypatch):
+    picture = b"<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0'/></svg>"
+    parts = {"standings": (lambda records, page: ("Made.\n", {"book/made.svg": picture}), 0, 0)}
+    monkeypatch.setattr("lib.study.book.generated.PARTS", parts)
+    for name in ("index.qmd", "book/demo-null.qmd", "book/cross-cancer.qmd", *APPENDICES):
+        (checkout / name).write_text("# A\n\nBefore.\n\n<!-- generated: standings -->\n")
+    files, _ = binding.laid_files(checkout)
+    assert files["index.qmd"] == b"# A\n\nBefore.\n\nMade.\n\n"
+    assert files["book/made.svg"] == picture
+
+
+def test_an_unknown_generated_part_stops_the_book(checkout, capsys):
+    (checkout / "index.qmd").write_text("# A\n\n<!-- generated: standing -->\n")
+    assert run(checkout, "--preview") == 1
+    assert "index.qmd: no generated part is called standing" in capsys.readouterr().err
+
+
+def test_one_label_on_two_pages_of_words_is_refused(checkout):
+    for name in ("index.qmd", "book/demo-null.qmd"):
+        (checkout / name).write_text("# A\n\n## B {#sec-b}\n")
+    with pytest.raises(ValueError, match=r"label sec-b is defined in index\.qmd and in book/demo-null\.qmd"):
+        binding.laid_files(checkout)
 
 
 def test_a_missing_page_is_named(checkout):
@@ -211,7 +238,7 @@ def test_the_whole_book_with_quarto(checkout, capsys):
     assert "2 chapters, quarto" in capsys.readouterr().out
     made = checkout / "_book"
     assert site.faults(made, machine_folders(checkout)) == []
-    page = (made / "notebooks/spacrd/demo/4-evaluate.html").read_text()
+    page = (made / "notebooks/spacrd/demo/4-evaluate.html").read_text(encoding="utf-8")
     assert 'id="fig-roc-spacrd-demo"' in page
     assert "This page shows a phantom cohort" in page
     assert "Parameters of this run" in page

@@ -203,12 +203,19 @@ def test_labels_and_their_references_name_study_and_cohort():
     assert made.cells[1].source == (
         f"As @fig-roc{end} and [-@tbl-auc{end}; @eq-loss{end}] show, see [it](#fig-roc{end}).\n\n$$x$$ {{#eq-loss{end}}}"
     )
-    assert made.cells[2].source == f"#| label: fig-roc{end}\n#| fig-cap: 'Unlike @tbl-auc{end}.'\nplot()"
+    assert made.cells[2].source == (
+        f"#| label: fig-roc{end}\n#| fig-cap: 'Unlike @tbl-auc{end}.'\n#| fig-alt: \"Unlike the table.\"\nplot()"
+    )
     assert f"@fig-roc{end} |" in made.cells[3].outputs[0].data["text/markdown"]
     assert made.cells[4].source == "#| label: curve\n1"
     assert labels(made) == [f"eq-loss{end}", f"fig-roc{end}", f"tbl-auc{end}"]
     other = page(*cells, cohort="null")
     assert not set(labels(made)) & set(labels(other))
+
+
+def test_words_given_for_a_figure_are_kept():
+    given = "#| label: fig-roc\n#| fig-cap: 'The *curve*.'\n#| fig-alt: 'A curve that rises.'\nplot()"
+    assert page(code(given, shown(image_png=PNG))).cells[1].source.count("fig-alt") == 1
 
 
 def test_a_label_among_the_cells_metadata_counts_too():

@@ -56,6 +56,31 @@ def test_a_cohort_that_was_not_run_is_left_out_with_one_sentence(results):
     assert len(chapters(CONTENTS)) == 4, "the contents given are not changed"
 
 
+def test_appendices_are_pages_too_and_lose_what_was_not_run(results):
+    appendix = [
+        "book/appendix/data.qmd",
+        {"part": "book/more.qmd", "chapters": ["notebooks/spacrd/her2st/1-x.ipynb"]},
+    ]
+    contents = {"book": {**CONTENTS["book"], "appendices": appendix}}
+    kept, notes = pruned(contents, results("demo/4-evaluate", "null/4-evaluate"))
+    assert kept["book"]["appendices"] == ["book/appendix/data.qmd", {"part": "book/more.qmd", "chapters": []}]
+    assert [place for _, place in places(kept)][-2:] == ["book/appendix/data.qmd", "book/more.qmd"]
+    assert len(notes) == 1
+
+
+def test_a_chapter_outside_all_parts_may_be_missing_too(results):
+    contents = {"book": {"chapters": [*CONTENTS["book"]["chapters"], "notebooks/spacrd/crc/5-figures.ipynb"]}}
+    kept, _ = pruned(contents, results("demo/4-evaluate", "null/4-evaluate"))
+    assert kept["book"]["chapters"][-1] == "book/references.qmd"
+
+
+def test_the_figures_come_first_among_a_cohorts_chapters(root):
+    cohorts = {}
+    for chapter in chapters(read_contents(root)):
+        cohorts.setdefault((chapter.study, chapter.cohort), []).append(chapter.stage)
+    assert [pair for pair, stages in cohorts.items() if "5-figures" in stages[1:]] == []
+
+
 def test_a_cohort_that_was_run_in_part_keeps_that_part(results):
     kept, notes = pruned(CONTENTS, results("demo/4-evaluate", "null/4-evaluate", "her2st/4-evaluate"))
     assert [chapter.stage for chapter in chapters(kept) if chapter.cohort == "her2st"] == ["4-evaluate"]
@@ -129,5 +154,7 @@ def test_the_book_executes_nothing_and_fetches_nothing(root):
     contents = read_contents(root)
     assert contents["execute"] == {"enabled": False}
     assert contents["format"]["html"]["html-math-method"] == "mathml"
-    assert "$web-font-path: false" in (root / "book" / "theme.scss").read_text()
-    assert yaml.safe_load((root / "_quarto.yml").read_text())["project"]["output-dir"] == "_book"
+    assert "$web-font-path: false" in (root / "book" / "theme.scss").read_text(encoding="utf-8")
+    assert (
+        yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))["project"]["output-dir"] == "_book"
+    )

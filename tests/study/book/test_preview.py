@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from lib.study.book import preview, site
 from lib.study.book.chapters import cleaned
 
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAD0lEQVR4nGNgYGD4//8/AAYBAv4CsjmuAAAAAElFTkSuQmCC"
 PLACE = "notebooks/spacrd/demo/4-evaluate.ipynb"
 BIB = "@article{a2021,\n  title = {{HER2} tumours},\n  author = {Ander, A. and Bo, B.},\n  year = {2021},\n  doi = {10.1/x}\n}\n"
 FRONT = (
@@ -56,11 +56,13 @@ def pages(root, tmp_path_factory):
     (folder / "index.qmd").write_text(FRONT)
     (folder / "notebooks/spacrd/index.qmd").write_text("# Part\n\n![A *way*.](../../book/a.svg){#fig-way}\n")
     (folder / "book/references.qmd").write_text("# References\n\n::: {#refs}\n:::\n")
-    (folder / "book/a.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    (folder / "book/preview.html").write_text((root / "book/preview.html").read_text())
+    (folder / "book/a.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0'/></svg>")
+    (folder / "book/preview.html").write_text((root / "book/preview.html").read_text(encoding="utf-8"))
     nbformat.write(chapter(), folder / PLACE)
     made = preview.render(folder)
-    return made, {path.relative_to(made).as_posix(): path.read_text() for path in made.rglob("*.html")}
+    return made, {
+        path.relative_to(made).as_posix(): path.read_text(encoding="utf-8") for path in made.rglob("*.html")
+    }
 
 
 def test_it_is_whole_and_fetches_nothing(pages):
@@ -123,6 +125,37 @@ def test_markdown_beyond_the_common_is_put_plainly(pages):
     assert "Inside." in quote
     assert "After." not in quote
     part = pages[1]["notebooks/spacrd/index.html"]
-    assert '<figure id="fig-way"><img alt="" src="../../book/a.svg">' in part
+    assert '<figure id="fig-way"><img alt="A way." src="../../book/a.svg">' in part
     assert "HER2 tumours" in pages[1]["book/references.html"]
     assert "https://doi.org/10.1/x" in pages[1]["book/references.html"]
+
+
+def test_chapters_have_numbers_appendices_letters_and_the_rest_none(tmp_path, root):
+    words = {
+        "index.qmd": "# Home\n\nSee [there](c.qmd#what-it-is-worth) and [this](#fig-a), @tbl-c.\n\n"
+        '![[A](c.qmd) *line*.](book/a.svg){#fig-a fig-alt="A line."}\n',
+        "a.qmd": "# Plain {.unnumbered}\n\n# Not {#sec-x}\n",
+        "b.qmd": "# Counted\n\n::: {.printed}\n\n| a |\n|---|\n| 1 |\n\n: One. {#tbl-b}\n\n:::\n",
+        "c.qmd": "# Beyond\n\n## What it is worth?\n\n## Twice\n\n## Twice\n\n| a |\n|---|\n| 1 |\n\n: *Two*. {#tbl-c}\n",
+    }
+    for name, text in words.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/a.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0'/></svg>")
+    (tmp_path / "book/preview.html").write_text((root / "book/preview.html").read_text(encoding="utf-8"))
+    book = {"title": "T", "chapters": ["index.qmd", "a.qmd", "b.qmd"], "appendices": ["c.qmd"]}
+    (tmp_path / "_quarto.yml").write_text(yaml.safe_dump({"book": book}))
+    made = preview.render(tmp_path)
+    assert site.faults(made, []) == []
+    page = {name: (made / name).with_suffix(".html").read_text(encoding="utf-8") for name in words}
+    assert 'data-number="1"' in page["b.qmd"]
+    assert 'data-number="A"' in page["c.qmd"]
+    assert "data-number=" not in page["a.qmd"][page["a.qmd"].index("<main>") :]
+    assert '<span id="tbl-b"></span><strong>Table 1.1.</strong> <em>One.</em>' in page["b.qmd"]
+    assert '<span id="tbl-c"></span><strong>Table A.1.</strong>' in page["c.qmd"]
+    assert '<h2 id="what-it-is-worth">' in page["c.qmd"]
+    assert [f'id="twice{end}"' in page["c.qmd"] for end in ("", "-1")] == [True, True]
+    front = page["index.qmd"]
+    assert '<a href="c.html#tbl-c">Table A.1</a>' in front
+    assert '<img alt="A line." src="book/a.svg">' in front
+    assert '<a href="c.html">A</a> <em>line</em>.' in front
