@@ -1,0 +1,20 @@
+"""Parts of the book that are made from results: name -> (function, fewest and most words it is given)."""
+
+from lib.study.book.parts.cancers import answer_age, cross_cancer
+from lib.study.book.parts.controls import demo_null
+from lib.study.book.parts.costs import cost
+from lib.study.book.parts.habits import deviations
+from lib.study.book.parts.origins import citation, provenance
+from lib.study.book.parts.standings import standings, studies
+
+PARTS = {
+    "answer-age": (answer_age, 1, 1),
+    "citation": (citation, 0, 0),
+    "cost": (cost, 0, 0),
+    "cross-cancer": (cross_cancer, 0, 0),
+    "demo-null": (demo_null, 0, 1),
+    "deviations": (deviations, 0, 1),
+    "provenance": (provenance, 0, 0),
+    "standings": (standings, 0, 0),
+    "studies": (studies, 0, 0),
+}
