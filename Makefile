@@ -9,6 +9,7 @@ GROUPS ?=
 UPGRADE ?=
 TESTS ?= tests
 WORKERS ?= 2
+SLOW ?=
 KNOWN = $(patsubst params/%.yaml,%,$(wildcard params/*/*.yaml))
 
 export PATH := $(BIN):$(PATH)
@@ -29,8 +30,8 @@ quarto:  ## find or install Quarto, and fail where that cannot be done
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir=.
 
-test: setup  ## run the tests (TESTS=tests/inputs for some of them, WORKERS=0 in one process)
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+test: setup  ## run the tests (TESTS=tests/inputs for some of them, SLOW=1 for the slow ones, WORKERS=0 in one process)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(SLOW),-m slow) $(TESTS)
 
 book:  ## run demo and null of every study and render _book/index.html
 	@$(SETUP) --quarto

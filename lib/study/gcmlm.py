@@ -15,7 +15,7 @@ class Phantom(Checked):
 
     seed: int = 7
     patients: int = Field(160, ge=24)
-    external: int = Field(60, ge=0)
+    external: int = Field(40, ge=0)
     effect: float = Field(1.0, ge=0, le=1)
 
 
@@ -44,6 +44,8 @@ class GastricParams(Checked):
         Hospitals whose patients are never trained on.
     earliest_months, least_follow_up_months
         See `lib.inputs.metastasis.metachronous`.
+    inner_folds : int
+        Folds within the training patients that choose a signature's penalty and cross-fit its scores.
     mask_label : int, str
         Region of a mask that is measured: its number, or its name.
     masks : str
