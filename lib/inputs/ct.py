@@ -27,6 +27,9 @@ OFFSET = 1024
 """What scanners add to HU so that stored numbers are not negative."""
 
 
+MEASURED = ("stored_as", "size", "spacing_mm", "tilt_deg", "voxels", "volume_ml", "mean_hu", "sd_hu")
+
+
 class Region(NamedTuple):
     """A scan and its region: mask bool (z, y, x) on the volume's grid."""
 
@@ -144,6 +147,21 @@ def read_region(
     """
     volume = read_ct(image, oblique, series)
     return Region(volume, read_label(mask, volume.geometry, label, resample))
+
+
+def measured(volume: Volume, mask: np.ndarray) -> dict[str, object]:
+    """What a scan and its region say of themselves, for the table of scans: `MEASURED`, HU and ml rounded."""
+    inside, grid = volume.values[mask], volume.geometry
+    return {
+        "stored_as": volume.stored_as,
+        "size": " x ".join(map(str, grid.size)),
+        "spacing_mm": " x ".join(f"{side:.3g}" for side in grid.spacing_mm),
+        "tilt_deg": round(grid.tilt_deg, 2),
+        "voxels": int(mask.sum()),
+        "volume_ml": round(float(mask.sum()) * grid.voxel_ml, 3),
+        "mean_hu": round(float(inside.mean()), 2) if inside.size else None,
+        "sd_hu": round(float(inside.std()), 2) if inside.size else None,
+    }
 
 
 def resampled(volume: Volume, spacing_mm: float | Sequence[float]) -> Volume:

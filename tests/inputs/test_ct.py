@@ -5,8 +5,10 @@ import pytest
 import SimpleITK as sitk
 
 from lib.inputs.ct import (
+    MEASURED,
     check_hounsfield,
     grid_of_spacing,
+    measured,
     read_ct,
     read_region,
     resampled,
@@ -236,3 +238,15 @@ def test_window():
     np.testing.assert_allclose(windowed([0, 80], level=40, width=80), [0, 1])
     with pytest.raises(ValueError, match="above 0 HU"):
         windowed(found, width=0)
+
+
+def test_what_is_measured_of_a_region_is_its_size_and_its_hu():
+    mask = np.zeros(SIZE[::-1], bool)
+    mask[2:4, 5:8, 6:10] = True
+    told = measured(Volume(np.where(mask, 40.0, -100.0).astype(np.float32), THICK, "RAS"), mask)
+    assert tuple(told) == MEASURED
+    assert told["voxels"] == 24
+    assert told["volume_ml"] == pytest.approx(24 * 0.8 * 0.8 * 5 / 1000)
+    assert (told["mean_hu"], told["sd_hu"], told["stored_as"]) == (40.0, 0.0, "RAS")
+    assert told["spacing_mm"] == "0.8 x 0.8 x 5"
+    assert measured(Volume(np.zeros(SIZE[::-1], np.float32), THICK), mask & False)["mean_hu"] is None
