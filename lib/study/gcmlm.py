@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from lib.study.params import Checked
 
@@ -13,7 +13,7 @@ CLINICAL = "clinical"
 class Phantom(Checked):
     """What the phantom generator is asked for; see `lib.phantoms.gastric_cohort`. Effect 0: the outcome is drawn by lot."""
 
-    seed: int = 7
+    seed: int = Field(7, ge=0)
     patients: int = Field(160, ge=24)
     external: int = Field(40, ge=0)
     effect: float = Field(1.0, ge=0, le=1)
@@ -42,6 +42,8 @@ class GastricParams(Checked):
         In the order in which subsets are written; the first may be "clinical".
     external_hospitals : list of str
         Hospitals whose patients are never trained on.
+    outcome_name, remark : str
+        What is predicted, for axes and tables; what a reader of the cohort's pages has to know.
     earliest_months, least_follow_up_months
         See `lib.inputs.metastasis.metachronous`.
     inner_folds : int
@@ -76,10 +78,12 @@ class GastricParams(Checked):
     factors: list[str] = ["age", "male", "t_stage", "n_stage", "lauren", "histology", "cea"]
     modalities: list[str] = Field(["clinical", "ct", "slide"], min_length=1)
     external_hospitals: list[str] = ["B"]
+    outcome_name: str = "liver metastasis"
+    remark: str = ""
     earliest_months: float = Field(6.0, ge=0)
     least_follow_up_months: float = Field(24.0, ge=0)
     folds: int = Field(3, ge=2)
-    seed: int = 1
+    seed: int = Field(1, ge=0)
     oblique: Literal["refuse", "keep", "resample"] = "keep"
     mask_label: int | str = 1
     masks: Literal["given", "nnunet"] = "given"
@@ -98,7 +102,7 @@ class GastricParams(Checked):
     pooling: Literal["slides", "tiles"] = "slides"
     # 3-train
     models: list[Literal[MODELS]] = Field(["signature", "attention"], min_length=1)
-    seeds: list[int] = Field([1], min_length=1)
+    seeds: list[NonNegativeInt] = Field([1], min_length=1)
     inner_folds: int = Field(5, ge=2)
     allowed: list[str] = []
     # 4-evaluate
@@ -130,6 +134,9 @@ class GastricParams(Checked):
             raise ValueError(f"`modalities` has {odd[0]!r}: a name has no + and is not empty")
         if strange := sorted(set(self.feature_tables) - set(self.modalities)):
             raise ValueError(f"`feature_tables` has {strange[0]}, which `modalities` does not name")
+        known = {CLINICAL, "ct", "slide", *self.feature_tables} | ({"pet"} if self.lro_folder else set())
+        if lost := [name for name in self.modalities if name not in known]:
+            raise ValueError(f"`modalities` has {lost[0]}: give its table under `feature_tables`")
         if CLINICAL in self.modalities and not self.factors and not self.lro_folder:
             raise ValueError("`modalities` has clinical, but `factors` names no column")
         if self.shard >= self.shards:

@@ -1,24 +1,16 @@
 """Every notebook of the stroke study: a small phantom, a fake ISLES'24 tree, the reference's own input; misused."""
 
 import gzip
-import io
 import json
 import re
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 import yaml
-from threadpoolctl import threadpool_limits
 
 from lib.features.series_files import read_prepared, read_series_features
 from lib.files import sha256_of
@@ -28,14 +20,15 @@ from lib.statistics.metrics import COLUMNS
 from lib.study.book.chapters import cleaned, machine_folders
 from lib.study.book.executed import read_executed
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "inputs"))
+import cells
 from isles_tree import BASELINE, OUTCOME, current, mixed, older, touch
 
 ROOT = Path(__file__).resolve().parents[2]
 
-STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
+STAGES = cells.STAGES
 MODELS = ["fusion", "ctp", "clinical-branch", "late-fusion", "logistic-both"]
-TEXT = {"patient": str, "fold": str}
 DEMO = yaml.safe_load((ROOT / "params" / "stroke" / "demo.yaml").read_text(encoding="utf-8"))
 QUICK = {
     "folds": 2,
@@ -51,53 +44,11 @@ SMALL = DEMO | QUICK | {"cohort": "small", "phantom": {"seed": 3, "patients": 12
 PATTERNS = ("**/*.h5", "**/*.csv", "**/*.json", "**/*.nii.gz", "**/*.safetensors", "figures/*")
 
 
-class Cells:
-    """The code cells of the notebooks, run here one after another: what a kernel of its own would say, in less time.
-
-    `begin` looks at the cells run so far, as a kernel keeps them in `In`; papermill's own cell is one of them.
-    """
+class Cells(cells.Cells):
+    """The stroke study's notebooks."""
 
     def __init__(self, tree: Path, results: Path, values: dict):
-        self.tree, self.values = tree, values
-        if not (tree / "data" / "published").exists():
-            shutil.copytree(ROOT / "data" / "published", tree / "data" / "published")
-        self.folder = results / "stroke" / values["cohort"]
-
-    def run(self, *stages: str, **changes) -> str:
-        """What the stages printed."""
-        said = io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, mpl.rc_context(), threadpool_limits(1):
-            patch.setenv("CROSSBOOK_RESULTS", str(self.folder.parents[1]))
-            for module in ("params", "stage", "provenance"):
-                patch.setattr(f"lib.study.{module}.ROOT", self.tree)
-            mpl.use("agg")
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)
-            try:
-                with redirect_stdout(said):
-                    for stage in stages:
-                        self._cells(stage, self.values | changes)
-            finally:
-                torch.set_num_threads(threads)
-                plt.close("all")
-        return said.getvalue()
-
-    def _cells(self, stage: str, values: dict) -> None:
-        namespace = {"__name__": "__main__", "display": lambda *_: None, "In": []}
-        for cell in nbformat.read(ROOT / "notebooks" / "stroke" / f"{stage}.ipynb", as_version=4).cells:
-            sources = [cell.source] if cell.cell_type == "code" else []
-            if "parameters" in cell.metadata.get("tags", ()):
-                sources.append("\n".join(f"{name} = {value!r}" for name, value in values.items()))
-            for source in sources:
-                namespace["In"].append(source)
-                exec(compile(source, stage, "exec"), namespace)
-
-    def read(self, name: str, **options) -> pd.DataFrame:
-        return pd.read_csv(self.folder / name, dtype=TEXT, **options)
-
-    def hashes(self) -> dict[str, str]:
-        found = {path for pattern in PATTERNS for path in self.folder.glob(pattern)}
-        return {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in sorted(found)}
+        super().__init__(tree, results, values, "stroke", PATTERNS)
 
 
 def check_outcome(done: Cells, models: list[str], folds: set[str], held_out: set[str]) -> None:

@@ -9,13 +9,18 @@ import pytest
 import yaml
 
 from lib.features.genes import SCALINGS
+from lib.features.pathology_table import RULES
+from lib.features.radiomics_presets import PRESETS
 from lib.inputs.clinical import SETS
+from lib.inputs.lro import WHEN
 from lib.inputs.perfusion import Settings
-from lib.study import crossfusion, spacrd, stroke
+from lib.study import crossfusion, gcmlm, spacrd, stroke
 from lib.study.params import Checked, check, given, literal_cell, load, schema_of
 from lib.study.spacrd import SpaCRDParams
 from lib.training import stroke_contenders
 from lib.training.contenders import CONTENDERS
+from lib.training.fusion_runs import FUSIONS
+from lib.training.modality_tables import CLINICAL
 from lib.training.stroke_recipe import QUIRKS, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -145,6 +150,8 @@ def test_every_parameter_file_of_the_repository_is_valid(path):
 def test_every_parameter_file_is_there():
     names = {path.stem for path in FILES if path.parent.name == "spacrd"}
     assert {"demo", "null", "her2st", "transfer", "crc", "vihbc", "idc", "xehbc"} <= names
+    names = {path.stem for path in FILES if path.parent.name == "gcmlm"}
+    assert {"demo", "null", "lro", "stad", "matched"} <= names
 
 
 # the cells of a notebook
@@ -227,6 +234,7 @@ def test_every_stage_has_a_notebook():
     stages = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
     assert [path.stem for path in NOTEBOOKS if path.parent.name == "spacrd"] == stages
     assert [path.stem for path in NOTEBOOKS if path.parent.name == "stroke"] == stages
+    assert [path.stem for path in NOTEBOOKS if path.parent.name == "gcmlm"] == stages
     assert {path.stem for path in NOTEBOOKS if path.parent.name == "crossfusion"} <= set(stages)
 
 
@@ -236,6 +244,11 @@ def test_names_written_out_in_the_schema_are_those_of_the_code():
     assert sorted(stroke.CONTENDERS) == sorted(stroke_contenders.CONTENDERS)
     assert stroke.QUIRKS == QUIRKS
     assert tuple(SETS) == stroke.SETTINGS
+    assert tuple(FUSIONS) == gcmlm.MODELS
+    assert gcmlm.CLINICAL == CLINICAL
+    choices = {"lro_when": WHEN, "radiomics_preset": PRESETS, "pooling": RULES}
+    for field, known in choices.items():
+        assert set(gcmlm.GastricParams.model_fields[field].annotation.__args__) == set(known)
 
 
 def test_preparation_and_recipe_of_the_stroke_study_are_those_of_the_code():
@@ -386,3 +399,78 @@ def test_stroke_refuses(values, said):
 )
 def test_stroke_accepts(values):
     assert check(values, stroke.StrokeParams, "here")
+
+
+ELSEWHERE = {"phantom": None, "matched_cohort": "own"}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"phantom": None}, "give exactly one of `phantom`, `matched_cohort` (its folder), `lro_folder` and"),
+        ({"matched_cohort": "own"}, "give exactly one of `phantom`, `matched_cohort`"),
+        ({"lro_folder": "ct/lro_headneck"}, "give exactly one of `phantom`, `matched_cohort`"),
+        (ELSEWHERE | {"stad_table": "cdr.csv"}, "give exactly one of `phantom`, `matched_cohort`"),
+        ({"modalities": ["clinical", "ct", "ct"]}, "`modalities` names one twice: clinical, ct, ct"),
+        ({"modalities": ["clinical", "ct+slide"]}, "`modalities` has 'ct+slide': a name has no + and is not"),
+        ({"modalities": ["clinical", ""]}, "`modalities` has '': a name has no +"),
+        ({"modalities": []}, "parameter 'modalities'"),
+        (
+            ELSEWHERE | {"feature_tables": {"pet": "pet.csv"}},
+            "`feature_tables` has pet, which `modalities` does not name",
+        ),
+        ({"factors": []}, "`modalities` has clinical, but `factors` names no column"),
+        ({"phantom": {"patients": 23}}, "parameter 'phantom.patients'"),
+        ({"phantom": {"external": -1}}, "parameter 'phantom.external'"),
+        ({"phantom": {"effect": 1.1}}, "parameter 'phantom.effect'"),
+        ({"phantom": {"patient": 40}}, "did you mean 'patients'"),
+        ({"models": ["signatur"]}, "parameter 'models.0'"),
+        ({"models": []}, "parameter 'models'"),
+        ({"seeds": []}, "parameter 'seeds'"),
+        ({"folds": 1}, "parameter 'folds'"),
+        ({"inner_folds": 1}, "parameter 'inner_folds'"),
+        ({"radiomics_preset": "slice"}, "parameter 'radiomics_preset'"),
+        ({"pooling": "mean"}, "parameter 'pooling'"),
+        ({"oblique": "ignore"}, "parameter 'oblique'"),
+        ({"masks": "nnunnet"}, "parameter 'masks'"),
+        ({"tiling": "clam"}, "parameter 'tiling'"),
+        ({"scale": 40}, "parameter 'scale'"),
+        ({"lro_when": "before"}, "parameter 'lro_when'"),
+        ({"least_tissue": 1.5}, "parameter 'least_tissue'"),
+        ({"earliest_months": -1}, "parameter 'earliest_months'"),
+        ({"bootstrap_draws": 99}, "parameter 'bootstrap_draws'"),
+        ({"resamples": 9}, "parameter 'resamples'"),
+        ({"max_failed": -1}, "parameter 'max_failed'"),
+        ({"cohort": "Matched"}, "parameter 'cohort'"),
+        ({"modality": ["ct"]}, "unknown parameter 'modality': did you mean 'modalities'?"),
+        ({"shard": 2, "shards": 2}, "shard 2 of 2 shards does not exist"),
+    ],
+)
+def test_gcmlm_refuses(values, said):
+    with pytest.raises(ValueError, match=r"^here: ") as refused:
+        check(values, gcmlm.GastricParams, "here")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ELSEWHERE,
+        ELSEWHERE | {"modalities": ["clinical", "pet"], "feature_tables": {"pet": "pet.csv"}},
+        {
+            "phantom": None,
+            "lro_folder": "ct/lro_headneck",
+            "modalities": ["clinical", "ct", "pet"],
+            "factors": [],
+        },
+        {"phantom": None, "stad_table": "tcga/cdr.csv", "modalities": ["clinical"]},
+        {"modalities": ["ct", "slide"], "factors": []},
+        {"modalities": ["slide"], "models": ["attention"]},
+        {"mask_label": "liver"},
+        {"external_hospitals": []},
+        {"shard": 1, "shards": 2},
+    ],
+)
+def test_gcmlm_accepts(values):
+    assert check(values, gcmlm.GastricParams, "here")
