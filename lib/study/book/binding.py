@@ -13,9 +13,18 @@ import yaml
 from lib.files import sha256_of, written
 from lib.study.book import preview, quarto, site
 from lib.study.book.chapters import cleaned, labels, machine_folders, text_labels
-from lib.study.book.contents import chapters, places, pruned, read_contents, unlisted
+from lib.study.book.contents import (
+    chapters,
+    places,
+    pruned,
+    read_contents,
+    results_folder,
+    unlisted,
+)
+from lib.study.book.drawings import drawings
 from lib.study.book.executed import read_executed
 from lib.study.book.generated import filled
+from lib.study.book.launch import binder_of, repository_of
 from lib.study.book.records import Records
 
 
@@ -43,6 +52,7 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
     contents, notes = pruned(whole, root)
     files = {"_quarto.yml": yaml.safe_dump(contents, sort_keys=False, allow_unicode=True).encode()}
     records, folders = Records(root, contents), machine_folders(root)
+    repository = repository_of(contents)
     defined: dict[str, str] = {}
     named = [place for _, place in places(contents) if not place.endswith(".ipynb")]
     named += [contents["bibliography"]] if "bibliography" in contents else []
@@ -59,7 +69,17 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
             files |= {name: text.encode(), **pictures}
     for chapter in chapters(contents):
         notebook = read_executed(chapter.path(root), chapter.executed)
-        page = cleaned(notebook, chapter.executed, chapter.study, chapter.cohort, chapter.kind(root), folders)
+        binder = binder_of(repository, chapter.study, chapter.stage) if chapter.cohort == "demo" else ""
+        page = cleaned(
+            notebook,
+            chapter.executed,
+            chapter.study,
+            chapter.cohort,
+            chapter.kind(root),
+            folders,
+            binder,
+            drawings(results_folder(root) / chapter.study / chapter.cohort, chapter.stage),
+        )
         _define(defined, labels(page), chapter.executed)
         files[chapter.place] = (nbformat.writes(page) + "\n").encode()
     return files, notes + unlisted(whole, root)

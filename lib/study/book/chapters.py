@@ -4,7 +4,7 @@ import copy
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
@@ -35,6 +35,12 @@ _NAMED = {
     "eq": "the equation",
     "sec": "the section",
 }
+WIDE = 700.0  # points: drawn wider than the text, and read better in the margin as well
+_WIDTH = re.compile(r'<svg[^>]*?\bwidth="([\d.]+)pt"')
+# "0.743 (0.666 to 0.824)": a narrow column may break before the interval, not within it
+_INTERVAL = re.compile(r"\(([-+−]?[\d.]+) to ([-+−]?[\d.]+)\)")
+# a number that is missing leaves its cell empty
+_MISSING = re.compile(r"(?<=\|)( *)nan( *)(?=\|)")
 _REPR = re.compile(r"^<[\w.]+(\s+object)?(\s+at\s+0x[0-9a-f]+)?>$")
 
 
@@ -45,6 +51,8 @@ def cleaned(
     cohort: str,
     kind: str,
     folders: Sequence[tuple[str, str]] = (),
+    binder: str = "",
+    drawings: Mapping[str, str] | None = None,
 ) -> NotebookNode:
     """A copy of an executed notebook as the book prints it.
 
@@ -66,6 +74,10 @@ def cleaned(
         The cohort's kind, from its parameter file.
     folders : sequence of (str, str)
         Folders of this machine and what to print in their place, see `machine_folders`.
+    binder : str
+        Where a reader can run this notebook, see `lib.study.book.launch`; "": nowhere.
+    drawings : mapping, optional
+        SVG by name: a cell labelled ``fig-<name>`` with one picture shows that, see `lib.study.book.drawings`.
 
     Raises
     ------
@@ -96,10 +108,11 @@ def cleaned(
         if cell.cell_type == "code":
             _hide_parameters(cell, injected)
             cell.outputs = _printed(cell.outputs, where, folders)
+            _draw(cell, drawings or {})
             _label(cell, suffix, where)
         elif cell.cell_type == "markdown":
             cell.source = _renamed(cell.source, suffix)
-    _entitle(page, name, cohort, kind)
+    _entitle(page, name, cohort, kind, binder)
     _show_parameters(page)
     for number, cell in enumerate(page.cells, 1):
         cell.id = f"cell-{number}"
@@ -204,9 +217,20 @@ def _printed(
             )
         for mime in set(data) - {"image/png", "image/jpeg"}:
             data[mime] = _without(data[mime], folders)
+        if "text/markdown" in data:
+            data["text/markdown"] = _INTERVAL.sub("(\\1\u00a0to\u00a0\\2)", data["text/markdown"])
+            data["text/markdown"] = _MISSING.sub(r"\1   \2", data["text/markdown"])
         output.data, output.metadata = nbformat.from_dict(data), nbformat.from_dict({})
         kept.append(output)
     return kept
+
+
+def _draw(cell: NotebookNode, drawings: Mapping[str, str]) -> None:
+    label = _OPTION.search("\n".join(options(cell.source)))
+    svg = drawings.get(label[2].removeprefix("fig-")) if label and label[2].startswith("fig-") else None
+    shown = [output for output in cell.outputs if set(PICTURES) & set(output.get("data", {}))]
+    if svg and len(shown) == 1:
+        shown[0].data = nbformat.from_dict({"image/svg+xml": svg})
 
 
 def _label(cell: NotebookNode, suffix: str, where: str) -> None:
@@ -232,10 +256,17 @@ def _label(cell: NotebookNode, suffix: str, where: str) -> None:
     if lines:
         if name.startswith("fig-") and (caption := _caption_without_alt(lines)):
             head += f"\n#| fig-alt: {json.dumps(caption, ensure_ascii=False)}"
+        if name.startswith("fig-") and "column" not in head and any(map(_wide, cell.outputs)):
+            head += "\n#| fig-column: page-right"
         cell.source = "\n".join([head, *rest])
     for output in cell.outputs:
         if "text/markdown" in output.get("data", {}):
             output.data["text/markdown"] = _renamed(output.data["text/markdown"], suffix)
+
+
+def _wide(output: NotebookNode) -> bool:
+    width = _WIDTH.search(output.get("data", {}).get("image/svg+xml", ""))
+    return width is not None and float(width[1]) > WIDE
 
 
 def _caption_without_alt(lines: Sequence[str]) -> str:
@@ -248,7 +279,7 @@ def _caption_without_alt(lines: Sequence[str]) -> str:
     return re.sub(rf"@(?:{LABEL})", lambda match: _NAMED[match[0][1:4].lower().rstrip("-")], caption).strip()
 
 
-def _entitle(page: NotebookNode, name: str, cohort: str, kind: str) -> None:
+def _entitle(page: NotebookNode, name: str, cohort: str, kind: str, binder: str) -> None:
     titles = [
         (number, at)
         for number, cell in enumerate(page.cells)
@@ -266,6 +297,8 @@ def _entitle(page: NotebookNode, name: str, cohort: str, kind: str) -> None:
     title, attributes = re.fullmatch(r"#\s+(.*?)\s*(\{[^}]*\})?\s*", lines[at]).groups()
     lines[at] = f"# {title}: {cohort} ({kind})" + (f" {attributes}" if attributes else "")
     notice = f'\n::: {{.callout-note appearance="minimal" .kind .kind-{kind}}}\n{NOTICES[kind]}\n:::\n'
+    if binder:
+        notice += f"\n[Run this notebook in Binder]({binder}){{.launch}}, after those before it.\n"
     page.cells[0].source = "\n".join([*lines[: at + 1], notice, *lines[at + 1 :]])
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from lib.study.book.contents import kind_of, places, results_folder
+from lib.study.book.launch import repository_of
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Records:
     def __init__(self, root: Path, contents: dict):
         self.root, self.results = Path(root), results_folder(root)
         self.pages = [place for _, place in places(contents)]
+        self.repository = repository_of(contents)
 
     @cached_property
     def studies(self) -> dict[str, Study]:

@@ -22,9 +22,9 @@ def code(source="1", *outputs, tags=(), **metadata):
     return new_code_cell(source, outputs=list(outputs), metadata=metadata, execution_count=1)
 
 
-def page(*cells, title="# Evaluate", cohort="demo", kind="phantom", folders=()):
+def page(*cells, title="# Evaluate", cohort="demo", kind="phantom", folders=(), **given):
     notebook = new_notebook(cells=[new_markdown_cell(title), *cells])
-    return cleaned(notebook, NAME, "spacrd", cohort, kind, folders)
+    return cleaned(notebook, NAME, "spacrd", cohort, kind, folders, **given)
 
 
 def text(notebook):
@@ -243,3 +243,41 @@ def test_citations_and_addresses_are_no_references():
 def test_a_labelled_cell_shows_what_it_promises(cell, words):
     with pytest.raises(ValueError, match=f"cell 2.*{words}"):
         page(cell)
+
+
+def figure(*outputs, label="fig-roc"):
+    return code(f'#| label: {label}\n#| fig-cap: "Curves."\nplt.show()', *outputs)
+
+
+def test_a_figure_is_shown_as_it_was_drawn():
+    png, svg = shown(image_png=PNG), '<svg width="400pt"><path d="M0 0"/></svg>'
+    cell = page(figure(png), drawings={"roc": svg}).cells[1]
+    assert cell.outputs[0].data == {"image/svg+xml": svg}
+    assert "fig-column" not in cell.source
+    two = page(figure(png, png), drawings={"roc": svg}).cells[1]
+    assert all("image/png" in output.data for output in two.outputs), "which of the two it is, nobody knows"
+    assert "image/png" in page(figure(png), drawings={"cox": svg}).cells[1].outputs[0].data
+
+
+def test_a_wide_figure_takes_the_margin():
+    svg = '<?xml version="1.0"?>\n<svg xmlns="http://x" width="892.8pt"><path d="M0 0"/></svg>'
+    cell = page(figure(shown(image_png=PNG)), drawings={"roc": svg}).cells[1]
+    assert "\n#| fig-column: page-right\n" in cell.source
+
+
+def test_an_interval_is_not_broken():
+    cell = page(code("1", shown(text_markdown="| 0.743 (−0.666 to 0.824) | from 1 to 2 |"))).cells[1]
+    text = cell.outputs[0].data["text/markdown"]
+    assert text == "| 0.743 (−0.666\u00a0to\u00a00.824) | from 1 to 2 |"
+
+
+def test_a_page_that_can_be_run_says_where():
+    first = page(binder="https://mybinder.org/v2/gh/a/b/HEAD").cells[0].source
+    assert "[Run this notebook in Binder](https://mybinder.org/v2/gh/a/b/HEAD){.launch}" in first
+    assert "Binder" not in page().cells[0].source
+
+
+def test_a_missing_number_leaves_its_cell_empty():
+    table = "| item | ours | low |\n|:--|--:|--:|\n| nan in words | nan |   nan |"
+    cell = page(code("1", shown(text_markdown=table))).cells[1]
+    assert cell.outputs[0].data["text/markdown"].splitlines()[2] == "| nan in words |     |       |"

@@ -29,6 +29,31 @@ SHOWN = {
         "Decoding a slide's tiles",
         {"tool": "tool", "scales": "scales", "tiles": "tiles", "wall_s": "seconds"},
     ),
+    "slide_embedding": (
+        "Decoding and encoding a slide's tiles at three scales, one thread",
+        {
+            "encoder": "encoder",
+            "numbers": "numbers a tile",
+            "tiles": "tiles",
+            "processor_s": "processor, s",
+            "processor_ms_per_tile": "ms a tile",
+            "bytes_per_tile": "bytes a tile",
+        },
+    ),
+    "planning": (
+        "The frame itself: units that do next to nothing, and dry runs",
+        {
+            "task": "task",
+            "units": "units",
+            "cohorts": "cohorts",
+            "shards": "shards",
+            "jobs": "jobs",
+            "processor_seconds": "processor, s",
+            "peak_mb": "peak MB",
+            "files": "files",
+            "files_mb": "MB of files",
+        },
+    ),
     "feature_file": (
         "Features of a slide (15,000 x 1,024), written and read",
         {
@@ -49,8 +74,8 @@ SHOWN = {
         {"case": "case", "tool": "tool", "tiles": "tiles", "ms": "ms", "megabytes": "MB"},
     ),
 }
-WORDS = ("model", "scheme", "size", "tool", "scales", "layout", "dtype", "task", "case")
-MEASURED = ("seconds", "wall_s", "peak_mb", "megabytes", "ms", "write_ms", "read_ms")
+WORDS = ("model", "scheme", "size", "tool", "scales", "layout", "dtype", "task", "case", "encoder")
+MEASURED = ("seconds", "wall_s", "processor_s", "peak_mb", "megabytes", "ms", "write_ms", "read_ms")
 
 
 def cost(records: Records, page: str) -> tuple[str, dict[str, bytes]]:

@@ -44,8 +44,10 @@ def citation(records: Records, page: str) -> tuple[str, dict[str, bytes]]:
         author.get("name") or f"{author['family-names']}, {author['given-names']}"
         for author in given["authors"]
     ]
+    where = records.repository or given.get("repository-code", "")
+    where = f" <{where}>." if where else ""
     return (
-        f"{'; '.join(names)}. *{given['title']}*. Version {given['version']}, licence {given['license']}. "
+        f"{'; '.join(names)}. *{given['title']}*. Version {given['version']}, licence {given['license']}.{where} "
         f"{given['message']} The same, for programs that manage references, stands in `CITATION.cff`.\n"
     ), {}
 
