@@ -13,10 +13,13 @@ SLOW ?=
 KNOWN = $(patsubst params/%.yaml,%,$(wildcard params/*/*.yaml))
 
 export PATH := $(BIN):$(PATH)
+# a job that asks for more memory than there is gets what there is; two that together ask for more run one by one
+MEMORY_MB ?= $(shell expr $$(getconf _PHYS_PAGES) \* $$(getconf PAGESIZE) / 1048576)
+SNAKEMAKE = $(BIN)/python -m snakemake --profile profiles/local --cores $(CORES) --resources gpu=1 mem_mb=$(MEMORY_MB)
 SETUP := bash scripts/setup.sh$(if $(filter-out .venv,$(ENV)), --into $(ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quarto lab test book run data lock lint format benchmarks clean
+.PHONY: help setup quarto doctor lab test book run data lock lint format benchmarks clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +30,9 @@ setup:  ## make .venv from requirements.lock (every other command does this by i
 quarto:  ## find or install Quarto, and fail where that cannot be done
 	@$(SETUP) --require-quarto
 
+doctor:  ## what this machine has and lacks, each with the next step (exit code 0: a demo can run)
+	@if [ -x "$(BIN)/python" ]; then $(BIN)/python -m lib.study.doctor; else python3 -m lib.study.doctor; fi
+
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir=.
 
@@ -35,7 +41,7 @@ test: setup  ## run the tests (TESTS=tests/inputs for some of them, SLOW=1 for t
 
 book:  ## run demo and null of every study and render _book/index.html
 	@$(SETUP) --quarto
-	$(BIN)/python -m snakemake --cores $(CORES) --quiet host rules -- book
+	$(SNAKEMAKE) --quiet host rules -- book
 	$(BIN)/python -m lib.study.book
 
 run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st (SHARDS=8 cuts the long stages)
@@ -44,7 +50,7 @@ run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st (SHARDS=8 cuts 
 	@if [ ! -f "params/$(STUDY)/$(COHORT).yaml" ]; then \
 		echo "there is no params/$(STUDY)/$(COHORT).yaml; there are: $(KNOWN)" >&2; exit 2; fi
 	@$(SETUP)
-	$(BIN)/python -m snakemake --cores $(CORES) --quiet host --config shards=$(SHARDS) -- $(STUDY)_$(COHORT)
+	$(SNAKEMAKE) --quiet host --config shards=$(SHARDS) -- $(STUDY)_$(COHORT)
 
 data:  ## fetch and verify a cohort's raw files: COHORT=her2st (GROUPS=pictures for optional ones)
 	@if [ -z "$(COHORT)" ]; then \

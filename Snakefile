@@ -2,14 +2,12 @@
 #   snakemake --cores 2 spacrd_demo                              one cohort
 #   snakemake --cores 2 book                                     demo and null of every study
 #   snakemake --cores 8 --config shards=8 -- spacrd_her2st       the long stages cut into 8 shards
-#   snakemake --profile profiles/slurm -- crossfusion_luad       on a cluster; also profiles/kubernetes, profiles/local
-#   snakemake --dry-run -- spacrd_her2st                         what would run, and why
+#   snakemake --profile profiles/slurm -- crossfusion_luad       on a cluster
+#   snakemake --cores 1 --dry-run -- spacrd_her2st               what would run, and why
+import re
 import shlex
 import sys
-from functools import cache
 from pathlib import Path
-
-from snakemake.settings.types import DeploymentMethod
 
 from lib.study.params import load
 from lib.study.raw_files import since, state
@@ -23,15 +21,18 @@ STAGES = {
 }
 SHARDED = ["2-embed", "3-train"]
 SHARDS = int(config.get("shards", 1))
-# what the first stage generated of a phantom may go when the last stage is done: `--config keep=false`
-KEEP = str(config.get("keep", True)).lower() not in ("false", "no", "0")
+# folders of intermediate files below results/<study>/<cohort>/ that go when its last stage is done: temporary=raw,series
+INTERMEDIATE = ["raw", "scans", "masks", "series", "sections", "tiles", "features", "weights"]
+TEMPORARY = re.findall(r"[^,\s]+", str(config.get("temporary", "")))
 COHORTS = sorted((path.parent.name, path.stem) for path in Path("params").glob("*/*.yaml"))
 CODE = [path for path in sorted(Path("lib").rglob("*.py")) if "book" not in path.parts]
 RUN = "results/{study}/{cohort}/notebooks/{run}.ipynb"
-# the interpreter that runs this, wherever it is; with `--sdm conda`, the one of the environment made for the job.
-# No parameter of the rule: another place of the same environment is no reason to run anything again.
-CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-PYTHON = "python" if CONDA else shlex.quote(sys.executable)
+
+if wrong := set(TEMPORARY).difference(INTERMEDIATE):
+    raise ValueError(f"temporary={','.join(sorted(wrong))}: expected one or more of {', '.join(INTERMEDIATE)}")
+
+# `python` in a job is the interpreter that runs this, wherever it is; with `--sdm conda`, the job's own environment's
+shell.prefix(f"set -euo pipefail; PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
 wildcard_constraints:
@@ -42,10 +43,6 @@ wildcard_constraints:
 
 def last(study, cohort):
     return RUN.format(study=study, cohort=cohort, run=STAGES[study][-1])
-
-
-def stage_of(wildcards):
-    return wildcards.run.partition(".")[0]
 
 
 def before(wildcards):
@@ -64,32 +61,20 @@ def share(wildcards):
     return f"-p shard {shard} -p shards {shards}" if shards else ""
 
 
-@cache
-def raw_state(study, cohort):
-    now = state(load(f"params/{study}/{cohort}.yaml"), Path.cwd())
-    return since(f"results/{study}/{cohort}/logs/raw.json", now)
-
-
 def raw(wildcards):
     """What lies in data/raw for the cohort, a reason for its first stage, and so for all, to run again."""
-    first = wildcards.run == STAGES[wildcards.study][0]
-    return raw_state(wildcards.study, wildcards.cohort) if first else ""
+    if wildcards.run != STAGES[wildcards.study][0]:
+        return ""
+    now = state(load(f"params/{wildcards.study}/{wildcards.cohort}.yaml"), Path.cwd())
+    return since(f"results/{wildcards.study}/{wildcards.cohort}/logs/raw.json", now)
 
 
 def asked(wildcards):
+    """Memory, minutes, GPUs and threads, as params/resources.yaml says."""
     stages = tuple(sorted({stage for stages in STAGES.values() for stage in stages}))
-    return resources_of(wildcards.study, wildcards.cohort, stage_of(wildcards), stages, Path.cwd())
-
-
-def afterwards(wildcards):
-    """Commands after the notebook's: the first stage notes which raw files it leaves, the last may tidy up."""
-    folder = f"results/{wildcards.study}/{wildcards.cohort}"
-    stages = STAGES[wildcards.study]
-    if wildcards.run == stages[0]:
-        parameters = f"params/{wildcards.study}/{wildcards.cohort}.yaml"
-        note = [parameters, f"{folder}/logs/raw.json", raw(wildcards)]
-        return f"{PYTHON} -m lib.study.raw_files {shlex.join(note)}"
-    return "true" if KEEP or wildcards.run != stages[-1] else f"rm -rf {folder}/raw"
+    return resources_of(
+        wildcards.study, wildcards.cohort, wildcards.run.partition(".")[0], stages, Path.cwd()
+    )
 
 
 rule book:
@@ -99,19 +84,32 @@ rule book:
 
 
 for study, cohort in COHORTS:
+    if TEMPORARY:
 
-    rule:
-        name: f"{study}_{cohort}"
-        localrule: True
-        input:
-            last(study, cohort),
+        rule:
+            name: f"{study}_{cohort}"
+            localrule: True
+            input:
+                last(study, cohort),
+            params:
+                folders=[f"results/{study}/{cohort}/{name}" for name in TEMPORARY],
+            shell:
+                "rm -rf {params.folders}"
+
+    else:
+
+        rule:
+            name: f"{study}_{cohort}"
+            localrule: True
+            input:
+                last(study, cohort),
 
 
 rule stage:
     input:
         before,
         CODE,
-        notebook=lambda w: f"notebooks/{w.study}/{stage_of(w)}.ipynb",
+        notebook=lambda w: f"notebooks/{w.study}/{w.run.partition('.')[0]}.ipynb",
         params="params/{study}/{cohort}.yaml",
     output:
         RUN,
@@ -120,6 +118,7 @@ rule stage:
         raw=raw,
     threads: lambda w: asked(w).threads
     resources:
+        # a job that is tried again gets more
         mem_mb=lambda w, attempt: asked(w).mem_mb * attempt,
         runtime=lambda w: asked(w).minutes,
         gpu=lambda w: asked(w).gpus or None,
@@ -128,8 +127,11 @@ rule stage:
     conda:
         "environment.yml"
     shell:
-        "OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} {PYTHON} -m papermill {input.notebook} {output}.running.ipynb -f {input.params}"
+        "OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} python -m papermill {input.notebook} {output}.running.ipynb -f {input.params}"
         " {params.share} --no-progress-bar --log-output --log-level WARNING 2>&1"
         # what a kernel says of its own sockets and shutdown is no news
         " | awk '!/^\\[IPKernelApp\\]/ {{print; fflush()}}' | tee {log}"
-        " && mv {output}.running.ipynb {output}"
+        # which raw files the first stage left, for the next time that `raw` is asked
+        " && case {wildcards.run} in 1-*)"
+        " python -m lib.study.raw_files {input.params} results/{wildcards.study}/{wildcards.cohort}/logs/raw.json '{params.raw}';;"
+        " esac && mv {output}.running.ipynb {output}"

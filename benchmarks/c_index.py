@@ -43,7 +43,11 @@ SINGLE: dict[str, Callable[..., float]] = {
 
 
 def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").is_file() else []
+    lines = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if Path("/proc/cpuinfo").is_file()
+        else []
+    )
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 

@@ -72,7 +72,7 @@ def test_kill_in_the_middle_leaves_the_old_file_whole(tmp_path, root):
     )
     try:
         assert process.stdout.readline() == "half\n"
-        part = path.with_name(f".part-{process.pid}-{path.name}")
+        part = next(tmp_path.glob(f".part-*-{process.pid}-{path.name}"))
         assert part.read_text(encoding="utf-8") == "half of the new", (
             "the kill must come in the middle of writing"
         )

@@ -252,6 +252,7 @@ def test_help_is_the_default_and_has_a_line_for_every_command(root):
         "book",
         "run",
         "data",
+        "doctor",
         "lock",
         "lint",
         "format",

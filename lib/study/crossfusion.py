@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from lib.study.params import Checked
 
@@ -26,7 +26,7 @@ CONTENDERS = (
 class Phantom(Checked):
     """What the phantom generator is asked for; see `lib.phantoms.survival`. Effects are log hazard ratios per SD."""
 
-    seed: int = 2
+    seed: int = Field(2, ge=0)
     patients: int = Field(160, ge=20)
     age_effect: float = 0.4
     stage_effect: float = 0.4
@@ -79,7 +79,7 @@ class CrossFusionParams(Checked):
     folds: int = Field(3, ge=2)
     phantom: Phantom | None = Phantom()
     clinical: list[Literal[NUMBERS + CATEGORIES]] = Field(["age", "female", "stage"], min_length=1)
-    seed: int = 1
+    seed: int = Field(1, ge=0)
     slides: str = ""
     um_per_px: dict[str, float] = {}
     tiling: Literal["exact", "clam_compat"] = "exact"
@@ -93,7 +93,7 @@ class CrossFusionParams(Checked):
     most_failed: float = Field(0.02, ge=0, le=1)
     # 3-train
     models: list[Literal[CONTENDERS]] = ["crossfusion", "crossfusion-released", "amil", "mean-pool"]
-    seeds: list[int] = Field([1], min_length=1)
+    seeds: list[NonNegativeInt] = Field([1], min_length=1)
     first_seed_only: list[Literal[CONTENDERS]] = []
     variant: Literal["described", "released"] = "described"
     epochs: int = Field(7, ge=1)

@@ -2,21 +2,33 @@
 
 import ast
 import difflib
+import reprlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+
+from lib.inputs.yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+MOST_SAID = 5
 
 
 class Checked(BaseModel):
     """A schema that knows no keys but its own and never changes after the check."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, about: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[about.field_name].annotation in (int, float):
+            raise ValueError("a number is expected")
+        return value
 
 
 Schema = TypeVar("Schema", bound=Checked)
@@ -56,7 +68,8 @@ def check(values: Mapping[str, Any], schema: type[Schema], where: str) -> Schema
         return schema.model_validate(dict(values))
     except ValidationError as error:
         faults = [_sentence(fault, schema) for fault in error.errors()]
-        raise ValueError(f"{where}: " + "; ".join(faults)) from None
+        more = f"; and {len(faults) - MOST_SAID} more" if len(faults) > MOST_SAID else ""
+        raise ValueError(f"{where}: " + "; ".join(faults[:MOST_SAID]) + more) from None
 
 
 def load(path: str | Path, schema: type[Schema] | None = None) -> Schema:
@@ -66,9 +79,10 @@ def load(path: str | Path, schema: type[Schema] | None = None) -> Schema:
         known = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise FileNotFoundError(f"{_short(path)}: no such parameter file; {_nearest(path.stem, known)}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{_short(path)}: not valid YAML: {' '.join(str(error).split())}") from None
+        values = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace(f"{path} is", f"{_short(path)}:", 1)) from None
+    values = {} if values is None else values
     if not isinstance(values, dict):
         raise ValueError(f"{_short(path)}: expected `key: value` lines, found a {type(values).__name__}")
     params = check(values, schema or schema_of(path.parent.name), _short(path))
@@ -112,7 +126,7 @@ def _sentence(fault: dict, schema: type[Checked]) -> str:
     key = ".".join(str(part) for part in fault["loc"]) or "the whole"
     if fault["type"] == "extra_forbidden":
         return f"unknown parameter {key!r}: {_nearest(fault['loc'][-1], _names(schema))}"
-    got = f", got {fault['input']!r}" if fault["type"] != "missing" else ""
+    got = "" if fault["type"] == "missing" else f", got {reprlib.repr(fault['input'])}"
     return f"parameter {key!r}: {fault['msg'].removeprefix('Value error, ')}{got}"
 
 

@@ -8,7 +8,6 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from lib.files import sha256_of
 from lib.study.params import ROOT
 
 PACKAGES = (
@@ -23,17 +22,6 @@ PACKAGES = (
     "timm",
     "h5py",
 )
-
-
-@cache
-def _sha256(path: Path, size: int, modified: int) -> str:
-    return sha256_of(path)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once for each state of the file."""
-    status = path.stat()
-    return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
 @cache

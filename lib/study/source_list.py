@@ -1,18 +1,21 @@
 """The list of sources, data/sources.yaml: where raw data come from and under which terms."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Annotated
 from urllib.parse import urljoin
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lib.inputs.downloads import refuse_unsafe
+from lib.inputs.yaml_files import read_yaml
 
 LIST = Path(__file__).resolve().parents[2] / "data" / "sources.yaml"
 
 
 def _inside(path: str) -> str:
-    if Path(path).is_absolute() or ".." in Path(path).parts:
+    parts = path.replace("\\", "/").split("/")
+    if PureWindowsPath(path).drive or parts[0] in ("", "~") or {"..", "."} & set(parts) or "\0" in path:
         raise ValueError("must stay below the source's folder")
     return path
 
@@ -40,6 +43,12 @@ class File(BaseModel):
     def _has_what_it_claims(self) -> "File":
         if self.verified and self.checksum is None:
             raise ValueError(f"{self.path} is called verified and has no checksum")
+        return self
+
+    @model_validator(mode="after")
+    def _is_fetched_safely(self) -> "File":
+        if self.url and "://" in self.url:
+            refuse_unsafe(self.url, self.path)
         return self
 
     @property
@@ -93,6 +102,12 @@ def read_sources(path: str | os.PathLike = LIST) -> Sources:
     Raises
     ------
     ValueError
-        Names the entry and what is wrong with it (pydantic.ValidationError).
+        Names the entry and what is wrong with it.
     """
-    return Sources.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    try:
+        return Sources.model_validate(read_yaml(Path(path)))
+    except ValidationError as error:
+        first, *others = error.errors()
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        more = f" ({len(others)} more faults)" if others else ""
+        raise ValueError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}{more}") from error

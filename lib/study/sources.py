@@ -5,12 +5,15 @@
 
 import argparse
 import difflib
+import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -18,6 +21,7 @@ import pooch
 from requests.exceptions import RequestException
 
 from lib.files import sha256_of, written
+from lib.inputs.downloads import refuse_unsafe, refuse_unsafe_redirect, shown
 from lib.study.source_list import File, Source, Sources, read_sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,7 +204,12 @@ def _obtain(source: str, about: Source, file: File, part: Path, mirror: Path | N
         )
     else:
         _download(source, file, url, part, mirror)
-        origin, place = "downloaded", url
+        origin, place = "downloaded", shown(url)
+    if file.bytes is not None and (size := os.path.getsize(part)) != file.bytes:
+        raise ValueError(
+            f"{source}/{file.path} from {place} has {size} bytes, data/sources.yaml says {file.bytes}: nothing was "
+            f"changed; check the mirror or the address, then try again"
+        )
     if file.checksum:
         kind, expected = file.checksum
         if (found := checksum_of(part, kind)) != expected:
@@ -215,20 +224,22 @@ def _obtain(source: str, about: Source, file: File, part: Path, mirror: Path | N
 
 
 def _download(source: str, file: File, url: str, part: Path, mirror: Path | None) -> None:
+    refuse_unsafe(url, f"{source}/{file.path}")
     try:
         pooch.retrieve(
             url,
             known_hash=None,
             path=part.parent,
             fname=part.name,
-            downloader=pooch.HTTPDownloader(timeout=30),
+            downloader=pooch.HTTPDownloader(timeout=30, hooks={"response": refuse_unsafe_redirect}),
         )
     except (RequestException, OSError, ValueError) as error:
         why = f"the mirror {mirror} has no such file" if mirror else "CROSSBOOK_MIRROR is not set"
-        reason = str(error).splitlines()[0] if isinstance(error, ValueError) else _reason(error)
+        ours = isinstance(error, ValueError) and not isinstance(error, RequestException)
+        reason = str(error).splitlines()[0] if ours else _reason(error)
         raise FileNotFoundError(
-            f"cannot get {source}/{file.path}: {why}, and {url} failed ({reason})"
-        ) from error
+            f"cannot get {source}/{file.path}: {why}, and {shown(url)} failed ({reason})"
+        ) from None  # what requests says holds the whole address
 
 
 def _reason(error: Exception) -> str:
@@ -240,24 +251,54 @@ def _unpack(archive: Path, target: Path) -> None:
     """Unpack an archive to a folder that appears when whole. A single folder at the archive's top becomes it."""
     part = target.with_name(f".part-{os.getpid()}-{target.name}")
     shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     try:
         if tarfile.is_tarfile(archive):
             with tarfile.open(archive) as content:
+                sizes, links = 0, None
+                for entry in content:
+                    sizes += entry.size
+                    links = links or (entry.name if entry.issym() or entry.islnk() else None)
+                    _refuse_bomb(sizes, archive)
+                    if entry.name.startswith("/"):
+                        raise tarfile.TarError(f"{entry.name!r} lies outside of it")
+                if links:
+                    raise tarfile.TarError(f"{links!r} is a link")
                 content.extractall(part, filter="data")
+                while content.fileobj.read(1 << 20):  # to the end, where gzip's checksum is
+                    pass
         else:
             with zipfile.ZipFile(archive) as content:
                 if odd := [
-                    name for name in content.namelist() if name.startswith("/") or ".." in name.split("/")
+                    name
+                    for name in (entry.orig_filename.replace("\\", "/") for entry in content.infolist())
+                    if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/") or "\0" in name
                 ]:
-                    raise zipfile.BadZipFile(f"{odd[0]} lies outside of it")
+                    raise zipfile.BadZipFile(f"{odd[0]!r} lies outside of it")
+                _refuse_bomb(sum(entry.file_size for entry in content.infolist()), archive)
                 content.extractall(part)
         entries = [entry for entry in part.iterdir() if entry.name != "__MACOSX"]
         top = entries[0] if len(entries) == 1 and entries[0].is_dir() else part
         os.replace(top, target)
-    except (zipfile.BadZipFile, tarfile.TarError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        gzip.BadGzipFile,
+        RuntimeError,
+    ) as error:
         raise ValueError(f"{archive} cannot be unpacked ({error}): remove it and fetch it again") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _refuse_bomb(size: int, archive: Path) -> None:
+    """Refuse an archive that unpacks to more than there is room for, or than any archive of data does."""
+    packed = archive.stat().st_size
+    if size > 200 * packed + (1 << 30) or size > shutil.disk_usage(archive.parent).free:
+        raise zipfile.BadZipFile(f"{packed:,} bytes would become {size:,} or more")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from lib.study.params import ROOT, Checked
 
@@ -29,7 +29,7 @@ CONTENDERS = (
 class Phantom(Checked):
     """What the phantom generator is asked for; see `lib.phantoms.spots`."""
 
-    seed: int = 7
+    seed: int = Field(7, ge=0)
     patients: int = Field(4, ge=2)
     spots_side: int = Field(14, ge=6)
     effect: float = Field(1.5, ge=0)
@@ -93,7 +93,7 @@ class SpaCRDParams(Checked):
         "spacrd",
         "spacrd-released",
     ]
-    seeds: list[int] = Field([1, 2], min_length=1)
+    seeds: list[NonNegativeInt] = Field([1, 2], min_length=1)
     first_seed_only: list[Literal[CONTENDERS]] = [
         "concatenation",
         "spacrd-genes",

@@ -6,15 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from tqdm import tqdm
 
-from lib.files import write_json
+from lib.files import FULL, DiskFull, file_digest, remove_parts, write_json
+from lib.study.lock import Lock
 from lib.study.params import ROOT, Checked, check, given, schema_of
-from lib.study.provenance import code_digest, commit, file_digest, versions
+from lib.study.provenance import code_digest, commit, versions
+from lib.study.run_record import RunRecord
 
 
 def results_folder() -> Path:
@@ -25,11 +28,17 @@ def results_folder() -> Path:
 def begin(study: str, name: str, namespace: Mapping[str, Any]) -> "Stage":
     """Open a stage from a notebook: `stage = begin("spacrd", "3-train", globals())`.
 
-    The parameters are checked against the study's schema; an unknown one is refused.
+    The parameters are checked against the study's schema; an unknown one is refused. So is a second run of the same
+    stage and shard while a first is at work (BlockingIOError), and a results folder that cannot be written to
+    (PermissionError).
     """
     schema = schema_of(study)
     params = check(given(namespace, schema), schema, f"notebooks/{study}/{name}.ipynb")
-    return Stage(study, name, params)
+    stage = Stage(study, name, params)
+    stage.lock = Lock(stage.folder, name, params.shard, params.shards)
+    stage.lock.take()
+    stage.left = remove_parts(stage.folder)
+    return stage
 
 
 @dataclass
@@ -42,6 +51,14 @@ class Stage:
     read: set[Path] = field(default_factory=set)
     written: set[Path] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
+    record: RunRecord = field(default_factory=RunRecord)
+    lock: Lock | None = None
+    left: dict[Path, list[Path]] = field(default_factory=dict)  # part files of writers on other machines
+
+    @cached_property
+    def made_by(self) -> dict[str, Any]:
+        """Versions and commit, asked for once a run: ten thousand units would wait for git ten thousand times."""
+        return {"versions": versions(), "commit": commit()}
 
     @property
     def folder(self) -> Path:
@@ -111,6 +128,8 @@ class Stage:
         ------
         RuntimeError
             If more than `max_failed` units failed.
+        DiskFull
+            At once: no unit after this one would find room either.
         """
         names = sorted(names)
         mine = names[self.params.shard :: self.params.shards]
@@ -126,11 +145,16 @@ class Stage:
                     )
                 key = self._key(name, inputs(name), depends(name), digest)
                 if not self._whole(name, key, outputs(name)):
+                    self._clear_parts(outputs(name))
                     make(name)
                     fresh += 1
-                    self._record(name, key, outputs(name))
+                    self._keep_key(name, key, outputs(name))
                 done.append(name)
             except Exception as error:  # one bad unit must not end the others; it is reported below
+                if getattr(error, "errno", None) in FULL:
+                    self.record.count(len(mine), fresh, len(done) - fresh)
+                    self._end(finished=False)
+                    raise self._no_room(name, error) from error
                 self.failed[name] = f"{type(error).__name__}: {error}"
         for name in done:
             self.read.update(inputs(name))
@@ -140,27 +164,54 @@ class Stage:
         print(f"{fresh} made now, {len(done) - fresh} kept", file=sys.stderr)
         for name, reason in self.failed.items():
             print(f"FAILED {name}: {reason}")
+        self.record.count(len(mine), fresh, len(done) - fresh)
         if len(self.failed) > self.params.max_failed:
             self._manifest()
+            self._end(finished=False)
             first = next(iter(self.failed.items()))
             raise RuntimeError(
                 f"{self.study}/{self.params.cohort} {self.name}: {len(self.failed)} of {len(mine)} units failed, "
                 f"max_failed is {self.params.max_failed}; the first is {first[0]}: {first[1]}"
             )
         if self.params.shards > 1:
+            self._end(finished=True)
             sys.exit(0)
         return done
 
     def finish(self) -> None:
-        """Check that every announced output is there and write `manifests/<stage>.json`."""
+        """Check that every announced output is there, write `manifests/<stage>.json` and the run's record."""
         missing = [self.short(path) for path in sorted(self.written) if not path.is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{self.study}/{self.params.cohort} {self.name} ended without writing {', '.join(missing)}"
             )
         self._manifest()
+        self._clear_parts(self.written)
+        self._end(finished=True)
         failed = f", {len(self.failed)} units failed" if self.failed else ""
         print(f"{self.name} of {self.params.cohort}: {len(self.written)} files written{failed}")
+
+    def _no_room(self, unit: str, error: OSError) -> DiskFull:
+        told = (
+            error if isinstance(error, DiskFull) else f"the disk is full ({error}); make room and run again"
+        )
+        return DiskFull(f"{self.study}/{self.params.cohort} {self.name}, {unit}: {told}")
+
+    def _end(self, finished: bool) -> None:
+        """Leave the run's record, and the stage to others."""
+        shard = (self.params.shard, self.params.shards)
+        try:
+            self.record.write(self.folder, self.name, *shard, self.failed, finished)
+        except DiskFull as error:  # what it was about has been said, or is about to be
+            print(error, file=sys.stderr)
+        if self.lock:
+            self.lock.release()
+
+    def _clear_parts(self, paths: Iterable[Path]) -> None:
+        """Remove what other machines left of these files: the lock says that nobody else writes them now."""
+        if self.lock and self.lock.held:
+            for part in [part for path in paths for part in self.left.pop(path, ())]:
+                part.unlink(missing_ok=True)
 
     def _manifest(self) -> None:
         whole = [path for path in self.written if path.is_file()]
@@ -173,8 +224,7 @@ class Stage:
                 "inputs": {self.short(path): file_digest(path) for path in self.read},
                 "outputs": {self.short(path): file_digest(path) for path in whole},
                 "failed": self.failed,
-                "versions": versions(),
-                "commit": commit(),
+                **self.made_by,
             },
             self.folder / "manifests" / f"{self.name}.json",
         )
@@ -193,9 +243,9 @@ class Stage:
     def _record_path(self, name: str) -> Path:
         return self.folder / "units" / self.name / f"{name}.json"
 
-    def _record(self, name: str, key: str, outputs: list[Path]) -> None:
+    def _keep_key(self, name: str, key: str, outputs: list[Path]) -> None:
         record = {"key": key, "outputs": {self.short(p): file_digest(p) for p in outputs}}
-        write_json({**record, "versions": versions(), "commit": commit()}, self._record_path(name))
+        write_json({**record, **self.made_by}, self._record_path(name))
 
     def _whole(self, name: str, key: str, outputs: list[Path]) -> bool:
         path = self._record_path(name)

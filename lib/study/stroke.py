@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from lib.study.params import Checked
 
@@ -26,7 +26,7 @@ SETTINGS = ("admission", "postprocedural")
 class Phantom(Checked):
     """What the phantom generator is asked for; see `lib.phantoms.stroke_cohort`. Effect 0: the outcome is drawn by lot."""
 
-    seed: int = 3
+    seed: int = Field(3, ge=0)
     patients: int = Field(100, ge=12)
     effect: float = Field(1.5, ge=0)
 
@@ -101,7 +101,7 @@ class StrokeParams(Checked):
     preparation: Preparation = Preparation()
     unfavourable_from: int = Field(3, ge=1, le=6)
     folds: int = Field(3, ge=2)
-    seed: int = 1
+    seed: int = Field(1, ge=0)
     # 2-embed
     shape: tuple[int, int, int] = (16, 16, 16)
     frames: int = Field(4, ge=2)
@@ -122,7 +122,7 @@ class StrokeParams(Checked):
         ],
         "postprocedural": ["clinical-branch", "logistic-clinical", "logistic-both"],
     }
-    seeds: list[int] = Field([1], min_length=1)
+    seeds: list[NonNegativeInt] = Field([1], min_length=1)
     first_seed_only: list[Literal[CONTENDERS]] = []
     variant: Literal["described", "released"] = "described"
     epochs: int = Field(25, ge=1)

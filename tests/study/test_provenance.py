@@ -10,8 +10,9 @@ import sys
 import pytest
 
 import lib
+from lib.files import file_digest
 from lib.study import provenance
-from lib.study.provenance import code_digest, commit, file_digest, versions
+from lib.study.provenance import code_digest, commit, versions
 
 MODULE = '''"""What it does."""
 

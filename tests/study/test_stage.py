@@ -1,7 +1,10 @@
 """A stage does what is not done yet, says what failed, and leaves a manifest."""
 
+import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -378,3 +381,151 @@ def test_manifest_after_shards_is_that_of_one_run(work, results, tmp_path, monke
     whole_stage(work)
     other = tmp_path / "sharded" / "spacrd" / "demo" / "manifests" / "2-embed.json"
     assert other.read_bytes() == before
+
+
+# one run at a time, and what it took
+
+BEGIN = """
+import sys
+from lib.study import stage
+from lib.study.params import Checked
+class Params(Checked):
+    cohort: str = "demo"
+    shard: int = 0
+    shards: int = 1
+stage.schema_of = lambda study: Params
+stage.begin("spacrd", "2-embed", {"In": [""]})
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def begun(results, monkeypatch):
+    """`begin` with this module's schema."""
+    monkeypatch.setattr(stage_module, "schema_of", lambda study: Params)
+    stages = []
+
+    def open_stage(**params) -> Stage:
+        stages.append(begin("spacrd", "2-embed", {"In": [""], **params}))
+        return stages[-1]
+
+    yield open_stage
+    for stage in stages:
+        stage.lock.release()
+
+
+def test_second_run_is_refused_until_the_first_has_ended(work, results, begun, root):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": root}
+    with subprocess.Popen([sys.executable, "-c", BEGIN], **pipes) as other:
+        assert other.stdout.readline() == "begun\n"
+        with pytest.raises(BlockingIOError, match=rf"2-embed: .* at work \(process {other.pid}\)"):
+            begun()
+        with pytest.raises(BlockingIOError, match=r"2-embed shard 0 of 2|2-embed: "):
+            begun(shards=2)
+        assert work.made == []
+        other.kill()
+        other.wait()
+        assert work.run(begun()) == list(UNITS), "what was killed holds nothing"
+
+
+@pytest.mark.parametrize("end", ["finish", "failure", "shard", "full"])
+def test_ended_stage_leaves_its_lock_although_its_kernel_stays(work, results, begun, end):
+    stage = begun(shards=2) if end == "shard" else begun()
+    assert stage.lock.held
+    if end == "finish":
+        work.run(stage)
+        stage.finish()
+    else:
+        work.broken = {"A1": {"failure": ValueError("no"), "full": files.DiskFull("no room")}.get(end)}
+        work.broken = {name: fault for name, fault in work.broken.items() if fault}
+        with pytest.raises((RuntimeError, SystemExit, files.DiskFull)):
+            work.run(stage)
+    assert not stage.lock.held
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (files.DiskFull("features/B1.txt is not written"), "features/B1.txt is not written"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full .*quota exceeded.*run again"),
+    ],
+)
+def test_full_disk_ends_a_stage_at_once_however_many_units_may_fail(work, results, fault, said):
+    work.broken = {"B1": fault}
+    with pytest.raises(files.DiskFull, match=rf"^spacrd/demo 2-embed, B1: .*{said}"):
+        work.run(max_failed=5)
+    assert work.made == ["A1", "B1"]
+    assert record(results)["finished"] is False
+
+
+def record(results: Path, run: str = "2-embed") -> dict:
+    return json.loads((results / "runs" / f"{run}.json").read_text(encoding="utf-8"))
+
+
+def test_record_tells_what_a_run_made_and_kept_and_the_manifest_does_not(work, results):
+    whole_stage(work)
+    before = (results / "manifests" / "2-embed.json").read_bytes()
+    first = record(results)
+    assert (first["units"], first["finished"], first["failed"]) == (
+        {"all": 5, "made": 5, "kept": 0},
+        True,
+        {},
+    )
+    (work.folder / "B1.txt").write_text("1")
+    (results / "features" / "C1.txt").unlink()
+    whole_stage(work)
+    assert record(results)["units"] == {"all": 5, "made": 1, "kept": 4}
+    assert (results / "manifests" / "2-embed.json").read_bytes() == before
+
+
+def test_record_of_a_stage_that_fails_names_the_units_and_is_not_finished(work, results):
+    work.broken = {"B1": ValueError("no tissue")}
+    with pytest.raises(RuntimeError):
+        work.run()
+    found = record(results)
+    assert (found["finished"], found["failed"]) == (False, {"B1": "ValueError: no tissue"})
+    assert found["units"] == {"all": 5, "made": 4, "kept": 0}
+    whole_stage(work, max_failed=1)
+    assert record(results)["finished"] is True
+    assert record(results)["failed"] == {"B1": "ValueError: no tissue"}
+
+
+def test_every_shard_leaves_a_record_of_its_share(work, results):
+    for shard in range(2):
+        with pytest.raises(SystemExit):
+            work.run(shard=shard, shards=2)
+    units = [record(results, f"2-embed.{shard}of2")["units"] for shard in range(2)]
+    assert units == [{"all": 3, "made": 3, "kept": 0}, {"all": 2, "made": 2, "kept": 0}]
+    whole_stage(work)
+    assert record(results)["units"] == {"all": 5, "made": 0, "kept": 5}
+
+
+def test_parts_that_killed_writers_left_go_also_those_of_machines_that_are_gone(work, results, begun):
+    folder = results / "features"
+    folder.mkdir(parents=True)
+    here, elsewhere = (
+        folder / f".part-{machine}-4194305-{name}"
+        for machine, name in ((files._MACHINE, "of-a-unit-no-more.txt"), ("01234567", "B1.txt"))
+    )
+    stranger = folder / ".part-01234567-4194305-of-another-stage.txt"
+    for path in (here, elsewhere, stranger):
+        path.write_text("half")
+    stage = begun()
+    assert not here.exists()
+    assert elsewhere.exists(), (
+        "who knows whether its writer lives, before this stage is known to be alone with it"
+    )
+    work.run(stage)
+    stage.finish()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        stranger.name,
+        *(f"{unit}.txt" for unit in UNITS),
+    ]
+
+
+def test_git_is_not_asked_for_every_unit(work, monkeypatch):
+    asked = []
+    monkeypatch.setattr(stage_module, "commit", lambda: asked.append(1) or "abc")
+    work.run()
+    assert len(asked) == 1
