@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from lib.inputs.names import fault_of
+
 SCALES = (20, 10, 5)
 WITHIN = ("{slide}.h5", "h5_files/{slide}.h5", "pt_files/{slide}.pt", "{slide}.pt")
 
@@ -36,6 +38,8 @@ def bag_files(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCA
     ValueError
         A scale has several.
     """
+    if fault := fault_of(slide):
+        raise ValueError(f"slide {slide[:60]!r} {fault}: no features can be named after it")
     files, absent, scales = {}, [], list(scales)
     for scale in scales:
         found = []

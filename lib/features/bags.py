@@ -67,9 +67,9 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
             )
     for scale, file in files.items():
         recorded = file.attributes.get("scale") or file.attributes.get("target_magnification") or scale
-        if float(recorded) != scale:
+        if _number(recorded, slide, "magnification") != scale:
             raise ValueError(f"slide {slide}: the features taken for {scale}x are those of {recorded}x")
-    sides = {scale: side for scale, file in files.items() if (side := _side(file))}
+    sides = {scale: side for scale, file in files.items() if (side := _side(file, slide))}
     if sides and max(s * side for s, side in sides.items()) > 1.1 * min(
         s * side for s, side in sides.items()
     ):
@@ -93,12 +93,24 @@ def _encoder(file: FeatureFile) -> str:
     return f"{file.attributes['encoder']} {file.attributes.get('revision', '')}".strip()
 
 
-def _side(file: FeatureFile) -> float:
+def _number(recorded: object, slide: str, what: str) -> float:
+    try:
+        number = float(recorded)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < np.inf:
+        raise ValueError(
+            f"slide {slide}: its features record {str(recorded)[:60]!r} as {what}, which is no size"
+        )
+    return number
+
+
+def _side(file: FeatureFile, slide: str) -> float:
     """Side of a tile in the unit of the coordinates; 0 where the file does not record it."""
     known = file.attributes
     if known["layout"] == LAYOUT:
-        return known["crop_um"] / known["um_per_px"]
-    return float(known.get("patch_size_level0") or known.get("tile_size_um") or 0)
+        return _number(known.get("crop_um"), slide, "crop_um") / known["um_per_px"]
+    return _number(known.get("patch_size_level0") or known.get("tile_size_um") or 0, slide, "side of a tile")
 
 
 def patient_bag(bags: Sequence[Bag]) -> Bag:

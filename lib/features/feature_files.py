@@ -7,18 +7,21 @@ Equal content gives equal bytes: nothing in the file knows the time or the machi
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from lib.files import written
+from lib.files import written_hdf5
 
 LAYOUT = "crossbook"
 COUNTS = ("n_white", "n_failed")
 DTYPES = ("float16", "float32")
+MOST_SHRUNK = 1100
+"""HDF5's compression makes a byte of at most 1032 (deflate): what claims more holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def write_features(
         "dim": stored.shape[1],
         **{name: int(count) for name, count in counts.items()},
     }
-    with written(path) as part, h5py.File(part, "w", libver=("earliest", "v110")) as file:
+    with written_hdf5(path) as file:
         for name in sorted(attributes):
             file.attrs[name] = attributes[name]
         file.create_dataset("features", data=stored, track_times=False)
@@ -142,14 +145,18 @@ def read_features(path: str | os.PathLike) -> FeatureFile:
                 "lib.features.foreign.read_foreign reads those of CLAM, TRIDENT and STAMP"
             )
         features, coords = whole(file["features"]), whole(file["coords"])
-        names = _decoded(file["names"][()]) if "names" in file else None
-    bad = faults(features, coords, names)
+        names = _decoded(file["names"]) if "names" in file else None
+    bad = faults_of_type(features) or faults(features, coords, names)
     if not bad and (attributes.get("n"), attributes.get("dim")) != features.shape:
         bad = f"its attributes promise {attributes.get('n')} x {attributes.get('dim')}, features are {features.shape}"
     if not bad and (
         absent := [key for key in ("encoder", "revision", "um_per_px", *COUNTS) if key not in attributes]
     ):
         bad = f"attributes {', '.join(absent)} are missing"
+    if not bad and not (isinstance(attributes["um_per_px"], float) and 0 < attributes["um_per_px"] < np.inf):
+        bad = f"um_per_px is {attributes['um_per_px']!r}"
+    if not bad and names is not None and len(set(names.tolist())) != len(names):
+        bad = "names are not unique"
     if bad:
         raise ValueError(f"{path} is damaged: {bad}; delete it and embed again")
     return FeatureFile(features, coords, names, attributes)
@@ -168,22 +175,79 @@ def read_attributes(path: str | os.PathLike) -> dict:
         return attributes_of(file)
 
 
-def opened(path: str | os.PathLike) -> h5py.File:
-    """Open an HDF5 file to read, or say plainly why it cannot be."""
+@contextmanager
+def opened(path: str | os.PathLike) -> Iterator[h5py.File]:
+    """Open an HDF5 file to read; whatever HDF5 finds broken in it, now or later, is said in one sentence.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Not HDF5, cut short, damaged, or with numbers that lie in another file.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no feature file at {path}")
     try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} is not an HDF5 file, or was cut short: {error}") from error
+        file = h5py.File(path, "r")
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is not an HDF5 file, or was cut short: {_said(error)}") from error
+    with file:
+        try:
+            _refuse_links(file)
+            yield file
+        except ValueError as error:
+            if type(error) is ValueError and Path(path).name in str(error):
+                raise
+            raise ValueError(f"{path} is damaged: {_said(error)}") from error
+        # what h5py raises for a header that is broken
+        except (OSError, LookupError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
+            raise ValueError(f"{path} is damaged: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _refuse_links(group: h5py.Group) -> None:
+    """Refuse what leads out of the file, or in circles."""
+    for name in group:
+        if not isinstance(name, str):
+            raise ValueError(f"an entry is named {name!r}, which is no UTF-8")
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is a link: the numbers themselves are expected")
+        item = group[name]
+        if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ValueError(f"the numbers of {name} lie in another file")
+        elif isinstance(item, h5py.Group) and group.name.count("/") < 8:
+            _refuse_links(item)
 
 
 def whole(dataset: h5py.Dataset) -> np.ndarray:
-    """A dataset as an array, with no conversion on the way."""
+    """Numbers of a dataset as an array, with no conversion on the way.
+
+    Raises
+    ------
+    ValueError
+        No numbers, or a shape that the file has not the bytes for.
+    """
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None or dataset.dtype.kind not in "fiu":
+        what = getattr(dataset, "dtype", type(dataset).__name__)
+        raise ValueError(f"{dataset.name.strip('/')} holds no numbers but {what}")
+    _refuse_claims(dataset)
     values = np.empty(dataset.shape, dataset.dtype)
     if values.size:
         dataset.read_direct(values)
     return values
+
+
+def _refuse_claims(dataset: h5py.Dataset) -> None:
+    needed, there = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if there * (1 if dataset.chunks is None else MOST_SHRUNK) < needed:
+        raise ValueError(
+            f"{dataset.name.strip('/')} claims {' x '.join(map(str, dataset.shape))} numbers, and "
+            f"the file holds {there:,} bytes of them"
+        )
 
 
 def attributes_of(item: h5py.File | h5py.Dataset) -> dict:
@@ -205,6 +269,16 @@ def faults(features: np.ndarray, coords: np.ndarray | None, names: Sequence[str]
     return "NaN or infinity in coords" if coords is not None and not _finite(coords) else ""
 
 
+def faults_of_type(features: np.ndarray) -> str:
+    """Why numbers read from a file are no features, in words; empty if nothing."""
+    kind = features.dtype
+    if kind.kind != "f":
+        return f"features are {kind}, real numbers are expected"
+    if kind.itemsize > 4 and features.size and np.nanmax(np.abs(features)) > np.finfo(np.float32).max:
+        return "a feature is beyond what float32 holds"
+    return ""
+
+
 def _finite(values: np.ndarray) -> bool:
     """Tell whether all is finite, several times faster than np.isfinite for contiguous float16 and float32."""
     fast = values.flags.c_contiguous and values.size
@@ -221,8 +295,16 @@ def _finite(values: np.ndarray) -> bool:
     return bool(np.isfinite(values).all())
 
 
-def _decoded(names: np.ndarray) -> np.ndarray:
+def _decoded(dataset: h5py.Dataset) -> np.ndarray:
     """UTF-8 bytes as text."""
+    if (
+        not isinstance(dataset, h5py.Dataset)
+        or dataset.dtype.kind not in "SO"
+        or len(dataset.shape or ()) != 1
+    ):
+        raise ValueError("names holds no list of texts")
+    _refuse_claims(dataset)
+    names = dataset[()]
     try:
         return names.astype("S").astype(str)  # ASCII only, ten times faster
     except UnicodeDecodeError:

@@ -10,10 +10,12 @@ from lib.features.feature_files import (
     FeatureFile,
     attributes_of,
     faults,
+    faults_of_type,
     opened,
     read_features,
     whole,
 )
+from lib.features.weights import said_of
 
 
 def read_foreign(path: str | os.PathLike) -> FeatureFile:
@@ -52,6 +54,8 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
     with opened(path) as file:
         own = attributes_of(file)
         key = next((key for key in ("feats", "features") if key in file), None)
+        if "feats" in file and "features" in file:
+            raise ValueError(f"{path} holds feats and features: which of them is meant is not known")
         if key is None:
             only = (
                 "tile coordinates only"
@@ -84,11 +88,17 @@ def _tensor(path) -> np.ndarray:
     try:
         tensor = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} is not a whole file of one plain tensor: {error}") from error
+        raise ValueError(f"{path} is not a whole file of one plain tensor: {said_of(error)}") from error
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"{path} holds a {type(tensor).__name__}, expected one tensor (tiles x features)")
     if tensor.dtype == torch.bfloat16:  # numpy has none
         tensor = tensor.float()
+    held = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    whole_of_it = held and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+    if not whole_of_it or tensor.is_quantized or tensor.is_complex():
+        raise ValueError(
+            f"{path} holds a tensor of {tensor.dtype}, {tensor.layout}, {tuple(tensor.shape)}: plain numbers are expected"
+        )
     return tensor.detach().numpy()
 
 
@@ -97,6 +107,8 @@ def _checked(path, features, coords, attributes) -> FeatureFile:
         features = features[0]
     if coords is not None and coords.ndim == 3 and len(coords) == 1:
         coords = coords[0]
+    if features.ndim == 0:
+        raise ValueError(f"{path} holds one number, expected features of tiles")
     if len(features) == 0 or (coords is not None and len(coords) == 0 and features.size == 0):
         raise ValueError(
             f"{path} holds no tiles (features of shape {features.shape}): no tissue was found on the slide"
@@ -105,7 +117,7 @@ def _checked(path, features, coords, attributes) -> FeatureFile:
         raise ValueError(
             f"{path} holds one vector of {len(features)} for the whole slide, expected one a tile"
         )
-    if bad := faults(features, coords):
+    if bad := faults_of_type(features) or faults(features, coords):
         raise ValueError(f"{path} is damaged: {bad}")
     if coords is not None:
         coords = coords.astype(np.float32)

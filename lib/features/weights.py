@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,13 +164,20 @@ def tensors_in(name: str, weights: str | os.PathLike) -> dict:
         tensors = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"{weights} is not a whole file of plain tensors for encoder {name}: {error}"
+            f"{weights} is not a whole file of plain tensors for encoder {name}: {said_of(error)}"
         ) from error
     if not isinstance(tensors, dict) or not all(
         isinstance(value, torch.Tensor) for value in tensors.values()
     ):
         raise ValueError(f"{weights} holds no state dict (name -> tensor) for encoder {name}")
     return tensors
+
+
+def said_of(error: Exception) -> str:
+    """The gist of what torch or safetensors raise: their own advice is to turn the protection off."""
+    found = re.search(r"Unsupported (?:global|class|operand)[^.\n]*|GLOBAL \S+", str(error))
+    said = found[0] if found else next(iter(str(error).strip().splitlines()), "")
+    return " ".join(said.split())[:200] or type(error).__name__
 
 
 def _is_dequantised(tensors: dict) -> bool:

@@ -31,6 +31,7 @@ MINUTES = ("onset_to_ctp_min", "ctp_to_recanalisation_min")
 CLOCK = re.compile(
     r"(?P<sign>-?)(?:(?P<days>\d+) days?,? )?(?P<h>\d+):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d(?:\.\d+)?))?"
 )
+PLAIN_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 OPERATOR = re.compile(r"\s+([+-])\s+")  # with spaces around: "Wake-up" is a column
 MOST_SAID = 5
 
@@ -50,10 +51,8 @@ def number(text: str) -> float:
     """
     if is_missing(text):
         return np.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.inf
+    # float() takes 1_2 for 12, and digits of other scripts
+    value = float(text) if PLAIN_NUMBER.fullmatch(text) else np.inf
     if not np.isfinite(value):
         raise ValueError(f"{text!r} is no number")
     return value

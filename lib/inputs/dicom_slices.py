@@ -23,6 +23,8 @@ TAGS = {
     "rows": "0028|0010",
     "columns": "0028|0011",
     "colours": "0028|0002",
+    "slope": "0028|1053",
+    "intercept": "0028|1052",
 }
 NAME = "0010|0010"
 NO_PICTURE = re.compile(r"1\.2\.840\.10008\.(1\.3\.10|5\.1\.4\.1\.1\.(9|11|66|88|104|481\.[3-9])(\.|$))")
@@ -64,7 +66,11 @@ def slices_of(folder: Path) -> list[Slice]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder with a DICOM series at {folder}")
     found, others = [], []
-    for path in sorted(each for each in folder.iterdir() if each.is_file()):
+    for path in sorted(each for each in folder.iterdir() if not each.is_dir()):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{folder}: {path.name} is a link that leads to no file: correct or remove it"
+            )
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.SetImageIO("GDCMImageIO")
@@ -177,6 +183,11 @@ def check_kind(slices: list[Slice], folder: Path, modality: str | None) -> None:
                 f"{folder}: {each.path.name} holds {each.frames} frames (enhanced DICOM), one slice a file is read: "
                 "convert it to NIfTI"
             )
+    for each in slices:
+        if each.tags["slope"] and each.numbers("slope", 1)[0] == 0:
+            raise ValueError(f"{folder}: {each.path.name} has a rescale slope of 0: fetch it again")
+        if each.tags["intercept"]:
+            each.numbers("intercept", 1)
     for tag, count, what in (
         ("rows", 1, "number of rows"),
         ("columns", 1, "number of columns"),

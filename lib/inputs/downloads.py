@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 
@@ -13,8 +14,42 @@ BLOCK = 1 << 14
 """Bytes written at a time; of a broken connection less than this is lost."""
 
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""What goes there does not leave the machine."""
+
+
 class WrongChecksum(ValueError):
     """The file arrived whole and is not the one that was asked for."""
+
+
+def shown(url: str) -> str:
+    """An address as it may be printed: without name and password, and without its query, where tokens travel."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "..." if parts.query else "", ""))
+
+
+def refuse_unsafe(url: str, what: str) -> None:
+    """Refuse an address that is neither https nor on this machine.
+
+    Raises
+    ------
+    ValueError
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise ValueError(
+            f"{what} is not fetched from {shown(url)}: only https is, so that nobody can change it on the way"
+        )
+
+
+def refuse_unsafe_redirect(answer: requests.Response, *_: object, **__: object) -> None:
+    """Hook of requests: refuse to be sent on to an address that `refuse_unsafe` refuses, or from https to http."""
+    if answer.is_redirect:
+        target = urljoin(answer.url, answer.headers["location"])
+        if urlsplit(answer.url).scheme == "https" and urlsplit(target).scheme != "https":
+            raise ValueError(f"{shown(answer.url)} sends on to {shown(target)}: only https is fetched")
+        refuse_unsafe(target, shown(answer.url))
 
 
 def part_of(path: str | os.PathLike) -> Path:
@@ -72,6 +107,7 @@ def download(
     BlockingIOError
         Another process is downloading this file.
     """
+    refuse_unsafe(url, Path(path).name)
     path, part = Path(path), part_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -122,7 +158,7 @@ def _fill(url, file, name, size, headers, tries, wait, timeout) -> None:
         furthest = max(furthest, file.tell())
         if broken >= tries:
             raise ConnectionError(
-                f"{name}: the connection to {url} broke {broken} times ({reason}); {file.tell()} of {size} bytes "
+                f"{name}: the connection to {shown(url)} broke {broken} times ({reason}); {file.tell()} of {size} bytes "
                 "are kept, run the same command again to go on"
             )
         if file.tell() < size:
@@ -134,7 +170,8 @@ def _append(url, file, name, headers, timeout) -> bool:
     have = file.tell()
     # a compressed answer would have other lengths than the file
     asked = {"Accept-Encoding": "identity", **headers, **({"Range": f"bytes={have}-"} if have else {})}
-    with requests.get(url, headers=asked, stream=True, timeout=timeout) as answer:
+    hooks = {"response": refuse_unsafe_redirect}
+    with requests.get(url, headers=asked, stream=True, timeout=timeout, hooks=hooks) as answer:
         if answer.status_code == 416:
             return False
         if answer.status_code in (401, 403):
@@ -144,7 +181,7 @@ def _append(url, file, name, headers, timeout) -> bool:
             )
         if answer.status_code in (404, 410):
             raise FileNotFoundError(
-                f"the server has no {name} at {url} (HTTP {answer.status_code}): ids change with GDC's releases, "
+                f"the server has no {name} at {shown(url)} (HTTP {answer.status_code}): ids change with GDC's releases, "
                 "make a new manifest, or leave it out and give --slides"
             )
         answer.raise_for_status()

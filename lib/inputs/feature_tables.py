@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.inputs.clinical_values import is_missing
+from lib.inputs.names import check_names
 from lib.inputs.text_tables import nearest_name, plain, read_texts
 
 
@@ -42,6 +43,7 @@ def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
         raise ValueError(
             f"{path}: patient {texts['patient'][twice].iloc[0]} stands twice; one row is expected"
         )
+    check_names(texts["patient"], path)
     cells = texts.set_index("patient")
     cells = cells[[name for name in cells if not plain(name).startswith("diagnostics_")]]
     if cells.empty:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from lib.inputs.frame_intervals import agree, interval_of
+from lib.inputs.text_tables import read_columns
 
 JITTER = 0.05  # share of the interval by which a frame may be off the regular clock
 NAMES = ("seconds", "frametimesstart", "volumetiming", "time_s", "times")
@@ -69,7 +69,7 @@ def read_seconds(path: str | os.PathLike) -> np.ndarray:
         raise FileNotFoundError(f"no file of frame times at {path}")
     try:
         content = (
-            json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else pd.read_csv(path)
+            json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else read_columns(path)
         )
         if not isinstance(content, list):
             found = [name for name in content if str(name).strip().lower() in NAMES]
@@ -77,8 +77,9 @@ def read_seconds(path: str | os.PathLike) -> np.ndarray:
                 raise ValueError(f"exactly one of {', '.join(NAMES)} is expected, there is {list(content)}")
             content = content[found[0]]
         return np.asarray(content, dtype=float)
-    except (ValueError, TypeError) as error:  # what json, pandas and numpy raise
-        raise ValueError(f"{path} does not say when the frames were taken: {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:  # what json, pandas and numpy raise
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} does not say when the frames were taken: {said}") from error
 
 
 def regular_interval(seconds: np.ndarray) -> float | None:

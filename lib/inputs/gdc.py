@@ -20,6 +20,7 @@ import pandas as pd
 
 from lib.inputs.downloads import download, md5_of, part_of
 from lib.inputs.manifests import SERVER, ask_gdc, read_manifest, slides_of
+from lib.inputs.text_tables import read_columns
 
 CLIENT = "gdc-client"
 GIB = 1 << 30
@@ -220,7 +221,7 @@ def _slide_names(path: Path) -> list[str]:
     """The slides a table names, in its column slide or slide_id."""
     if not path.is_file():
         raise FileNotFoundError(f"no table of slides at {path}")
-    table = pd.read_csv(path, dtype=str)
+    table = read_columns(path, dtype=str)
     column = next((name for name in ("slide", "slide_id") if name in table), None)
     if column is None:
         raise ValueError(f"{path} has neither a column slide nor slide_id")

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.inputs.text_tables import plain, read_texts
+from lib.inputs.names import check_names
+from lib.inputs.text_tables import plain, read_columns, read_texts
 
 WHEN = {"pre": ("pre",), "post": ("post",), "both": ("pre", "post")}
 MODALITIES = ("ct", "pet")
@@ -112,10 +113,7 @@ def _table(path: Path) -> pd.DataFrame:
     """Numbers, indexed by patient."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: run `make data COHORT=lro`")
-    try:
-        table = pd.read_csv(path, dtype={"patient": str}, encoding="utf-8-sig")
-    except (EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a table ({error}): fetch it again") from error
+    table = read_columns(path, dtype={"patient": str})
     if "patient" not in table:
         raise ValueError(
             f"{path} has no column patient, as the repository's own sheets, whose last column is the outcome: "
@@ -126,6 +124,7 @@ def _table(path: Path) -> pd.DataFrame:
         raise ValueError(
             f"{path}: patient {table.index[twice][0]} stands twice; one row a patient is expected"
         )
+    check_names(table.index.fillna("").astype(str), path)
     numbers = table.apply(pd.to_numeric, errors="coerce").astype(float)
     if (odd := ~np.isfinite(numbers.to_numpy())).any():
         row, column = np.argwhere(odd)[0]

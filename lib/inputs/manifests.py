@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import requests
 
+from lib.inputs.text_tables import read_columns
+
 SERVER = "https://api.gdc.cancer.gov"
 COLUMNS = ["id", "filename", "md5", "size"]
 SYNONYMS = {"File ID": "id", "File Name": "filename"}
@@ -39,9 +41,9 @@ def read_manifest(path: str | os.PathLike) -> pd.DataFrame:
         raise FileNotFoundError(
             f"no manifest at {path}: make one on https://portal.gdc.cancer.gov, or leave it out and give --slides"
         )
-    with open(path, encoding="utf-8-sig") as file:
-        comma = "\t" not in file.readline()
-    table = pd.read_csv(path, sep="," if comma else "\t", dtype=str, encoding="utf-8-sig")
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        comma = "\t" not in file.readline(1 << 16)
+    table = read_columns(path, "," if comma else "\t", dtype=str)
     table = table.rename(columns=SYNONYMS)
     if missing := {"id", "filename"} - set(table):
         raise ValueError(
@@ -109,7 +111,8 @@ def checked(table: pd.DataFrame, origin: str) -> pd.DataFrame:
         "the file name {filename!r} is none": ~table["filename"].fillna("").str.fullmatch(r"[^/\\\x00]+")
         | table["filename"].isin([".", ".."]),
         "{filename} has md5 {md5}": ~table["md5"].str.fullmatch("([0-9a-f]{32})?"),
-        "{filename} has size {size}": (table["size"].notna() & ~(size >= 0)) | (size % 1 > 0),
+        "{filename} has size {size}": (table["size"].notna() & ~((size >= 0) & (size < 2**50)))
+        | (size % 1 > 0),
     }.items():
         if bad.any():
             row = table[bad].iloc[0]

@@ -17,9 +17,13 @@ import pandas as pd
 
 from lib.inputs.clinical_values import NO_YES, is_missing
 from lib.inputs.matched_files import scans_of, slides_of, table_at, values_of
+from lib.inputs.names import FORMULA, check_names
 from lib.inputs.text_tables import nearest_name, plain
 
 OUTCOME = ("time_months", "event")
+MOST_MONTHS = 1200
+"""A follow-up beyond it is a date: 43,586 is how a spreadsheet stores a day of 2019."""
+
 Mapped = Mapping[str, str | Mapping[str, object]]
 
 
@@ -163,9 +167,16 @@ def _patients(table: pd.DataFrame, factors: Sequence[str], mapping: dict) -> pd.
         raise ValueError(
             f"{path}: patient {patient[patient.duplicated()].iloc[0]} stands twice; one row is expected"
         )
+    if patient.empty:
+        raise ValueError(f"{path} has a header and no patient")
+    check_names(patient, path)
     made = {"patient": patient, "hospital": ""}
     if "hospital" in mapping or "hospital" in columns:
         made["hospital"] = texts("hospital")[0].map(lambda text: "" if is_missing(text) else text)
+        if (odd := made["hospital"].map(lambda text: bool(FORMULA.match(text)))).any():
+            raise ValueError(
+                f"{path}: hospital {made['hospital'][odd].iloc[0][:60]!r} begins as a formula does: rename it"
+            )
     for name in factors:
         cells, levels = texts(name)
         made[name] = values_of(cells, patient, name, path, levels)
@@ -174,12 +185,18 @@ def _patients(table: pd.DataFrame, factors: Sequence[str], mapping: dict) -> pd.
     made["event"] = values_of(cells, patient, "event", path, levels or NO_YES)
     found = pd.DataFrame(made)
     for name, wrong in (
-        ("time_months", found["time_months"] < 0),
+        ("time_months", (found["time_months"] < 0) | (found["time_months"] > MOST_MONTHS)),
         ("event", found["event"].notna() & ~found["event"].isin((0, 1))),
     ):
         if wrong.any():
             row = found[wrong].iloc[0]
-            needed = "0 or more" if name == "time_months" else "0 or 1"
+            needed = (
+                "0 or 1"
+                if name == "event"
+                else "0 or more"
+                if row[name] < 0
+                else f"at most {MOST_MONTHS}, no date,"
+            )
             raise ValueError(
                 f"{path}: {name} of patient {row['patient']} is {row[name]:g}, {needed} is needed"
             )

@@ -1,5 +1,8 @@
 """The tables of a matched cohort's files: scans and slides, each with its patient, and what is wrong with a file."""
 
+import os
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -7,11 +10,15 @@ import numpy as np
 import pandas as pd
 
 from lib.inputs.clinical_values import NO_YES, code, is_missing, number
+from lib.inputs.names import check_names, fault_of
+from lib.inputs.slide_scale import COARSEST, FINEST
 from lib.inputs.text_tables import nearest_name, plain, read_texts
 
 SCANS = ("patient", "image", "mask", "label", "problem")
 SLIDES = ("patient", "slide", "path", "um_per_px", "problem")
 TABLES = (".csv", ".xlsx", ".tsv", ".txt")
+MISTYPED = re.compile(r"\s*(=.*|@.*|[+-]?\d+,\d+|\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.]\d{2,4}.*)")
+"""No category: a formula, a number with a decimal comma, a date."""
 
 
 def table_at(folder: Path, name: str, needed: bool = False) -> pd.DataFrame | None:
@@ -70,13 +77,21 @@ def slides_of(table: pd.DataFrame | None, known: set[str], folder: Path) -> pd.D
         slide or PurePosixPath(file).stem for slide, file in zip(rows["slide"], rows["path"], strict=True)
     ]
     for slide in rows["slide"]:
-        if slide in ("", ".", "..") or set(slide) & set("/\\"):
-            raise ValueError(f"{path}: slide {slide!r} is no plain name: its feature file is named after it")
+        if fault := fault_of(slide):
+            raise ValueError(f"{path}: slide {slide[:60]!r} is no plain name, it {fault}: rename it")
+    check_names(rows["slide"], path, "slide", zeros=False)
     for name in ("slide", "path"):
         _once(rows, name, path)
     rows["um_per_px"] = values_of(rows["um_per_px"], rows["slide"], "um_per_px", path, None, True, "slide")
-    if (odd := rows["um_per_px"] <= 0).any():
-        raise ValueError(f"{path}: um_per_px of slide {rows.loc[odd, 'slide'].iloc[0]} is not above 0")
+    for odd, said in (
+        (rows["um_per_px"] <= 0, "is not above 0"),
+        (
+            rows["um_per_px"].notna() & ~rows["um_per_px"].between(FINEST, COARSEST),
+            f"is not within {FINEST} to {COARSEST}, as a level 0 is",
+        ),
+    ):
+        if odd.any():
+            raise ValueError(f"{path}: um_per_px of slide {rows.loc[odd, 'slide'].iloc[0]} {said}")
     rows["problem"] = [_problem(folder, text, "slide") for text in rows["path"]]
     rows["path"] = [str(folder / text) if text else "" for text in rows["path"]]
     return rows[list(SLIDES)]
@@ -125,6 +140,12 @@ def _problem(folder: Path, text: str, what: str) -> str:
     path = folder / text
     if not text:
         return f"no {what} is named"
+    if max(len(os.fsencode(part)) for part in PurePosixPath(text).parts) > 255 or "\0" in text:
+        return f"{what} {text[:60]}... is no file's name"
+    if path.exists() and not path.resolve().is_relative_to(folder.resolve()):
+        warnings.warn(
+            f"{folder}: {what} {text} is a link to {path.resolve()}, outside of the folder", stacklevel=5
+        )
     if path.is_dir():
         return "" if any(path.iterdir()) else f"{what} {text} is an empty folder"
     if not path.is_file():
@@ -157,6 +178,13 @@ def values_of(
         except ValueError as error:
             odd.append((row, error))
     known = np.isfinite(made).sum()
+    if levels is None and not always:
+        for text, one in zip(cells, patient, strict=True):
+            if MISTYPED.fullmatch(text):
+                raise ValueError(
+                    f"{path}: {name} of {who} {one} is {text[:60]!r}, a formula, a date or a decimal comma: write "
+                    "numbers with a point"
+                )
     if odd and levels is None and not known and not always:
         return np.array([None if is_missing(text) else text for text in cells], dtype=object)
     if odd:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from lib.inputs.names import check_names
 from lib.inputs.text_tables import nearest_name, plain, read_texts
+from lib.inputs.yaml_files import read_yaml
 
 PARTS = ("train", "val", "test")
 ALSO = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
@@ -76,6 +77,7 @@ def read_partition(path: str | Path, patients: Iterable[str] | None = None) -> p
     for part in ("train", "test"):
         if part not in been.values():
             raise ValueError(f"{path} has no patients to {part}")
+    check_names(been, path)
     if patients is not None:
         known = [str(patient) for patient in patients]
         if strange := [patient for patient in been if patient not in set(known)]:
@@ -111,11 +113,8 @@ def _members(found: object, path: Path) -> list[tuple[str, list]]:
 
 
 def _yaml(path: Path) -> list[tuple[str, list]]:
-    try:
-        # texts only: another loader reads the patient 0012 as the number ten
-        return _members(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader), path)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {error}") from error
+    # texts only: another loader reads the patient 0012 as the number ten
+    return _members(read_yaml(path, texts=True), path)
 
 
 def _csv(path: Path) -> list[tuple[str, list]]:

@@ -1,14 +1,16 @@
 """The section table of a cohort, and the loader each of its rows needs."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from lib.inputs import her2st, visium, xenium
+from lib.inputs.names import check_names
 from lib.inputs.spots import check_section
+from lib.inputs.text_tables import read_columns
 
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
 PLATFORMS = ("st", "visium", "xenium")
@@ -40,7 +42,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise FileNotFoundError(
             f"no section table {path}: expected a csv with the columns {', '.join(COLUMNS)}"
         )
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = read_columns(path, dtype=str, keep_default_na=False)
     if missing := [column for column in COLUMNS if column not in table]:
         raise ValueError(f"{path} has no column {missing}: expected {', '.join(COLUMNS)}")
     if table.empty:
@@ -61,6 +63,15 @@ def read_table(path: str | Path) -> pd.DataFrame:
             raise ValueError(
                 f"{path}: row {int((table[column] == '').to_numpy().argmax()) + 2} has no {column}"
             )
+        check_names(table[column], path, column, zeros=False)
+    for column in ("folder", "labels"):
+        for section, text in table[["section", column]].itertuples(index=False):
+            if PurePosixPath(text.replace("\\", "/")).is_absolute() or ".." in text.replace("\\", "/").split(
+                "/"
+            ):
+                raise ValueError(
+                    f"{path}: {column} of section {section} is {text}, outside of the folder of raw files"
+                )
     return table
 
 

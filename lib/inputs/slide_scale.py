@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.inputs.names import check_names
+from lib.inputs.text_tables import read_columns
+
 FINEST, COARSEST = 0.1, 2.4
 """µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
 
@@ -89,7 +92,7 @@ def read_overrides(path: str | os.PathLike) -> dict[str, float]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no table of overrides at {path}")
-    table = pd.read_csv(path, dtype={"slide": str})
+    table = read_columns(path, dtype={"slide": str})
     if lacking := [name for name in ("slide", "um_per_px") if name not in table]:
         raise ValueError(
             f"{path} lacks the column {' and '.join(lacking)}: it has {', '.join(table.columns)}"
@@ -105,6 +108,7 @@ def read_overrides(path: str | os.PathLike) -> dict[str, float]:
     ):
         if bad.any():
             raise ValueError(f"{path} {what}: row {int(np.flatnonzero(bad)[0]) + 2}")
+    check_names(table.slide, path, "slide", zeros=False)
     return dict(zip(table.slide, scale.astype(float), strict=True))
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import struct
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -9,6 +10,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 import openslide
+import tifffile
 from openslide import lowlevel
 
 from lib.inputs.slide_overview import overview
@@ -18,6 +20,8 @@ from lib.inputs.stored_tiles import AbsentTile, StoredTiles, UnreadableTile
 __all__ = ["Slide", "UnreadableTile", "open_slide"]
 
 WHITE = 255
+LAYOUT = {256, 257, 258, 259, 262, 277, 322, 323, 324, 325, 530}
+"""TIFF's tags of size, compression, colour and places of tiles."""
 
 
 class Slide:
@@ -116,6 +120,7 @@ class Slide:
     def _opened(self) -> openslide.OpenSlide:
         if not self.path.exists():
             raise FileNotFoundError(f"no slide at {self.path}")
+        _refuse_depth(self.path)
         try:
             return openslide.OpenSlide(self.path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -176,6 +181,39 @@ class Slide:
         clear = WHITE - bgra[..., 3]
         # colours are premultiplied, so adding what is transparent lays them over white
         return rgb + clear[..., None] if clear.any() else rgb
+
+
+def _refuse_depth(path: Path) -> None:
+    """Refuse colours of more than 8 bits, and transparency: OpenSlide would turn them into others without a word."""
+    if path.suffix.lower() not in (".svs", ".tif", ".tiff") or not path.is_file():
+        return
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            bits, extra = page.bitspersample, tuple(page.extrasamples)
+            lost = _listed(file, page) & LAYOUT - set(page.tags.keys())
+    except Exception:  # what tifffile cannot read, OpenSlide judges
+        return
+    if lost:
+        raise ValueError(
+            f"{path.name} is damaged: its directory does not say how tiles are stored; fetch it again"
+        )
+    if bits not in (1, 8):
+        raise ValueError(f"{path.name} has {bits} bits a colour: 8 are expected; export it again")
+    if any(extra):
+        raise ValueError(f"{path.name} has a channel of transparency: export it again as RGB")
+
+
+def _listed(file: tifffile.TiffFile, page: tifffile.TiffPage) -> set[int]:
+    """Numbers of the tags that a page's directory lists, whether or not their values can be read."""
+    about, stream = file.tiff, file.filehandle
+    stream.seek(page.offset)
+    count = struct.unpack(about.tagnoformat, stream.read(about.tagnosize))[0]
+    entries = stream.read(min(count, 1000) * about.tagsize)
+    return {
+        struct.unpack_from(about.byteorder + "H", entries, at)[0]
+        for at in range(0, len(entries) - 1, about.tagsize)
+    }
 
 
 def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> Slide:

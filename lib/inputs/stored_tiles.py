@@ -106,6 +106,8 @@ class StoredTiles:
         return region
 
     def _tile(self, page: tifffile.TiffPage, index: int) -> np.ndarray:
+        if index >= min(len(page.databytecounts), len(page.dataoffsets)):
+            raise UnreadableTile(f"tile {index} is not listed")
         size = page.databytecounts[index]
         if size == 0:
             raise AbsentTile(f"tile {index} is not stored")

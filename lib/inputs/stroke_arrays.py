@@ -12,7 +12,11 @@ import numpy as np
 import pandas as pd
 
 from lib.inputs.clinical_values import LEVELS, is_missing, mapped
+from lib.inputs.names import check_names
 from lib.inputs.text_tables import nearest_name, plain, read_texts
+
+MOST_BYTES = 4 << 30
+"""Of a patient's arrays, unpacked: 32 frames of 512 x 512 x 64 voxels are 2 GB as float32."""
 
 LAYOUTS = ("{}/preprocessed.npz", "{}_preprocessed.npz")
 MAPPING = {
@@ -47,8 +51,9 @@ def array_paths(folder: str | Path, patients: Iterable[str]) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder: <ID>/preprocessed.npz are expected in it")
-    paths, gone = {}, []
-    for patient in map(str, patients):
+    paths, gone, patients = {}, [], [str(patient) for patient in patients]
+    check_names(patients, folder)
+    for patient in patients:
         found = [path for path in (folder / layout.format(patient) for layout in LAYOUTS) if path.is_file()]
         if len(found) > 1:
             raise ValueError(f"patient {patient} has {found[0]} and {found[1]}: remove one")
@@ -96,6 +101,7 @@ def read_array(
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there")
     try:
+        _verify(path)
         with np.load(path, allow_pickle=False) as stored:
             names = stored.files
             values = stored["img"] if "img" in names else None
@@ -169,6 +175,7 @@ def read_clinical(
         )
     if patients.duplicated().any():
         raise ValueError(f"{path}: patient {patients[patients.duplicated()].iloc[0]} stands twice")
+    check_names(patients, path)
     try:
         made = mapped(raw, patients, mapping, {**CODES, **(levels or {})}, implausible)
     except ValueError as error:
@@ -180,3 +187,11 @@ def read_clinical(
         )
     made.insert(made.shape[1] - 1, "outcome", (scores == unfavourable).astype(float).where(scores.notna()))
     return pd.concat([made, raw.drop(columns=columns["patient_id"]).add_prefix("raw:")], axis=1)
+
+
+def _verify(path: Path) -> None:
+    """Refuse a small file that unpacks to much."""
+    with zipfile.ZipFile(path) as archive:
+        promised = sum(member.file_size for member in archive.infolist())
+    if promised > MOST_BYTES or promised > 200 * path.stat().st_size + (64 << 20):
+        raise ValueError(f"it unpacks from {path.stat().st_size:,} to {promised:,} bytes, which no scan does")

@@ -13,12 +13,19 @@ SS the tissue source site.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from lib.inputs.names import check_names
+from lib.inputs.text_tables import read_columns
+
 DAYS_PER_MONTH = 30.44
+MOST_DAYS = 100 * 365
+"""Of a follow-up or a life: more is a date as a spreadsheet stores it, or another unit."""
+
 ENDPOINTS = ("OS", "DSS", "DFI", "PFI")
 TEXTS = (
     "ajcc_pathologic_tumor_stage",
@@ -103,18 +110,21 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     needed = ["case_id", "slide_id", "survival_months", "censorship"]
     wanted = [*needed, "age", "is_female", "site", "oncotree_code"]
     texts = {name: str for name in ("case_id", "slide_id", "site", "oncotree_code")}
-    table = pd.read_csv(path, usecols=lambda name: name in wanted, dtype=texts)
+    table = read_columns(path, usecols=lambda name: name in wanted, dtype=texts)
     if missing := [name for name in needed if name not in table]:
         raise ValueError(f"{path} has no column {', '.join(missing)}; a table of slides with follow-up has")
     if nameless := int(table[["case_id", "slide_id"]].isna().any(axis=1).sum()):
         raise ValueError(f"{path}: {nameless} of {len(table)} rows have no case_id or slide_id")
+    if table.empty:
+        raise ValueError(f"{path} has a header and no row")
+    _check_barcodes([*table["case_id"], *table["slide_id"].str.removesuffix(".svs")], path)
     table = table.reindex(columns=wanted)
     patient = table["case_id"].map(patient_of)
     made = pd.DataFrame(
         {
             "patient": patient,
             "slide": table["slide_id"].str.removesuffix(".svs"),
-            "time_months": _numbers(table["survival_months"], patient, path),
+            "time_months": _numbers(table["survival_months"], patient, path, most=MOST_DAYS / DAYS_PER_MONTH),
             "event": 1 - _flags(table["censorship"], patient, path, known=True).astype(int),
             "age": _numbers(table["age"], patient, path, known=False),
             "female": _flags(table["is_female"], patient, path),
@@ -181,27 +191,48 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is not there: run `make data` for the cohort")
-    table = pd.read_csv(path, dtype={name: str for name in (*TEXTS, "Redaction")})
+    table = read_columns(path, dtype={name: str for name in (*TEXTS, "Redaction", "bcr_patient_barcode")})
     if missing := [name for name in ("bcr_patient_barcode", "type") if name not in table]:
         raise ValueError(f"{path} has no column {', '.join(missing)}, so it is not TCGA-CDR")
-    patient = table["bcr_patient_barcode"]
+    patient = table["bcr_patient_barcode"].fillna("")
+    _check_barcodes(patient, path)
     if patient.duplicated().any():
         raise ValueError(f"{path}: patient {patient[patient.duplicated()].iloc[0]} stands twice")
     made = {"patient": patient, "cancer": table["type"]}
     if "age_at_initial_pathologic_diagnosis" in table:
-        made["age"] = _numbers(table["age_at_initial_pathologic_diagnosis"], patient, path, known=False)
+        made["age"] = _numbers(
+            table["age_at_initial_pathologic_diagnosis"], patient, path, known=False, most=120
+        )
     if "gender" in table:
         made["female"] = table["gender"].map({"FEMALE": 1.0, "MALE": 0.0})
+        if (odd := made["female"].isna() & table["gender"].notna()).any():
+            raise ValueError(
+                f"{path}: gender of {patient[odd].iloc[0]} is {table['gender'][odd].iloc[0]}, not FEMALE or MALE "
+                f"({int(odd.sum())} such rows)"
+            )
     for name in ENDPOINTS:
         if name in table and f"{name}.time" in table:
             made[f"{name.lower()}_event"] = _flags(table[name], patient, path)
             made[f"{name.lower()}_days"] = _numbers(table[f"{name}.time"], patient, path, known=False)
     made |= {name: table[name].fillna("") for name in TEXTS if name in table}
     if "new_tumor_event_dx_days_to" in table:
-        made["new_tumor_event_dx_days_to"] = pd.to_numeric(table["new_tumor_event_dx_days_to"])
+        made["new_tumor_event_dx_days_to"] = _numbers(
+            table["new_tumor_event_dx_days_to"], patient, path, known=False, least=-np.inf
+        )
     if "Redaction" in table:
         made["redacted"] = table["Redaction"].notna()
     return pd.DataFrame(made)
+
+
+def _check_barcodes(names: Iterable[str], path: Path) -> None:
+    """Refuse names that are none, and barcodes typed otherwise than TCGA-A6-2683, which nobody would recognise."""
+    names = list(names)
+    check_names(names, path, zeros=False)
+    for name in names:
+        if name != name.strip() or (BARCODE.match(name.upper()) and not BARCODE.match(name)):
+            raise ValueError(
+                f"{path}: {name!r} is a barcode in small letters or with spaces: write TCGA-A6-2683"
+            )
 
 
 def _site(patient: str, given: object) -> str:
@@ -210,14 +241,23 @@ def _site(patient: str, given: object) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _numbers(column: pd.Series, patient: pd.Series, path: Path, known: bool = True) -> pd.Series:
+def _numbers(
+    column: pd.Series,
+    patient: pd.Series,
+    path: Path,
+    known: bool = True,
+    most: float = MOST_DAYS,
+    least: float = 0,
+) -> pd.Series:
     """Numbers 0 or larger; NaN refused where they must be known."""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    odd = (numbers < 0) | np.isinf(numbers) | (numbers.isna() & (known | column.notna()))
+    odd = (
+        (numbers < least) | (numbers > most) | np.isinf(numbers) | (numbers.isna() & (known | column.notna()))
+    )
     if odd.any():
         raise ValueError(
             f"{path}: {column.name} of {patient[odd].iloc[0]} is {column[odd].iloc[0]}, a number, 0 or larger, "
-            f"is needed ({int(odd.sum())} such rows)"
+            f"and at most {most:g}, is needed ({int(odd.sum())} such rows)"
         )
     return numbers
 

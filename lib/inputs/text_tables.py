@@ -3,13 +3,21 @@
 import csv
 import datetime
 import difflib
+import gzip
 import io
+import re
+import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 DELIMITERS = ",;\t"
+MOST_BYTES = 200 << 20
+"""Of a table, unpacked: more is no table of patients or slides."""
+
+MOST_CELLS = 10_000_000
 DAY_ZERO = datetime.datetime(1899, 12, 31)  # of spreadsheets, until their 29 February 1900 that never was
 
 
@@ -66,10 +74,87 @@ def read_texts(path: str | Path) -> pd.DataFrame:
     body = [[*row, *[""] * len(header)][: len(header)] for row in body]
     table = pd.DataFrame(body, columns=header, dtype=str)
     table = table.loc[:, [bool(plain(name)) and not plain(name).startswith("unnamed:") for name in header]]
-    names = [plain(name) for name in table]
-    if twice := [name for name in table if names.count(plain(name)) > 1]:
-        raise ValueError(f"{path} has the column {twice[0]} twice; remove one")
+    refuse_doubles(table, path)
     return table
+
+
+def refuse_doubles(columns: Iterable[object], path: str | Path) -> None:
+    """Refuse two columns of one name, whatever their case and spaces.
+
+    Raises
+    ------
+    ValueError
+    """
+    been: dict[str, str] = {}
+    for name in map(str, columns):
+        if (first := been.setdefault(plain(name), name)) is not name:
+            raise ValueError(f"{path} has the column {first[:60]} twice; remove one")
+
+
+def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.DataFrame:
+    """Read a delimited table as pandas does, which guesses types, after what pandas would pass over is refused.
+
+    pandas takes the first column for row names where rows are longer than the header, renames a column that is there
+    twice, and ends a cell at a zero byte.
+
+    Parameters
+    ----------
+    path : path
+        .csv or its like, or a .gz or a .zip of one; UTF-8, else Latin-1.
+    sep : str
+    **settings
+        Of `pandas.read_csv`.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Empty, no text, damaged, too large, a row longer than the header, a column twice.
+    """
+    text = _text(Path(path))
+    try:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
+        header, first = next(rows, []), next(rows, [])
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read as a table ({error}): save it again as .csv") from error
+    if not header:
+        raise ValueError(f"{path} is empty: a header and a row are expected")
+    if len(first) > len(header):
+        raise ValueError(f"{path}: row 1 has {len(first)} cells and the header {len(header)}")
+    wanted = settings.get("usecols")
+    refuse_doubles([name for name in header if name and (wanted is None or wanted(name))], path)
+    try:
+        return pd.read_csv(io.StringIO(text, newline=""), sep=sep, **settings)
+    except ValueError as error:  # pandas' own are of that kind
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as a table ({said}): save it again as .csv") from error
+
+
+def _text(path: Path) -> str:
+    """The text of a file, unpacked, or a sentence."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there, or is no file")
+    try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                if len(members := archive.infolist()) != 1:
+                    raise ValueError(f"{path} holds {len(members)} files: a zip of one table is expected")
+                with archive.open(members[0]) as file:
+                    content = file.read(MOST_BYTES + 1)
+        else:
+            with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+                content = file.read(MOST_BYTES + 1)
+    except (zipfile.BadZipFile, EOFError, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{path} cannot be read as a table ({error}): fetch it again") from error
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{path} holds more than {MOST_BYTES >> 20} MB of text: it is no table of this kind")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    if "\0" in text:
+        raise ValueError(f"{path} holds zero bytes, so it is no text, or is one in UTF-16: save it as UTF-8")
+    return text
 
 
 def text_of(value: object) -> str:
@@ -92,22 +177,66 @@ def text_of(value: object) -> str:
 
 
 def _csv(path: Path) -> list[list[str]]:
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
+    text = _text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(DELIMITERS, key=first.count)
-    lines = io.StringIO(text, newline="")
-    return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
+
+    def rows(strict: bool) -> list[list[str]]:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
+        return [[cell.strip() for cell in row] for row in lines]
+
+    try:
+        return rows(strict=True)
+    except csv.Error as error:
+        if "unexpected end" not in str(error) and "field larger" not in str(error):
+            return rows(strict=False)  # a quote within a cell
+        fault = "a quote is opened and never closed" if "end" in str(error) else str(error)
+        raise ValueError(f"{path} cannot be read as a table ({fault}): correct it") from error
 
 
 def _xlsx(path: Path) -> list[list[str]]:
     try:
+        _verify_xlsx(path)
         sheet = pd.read_excel(path, header=None, dtype=object, na_filter=False, engine="openpyxl")
     except ImportError:
         raise
     except Exception as error:  # a broken zip or sheet raises nearly anything
-        raise ValueError(f"{path} is no readable xlsx: {error}") from error
+        raise ValueError(f"{path} is no readable xlsx: {' '.join(str(error).split())[:300]}") from error
     return [[text_of(value) for value in row] for row in sheet.itertuples(index=False)]
+
+
+def _verify_xlsx(path: Path) -> None:
+    """Refuse what would fill the memory, or be read as missing: formulas never computed, and errors."""
+    with zipfile.ZipFile(path) as archive:
+        if (size := sum(member.file_size for member in archive.infolist())) > MOST_BYTES:
+            raise ValueError(f"it unpacks to {size >> 20} MB")
+        for member in archive.infolist():
+            if not member.filename.endswith(".xml"):
+                continue
+            content = archive.read(member)
+            if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+                raise ValueError(f"{member.filename} defines entities, which no spreadsheet program writes")
+            if member.filename.startswith("xl/worksheets/"):
+                _verify_sheet(content)
+
+
+def _verify_sheet(content: bytes) -> None:
+    places = re.findall(rb'<c r="([A-Z]{1,3})([0-9]{1,9})"', content)
+    rows = max((int(row) for _, row in places), default=0)
+    columns = max(
+        (sum((letter - 64) * 26**i for i, letter in enumerate(reversed(name))) for name, _ in set(places)),
+        default=0,
+    )
+    if rows * columns > MOST_CELLS:
+        raise ValueError(
+            f"it reaches to row {rows} and column {columns}: remove what stands far from the table"
+        )
+    if found := re.search(rb'<c r="([A-Z]+[0-9]+)"[^>]*><f[^>]*>[^<]*</f>(?:<v ?/>|<v></v>)?</c>', content):
+        raise ValueError(
+            f"cell {found[1].decode()} is a formula never computed: save it with a spreadsheet program"
+        )
+    for cell, error in re.findall(
+        rb'<c r="([A-Z]+[0-9]+)"[^>]* t="e"[^>]*>(?:<f[^>]*>[^<]*</f>)?<v>([^<]*)</v>', content
+    ):
+        if error != b"#N/A":
+            raise ValueError(f"cell {cell.decode()} is the error {error.decode('utf-8', 'replace')}")

@@ -44,8 +44,8 @@ def save(path: str | os.PathLike, key: str, model: torch.nn.Module, state: dict[
         "rates": [group["lr"] for group in state["adam"].param_groups],
         "tiles": state["tiles"].bit_generator.state,
     }
-    with written(path) as part:
-        plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    with written(path, size=sum(value.nbytes for value in plain.values())) as part:
         save_file(plain, part, {"about": json.dumps(about)})
 
 

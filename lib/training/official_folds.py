@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
+from lib.inputs.names import check_names
 from lib.inputs.tcga import patient_of
+from lib.inputs.text_tables import read_columns
 from lib.training.folds import Fold, refuse_leak
 
 
@@ -91,7 +91,7 @@ def read_folds(folder: str | Path) -> list[Fold]:
 
 
 def _read_fold(path: Path, name: str) -> Fold:
-    table = pd.read_csv(path, dtype=str)
+    table = read_columns(path, dtype=str)
     if missing := [part for part in ("train", "val") if part not in table]:
         raise ValueError(f"{path} has no column {', '.join(missing)}, only {list(table.columns)[:8]}")
     parts = []
@@ -104,6 +104,7 @@ def _read_fold(path: Path, name: str) -> Fold:
                 + (f"has {ids[ids.duplicated()].iloc[0]} twice" if ids.size else "is empty")
             )
         parts.append(tuple(ids))
+    check_names([one for part in parts for one in part], path, "id", zeros=False)
     try:
         refuse_leak(*parts, {one: patient_of(one) for part in parts for one in part})
     except ValueError as error:

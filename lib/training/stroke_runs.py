@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from scipy.special import expit
 
 from lib.features.series_files import read_series_features
-from lib.files import write_csv, written
+from lib.files import file_digest, write_csv, written
 from lib.inputs.clinical import variables
 from lib.models.clinical_tokens import ClinicalTokens
 from lib.models.stroke import StrokeNet
@@ -170,7 +170,7 @@ class Runs:
 
     def _resume(self, unit: Unit, part: str) -> dict[str, Any]:
         """Where a half-trained model lies, and of what it is: it goes on only if nothing changed."""
-        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.inputs(unit)]
+        files = [(path.name, file_digest(path)) for path in self.inputs(unit)]
         code = [Path(inspect.getfile(one)).read_text(encoding="utf-8") for one in RESUMED]
         told = json.dumps([self.depends(unit), part, files, code], sort_keys=True, default=str)
         path = self.folder / "train" / f"{unit.name}.{part}.checkpoint.safetensors"

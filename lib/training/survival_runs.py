@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from lib.features.bag_files import bag_files
 from lib.features.bags import Bag, patient_bag, read_bag
-from lib.files import write_csv, written
+from lib.files import file_digest, write_csv, written
 from lib.training.discrete_time import survival_nll
 from lib.training.folds import stratified_folds
 from lib.training.loop import Loop
@@ -127,7 +127,7 @@ class Runs:
 
     def _key(self, unit: Unit) -> str:
         """Of all that a half-trained run depends on: it goes on from its checkpoint only if nothing changed."""
-        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.inputs(unit)]
+        files = [(path.name, file_digest(path)) for path in self.inputs(unit)]
         code = [
             Path(inspect.getfile(part)).read_text(encoding="utf-8")
             for part in (fit, Loop, Case, survival_nll, CONTENDERS[unit.model].model)

@@ -85,7 +85,7 @@ def test_sets_have_one_order(tmp_path):
 
 
 def test_names_stay_as_they_are_written(tmp_path):
-    (tmp_path / "p.yaml").write_text("train: [0012, 0x1F, yes, 1e3, 2024-01-01, null]\ntest: [12]\n")
+    (tmp_path / "p.yaml").write_text("train: [0012, 0x1F, yes, 1e3, 2024-01-01, null]\ntest: [13]\n")
     assert [name for name, _ in rows(tmp_path / "p.yaml")] == [
         "0012",
         "0x1F",
@@ -93,7 +93,7 @@ def test_names_stay_as_they_are_written(tmp_path):
         "1e3",
         "2024-01-01",
         "null",
-        "12",
+        "13",
     ]
 
 
@@ -183,7 +183,7 @@ def test_forged_and_broken_pickles_are_refused(tmp_path, name):
         ("p.yaml", "train: [[p1]]\ntest: [p2]\n", r"\['p1'\] is no patient's name"),
         ("p.yaml", "train: ['']\ntest: [p2]\n", "'' is no patient's name"),
         ("p.yaml", "- p1\n", "holds a list; train, val and test"),
-        ("p.yaml", "train: [p1\n", "is no YAML"),
+        ("p.yaml", "train: [p1\n", "is not valid YAML"),
         ("p.csv", "patient,part\np1,train\np1,test\n", "patient p1 is in train and in test"),
         ("p.csv", "patient,part\np1,train\np2,\n", "'' is no part"),
         ("p.csv", "patient,fold\np1,1\n", "neither the columns patient and part nor"),
@@ -203,10 +203,10 @@ def test_name_is_a_text_or_a_whole_number(tmp_path, member):
         read_partition(put(tmp_path, PARTS | {"train": [member]}))
 
 
-def test_alias_bomb_is_small(tmp_path):
+def test_alias_bomb_is_refused(tmp_path):
     levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
     (tmp_path / "p.yaml").write_text("a0: &a0 [x]\n" + "\n".join(levels) + "\n")
-    with pytest.raises(ValueError, match="'a0' is no part"):
+    with pytest.raises(ValueError, match=r"p\.yaml is not valid YAML: line 2 has an alias"):
         read_partition(tmp_path / "p.yaml")
 
 
