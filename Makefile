@@ -13,6 +13,8 @@ SLOW ?=
 KNOWN = $(patsubst params/%.yaml,%,$(wildcard params/*/*.yaml))
 
 export PATH := $(BIN):$(PATH)
+# a cluster's shell may have a locale in which Python 3.11 takes text for ASCII
+export PYTHONUTF8 := 1
 # a job that asks for more memory than there is gets what there is; two that together ask for more run one by one
 MEMORY_MB ?= $(shell expr $$(getconf _PHYS_PAGES) \* $$(getconf PAGESIZE) / 1048576)
 SNAKEMAKE = $(BIN)/python -m snakemake --profile profiles/local --cores $(CORES) --resources gpu=1 mem_mb=$(MEMORY_MB)

@@ -32,7 +32,7 @@ if wrong := set(TEMPORARY).difference(INTERMEDIATE):
     raise ValueError(f"temporary={','.join(sorted(wrong))}: expected one or more of {', '.join(INTERMEDIATE)}")
 
 # `python` in a job is the interpreter that runs this, wherever it is; with `--sdm conda`, the job's own environment's
-shell.prefix(f"set -euo pipefail; PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+shell.prefix(f"set -euo pipefail; PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; export PYTHONUTF8=1; ")
 
 
 wildcard_constraints:

@@ -58,7 +58,7 @@ def render(program: str, folder: Path, log: Path) -> tuple[Path, list[str]]:
     answer = subprocess.run(
         [program, "render", str(folder), "--log", str(log), "--log-format", "json-stream"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=environment,
     )
     if answer.returncode:

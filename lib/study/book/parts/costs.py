@@ -69,6 +69,17 @@ SHOWN = {
         {"task": "task", "tool": "tool", "n": "patients", "draws": "draws", "seconds": "seconds"},
     ),
     "radiomics_cases": ("Radiomics of six cases, preset `ct`", {}),
+    "stage_memory": (
+        "Peak memory of a stage against the number of its units",
+        {
+            "study": "study",
+            "stage": "stage",
+            "units_few": "units",
+            "mb_few": "peak MB",
+            "units_many": "four times the units",
+            "mb_many": "peak MB then",
+        },
+    ),
     "clam_tiling": (
         "Laying tiles as CLAM does",
         {"case": "case", "tool": "tool", "tiles": "tiles", "ms": "ms", "megabytes": "MB"},
