@@ -282,7 +282,7 @@ def run(root, *flags, **variables):
     return subprocess.run(
         [sys.executable, *flags, "-m", "lib.study.doctor"],
         cwd=root,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120", **variables},
         capture_output=True,
         text=True,
         timeout=120,
