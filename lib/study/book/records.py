@@ -133,6 +133,14 @@ class Records:
                 ) from None
         return studies
 
+    def asked(self, page: str, study: str = "") -> list[str]:
+        """One study, or all of them where none is named; ValueError where there is no such study."""
+        if study and study not in self.studies:
+            raise ValueError(
+                f"{page}: book/studies.yaml has no study {study}; there are {', '.join(self.studies)}."
+            )
+        return [study] if study else list(self.studies)
+
     @cached_property
     def cohorts(self) -> dict[tuple[str, str], Cohort]:
         """Every cohort with a ``metrics.csv``, by study and name: demo and null first, then by name."""

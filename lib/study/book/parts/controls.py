@@ -15,12 +15,8 @@ def demo_null(records: Records, page: str, wanted: str = "") -> tuple[str, dict[
     ValueError
         If there is no such study.
     """
-    if wanted and wanted not in records.studies:
-        raise ValueError(
-            f"{page}: book/studies.yaml has no study {wanted}; there are {', '.join(records.studies)}."
-        )
     made = []
-    for key in [wanted] if wanted else records.studies:
+    for key in records.asked(page, wanted):
         demo, null = (records.cohorts.get((key, name)) for name in ("demo", "null"))
         if demo is not None and null is not None:
             made.append(_study(records, page, demo, null, heading=not wanted))

@@ -14,12 +14,8 @@ def deviations(records: Records, page: str, wanted: str = "") -> tuple[str, dict
     ValueError
         If there is no such study.
     """
-    if wanted and wanted not in records.studies:
-        raise ValueError(
-            f"{page}: book/studies.yaml has no study {wanted}; there are {', '.join(records.studies)}."
-        )
     made = []
-    for key in [wanted] if wanted else records.studies:
+    for key in records.asked(page, wanted):
         study = records.studies[key]
         tables = [table for table in (_switches(records, page, study), _cuts(study, records)) if table]
         if tables:

@@ -28,12 +28,8 @@ def runs(records: Records, page: str, wanted: str = "") -> tuple[str, dict[str, 
     ValueError
         If there is no such study.
     """
-    if wanted and wanted not in records.studies:
-        raise ValueError(
-            f"{page}: book/studies.yaml has no study {wanted}; there are {', '.join(records.studies)}."
-        )
     made, failed, hosts = [], [], set()
-    for study in [wanted] if wanted else records.studies:
+    for study in records.asked(page, wanted):
         rows = []
         for cohort in _cohorts(records, study):
             name = _linked(records, page, cohort)
