@@ -9,6 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from lib.study.imports import code_of
 from lib.study.params import load
 from lib.study.raw_files import since, state
 from lib.study.resources import resources_of
@@ -25,7 +26,6 @@ SHARDS = int(config.get("shards", 1))
 INTERMEDIATE = ["raw", "scans", "masks", "series", "sections", "tiles", "features", "weights"]
 TEMPORARY = re.findall(r"[^,\s]+", str(config.get("temporary", "")))
 COHORTS = sorted((path.parent.name, path.stem) for path in Path("params").glob("*/*.yaml"))
-CODE = [path for path in sorted(Path("lib").rglob("*.py")) if "book" not in path.parts]
 RUN = "results/{study}/{cohort}/notebooks/{run}.ipynb"
 
 if wrong := set(TEMPORARY).difference(INTERMEDIATE):
@@ -54,6 +54,21 @@ def before(wildcards):
     if SHARDS > 1 and stage in SHARDED and not shard:
         runs += [f"{stage}.{i}of{SHARDS}" for i in range(SHARDS)]
     return [RUN.format(study=wildcards.study, cohort=wildcards.cohort, run=run) for run in runs]
+
+
+def notebook(wildcards):
+    return f"notebooks/{wildcards.study}/{wildcards.run.partition('.')[0]}.ipynb"
+
+
+def code(wildcards):
+    """What the notebook imports of lib: a line changed there, and only there, is a reason to run it again."""
+    return code_of(Path(notebook(wildcards)), Path())
+
+
+def published(wildcards):
+    """What the papers say, for the stage that sets it beside ours."""
+    tables = sorted(Path("data/published").glob(f"{wildcards.study}*.csv"))
+    return tables if wildcards.run[0] == "5" else []
 
 
 def share(wildcards):
@@ -108,8 +123,9 @@ for study, cohort in COHORTS:
 rule stage:
     input:
         before,
-        CODE,
-        notebook=lambda w: f"notebooks/{w.study}/{w.run.partition('.')[0]}.ipynb",
+        code,
+        published,
+        notebook=notebook,
         params="params/{study}/{cohort}.yaml",
     output:
         RUN,

@@ -84,6 +84,7 @@ class TorchvisionFinder:
 
 
 def install() -> None:
-    """Put the hook in front of the import machinery, once."""
-    if TorchvisionFinder not in sys.meta_path:
-        sys.meta_path.insert(0, TorchvisionFinder)
+    """Put the hook in front of the import machinery, once; one left from before a reload of this module goes."""
+    name = TorchvisionFinder.__qualname__
+    others = [finder for finder in sys.meta_path if getattr(finder, "__qualname__", "") != name]
+    sys.meta_path[:] = [TorchvisionFinder, *others]

@@ -129,6 +129,35 @@ def test_a_changed_notebook_runs_from_there(tree):
     assert found["4-evaluate"] == "Updated input files: notebooks/crossfusion/4-evaluate.ipynb"
 
 
+def test_a_changed_line_of_lib_runs_what_imports_it_and_nothing_else(tree):
+    changed = []
+    try:
+        for name in ("lib/statistics/concordance.py", "lib/models/spacrd.py"):
+            changed.append((tree / name, (tree / name).read_bytes()))
+            (tree / name).write_bytes(changed[-1][1] + b"\n")
+        found = reasons(tree)
+    finally:
+        for path, before in changed:
+            path.write_bytes(before)
+    named = {stage: reason for stage, reason in found.items() if "lib/" in reason}
+    assert named, found
+    assert "1-preprocess" not in found
+    assert all("lib/models/spacrd.py" not in reason for reason in named.values())
+    assert any("lib/statistics/concordance.py" in reason for reason in named.values())
+
+
+@pytest.mark.slow
+def test_a_changed_published_value_runs_what_shows_it(tree):
+    path = tree / "data" / "published" / "crossfusion.csv"
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    try:
+        found = reasons(tree)
+    finally:
+        path.write_bytes(before)
+    assert list(found) == ["5-figures"]
+
+
 @pytest.mark.slow
 def test_a_changed_parameter_runs_its_cohort_again(tree):
     path = tree / "params" / "crossfusion" / "hospital.yaml"

@@ -141,3 +141,16 @@ def test_without_torchvision_nothing_happens(root):
             print("absent")
     """
     assert run(code, root) == "absent"
+
+
+def test_a_reload_leaves_one_guard(root):
+    code = """
+        import importlib, sys, lib
+        from lib import torchvision_ops
+        importlib.reload(torchvision_ops)
+        torchvision_ops.install()
+        assert [getattr(one, "__qualname__", "") for one in sys.meta_path].count("TorchvisionFinder") == 1
+        import torchvision
+        print("quiet")
+    """
+    assert run(code, root) == "quiet"

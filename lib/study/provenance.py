@@ -1,13 +1,13 @@
 """What a result was made from: inputs, code, versions, commit."""
 
 import ast
-import importlib
 import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
+from lib.study.imports import imported
 from lib.study.params import ROOT
 
 PACKAGES = (
@@ -32,18 +32,15 @@ def code_digest(*modules: ModuleType) -> str:
     """
     import hashlib
 
-    waiting, trees = [module.__name__ for module in modules], {}
+    waiting, trees = {module.__name__: Path(module.__file__) for module in modules}, {}
     while waiting:
-        name = waiting.pop()
+        name, path = waiting.popitem()
         if name in trees:
             continue
-        tree = ast.parse(Path(importlib.import_module(name).__file__).read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inner = {name: ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in imported(tree)}
+        waiting |= {name: path for name, path in inner.items() if path.is_file()}
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lib":
-                inner = [f"{node.module}.{alias.name}" for alias in node.names]
-                waiting += [m if _is_module(m) else node.module for m in inner]
-            elif isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names if alias.name.split(".")[0] == "lib"]
             if (
                 isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
                 and ast.get_docstring(node) is not None
@@ -51,11 +48,6 @@ def code_digest(*modules: ModuleType) -> str:
                 node.body = node.body[1:]
         trees[name] = ast.dump(tree)
     return hashlib.sha256(repr(sorted(trees.items())).encode()).hexdigest()
-
-
-def _is_module(name: str) -> bool:
-    base = ROOT.joinpath(*name.split("."))
-    return base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
 
 
 def versions() -> dict[str, str]:
