@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
+from IPython.display import Markdown, display
 from matplotlib.figure import Figure
 
 from lib.files import written
@@ -42,12 +42,9 @@ def use() -> None:
     mpl.rcParams.update(RC)
 
 
-def note(words: str) -> Figure:
-    """A figure that says in words why there is no picture: a page may not have an empty one."""
-    figure, ax = plt.subplots(figsize=(6, 0.6))
-    ax.text(0, 0.5, words, va="center")
-    ax.set_axis_off()
-    return figure
+def note(words: str) -> None:
+    """Say in words, where a figure would stand, why there is none; the book prints them without figure number."""
+    display(Markdown(words))
 
 
 def save(fig: Figure, path: str | os.PathLike) -> list[Path]:

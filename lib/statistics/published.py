@@ -5,6 +5,7 @@ import pandas as pd
 
 _KEYS = {"ours_model": "model", "ours_cohort": "cohort", "ours_setting": "setting", "metric": "metric"}
 _NEEDED = ["item", "metric", "value", "source", "certainty", "testable", "why", *list(_KEYS)[:3]]
+_SHOWN = ["item", "where", "published", "certainty", "ours", "low", "high", "verdict", "note"]
 
 
 def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
@@ -42,7 +43,51 @@ def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd
             f"metrics hold two rows for {twice}; give each model, cohort, setting and metric once"
         )
     ours = metrics.set_index(keys)
-    return pd.DataFrame([_against(row, ours) for _, row in published.fillna({"why": ""}).iterrows()])
+    rows = [_against(row, ours) for _, row in published.fillna({"why": ""}).iterrows()]
+    return pd.DataFrame(rows, columns=_SHOWN)
+
+
+def published_markdown(verdicts: pd.DataFrame) -> str:
+    """The verdicts as a Markdown table for a page.
+
+    Decimals stand below each other, our interval beside our estimate; a column in which nothing stands is left out, and
+    what every row says alike (the source, how sure it is) is said once below.
+
+    Parameters
+    ----------
+    verdicts : DataFrame
+        From `published_against_ours`, not empty.
+    """
+    ours = [
+        f"{row.ours:.3f} ({row.low:.3f} to {row.high:.3f})" if pd.notna(row.ours) else ""
+        for row in verdicts.itertuples()
+    ]
+    shown = pd.DataFrame(
+        {
+            "item": verdicts["item"],
+            "published": [_digits(value) for value in verdicts["published"]],
+            "ours": ours,
+            "verdict": verdicts["verdict"],
+            "certainty": verdicts["certainty"],
+            "where": verdicts["where"],
+            "note": verdicts["note"],
+        }
+    ).fillna("")
+    shown = shown.loc[:, (shown != "").any()]
+    same = [name for name in ("certainty", "where", "note") if name in shown and len(shown) > 1]
+    same = [name for name in same if shown[name].nunique() == 1]
+    below = "; ".join(f"{name}: {shown[name].iloc[0]}" for name in same)
+    columns = [name for name in shown if name not in same]
+    align = ["right" if name in ("published", "ours") else "left" for name in columns]
+    table = shown[columns].to_markdown(index=False, colalign=align, disable_numparse=True)
+    return f"{table}\n\nOf every row: {below}." if below else table
+
+
+def _digits(value: float) -> str:
+    """Three decimals where that says something; percentages and small p values as they were printed."""
+    if pd.isna(value):
+        return ""
+    return f"{value:.3f}" if 0.001 <= abs(value) <= 1 else f"{value:g}"
 
 
 def _against(row: pd.Series, ours: pd.DataFrame) -> dict[str, object]:
@@ -70,7 +115,9 @@ def _verdict(row: pd.Series, ours: pd.DataFrame) -> tuple[str, dict[str, float]]
     nothing = {"ours": np.nan, "low": np.nan, "high": np.nan}
     key = tuple(row[column] for column in _KEYS)
     if key not in ours.index:
-        return f"not testable here: no result for {', '.join(map(str, key))}", nothing
+        model, cohort, setting, metric = key
+        of = cohort if setting == cohort else f"{cohort}, {setting}"
+        return f"not testable here: {model} was not run on {of} ({metric})", nothing
     mine = ours.loc[key]
     if pd.isna(mine["estimate"]):
         return f"not testable here: ours is {mine['how']}", nothing

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.statistics.published import published_against_ours
+from lib.statistics.published import published_against_ours, published_markdown
 
 COLUMNS = [
     "item",
@@ -51,9 +51,9 @@ def test_verdicts():
     assert (
         verdict(printed(testable="no", why="UNI is gated"), measured()) == "not testable here: UNI is gated"
     )
-    assert verdict(printed(), measured(metric="ap")).startswith(
-        "not testable here: no result for spacrd-genes"
-    )
+    said = verdict(printed(), measured(metric="ap"))
+    assert said.startswith("not testable here: spacrd-genes was not run on ")
+    assert said.endswith(" (auc)")
     assert verdict(printed(value=np.nan), measured()).startswith("not testable here: the published number")
     empty = measured(estimate=np.nan, low=np.nan, high=np.nan, how="not computable: one class")
     assert verdict(printed(), empty) == "not testable here: ours is not computable: one class"
@@ -76,6 +76,41 @@ def test_table_keeps_both_numbers_and_the_order():
     assert table.loc[0, ["published", "ours", "low", "high"]].tolist() == [0.83, 0.8, 0.75, 0.85]
     assert np.isnan(table.loc[1, "ours"])
     assert table.loc[0, "where"] == "Table 3"
+
+
+def cells(markdown: str) -> list[list[str]]:
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_markdown_lines_up_and_says_once_what_every_row_says():
+    many = [
+        printed(),
+        printed(item="gain (%)", value=13.5, testable="no", why="x"),
+        printed(item="p", value=0.00018),
+    ]
+    head, line, *rows = cells(published_markdown(published_against_ours(pd.concat(many), measured())))
+    assert head == ["item", "published", "ours", "verdict"]
+    assert [mark.endswith(":") for mark in line] == [False, True, True, False]
+    assert [row[1] for row in rows] == ["0.830", "13.5", "0.00018"]
+    assert [row[2] for row in rows] == ["0.800 (0.750 to 0.850)", "", "0.800 (0.750 to 0.850)"]
+    said = published_markdown(published_against_ours(pd.concat(many), measured()))
+    assert said.count("Table 3") == 1
+    assert said.endswith(".")
+
+
+def test_markdown_leaves_out_what_nobody_says_and_keeps_what_differs():
+    two = pd.concat([printed(testable="no", why="a"), printed(testable="no", why="b", source="Table 4")])
+    said = published_markdown(published_against_ours(two, measured()))
+    assert cells(said)[0] == ["item", "published", "verdict", "where"]
+    assert "Of every row: certainty: " in said
+    one = published_markdown(published_against_ours(printed(), measured()))
+    assert "Of every row" not in one, "one row says it itself"
+    assert "nan" not in said + one
+
+
+def test_no_published_numbers_keep_the_columns():
+    assert published_against_ours(printed().iloc[:0], measured()).columns[0] == "item"
 
 
 def test_refusals():

@@ -245,6 +245,15 @@ def test_a_labelled_cell_shows_what_it_promises(cell, words):
         page(cell)
 
 
+def test_words_in_place_of_a_figure_stand_without_caption_and_number():
+    made = page(
+        code("#| label: fig-roc\n#| fig-cap: 'A curve.'\nnote()", shown(text_markdown="Nothing to draw."))
+    )
+    assert made.cells[1].source == "note()"
+    assert made.cells[1].outputs[0].data == {"text/markdown": "Nothing to draw."}
+    assert labels(made) == []
+
+
 def figure(*outputs, label="fig-roc"):
     return code(f'#| label: {label}\n#| fig-cap: "Curves."\nplt.show()', *outputs)
 
