@@ -37,6 +37,9 @@ class Study:
         A metric at a cut that saw the test labels, and the same at one that did not.
     twins : dict of str to str
         A cohort run as the released code does, and the same run soundly.
+    rivals : list of dict
+        cohort, setting, model and what it is set against (``minus``) among the models of a real cohort, both in words
+        too (``model_words``, ``minus_words``); ``of`` says which patients, where that is not all of the cohort.
     """
 
     key: str
@@ -54,6 +57,7 @@ class Study:
     habits: dict[str, str]
     cuts: dict[str, str] = field(default_factory=dict)
     twins: dict[str, str] = field(default_factory=dict)
+    rivals: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

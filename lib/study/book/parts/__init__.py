@@ -6,6 +6,7 @@ from lib.study.book.parts.costs import cost
 from lib.study.book.parts.estimates import estimate
 from lib.study.book.parts.habits import deviations
 from lib.study.book.parts.origins import citation, provenance
+from lib.study.book.parts.rivals import rivals
 from lib.study.book.parts.runs import disk, runs, unit_costs
 from lib.study.book.parts.standings import standings, studies
 
@@ -19,6 +20,7 @@ PARTS = {
     "disk": (disk, 0, 0),
     "estimate": (estimate, 0, 0),
     "provenance": (provenance, 0, 0),
+    "rivals": (rivals, 0, 0),
     "runs": (runs, 0, 1),
     "standings": (standings, 0, 0),
     "studies": (studies, 0, 0),
