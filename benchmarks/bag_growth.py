@@ -24,6 +24,7 @@ from lib.models.crossfusion import CrossFusion
 from lib.models.dsmil import DSMIL
 from lib.models.mean_pool import MeanPool
 from lib.models.transmil import TransMIL
+from lib.study.machine import processor
 
 CELLS = (32, 64, 128, 256, 512)  # 5x tiles
 CAP = 2_048  # 20x tiles
@@ -35,15 +36,6 @@ MODELS: dict[str, Callable] = {
     "dsmil": DSMIL,
     "mean-pool": MeanPool,
 }
-
-
-def processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def bag_of(cells: int) -> Bag:

@@ -27,6 +27,7 @@ from sksurv.metrics import concordance_index_censored
 
 from lib.files import write_csv
 from lib.statistics.concordance import harrell, harrell_draws
+from lib.study.machine import processor
 
 PATIENTS, DRAWS, LARGE = 350, 1_000, 10_000
 SIZES = (1_250, 2_500, 5_000, 10_000, 20_000)
@@ -40,15 +41,6 @@ SINGLE: dict[str, Callable[..., float]] = {
     "lifelines": lambda time, event, risk: concordance_index(time, -risk, event),
     "scikit-survival": lambda time, event, risk: concordance_index_censored(event, time, risk)[0],
 }
-
-
-def processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def cohort(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -29,6 +29,7 @@ from lib.features.clam_presets import Preset, read_preset
 from lib.features.contours import Segmentation, segment
 from lib.features.tiles import clam_tiles, exact_tiles
 from lib.files import write_csv
+from lib.study.machine import processor
 
 PATCH, DOWN = 256, 16
 BAR = 0.5
@@ -48,15 +49,6 @@ class Drawn(SimpleNamespace):
     def read(self, x: int, y: int, size: tuple[int, int], level: int) -> np.ndarray:
         x, y = x // DOWN, y // DOWN
         return np.array([GLASS, TISSUE], np.uint8)[self.mask[y : y + size[1], x : x + size[0]]]
-
-
-def processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def resection(side: int) -> Drawn:

@@ -46,15 +46,6 @@ def megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
 
 
-def processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
 def measured(size: str, scheme: str, repeats: int) -> dict:
     """Run in a process of its own: least seconds of a step and of its forward part, and peak memory."""
     # torch is imported here and not above: a child must not inherit the parent's peak
@@ -154,6 +145,7 @@ def main() -> None:
     import pandas as pd
 
     from lib.files import write_csv
+    from lib.study.machine import processor
 
     table = pd.DataFrame(rows)
     for base in ("shipped", "released"):

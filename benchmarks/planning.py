@@ -25,21 +25,13 @@ from pathlib import Path
 import pandas as pd
 
 from lib.files import write_csv
+from lib.study.machine import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = (100, 1_000, 10_000)
 COHORTS = (20, 200, 2_000)
 SHARDS = (8, 64)
 FLAT, KEPT_MS, PLANNED_S = 1.2, 10, 60
-
-
-def processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def trivial(count: int, shard: int, shards: int) -> None:

@@ -26,6 +26,7 @@ import pandas as pd
 from lib.features.radiomics import Case, extract_cases
 from lib.files import write_csv
 from lib.inputs.volumes import Geometry, Volume, write_volume
+from lib.study.machine import processor
 
 PRESET, CASES, JOBS = "ct", 6, 2
 BAR, FLAT = 0.58, 1.1
@@ -34,15 +35,6 @@ GRID = Geometry(
     (0.8, 0.8, 3.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (256, 256, 64)
 )
 RADIUS_MM = 25.0
-
-
-def processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def stored(folder: Path, number: int) -> list[Case]:

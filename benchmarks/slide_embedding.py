@@ -21,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.files import write_csv
+from lib.study.machine import processor
 
 SIDE, TILE_PX = 8_192, 256
 TASKS = {
@@ -29,15 +30,6 @@ TASKS = {
     "mobilenetv2": ("mobilenetv2_100.ra_in1k", "full"),
     "colour": ("colour", "full"),
 }
-
-
-def processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def measured(task: str, folder: Path) -> dict:

@@ -36,15 +36,6 @@ def megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
 
 
-def processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
 def measured(scheme: str, options: argparse.Namespace) -> dict:
     """Run in a process of its own: median seconds of an epoch, and peak memory."""
     # torch is imported here and not above: a child must not inherit the parent's peak
@@ -178,6 +169,7 @@ def main() -> None:
     import pandas as pd
 
     from lib.files import write_csv
+    from lib.study.machine import processor
 
     table = pd.DataFrame(rows)
     pairs = {"time_ratio": "seconds", "peak_ratio": "peak_mb", "over_imports_ratio": "peak_over_imports_mb"}

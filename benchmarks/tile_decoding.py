@@ -26,18 +26,10 @@ from lib.features.tiles import exact_tiles
 from lib.files import write_csv
 from lib.inputs.slides import Slide, open_slide
 from lib.phantoms.slides import write_slide
+from lib.study.machine import processor
 
 SIDE, TILE_PX = 8_192, 256
 FASTER, DEARER = 1.8, 1.3
-
-
-def processor() -> str:
-    lines = (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        if Path("/proc/cpuinfo").is_file()
-        else []
-    )
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def one_by_one(slide: Slide, grid: TileGrid) -> dict[int, np.ndarray]:

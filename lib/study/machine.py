@@ -43,6 +43,13 @@ def cores() -> Finding:
     return Finding("processor cores", f"{count}{shared}", f"make book CORES={usable}" if shared else "")
 
 
+def processor() -> str:
+    """The processor's name, "unknown" where the system does not tell."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
 def memory() -> Finding:
     """Memory of the machine, or of the container where that is less, and what of it is free."""
     total, free = memory_bytes()
