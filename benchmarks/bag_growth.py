@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.features.bags import Bag, Tiles, drawn
+from lib.features.bags import Bag, TileFeatures, drawn
 from lib.files import write_csv
 from lib.models.amil import AMIL
 from lib.models.crossfusion import CrossFusion
@@ -46,7 +46,7 @@ def bag_of(cells: int) -> Bag:
         x, y = np.meshgrid(np.arange(cells * side), np.arange(side), indexing="ij")
         centres = np.column_stack([x.ravel(), y.ravel()]) * 2048 / side + 1024 / side
         features = random.standard_normal((cells * side**2, WIDTH), dtype=np.float32)
-        bag[scale] = Tiles(features, centres.astype(np.float32))
+        bag[scale] = TileFeatures(features, centres.astype(np.float32))
     return bag
 
 

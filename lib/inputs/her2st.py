@@ -19,7 +19,10 @@ from anndata import AnnData
 from scipy.spatial import cKDTree
 
 from lib.inputs.pictures import DARK, check_frame, picture_size
-from lib.inputs.spots import assemble, pitch_of, read_labels, source_of, tissue_of
+from lib.inputs.spot_labels import read_labels, source_of, tissue_of
+from lib.inputs.spot_tables import as_numbers, read_unnamed
+from lib.inputs.spots import assemble, pitch_of
+from lib.inputs.text_tables import read_columns
 
 PITCH_UM = 200.0
 DIAMETER_UM = 100.0
@@ -119,10 +122,11 @@ def patterns(name: str) -> tuple[str, ...]:
 def _table(path: Path, columns: tuple[str, ...], **kwargs) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: fetch it (make data), or check the section's name")
-    table = pd.read_csv(path, sep="\t", **kwargs)
+    table = read_columns(path, sep="\t", **kwargs)
     if missing := [column for column in columns if column not in table]:
         raise ValueError(f"{path} has no column {missing}, only {list(table.columns)[:8]}")
-    return table
+    # texts elsewhere are what the file is about: labels
+    return as_numbers(table, [column for column in columns if column != "label"], str(path), gaps=True)
 
 
 def _grid_names(x: pd.Series, y: pd.Series) -> pd.Index:
@@ -140,12 +144,20 @@ def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 def _read_counts(folder: Path, name: str) -> pd.DataFrame:
     path = folder / "data" / "ST-cnts" / f"{name}.tsv.gz"
     # header and body apart: pandas would rename a gene's second column to "GENE.1" without a word
-    genes = _table(path, (), header=None, nrows=1, dtype=str).iloc[0, 1:]
-    counts = _table(path, (), header=None, skiprows=1, index_col=0, low_memory=False)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: fetch it (make data), or check the section's name")
+    genes = read_unnamed(path, sep="\t", nrows=1, dtype=str, keep_default_na=False).iloc[0, 1:].str.strip()
+    counts = read_unnamed(path, sep="\t", skiprows=1, index_col=0, low_memory=False)
     if len(genes) != counts.shape[1]:
         raise ValueError(
             f"section {name}: {path} names {len(genes)} genes but has {counts.shape[1]} columns of counts"
         )
+    if not counts.shape[1]:
+        raise ValueError(
+            f"section {name}: {path} has no counts: spots and genes separated by tabs are expected"
+        )
+    if (genes == "").any():
+        raise ValueError(f"section {name}: {path} has a column of counts without the name of a gene")
     counts.index = counts.index.astype(str)
     odd = [i for i, kind in enumerate(counts.dtypes) if kind.kind not in "iuf"]
     if odd:
@@ -237,7 +249,7 @@ def _read_labels(folder: Path, name: str, notes: list[str]) -> pd.Series:
     if not placed.all():
         notes.append(f"{int((~placed).sum())} rows of the label file without x and y")
     table = _named(table[placed].copy(), path)
-    return tissue_of(table["label"])
+    return tissue_of(table["label"], str(path))
 
 
 def _labels(

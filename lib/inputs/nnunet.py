@@ -19,9 +19,11 @@ from lib.files import write_json
 from lib.inputs.ct import read_ct
 from lib.inputs.geometry import Geometry
 from lib.inputs.label_maps import read_label
+from lib.inputs.names import LONGEST
+from lib.inputs.nnunet_dataset import ENDING, cases_in
+from lib.inputs.volume_files import opened, values_of
 from lib.inputs.volumes import Volume, read_mask, read_volume, write_volume
 
-ENDING = ".nii.gz"
 FOLDS = 5
 """nnU-Net's own cross-validation: every fold needs a case to be held out."""
 
@@ -120,7 +122,11 @@ def export_cases(
             "region cannot be called background, which is nnU-Net's label 0: name what the masks show"
         )
     raw = dataset.stage("raw")
-    _check_free(dataset, {_image_path(raw, case) for case in cases})
+    _check_free(
+        dataset,
+        {_image_path(raw, case) for case in cases}
+        | {raw / "labelsTr" / f"{case.name}{ENDING}" for case in cases if case.mask is not None},
+    )
     (raw / "dataset.json").unlink(missing_ok=True)
     read = read or partial(read_ct if channel == "CT" else read_volume, oblique="keep")
     rows, problems = [], []
@@ -162,15 +168,19 @@ def predicted_mask(path: str | os.PathLike, like: Geometry) -> np.ndarray:
     ------
     FileNotFoundError
     ValueError
-        Damaged, no mask, or another grid than the volume's.
+        Damaged, no mask, other labels than 0 and 1, or another grid than the volume's.
     """
+    found = np.unique(values_of(opened(path), path))
+    if not np.isin(found, (0, 1)).all():
+        raise ValueError(
+            f"{path} holds the labels {found[:5].tolist()}, 0 and 1 are expected: another network predicted it"
+        )
     return read_mask(path, like)
 
 
 def case_names(folder: str | os.PathLike) -> list[str]:
-    """Names of the cases whose images lie in a folder, sorted."""
-    last = f"_0000{ENDING}"
-    return sorted(path.name.removesuffix(last) for path in Path(folder).glob(f"[!.]*{last}"))
+    """Names of the cases whose images lie in a folder, sorted; errors as of `lib.inputs.nnunet_dataset.cases_in`."""
+    return cases_in(Path(folder))
 
 
 def _image_path(raw: Path, case: Case) -> Path:
@@ -213,11 +223,17 @@ def _check_names(dataset: Dataset, cases: Iterable[Case], least: int) -> None:
         )
     cases, seen = list(cases), {}
     for case in cases:
+        if not isinstance(case.name, str):
+            raise ValueError(f"the name of a case is {case.name!r}, a text is expected: rename the case")
         # the mask of a case is stored as NAME_seg, and files ending so are not taken for cases
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", case.name) or case.name.lower().endswith("_seg"):
             raise ValueError(
                 f"nnU-Net would misread the case name {case.name!r}: letters, digits, '.', '_' and '-' are expected, "
                 "a letter or digit first and not '_seg' last; rename the case"
+            )
+        if len(case.name) > LONGEST:
+            raise ValueError(
+                f"the case name {case.name[:60]!r}... has more than {LONGEST} letters: rename it"
             )
         if ".nii" in case.name.lower():
             raise ValueError(f"the case name {case.name!r} is a file's name: give it without its ending")
@@ -243,7 +259,9 @@ def _check_free(dataset: Dataset, wanted: set[Path]) -> None:
                     f"{other} has the number of {dataset.title}: choose another number, or remove it"
                 )
     raw = dataset.stage("raw")
-    there = {path for part in ("imagesTr", "imagesTs") for path in raw.glob(f"{part}/[!.]*{ENDING}")}
+    there = {
+        path for part in ("imagesTr", "imagesTs", "labelsTr") for path in raw.glob(f"{part}/[!.]*{ENDING}")
+    }
     if stray := sorted(path.name for path in there - wanted):
         raise ValueError(
             f"{raw} holds {', '.join(stray[:5])}{' ...' if stray[5:] else ''} of another export: remove that folder, "

@@ -1,6 +1,7 @@
 """Sections of spatial transcriptomics: the one shape every loader gives, and its check."""
 
-from pathlib import Path
+import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,13 @@ from anndata import AnnData
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-CANCER = ("invasive cancer", "cancer in situ")
-UNDETERMINED = ("undetermined", "")
+from lib.inputs.spot_labels import label_of
+
 LABEL_SOURCES = ("pathologist", "transferred", "planted", "none")
-CANCER_WORDS = r"cancer|carcinoma|tumou?r|malignan|invasive|dcis|in.?situ"
+DATED = r"(?i)\d{1,2}[-./](?:mar|sep|dec|oct|apr)\w*|(?:mar|sep|dec|oct|apr)\w*[-./]\d{1,4}|\d{4}-\d\d-\d\d.*"
+MOST = 1 << 24
+"""Whole numbers up to here are all float32."""
+
 OBS_COLUMNS = ("array_x", "array_y", "tissue", "label", "label_source")
 SECTION_KEYS = (
     "name",
@@ -54,94 +58,6 @@ def pitch_of(xy: np.ndarray) -> float:
     if pitch <= 0:
         raise ValueError("most spots share their position with another spot, so there is no pitch")
     return pitch
-
-
-def label_of(tissue: pd.Series) -> np.ndarray:
-    """Cancer label of tissue classes.
-
-    Returns
-    -------
-    float32 array (n,)
-        1 for "invasive cancer" and "cancer in situ", NaN for "undetermined" and "" (no class), 0 for any other class.
-    """
-    tissue = pd.Series(tissue).fillna("").astype(str)
-    return np.where(tissue.isin(UNDETERMINED), np.nan, tissue.isin(CANCER)).astype(np.float32)
-
-
-def tissue_of(values: pd.Series) -> pd.Series:
-    """Tissue classes from a column that holds either class names or 0/1.
-
-    0 becomes "not cancer", 1 becomes "invasive cancer" (the label of both is what counts), an empty cell "".
-    """
-    numbers = pd.to_numeric(values, errors="coerce")
-    filled = values.notna() & (values.astype(str).str.strip() != "")
-    if filled.any() and numbers[filled].notna().all():
-        if not numbers[filled].isin((0, 1)).all():
-            odd = sorted(set(numbers[filled]) - {0, 1})[:3]
-            raise ValueError(f"a label column of numbers holds 0 (other) and 1 (cancer) only, found {odd}")
-        return numbers.map({0: "not cancer", 1: "invasive cancer"}).fillna("")
-    return values.where(filled, "").astype(str).str.strip().str.lower()
-
-
-def source_of(tissue: pd.Series) -> pd.Series:
-    """Label source of spots a pathologist was asked about: "pathologist" where a class was given, else "none"."""
-    return pd.Series(np.where(tissue == "", "none", "pathologist"), index=tissue.index)
-
-
-def read_labels(path: str | Path, spots: pd.Index, name: str) -> pd.Series:
-    """Tissue classes from a label table.
-
-    Parameters
-    ----------
-    path : path
-        csv (or tsv, by its suffix) with a column "spot", "barcode" or "cell_id" and a column "label" of class names
-        or 0/1.
-    spots : Index of str (n,)
-        The section's spots. Those the table leaves out get "".
-    name : str
-        The section, for messages.
-
-    Returns
-    -------
-    Series of str (n,)
-        In the order of `spots`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If a column is missing, a spot stands twice, most rows name spots the section does not have, or a class sounds
-        like cancer without being one of `CANCER`.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"section {name}: no label file {path}; write one with the columns barcode, label"
-        )
-    table = pd.read_csv(path, sep="\t" if ".tsv" in path.suffixes else ",", dtype=str, keep_default_na=False)
-    key = next((column for column in ("spot", "barcode", "cell_id") if column in table), None)
-    if key is None or "label" not in table:
-        raise ValueError(
-            f"section {name}: {path} has the columns {list(table.columns)[:8]}, expected barcode (or spot) and label"
-        )
-    table = table.set_index(key)
-    kinds = tissue_of(table["label"].replace("", np.nan))
-    others = kinds[~kinds.isin((*CANCER, "not cancer"))]
-    odd = sorted(others[others.str.contains(CANCER_WORDS)].unique())
-    if odd:
-        raise ValueError(
-            f"section {name}: {path} has the classes {odd[:4]}, which sound like cancer but would count as other: "
-            f"write {' or '.join(CANCER)}, or 0 and 1"
-        )
-    if not table.index.is_unique:
-        raise ValueError(f"section {name}: {path} labels {table.index[table.index.duplicated()][0]} twice")
-    # a table may cover more than the section keeps (spots off tissue, cells without counts), but not other spots
-    shared = table.index.intersection(spots)
-    if len(shared) < 0.5 * len(table):
-        raise ValueError(
-            f"section {name}: only {len(shared)} of the {len(table)} spots in {path} are in the section "
-            f"(the table has {table.index[0]!r}, the section {spots[0]!r}): use the section's own spot names"
-        )
-    return kinds.reindex(spots).fillna("")
 
 
 def assemble(
@@ -200,6 +116,21 @@ def assemble(
         raise ValueError(
             f"section {name}: counts are {values.shape[0]} x {values.shape[1]} but there are {len(spots)} spot names, "
             f"{len(genes)} gene names and {len(xy)} positions"
+        )
+    if (
+        values.dtype.kind in "iuf"
+        and values.nnz
+        and (top := values.data[np.isfinite(values.data)].max(initial=0)) > MOST
+    ):
+        raise ValueError(
+            f"section {name}: a count of {top:g}, which no spot holds and float32 cannot: give raw counts"
+        )
+    dated = [gene for gene in map(str, genes) if re.fullmatch(DATED, gene)]
+    if dated:
+        warnings.warn(
+            f"section {name}: {len(dated)} genes are named like dates ({', '.join(dated[:3])}), as a spreadsheet makes "
+            "of MARCH1 and SEPT2: they are kept under these names and match no other section's",
+            stacklevel=2,
         )
     tissue = pd.Series(tissue).fillna("").astype(str).to_numpy()
     obs = pd.DataFrame(

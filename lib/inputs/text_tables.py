@@ -111,7 +111,7 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
     ValueError
         Empty, no text, damaged, too large, a row longer than the header, a column twice.
     """
-    text = _text(Path(path))
+    text = whole_text(Path(path))
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
         header, first = next(rows, []), next(rows, [])
@@ -130,7 +130,7 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
         raise ValueError(f"{path} cannot be read as a table ({said}): save it again as .csv") from error
 
 
-def _text(path: Path) -> str:
+def whole_text(path: Path) -> str:
     """The text of a file, unpacked, or a sentence."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there, or is no file")
@@ -177,7 +177,7 @@ def text_of(value: object) -> str:
 
 
 def _csv(path: Path) -> list[list[str]]:
-    text = _text(path)
+    text = whole_text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(DELIMITERS, key=first.count)
 

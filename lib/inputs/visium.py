@@ -1,18 +1,26 @@
 """Sections of 10x Visium, as Space Ranger writes them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from lib.inputs.pictures import check_frame
-from lib.inputs.spots import assemble, read_labels, source_of
+from lib.inputs.json_files import positive, read_json
+from lib.inputs.pictures import check_frame, picture_size
+from lib.inputs.spot_labels import read_labels, source_of
+from lib.inputs.spot_tables import as_numbers, read_unnamed
+from lib.inputs.spots import assemble
+from lib.inputs.tenx_matrix import read_file, read_folder
+from lib.inputs.text_tables import refuse_doubles
 
 PITCH_UM = 100.0  # hexagonal grid
 DIAMETER_UM = 55.0
 POSITIONS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
+XY = ("pxl_col_in_fullres", "pxl_row_in_fullres")
+LEAST_SHARE = 0.1
+"""Of a hires picture, on its longer way, that the positions span; a capture area fills most of it."""
+
 FULL_PICTURES = ("image.tif", "image.tiff", "image.btf", "*_image.tif", "*_image.tiff", "*_image.btf")
 
 
@@ -28,7 +36,7 @@ def read_section(folder: str | Path, name: str, patient: str, labels: str | Path
     name, patient : str
         Of the section.
     labels : path, optional
-        A table of barcode and label (class names or 0/1), see `lib.inputs.spots.read_labels`.
+        A table of barcode and label (class names or 0/1), see `lib.inputs.spot_labels.read_labels`.
 
     Returns
     -------
@@ -68,10 +76,12 @@ def read_section(folder: str | Path, name: str, patient: str, labels: str | Path
     if off.any():
         notes.append(f"{int(off.sum())} spots with counts off the tissue")
         counts = counts[~off]
-    places = places.loc[counts.obs_names]
-    xy = places[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(dtype=np.float64)
+    everywhere, places = places, places.loc[counts.obs_names]
+    xy = places[[*XY]].to_numpy()
     picture, scale = _picture_of(folder, name)
     check_frame(folder / picture if picture else None, xy, scale, name)
+    if picture.startswith("spatial/"):
+        _check_scale(folder / picture, everywhere[[*XY]].to_numpy(), scale, name)
 
     tissue = pd.Series("", index=counts.obs_names)
     if labels is not None:
@@ -96,45 +106,50 @@ def read_section(folder: str | Path, name: str, patient: str, labels: str | Path
 
 
 def _read_matrix(folder: Path, name: str) -> AnnData:
-    import scanpy
-
     files = sorted(folder.glob("*filtered_feature_bc_matrix.h5"))
     if len(files) > 1:
         raise ValueError(f"section {name}: {folder} holds {len(files)} matrices: keep one section a folder")
     if files:
-        try:
-            counts = scanpy.read_10x_h5(files[0])
-        except Exception as error:  # scanpy raises bare Exception on a file it does not know
-            raise ValueError(f"section {name}: {files[0]} is not a 10x matrix file: {error}") from None
-    elif (folder / "filtered_feature_bc_matrix").is_dir():
-        counts = scanpy.read_10x_mtx(folder / "filtered_feature_bc_matrix", make_unique=False)
-    else:
-        raise FileNotFoundError(
-            f"section {name}: no filtered_feature_bc_matrix.h5 and no folder of that name without .h5 in {folder}"
-        )
-    counts.var_names_make_unique()
-    return counts
+        return read_file(files[0], name)
+    if (folder / "filtered_feature_bc_matrix").is_dir():
+        return read_folder(folder / "filtered_feature_bc_matrix", name)
+    raise FileNotFoundError(
+        f"section {name}: no filtered_feature_bc_matrix.h5 and no folder of that name without .h5 in {folder}"
+    )
 
 
 def _read_positions(folder: Path, name: str) -> pd.DataFrame:
     spatial = folder / "spatial"
-    if (path := spatial / "tissue_positions.csv").is_file():
-        places = pd.read_csv(path)
-    elif (path := spatial / "tissue_positions_list.csv").is_file():  # before Space Ranger 2: no header
-        places = pd.read_csv(path, header=None)
-        if places.shape[1] == len(POSITIONS):
-            places.columns = POSITIONS
-    else:
+    # before Space Ranger 2: tissue_positions_list.csv, without a header
+    found = [
+        path
+        for each in ("tissue_positions.csv", "tissue_positions_list.csv")
+        if (path := spatial / each).is_file()
+    ]
+    if not found:
         raise FileNotFoundError(
             f"section {name}: neither tissue_positions.csv nor tissue_positions_list.csv in {spatial}"
         )
+    path = found[0]
+    places = read_unnamed(path, dtype=str, keep_default_na=False).fillna("")
+    if places.iloc[0, 0].strip() == "barcode":
+        refuse_doubles(places.iloc[0], path)
+        places = places.iloc[1:].set_axis([title.strip() for title in places.iloc[0]], axis=1)
+    elif places.shape[1] == len(POSITIONS):
+        places.columns = POSITIONS
     if missing := [column for column in POSITIONS if column not in places]:
         raise ValueError(
             f"section {name}: {path} lacks the columns {missing}, expected {', '.join(POSITIONS)}"
         )
-    places = places.set_index(places["barcode"].astype(str))
+    places = places.set_index(places["barcode"].rename(None))
     if not places.index.is_unique:
         raise ValueError(f"section {name}: {path} gives {places.index[places.index.duplicated()][0]} twice")
+    places = as_numbers(places, POSITIONS[1:], f"section {name}: {path}")
+    if not places["in_tissue"].isin((0, 1)).all():
+        odd = places.index[~places["in_tissue"].isin((0, 1))][0]
+        raise ValueError(
+            f"section {name}: {path} has in_tissue {places.loc[odd, 'in_tissue']:g} for {odd}, expected 0 or 1"
+        )
     return places
 
 
@@ -154,7 +169,18 @@ def _picture_of(folder: Path, name: str) -> tuple[str, tuple[float, float]]:
         return "", (1.0, 1.0)
     if not factors.is_file():
         raise FileNotFoundError(f"section {name}: no {factors}: without it the hires picture has no scale")
-    scale = json.loads(factors.read_text(encoding="utf-8")).get("tissue_hires_scalef")
-    if not scale:
-        raise ValueError(f"section {name}: {factors} has no tissue_hires_scalef")
-    return hires.relative_to(folder).as_posix(), (float(scale), float(scale))
+    try:
+        scale = positive(read_json(factors), "tissue_hires_scalef", factors)
+    except ValueError as error:
+        raise ValueError(f"section {name}: {error}") from None
+    return hires.relative_to(folder).as_posix(), (scale, scale)
+
+
+def _check_scale(path: Path, xy: np.ndarray, scale: tuple[float, float], name: str) -> None:
+    """Refuse a scale that crowds all spots into a corner of the hires picture, which shows little but them."""
+    share = (np.ptp(xy, axis=0) * scale / picture_size(path)).max()
+    if share < LEAST_SHARE:
+        raise ValueError(
+            f"section {name}: the spots span {share:.2%} of {path}: tissue_hires_scalef {scale[0]:g} of "
+            "scalefactors_json.json is of another picture, or the positions are"
+        )

@@ -1,17 +1,27 @@
 """Sections of 10x Xenium: cells binned to pseudo-spots."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from anndata import AnnData
 from scipy import sparse
 
+from lib.inputs.json_files import positive, read_json
 from lib.inputs.pictures import check_frame
-from lib.inputs.spots import UNDETERMINED, assemble, label_of, read_labels
+from lib.inputs.spot_labels import UNDETERMINED, label_of, read_labels
+from lib.inputs.spot_tables import as_numbers
+from lib.inputs.spots import assemble
+from lib.inputs.tenx_matrix import read_file
+from lib.inputs.text_tables import read_columns
 
 PIXEL_UM = 0.2125  # of the morphology picture, where experiment.xenium does not say otherwise
+CELL_COLUMNS = ("cell_id", "x_centroid", "y_centroid")
+MOST_CELLS = 50_000_000  # a slide has a million
+MOST_UM = 1e6  # a slide is 75 mm long
+LEAST_BIN_UM = 1.0  # a cell is 10 µm wide
 
 
 def read_section(
@@ -58,8 +68,8 @@ def read_section(
         Names the section, the file and what was expected.
     """
     folder = Path(folder)
-    if not bin_um > 0:
-        raise ValueError(f"section {name}: bin_um must be positive, got {bin_um}")
+    if not LEAST_BIN_UM <= bin_um <= MOST_UM:
+        raise ValueError(f"section {name}: bin_um must be positive, at least {LEAST_BIN_UM:g}, got {bin_um}")
     counts = _read_matrix(folder, name)
     cells = _read_cells(folder, name)
     lost = counts.obs_names.difference(cells.index, sort=False)
@@ -75,7 +85,7 @@ def read_section(
     member = sparse.csr_matrix((np.ones(len(square)), (square, np.arange(len(square)))), dtype=np.float32)
 
     picture, to_morphology = _picture_of(folder, name, he_image, he_alignment)
-    pixel_um = _pixel_um(folder)
+    pixel_um = _pixel_um(folder, name)
     centre = np.column_stack([(squares + 0.5) * bin_um / pixel_um, np.ones(len(squares))])
     xy = (centre @ np.linalg.inv(to_morphology).T)[:, :2]
     check_frame(folder / picture if picture else None, xy, (1.0, 1.0), name)
@@ -106,47 +116,59 @@ def read_section(
 
 
 def _read_matrix(folder: Path, name: str) -> AnnData:
-    import scanpy
-
     path = folder / "cell_feature_matrix.h5"
     if not path.is_file():
         raise FileNotFoundError(f"section {name}: no {path}")
-    try:
-        counts = scanpy.read_10x_h5(path, gex_only=False)
-    except Exception as error:  # scanpy raises bare Exception on a file it does not know
-        raise ValueError(f"section {name}: {path} is not a 10x matrix file: {error}") from None
-    genes = (counts.var["feature_types"] == "Gene Expression").to_numpy()
-    if not genes.any():
-        raise ValueError(f"section {name}: {path} has no feature of type 'Gene Expression'")
-    counts = counts[:, genes].copy()
-    counts.var_names_make_unique()
-    return counts
+    return read_file(path, name)
 
 
 def _read_cells(folder: Path, name: str) -> pd.DataFrame:
     for file in ("cells.parquet", "cells.csv.gz", "cells.csv"):
         if (path := folder / file).is_file():
-            cells = pd.read_parquet(path) if file.endswith("parquet") else pd.read_csv(path)
             break
     else:
         raise FileNotFoundError(f"section {name}: no cells.parquet, cells.csv.gz or cells.csv in {folder}")
-    wanted = ("cell_id", "x_centroid", "y_centroid")
-    if missing := [column for column in wanted if column not in cells]:
-        raise ValueError(f"section {name}: {path} lacks the columns {missing}, expected {', '.join(wanted)}")
-    if not np.isfinite(cells[["x_centroid", "y_centroid"]].to_numpy(dtype=np.float64)).all():
-        raise ValueError(f"section {name}: {path} has cells without a centroid")
+    if path.suffix == ".parquet":
+        cells = _read_parquet(path, name)
+    else:
+        cells = read_columns(path, dtype={"cell_id": str}, low_memory=False)
+    if missing := [column for column in CELL_COLUMNS if column not in cells]:
+        raise ValueError(
+            f"section {name}: {path} lacks the columns {missing}, expected {', '.join(CELL_COLUMNS)}"
+        )
     # older runs number their cells, parquet files may hold names as bytes
-    names = cells["cell_id"].map(lambda cell: cell.decode() if isinstance(cell, bytes) else str(cell))
-    return cells.set_index(pd.Index(names))
-
-
-def _pixel_um(folder: Path) -> float:
-    path = folder / "experiment.xenium"
-    return (
-        float(json.loads(path.read_text(encoding="utf-8")).get("pixel_size", PIXEL_UM))
-        if path.is_file()
-        else PIXEL_UM
+    names = cells["cell_id"].map(
+        lambda cell: cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
     )
+    cells = cells.set_index(pd.Index(names, name=None))
+    if not cells.index.is_unique:
+        raise ValueError(f"section {name}: {path} gives {cells.index[cells.index.duplicated()][0]} twice")
+    return as_numbers(cells, CELL_COLUMNS[1:], f"section {name}: {path}", most=MOST_UM)
+
+
+def _read_parquet(path: Path, name: str) -> pd.DataFrame:
+    try:
+        with pq.ParquetFile(path) as file:
+            if (rows := file.metadata.num_rows) > MOST_CELLS:
+                raise ValueError(f"{rows} cells, more than {MOST_CELLS}")
+            here = [column for column in CELL_COLUMNS if column in file.schema_arrow.names]
+            return file.read(columns=here).to_pandas(ignore_metadata=True)
+    except (ValueError, TypeError, LookupError, OSError, MemoryError, pa.ArrowException) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"section {name}: {path} is no parquet file that can be read ({said}): copy it from Xenium's output again"
+        ) from error
+
+
+def _pixel_um(folder: Path, name: str) -> float:
+    path = folder / "experiment.xenium"
+    if not path.is_file():
+        return PIXEL_UM
+    try:
+        about = read_json(path)
+        return positive(about, "pixel_size", path) if "pixel_size" in about else PIXEL_UM
+    except ValueError as error:
+        raise ValueError(f"section {name}: {error}") from None
 
 
 def _picture_of(folder: Path, name: str, he_image, he_alignment) -> tuple[str, np.ndarray]:
@@ -169,7 +191,12 @@ def _picture_of(folder: Path, name: str, he_image, he_alignment) -> tuple[str, n
         matrix = np.loadtxt(matrices[0], delimiter=",")
     except ValueError as error:
         raise ValueError(f"section {name}: {matrices[0]} is not a csv of numbers: {error}") from None
-    if matrix.shape != (3, 3) or not np.allclose(matrix[2], (0, 0, 1)) or abs(np.linalg.det(matrix)) < 1e-12:
+    if (
+        matrix.shape != (3, 3)
+        or not np.isfinite(matrix).all()
+        or not np.allclose(matrix[2], (0, 0, 1))
+        or abs(np.linalg.det(matrix)) < 1e-12
+    ):
         raise ValueError(f"section {name}: {matrices[0]} is not an affine 3 x 3 matrix with last row 0, 0, 1")
     picture = pictures[0] if pictures[0].is_absolute() else folder / pictures[0].name
     if not picture.resolve().is_relative_to(folder.resolve()):

@@ -4,13 +4,12 @@ import gzip
 import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import sparse
 
-from lib.files import written
+from lib.files import written, written_hdf5
 
 LABEL_FRAME = 2.32  # full-resolution pixels per pixel of HER2ST's label files, whose y runs upwards
 HIRES = 0.5  # of Visium's full-resolution pixel
@@ -128,7 +127,7 @@ def _write_picture(rgb: np.ndarray, path: Path) -> None:
 def _write_10x(counts, barcodes, genes, path: Path) -> None:
     """The matrix file of Cell Ranger 3 and later: compressed columns, one a barcode."""
     matrix = sparse.csr_matrix(counts)
-    with written(path) as part, h5py.File(part, "w") as file:
+    with written_hdf5(path) as file:
         file.attrs["filetype"] = "matrix"
         file.attrs["library_ids"] = np.array([path.parent.name.encode()])
         group = file.create_group("matrix")

@@ -8,7 +8,6 @@ issues 2162, 2747, 2769). An epoch of the stock trainer takes a CPU half an hour
 that everything is connected and nothing else.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from lib.files import sha256_of
 from lib.inputs.nnunet import ENDING, Dataset, case_names
+from lib.inputs.nnunet_dataset import read_dataset
 from lib.inputs.volume_files import opened
 from lib.training.nnunet_process import chosen_device, compiling, require, run
 from lib.training.nnunet_stamps import contents, digest, made_of, note
@@ -44,6 +44,8 @@ def plan(dataset: Dataset, configuration: str = "3d_fullres", *, workers: int = 
     ------
     FileNotFoundError
         No whole raw dataset.
+    ValueError
+        A raw dataset that is damaged, see `lib.inputs.nnunet_dataset.read_dataset`.
     ModuleNotFoundError
         nnU-Net is not installed.
     RuntimeError
@@ -238,11 +240,7 @@ def _plan_stamp(dataset: Dataset, configuration: str) -> Path:
 
 def _planned_from(dataset: Dataset, configuration: str) -> str:
     raw = dataset.stage("raw")
-    if not (raw / "dataset.json").is_file():
-        raise FileNotFoundError(
-            f"no whole raw dataset at {raw}: dataset.json is missing; export the cases again"
-        )
-    about = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
+    about = read_dataset(raw)
     data = contents([raw / "imagesTr", raw / "labelsTr"])
     return digest({"configuration": configuration, "dataset": about, "data": data})
 

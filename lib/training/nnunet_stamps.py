@@ -17,7 +17,7 @@ def made_of(stamp: Path) -> str:
     """What a stage was made of, "" where there is none."""
     try:
         return json.loads(stamp.read_text(encoding="utf-8"))["made_of"]
-    except (FileNotFoundError, ValueError, KeyError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
         return ""
 
 

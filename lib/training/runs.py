@@ -5,11 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import anndata
 from safetensors.torch import save_file
 
 from lib.features.feature_files import read_features
 from lib.files import write_csv, written
+from lib.inputs.section_files import read_section
 from lib.training.contenders import CONTENDERS, compete
 from lib.training.fold_features import fold_features
 from lib.training.plan import Unit
@@ -87,7 +87,7 @@ class Runs:
 
     def _fold_features(self, encoder, genes, fold, variant):
         names = (*fold.train, *fold.test)
-        sections = {n: anndata.read_h5ad(self.folder / "sections" / f"{n}.h5ad") for n in names}
+        sections = {n: read_section(self.folder / "sections" / f"{n}.h5ad") for n in names}
         images = None
         if encoder:
             files = {n: read_features(self.folder / "features" / f"{n}.{encoder}.h5") for n in names}

@@ -8,7 +8,8 @@ from PIL import Image
 
 from lib.inputs.her2st import patient_of, read_section
 from lib.inputs.pictures import open_picture
-from lib.inputs.spots import CANCER, check_section
+from lib.inputs.spot_labels import CANCER
+from lib.inputs.spots import check_section
 
 COUNTS, SPOTS = "data/ST-cnts/A1.tsv.gz", "data/ST-spotfiles/A1_selection.tsv"
 LABELS = "data/ST-pat/lbl/A1_labeled_coordinates.tsv"

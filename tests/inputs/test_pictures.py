@@ -65,7 +65,7 @@ def test_a_large_picture_is_no_bomb(tmp_path, monkeypatch):
     assert open_picture(tmp_path / "a.png").shape == (30, 50, 3)
     assert Image.MAX_IMAGE_PIXELS == 100
     monkeypatch.setattr(pictures, "MOST_PIXELS", 500)
-    with pytest.raises(ValueError, match=r"not a picture that can be read"):
+    with pytest.raises(ValueError, match=r"50 x 30 pixels, more than 500"):
         open_picture(tmp_path / "a.png")
 
 
@@ -96,7 +96,7 @@ def test_missing_and_damaged_pictures(tmp_path):
         tmp_path / "cut.png"
     )
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:5000])
-    with pytest.raises(ValueError, match=r"cut.png is cut off"):
+    with pytest.raises(ValueError, match=r"cut.png is .* cut off"):
         open_picture(tmp_path / "cut.png")
 
 

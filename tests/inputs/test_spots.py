@@ -1,10 +1,9 @@
 import anndata
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
 
-from lib.inputs.spots import assemble, check_section, label_of, pitch_of, read_labels, tissue_of
+from lib.inputs.spots import assemble, check_section, pitch_of
 
 
 def section_of(counts=None, **kwargs):
@@ -43,20 +42,6 @@ def test_pitch_is_the_median_over_a_naive_search():
 def test_pitch_refuses(xy, says):
     with pytest.raises(ValueError, match=says):
         pitch_of(np.array(xy))
-
-
-def test_labels_of_tissue_classes():
-    kinds = pd.Series(["invasive cancer", "cancer in situ", "breast glands", "undetermined", "", None])
-    np.testing.assert_array_equal(label_of(kinds), np.float32([1, 1, 0, np.nan, np.nan, np.nan]))
-
-
-def test_tissue_from_numbers_and_names_agree_in_label():
-    np.testing.assert_array_equal(
-        label_of(tissue_of(pd.Series(["1", "0", None]))), np.float32([1, 0, np.nan])
-    )
-    assert tissue_of(pd.Series([" Invasive Cancer", None])).tolist() == ["invasive cancer", ""]
-    with pytest.raises(ValueError, match=r"0 .other. and 1"):
-        tissue_of(pd.Series([0, 1, 2]))
 
 
 def test_a_section_survives_h5ad(tmp_path):
@@ -116,31 +101,24 @@ def test_a_spoilt_section_is_refused(spoil, says):
         check_section(section)
 
 
-def test_label_tables(tmp_path):
-    spots = pd.Index(["a", "b", "c"])
-    path = tmp_path / "labels.csv"
-    path.write_text("barcode,label\nb,1\na,0\nz,1\n")
-    assert read_labels(path, spots, "X1").tolist() == ["not cancer", "invasive cancer", ""]
-    (tmp_path / "labels.tsv").write_text("spot\tlabel\nb\tInvasive cancer\na\t\n")
-    assert read_labels(tmp_path / "labels.tsv", spots, "X1").tolist() == ["", "invasive cancer", ""]
+def test_counts_float32_cannot_hold_are_refused():
+    counts = np.array([[1, 0, 2], [0, 3, 0], [4, 0, 0], [0, 0, 7]])
+    counts[1, 1] = 2**24
+    assert section_of(counts).X.max() == 2**24
+    counts[1, 1] += 1
+    with pytest.raises(ValueError, match=r"section X1: a count of 1\.67772e"):
+        section_of(counts)
 
 
+def test_genes_that_became_dates_are_named():
+    for name in ("1-Mar", "Sep-02", "2-Sept", "2001-09-02"):
+        with pytest.warns(UserWarning, match=rf"section X1: 1 genes are named like dates \({name}\)"):
+            section_of(genes=["G1", "G2", name])
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("a,b\n1,2\n", r"columns \['a', 'b'\]"),
-        ("spot,label\na,1\na,0\n", "labels a twice"),
-        ("spot,label\nA-1,1\nB-1,0\nc,0\n", "only 1 of the 3 spots"),
-        ("spot,label\na,Invasive_Tumor\nb,Stromal\n", r"\['invasive_tumor'\], which sound like cancer"),
-        ("spot,label\na,3\n", "0 .other. and 1"),
-    ],
+    "name", ["MARCH1", "SEPT2", "DEC1", "MAR1", "HLA-A", "MT-ND1", "NKX2-1", "OCT4", "Apr3"]
 )
-def test_bad_label_tables(tmp_path, text, says):
-    (tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(ValueError, match=says):
-        read_labels(tmp_path / "labels.csv", pd.Index(["a", "b", "c"]), "X1")
-
-
-def test_no_label_table(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"section X1: no label file .*none.csv"):
-        read_labels(tmp_path / "none.csv", pd.Index(["a"]), "X1")
+def test_genes_that_are_genes_are_not(name):
+    assert section_of(genes=["G1", "G2", name]).var_names[2] == name

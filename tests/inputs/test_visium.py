@@ -133,7 +133,7 @@ def test_without_labels_or_picture(folder):
         (lambda t: t.assign(barcode=t["barcode"].str.lower()), "have no position"),
         (lambda t: t.drop(columns="array_row"), r"lacks the columns \['array_row'\]"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "twice"),
-        (lambda t: t.assign(pxl_row_in_fullres=np.nan), "section VA1: .* no finite position"),
+        (lambda t: t.assign(pxl_row_in_fullres=np.nan), "section VA1: .* has no pxl_row_in_fullres for "),
         (lambda t: pd.concat([t, t.assign(barcode="x" + t["barcode"]), t.assign(barcode="y" + t["barcode"])]),
          "spots on tissue have no counts"),
     ],

@@ -145,7 +145,7 @@ def test_cells_as_parquet_with_bytes_and_numbers(folder):
     [
         (lambda t: t.drop(columns="x_centroid"), r"lacks the columns \['x_centroid'\]"),
         (lambda t: t.iloc[9:], "9 of 300 cells with counts have no position"),
-        (lambda t: t.assign(y_centroid=np.nan), "without a centroid"),
+        (lambda t: t.assign(y_centroid=np.nan), "has no y_centroid for"),
     ],
 )
 def test_bad_cells(folder, change, says):

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from lib.features.feature_files import write_features
 from lib.files import sha256_of
+from lib.inputs.section_files import write_section
 from lib.models.spacrd import SpaCRD
 from lib.training import runs
 from lib.training.fold_features import fold_features
@@ -39,7 +40,13 @@ def write_pictures(folder, name, names, features):
 def folder(tmp_path, cohort, pictures):
     (tmp_path / "sections").mkdir()
     for name, section in cohort.items():
-        section.write_h5ad(tmp_path / "sections" / f"{name}.h5ad")
+        whole = section.copy()
+        whole.obs = whole.obs.assign(array_x=0.0, array_y=0.0, tissue="", label_source="pathologist")
+        whole.uns["section"] |= {
+            "platform": "st", "spot_diameter_um": 100.0, "pitch_um": 200.0, "um_per_px": 2.0,
+            "picture": "", "picture_scale": [1.0, 1.0], "dropped": "",
+        }  # fmt: skip
+        write_section(whole, tmp_path / "sections" / f"{name}.h5ad")
         write_pictures(tmp_path, name, list(section.obs_names), pictures[name])
     return tmp_path
 
