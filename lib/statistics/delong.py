@@ -128,7 +128,13 @@ def delong_interval(
     return Interval(float(area), float(low), float(high), labels.size, int(labels.sum()), how)
 
 
-def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, level: float = 0.95) -> DeLong:
+def delong_test(
+    labels: ArrayLike,
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    level: float = 0.95,
+    folds: ArrayLike | None = None,
+) -> DeLong:
     """Paired test of two models' AUCs on the same cases.
 
     Parameters
@@ -137,11 +143,14 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
         As `auc_covariance`; the scales of the two scores may differ.
     level : float
         Of the interval of the difference.
+    folds : array (n,), optional
+        Who was held out with whom. Scores of different folds come from different models and have no common scale: the
+        difference is then the mean of those within the folds, which are independent, as the cases are others.
 
     Raises
     ------
     NotComputable
-        The two order the cases alike, so that their difference has no variance; or as `auc_covariance`.
+        The two order the cases alike, so that their difference has no variance; or as `auc_covariance`, in any fold.
 
     References
     ----------
@@ -149,11 +158,16 @@ def delong_test(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, lev
     """
     labels, scores_a = checked(labels, scores_a)
     labels, scores_b = checked(labels, scores_b)
-    areas, covariance = auc_covariance(labels, np.stack([scores_a, scores_b]))
-    contrast = np.array([1, -1])
-    variance = float(contrast @ covariance @ contrast)
+    folds = np.zeros(labels.size, dtype=int) if folds is None else np.asarray(folds)
+    contrast, differences, variances = np.array([1, -1]), [], []
+    for fold in np.unique(folds):
+        here = folds == fold
+        areas, covariance = auc_covariance(labels[here], np.stack([scores_a[here], scores_b[here]]))
+        differences.append(areas[0] - areas[1])
+        variances.append(contrast @ covariance @ contrast)
+    variance = float(np.sum(variances)) / len(variances) ** 2
     if not variance > 1e-15:
         raise NotComputable("the two models order the cases alike: their difference has no variance")
-    difference, error = float(areas[0] - areas[1]), float(np.sqrt(variance))
+    difference, error = float(np.mean(differences)), float(np.sqrt(variance))
     width, z = float(norm.ppf((1 + level) / 2)) * error, difference / error
     return DeLong(difference, error, difference - width, difference + width, z, float(2 * norm.sf(abs(z))))

@@ -34,8 +34,9 @@ def differences(models: Mapping[str, pd.DataFrame], cut: float = 0.5, draws: int
     -------
     DataFrame
         model, minus; auc, low, high: difference of the AUC, mean over seeds, then folds, with its 95 % bootstrap
-        interval; above 0 the first is better. delong_p, mcnemar_p: of the mean probability over seeds, all folds
-        together, which supposes that a probability means the same in every fold. only_first, only_second: patients
+        interval; above 0 the first is better. delong_p: of the mean probability over seeds, within
+        the folds. mcnemar_p: of the same, all folds together, which supposes that a probability means the same in every
+        fold. only_first, only_second: patients
         that only this one of the two calls rightly. NaN where a test has no value.
 
     Raises
@@ -66,7 +67,7 @@ def differences(models: Mapping[str, pd.DataFrame], cut: float = 0.5, draws: int
         mean_a, mean_b = (values.mean(axis=0) for values in wide)
         row |= {"delong_p": np.nan, "only_first": np.nan, "only_second": np.nan, "mcnemar_p": np.nan}
         try:
-            row["delong_p"] = delong_test(labels, mean_a, mean_b).p
+            row["delong_p"] = delong_test(labels, mean_a, mean_b, folds=fold).p
             tested = mcnemar(labels, mean_a >= cut, mean_b >= cut)
             row |= {"only_first": tested.only_a, "only_second": tested.only_b, "mcnemar_p": tested.p}
         except NotComputable:  # equal scores or equal calls: nothing to test, and the row says so by its gaps

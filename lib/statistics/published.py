@@ -24,8 +24,9 @@ def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd
     -------
     DataFrame
         item, where, published, certainty, ours, low, high, verdict, note; the order of `published`.
-        verdict is "reproduced" (the published value lies within our interval), "not reproduced", or
-        "not testable here: " and the reason.
+        verdict is "reproduced" (the published value lies within our interval) or "not reproduced"; where nobody has
+        verified the published value, that it lies inside or outside our interval; where it was recomputed from the
+        predictions that ours are made of too, that it agrees by construction; or "not testable here: " and the reason.
 
     Raises
     ------
@@ -122,8 +123,13 @@ def _verdict(row: pd.Series, ours: pd.DataFrame) -> tuple[str, dict[str, float]]
     if pd.isna(mine["estimate"]):
         return f"not testable here: ours is {mine['how']}", nothing
     inside = mine["low"] <= row["value"] <= mine["high"]
+    verdict = "reproduced" if inside else "not reproduced"
+    if "recomputed" in row["certainty"] and inside:
+        verdict = "agrees by construction: the same stored predictions"
+    elif "unverified" in row["certainty"]:
+        verdict = f"{'inside' if inside else 'outside'} our interval, but the published number is unverified"
     found = {"ours": mine["estimate"], "low": mine["low"], "high": mine["high"]}
-    return ("reproduced" if inside else "not reproduced"), found
+    return verdict, found
 
 
 def against_yardsticks(

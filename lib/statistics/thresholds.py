@@ -82,7 +82,7 @@ def prevalence_threshold(scores: ArrayLike, positive_share: float) -> float:
     """ORACLE cut of the released SpaCRD code: as many spots are called as truly are cancer.
 
     The percentile equal to the true share of other spots. It reads the test labels through their
-    prevalence, so what it gives is a bound under a known prevalence and no performance.
+    prevalence, so what it gives is no performance; nor is it a bound, for another cut may give a higher F1.
 
     Parameters
     ----------

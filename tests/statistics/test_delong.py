@@ -64,6 +64,19 @@ def test_test_is_the_naive_z(scored):
     )
 
 
+def test_folds_are_the_mean_of_independent_differences(scored):
+    labels, a, b = scored
+    folds = np.arange(labels.size) % 3
+    each = [delong_test(labels[folds == fold], a[folds == fold], b[folds == fold]) for fold in range(3)]
+    found = delong_test(labels, a, b, folds=folds)
+    assert found.difference == pytest.approx(np.mean([one.difference for one in each]))
+    assert found.standard_error == pytest.approx(np.sqrt(sum(one.standard_error**2 for one in each)) / 3)
+    # a scale of its own in each fold changes nothing, as it does to all folds together
+    shifted = delong_test(labels, a + 100 * folds, b, folds=folds)
+    assert shifted.p == pytest.approx(found.p)
+    assert delong_test(labels, a + 100 * folds, b).p != pytest.approx(delong_test(labels, a, b).p)
+
+
 def test_metamorphic(scored):
     labels, a, b = scored
     found = delong_test(labels, a, b)

@@ -28,7 +28,7 @@ class Study:
         What the metric is where nothing was learnt.
     comparisons : list of dict
         cohort and item of ``data/published/<study>.csv``; where needed, what is missing ``without`` our own number,
-        what to call the cohort (``as``) and its ``kind``, if no parameter file says that.
+        what to call the cohort (``as``) and its ``kind``, if no parameter file says that, and the item in other ``words``.
     released : str
         The model with all habits of the released code, "" if there is none.
     habits : dict of str to str

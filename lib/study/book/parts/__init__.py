@@ -6,6 +6,7 @@ from lib.study.book.parts.costs import cost
 from lib.study.book.parts.estimates import estimate
 from lib.study.book.parts.habits import deviations
 from lib.study.book.parts.origins import citation, provenance
+from lib.study.book.parts.printed import margin, printed
 from lib.study.book.parts.rivals import rivals
 from lib.study.book.parts.runs import disk, runs, unit_costs
 from lib.study.book.parts.standings import standings, studies
@@ -19,6 +20,8 @@ PARTS = {
     "deviations": (deviations, 0, 1),
     "disk": (disk, 0, 0),
     "estimate": (estimate, 0, 0),
+    "margin": (margin, 2, 2),
+    "printed": (printed, 1, 1),
     "provenance": (provenance, 0, 0),
     "rivals": (rivals, 0, 0),
     "runs": (runs, 0, 1),

@@ -107,7 +107,7 @@ def answer_age(records: Records, page: str, cancer: str) -> tuple[str, dict[str,
         and (found := difference(cohort.table("tables/differences.csv"), model, "age", cancer))
     ]
     others = (
-        f" Of two slide models whose predictions others stored for these patients: {'; '.join(rest)}."
+        f" Of two models whose predictions MCAT's authors stored for these patients (AMIL sees slides, MCAT slides and genes): {'; '.join(rest)}."
         if rest
         else ""
     )
@@ -164,7 +164,9 @@ def _models(records: Records, page: str, cohorts: list[Cohort]) -> str:
             chapters.append(f"`{cohort.name}` {', '.join(links)}")
     columns = {"Cancer": "l", "Patients (deaths)": "r"} | {WORDS.get(m, f"`{m}`"): "r" for m in models}
     caption = (
-        "Harrell's c-index, mean over five folds, with the 95 % interval over patients. *Clinic* is a Cox regression on "
+        "Harrell's c-index, mean over five folds, with the 95 % interval over patients; of age, over those whose age is "
+        "known. `coad` is the paper's own table of colon cancer, `coadread` MCAT's of colon and rectum, with fewer "
+        "patients. *Clinic* is a Cox regression on "
         "age, sex, stage or grade where they are known; *stored* are predictions of others for the same patients."
     )
     shown = pipe_table(columns, rows, caption, "tbl-cancers", wide=True)
@@ -180,7 +182,7 @@ def _against_age(cohorts: list[Cohort]) -> str:
         rows.append([f"`{cohort.name}`", *found])
     columns = {"Cancer": "l"} | {f"{WORDS.get(m, f'`{m}`')} − age": "r" for m in models}
     caption = (
-        "Does it beat age? Difference of the c-index from that of age on the same patients, with its paired 95 % "
+        "Does it beat age? Difference of the c-index from that of age on the patients whose age is known, with its paired 95 % "
         "interval: above 0 it does; an interval that holds 0 leaves it open."
     )
     return pipe_table(columns, rows, caption, "tbl-cancers-age")

@@ -29,7 +29,7 @@ def _study(records: Records, page: str, demo: Cohort, null: Cohort, heading: boo
     rows = [
         [
             *([row["setting"]] if settings else []),
-            f"`{row['model']}`" + ("\u00a0*" if row["model"] == study.model else ""),
+            f"`{row['model']}`" + ("\u00a0\\*" if row["model"] == study.model else ""),
             row["demo"],
             row["null"],
             row["covers"],
@@ -53,7 +53,7 @@ def _study(records: Records, page: str, demo: Cohort, null: Cohort, heading: boo
     columns |= {"Model": "l", "`demo`": "r", "`null`": "r", f"`null` covers {study.chance:g}": "c"}
     caption = (
         f"{study.name}: {study.words} with its 95 % interval where an effect was planted and where there is none. "
-        "The study's model is marked *; a dash: not trained on `null`; *all alike*: every patient has the same score."
+        "The study's model is marked \\*; a dash: not trained on `null`; *all alike*: every patient has the same score."
     )
     table = pipe_table(columns, rows, caption, f"tbl-demo-null-{study.key}")
     title = f"## {study.name}\n\n" if heading else ""

@@ -4,6 +4,7 @@ import pandas as pd
 
 from lib.statistics.published import published_against_ours
 from lib.study.book.contents import kind_of
+from lib.study.book.parts.printed import WORDS as METRICS
 from lib.study.book.parts.tables import interval, number, pipe_table
 from lib.study.book.records import Cohort, Records, Study
 
@@ -11,6 +12,7 @@ COLUMNS = {
     "Study": "l",
     "Kind": "l",
     "What": "l",
+    "Metric": "l",
     "Published": "l",
     "Ours": "r",
     "95 % interval": "r",
@@ -50,7 +52,7 @@ def standings(records: Records, page: str) -> tuple[str, dict[str, bytes]]:
             rows[at][0] = ""
     caption = (
         "Where each study stands. *Published* is the paper's number and how sure we are of it; *reproduced* "
-        "means that it lies within our 95 % interval. Rows of a phantom tell of the study's own model; they have no "
+        "means that it was verified and lies within our 95 % interval. Rows of a phantom tell of the study's own model; they have no "
         "published number, as none could be compared with them."
     )
     return pipe_table(COLUMNS, rows, caption, "tbl-standings", wide=True), {}
@@ -66,11 +68,12 @@ def _compared(records: Records, page: str, study: Study, wanted: dict[str, str])
     verdict = joined["verdict"]
     if verdict.startswith("not testable") and "without" in wanted:
         verdict = f"not testable here: {wanted['without']}"
-    words = f"{wanted.get('as') or _of(records, page, study, name)}: {wanted['item'].split(', Table')[0]}"
+    words = f"{wanted.get('as') or _of(records, page, study, name)}: {wanted.get('words') or wanted['item'].split(', Table')[0]}"
     return [
         records.link(page, study.name, f"notebooks/{study.key}/index.qmd"),
         wanted.get("kind") or (cohort.kind if cohort else kind_of(records.root, study.key, name)),
         words,
+        METRICS.get(row["metric"].iloc[0], f"`{row['metric'].iloc[0]}`"),
         f"{number(joined['published'])} ({_first(joined['certainty'])})",
         number(joined["ours"]) or "–",
         interval(joined["low"], joined["high"]) or "–",
@@ -109,7 +112,7 @@ def _phantom(records: Records, page: str, cohort: Cohort) -> list[str]:
             "book/studies.yaml names."
         )
     row = rows.iloc[0]
-    words = f"{_of(records, page, study, cohort.name)}: {study.words}, {row['setting']}"
+    words = f"{_of(records, page, study, cohort.name)}: {row['setting']}"
     found = (
         f"{'does not cover' if outside(row, study.chance) else 'covers'} chance, as it must"
         if cohort.name == "null"
@@ -118,7 +121,7 @@ def _phantom(records: Records, page: str, cohort: Cohort) -> list[str]:
     found = found.replace("does not cover chance, as it must", "**does not cover chance**")
     link = records.link(page, study.name, f"notebooks/{study.key}/index.qmd")
     ours, where = number(row["estimate"]), interval(row["low"], row["high"])
-    return [link, "phantom", words, "none: a phantom", ours or "–", where or "–", found]
+    return [link, "phantom", words, study.words, "none: a phantom", ours or "–", where or "–", found]
 
 
 def _of(records: Records, page: str, study: Study, cohort: str) -> str:

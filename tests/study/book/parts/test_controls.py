@@ -8,7 +8,7 @@ from lib.study.book.parts.controls import demo_null
 def test_every_model_stands_once_with_both_numbers(phantoms):
     made = demo_null(phantoms.records(), "book/demo-null.qmd")[0]
     line = next(line for line in made.splitlines() if "`crossfusion`" in line and "| a |" in line)
-    assert line == "| a | `crossfusion`\u00a0* | 0.800 (0.700 to 0.900) | 0.500 (0.400 to 0.600) | yes |"
+    assert line == "| a | `crossfusion`\u00a0\\* | 0.800 (0.700 to 0.900) | 0.500 (0.400 to 0.600) | yes |"
     assert "4 of 4 intervals of `null` cover 0.5." in made
     assert "all alike" in made, "Kaplan-Meier gives all patients one risk: no test of anything"
     assert "[*Evaluate*" not in made, "the book has no such chapter"

@@ -12,16 +12,16 @@ def rows(markdown):
 
 def test_a_phantom_never_stands_beside_a_papers_number(cancer):
     table = rows(standings(cancer.records(), "index.qmd")[0])
-    assert {row[3] for row in table if row[1] == "phantom"} == {"none: a phantom"}
-    assert {row[1] for row in table if row[3] != "none: a phantom"} == {"open"}
+    assert {row[4] for row in table if row[1] == "phantom"} == {"none: a phantom"}
+    assert {row[1] for row in table if row[4] != "none: a phantom"} == {"open"}
 
 
 def test_the_verdict_comes_from_the_interval_or_says_why_not(cancer):
     first, second, demo, null = rows(standings(cancer.records(), "index.qmd")[0])
-    assert first[3:] == ["0.630 (verified)", "–", "–", "not testable here: needs slides"]
-    assert second[3:] == ["0.620 (verified)", "0.620", "0.560 to 0.670", "reproduced"]
-    assert demo[4:] == ["0.800", "0.700 to 0.900", "planted effect found"]
-    assert null[4:] == ["0.500", "0.400 to 0.600", "covers chance, as it must"]
+    assert first[3:] == ["c-index", "0.630 (verified)", "–", "–", "not testable here: needs slides"]
+    assert second[3:] == ["c-index", "0.620 (verified)", "0.620", "0.560 to 0.670", "reproduced"]
+    assert demo[5:] == ["0.800", "0.700 to 0.900", "planted effect found"]
+    assert null[5:] == ["0.500", "0.400 to 0.600", "covers chance, as it must"]
     assert first[0].startswith("[CrossFusion](")
     assert second[0] == ""
 
@@ -36,7 +36,8 @@ def test_a_cohort_without_parameters_has_its_name_and_kind_from_the_studies_file
     end = text.index("  released: crossfusion-released")
     phantoms.write("book/studies.yaml", f"{text[:start]}  comparisons:\n  - {wanted}\n{text[end:]}")
     first = rows(standings(phantoms.records(), "index.qmd")[0])[0]
-    assert first[1:4] == ["not public", "six hospitals: CrossFusion, ResNet50 features", "0.702 (verified)"]
+    assert first[1:3] == ["not public", "six hospitals: CrossFusion, ResNet50 features"]
+    assert first[4] == "0.702 (verified)"
     assert first[-1] == "not testable here: closed"
 
 
