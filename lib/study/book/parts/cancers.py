@@ -13,8 +13,8 @@ PAPER = "CrossFusion, ResNet50 features, Table 1"
 WORDS = {
     "age": "age",
     "cox-clinical": "clinic",
-    "mcat:AMIL": "AMIL, stored",
-    "mcat:MCAT": "MCAT, stored",
+    "mcat:AMIL": "AMIL (stored)",
+    "mcat:MCAT": "MCAT (stored)",
 }
 
 
@@ -101,7 +101,7 @@ def answer_age(records: Records, page: str, cancer: str) -> tuple[str, dict[str,
             "difference, and the paper gives no interval: the comparison stays a loose one."
         )
     rest = [
-        f"{WORDS[model]}, minus age, is {signed(found)}"
+        f"{WORDS[model]} minus age is {signed(found)}"
         for model in WORDS
         if model.startswith("mcat:")
         and (found := difference(cohort.table("tables/differences.csv"), model, "age", cancer))
