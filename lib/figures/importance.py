@@ -113,7 +113,7 @@ def importance(
             each.frequency + 0.04, row, f"{each.frequency:.0%}".replace("%", " %"), va="center", size=7.5
         )
     names = [_broken(readable(name)) for name in shown["feature"]]
-    label = f"coefficient per SD (above 0: {outcome} more likely)"
+    label = f"per SD (above 0: {outcome} more likely)"
     ax.set(yticks=range(len(shown)), yticklabels=names, ylim=(len(shown) - 0.4, -0.6))
     ax.set(xlim=(low, low + (high - low) / PART))
     ax.set_xticks([tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high])

@@ -51,37 +51,38 @@ def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd
 def published_markdown(verdicts: pd.DataFrame) -> str:
     """The verdicts as a Markdown table for a page.
 
-    Decimals stand below each other, our interval beside our estimate; a column in which nothing stands is left out, and
-    what every row says alike (the source, how sure it is) is said once below.
+    Decimals stand below each other, our interval beside our estimate. How sure a number is stands in its row where that
+    differs, else below, as the sources do; what to keep in mind of a comparison stands behind its verdict.
 
     Parameters
     ----------
     verdicts : DataFrame
         From `published_against_ours`, not empty.
     """
+    tested = verdicts["ours"].notna()
     ours = [
         f"{row.ours:.3f} ({row.low:.3f} to {row.high:.3f})" if pd.notna(row.ours) else ""
         for row in verdicts.itertuples()
     ]
-    shown = pd.DataFrame(
-        {
-            "item": verdicts["item"],
-            "published": [_digits(value) for value in verdicts["published"]],
-            "ours": ours,
-            "verdict": verdicts["verdict"],
-            "certainty": verdicts["certainty"],
-            "where": verdicts["where"],
-            "note": verdicts["note"],
-        }
-    ).fillna("")
-    shown = shown.loc[:, (shown != "").any()]
-    same = [name for name in ("certainty", "where", "note") if name in shown and len(shown) > 1]
-    same = [name for name in same if shown[name].nunique() == 1]
-    below = "; ".join(f"{name}: {shown[name].iloc[0]}" for name in same)
-    columns = [name for name in shown if name not in same]
-    align = ["right" if name in ("published", "ours") else "left" for name in columns]
-    table = shown[columns].to_markdown(index=False, colalign=align, disable_numparse=True)
-    return f"{table}\n\nOf every row: {below}." if below else table
+    notes = verdicts["note"].fillna("").where(tested, "")
+    shown = {
+        "item": verdicts["item"],
+        "published": [_digits(value) for value in verdicts["published"]],
+        "ours": ours,
+        "verdict": [
+            f"{verdict}; {note}" if note else verdict
+            for verdict, note in zip(verdicts["verdict"], notes, strict=True)
+        ],
+        "certainty": verdicts["certainty"],
+    }
+    if not tested.any():
+        del shown["ours"]
+    below = f"Sources: {'; '.join(dict.fromkeys(verdicts['where']))}."
+    if verdicts["certainty"].nunique() == 1:
+        below = f"How sure: {shown.pop('certainty').iloc[0]}. {below}"
+    align = ["right" if name in ("published", "ours") else "left" for name in shown]
+    table = pd.DataFrame(shown).to_markdown(index=False, colalign=align, disable_numparse=True)
+    return f"{table}\n\n{below}"
 
 
 def _digits(value: float) -> str:

@@ -95,30 +95,31 @@ def cells(markdown: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
-def test_markdown_lines_up_and_says_once_what_every_row_says():
+def test_markdown_lines_up_and_says_sources_once():
     many = [
-        printed(),
+        printed(why="five folds"),
         printed(item="gain (%)", value=13.5, testable="no", why="x"),
         printed(item="p", value=0.00018),
     ]
-    head, line, *rows = cells(published_markdown(published_against_ours(pd.concat(many), measured())))
+    said = published_markdown(published_against_ours(pd.concat(many), measured()))
+    head, line, *rows = cells(said)
     assert head == ["item", "published", "ours", "verdict"]
     assert [mark.endswith(":") for mark in line] == [False, True, True, False]
     assert [row[1] for row in rows] == ["0.830", "13.5", "0.00018"]
     assert [row[2] for row in rows] == ["0.800 (0.750 to 0.850)", "", "0.800 (0.750 to 0.850)"]
-    said = published_markdown(published_against_ours(pd.concat(many), measured()))
-    assert said.count("Table 3") == 1
-    assert said.endswith(".")
+    assert [row[3] for row in rows] == ["reproduced; five folds", "not testable here: x", "not reproduced"]
+    assert said.endswith("How sure: secondary source. Sources: Table 3.")
 
 
 def test_markdown_leaves_out_what_nobody_says_and_keeps_what_differs():
-    two = pd.concat([printed(testable="no", why="a"), printed(testable="no", why="b", source="Table 4")])
-    said = published_markdown(published_against_ours(two, measured()))
-    assert cells(said)[0] == ["item", "published", "verdict", "where"]
-    assert "Of every row: certainty: " in said
-    one = published_markdown(published_against_ours(printed(), measured()))
-    assert "Of every row" not in one, "one row says it itself"
-    assert "nan" not in said + one
+    two = [
+        printed(testable="no", why="a"),
+        printed(testable="no", why="b", source="Table 4", certainty="read"),
+    ]
+    said = published_markdown(published_against_ours(pd.concat(two), measured()))
+    assert cells(said)[0] == ["item", "published", "verdict", "certainty"]
+    assert said.endswith("Sources: Table 3; Table 4.")
+    assert "nan" not in said
 
 
 def test_no_published_numbers_keep_the_columns():
