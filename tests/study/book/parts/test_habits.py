@@ -48,7 +48,10 @@ def test_a_cut_from_the_test_labels_stands_beside_a_fair_one_and_twins_beside_ea
     ]
     phantoms.cohort("spacrd", "her2st", rows, kind="open")
     made = deviations(phantoms.records(), "a.qmd", "spacrd")[0]
-    assert "| `her2st` (open), genes | 0.860 (0.800 to 0.900) | 0.780 (0.700 to 0.800) | +0.080 |" in made
+    assert (
+        "| `her2st` (open), genes | `spacrd` | 0.860 (0.800 to 0.900) | 0.780 (0.700 to 0.800) | +0.080 |"
+        in made
+    )
     phantoms.cohort("spacrd", "her2st-released", rows, kind="open")
     made = deviations(phantoms.records(), "a.qmd", "spacrd")[0]
     assert "0.880 (0.810 to 0.940) against 0.880 (0.810 to 0.940)" in made
@@ -68,3 +71,14 @@ def test_numbers_and_tables_in_words():
     assert "a\\|b" in pipe_table({"x": "l"}, [["a|b"]], "C.", "tbl-x")
     with pytest.raises(ValueError, match="tbl-x: a row has 2 cells, the table 1 columns"):
         pipe_table({"x": "l"}, [["a", "b"]], "C.", "tbl-x")
+
+
+def test_a_setting_without_the_main_model_shows_the_form_it_has(phantoms):
+    rows = [
+        (model, "genes", metric, value, value - 0.1, value + 0.1)
+        for model in ("spacrd-released", "spacrd-genes", "marker")
+        for metric, value in (("f1_oracle", 0.8), ("f1_gmm", 0.7), ("auc", 0.9))
+    ]
+    phantoms.cohort("spacrd", "her2st", rows, kind="open")
+    made = deviations(phantoms.records(), "a.qmd", "spacrd")[0]
+    assert "| `her2st` (open), genes | `spacrd-genes` | 0.800" in made
