@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -17,6 +18,7 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from threadpoolctl import threadpool_limits
 
+from lib.figures import style
 from lib.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +91,7 @@ class Cells:
         tree = ast.parse(source)
         last = tree.body.pop() if self.pages and isinstance(tree.body[-1], ast.Expr) else None
         try:
-            with redirect_stdout(printed):
+            with redirect_stdout(printed), patch.object(style, "display", shown.append):
                 exec(compile(tree, stage, "exec"), namespace)
                 if last is not None:
                     shown.append(eval(compile(ast.Expression(last.value), stage, "eval"), namespace))

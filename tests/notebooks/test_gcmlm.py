@@ -569,7 +569,13 @@ def test_head_and_neck_radiomics_go_through_every_stage(mirror, tmp_path):
     for stage in STAGES:
         cleaned(done.executed[stage], stage, "gcmlm", "headneck", "open")
         for cell in figure_cells(done.executed[stage]):
-            assert [output for output in cell.outputs if "image/png" in output.get("data", {})]
+            shown = [
+                set(output.data) & {"image/png", "text/markdown"}
+                for output in cell.outputs
+                if "data" in output
+            ]
+            assert len(shown) == 1, "a picture, or in words why there is none"
+            assert shown[0], cell.source.splitlines()[0]
 
 
 @pytest.mark.real
@@ -595,7 +601,13 @@ def test_gastric_cancers_of_tcga_go_through_every_stage_with_clinical_factors_al
     for stage in STAGES:
         cleaned(done.executed[stage], stage, "gcmlm", "liver", "open")
         for cell in figure_cells(done.executed[stage]):
-            assert [output for output in cell.outputs if "image/png" in output.get("data", {})]
+            shown = [
+                set(output.data) & {"image/png", "text/markdown"}
+                for output in cell.outputs
+                if "data" in output
+            ]
+            assert len(shown) == 1, "a picture, or in words why there is none"
+            assert shown[0], cell.source.splitlines()[0]
 
 
 # parameters

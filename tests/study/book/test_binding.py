@@ -13,7 +13,7 @@ from lib.study.book.contents import places, read_contents
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAD0lEQVR4nGNgYGD4//8/AAYBAv4CsjmuAAAAAElFTkSuQmCC"
 PLACES = [f"notebooks/spacrd/{cohort}/4-evaluate.ipynb" for cohort in ("demo", "null", "her2st")]
-APPENDICES = [f"book/appendix/{name}.qmd" for name in ("deviations", "cost", "provenance")]
+APPENDICES = [f"book/appendix/{name}.qmd" for name in ("published", "deviations", "cost", "provenance")]
 needs_quarto = pytest.mark.skipif(quarto.find_quarto() is None, reason="no quarto program on this machine")
 
 
@@ -181,7 +181,8 @@ def test_generated_parts_are_written_out_with_their_pictures(checkout, monkeypat
     picture = b"<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0'/></svg>"
     parts = {"standings": (lambda records, page: ("Made.\n", {"book/made.svg": picture}), 0, 0)}
     monkeypatch.setattr("lib.study.book.generated.PARTS", parts)
-    for name in ("index.qmd", "book/demo-null.qmd", "book/cross-cancer.qmd", *APPENDICES):
+    pages = ("index.qmd", "book/demo-null.qmd", "book/cross-cancer.qmd", "notebooks/stroke/index.qmd")
+    for name in (*pages, *APPENDICES):
         (checkout / name).write_text("# A\n\nBefore.\n\n<!-- generated: standings -->\n")
     files, _ = binding.laid_files(checkout)
     assert files["index.qmd"] == b"# A\n\nBefore.\n\nMade.\n\n"

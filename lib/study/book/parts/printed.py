@@ -7,6 +7,7 @@ from lib.statistics.published import published_against_ours
 from lib.study.book.parts.tables import interval, number, pipe_table
 from lib.study.book.records import Records, Study
 
+MISSING = "The paper's numbers are not in this copy.\n"
 WORDS = {
     "auc": "AUROC",
     "ap": "average precision",
@@ -26,13 +27,11 @@ def printed(records: Records, page: str, key: str) -> tuple[str, dict[str, bytes
     ------
     ValueError
         If there is no such study.
-    FileNotFoundError
-        If its table of published numbers is missing.
     """
     (key,) = records.asked(page, key)
     study, published = records.studies[key], records.published(key)
     if published is None:
-        raise FileNotFoundError(f"data/published/{key}.csv is missing: {page} prints it.")
+        return MISSING, {}
     found = published[published["value"].notna()]
     if found["item"].duplicated().any():
         made = _wide(study, found)
@@ -47,6 +46,8 @@ def margin(records: Records, page: str, key: str, patients: str) -> tuple[str, d
     """What a paper's accuracies of so many patients can show, when nothing else of it is known."""
     (key,) = records.asked(page, key)
     published = records.published(key)
+    if published is None:
+        return MISSING, {}
     table = margin_of(published.set_index("item")["value"].to_dict(), int(patients))
     rows = [
         [
