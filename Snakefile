@@ -62,7 +62,7 @@ def notebook(wildcards):
 
 def code(wildcards):
     """What the notebook imports of lib: a line changed there, and only there, is a reason to run it again."""
-    return code_of(Path(notebook(wildcards)), Path())
+    return list(code_of(Path(notebook(wildcards)), Path()))
 
 
 def published(wildcards):

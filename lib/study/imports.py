@@ -9,7 +9,8 @@ from pathlib import Path
 from lib.study.params import ROOT
 
 
-def code_of(notebook: Path, root: Path = ROOT) -> list[Path]:
+@cache
+def code_of(notebook: Path, root: Path = ROOT) -> tuple[Path, ...]:
     """The files of `lib` that a notebook imports, with all that these import in turn.
 
     Imports inside functions count, and so do the packages' `__init__.py`. A module that is imported by a name made at
@@ -23,8 +24,8 @@ def code_of(notebook: Path, root: Path = ROOT) -> list[Path]:
 
     Returns
     -------
-    list of path
-        Sorted, below `root`.
+    tuple of path
+        Sorted, below `root`; read once a process, for thousands of jobs ask for the same notebook.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def code_of(notebook: Path, root: Path = ROOT) -> list[Path]:
             if file not in found:
                 found.add(file)
                 waiting += _imported_by(file)
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def imported(tree: ast.AST) -> set[str]:
