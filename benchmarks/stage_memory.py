@@ -34,7 +34,7 @@ SMALL = {
         }
     },
 }
-PATIENTS = {"stroke": (12, 48), "spacrd": (40, 80)}
+PATIENTS = {"stroke": (12, 48), "spacrd": (6, 24)}
 
 
 def peaks(study: str, patients: int, folder: Path) -> dict[str, dict]:

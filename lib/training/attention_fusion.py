@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scipy.special import expit
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -124,7 +124,7 @@ class AttentionFusion:
         }
         with written(path) as part:
             state = {name: value.contiguous() for name, value in network.model.state_dict().items()}
-            save_file(state, part, {"fusion": json.dumps(told, sort_keys=True)})
+            part.write_bytes(save(state, {"fusion": json.dumps(told, sort_keys=True)}))
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> "AttentionFusion":

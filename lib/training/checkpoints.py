@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as in_bytes
 
 from lib.files import written
 
@@ -46,7 +46,7 @@ def save(path: str | os.PathLike, key: str, model: torch.nn.Module, state: dict[
     }
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with written(path, size=sum(value.nbytes for value in plain.values())) as part:
-        save_file(plain, part, {"about": json.dumps(about)})
+        part.write_bytes(in_bytes(plain, {"about": json.dumps(about)}))
 
 
 def load(path: str | os.PathLike, key: str) -> dict[str, Any] | None:

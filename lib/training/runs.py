@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from lib.features.feature_files import read_features
 from lib.files import write_csv, written
@@ -83,7 +83,7 @@ class Runs:
             write_csv(result.history, others[0])
         for path in others[1:]:
             with written(path) as part:
-                save_file(result.model.state_dict(), part)
+                part.write_bytes(save(result.model.state_dict()))
 
     def _fold_features(self, encoder, genes, fold, variant):
         names = (*fold.train, *fold.test)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scipy.special import expit
 
 from lib.features.series_files import read_series_features
@@ -103,7 +103,8 @@ class Runs:
             score = logits(model, held_out, self.options["batch"])
             for path in weights:
                 with written(path) as part:
-                    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, part)
+                    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+                    part.write_bytes(save(state))
         table = pd.DataFrame({"patient": unit.fold.test, "score": score, "probability": expit(score)})
         write_csv(table, scores)
         write_csv(epochs[HISTORY], history)

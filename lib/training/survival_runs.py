@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from lib.features.bag_files import bag_files
 from lib.features.bags import Bag, patient_bag, read_bag
@@ -123,7 +123,7 @@ class Runs:
         for path in weights:
             with written(path) as part:
                 state = {name: value.contiguous() for name, value in trained.model.state_dict().items()}
-                save_file(state, part, {"edges": np.array2string(trained.edges, separator=",")})
+                part.write_bytes(save(state, {"edges": np.array2string(trained.edges, separator=",")}))
 
     def _key(self, unit: Unit) -> str:
         """Of all that a half-trained run depends on: it goes on from its checkpoint only if nothing changed."""
