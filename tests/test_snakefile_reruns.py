@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,17 @@ def reasons(tree: Path) -> dict[str, str]:
     )
     assert bool(found) != ("Nothing to be done" in said), said
     return dict(found)
+
+
+@contextmanager
+def changed(path: Path, change: Callable[[bytes], bytes]) -> Iterator[None]:
+    """A file with other content, for a while."""
+    before = path.read_bytes()
+    path.write_bytes(change(before))
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
 
 
 @pytest.fixture(scope="module")
@@ -108,37 +121,24 @@ def test_a_slide_added_runs_the_first_stage_again_and_those_after_it(tree):
 @pytest.mark.slow
 def test_a_changed_outcome_of_the_same_length_is_noticed(tree):
     table = tree / "data" / "raw" / "hospital" / "outcomes.csv"
-    before = table.read_text()
-    table.write_text(before.replace("p1,0", "p1,1"))
-    try:
+    with changed(table, lambda content: content.replace(b"p1,0", b"p1,1")):
         assert list(reasons(tree)) == STAGES
-    finally:
-        table.write_text(before)
 
 
 @pytest.mark.slow
 def test_a_changed_notebook_runs_from_there(tree):
-    notebook = tree / "notebooks" / "crossfusion" / "4-evaluate.ipynb"
-    before = notebook.read_bytes()
-    notebook.write_bytes(before + b"\n")
-    try:
+    with changed(tree / "notebooks" / "crossfusion" / "4-evaluate.ipynb", lambda content: content + b"\n"):
         found = reasons(tree)
-    finally:
-        notebook.write_bytes(before)
     assert list(found) == ["4-evaluate", "5-figures"]
     assert found["4-evaluate"] == "Updated input files: notebooks/crossfusion/4-evaluate.ipynb"
 
 
 def test_a_changed_line_of_lib_runs_what_imports_it_and_nothing_else(tree):
-    changed = []
-    try:
-        for name in ("lib/statistics/concordance.py", "lib/models/spacrd.py"):
-            changed.append((tree / name, (tree / name).read_bytes()))
-            (tree / name).write_bytes(changed[-1][1] + b"\n")
+    with (
+        changed(tree / "lib" / "statistics" / "concordance.py", lambda content: content + b"\n"),
+        changed(tree / "lib" / "models" / "spacrd.py", lambda content: content + b"\n"),
+    ):
         found = reasons(tree)
-    finally:
-        for path, before in changed:
-            path.write_bytes(before)
     named = {stage: reason for stage, reason in found.items() if "lib/" in reason}
     assert named, found
     assert "1-preprocess" not in found
@@ -148,25 +148,18 @@ def test_a_changed_line_of_lib_runs_what_imports_it_and_nothing_else(tree):
 
 @pytest.mark.slow
 def test_a_changed_published_value_runs_what_shows_it(tree):
-    path = tree / "data" / "published" / "crossfusion.csv"
-    before = path.read_bytes()
-    path.write_bytes(before + b"\n")
-    try:
+    with changed(tree / "data" / "published" / "crossfusion.csv", lambda content: content + b"\n"):
         found = reasons(tree)
-    finally:
-        path.write_bytes(before)
     assert list(found) == ["5-figures"]
 
 
 @pytest.mark.slow
 def test_a_changed_parameter_runs_its_cohort_again(tree):
-    path = tree / "params" / "crossfusion" / "hospital.yaml"
-    before = path.read_bytes()
-    path.write_bytes(before.replace(b"epochs: 20", b"epochs: 21"))
-    try:
+    with changed(
+        tree / "params" / "crossfusion" / "hospital.yaml",
+        lambda content: content.replace(b"epochs: 20", b"epochs: 21"),
+    ):
         found = reasons(tree)
-    finally:
-        path.write_bytes(before)
     assert list(found) == STAGES
     assert "Updated input files: params/crossfusion/hospital.yaml" in found["1-preprocess"]
 

@@ -7,19 +7,19 @@ Equal content gives equal bytes: nothing in the file knows the time or the machi
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 import numpy as np
 
 from lib.files import written_hdf5
+from lib.inputs.hdf5_files import opened
 
 LAYOUT = "crossbook"
 COUNTS = ("n_white", "n_failed")
 DTYPES = ("float16", "float32")
+AGAIN = "embed again, or copy it from its source again"
 MOST_SHRUNK = 1100
 """HDF5's compression makes a byte of at most 1032 (deflate): what claims more holds nothing."""
 
@@ -137,7 +137,7 @@ def read_features(path: str | os.PathLike) -> FeatureFile:
         Names the file and what is wrong: not HDF5 or cut short, another layout (see `lib.features.foreign`), lengths
         that differ, NaN or infinity.
     """
-    with opened(path) as file:
+    with opened(path, "a feature file", AGAIN) as file:
         attributes = attributes_of(file)
         if attributes.get("layout") != LAYOUT or "features" not in file or "coords" not in file:
             raise ValueError(
@@ -171,56 +171,8 @@ def read_attributes(path: str | os.PathLike) -> dict:
     ValueError
         Not an HDF5 file, or cut short.
     """
-    with opened(path) as file:
+    with opened(path, "a feature file", AGAIN) as file:
         return attributes_of(file)
-
-
-@contextmanager
-def opened(path: str | os.PathLike) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read; whatever HDF5 finds broken in it, now or later, is said in one sentence.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        Not HDF5, cut short, damaged, or with numbers that lie in another file.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no feature file at {path}")
-    try:
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path} is not an HDF5 file, or was cut short: {_said(error)}") from error
-    with file:
-        try:
-            _refuse_links(file)
-            yield file
-        except ValueError as error:
-            if type(error) is ValueError and Path(path).name in str(error):
-                raise
-            raise ValueError(f"{path} is damaged: {_said(error)}") from error
-        # what h5py raises for a header that is broken
-        except (OSError, LookupError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
-            raise ValueError(f"{path} is damaged: {_said(error)}") from error
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _refuse_links(group: h5py.Group) -> None:
-    """Refuse what leads out of the file, or in circles."""
-    for name in group:
-        if not isinstance(name, str):
-            raise ValueError(f"an entry is named {name!r}, which is no UTF-8")
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is a link: the numbers themselves are expected")
-        item = group[name]
-        if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise ValueError(f"the numbers of {name} lie in another file")
-        elif isinstance(item, h5py.Group) and group.name.count("/") < 8:
-            _refuse_links(item)
 
 
 def whole(dataset: h5py.Dataset) -> np.ndarray:

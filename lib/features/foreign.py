@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from lib.features.feature_files import (
+    AGAIN,
     LAYOUT,
     FeatureFile,
     attributes_of,
     faults,
     faults_of_type,
-    opened,
     read_features,
     whole,
 )
 from lib.features.weights import said_of
+from lib.inputs.hdf5_files import opened
 
 
 def read_foreign(path: str | os.PathLike) -> FeatureFile:
@@ -51,7 +52,7 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
     """
     if Path(path).suffix in (".pt", ".pth"):
         return _checked(path, _tensor(path), None, {"layout": "tensor", "encoder": "", "coords_unit": ""})
-    with opened(path) as file:
+    with opened(path, "a feature file", AGAIN) as file:
         own = attributes_of(file)
         key = next((key for key in ("feats", "features") if key in file), None)
         if "feats" in file and "features" in file:

@@ -13,9 +13,10 @@ import os
 import h5py
 import numpy as np
 
-from lib.features.feature_files import opened, whole
+from lib.features.feature_files import whole
 from lib.files import written_hdf5
 from lib.inputs.geometry import Geometry
+from lib.inputs.hdf5_files import opened
 from lib.inputs.perfusion import Prepared
 
 NUMBERS = ("peak_frame", "first_frame", "baseline_frames", "arrival_frame", "mean_hu", "sd_hu", "tissue_kept")
@@ -50,7 +51,7 @@ def read_prepared(path: str | os.PathLike) -> Prepared:
     ValueError
         Not such a file, or cut short.
     """
-    with opened(path) as file:
+    with opened(path, "a prepared scan", "run 1-preprocess again") as file:
         if "enhancement" not in file or "window" not in file.attrs:
             raise ValueError(f"{path} is no prepared scan: it was not written by stage 1-preprocess")
         about = dict(file.attrs)
@@ -114,7 +115,7 @@ def read_series_features(path: str | os.PathLike) -> np.ndarray:
     ValueError
         Not such a file, or cut short.
     """
-    with opened(path) as file:
+    with opened(path, "a series", "run 2-embed again") as file:
         if "series" not in file:
             raise ValueError(
                 f"{path} holds no series (it holds {', '.join(file) or 'nothing'}): run 2-embed again"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.features.feature_files import attributes_of, opened, whole
+from lib.features.feature_files import attributes_of, whole
 from lib.features.tile_grid import STATUSES, TileGrid, Tiles
 from lib.files import written_hdf5
+from lib.inputs.hdf5_files import opened
 
 ABOUT = ("slide", "status", "mode", "tile_px", "cell_px", "um_per_px", "note")
 PARTS = ("coords", "places", "origins", "tissue")
@@ -39,7 +40,7 @@ def read_grid(path: str | os.PathLike) -> TileGrid:
     ValueError
         Not such a file, or cut short.
     """
-    with opened(path) as file:
+    with opened(path, "a grid of tiles", "tile the slide again") as file:
         known = attributes_of(file)
         scales = sorted(
             (int(name[1:]) for name in file if name[:1] == "x" and name[1:].isdecimal()), reverse=True

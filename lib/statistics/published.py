@@ -67,7 +67,7 @@ def published_markdown(verdicts: pd.DataFrame) -> str:
     notes = verdicts["note"].fillna("").where(tested, "")
     shown = {
         "item": verdicts["item"],
-        "published": [_digits(value) for value in verdicts["published"]],
+        "published": [as_printed(value) for value in verdicts["published"]],
         "ours": ours,
         "verdict": [
             f"{verdict}; {note}" if note else verdict
@@ -85,11 +85,11 @@ def published_markdown(verdicts: pd.DataFrame) -> str:
     return f"{table}\n\n{below}"
 
 
-def _digits(value: float) -> str:
-    """Three decimals where that says something; percentages and small p values as they were printed."""
+def as_printed(value: float) -> str:
+    """A published number: three decimals where that says something; percentages and small p values in three digits."""
     if pd.isna(value):
         return ""
-    return f"{value:.3f}" if 0.001 <= abs(value) <= 1 else f"{value:g}"
+    return f"{value:.3f}" if 0.001 <= abs(value) <= 1 else f"{value:.3g}"
 
 
 def _against(row: pd.Series, ours: pd.DataFrame) -> dict[str, object]:

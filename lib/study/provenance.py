@@ -38,8 +38,8 @@ def code_digest(*modules: ModuleType) -> str:
         if name in trees:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        inner = {name: ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in imported(tree)}
-        waiting |= {name: path for name, path in inner.items() if path.is_file()}
+        files = {inner: ROOT.joinpath(*inner.split(".")).with_suffix(".py") for inner in imported(tree)}
+        waiting |= {inner: file for inner, file in files.items() if file.is_file()}
         for node in ast.walk(tree):
             if (
                 isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)

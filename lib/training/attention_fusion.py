@@ -9,18 +9,17 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
 from scipy.special import expit
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lib.files import written
 from lib.models.modality_attention import ModalityAttention
 from lib.training.clinical_factors import ClinicalFactors
 from lib.training.cross_fitting import inner_parts
 from lib.training.modality_tables import CLINICAL, everywhere, rows
 from lib.training.scaled_columns import ScaledColumns
 from lib.training.subsets import subset_name
+from lib.training.weight_files import write_weights
 
 
 class AttentionFusion:
@@ -122,9 +121,7 @@ class AttentionFusion:
             "factors": network.factors and network.factors.to_dict(),
             "columns": {name: one.to_dict() for name, one in network.columns.items()},
         }
-        with written(path) as part:
-            state = {name: value.contiguous() for name, value in network.model.state_dict().items()}
-            part.write_bytes(save(state, {"fusion": json.dumps(told, sort_keys=True)}))
+        write_weights(network.model.state_dict(), path, {"fusion": json.dumps(told, sort_keys=True)})
 
     @classmethod
     def read(cls, path: str | os.PathLike) -> "AttentionFusion":

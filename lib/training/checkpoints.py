@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as in_bytes
 
-from lib.files import written
+from lib.training.weight_files import write_weights
 
 
 def save(path: str | os.PathLike, key: str, model: torch.nn.Module, state: dict[str, Any]) -> None:
@@ -45,8 +44,7 @@ def save(path: str | os.PathLike, key: str, model: torch.nn.Module, state: dict[
         "tiles": state["tiles"].bit_generator.state,
     }
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    with written(path, size=sum(value.nbytes for value in plain.values())) as part:
-        part.write_bytes(in_bytes(plain, {"about": json.dumps(about)}))
+    write_weights(plain, path, {"about": json.dumps(about)})
 
 
 def load(path: str | os.PathLike, key: str) -> dict[str, Any] | None:

@@ -5,15 +5,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 from lib.features.feature_files import read_features
-from lib.files import write_csv, written
+from lib.files import write_csv
 from lib.inputs.section_files import read_section
 from lib.training.contenders import CONTENDERS, compete
 from lib.training.fold_features import fold_features
 from lib.training.plan import Unit
 from lib.training.spacrd import Recipe
+from lib.training.weight_files import write_weights
 
 
 class Runs:
@@ -82,8 +81,7 @@ class Runs:
         if others:
             write_csv(result.history, others[0])
         for path in others[1:]:
-            with written(path) as part:
-                part.write_bytes(save(result.model.state_dict()))
+            write_weights(result.model.state_dict(), path)
 
     def _fold_features(self, encoder, genes, fold, variant):
         names = (*fold.train, *fold.test)

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save
 from scipy.special import expit
 
 from lib.features.series_files import read_series_features
-from lib.files import file_digest, write_csv, written
+from lib.files import file_digest, write_csv
 from lib.inputs.clinical import variables
 from lib.models.clinical_tokens import ClinicalTokens
 from lib.models.stroke import StrokeNet
@@ -28,6 +27,7 @@ from lib.training.stroke_contenders import CONTENDERS, VOLUMES, builder, columns
 from lib.training.stroke_plan import SCAN, Unit
 from lib.training.stroke_recipe import Recipe
 from lib.training.warm_restarts import warm_restarts
+from lib.training.weight_files import write_weights
 
 MEMORY = 2**32  # bytes of series kept for the next epoch; the others are read again
 RESUMED = (fit, Loop, Case, StrokeNet, VolumeEncoder, WideAttention, ClinicalTokens, warm_restarts)
@@ -102,9 +102,7 @@ class Runs:
             model, held_out, epochs = self._network(unit)
             score = logits(model, held_out, self.options["batch"])
             for path in weights:
-                with written(path) as part:
-                    state = {name: value.contiguous() for name, value in model.state_dict().items()}
-                    part.write_bytes(save(state))
+                write_weights(model.state_dict(), path)
         table = pd.DataFrame({"patient": unit.fold.test, "score": score, "probability": expit(score)})
         write_csv(table, scores)
         write_csv(epochs[HISTORY], history)

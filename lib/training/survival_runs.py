@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import save
 
 from lib.features.bag_files import bag_files
 from lib.features.bags import Bag, patient_bag, read_bag
-from lib.files import file_digest, write_csv, written
+from lib.files import file_digest, write_csv
 from lib.training.discrete_time import survival_nll
 from lib.training.folds import stratified_folds
 from lib.training.loop import Loop
@@ -23,6 +22,7 @@ from lib.training.survival_cases import Case
 from lib.training.survival_contenders import CONTENDERS, builder
 from lib.training.survival_plan import Unit
 from lib.training.survival_recipe import Recipe
+from lib.training.weight_files import write_weights
 
 ASIDE = 5  # a fifth of the training patients chooses the epoch
 MEMORY = 2**31  # bytes of features kept for the next epoch; the others are read again
@@ -121,9 +121,9 @@ class Runs:
         write_csv(table.groupby("patient", sort=False).mean().reset_index(), risks)
         write_csv(trained.history, history)
         for path in weights:
-            with written(path) as part:
-                state = {name: value.contiguous() for name, value in trained.model.state_dict().items()}
-                part.write_bytes(save(state, {"edges": np.array2string(trained.edges, separator=",")}))
+            write_weights(
+                trained.model.state_dict(), path, {"edges": np.array2string(trained.edges, separator=",")}
+            )
 
     def _key(self, unit: Unit) -> str:
         """Of all that a half-trained run depends on: it goes on from its checkpoint only if nothing changed."""

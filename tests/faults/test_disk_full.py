@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from lib import files
 from lib.features.feature_files import write_features
@@ -21,10 +20,13 @@ from lib.features.series_files import write_series_features
 from lib.features.tile_files import write_grid
 from lib.features.tile_grid import TileGrid, Tiles
 from lib.files import DiskFull, sha256_of, write_csv, write_json, written
+from lib.inputs.section_files import write_section
+from lib.inputs.spots import assemble
 from lib.study import stage as stage_module
 from lib.study.params import Checked
 from lib.study.stage import begin
 from lib.training import checkpoints
+from lib.training.weight_files import write_weights
 
 SIZE = 1 << 18
 SENTENCE = (
@@ -61,8 +63,7 @@ def checkpoint(path):
 
 def weights(path):
     torch.manual_seed(0)
-    with written(path) as part:
-        save_file({"x": torch.randn(100_000)}, part)
+    write_weights({"x": torch.randn(100_000)}, path)
 
 
 def picture(path):
@@ -70,6 +71,18 @@ def picture(path):
 
     with written(path) as part, tifffile.TiffWriter(part) as file:
         file.write(np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8))
+
+
+def section(path):
+    rng, places = np.random.default_rng(0), 80.0 * np.stack([np.arange(400) % 20, np.arange(400) // 20], 1)
+    write_section(
+        assemble(
+            rng.poisson(1.0, (400, 300)), spots=[f"s{i}" for i in range(400)], genes=[f"G{i}" for i in range(300)],
+            xy=places, array_xy=places / 80, tissue=[""] * 400, label_source="none", name="X1", patient="X",
+            platform="st", spot_diameter_um=100, pitch_um=200,
+        ),
+        path,
+    )  # fmt: skip
 
 
 FILES = {
@@ -81,6 +94,7 @@ FILES = {
     "metrics.csv": lambda path: write_csv(pd.DataFrame({"x": np.random.default_rng(0).random(20_000)}), path),
     "manifest.json": lambda path: write_json(list(range(100_000)), path),
     "slide.tiff": picture,
+    "section.h5ad": section,
 }
 
 

@@ -125,14 +125,14 @@ def test_what_must_not_be_written_is_refused_and_the_old_file_stays(
 
 
 def test_a_missing_a_foreign_and_a_cut_file_are_told_apart(tmp_path, features, coords):
-    with pytest.raises(FileNotFoundError, match=r"no feature file at .*a.h5"):
+    with pytest.raises(FileNotFoundError, match=r"a.h5 is not there: embed again"):
         read_features(tmp_path / "a.h5")
     with h5py.File(tmp_path / "clam.h5", "w") as file:
         file["features"], file["coords"] = features, coords
     with pytest.raises(ValueError, match=r"clam.h5 is not a feature file of this project .*read_foreign"):
         read_features(tmp_path / "clam.h5")
     (tmp_path / "text.h5").write_text("no HDF5")
-    with pytest.raises(ValueError, match=r"text.h5 is not an HDF5 file, or was cut short"):
+    with pytest.raises(ValueError, match=r"text.h5 is not a feature file, or was cut short"):
         read_features(tmp_path / "text.h5")
 
 

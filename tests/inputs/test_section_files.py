@@ -1,9 +1,7 @@
 """Sections on disk: what comes back, equal bytes, and a disk without room."""
 
 import re
-import resource
 import time
-from contextlib import contextmanager
 
 import anndata
 import h5py
@@ -12,8 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from lib.files import DiskFull, sha256_of
-from lib.inputs import section_files
+from lib.files import sha256_of
 from lib.inputs.section_files import read_section, write_section
 from lib.inputs.spots import assemble
 
@@ -64,33 +61,6 @@ def test_equal_sections_give_equal_bytes_whenever_and_whatever_was_there(tmp_pat
     write_section(section_of(seed=1), tmp_path / "d.h5ad")
     assert sha256_of(tmp_path / "d.h5ad") != first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5ad", "b.h5ad", "c.h5ad", "d.h5ad"]
-
-
-@contextmanager
-def largest_file(size: int):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_without_room_it_is_said_in_one_sentence_and_the_old_section_stays(tmp_path, monkeypatch):
-    path = tmp_path / "sections" / "X1.h5ad"
-    write_section(section_of(), path)
-    before = sha256_of(path)
-    with (
-        largest_file(100_000),
-        pytest.raises(DiskFull, match=r"^sections/X1\.h5ad is not written, .* 0\.1 MB"),
-    ):
-        write_section(section_of(400, 300), path)
-    usage = section_files.written_hdf5.__wrapped__.__globals__["shutil"].disk_usage(tmp_path)
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage._replace(free=50_000))
-    with pytest.raises(DiskFull, match=r"^sections/X1\.h5ad is not written, .* 0\.1 MB are free"):
-        write_section(section_of(400, 300), path)
-    assert sha256_of(path) == before
-    assert [each.name for each in path.parent.iterdir()] == ["X1.h5ad"]
 
 
 def test_what_cannot_be_kept_is_not_written(tmp_path):

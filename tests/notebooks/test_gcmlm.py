@@ -136,6 +136,16 @@ def test_page_is_fit_for_the_book(whole, stage):
     assert str(done.tree) not in json.dumps(manifest)
 
 
+def says_or_shows(notebook) -> None:
+    """Every figure's cell has a picture, or says in words why there is none."""
+    for cell in figure_cells(notebook):
+        shown = [
+            set(output.data) & {"image/png", "text/markdown"} for output in cell.outputs if "data" in output
+        ]
+        assert len(shown) == 1, cell.source.splitlines()[0]
+        assert shown[0], cell.source.splitlines()[0]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_figure_has_pixels(whole, stage):
     done, _ = whole
@@ -568,14 +578,7 @@ def test_head_and_neck_radiomics_go_through_every_stage(mirror, tmp_path):
     assert not done.read("metrics.csv")["metric"].str.startswith(("c_index", "auc_t")).any()
     for stage in STAGES:
         cleaned(done.executed[stage], stage, "gcmlm", "headneck", "open")
-        for cell in figure_cells(done.executed[stage]):
-            shown = [
-                set(output.data) & {"image/png", "text/markdown"}
-                for output in cell.outputs
-                if "data" in output
-            ]
-            assert len(shown) == 1, "a picture, or in words why there is none"
-            assert shown[0], cell.source.splitlines()[0]
+        says_or_shows(done.executed[stage])
 
 
 @pytest.mark.real
@@ -600,14 +603,7 @@ def test_gastric_cancers_of_tcga_go_through_every_stage_with_clinical_factors_al
     assert sorted(done.read("predictions.csv")["seed"].unique()) == [1, 2]
     for stage in STAGES:
         cleaned(done.executed[stage], stage, "gcmlm", "liver", "open")
-        for cell in figure_cells(done.executed[stage]):
-            shown = [
-                set(output.data) & {"image/png", "text/markdown"}
-                for output in cell.outputs
-                if "data" in output
-            ]
-            assert len(shown) == 1, "a picture, or in words why there is none"
-            assert shown[0], cell.source.splitlines()[0]
+        says_or_shows(done.executed[stage])
 
 
 # parameters

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lib.statistics.outcome_differences import margin as margin_of
-from lib.statistics.published import published_against_ours
+from lib.statistics.published import as_printed, published_against_ours
 from lib.study.book.parts.tables import interval, number, pipe_table
 from lib.study.book.records import Records, Study
 
@@ -79,7 +79,7 @@ def _long(study: Study, found: pd.DataFrame, ours: pd.DataFrame) -> str:
             row["item"],
             row["cohort"],
             WORDS.get(row["metric"], f"`{row['metric']}`"),
-            _digits(row["value"]),
+            as_printed(row["value"]),
             f"{number(mine['ours'])} ({interval(mine['low'], mine['high'])})"
             if pd.notna(mine["ours"])
             else "–",
@@ -97,7 +97,7 @@ def _wide(study: Study, found: pd.DataFrame) -> str:
     rows = []
     for (item, metric), lines in found.groupby(["item", "metric"], sort=False):
         here = lines.set_index("cohort")["value"]
-        cells = [_digits(here[name]) if name in here else "–" for name in cohorts]
+        cells = [as_printed(here[name]) if name in here else "–" for name in cohorts]
         rows.append([item, WORDS.get(metric, f"`{metric}`"), *cells])
     columns = {"What": "l", "Metric": "l"} | {f"`{name}`": "r" for name in cohorts}
     sure = "; ".join(
@@ -105,7 +105,3 @@ def _wide(study: Study, found: pd.DataFrame) -> str:
     )
     caption = f"{study.name}: what the paper printed, by cohort. How sure we are: {sure}."
     return pipe_table(columns, rows, caption, f"tbl-printed-{study.key}", wide=True)
-
-
-def _digits(value: float) -> str:
-    return number(value) if 0.001 <= abs(value) <= 1 else f"{value:.3g}"
