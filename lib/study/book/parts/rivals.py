@@ -37,27 +37,25 @@ def _row(records: Records, page: str, study: Study, cohort: Cohort, wanted: dict
     if table is not None and "setting" not in table:
         table = table.rename(columns={"where": "setting"})
     found = difference(table, wanted["model"], wanted["minus"], setting)
-    if found is None:
-        raise ValueError(
-            f"{where}: tables/differences.csv has no {wanted['model']} minus {wanted['minus']} in {setting}; "
-            "run the cohort's 4-evaluate again, or name other models."
-        )
     metrics = cohort.metrics
     here = metrics[(metrics["metric"] == study.metric) & (metrics["setting"] == setting)].set_index("model")
     link = records.link(page, f"`{cohort.name}`", records.chapter(study.key, cohort.name, "evaluate"))
     return [
         records.link(page, study.name, f"notebooks/{study.key}/index.qmd"),
         f"{link}{', ' + wanted['of'] if 'of' in wanted else ''}",
-        _named(wanted["model_words"], here.loc[wanted["model"]]),
-        _named(wanted["minus_words"], here.loc[wanted["minus"]]),
-        signed(found),
-        _verdict(*found),
+        _named(wanted["model_words"], here, wanted["model"]),
+        _named(wanted["minus_words"], here, wanted["minus"]),
+        signed(found) or "–",
+        _verdict(found),
     ]
 
 
-def _named(words: str, row: pd.Series) -> str:
-    return f"{words}: {estimate(row)}"
+def _named(words: str, metrics: pd.DataFrame, model: str) -> str:
+    return f"{words}: {estimate(metrics.loc[model])}" if model in metrics.index else words
 
 
-def _verdict(_: float, low: float, high: float) -> str:
+def _verdict(found: tuple[float, float, float] | None) -> str:
+    if found is None:
+        return "not compared: one of the two was not run"
+    _, low, high = found
     return "better" if low > 0 else "**worse**" if high < 0 else "not settled"

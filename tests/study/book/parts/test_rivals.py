@@ -60,14 +60,19 @@ def test_a_column_where_is_the_setting_too(bare):
     text = DIFFERENCES.replace("how,setting", "how,where")
     bare.cohort("crossfusion", "blca", METRICS, kind="open", differences=text)
     assert rows(rivals(with_rivals(bare, wanted()), "index.qmd")[0])[0][-1] == "better"
-    with pytest.raises(ValueError, match="no mcat:MCAT minus age in elsewhere"):
-        rivals(with_rivals(bare, wanted(setting="elsewhere")), "index.qmd")
 
 
 def test_what_was_not_run_is_left_out(bare):
     said, pictures = rivals(with_rivals(bare, wanted()), "index.qmd")
     assert said.startswith("No real patients were evaluated")
     assert pictures == {}
+
+
+@pytest.mark.parametrize("changes", [{"setting": "elsewhere"}, {"minus": "stage"}])
+def test_what_was_not_run_in_a_cohort_is_said_and_stops_no_book(bare, changes):
+    bare.cohort("crossfusion", "blca", METRICS, kind="open", differences=DIFFERENCES)
+    (row,) = rows(rivals(with_rivals(bare, wanted(**changes)), "index.qmd")[0])
+    assert row[4:] == ["–", "not compared: one of the two was not run"]
 
 
 def test_a_phantom_has_no_place_here(bare):
