@@ -58,7 +58,7 @@ data:  ## fetch and verify a cohort's raw files: COHORT=her2st (GROUPS=pictures 
 	@if [ -z "$(COHORT)" ]; then \
 		echo "make data needs a cohort or a source, as in: make data COHORT=her2st" >&2; exit 2; fi
 	@$(SETUP)
-	@$(BIN)/python -m lib.study.sources $(COHORT) $(if $(GROUPS),--groups $(GROUPS))
+	@$(BIN)/python -m lib.data $(COHORT) $(if $(GROUPS),--groups $(GROUPS))
 
 lock: setup  ## derive requirements.lock and environment.yml from pyproject.toml (UPGRADE=all or names)
 	@$(BIN)/python scripts/lock.py $(if $(UPGRADE),--upgrade $(UPGRADE))

@@ -9,8 +9,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from lib.study.imports import code_of
-from lib.study.params import load
+from lib.stage import code_of
+from lib.params import load
 from lib.study.raw_files import since, state
 from lib.study.resources import resources_of
 

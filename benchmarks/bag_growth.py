@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/bag_growth.py
 
 One thread, forward and backward, random features 1,024 wide; a bag of k 5x tiles has 4 k 10x and 16 k 20x tiles. With
-the cap the draw (`lib.features.bags.drawn`) is in the time. The exponent is the slope of log seconds over log tiles:
+the cap the draw (`lib.crossfusion.bags.drawn`) is in the time. The exponent is the slope of log seconds over log tiles:
 1 linear, 2 quadratic; for all sizes, and between the last two, where the law of large bags shows. No bar.
 """
 
@@ -17,13 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.features.bags import Bag, TileFeatures, drawn
+from lib.crossfusion.bags import Bag, TileFeatures, drawn
+from lib.crossfusion.model import CrossFusion
 from lib.files import write_csv
-from lib.models.amil import AMIL
-from lib.models.crossfusion import CrossFusion
-from lib.models.dsmil import DSMIL
-from lib.models.mean_pool import MeanPool
-from lib.models.transmil import TransMIL
+from lib.models.mil import AMIL, DSMIL, MeanPool, TransMIL
 from lib.study.machine import processor
 
 CELLS = (32, 64, 128, 256, 512)  # 5x tiles

@@ -25,9 +25,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.features.clam_presets import Preset, read_preset
-from lib.features.contours import Segmentation, segment
 from lib.features.tiles import clam_tiles, exact_tiles
+from lib.features.tissue import Preset, Segmentation, read_preset, segment
 from lib.files import write_csv
 from lib.study.machine import processor
 

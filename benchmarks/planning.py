@@ -37,8 +37,8 @@ FLAT, KEPT_MS, PLANNED_S = 1.2, 10, 60
 def trivial(count: int, shard: int, shards: int) -> None:
     """Run in a process of its own: a stage of `count` units that do next to nothing."""
     import lib.files
-    from lib.study.params import Checked
-    from lib.study.stage import Stage
+    from lib.params import Checked
+    from lib.stage import Stage
 
     class Parameters(Checked):
         cohort: str = "units"

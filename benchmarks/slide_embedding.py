@@ -39,8 +39,8 @@ def measured(task: str, folder: Path) -> dict:
     import torch
     from safetensors.torch import save_file
 
+    from lib.features.embedding import embed_slide, write_embedding
     from lib.features.encoders import load_encoder
-    from lib.features.slide_embedding import embed_slide, write_embedding
     from lib.features.tiles import exact_tiles
     from lib.inputs.slides import open_slide
 

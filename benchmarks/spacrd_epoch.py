@@ -43,9 +43,8 @@ def measured(scheme: str, options: argparse.Namespace) -> dict:
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    from lib.features.neighbours import nearest
-    from lib.models.spacrd import SpaCRD, fusion_losses
-    from lib.training.batches import SpotBatches, Spots
+    from lib.spacrd.features import SpotBatches, Spots, nearest
+    from lib.spacrd.model import SpaCRD, fusion_losses
 
     place = importlib.util.spec_from_file_location("slow", ROOT / "tests" / "models" / "released_spacrd.py")
     slow = importlib.util.module_from_spec(place)
@@ -87,7 +86,7 @@ def measured(scheme: str, options: argparse.Namespace) -> dict:
         model = SpaCRD(options.image, options.genes, variant=scheme)
         patch = 1 if scheme == "released" else options.batch
         batches = SpotBatches(spots, options.batch, patch, seed=0)
-        optimiser = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)  # as in lib.training.spacrd
+        optimiser = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)  # as in lib.spacrd.train
         separation = 0.1 if scheme == "released" else 0.0
 
         def loss_of(batch):

@@ -48,7 +48,7 @@ def measured(size: str, scheme: str, repeats: int) -> dict:
     # torch is imported here and not above: a child must not inherit the parent's peak
     import torch
 
-    from lib.models.stroke import StrokeNet
+    from lib.stroke.model import StrokeNet
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -20,9 +20,7 @@ import numpy as np
 import openslide
 import pandas as pd
 
-from lib.features.tile_grid import TileGrid
-from lib.features.tile_pass import tile_batches
-from lib.features.tiles import exact_tiles
+from lib.features.tiles import TileGrid, exact_tiles, tile_batches
 from lib.files import write_csv
 from lib.inputs.slides import Slide, open_slide
 from lib.phantoms.slides import write_slide

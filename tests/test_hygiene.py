@@ -93,9 +93,7 @@ def test_imports_run_one_way():
     assert {named(path): found for path in LIB if (found := backwards(path))} == {}
 
 
-@pytest.mark.parametrize(
-    "line", ["import lib.study.stage", "from lib.study import stage", "from lib import study"]
-)
+@pytest.mark.parametrize("line", ["import lib.stage", "from lib.study import stage", "from lib import study"])
 def test_import_of_a_room_behind_is_noticed(line, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     module = tmp_path / "lib" / "inputs" / "spots.py"
@@ -114,7 +112,7 @@ def test_model_files_import_torch_and_nothing_of_lib_but_blocks():
 def test_nothing_is_pickled_and_no_gpl_package_is_imported():
     # MCAT published its predictions as pickles, the stroke reference keeps its partition as one; their readers'
     # unpicklers admit plain numpy arrays, or names in lists, and nothing else
-    readers = {"lib/inputs/mcat.py", "lib/inputs/partitions.py"}
+    readers = {"lib/crossfusion/cohort.py", "lib/stroke/cohort.py"}
     unwanted = {"pickle", "cloudpickle", "dill", "joblib", "sksurv", "igraph", "leidenalg"}
     for path in [*LIB, *NOTEBOOKS]:
         found = {name.split(".")[0] for name in imported(path)} & unwanted
@@ -155,7 +153,7 @@ def test_no_real_data_and_no_large_file_is_committed():
 def test_text_is_read_as_utf8_whatever_the_locale():
     """A hospital's cluster may run under LC_ALL=C, where Python 3.11 takes text for ASCII."""
     bare = re.compile(r"\.read_text\(\)|\.write_text\((?:(?!encoding)[^()]|\([^()]*\))*\)")
-    allowed = {"lib/phantoms/layouts.py", "lib/study/book/binding.py", "scripts/lock.py"}  # ASCII by make
+    allowed = {"lib/spacrd/phantom.py", "lib/study/book/binding.py", "scripts/lock.py"}  # ASCII by make
     files = [*LIB, *NOTEBOOKS, *(ROOT / "scripts").glob("*.py")]
     found = {named(path) for path in files if bare.search(code_of(path))}
     assert found <= allowed

@@ -142,7 +142,7 @@ def test_a_changed_line_of_lib_runs_what_imports_it_and_nothing_else(tree):
     named = {stage: reason for stage, reason in found.items() if "lib/" in reason}
     assert named, found
     assert "1-preprocess" not in found
-    assert all("lib/models/spacrd.py" not in reason for reason in named.values())
+    assert all("lib/spacrd/model.py" not in reason for reason in named.values())
     assert any("lib/statistics/concordance.py" in reason for reason in named.values())
 
 

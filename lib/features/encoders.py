@@ -1,15 +1,486 @@
-"""Frozen encoders: crops of tissue in, one vector a crop out."""
+"""Colour and texture of an H&E crop in 38 numbers: the descriptor that needs no weights.
 
+The honest baseline of every encoder: on HER2ST it is hard to beat.
+
+CONCH's picture tower (Lu et al., Nat Med 30:863, 2024, doi 10.1038/s41591-024-02856-4), 512 numbers a crop.
+
+A ViT-B/16 at 448 pixels, its tokens pooled by one learned query (Yu et al., CoCa, arXiv 2205.01917). As in the authors'
+advice for tile features, the projection into the space shared with text is left out.
+
+Networks of timm filled with pretrained weights, from a file or from the hub.
+
+Pathology encoders that are given on application: UNI, UNI2-h, CONCH, Prov-GigaPath.
+
+All see a whole tile brought to their input size. Their authors' own way differs for Prov-GigaPath alone: it shows the
+middle 224 of 256 pixels.
+
+Frozen encoders: crops of tissue in, one vector a crop out.
+"""
+
+import difflib
+import hashlib
 import os
-from collections.abc import Callable
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import laplace
+from skimage.color import rgb2gray, rgb2hed
+from skimage.feature import local_binary_pattern
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
-from lib.features.colour import NAMES, UM_PER_PX, describe_colour
-from lib.features.pathology import GATED, gated_model
-from lib.features.weights import Loaded, timm_model
+from lib.files import sha256_of
+
+UM_PER_PX = 3.44
+"""All crops are brought to this scale first, else texture would measure the scanner's resolution."""
+
+QUANTILES = (0.1, 0.5, 0.9)
+CHANNELS = ("red", "green", "blue", "haematoxylin", "eosin")
+STATISTICS = ("mean", "std", *(f"q{round(100 * q)}" for q in QUANTILES))
+PATTERNS = 10
+NAMES = (
+    *(f"{channel}_{statistic}" for channel in CHANNELS for statistic in STATISTICS),
+    *(f"lbp_{i}" for i in range(PATTERNS)),
+    "laplacian_mean_abs",
+    "laplacian_std",
+    "laplacian_q90_abs",
+)
+
+
+def describe_colour(crops: np.ndarray, um_per_px: float) -> np.ndarray:
+    """Colour, stain and texture of each crop.
+
+    Mean, standard deviation and the 10, 50 and 90 % quantiles of red, green, blue (0 to 1) and of the haematoxylin
+    and eosin densities (Ruifrok and Johnston 2001, as in scikit-image); the histogram of uniform local binary
+    patterns (8 neighbours at 1 pixel; Ojala et al. 2002, doi 10.1109/TPAMI.2002.1017623); mean, spread and 90 %
+    quantile of the grey picture's Laplacian.
+
+    Parameters
+    ----------
+    crops : ndarray of uint8, shape (n, height, width, 3)
+        RGB.
+    um_per_px : float
+        µm per pixel of the crops; they are resized to `UM_PER_PX` first.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, 38)
+        Columns as in `NAMES`.
+    """
+    if crops.ndim != 4 or crops.shape[3] != 3 or crops.dtype != np.uint8:
+        raise ValueError(f"crops are uint8 RGB (n, height, width, 3), these are {crops.dtype} {crops.shape}")
+    if not um_per_px > 0:
+        raise ValueError(f"um_per_px is {um_per_px}: it must be above 0")
+    if not len(crops):
+        return np.empty((0, len(NAMES)), np.float32)
+    height, width = (max(3, round(side * um_per_px / UM_PER_PX)) for side in crops.shape[1:3])
+    if (height, width) != crops.shape[1:3]:
+        crops = np.stack([_resized(crop, width, height) for crop in crops])
+    rgb = crops / np.float32(255)
+    channels = np.concatenate([rgb, rgb2hed(rgb)[..., :2]], axis=3).reshape(len(crops), -1, len(CHANNELS))
+    statistics = [channels.mean(1), channels.std(1), *np.quantile(channels, QUANTILES, axis=1)]
+    by_channel = np.stack(statistics, axis=2).reshape(len(crops), -1)
+    grey = rgb2gray(rgb)
+    return np.hstack([by_channel, _patterns(grey), _edges(grey)]).astype(np.float32)
+
+
+def _resized(crop: np.ndarray, width: int, height: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BOX))
+
+
+def _patterns(grey: np.ndarray) -> np.ndarray:
+    levels = np.round(grey * 255).astype(np.uint8)
+    # the outermost pixels have no neighbours on one side
+    codes = (local_binary_pattern(level, 8, 1, "uniform")[1:-1, 1:-1].astype(int).ravel() for level in levels)
+    counts = np.stack([np.bincount(code, minlength=PATTERNS) for code in codes])
+    return counts / counts.sum(1, keepdims=True)
+
+
+def _edges(grey: np.ndarray) -> np.ndarray:
+    edges = np.stack([laplace(picture, mode="nearest") for picture in grey]).reshape(len(grey), -1)
+    size = np.abs(edges)
+    return np.stack([size.mean(1), edges.std(1), np.quantile(size, 0.9, axis=1)], axis=1)
+
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+INPUT_PX = 448
+
+
+class Pooler(nn.Module):
+    """Learned queries attend to the tokens."""
+
+    def __init__(self, width: int, context: int, heads: int, queries: int):
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(queries, width))
+        self.attn = nn.MultiheadAttention(width, heads, kdim=context, vdim=context, batch_first=True)
+        self.ln_q, self.ln_k = nn.LayerNorm(width), nn.LayerNorm(context)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens (b, n, context) -> (b, queries, width)."""
+        tokens = self.ln_k(tokens)
+        query = self.ln_q(self.query).expand(len(tokens), -1, -1)
+        return self.attn(query, tokens, tokens, need_weights=False)[0]
+
+
+class Conch(nn.Module):
+    """Crops (b, 3, 448, 448), normalised with `MEAN` and `STD`, -> features (b, 512)."""
+
+    head_hidden_size = 512
+
+    def __init__(self, width: int = 768, depth: int = 12, heads: int = 12):
+        super().__init__()
+        self.trunk = VisionTransformer(
+            img_size=INPUT_PX,
+            embed_dim=width,
+            depth=depth,
+            num_heads=heads,
+            num_classes=0,
+            dynamic_img_size=True,
+        )
+        self.attn_pool_contrast = Pooler(self.head_hidden_size, width, heads=8, queries=1)
+        self.ln_contrast = nn.LayerNorm(self.head_hidden_size)
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        tokens = self.trunk.forward_features(crops)
+        return self.ln_contrast(self.attn_pool_contrast(tokens)[:, 0])
+
+
+def tensors_of(checkpoint: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of this tower in the published file, which holds the text's and the captions' too."""
+    tower = {
+        key.removeprefix("module.").removeprefix("visual."): tensor
+        for key, tensor in checkpoint.items()
+        if key.removeprefix("module.").startswith("visual.")
+    }
+    unused = ("attn_pool_caption.", "ln_caption.", "proj_contrast")
+    return {key: tensor for key, tensor in tower.items() if not key.startswith(unused)}
+
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+TRUNCATED = "resnet50_trunc"
+"""CLAM's name for ResNet50 without its last stage."""
+
+OURS = ("colour", "uni", "uni2-h", "conch", "gigapath", TRUNCATED)
+"""Names of encoders that timm does not know."""
+
+
+class Loaded(NamedTuple):
+    """A network without classifier, and what must be known to use it.
+
+    Attributes
+    ----------
+    model : Module
+        Has `head_hidden_size`, the length of its features.
+    mean, std : tuple of float
+        What it was trained with, of RGB in 0 to 1.
+    revision : str
+        Names the weights.
+    input_px : int
+        Side of the pictures it takes.
+    """
+
+    model: "torch.nn.Module"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    revision: str
+    input_px: int
+
+
+def timm_model(name: str, weights: str | os.PathLike = "") -> Loaded:
+    """A timm model without its classifier, from a file or from the hub.
+
+    `TRUNCATED` is torchvision's ResNet50 with its third stage's 1024 channels averaged over the picture, as CLAM has it
+    (Lu et al., Nat Biomed Eng 5:555, 2021, doi 10.1038/s41551-020-00682-w).
+    """
+    import timm
+    from torch import nn
+
+    known = "resnet50.tv_in1k" if name == TRUNCATED else name
+    if not known.startswith("hf-hub:") and not timm.is_model(known):
+        near = difflib.get_close_matches(name.lower(), [*OURS, *timm.list_models()], 3)
+        hint = f"; nearest: {', '.join(near)}" if near else "; timm.list_models() names them all"
+        raise ValueError(f"unknown encoder {name!r}{hint}")
+    if weights:
+        model, mean, std = _from_file(known, weights)
+        revision = sha256_of(weights)[:12]
+    else:
+        model = published(known, name, num_classes=0)
+        mean, std = _normalisation(model)
+        revision = digest(model)
+    if name == TRUNCATED:
+        model.layer4 = nn.Identity()
+        model.head_hidden_size = model.num_features = 1024
+    return Loaded(model, mean, std, revision, model.pretrained_cfg["input_size"][-1])
+
+
+def _from_file(name: str, weights) -> tuple:
+    tensors = tensors_in(name, weights)
+    if name.startswith("mobilenetv2_100") and _is_dequantised(tensors):
+        # converted from TensorFlow, whose strided convolutions pad on the other side
+        model = built(name, num_classes=0, pad_type="same")
+        mean = std = (0.5, 0.5, 0.5)
+    else:
+        model = built(name, num_classes=0)
+        mean, std = _normalisation(model)
+    fill(model, tensors, name, weights)
+    return model, mean, std
+
+
+def built(name: str, **settings):
+    """A timm model with random weights."""
+    import timm
+
+    return timm.create_model(name, pretrained=False, **settings)
+
+
+def published(name: str, said: str, **settings):
+    """A timm model with its weights from the hub; `said` is what errors call it."""
+    import timm
+
+    with hub(said, in_cache(name)):
+        return timm.create_model(name, pretrained=True, **settings)
+
+
+@contextmanager
+def hub(said: str, cached: bool) -> Iterator[None]:
+    """Turn what the hub's client raises into one sentence.
+
+    Raises
+    ------
+    ConnectionError
+        The weights are neither here nor to be reached.
+    PermissionError
+        The hub does not give them to the owner of the token.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    # the hub's client repeats a hopeless request for a minute: ask first whether the host has an address
+    host = urlsplit(constants.ENDPOINT).hostname
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    reason = (
+        f"the weights of encoder {said} are not on this machine and {host} cannot be reached: download them elsewhere "
+        "and name the file as `weights`, or use encoder colour, which needs none"
+    )
+    if not (proxy or cached):
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError as error:
+            raise ConnectionError(reason) from error
+    try:
+        yield
+    except FileNotFoundError as error:  # huggingface_hub's word for "neither cached nor reachable"
+        raise ConnectionError(reason) from error
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if isinstance(error, GatedRepoError) or status in (401, 403):
+            raise PermissionError(
+                f"{host} does not give the weights of encoder {said} to the owner of HF_TOKEN (HTTP {status}): ask for "
+                "access on the model's page with that account, or name a downloaded file as `weights`"
+            ) from error
+        raise ConnectionError(f"{reason} (HTTP {status})") from error
+
+
+def in_cache(name: str) -> bool:
+    """Whether the hub's cache on this machine has the weights of a timm model, or of hf-hub:owner/model."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    if name.startswith("hf-hub:"):
+        repository = name.removeprefix("hf-hub:")
+    else:
+        repository = timm.get_pretrained_cfg(name).hf_hub_id
+    files = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+    return bool(repository) and any(
+        isinstance(try_to_load_from_cache(repository, file), str) for file in files
+    )
+
+
+def tensors_in(name: str, weights: str | os.PathLike) -> dict:
+    """The tensors of a weight file of encoder `name`, without running anything the file may contain."""
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if Path(weights).suffix == ".safetensors":
+            return load_file(weights)
+        tensors = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{weights} is not a whole file of plain tensors for encoder {name}: {said_of(error)}"
+        ) from error
+    if not isinstance(tensors, dict) or not all(
+        isinstance(value, torch.Tensor) for value in tensors.values()
+    ):
+        raise ValueError(f"{weights} holds no state dict (name -> tensor) for encoder {name}")
+    return tensors
+
+
+def said_of(error: Exception) -> str:
+    """The gist of what torch or safetensors raise: their own advice is to turn the protection off."""
+    found = re.search(r"Unsupported (?:global|class|operand)[^.\n]*|GLOBAL \S+", str(error))
+    said = found[0] if found else next(iter(str(error).strip().splitlines()), "")
+    return " ".join(said.split())[:200] or type(error).__name__
+
+
+def _is_dequantised(tensors: dict) -> bool:
+    """Folded batch norms say that the file comes from a quantised TensorFlow model: no trained mean is 0 everywhere."""
+    mean = tensors.get("bn1.running_mean")
+    return mean is not None and not mean.any() and bool((tensors["bn1.running_var"] == 1).all())
+
+
+def fill(model, tensors: dict, name: str, weights: str | os.PathLike) -> None:
+    """Load a file's tensors into the model, all of them but the classifier's."""
+    classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    body = {key: value for key, value in tensors.items() if key.rpartition(".")[0] not in classifiers}
+    try:
+        model.load_state_dict(body, strict=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{weights} does not fit encoder {name}: {' '.join(str(error).split())[:400]}"
+        ) from error
+
+
+def digest(model) -> str:
+    """The first 12 characters of the sha256 of all parameters: names the weights wherever they came from."""
+    sha256 = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        sha256.update(key.encode())
+        sha256.update(tensor.cpu().contiguous().numpy().tobytes())
+    return sha256.hexdigest()[:12]
+
+
+def _normalisation(model) -> tuple:
+    from timm.data import resolve_data_config
+
+    settings = resolve_data_config({}, model=model)
+    return settings["mean"], settings["std"]
+
+
+class Gated(NamedTuple):
+    """A pathology encoder: what it is called, where it is given, and how it is built.
+
+    Attributes
+    ----------
+    title : str
+    hub : str
+        Repository on huggingface.co.
+    architecture : str
+        timm's name of what its settings change.
+    settings : callable
+        -> settings of `timm.create_model`; called late, since some are timm's own classes.
+    """
+
+    title: str
+    hub: str
+    architecture: str
+    settings: Callable[[], dict]
+
+
+def _uni2_h() -> dict:
+    from timm.layers import SwiGLUPacked
+    from torch import nn
+
+    return {
+        "img_size": 224,
+        "patch_size": 14,
+        "depth": 24,
+        "num_heads": 24,
+        "embed_dim": 1536,
+        "mlp_ratio": 2.66667 * 2,
+        "mlp_layer": SwiGLUPacked,
+        "act_layer": nn.SiLU,
+        "init_values": 1e-5,
+        "no_embed_class": True,
+        "reg_tokens": 8,
+    }
+
+
+GATED = {
+    # Chen et al., Nat Med 30:850, 2024, doi 10.1038/s41591-024-02857-3: ViT-L/16, 1024 numbers
+    "uni": Gated("UNI", "MahmoodLab/UNI", "vit_large_patch16_224", lambda: {"init_values": 1e-5}),
+    # its successor: ViT-H/14 with 8 registers, 1536 numbers
+    "uni2-h": Gated("UNI2-h", "MahmoodLab/UNI2-h", "vit_giant_patch14_224", _uni2_h),
+    # Xu et al., Nature 630:181, 2024, doi 10.1038/s41586-024-07441-w: ViT-g/16, 1536 numbers
+    "gigapath": Gated(
+        "Prov-GigaPath",
+        "prov-gigapath/prov-gigapath",
+        "vit_giant_patch14_dinov2",
+        lambda: {
+            "img_size": 224,
+            "patch_size": 16,
+            "embed_dim": 1536,
+            "depth": 40,
+            "num_heads": 24,
+            "mlp_ratio": 5.33334,
+            "init_values": 1e-5,
+        },
+    ),
+    # built by lib.features.encoders, 512 numbers
+    "conch": Gated("CONCH", "MahmoodLab/CONCH", "", dict),
+}
+
+
+def gated_model(name: str, weights: str | os.PathLike = "") -> Loaded:
+    """A pathology encoder from a file, or from the hub with the token in HF_TOKEN (or from the hub's cache).
+
+    Parameters
+    ----------
+    name : str
+        One of `GATED`.
+    weights : path
+        Its pytorch_model.bin, downloaded before, or the same tensors as .safetensors.
+
+    Raises
+    ------
+    PermissionError
+        Neither token nor file, or the token's owner was not given access.
+    ConnectionError
+        The hub cannot be reached.
+    ValueError
+        The file does not fit.
+    """
+    about = GATED[name]
+    if not weights and not os.environ.get("HF_TOKEN") and not in_cache(f"hf-hub:{about.hub}"):
+        raise PermissionError(
+            f"{about.title} is given on application: ask at https://huggingface.co/{about.hub} and put your token into "
+            "the environment as HF_TOKEN, or name a downloaded pytorch_model.bin as `weights`. Open stand-ins: encoder "
+            "resnet50 or mobilenetv2_100 (no pathology in their training) or colour (no weights)"
+        )
+    if name == "conch":
+        return _conch(about, weights)
+    settings = {"num_classes": 0, "dynamic_img_size": True, **about.settings()}
+    if weights:
+        model = built(about.architecture, **settings)
+        fill(model, tensors_in(name, weights), name, weights)
+        revision = sha256_of(weights)[:12]
+    else:
+        model = published(f"hf-hub:{about.hub}", about.title, **settings)
+        revision = digest(model)
+    # timm's mean and std of some of these architectures are others, but all three were trained with ImageNet's
+    return Loaded(model, *IMAGENET.values(), revision, 224)
+
+
+def _conch(about: Gated, weights: str | os.PathLike) -> Loaded:
+    if not weights:
+        from huggingface_hub import hf_hub_download
+
+        with hub(about.title, in_cache(f"hf-hub:{about.hub}")):
+            weights = hf_hub_download(about.hub, "pytorch_model.bin")
+
+    model = Conch()
+    fill(model, tensors_of(tensors_in("conch", weights)), "conch", weights)
+    return Loaded(model, MEAN, STD, sha256_of(weights)[:12], INPUT_PX)
 
 
 @dataclass(frozen=True)
@@ -56,7 +527,7 @@ def load_encoder(
     name : str
         - "colour": 38 numbers of colour and texture, no weights; crops of 150 µm.
         - "uni" (1024 numbers), "uni2-h" (1536), "conch" (512), "gigapath" (1536): pathology encoders, see
-          `lib.features.pathology`; from `weights`, or from the hub when HF_TOKEN is in the environment.
+          `lib.features.encoders`; from `weights`, or from the hub when HF_TOKEN is in the environment.
         - "resnet50_trunc": ResNet50's third stage, 1024 numbers, as CLAM has it.
         - any other: a timm model, from `weights`, or its published weights from the hub. "resnet50.tv_in1k" and
           "resnet50.tv2_in1k" are torchvision's ResNet50, 2048 numbers, of which CrossFusion used one.

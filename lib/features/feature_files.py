@@ -4,17 +4,22 @@
     attributes: encoder, revision, um_per_px, crop_um, n, dim, n_white, n_failed, ...
 
 Equal content gives equal bytes: nothing in the file knows the time or the machine.
+
+Where the features of a slide lie, scale by scale, in the folders of this project and of others.
+
+Feature files that other pipelines wrote: CLAM, TRIDENT, STAMP. Told apart by what is in them, not by their names.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import h5py
 import numpy as np
 
-from lib.files import written_hdf5
-from lib.inputs.hdf5_files import opened
+from lib.features.encoders import said_of
+from lib.files import fault_of, opened, written_hdf5
 
 LAYOUT = "crossbook"
 COUNTS = ("n_white", "n_failed")
@@ -134,7 +139,7 @@ def read_features(path: str | os.PathLike) -> FeatureFile:
     ------
     FileNotFoundError
     ValueError
-        Names the file and what is wrong: not HDF5 or cut short, another layout (see `lib.features.foreign`), lengths
+        Names the file and what is wrong: not HDF5 or cut short, another layout (see `lib.features.feature_files`), lengths
         that differ, NaN or infinity.
     """
     with opened(path, "a feature file", AGAIN) as file:
@@ -142,7 +147,7 @@ def read_features(path: str | os.PathLike) -> FeatureFile:
         if attributes.get("layout") != LAYOUT or "features" not in file or "coords" not in file:
             raise ValueError(
                 f"{path} is not a feature file of this project (it holds {', '.join(file) or 'nothing'}): "
-                "lib.features.foreign.read_foreign reads those of CLAM, TRIDENT and STAMP"
+                "lib.features.feature_files.read_foreign reads those of CLAM, TRIDENT and STAMP"
             )
         features, coords = whole(file["features"]), whole(file["coords"])
         names = _decoded(file["names"]) if "names" in file else None
@@ -267,3 +272,174 @@ def _plain(value):
     value = value.decode() if isinstance(value, bytes) else value
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, str) and value == "None" else value
+
+
+SCALES = (20, 10, 5)
+WITHIN = ("{slide}.h5", "h5_files/{slide}.h5", "pt_files/{slide}.pt", "{slide}.pt")
+
+
+def bag_files(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCALES) -> dict[int, Path]:
+    """The feature file of each scale.
+
+    Parameters
+    ----------
+    folder : path
+        Holds, for scale 20, one of
+
+        ============================================ =====================================================
+        x20/<slide>.h5                               this project (`lib.features.embedding`), STAMP
+        x20/h5_files/<slide>.h5                      CLAM
+        x20/pt_files/<slide>.pt                      CLAM's tensors, CrossFusion's reference
+        20x_256px_0px_overlap/features_*/<slide>.h5  TRIDENT
+        ============================================ =====================================================
+
+        20x/ instead of x20/ will do. Where the folders of the scales are named otherwise, write {scale} for the
+        number: "stamp-{scale}x". The files of a single scale may lie in the folder itself.
+    slide : str
+        Name without suffix.
+    scales : iterable of int
+
+    Raises
+    ------
+    FileNotFoundError
+        Names the scales without a file.
+    ValueError
+        A scale has several.
+    """
+    if fault := fault_of(slide):
+        raise ValueError(f"slide {slide[:60]!r} {fault}: no features can be named after it")
+    files, absent, scales = {}, [], list(scales)
+    for scale in scales:
+        found = []
+        for place in _places(str(folder), scale, alone=len(scales) == 1):
+            inside = (place / name.format(slide=slide) for name in WITHIN)
+            found += [path for path in inside if path.is_file()][:1]
+        if len(found) > 1:
+            raise ValueError(
+                f"slide {slide} has two feature files at {scale}x, {found[0]} and {found[1]}: name the folder of one "
+                "encoder, with {scale} for the number"
+            )
+        if found:
+            files[scale] = found[0]
+        else:
+            absent.append(f"{scale}x")
+    if absent:
+        raise FileNotFoundError(
+            f"slide {slide} has no features at {', '.join(absent)} in {folder} (x{scales[0]}/{slide}.h5, "
+            f"x{scales[0]}/h5_files/{slide}.h5, x{scales[0]}/pt_files/{slide}.pt or TRIDENT's folders): embed it"
+        )
+    return files
+
+
+def _places(folder: str, scale: int, alone: bool) -> list[Path]:
+    if "{scale}" in folder:
+        return [Path(folder.replace("{scale}", str(scale)))]
+    places = [Path(folder, f"x{scale}"), Path(folder, f"{scale}x")]
+    places += sorted(Path(folder).glob(f"{scale}x_*/features_*"))
+    return [*places, Path(folder)] if alone else places
+
+
+def read_foreign(path: str | os.PathLike) -> FeatureFile:
+    """Read a slide's tile features from another pipeline's file (or this project's own).
+
+    ========= ======================================== ====================== ==========================
+    layout    recognised by                            unit of coords         encoder, scale
+    ========= ======================================== ====================== ==========================
+    stamp     HDF5 `feats` (float16), `coords`         µm                     `extractor`, tile_size_um
+    trident   HDF5 `features` with attributes          level-0 pixels         `encoder`, magnification
+    clam      HDF5 `features` without attributes       level-0 pixels         not recorded
+    tensor    .pt: a bare tensor (CLAM's pt_files)     no coords              not recorded
+    ========= ======================================== ====================== ==========================
+
+    A leading batch axis of length 1 is taken off.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    FeatureFile
+        `features` in the type as stored; `attributes` hold `layout`, `encoder` ("" where not recorded), `coords_unit`
+        ("px", "um" or ""), `n`, `dim`, and all the file's own attributes. TRIDENT's text "None" becomes None.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Names the file: an empty slide (TRIDENT writes it with shape (0,)), one vector for the whole slide, coordinates
+        without features, a pickle that is no tensor, lengths that differ, NaN or infinity.
+    """
+    if Path(path).suffix in (".pt", ".pth"):
+        return _checked(path, _tensor(path), None, {"layout": "tensor", "encoder": "", "coords_unit": ""})
+    with opened(path, "a feature file", AGAIN) as file:
+        own = attributes_of(file)
+        key = next((key for key in ("feats", "features") if key in file), None)
+        if "feats" in file and "features" in file:
+            raise ValueError(f"{path} holds feats and features: which of them is meant is not known")
+        if key is None:
+            only = (
+                "tile coordinates only"
+                if "coords" in file
+                else f"no features ({', '.join(file) or 'nothing'})"
+            )
+            raise ValueError(f"{path} holds {only}: give the folder of features, not of patches")
+        if own.get("layout") != LAYOUT:
+            features = whole(file[key])
+            coords = whole(file["coords"]) if "coords" in file else None
+            of_features = attributes_of(file[key])
+            of_coords = attributes_of(file["coords"]) if "coords" in file else {}
+    if own.get("layout") == LAYOUT:
+        return read_features(path)
+    attributes = {**of_coords, **of_features, **own}
+    if key == "feats":
+        unit = attributes.get("unit", "um")
+        known = {"layout": "stamp", "encoder": attributes.get("extractor", ""), "coords_unit": unit}
+    else:
+        layout = "trident" if of_features or of_coords else "clam"
+        known = {"layout": layout, "encoder": attributes.get("encoder") or "", "coords_unit": "px"}
+    return _checked(path, features, coords, {**attributes, **known})
+
+
+def _tensor(path) -> np.ndarray:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no feature file at {path}")
+    import torch
+
+    try:
+        tensor = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is not a whole file of one plain tensor: {said_of(error)}") from error
+    if not isinstance(tensor, torch.Tensor):
+        raise ValueError(f"{path} holds a {type(tensor).__name__}, expected one tensor (tiles x features)")
+    if tensor.dtype == torch.bfloat16:  # numpy has none
+        tensor = tensor.float()
+    held = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    whole_of_it = held and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+    if not whole_of_it or tensor.is_quantized or tensor.is_complex():
+        raise ValueError(
+            f"{path} holds a tensor of {tensor.dtype}, {tensor.layout}, {tuple(tensor.shape)}: plain numbers are expected"
+        )
+    return tensor.detach().numpy()
+
+
+def _checked(path, features, coords, attributes) -> FeatureFile:
+    if features.ndim == 3 and len(features) == 1:
+        features = features[0]
+    if coords is not None and coords.ndim == 3 and len(coords) == 1:
+        coords = coords[0]
+    if features.ndim == 0:
+        raise ValueError(f"{path} holds one number, expected features of tiles")
+    if len(features) == 0 or (coords is not None and len(coords) == 0 and features.size == 0):
+        raise ValueError(
+            f"{path} holds no tiles (features of shape {features.shape}): no tissue was found on the slide"
+        )
+    if features.ndim == 1:
+        raise ValueError(
+            f"{path} holds one vector of {len(features)} for the whole slide, expected one a tile"
+        )
+    if bad := faults_of_type(features) or faults(features, coords):
+        raise ValueError(f"{path} is damaged: {bad}")
+    if coords is not None:
+        coords = coords.astype(np.float32)
+    return FeatureFile(features, coords, None, {**attributes, "n": len(features), "dim": features.shape[1]})

@@ -1,12 +1,213 @@
-"""Tiles of a slide: on one grid in µm, or where CLAM puts them."""
+"""Where the tiles of a slide lie, at every scale.
 
+A slide's grid of tiles on disk: made once, read by whoever embeds or draws it.
+
+Tiles of a slide: on one grid in µm, or where CLAM puts them.
+
+Find slides on disk and lay their tiles.
+
+All scales of a slide out of one pass: each 5x cell is decoded once, coarser tiles are averages of what was read.
+"""
+
+import os
+import warnings
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
+
+import cv2
 import numpy as np
 
-from lib.features.clam_presets import Preset
-from lib.features.contours import Segmentation, inside_contour, segment
-from lib.features.tile_grid import CELL_SCALE, SCALES, TileGrid, Tiles, um_per_px_at
-from lib.features.tissue import Tissue, find_tissue
+from lib.features.feature_files import attributes_of, whole
+from lib.features.tissue import (
+    Preset,
+    Segmentation,
+    Tissue,
+    find_tissue,
+    inside_contour,
+    read_preset,
+    segment,
+)
+from lib.files import check_names, opened, written_hdf5
 from lib.inputs.slides import Slide, UnreadableTile
+
+CELL_SCALE = 5
+"""The coarsest scale: a cell of the grid is one of its tiles, and the unit of decoding."""
+
+SCALES = (20, 10, 5)
+STATUSES = ("ok", "blank", "tiny", "pen marks only", "no tissue kept", "unreadable")
+
+
+def um_per_px_at(scale: int) -> float:
+    """µm per pixel of a scale named by its magnification: 0.5 at 20, 1 at 10, 2 at 5."""
+    return 10.0 / scale
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles of one scale, in rows from the top left.
+
+    Attributes
+    ----------
+    coords : ndarray of int64, shape (n, 2)
+        x, y of the top left corner, level-0 pixels.
+    places : ndarray of int64, shape (n, 2)
+        Column and row on the grid of this scale.
+    origins : ndarray of int64, shape (n,)
+        Which row of the grid's `origins` columns and rows are counted from.
+    tissue : ndarray of float32, shape (n,)
+        Share of the tile that is tissue, 0 to 1; NaN where it was not measured.
+    """
+
+    coords: np.ndarray
+    places: np.ndarray
+    origins: np.ndarray
+    tissue: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+
+@dataclass
+class TileGrid:
+    """The kept tiles of a slide. A 5x cell holds 4 tiles of 10x and 16 of 20x.
+
+    Attributes
+    ----------
+    slide : str
+        Name.
+    status : str
+        One of `STATUSES`; "ok" where every scale has a tile.
+    mode : "exact" | "clam_compat"
+    tile_px : int
+        Side of a tile in pixels of its scale.
+    cell_px : float
+        Side of a 5x cell in level-0 pixels.
+    um_per_px : float
+        µm per level-0 pixel.
+    size : (int, int)
+        Width and height of level 0.
+    tiles : dict of int -> Tiles
+        By scale.
+    origins : ndarray of int64, shape (k, 2)
+        Level-0 pixels: one, (0, 0), of the exact mode; one a contour of clam_compat.
+    failed : dict of int -> list of int
+        Indices of tiles that could not be decoded, by scale: filled by `lib.features.tiles.tile_batches`.
+    note : str
+        What a reader should know beside the status; empty if nothing.
+    """
+
+    slide: str
+    status: str
+    mode: str
+    tile_px: int
+    cell_px: float
+    um_per_px: float
+    size: tuple[int, int]
+    tiles: dict[int, Tiles]
+    origins: np.ndarray = field(default_factory=lambda: np.zeros((1, 2), np.int64))
+    failed: dict[int, list[int]] = field(default_factory=dict)
+    note: str = ""
+
+    def __post_init__(self):
+        self.failed = {scale: list(self.failed.get(scale, [])) for scale in self.tiles}
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """From fine to coarse."""
+        return tuple(sorted(self.tiles, reverse=True))
+
+    def side_px(self, scale: int) -> float:
+        """Side of a tile in level-0 pixels; not rounded."""
+        return self.cell_px * CELL_SCALE / scale
+
+    def edges(self, scale: int, steps: np.ndarray) -> np.ndarray:
+        """Level-0 pixel, from the origin, at which the column or row `steps` begins.
+
+        Rounded from the exact place, so that tiles touch without gap or overlap and errors do not add up.
+        """
+        return np.rint(np.asarray(steps) * self.side_px(scale)).astype(np.int64)
+
+    def centres(self, scale: int) -> np.ndarray:
+        """Centres of the tiles, level-0 pixels: float32 (n, 2)."""
+        return (self.tiles[scale].coords + self.side_px(scale) / 2).astype(np.float32)
+
+    def failed_share(self, scale: int) -> float:
+        """Share of a scale's tiles that could not be decoded; NaN where it has none."""
+        return len(self.failed[scale]) / len(self.tiles[scale]) if len(self.tiles[scale]) else float("nan")
+
+
+ABOUT = ("slide", "status", "mode", "tile_px", "cell_px", "um_per_px", "note")
+PARTS = ("coords", "places", "origins", "tissue")
+
+
+def write_grid(path: str | os.PathLike, grid: TileGrid) -> None:
+    """Write a grid atomically; equal grids give equal bytes. What failed to decode is not part of it.
+
+    x20/coords (n, 2) int64     x20/places (n, 2) int64     x20/origins (n,) int64     x20/tissue (n,) float32
+    x10/..., x5/...             origins (k, 2) int64        attributes: slide, status, mode, tile_px, ...
+    """
+    with written_hdf5(path) as file:
+        for name in ABOUT:
+            file.attrs[name] = getattr(grid, name)
+        file.attrs["size"] = np.array(grid.size, np.int64)
+        file.create_dataset("origins", data=grid.origins, track_times=False)
+        for scale in grid.scales:
+            for name in PARTS:
+                values = getattr(grid.tiles[scale], name)
+                file.create_dataset(f"x{scale}/{name}", data=values, track_times=False)
+
+
+def read_grid(path: str | os.PathLike) -> TileGrid:
+    """Read a grid that `write_grid` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Not such a file, or cut short.
+    """
+    with opened(path, "a grid of tiles", "tile the slide again") as file:
+        known = attributes_of(file)
+        scales = sorted(
+            (int(name[1:]) for name in file if name[:1] == "x" and name[1:].isdecimal()), reverse=True
+        )
+        if lacking := [name for name in (*ABOUT, "size") if name not in known] or not scales:
+            raise ValueError(
+                f"{Path(path).name} is no grid of tiles (it lacks {lacking}): tile the slide again"
+            )
+        tiles = {s: Tiles(*(whole(file[f"x{s}/{name}"]) for name in PARTS)) for s in scales}
+        size = tuple(int(side) for side in known.pop("size"))
+        about = {name: known[name] if known[name] is not None else "None" for name in ABOUT}
+        grid = TileGrid(**about, size=size, tiles=tiles, origins=whole(file["origins"]))
+    if bad := _faults(grid):
+        raise ValueError(f"{Path(path).name} is damaged: {bad}; tile the slide again")
+    return grid
+
+
+def _faults(grid: TileGrid) -> str:
+    """What is wrong with a grid, in words; empty if nothing."""
+    if (
+        grid.status not in STATUSES
+        or len(grid.size) != 2
+        or not 0 < grid.um_per_px < np.inf
+        or grid.tile_px < 1
+    ):
+        return (
+            f"status {grid.status!r}, size {grid.size}, {grid.um_per_px} µm per pixel, tile_px {grid.tile_px}"
+        )
+    for scale, tiles in grid.tiles.items():
+        shapes = [getattr(tiles, name).shape for name in PARTS]
+        if shapes != [(len(tiles), 2), (len(tiles), 2), (len(tiles),), (len(tiles),)]:
+            return f"its tiles at {scale}x have {' and '.join(map(str, shapes))} numbers"
+        if len(tiles) and not (tiles.origins.min() >= 0 and tiles.origins.max() < len(grid.origins)):
+            return f"tiles at {scale}x count from an origin that it does not have"
+        if len(tiles) and (np.abs(tiles.coords) > 2**40).any():
+            return f"tiles at {scale}x lie beyond any slide"
+    return ""
+
 
 COARSEST = 1.25
 """Most by which level 0 may be coarser than the finest scale: scanners called 20x lie between 0.4 and 0.6 µm."""
@@ -196,3 +397,243 @@ def _in_contour(slide, preset, found, index, patch, step) -> tuple[np.ndarray, n
     coords = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
     coords = coords[inside_contour(coords, contour, found.holes[index], int(patch[0]), preset.contour_fn)]
     return coords, (coords - first) // step
+
+
+SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".dcm")
+
+
+def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
+    """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
+
+    Raises
+    ------
+    ValueError
+        Two files of one name: which of them is meant is not known; a name that no file should have.
+    FileNotFoundError
+        A link that leads to no file; no such folder, where no names are given.
+    """
+    folder, found, outside, names = Path(folder), {}, [], None if names is None else set(names)
+    if names is None and not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder of slides")
+    home = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or not (names is None or path.stem in names):
+            continue
+        if path.is_dir():
+            warnings.warn(f"{path} is a folder named like a slide and is passed over", stacklevel=2)
+            continue
+        if path.stem in found:
+            raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
+        if path.is_symlink():
+            if not path.is_file():
+                raise FileNotFoundError(f"slide {path} is a link that leads to no file: correct or remove it")
+            if not path.resolve().is_relative_to(home):
+                outside.append(path)
+        found[path.stem] = path
+    check_names(found, folder, "slide", zeros=False)
+    if outside:
+        warnings.warn(
+            f"{len(outside)} of {len(found)} slides are links out of {folder}, the first {outside[0].name}: what they "
+            f"lead to ({outside[0].resolve()}) is read",
+            stacklevel=2,
+        )
+    return found
+
+
+def tiled(
+    slide: Slide,
+    tiling: str,
+    preset: str,
+    tile_px: int,
+    least_tissue: float,
+    scales: tuple[int, ...] = SCALES,
+) -> TileGrid:
+    """The tiles of a slide at each scale: "exact" on one grid in µm, or "clam_compat" under a CLAM preset.
+
+    Raises
+    ------
+    ValueError
+        Another tiling, or what `exact_tiles` and `clam_grid` refuse.
+    """
+    if tiling == "exact":
+        return exact_tiles(slide, scales, tile_px, least_tissue)
+    if tiling == "clam_compat":
+        return clam_grid(slide, read_preset(preset), scales, tile_px)
+    raise ValueError(f"tiling {tiling!r} is neither exact nor clam_compat")
+
+
+COARSER = 1.02
+"""Most by which a level may be coarser than the finest scale and still be read for it."""
+
+AHEAD = 4  # decoded cells that wait for the encoder
+
+
+def tile_batches(
+    slide: Slide, grid: TileGrid, input_px: int, batch: int = 64
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The tiles of a grid, every scale, in one pass over the slide.
+
+    A cell is read from the coarsest level that is fine enough for the grid's finest scale and brought to that scale's
+    pixels by area averaging; coarser scales are averages of the result. Decoding runs in a thread ahead of the caller.
+
+    Parameters
+    ----------
+    slide : Slide
+    grid : TileGrid
+        Of this slide. `grid.failed` is emptied, then filled.
+    input_px : int
+        Side of the crops, whatever the grid's tile_px.
+    batch : int
+        Most crops at a time.
+
+    Yields
+    ------
+    scale : int
+    indices : ndarray of int64, shape (b,)
+        Into `grid.tiles[scale]`. Each index comes once; those of tiles that cannot be decoded never do.
+    crops : ndarray of uint8, shape (b, input_px, input_px, 3)
+        RGB.
+
+    Raises
+    ------
+    ValueError
+        The grid belongs to another slide; a side or batch below 1.
+    """
+    if (grid.slide, tuple(grid.size)) != (slide.name, tuple(slide.size)):
+        raise ValueError(f"the grid is of slide {grid.slide} {grid.size}, not of {slide.name} {slide.size}")
+    if input_px < 1 or batch < 1:
+        raise ValueError(f"input_px {input_px} and batch {batch} must be at least 1")
+    grid.failed = {scale: [] for scale in grid.tiles}
+    return _batches(slide, grid, input_px, batch)
+
+
+def _batches(slide, grid, input_px, batch):
+    waiting = {scale: ([], []) for scale in grid.tiles}
+    for scale, indices, crops in _ahead(_cells(slide, grid, input_px)):
+        numbers, pictures = waiting[scale]
+        numbers.extend(indices)
+        pictures.extend(crops)
+        while len(numbers) >= batch:
+            yield scale, np.array(numbers[:batch]), np.stack(pictures[:batch])
+            del numbers[:batch], pictures[:batch]
+    for scale, (numbers, pictures) in waiting.items():
+        if numbers:
+            yield scale, np.array(numbers), np.stack(pictures)
+
+
+def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, list[int], list[np.ndarray]]]:
+    """Crops of each cell, scale by scale."""
+    finest = max(grid.tiles, default=CELL_SCALE)
+    parts = finest // CELL_SCALE
+    level = level_for(slide, finest)
+    for (origin, row, column), wanted in _by_cell(grid).items():
+        along = [grid.edges(finest, np.arange(parts + 1) + parts * place) for place in (column, row)]
+        edges_x, edges_y = (grid.origins[origin][i] + along[i] for i in (0, 1))
+        pixels, holes, cuts = _read_cell(slide, level, edges_x, edges_y)
+        cell = _mosaic(pixels, cuts, input_px)
+        for scale, items in wanted.items():
+            times = finest // scale
+            side = parts // times
+            picture = (
+                cell if times == 1 else cv2.resize(cell, (side * input_px,) * 2, interpolation=cv2.INTER_AREA)
+            )
+            kept, crops = [], []
+            for index, x, y in items:
+                if (
+                    holes is not None
+                    and holes[y * times : (y + 1) * times, x * times : (x + 1) * times].any()
+                ):
+                    grid.failed[scale].append(index)
+                    continue
+                kept.append(index)
+                crops.append(picture[y * input_px : (y + 1) * input_px, x * input_px : (x + 1) * input_px])
+            yield scale, kept, crops
+
+
+def level_for(slide: Slide, scale: int) -> int:
+    """The coarsest level that is fine enough for a scale; 0 where none is."""
+    most = COARSER * um_per_px_at(scale) / slide.um_per_px
+    return max((i for i, times in enumerate(slide.downsamples) if times <= most), default=0)
+
+
+def _by_cell(grid: TileGrid) -> dict[tuple[int, int, int], dict[int, list[tuple[int, int, int]]]]:
+    """(origin, row, column) of each cell with a tile -> scale -> (index, x, y within the cell), in reading order."""
+    cells = {}
+    for scale, tiles in grid.tiles.items():
+        parts = scale // CELL_SCALE
+        columns, rows = (tiles.places // parts).T
+        within = tiles.places % parts
+        for index, key in enumerate(
+            zip(tiles.origins.tolist(), rows.tolist(), columns.tolist(), strict=True)
+        ):
+            cells.setdefault(key, {}).setdefault(scale, []).append((index, *within[index].tolist()))
+    return dict(sorted(cells.items()))
+
+
+def _read_cell(slide, level, edges_x, edges_y) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Pixels of a cell at a level; which of its finest tiles are unreadable (None: none); where these begin and end."""
+    times = slide.downsamples[level]
+    cuts = np.stack([np.rint((edges - edges[0]) / times).astype(int) for edges in (edges_x, edges_y)])
+    x, y = cuts
+    try:
+        return slide.read(edges_x[0], edges_y[0], (x[-1], y[-1]), level), None, cuts
+    except UnreadableTile:
+        pass
+    # tile by tile, so that one damaged spot costs the tiles that show it and no other
+    cell, holes = np.empty((y[-1], x[-1], 3), np.uint8), np.zeros((len(y) - 1, len(x) - 1), bool)
+    for row, column in np.ndindex(holes.shape):
+        part = (x[column + 1] - x[column], y[row + 1] - y[row])
+        try:
+            pixels = slide.read(edges_x[column], edges_y[row], part, level)
+            cell[y[row] : y[row + 1], x[column] : x[column + 1]] = pixels
+        except UnreadableTile:
+            holes[row, column] = True
+    return cell, holes, cuts
+
+
+def _mosaic(pixels: np.ndarray, cuts: np.ndarray, input_px: int) -> np.ndarray:
+    """The finest tiles, each resized from its own whole pixels, side by side."""
+    x, y = cuts
+    cell = np.empty(((len(y) - 1) * input_px, (len(x) - 1) * input_px, 3), np.uint8)
+    for row, column in np.ndindex(len(y) - 1, len(x) - 1):
+        tile = pixels[y[row] : y[row + 1], x[column] : x[column + 1]]
+        place = np.s_[row * input_px : (row + 1) * input_px, column * input_px : (column + 1) * input_px]
+        cell[place] = cv2.resize(tile, (input_px, input_px), interpolation=cv2.INTER_AREA)
+    return cell
+
+
+def _ahead(items: Iterator) -> Iterator:
+    """The items of an iterator that runs in a thread; its error is raised here."""
+    queue, stop, end = Queue(AHEAD), Event(), object()
+
+    def put(item) -> bool:
+        while not stop.is_set():
+            try:
+                queue.put(item, timeout=0.1)
+                return True
+            except Full:
+                continue
+        return False
+
+    def run():
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((end, None))
+        except BaseException as error:
+            put((end, error))
+
+    thread = Thread(target=run, daemon=True, name="tiles")
+    thread.start()
+    try:
+        while True:
+            item, error = queue.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()

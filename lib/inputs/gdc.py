@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.inputs.downloads import download, md5_of, part_of
+from lib.data import download, md5_of, part_of
 from lib.inputs.manifests import SERVER, ask_gdc, read_manifest, slides_of
-from lib.inputs.text_tables import read_columns
+from lib.inputs.tables import read_columns
 
 CLIENT = "gdc-client"
 GIB = 1 << 30
@@ -130,7 +130,7 @@ def fetch_slides(
     verify : bool
         See `plan`.
     **patience
-        tries, wait, timeout of `lib.inputs.downloads.download`.
+        tries, wait, timeout of `lib.data.download`.
 
     Returns
     -------

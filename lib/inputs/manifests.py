@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import requests
 
-from lib.inputs.text_tables import read_columns
+from lib.inputs.tables import read_columns
 
 SERVER = "https://api.gdc.cancer.gov"
 COLUMNS = ["id", "filename", "md5", "size"]

@@ -1,8 +1,20 @@
-"""Whole-slide images: pixels with a scale in µm, or a sentence that says why not."""
+"""JPEG tiles of TIFF-like slides (Aperio, generic TIFF), decoded without OpenSlide's compositing.
+
+OpenSlide spends four fifths of a read on compositing and copies; the pixels are the same, which `StoredTiles.agrees`
+verifies on every slide before anything is taken from here.
+
+How many µm a slide's pixel measures: from metadata, from the objective, or from a table of overrides.
+
+Whole-slide images: pixels with a scale in µm, or a sentence that says why not.
+
+A whole level of a slide in small, read in strips: memory does not grow with the slide.
+"""
 
 import ctypes
 import os
 import struct
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -10,12 +22,240 @@ from types import TracebackType
 import cv2
 import numpy as np
 import openslide
+import pandas as pd
 import tifffile
 from openslide import lowlevel
 
-from lib.inputs.slide_overview import overview
-from lib.inputs.slide_scale import scale_of
-from lib.inputs.stored_tiles import AbsentTile, StoredTiles, UnreadableTile
+from lib.files import check_names
+from lib.inputs.tables import read_columns
+
+JPEG = 7
+END = b"\xff\xd9"
+
+
+class UnreadableTile(ValueError):
+    """Pixels inside a slide that cannot be decoded."""
+
+
+class AbsentTile(LookupError):
+    """A tile that the scanner left out."""
+
+
+class StoredTiles:
+    """Tiled JPEG pages of a TIFF that are levels of a slide.
+
+    Parameters
+    ----------
+    path : path
+    sizes : sequence of (width, height)
+        The levels, as OpenSlide has them; a level whose page is not tiled JPEG is left to OpenSlide.
+
+    Raises
+    ------
+    ValueError
+        No level can be read here: not a TIFF, or none of its pages fits.
+    """
+
+    def __init__(self, path: str | os.PathLike, sizes: list[tuple[int, int]]):
+        if Path(path).suffix.lower() not in (".svs", ".tif", ".tiff"):
+            raise ValueError(f"{path} is no TIFF")
+        try:
+            self.file = tifffile.TiffFile(path)
+            self.pages = self._levels(sizes)
+        except Exception as error:
+            self.close()
+            raise ValueError(f"{path} is read by OpenSlide alone: {error}") from error
+        if not self.pages:
+            self.close()
+            raise ValueError(f"{path} has no level of JPEG tiles")
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def _levels(self, sizes) -> dict[int, tifffile.TiffPage]:
+        pages = {}
+        for page in self.file.pages:
+            usable = page.is_tiled and page.compression == JPEG and page.samplesperpixel == 3
+            if usable and (size := (page.imagewidth, page.imagelength)) in sizes:
+                # the page's tables are read here, because tifffile's own file is not safe between threads
+                page.decode, page.jpegtables, page.dataoffsets, page.databytecounts  # noqa: B018
+                pages.setdefault(sizes.index(size), page)
+        return pages
+
+    def close(self) -> None:
+        if "descriptor" in self.__dict__:
+            os.close(self.__dict__.pop("descriptor"))
+        if "file" in self.__dict__:
+            self.file.close()
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """Pixels of a region inside a level.
+
+        Parameters
+        ----------
+        level : int
+            A key of `pages`.
+        x, y, width, height : int
+            In pixels of that level, wholly inside it.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+            RGB.
+
+        Raises
+        ------
+        AbsentTile
+            The file stores nothing for a tile of the region.
+        UnreadableTile
+            A stored tile is cut short or no JPEG.
+        """
+        page = self.pages[level]
+        side_x, side_y = page.tilewidth, page.tilelength
+        region = np.empty((height, width, 3), np.uint8)
+        columns, rows = (
+            range(x // side_x, -(-(x + width) // side_x)),
+            range(y // side_y, -(-(y + height) // side_y)),
+        )
+        for row, column in product(rows, columns):
+            tile = self._tile(page, row * (-(-page.imagewidth // side_x)) + column)
+            left, top = column * side_x - x, row * side_y - y
+            u, v = max(left, 0), max(top, 0)
+            u1, v1 = min(left + tile.shape[1], width), min(top + tile.shape[0], height)
+            region[v:v1, u:u1] = tile[v - top : v1 - top, u - left : u1 - left]
+        return region
+
+    def _tile(self, page: tifffile.TiffPage, index: int) -> np.ndarray:
+        if index >= min(len(page.databytecounts), len(page.dataoffsets)):
+            raise UnreadableTile(f"tile {index} is not listed")
+        size = page.databytecounts[index]
+        if size == 0:
+            raise AbsentTile(f"tile {index} is not stored")
+        data = os.pread(self.descriptor, size, page.dataoffsets[index])
+        # libjpeg fills what is missing with grey and only warns: a tile cut short is told by its missing end
+        if len(data) != size or data.rstrip(b"\0")[-2:] != END:
+            raise UnreadableTile(f"stored tile {index} is cut short")
+        try:
+            tile = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+        except Exception as error:
+            raise UnreadableTile(f"stored tile {index}: {error}") from error
+        if tile is None or tile.dtype != np.uint8 or tile.shape[-1] != 3:
+            raise UnreadableTile(f"stored tile {index} is no RGB")
+        return tile[0]
+
+
+FINEST, COARSEST = 0.1, 2.4
+"""µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
+
+SQUARE = 1.05  # most by which a pixel's two sides may differ
+AGREE = 2.5
+"""Most by which mpp and objective may differ: 20x objectives with 2x changers are honest, ten times is an error."""
+
+REMEDY = "look up the scanner's µm per pixel and give it for this slide in the table of overrides"
+
+
+def scale_of(properties: Mapping[str, str], name: str, override: float | None = None) -> tuple[float, str]:
+    """µm per level-0 pixel, and where that was read.
+
+    Parameters
+    ----------
+    properties : mapping
+        OpenSlide's properties: openslide.mpp-x and -y, else openslide.objective-power, for which 10 µm / power is
+        taken (20x is 0.5, 40x 0.25).
+    name : str
+        Of the slide, for the sentences.
+    override : float, optional
+        µm per pixel that the user vouches for: taken instead of all metadata.
+
+    Returns
+    -------
+    float, "mpp" | "objective" | "override"
+
+    Raises
+    ------
+    ValueError
+        No scale; outside 0.1 to 2.4 µm; mpp and objective contradict each other; pixels that are not square.
+    """
+    if override is not None:
+        if not FINEST <= override <= COARSEST:
+            raise ValueError(
+                f"{name}: the override of {override} µm per pixel lies outside {FINEST} to {COARSEST}; "
+                "it is meant for level 0 of the slide"
+            )
+        return float(override), "override"
+    x, y = (_number(properties, f"openslide.mpp-{axis}", name) for axis in "xy")
+    power = _number(properties, "openslide.objective-power", name)
+    if x is None and y is None:
+        if power is None:
+            raise ValueError(f"{name} names neither µm per pixel nor objective power: {REMEDY}")
+        mpp, source = 10 / power, "objective"
+    else:
+        x, y = x or y, y or x
+        if max(x, y) / min(x, y) > SQUARE:
+            raise ValueError(
+                f"{name}: its pixels are {x:g} x {y:g} µm, and only square ones are known: {REMEDY}"
+            )
+        mpp, source = (x + y) / 2, "mpp"
+        # asked before the limits, because it says more
+        if power is not None and not 1 / AGREE <= mpp * power / 10 <= AGREE:
+            raise ValueError(
+                f"{name} contradicts itself: {mpp:.4g} µm per pixel, but objective {power:g}x means about "
+                f"{10 / power:.3g}: {REMEDY}"
+            )
+    if not FINEST <= mpp <= COARSEST:
+        raise ValueError(
+            f"{name}: {mpp:.4g} µm per pixel (from its {source}) lies outside {FINEST} to {COARSEST}, so it is no "
+            f"scan of tissue or its metadata are wrong: {REMEDY}"
+        )
+    return mpp, source
+
+
+def read_overrides(path: str | os.PathLike) -> dict[str, float]:
+    """Read a table of overrides: a csv with the columns slide (file name or its stem) and um_per_px.
+
+    Returns
+    -------
+    dict
+        Slide -> µm per level-0 pixel.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        A column lacks; a slide stands twice; a value is no number within 0.1 to 2.4.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no table of overrides at {path}")
+    table = read_columns(path, dtype={"slide": str})
+    if lacking := [name for name in ("slide", "um_per_px") if name not in table]:
+        raise ValueError(
+            f"{path} lacks the column {' and '.join(lacking)}: it has {', '.join(table.columns)}"
+        )
+    scale = pd.to_numeric(table.um_per_px, errors="coerce")
+    for bad, what in (
+        (table.slide.isna(), "has a row without slide"),
+        (table.slide.duplicated(), "names a slide twice"),
+        (
+            ~scale.between(FINEST, COARSEST),
+            f"has a um_per_px that is no number within {FINEST} to {COARSEST}",
+        ),
+    ):
+        if bad.any():
+            raise ValueError(f"{path} {what}: row {int(np.flatnonzero(bad)[0]) + 2}")
+    check_names(table.slide, path, "slide", zeros=False)
+    return dict(zip(table.slide, scale.astype(float), strict=True))
+
+
+def _number(properties: Mapping[str, str], key: str, name: str) -> float | None:
+    text = properties.get(key)
+    if text in (None, ""):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: {key} is {text!r}, which is no size: {REMEDY}")
+    return value
+
 
 __all__ = ["Slide", "UnreadableTile", "open_slide"]
 
@@ -224,7 +464,7 @@ def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> Slide
     path : path
         Whatever OpenSlide reads.
     um_per_px : float, optional
-        µm per level-0 pixel from a table of overrides (`lib.inputs.slide_scale.read_overrides`): taken instead of the
+        µm per level-0 pixel from a table of overrides (`lib.inputs.slides.read_overrides`): taken instead of the
         slide's metadata.
 
     Returns
@@ -238,3 +478,70 @@ def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> Slide
         Not a slide; or its scale is missing, contradictory or outside 0.1 to 2.4 µm per pixel.
     """
     return Slide(path, um_per_px)
+
+
+STRIP_PX = 2**22  # pixels of a level held at a time
+LEAF_PX = 256  # side at which a search for unreadable pixels ends
+UNKNOWN = 128
+
+
+def overview(slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A whole level brought to a smaller size by area averaging.
+
+    Parameters
+    ----------
+    slide : lib.inputs.slides.Slide
+    level : int
+    size : (int, int)
+        Width and height of the result.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        RGB; mid-grey where unreadable.
+    ndarray of bool, shape (height, width)
+        True where some pixel behind it could not be decoded.
+
+    Raises
+    ------
+    UnreadableTile
+        Nothing of the level can be decoded.
+    """
+    full_width, full_height = slide.level_sizes[level]
+    width, height = size
+    rows = max(1, int(STRIP_PX / full_width * height / full_height))
+    picture, unreadable = np.empty((height, width, 3), np.uint8), np.zeros((height, width), bool)
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        top, bottom = (round(edge * full_height / height) for edge in (start, stop))
+        strip, holes = _strip(slide, level, 0, top, full_width, max(1, bottom - top))
+        picture[start:stop] = cv2.resize(strip, (width, stop - start), interpolation=cv2.INTER_AREA)
+        if holes is not None:
+            share = cv2.resize(holes.astype(np.float32), (width, stop - start), interpolation=cv2.INTER_AREA)
+            unreadable[start:stop] = share > 0
+    if unreadable.all():
+        raise UnreadableTile(f"{slide.path.name}: nothing of level {level} can be decoded; fetch it again")
+    picture[unreadable] = UNKNOWN
+    return picture, unreadable
+
+
+def _strip(slide, level, x, y, width, height) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pixels, and where they are unreadable (None: nowhere), found by halving the longer side."""
+    times = slide.downsamples[level]
+    try:
+        return slide.read(round(x * times), round(y * times), (width, height), level), None
+    except UnreadableTile:
+        if max(width, height) <= LEAF_PX:
+            return np.full((height, width, 3), UNKNOWN, np.uint8), np.ones((height, width), bool)
+    axis = 1 if width >= height else 0
+    half = max(width, height) // 2
+    if axis:
+        parts = [(x, y, half, height), (x + half, y, width - half, height)]
+    else:
+        parts = [(x, y, width, half), (x, y + half, width, height - half)]
+    pixels, holes = zip(*(_strip(slide, level, *part) for part in parts), strict=True)
+    holes = [
+        np.zeros(some.shape[:2], bool) if hole is None else hole
+        for some, hole in zip(pixels, holes, strict=True)
+    ]
+    return np.concatenate(pixels, axis), np.concatenate(holes, axis)

@@ -1,4 +1,13 @@
-"""Multi-head attention over large bags: memory grows with the tokens, not with their square.
+"""What a survival model says of one bag of tiles.
+
+Refuse what is not a bag of tiles of one slide or patient.
+
+Fold a row of tokens into a square pseudo-picture and convolve it. The square has no meaning on the slide.
+
+Kernels of several sizes that are summed are one kernel: small ones are padded with zeros to the largest and added, so
+that one convolution does the work of three or four. Parameters, initial values and results stay those of the parts.
+
+Multi-head attention over large bags: memory grows with the tokens, not with their square.
 
 Dropping attention weights one by one needs the whole table of weights, and no fused kernel: 3.6 times the memory at
 the mean slide. `dropout_of="keys"` leaves out a share of the keys instead, drawn anew for every layer and step, the
@@ -6,9 +15,101 @@ same for all queries and heads; the softmax runs over those that stay, so that s
 to be rescaled. It costs less than no dropout at all. (Keys instead of weights: Li et al., DropKey, CVPR 2023.)
 """
 
+import math
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class Hazards(NamedTuple):
+    """Hazards of one patient or slide, before the sigmoid."""
+
+    logits: Tensor  # (1, bins), float32; the sigmoid is the chance to die in the bin, higher = earlier death
+    attention: (
+        dict[str, Tensor] | None
+    )  # maps by name, without gradient and without dropout; None unless asked
+
+
+def check_bag(bag: Tensor | None, in_dim: int, scale: str) -> Tensor:
+    """Return `bag` if it is (1, n, in_dim) with n at least 1; `scale` ("x5", "x10", "x20") names it in the error.
+
+    Raises
+    ------
+    ValueError
+        No bag, no tile, several slides at once, or features of another width.
+    """
+    if bag is None or bag.ndim != 3 or bag.shape[0] != 1 or bag.shape[1] < 1 or bag.shape[2] != in_dim:
+        found = "nothing" if bag is None else f"shape {tuple(bag.shape)}"
+        raise ValueError(f"bag {scale} must be (1, tiles, {in_dim}) with one tile at least, got {found}")
+    return bag
+
+
+def check_choice(model: str, **choices: tuple[object, tuple]) -> None:
+    """Refuse options by name: `check_choice("AMIL", variant=(variant, VARIANTS))`.
+
+    Raises
+    ------
+    ValueError
+        A value that is not among the known ones.
+    """
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(f"{model}({name}={value!r}): {name} must be one of {known}")
+
+
+def side_of(n: int) -> int:
+    """Side of the smallest square that holds n tokens."""
+    return math.isqrt(n - 1) + 1
+
+
+def squared(x: Tensor) -> Tensor:
+    """Tokens (1, n, width) -> (1, side², width): the first tokens come a second time at the end."""
+    n = x.shape[1]
+    return torch.cat([x, x[:, : side_of(n) ** 2 - n]], 1)
+
+
+def unsquared(shares: Tensor, n: int) -> Tensor:
+    """Shares of attention (..., side²) -> (..., n): what a repeated token received is added to the token's own."""
+    own, again = shares[..., :n], shares[..., n:]
+    return own + F.pad(again, (0, n - again.shape[-1]))
+
+
+def convolutions(width_in: int, width_out: int, sizes: tuple[int, ...]) -> nn.ModuleList:
+    """Convolutions of several kernel sizes that keep the picture's size and are summed; groups = width_out."""
+    return nn.ModuleList(
+        nn.Conv2d(width_in, width_out, size, padding=size // 2, groups=width_out) for size in sizes
+    )
+
+
+def convolved(x: Tensor, parts: nn.ModuleList) -> Tensor:
+    """Sum of `convolutions` of a square of tokens: (1, side², width_in) -> (1, side², width_out)."""
+    side, largest = side_of(x.shape[1]), max(part.kernel_size[0] for part in parts)
+    kernel = sum(F.pad(part.weight, [(largest - part.kernel_size[0]) // 2] * 4) for part in parts)
+    outputs, inputs = kernel.shape[:2]  # inputs a group
+    # depthwise convolution and a sum over each group: several times faster than few channels a group
+    picture = x.transpose(1, 2).unflatten(2, (side, side))  # (1, width_in, side, side)
+    picture = F.conv2d(picture, kernel.flatten(0, 1).unsqueeze(1), padding=largest // 2, groups=x.shape[2])
+    tokens = picture.flatten(2).transpose(1, 2)  # (1, side², width_in)
+    if inputs > 1:
+        tokens = tokens.unflatten(2, (outputs, inputs)).sum(3)
+    return tokens + sum(part.bias for part in parts)
+
+
+class PPEG(nn.Module):
+    """Positions from convolutions: the square plus its depthwise 7x7, 5x5 and 3x3 (Shao et al., NeurIPS 2021)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.parts = convolutions(width, width, (7, 5, 3))
+
+    def forward(self, x: Tensor, class_tokens: int = 0) -> Tensor:
+        """(1, class_tokens + side², width) -> the same shape; class tokens come first and pass unchanged."""
+        square = x[:, class_tokens:]
+        square = square + convolved(square, self.parts)
+        return torch.cat([x[:, :class_tokens], square], 1) if class_tokens else square
+
 
 DROPOUTS = ("keys", "weights")
 LOOKS = (None, "full", "received")

@@ -1,4 +1,9 @@
-"""Whether a probability means what it says."""
+"""Whether a probability means what it says.
+
+Predicted against observed share of patients with an event by a horizon.
+
+Decision curves: what treating those a model calls gains, against treating all and treating none.
+"""
 
 from typing import Literal
 
@@ -6,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lib.statistics.classification import checked
+from lib.statistics.classification import NotComputable, checked
+from lib.statistics.survival import checked_outcomes, event_share, kaplan_meier
 
 Edges = Literal["width", "quantile"]
 
@@ -148,3 +154,187 @@ def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edge
     table = calibration_bins(labels, probabilities, bins, edges)
     distance = (table["observed"] - table["predicted"]).abs()
     return float((table["n"] * distance).sum() / table["n"].sum())
+
+
+def calibration_at_horizon(
+    time: ArrayLike,
+    event: ArrayLike,
+    probabilities: ArrayLike,
+    horizon: float,
+    groups: int = 5,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Share with an event by Kaplan-Meier against mean predicted probability, in groups of like prediction.
+
+    Parameters
+    ----------
+    time, event : arrays (n,)
+        As `survival.checked_outcomes`.
+    probabilities : array (n,)
+        Predicted probability of the event by the horizon, 0 to 1 (1 - survival).
+    horizon : float
+        In the unit of `time`; an event at the horizon counts.
+    groups : int
+        Quantile groups of the prediction; where predictions tie there may be fewer.
+    level : float
+        Of the bands of the Kaplan-Meier estimate.
+
+    Returns
+    -------
+    DataFrame, one row a group
+        low, high (predictions; the last includes `high`), n, events (by the horizon), at_risk (still followed at
+        the horizon), predicted (mean), observed, observed_low, observed_high. These three are NaN where a
+        group's follow-up ends before the horizon with somebody free of the event.
+
+    Raises
+    ------
+    NotComputable
+        The follow-up of all patients ends before the horizon.
+    ValueError
+        Unusable times, events or probabilities.
+
+    References
+    ----------
+    Kaplan and Meier, J Am Stat Assoc 53:457 (1958), doi:10.1080/01621459.1958.10501452.
+    """
+    time, event = checked_outcomes(time, event)
+    _, probabilities = checked_probabilities(event, probabilities)
+    if time.max() < horizon and not event[time == time.max()].all():
+        raise NotComputable(
+            f"follow-up ends at {time.max():g}, before the horizon {horizon:g}: take an earlier one"
+        )
+    edges, home = homes(probabilities, groups, "quantile")
+    rows = []
+    for group in range(len(edges) - 1):
+        own = home == group
+        curve = kaplan_meier(time[own], event[own], level)
+        last = curve[curve["time"] <= horizon].iloc[-1]
+        known = (time[own] >= horizon).any() or last["survival"] == 0
+        rows.append(
+            {
+                "low": edges[group],
+                "high": edges[group + 1],
+                "n": int(own.sum()),
+                "events": int((event[own] & (time[own] <= horizon)).sum()),
+                "at_risk": int((time[own] >= horizon).sum()),
+                "predicted": probabilities[own].mean(),
+                "observed": 1 - last["survival"] if known else np.nan,
+                "observed_low": 1 - last["high"] if known else np.nan,
+                "observed_high": 1 - last["low"] if known else np.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+THRESHOLDS = np.arange(1, 100) / 100
+
+
+def _checked_thresholds(thresholds: ArrayLike) -> np.ndarray:
+    thresholds = np.asarray(thresholds, dtype=float)
+    if thresholds.ndim != 1 or not ((thresholds >= 0) & (thresholds < 1)).all():
+        raise ValueError("thresholds must be a vector of probabilities, 0 or more and below 1")
+    return thresholds
+
+
+def _table(
+    thresholds: np.ndarray, called: np.ndarray, share_of_called: np.ndarray, share: float
+) -> pd.DataFrame:
+    odds = thresholds / (1 - thresholds)
+    n = called.shape[1]
+    number = called.sum(axis=1)
+    # who treats nobody gains nothing: a true 0
+    gain = np.where(number > 0, number / n * (share_of_called - (1 - share_of_called) * odds), 0.0)
+    return pd.DataFrame(
+        {
+            "threshold": thresholds,
+            "n": n,
+            "called": number,
+            "net_benefit": gain,
+            "treat_all": share - (1 - share) * odds,
+            "treat_none": 0.0,
+        }
+    )
+
+
+def decision_curve(
+    labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike = THRESHOLDS
+) -> pd.DataFrame:
+    """Net benefit at each threshold probability: true positives less false ones at the threshold's odds, over n.
+
+    Parameters
+    ----------
+    labels : array (n,)
+        1 positive, 0 other.
+    probabilities : array (n,)
+        Probability of being positive, 0 to 1. A case at or above the threshold is called.
+    thresholds : array (k,)
+        0 or more and below 1.
+
+    Returns
+    -------
+    DataFrame, one row a threshold
+        threshold, n, called, net_benefit, treat_all, treat_none (0). At most the prevalence.
+
+    Raises
+    ------
+    NotComputable, ValueError
+        Undetermined labels; values outside 0 to 1.
+
+    References
+    ----------
+    Vickers and Elkin, Med Decis Making 26:565 (2006), doi:10.1177/0272989X06295361.
+    """
+    labels, probabilities = checked_probabilities(labels, probabilities)
+    thresholds = _checked_thresholds(thresholds)
+    called = probabilities >= thresholds[:, None]
+    share = (called @ labels) / np.maximum(called.sum(axis=1), 1)
+    return _table(thresholds, called, share, float(labels.mean()))
+
+
+def decision_curve_at_horizon(
+    time: ArrayLike,
+    event: ArrayLike,
+    probabilities: ArrayLike,
+    horizon: float,
+    thresholds: ArrayLike = THRESHOLDS,
+) -> pd.DataFrame:
+    """Net benefit for an event by a horizon; its share among those called is by Kaplan-Meier.
+
+    Parameters
+    ----------
+    time, event : arrays (n,)
+        As `survival.checked_outcomes`. Censoring must not depend on the risk within those called.
+    probabilities : array (n,)
+        Predicted probability of the event by the horizon, 0 to 1 (1 - survival).
+    horizon : float
+        In the unit of `time`.
+    thresholds : array (k,)
+        0 or more and below 1.
+
+    Returns
+    -------
+    DataFrame
+        As `decision_curve`; net_benefit is NaN where somebody is called but the follow-up of those called
+        ends before the horizon.
+
+    Raises
+    ------
+    NotComputable
+        The follow-up of all patients ends before the horizon.
+    ValueError
+        Unusable times, events, probabilities or thresholds.
+
+    References
+    ----------
+    Vickers, Cronin, Elkin and Gonen, BMC Med Inform Decis Mak 8:53 (2008), doi:10.1186/1472-6947-8-53.
+    """
+    time, event = checked_outcomes(time, event)
+    _, probabilities = checked_probabilities(event, probabilities)
+    thresholds = _checked_thresholds(thresholds)
+    (share,) = event_share(time, event, horizon, np.ones((1, time.size)))
+    if np.isnan(share):
+        raise NotComputable(
+            f"follow-up ends at {time.max():g}, before the horizon {horizon:g}: take an earlier one"
+        )
+    called = probabilities >= thresholds[:, None]
+    return _table(thresholds, called, event_share(time, event, horizon, called), float(share))

@@ -6,12 +6,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lib.statistics import weighted
+from lib.statistics import intervals as weighted
 from lib.statistics.classification import NotComputable
-from lib.statistics.combination import mean_over_folds, strata
-from lib.statistics.draws import DrawsFunction
-from lib.statistics.metrics import COLUMNS
-from lib.statistics.patients import patient_interval
+from lib.statistics.intervals import DrawsFunction, mean_over_folds, patient_interval, strata
+from lib.statistics.spot_metrics import COLUMNS
 
 CALLED = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "f1")
 NEEDED = ("patient", "fold", "seed", "label", "score")
@@ -38,7 +36,7 @@ def evaluation(
         so); optionally probability (0 to 1) and, for each rule, `called_<rule>` (0 or 1), cut by a threshold that was
         fitted on training patients.
     rules : mapping of rule to str, optional
-        What each rule is, for `how`; see `lib.statistics.threshold_rules`.
+        What each rule is, for `how`; see `lib.statistics.classification`.
     pooled : bool
         Compare patients of different folds too: only where all folds score on one scale, as one model tested
         outside does. Else the mean over folds of what is computed within each.
@@ -48,7 +46,7 @@ def evaluation(
     Returns
     -------
     DataFrame
-        Columns `lib.statistics.metrics.COLUMNS`; rows auc, ap, prevalence, brier where there are probabilities, and
+        Columns `lib.statistics.spot_metrics.COLUMNS`; rows auc, ap, prevalence, brier where there are probabilities, and
         `<metric>_<rule>` for accuracy, sensitivity, specificity, ppv, npv and f1. Without a value: NaN, and the reason
         in `how`.
 

@@ -1,9 +1,28 @@
-"""Times to an event, some of them censored."""
+"""Times to an event, some of them censored.
+
+How likely a patient was still being followed: the censoring that inverse-probability weights undo.
+
+Do groups of patients differ in survival: the log-rank test and its weighted kin.
+
+Patients of high and of low risk, by a cut-point: at the cut or above is high.
+
+Models of different folds have scales of their own, so a median over all folds and one in each fold can disagree wildly:
+for MCAT's AMIL on LUAD the log-rank p is .85 with the first and .066 with the second. A cut from the training patients
+is the only one of the three that looks at no tested patient.
+
+One survival model's predictions for patients it was not trained on.
+
+Share of patients with an event by a horizon, under many weightings of the patients at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from lifelines import KaplanMeierFitter
 from numpy.typing import ArrayLike
+from scipy.stats import chi2
 
 from lib.statistics.classification import NotComputable
 
@@ -217,3 +236,432 @@ def rmst(time: ArrayLike, event: ArrayLike, horizon: float) -> tuple[float, floa
     left = table.at_risk - table.events
     terms = (beyond**2 * table.events / (table.at_risk * left))[some]
     return float(areas.sum()), float(np.sqrt(terms.sum()))
+
+
+@dataclass(frozen=True)
+class Censoring:
+    """Kaplan-Meier of the time to censoring, G. Fit it on the training fold, ask it about the others.
+
+    Where a patient dies and another is censored at one time, death came first: who died was not at risk
+    of being censored then. This is scikit-survival's rule too.
+
+    Attributes
+    ----------
+    times : float array (m,)
+        Distinct follow-up times it was fitted on, increasing.
+    probability : float array (m,)
+        G at each of them, 1 to 0, never rising.
+    """
+
+    times: np.ndarray
+    probability: np.ndarray
+
+    @classmethod
+    def fit(cls, time: ArrayLike, event: ArrayLike) -> "Censoring":
+        """From follow-up times (n,) and events (n,), 1 = event, 0 = censored. Errors: `checked_outcomes`."""
+        time, event = checked_outcomes(time, event)
+        times, place, leaving = np.unique(time, return_inverse=True, return_counts=True)
+        events = np.bincount(place, weights=event)
+        staying = time.size - np.cumsum(leaving) + leaving - events
+        censored = leaving - events
+        share = np.divide(censored, staying, out=np.zeros(times.size), where=censored > 0)
+        return cls(times, np.cumprod(1 - share))
+
+    def survival(self, times: ArrayLike) -> np.ndarray:
+        """G(t), the chance not to have been censored by t, t itself included.
+
+        Parameters
+        ----------
+        times : array (k,)
+            In the unit it was fitted in.
+
+        Returns
+        -------
+        float array (k,)
+            0 to 1.
+
+        Raises
+        ------
+        NotComputable
+            A time beyond the longest follow-up, unless G reached 0 there: nobody knows G then.
+        """
+        return self._steps(times, "right")
+
+    def survival_before(self, times: ArrayLike) -> np.ndarray:
+        """G(t-), the chance not to have been censored before t: G without the step at t. As `survival`."""
+        return self._steps(times, "left")
+
+    def _steps(self, times: ArrayLike, side: str) -> np.ndarray:
+        times = np.asarray(times, dtype=float)
+        last = self.times[-1]
+        if self.probability[-1] > 0 and (beyond := int((times > last).sum())):
+            raise NotComputable(
+                f"{beyond} of {times.size} times lie beyond {last:g}, the longest follow-up that the censoring "
+                f"was fitted on, where nothing is known of it: choose an earlier horizon (tau)"
+            )
+        return np.r_[1.0, self.probability][np.searchsorted(self.times, times, side)]
+
+    def weights(self, time: ArrayLike, event: ArrayLike) -> np.ndarray:
+        """Inverse-probability-of-censoring weights: 1 / G(time) for events, 0 for the censored.
+
+        G is taken at the event's time, as in scikit-survival, not just before it as in Graf et al. (1999);
+        the two differ only where a patient was censored at the time of another's event.
+
+        Parameters
+        ----------
+        time : array (n,)
+        event : array (n,)
+            1 = event, 0 = censored.
+
+        Returns
+        -------
+        float array (n,)
+            0, or 1 and more.
+
+        Raises
+        ------
+        NotComputable
+            An event lies where G is 0 or unknown.
+
+        References
+        ----------
+        Robins and Finkelstein, Biometrics 56 (2000), 779, doi:10.1111/j.0006-341X.2000.00779.x.
+        """
+        time, event = checked_outcomes(time, event)
+        followed = self.survival(time[event])
+        if lost := int((followed == 0).sum()):
+            raise NotComputable(
+                f"{lost} of {followed.size} events lie where everybody still followed was censored, so no weight "
+                f"can stand for them: choose a horizon (tau) before {time[event][followed == 0].min():g}"
+            )
+        weights = np.zeros(time.size)
+        weights[event] = 1 / followed
+        return weights
+
+
+WEIGHTINGS = ("none", "wilcoxon", "tarone-ware", "peto", "fleming-harrington")
+
+
+@dataclass(frozen=True)
+class LogRank:
+    """Chi-squared statistic, its p-value, and its degrees of freedom (groups less one)."""
+
+    statistic: float
+    p: float
+    degrees: int
+
+
+def _weights(weighting: str, dead: np.ndarray, alive: np.ndarray, p: float, q: float) -> np.ndarray:
+    """Weight of each event time, from the numbers of events and at risk there: (m,)."""
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f'unknown weighting "{weighting}"; known are {", ".join(WEIGHTINGS)}')
+    if not (p >= 0 and q >= 0):
+        raise ValueError(f"p and q must be 0 or more, got {p} and {q}")
+    before = np.cumprod(np.r_[1.0, 1 - dead / alive])[:-1]
+    return {
+        "none": np.ones(dead.size),
+        "wilcoxon": alive,
+        "tarone-ware": np.sqrt(alive),
+        "peto": np.cumprod(1 - dead / (alive + 1)),
+        "fleming-harrington": before**p * (1 - before) ** q,
+    }[weighting]
+
+
+def logrank(
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    weighting: str = "none",
+    p: float = 1.0,
+    q: float = 0.0,
+) -> LogRank:
+    """Log-rank test of two or more groups, optionally weighted over time.
+
+    Own code, not lifelines': that one answers with a pseudo-inverse where the groups cannot be compared,
+    and fails under Fleming-Harrington with a time of 0.
+
+    Parameters
+    ----------
+    time : array (n,)
+        Follow-up, 0 or longer; only its order matters.
+    event : array (n,)
+        1 = event, 0 = censored.
+    group : array (n,)
+        Names or numbers of groups; none missing.
+    weighting : str
+        Of an event time: "none" 1; "wilcoxon" (Gehan, Breslow) the number at risk; "tarone-ware" its root;
+        "peto" the survival estimate of Peto and Peto, modified; "fleming-harrington" S(t-)^p (1 - S(t-))^q.
+        All but "none", and Fleming-Harrington with q > 0, look harder at early differences.
+    p, q : float
+        Of Fleming-Harrington, 0 or more.
+
+    Returns
+    -------
+    LogRank
+
+    Raises
+    ------
+    NotComputable
+        Fewer than two groups, no event, or a group that is never at risk beside the others when an event
+        happens.
+    ValueError
+        Lengths differ, a missing group, an unknown weighting, or unusable times or events.
+
+    References
+    ----------
+    Klein and Moeschberger, Survival Analysis (2003), sections 7.3 and 7.4.
+    """
+    time, event = checked_outcomes(time, event)
+    code, names = pd.factorize(np.asarray(group), sort=True)
+    if code.shape != time.shape:
+        raise ValueError(f"group has shape {code.shape}, time {time.shape}; one group a patient is needed")
+    if missing := int((code < 0).sum()):
+        raise ValueError(f"{missing} of {code.size} patients have no group: leave them out, and count them")
+    if len(names) < 2:
+        raise NotComputable(f'all patients are in the group "{names[0]}": there is nothing to compare')
+    if not event.any():
+        raise NotComputable(f"all {event.size} patients are censored: there is no event to compare")
+
+    times, place = np.unique(time[event], return_inverse=True)
+    deaths = np.zeros((len(names), times.size))
+    np.add.at(deaths, (code[event], place), 1)
+    alive = np.array([at_risk(time[code == each], times) for each in range(len(names))], dtype=float)
+    dead, all_alive = deaths.sum(0), alive.sum(0)
+
+    weights = _weights(weighting, dead, all_alive, p, q)
+    apart = ((deaths - alive * dead / all_alive) * weights).sum(1)
+    spread = weights**2 * dead * (all_alive - dead) / np.maximum(all_alive - 1, 1) / all_alive**2
+    variance = np.diag((alive * all_alive * spread).sum(1)) - (alive * spread) @ alive.T
+    if np.linalg.matrix_rank(variance, hermitian=True) < len(names) - 1:
+        raise NotComputable(
+            f"of the groups {', '.join(map(str, names))} one is never at risk beside the others when an event "
+            f"happens, so they cannot be compared"
+        )
+    statistic = float(apart[:-1] @ np.linalg.solve(variance[:-1, :-1], apart[:-1]))
+    return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)), len(names) - 1)
+
+
+def split_at(risk: ArrayLike, cut: ArrayLike) -> np.ndarray:
+    """Groups by a cut-point, or by one for each patient.
+
+    Parameters
+    ----------
+    risk : array (n,)
+        Higher = earlier event expected; finite.
+    cut : float or array (n,)
+
+    Returns
+    -------
+    array (n,) of str
+        "high" where risk >= cut, else "low".
+
+    Raises
+    ------
+    NotComputable
+        No patient, or all are on one side: there are no two groups to compare.
+    ValueError
+        A risk or a cut is NaN or infinite, or their shapes do not fit.
+    """
+    risk, cut = _finite(risk, "risk"), np.asarray(cut, dtype=float)
+    if cut.shape not in ((), risk.shape) or not np.isfinite(cut).all():
+        raise ValueError(
+            f"one finite cut, or one for each of {risk.size} patients, is needed, not {cut.shape}"
+        )
+    high = risk >= cut
+    if high.all() or not high.any():
+        raise NotComputable(f"all {risk.size} patients are of {'high' if high.all() else 'low'} risk")
+    return np.where(high, "high", "low")
+
+
+def pooled_median(risk: ArrayLike) -> np.ndarray:
+    """Groups by the median of all risks together, as CrossFusion does; see `split_at`."""
+    return split_at(risk, np.median(_finite(risk, "risk")))
+
+
+def fold_median(risk: ArrayLike, fold: ArrayLike) -> np.ndarray:
+    """Groups by the median of the risks of each patient's own fold: fold (n,); see `split_at`."""
+    risk = _finite(risk, "risk")
+    fold = _folds(fold, risk)
+    return split_at(risk, _each(fold, {name: np.median(risk[fold == name]) for name in np.unique(fold)}))
+
+
+def training_cut(train_risk: ArrayLike) -> float:
+    """Cut-point of a fold: the median risk of its training patients, under the model that tests the others."""
+    return float(np.median(_finite(train_risk, "risk of training patients")))
+
+
+def training_median(risk: ArrayLike, fold: ArrayLike, cuts: Mapping[object, float]) -> np.ndarray:
+    """Groups of tested patients by the `training_cut` of each one's fold; see `split_at`.
+
+    Raises
+    ------
+    ValueError
+        A fold has no cut.
+    """
+    risk = _finite(risk, "risk")
+    fold = _folds(fold, risk)
+    if missing := [name for name in np.unique(fold) if name not in cuts]:
+        raise ValueError(f"fold {missing[0]} has no cut, only {', '.join(map(str, cuts)) or 'none'} have")
+    return split_at(risk, _each(fold, cuts))
+
+
+def _each(fold: np.ndarray, cuts: Mapping[object, float]) -> np.ndarray:
+    return np.array([cuts[name] for name in fold], dtype=float)
+
+
+def _folds(fold: ArrayLike, risk: np.ndarray) -> np.ndarray:
+    fold = np.asarray(fold)
+    if fold.shape != risk.shape:
+        raise ValueError(f"{risk.size} risks need as many folds, got {fold.shape}")
+    return fold
+
+
+def _finite(risk: ArrayLike, what: str) -> np.ndarray:
+    risk = np.asarray(risk, dtype=float)
+    if risk.ndim != 1:
+        raise ValueError(f"{what} has shape {risk.shape}; one number a patient is needed")
+    if risk.size == 0:
+        raise NotComputable(f"{what}: there is no patient")
+    if bad := int((~np.isfinite(risk)).sum()):
+        raise ValueError(f"{what}: {bad} of {risk.size} are NaN or infinite")
+    return risk
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of one model, each patient held out once.
+
+    Attributes
+    ----------
+    patient, fold : array (n,)
+        Patients in the order of the cohort, and the fold that held each out.
+    time : float array (n,)
+    event : bool array (n,)
+    risk : array (seeds, n)
+        Higher = earlier event. Comparable within a fold and seed only.
+    survival : array (seeds, n, times) or None
+        Probability of being free of the event at each of `times`; None where the model gives a bare risk.
+    times : float array (times,)
+        Ascending.
+    """
+
+    patient: np.ndarray
+    fold: np.ndarray
+    time: np.ndarray
+    event: np.ndarray
+    risk: np.ndarray
+    survival: np.ndarray | None = None
+    times: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, predictions: pd.DataFrame, cohort: pd.DataFrame) -> "HeldOut":
+        """Join one model's predictions with the cohort.
+
+        Parameters
+        ----------
+        predictions : DataFrame
+            One model: seed, fold, patient, score; `survival_<time>` for each time where the model has them;
+            optionally time and event, as whoever made the predictions knew them.
+        cohort : DataFrame
+            Indexed by patient: time_months, event, fold.
+
+        Raises
+        ------
+        ValueError
+            A patient the cohort does not know, one predicted twice or not by every seed, one in another fold than
+            the cohort's, another outcome than the cohort's, or a score that is NaN or infinite.
+        """
+        name = predictions["model"].iloc[0] if "model" in predictions else "the model"
+        if strange := sorted(set(predictions["patient"]) - set(cohort.index)):
+            raise ValueError(
+                f"{name} predicts {len(strange)} patients the cohort does not have, such as {strange[0]}: "
+                "take the cohort's own predictions, or the table of outcomes they were made with"
+            )
+        if (twice := predictions.duplicated(["seed", "patient"])).any():
+            raise ValueError(
+                f"{name} predicts patient {predictions['patient'][twice].iloc[0]} twice in one seed"
+            )
+        own = cohort.loc[cohort.index.isin(set(predictions["patient"]))]
+        stored = cohort.loc[predictions["patient"]]
+        _agree(name, predictions, "fold", predictions["fold"].astype(str), stored["fold"].astype(str))
+        if "event" in predictions and predictions["event"].notna().all():
+            _agree(name, predictions, "event", predictions["event"].astype(int), stored["event"].astype(int))
+            _agree(name, predictions, "time", predictions["time"].round(2), stored["time_months"].round(2))
+        seeds = sorted(predictions["seed"].unique())
+
+        def wide(column: str) -> np.ndarray:
+            table = predictions.pivot(index="seed", columns="patient", values=column)
+            table = table.reindex(index=seeds, columns=own.index)
+            if not np.isfinite(table.to_numpy(dtype=float)).all():
+                seed, patient = table.stack(future_stack=True)[lambda x: ~np.isfinite(x)].index[0]
+                raise ValueError(f"{name}, seed {seed}: patient {patient} has no finite {column}")
+            return table.to_numpy(dtype=float)
+
+        told = [c for c in predictions if c.startswith("survival_") and predictions[c].notna().any()]
+        times = sorted(float(column.removeprefix("survival_")) for column in told)
+        time, event = checked_outcomes(own["time_months"], own["event"])
+        return cls(
+            patient=own.index.to_numpy(),
+            fold=own["fold"].astype(str).to_numpy(),
+            time=time,
+            event=event,
+            risk=wide("score"),
+            survival=np.stack([wide(f"survival_{at:g}") for at in times], axis=-1) if told else None,
+            times=np.array(times) if told else None,
+        )
+
+    def on(self, patients: np.ndarray) -> "HeldOut":
+        """The same model on some of its patients, in its own order."""
+        kept = np.isin(self.patient, patients)
+        survival = None if self.survival is None else self.survival[:, kept]
+        rows = (x[kept] for x in (self.patient, self.fold, self.time, self.event))
+        return HeldOut(*rows, self.risk[:, kept], survival, self.times)
+
+
+def _agree(name: str, predictions: pd.DataFrame, what: str, theirs: pd.Series, ours: pd.Series) -> None:
+    differ = theirs.to_numpy() != ours.to_numpy()
+    if differ.any():
+        at = int(np.flatnonzero(differ)[0])
+        raise ValueError(
+            f"{name}: {int(differ.sum())} patients have another {what} than in the cohort, such as "
+            f"{predictions['patient'].iloc[at]} ({theirs.iloc[at]}, in the cohort {ours.iloc[at]})"
+        )
+
+
+def event_share(time: ArrayLike, event: ArrayLike, horizon: float, weights: ArrayLike) -> np.ndarray:
+    """1 - Kaplan-Meier at a horizon, for each row of weights.
+
+    Parameters
+    ----------
+    time, event : arrays (n,)
+        As `survival.checked_outcomes`.
+    horizon : float
+        In the unit of `time`; an event at the horizon counts.
+    weights : array (k, n)
+        How often each patient counts: the counts of a bootstrap draw, or 1 for the members of a group.
+
+    Returns
+    -------
+    array (k,)
+        0 to 1; NaN where no patient is there, or where follow-up ends before the horizon with somebody
+        still free of the event, so that nothing is known of the horizon.
+
+    Raises
+    ------
+    ValueError, NotComputable
+        As `survival.checked_outcomes`.
+
+    References
+    ----------
+    Kaplan and Meier, J Am Stat Assoc 53:457 (1958), doi:10.1080/01621459.1958.10501452.
+    """
+    time, event = checked_outcomes(time, event)
+    order = np.argsort(time, kind="stable")
+    time, event, weights = time[order], event[order], np.asarray(weights, dtype=float)[:, order]
+    starts = np.flatnonzero(np.r_[True, np.diff(time) > 0])
+    at_risk = np.cumsum(np.add.reduceat(weights, starts, axis=1)[:, ::-1], axis=1)[:, ::-1]
+    events = np.add.reduceat(weights * event, starts, axis=1)
+    lost = np.divide(events, at_risk, out=np.zeros(events.shape), where=at_risk > 0)
+    survival = (1 - lost[:, time[starts] <= horizon]).prod(axis=1)
+    known = (weights @ (time >= horizon) > 0) | (survival == 0)
+    return np.where(known, 1 - survival, np.nan)

@@ -1,4 +1,10 @@
-"""The rows of metrics.csv of survival models."""
+"""Censoring-weighted metrics of many resamples at once: each function returns counts (draws, n) -> values (draws,).
+
+The censoring is fitted elsewhere (on training patients) and held fixed, as a threshold is: then these metrics are
+weighted sums over patients or pairs, and a resample only changes the weights.
+
+The rows of metrics.csv of survival models.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -6,18 +12,59 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from lib.statistics import survival_draws
-from lib.statistics.censoring import Censoring
+from lib.statistics import intervals as weighted
 from lib.statistics.classification import NotComputable
-from lib.statistics.combination import mean_over_folds, strata
 from lib.statistics.concordance import harrell_draws
-from lib.statistics.draws import DrawsFunction
-from lib.statistics.held_out import HeldOut
-from lib.statistics.intervals import Interval
-from lib.statistics.logrank import logrank
-from lib.statistics.metrics import COLUMNS
-from lib.statistics.patients import paired_patient_difference, patient_interval
-from lib.statistics.risk_groups import fold_median, pooled_median
+from lib.statistics.intervals import (
+    DrawsFunction,
+    Interval,
+    mean_over_folds,
+    paired_patient_difference,
+    patient_interval,
+    strata,
+)
+from lib.statistics.spot_metrics import COLUMNS
+from lib.statistics.survival import Censoring, HeldOut, fold_median, logrank, pooled_median
+
+
+def uno(
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, tau: float, censoring: Censoring
+) -> DrawsFunction:
+    """`concordance.uno` in every draw; NaN in one without a comparable pair."""
+    weights = censoring.weights(time, event & (time < tau)) ** 2
+    return lambda counts: harrell_draws(time, event, risk, counts, event_weights=weights)
+
+
+def auc_at(
+    time: np.ndarray, event: np.ndarray, risk: np.ndarray, horizon: float, censoring: Censoring
+) -> DrawsFunction:
+    """`horizon.auc_at` at one horizon in every draw; NaN in one without a case or without a control."""
+    case, control = event & (time <= horizon), time > horizon
+    weights = np.where(control, 1.0, censoring.weights(time, case))
+    kept = np.flatnonzero(case | control)
+    labels = case[kept].astype(float)
+    return lambda counts: weighted.auc(labels, risk[kept], counts[:, kept] * weights[kept])
+
+
+def brier(
+    time: np.ndarray, event: np.ndarray, survival: np.ndarray, times: np.ndarray, censoring: Censoring
+) -> DrawsFunction:
+    """`horizon.brier_at` at one time, or `horizon.integrated_brier` over several, in every draw.
+
+    Parameters
+    ----------
+    survival : array (n, times)
+    times : array (times,)
+        Ascending; several are integrated by trapezoids and divided by their range.
+    """
+    terms = np.empty(survival.shape)
+    for column, at in enumerate(times):
+        died = censoring.weights(time, event & (time <= at)) * survival[:, column] ** 2
+        alive = (time > at) * (1 - survival[:, column]) ** 2 / censoring.survival(np.array([at]))
+        terms[:, column] = died + alive
+    term = np.trapezoid(terms, times, axis=1) / (times[-1] - times[0]) if len(times) > 1 else terms[:, 0]
+    return lambda counts: counts @ term / counts.sum(axis=1)
+
 
 RULES = {"fold_median": "cut at the median of each fold", "pooled_median": "cut at one median over all folds"}
 MEAN = "mean over {folds} folds, each on the patients it held out"
@@ -82,17 +129,13 @@ def draws_of(
         return _censored(
             model,
             censoring,
-            lambda rows, seed, g: survival_draws.uno(
-                t[rows], e[rows], model.risk[seed, rows], horizons[-1], g
-            ),
+            lambda rows, seed, g: uno(t[rows], e[rows], model.risk[seed, rows], horizons[-1], g),
         )
     if name == "auc" and at:
         return _censored(
             model,
             censoring,
-            lambda rows, seed, g: survival_draws.auc_at(
-                t[rows], e[rows], model.risk[seed, rows], float(at), g
-            ),
+            lambda rows, seed, g: auc_at(t[rows], e[rows], model.risk[seed, rows], float(at), g),
         )
     if metric != "ibs" and not (name == "brier" and at):
         raise ValueError(f'unknown metric "{metric}"')
@@ -105,9 +148,7 @@ def draws_of(
     return _censored(
         model,
         censoring,
-        lambda rows, seed, g: survival_draws.brier(
-            t[rows], e[rows], model.survival[seed][np.ix_(rows, columns)], times, g
-        ),
+        lambda rows, seed, g: brier(t[rows], e[rows], model.survival[seed][np.ix_(rows, columns)], times, g),
     )
 
 
@@ -200,7 +241,7 @@ def evaluation(
     Returns
     -------
     DataFrame
-        Columns `lib.statistics.metrics.COLUMNS`; rows c_index, c_index_ipcw, auc_t and brier_t at each horizon,
+        Columns `lib.statistics.spot_metrics.COLUMNS`; rows c_index, c_index_ipcw, auc_t and brier_t at each horizon,
         ibs, and the log-rank p of high against low risk under both rules.
     """
     names = ["c_index", "c_index_ipcw", *(f"auc_t_{h:g}" for h in horizons)]

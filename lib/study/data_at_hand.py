@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lib.data import Source, Sources, read_sources
 from lib.study.findings import LACKS, Finding
-from lib.study.source_list import Source, Sources, read_sources
 
 
 class Share(NamedTuple):

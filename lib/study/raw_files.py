@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.files import write_json
-from lib.study.params import ROOT, Checked, load
+from lib.params import ROOT, Checked, load
 
 RAW = ROOT / "data" / "raw"
 TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".yaml", ".yml", ".json")

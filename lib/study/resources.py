@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from lib.study.params import ROOT, Checked, check
+from lib.params import ROOT, Checked, check
 
 FILE = "params/resources.yaml"
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.study.stage import results_folder
+from lib.stage import results_folder
 
 OTHERS = "other files"
 # a unit of each stage, in words; of training it is one network

@@ -1,20 +1,133 @@
-"""The loop of a training: its epochs and their history, the best of them, checkpoints to go on from (Lightning runs it)."""
+"""Tensors on disk as safetensors, whole or not at all.
 
+Go on with a training that was killed: what its next epoch depends on, in one file of plain tensors.
+
+The loop of a training: its epochs and their history, the best of them, checkpoints to go on from (Lightning runs it).
+"""
+
+import json
 import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lib.training import checkpoints
+from lib.files import written
+
+
+def write_weights(
+    tensors: Mapping[str, Tensor], path: str | os.PathLike, about: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors atomically; equal tensors give equal bytes.
+
+    Not by safetensors' own `save_file`: that works on a hidden file of its own beside the one it is given, which stays
+    where the process is killed.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        On any device; memory that several of them share is refused by safetensors.
+    path : path
+    about : mapping of str to str, optional
+        The file's metadata.
+
+    Raises
+    ------
+    DiskFull
+    """
+    content = save(
+        {name: value.contiguous() for name, value in tensors.items()}, dict(about) if about else None
+    )
+    with written(path, size=len(content)) as part:
+        part.write_bytes(content)
+
+
+def save_of_checkpoints(
+    path: str | os.PathLike, key: str, model: torch.nn.Module, state: dict[str, Any]
+) -> None:
+    """Write a checkpoint atomically, at the end of an epoch.
+
+    Parameters
+    ----------
+    path : path
+    key : str
+        Names the run; a checkpoint of another is not taken up.
+    model : Module
+    state : dict
+        adam, schedule : the optimiser and its schedule
+        order : torch.Generator, tiles : numpy Generator
+            What draws cases and tiles.
+        history : list of dict, best : (float, int, dict of Tensor) or None
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for number, values in state["adam"].state_dict()["state"].items():
+        tensors |= {f"adam.{number}.{name}": value for name, value in values.items()}
+    tensors |= {"random.torch": torch.get_rng_state(), "random.order": state["order"].get_state()}
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    best = state["best"]
+    tensors |= {f"best.{name}": value for name, value in (best[2] if best else {}).items()}
+    about = {
+        "key": key,
+        "history": state["history"],
+        "best": best[:2] if best else None,
+        "schedule": {k: v for k, v in state["schedule"].state_dict().items() if not k.startswith("_get")},
+        "rates": [group["lr"] for group in state["adam"].param_groups],
+        "tiles": state["tiles"].bit_generator.state,
+    }
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    write_weights(plain, path, {"about": json.dumps(about)})
+
+
+def load(path: str | os.PathLike, key: str) -> dict[str, Any] | None:
+    """A checkpoint of this very run: `about` and its tensors by name; None where there is none that can be used."""
+    if not Path(path).is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            if about.get("key") != key:
+                return None
+            return {"about": about, **{name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+    except (SafetensorError, ValueError):  # cut short: begin again
+        return None
+
+
+def part_of(found: dict[str, Any], name: str) -> dict[str, torch.Tensor]:
+    """The tensors below a name: "model", "best"."""
+    return {full[len(name) + 1 :]: value for full, value in found.items() if full.startswith(f"{name}.")}
+
+
+def restore_optimiser(found: dict[str, Any], adam: torch.optim.Optimizer, schedule: Any) -> None:
+    """Put moments, steps and learning rate back."""
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in part_of(found, "adam").items():
+        number, _, what = name.partition(".")
+        moments.setdefault(int(number), {})[what] = value
+    adam.load_state_dict({"state": moments, "param_groups": adam.state_dict()["param_groups"]})
+    schedule.load_state_dict(found["about"]["schedule"])
+    for group, rate in zip(adam.param_groups, found["about"]["rates"], strict=True):
+        group["lr"] = rate
+
+
+def restore_random(found: dict[str, Any], order: torch.Generator, tiles: np.random.Generator) -> None:
+    """Put every source of random numbers back to where the saved epoch left it."""
+    torch.set_rng_state(found["random.torch"])
+    if "random.cuda" in found and torch.cuda.is_available():
+        torch.cuda.set_rng_state(found["random.cuda"])
+    order.set_state(found["random.order"])
+    tiles.bit_generator.state = found["about"]["tiles"]
 
 
 class Loop(L.LightningModule):
@@ -52,7 +165,7 @@ class Loop(L.LightningModule):
         """Lightning's hook."""
         adam, schedule, counts = self.descent()
         if self.found:
-            checkpoints.restore_optimiser(self.found, adam, schedule)
+            restore_optimiser(self.found, adam, schedule)
         return [adam], [{"scheduler": schedule, "interval": counts}]
 
     def training_step(self, batch, _):
@@ -123,7 +236,7 @@ def run(
     """
     if checkpoint:
         loop.after_epoch = _keeper(checkpoint, key, every_s, epochs, order, drawing)
-        found = checkpoints.load(checkpoint, key)
+        found = load(checkpoint, key)
         # fewer epochs than before may be wanted, where other models choose them and do not repeat to the last bit
         if found and len(found["about"]["history"]) < epochs:
             _go_on(loop, found, order, drawing)
@@ -162,7 +275,7 @@ def _keeper(
         if time.monotonic() - last[0] >= every_s and len(loop.history) < epochs:
             state = {"adam": loop.optimizers().optimizer, "schedule": loop.lr_schedulers()}
             state |= {"order": order, "tiles": drawing, "history": loop.history, "best": loop.best}
-            checkpoints.save(path, key, loop.model, state)
+            save_of_checkpoints(path, key, loop.model, state)
             last[0] = time.monotonic()
 
     return keep
@@ -170,7 +283,7 @@ def _keeper(
 
 def _go_on(loop: Loop, found: dict, order: torch.Generator, drawing: np.random.Generator) -> None:
     loop.found, loop.history = found, found["about"]["history"]
-    loop.model.load_state_dict(checkpoints.part_of(found, "model"))
+    loop.model.load_state_dict(part_of(found, "model"))
     if best := found["about"]["best"]:
-        loop.best = (*best, checkpoints.part_of(found, "best"))
-    checkpoints.restore_random(found, order, drawing)
+        loop.best = (*best, part_of(found, "best"))
+    restore_random(found, order, drawing)

@@ -83,7 +83,7 @@ def save_nothing(figure, path) -> list[pathlib.Path]:
 
 
 def child(order: dict, said: str) -> int:
-    from lib.study import stage as stages
+    from lib import stage as stages
 
     os.environ["CROSSBOOK_RESULTS"] = order["results"]
     sys.stdout = sys.stderr = open(said, "w", buffering=1)  # noqa: SIM115
@@ -110,7 +110,7 @@ def main() -> None:
     scratch = sys.argv[1]
     for number, line in enumerate(sys.stdin):
         order, said = json.loads(line), f"{scratch}/{number}"
-        importlib.import_module("lib.study.stage")
+        importlib.import_module("lib.stage")
         if order["stages"]:
             load(order["study"])
         begun = time.monotonic()

@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lib import files
+from lib import stage as stage_module
 from lib.files import file_digest, sha256_of, written
-from lib.study import stage as stage_module
-from lib.study.params import Checked
-from lib.study.stage import begin
+from lib.params import Checked
+from lib.stage import begin
 from lib.training import loop
 
 UNITS = ["A1", "B1", "C1"]
@@ -170,9 +170,8 @@ def test_key_of_a_half_trained_run_is_of_its_inputs_content(tmp_path):
     """A feature file of the same size and time is another file; one that was only copied is the same."""
     import pandas as pd
 
+    from lib.stroke.train import Runs, Unit
     from lib.training.folds import Fold
-    from lib.training.stroke_plan import Unit
-    from lib.training.stroke_runs import Runs
 
     (tmp_path / "features").mkdir()
     people = ["p1", "p2"]

@@ -15,18 +15,17 @@ import pytest
 import torch
 
 from lib import files
+from lib import stage as stage_module
 from lib.features.feature_files import write_features
-from lib.features.series_files import write_series_features
-from lib.features.tile_files import write_grid
-from lib.features.tile_grid import TileGrid, Tiles
+from lib.features.tiles import TileGrid, Tiles, write_grid
 from lib.files import DiskFull, sha256_of, write_csv, write_json, written
-from lib.inputs.section_files import write_section
-from lib.inputs.spots import assemble
-from lib.study import stage as stage_module
-from lib.study.params import Checked
-from lib.study.stage import begin
-from lib.training import checkpoints
-from lib.training.weight_files import write_weights
+from lib.params import Checked
+from lib.spacrd.section_files import write_section
+from lib.spacrd.spots import assemble
+from lib.stage import begin
+from lib.stroke.series import write_series_features
+from lib.training import loop as checkpoints
+from lib.training.loop import write_weights
 
 SIZE = 1 << 18
 SENTENCE = (
@@ -58,7 +57,7 @@ def checkpoint(path):
     adam = torch.optim.Adam(model.parameters())
     state = {"adam": adam, "schedule": torch.optim.lr_scheduler.ConstantLR(adam), "history": [], "best": None}
     state |= {"order": torch.Generator().manual_seed(0), "tiles": np.random.default_rng(0)}
-    checkpoints.save(path, "key", model, state)
+    checkpoints.save_of_checkpoints(path, "key", model, state)
 
 
 def weights(path):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from lib import files
 from lib.study import stage as stages
-from lib.study.params import Checked
+from lib.params import Checked
 
 class Params(Checked):
     cohort: str = "tiny"

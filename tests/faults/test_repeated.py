@@ -11,7 +11,7 @@ UNITS = """
 import numpy as np
 from lib import files
 from lib.study import stage as stages
-from lib.study.params import Checked
+from lib.params import Checked
 
 class Params(Checked):
     cohort: str = "tiny"

@@ -11,11 +11,10 @@ import nbformat
 import pytest
 import yaml
 
-from lib.inputs.downloads import download, shown
-from lib.study import sources
+from lib import data as sources
+from lib.data import File, Source, Sources, download, shown
 from lib.study.book.chapters import cleaned, machine_folders
 from lib.study.book.executed import read_executed
-from lib.study.source_list import File, Source, Sources
 
 SECRET = "q7Zx81Tn0BdWm4Jv"
 TOKENS = {
@@ -116,7 +115,7 @@ def test_stage_by_papermill_leaves_no_token_in_anything(tmp_path):
 def test_stage_that_fails_by_papermill_leaves_no_token_either(tmp_path):
     """A download that fails, with a token in its address and one in its headers."""
     code = [
-        f"from lib.inputs.downloads import download\n"
+        f"from lib.data import download\n"
         f"import os\n"
         f"address = bytes.fromhex('{ADDRESSES[1].encode().hex()}').decode()\n"
         f"headers = {{'X-Auth-Token': os.environ['GDC_TOKEN']}}",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.inputs.volumes import Geometry
-from lib.phantoms.bolus import TISSUES, Bolus, arterial, tissue_curve, venous
+from lib.stroke.phantom_scan import TISSUES, Bolus, arterial, tissue_curve, venous
 
 SHAPE, SPACING_MM = (8, 40, 40), (4.0, 4.0, 6.0)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.features.arterial_input import arterial_input
+from lib.stroke.bolus import arterial_input
 
 
 def inside(found, where):

@@ -1,6 +1,6 @@
 import pytest
 
-from lib.features.bag_files import bag_files
+from lib.features.feature_files import bag_files
 
 
 @pytest.fixture

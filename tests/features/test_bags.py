@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.features.bags import TileFeatures, drawn, patient_bag, read_bag
+from lib.crossfusion.bags import TileFeatures, drawn, patient_bag, read_bag
 from lib.features.feature_files import write_features
 
 SIDE = {20: 512, 10: 1024, 5: 2048}  # level-0 pixels of a slide scanned at 40x

@@ -1,6 +1,6 @@
 import pytest
 
-from lib.features.clam_presets import KNOWN, Preset, read_preset
+from lib.features.tissue import KNOWN, Preset, read_preset
 
 HEADER, *ROWS = KNOWN.read_text(encoding="utf-8").splitlines()
 

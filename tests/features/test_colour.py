@@ -4,7 +4,7 @@ from PIL import Image
 from skimage.color import rgb2gray, rgb2hed
 from skimage.feature import local_binary_pattern
 
-from lib.features.colour import NAMES, UM_PER_PX, describe_colour
+from lib.features.encoders import NAMES, UM_PER_PX, describe_colour
 
 COLUMN = {name: i for i, name in enumerate(NAMES)}
 

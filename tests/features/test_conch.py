@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-import lib.features.conch
-from lib.features.conch import Conch, Pooler, tensors_of
-from lib.features.encoders import load_encoder
+import lib.features.encoders
+from lib.features.encoders import Conch, Pooler, load_encoder, tensors_of
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def test_parameters():
 
 
 def test_the_published_file_with_text_and_captions_is_read(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(lib.features.conch, "Conch", lambda: Conch(width=48, depth=2, heads=3))
+    monkeypatch.setattr(lib.features.encoders, "Conch", lambda: Conch(width=48, depth=2, heads=3))
     tensors = {f"visual.{key}": tensor for key, tensor in model.state_dict().items()}
     others = {
         "text.cls_emb": 768,

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.features.clam_presets import read_preset
-from lib.features.contours import inside_contour, seg_level, segment, side_of
+from lib.features.tissue import inside_contour, read_preset, seg_level, segment, side_of
 from lib.inputs.slides import open_slide
 from lib.phantoms.slides import write_pyramid
 
@@ -128,7 +127,7 @@ def test_contours_are_kept_and_excluded_by_number(drawn):
 
 def test_strips_do_not_change_the_contours(drawn, monkeypatch):
     whole = segment(drawn(), BIOPSY)
-    monkeypatch.setattr("lib.features.contours.STRIP_PX", 3000)
+    monkeypatch.setattr("lib.features.tissue.STRIP_PX", 3000)
     for expected, found in zip(whole.contours, segment(drawn(), BIOPSY).contours, strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -139,7 +138,7 @@ def test_level_is_the_coarsest_up_to_64_times_and_never_too_large(drawn, monkeyp
     assert seg_level(slide, replace(BIOPSY, seg_level=1)) == 1
     with pytest.raises(ValueError, match="has 3 levels, the preset asks for level 3"):
         seg_level(slide, replace(BIOPSY, seg_level=3))
-    monkeypatch.setattr("lib.features.contours.MOST_PX", 1e6)
+    monkeypatch.setattr("lib.features.tissue.MOST_PX", 1e6)
     with pytest.raises(ValueError, match="use the exact mode"):
         seg_level(slide, replace(BIOPSY, seg_level=0))
 

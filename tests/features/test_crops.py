@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.features.crops import crop_spots, white_share
+from lib.features.embedding import crop_spots, white_share
 
 
 def stripes(height=60, width=80):
@@ -118,8 +118,8 @@ def test_white_share_counts_pixels():
 
 @pytest.mark.real
 def test_spots_of_a_real_section_show_tissue_and_not_glass(mirror):
-    from lib.inputs.her2st import read_section
-    from lib.inputs.pictures import open_picture
+    from lib.spacrd.her2st import read_section
+    from lib.spacrd.pictures import open_picture
 
     folder = mirror / "her2st"
     if not folder.is_dir():

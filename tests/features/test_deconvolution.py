@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.linalg import circulant, toeplitz
 
-from lib.features.deconvolution import inverse, residue, sample_times
-from lib.phantoms.bolus import DENSITY, TISSUES, Bolus, arterial, tissue_curve
+from lib.stroke.bolus import inverse, residue, sample_times
+from lib.stroke.phantom_scan import DENSITY, TISSUES, Bolus, arterial, tissue_curve
 
 BOLUS = Bolus(arrival=8.0)
 NAMES = ("grey", "white", "penumbra", "core")

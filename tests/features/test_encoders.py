@@ -6,9 +6,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import lib.features.weights
-from lib.features.encoders import load_encoder
-from lib.features.weights import published
+import lib.features.encoders
+from lib.features.encoders import load_encoder, published
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +167,7 @@ def no_network(monkeypatch, tmp_path):
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    monkeypatch.setattr(lib.features.weights, "in_cache", lambda name: False)
+    monkeypatch.setattr(lib.features.encoders, "in_cache", lambda name: False)
 
 
 def test_no_network_is_said_at_once(no_network, monkeypatch):
@@ -180,7 +179,7 @@ def test_no_network_is_said_at_once(no_network, monkeypatch):
 
 def test_published_weights_come_with_the_digest_of_their_tensors(monkeypatch, resnet):
     # the hub itself is out of reach of a test
-    monkeypatch.setattr(lib.features.weights, "in_cache", lambda name: True)
+    monkeypatch.setattr(lib.features.encoders, "in_cache", lambda name: True)
     import timm
 
     asked = {}

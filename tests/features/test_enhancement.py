@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.features.enhancement import checked, noise_hu, smoothed, smoothing_width
+from lib.stroke.bolus import checked, noise_hu, smoothed, smoothing_width
 
 RANDOM = np.random.default_rng(0)
 

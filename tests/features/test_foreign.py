@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.features.feature_files import write_features
-from lib.features.foreign import read_foreign
+from lib.features.feature_files import read_foreign, write_features
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from lib.features.genes import expression, normalise, scale, shared_genes, variable_genes
+from lib.spacrd.features import expression, normalise, scale, shared_genes, variable_genes
 
 PLANTED = ("G010", "G033", "G051", "G072", "G090")
 

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from lib.features.arterial_input import arterial_input
-from lib.features.lesions import lesion_volumes, normal_side, parenchyma, volume_table
-from lib.features.perfusion_maps import Maps, perfusion_maps
 from lib.inputs.volumes import Geometry
+from lib.stroke.bolus import arterial_input
+from lib.stroke.maps import Maps, lesion_volumes, normal_side, parenchyma, perfusion_maps, volume_table
 
 SHAPE = (4, 20, 20)
 GEOMETRY = Geometry((2.0, 2.0, 5.0), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1), SHAPE[::-1])  # 0.02 ml a voxel

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from lib.features.mismatch import mismatch
-from lib.inputs.perfusion import Settings, prepare
 from lib.inputs.volumes import read_series
-from lib.phantoms.stroke_cohort import draw, series_path, write_patient
+from lib.stroke.maps import mismatch
+from lib.stroke.perfusion import Settings, prepare
+from lib.stroke.phantom import draw, series_path, write_patient
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.features.neighbours import nearest, smooth
+from lib.spacrd.features import nearest, smooth
 
 
 def grid(width, height, pitch=1.0):

@@ -6,22 +6,17 @@ import torch
 from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import save_file
 
-import lib.features.conch
-import lib.features.pathology
-import lib.features.weights
-from lib.features.conch import Conch
-from lib.features.encoders import load_encoder
-from lib.features.pathology import GATED, gated_model
-from lib.features.weights import IMAGENET, OURS, built
+import lib.features.encoders
+from lib.features.encoders import GATED, IMAGENET, OURS, Conch, built, gated_model, load_encoder
 
 
 @pytest.fixture
 def nothing_here(monkeypatch):
     """No token, nothing in the hub's cache, and a hub that has an address."""
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(lib.features.pathology, "in_cache", lambda name: False)
-    monkeypatch.setattr(lib.features.weights, "in_cache", lambda name: False)
-    monkeypatch.setattr(lib.features.weights.socket, "getaddrinfo", lambda *_: [])
+    monkeypatch.setattr(lib.features.encoders, "in_cache", lambda name: False)
+    monkeypatch.setattr(lib.features.encoders, "in_cache", lambda name: False)
+    monkeypatch.setattr(lib.features.encoders.socket, "getaddrinfo", lambda *_: [])
 
 
 @pytest.mark.parametrize("name", GATED)
@@ -95,7 +90,7 @@ def test_a_token_without_access_is_told_so(name, nothing_here, monkeypatch):
 def test_the_hubs_cache_will_do_without_a_token(nothing_here, monkeypatch, tmp_path):
     torch.manual_seed(0)
     made = Conch(width=48, depth=1, heads=3)
-    monkeypatch.setattr(lib.features.conch, "Conch", lambda: made)
+    monkeypatch.setattr(lib.features.encoders, "Conch", lambda: made)
     path = tmp_path / "pytorch_model.bin"
     torch.save({f"visual.{key}": tensor for key, tensor in made.state_dict().items()}, path)
     asked = []
@@ -104,7 +99,7 @@ def test_the_hubs_cache_will_do_without_a_token(nothing_here, monkeypatch, tmp_p
         asked.append(arguments)
         return str(path)
 
-    monkeypatch.setattr(lib.features.pathology, "in_cache", lambda name: name == "hf-hub:MahmoodLab/CONCH")
+    monkeypatch.setattr(lib.features.encoders, "in_cache", lambda name: name == "hf-hub:MahmoodLab/CONCH")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     loaded = gated_model("conch")
     assert asked == [("MahmoodLab/CONCH", "pytorch_model.bin")]

@@ -7,17 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.features.embedding import Embedded, write_embedding
 from lib.features.encoders import Encoder
 from lib.features.feature_files import write_features
-from lib.features.pathology_table import (
+from lib.features.tiles import TileGrid, Tiles
+from lib.gcmlm.slides import (
     feature_columns,
     patient_table,
     read_reference_csv,
     slide_table,
     write_reference_csv,
 )
-from lib.features.slide_embedding import Embedded, write_embedding
-from lib.features.tile_grid import TileGrid, Tiles
 
 OWNERS = {"S1": "GA2", "S2": "GA1", "S3": "GA2", "S4": "GA2"}
 TILES = {"S1": 5, "S2": 3, "S3": 40, "S4": 1}

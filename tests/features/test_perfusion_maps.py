@@ -3,10 +3,9 @@ import time
 import numpy as np
 import pytest
 
-from lib.features.arterial_input import arterial_input
-from lib.features.deconvolution import residue, sample_times
-from lib.features.perfusion_maps import DENSITY, perfusion_maps
-from lib.phantoms.bolus import TISSUES
+from lib.stroke.bolus import arterial_input, residue, sample_times
+from lib.stroke.maps import DENSITY, perfusion_maps
+from lib.stroke.phantom_scan import TISSUES
 
 NAMES = ("grey", "white", "penumbra", "core")
 

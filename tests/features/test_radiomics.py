@@ -11,11 +11,19 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from lib.features.radiomics import Case, Radiomics, extract, extract_cases, write_radiomics
-from lib.features.radiomics_presets import PRESETS, feature_names, preset_named, recorded
-from lib.inputs.geometry import Geometry, brought_onto, geometry_of, image_of
-from lib.inputs.label_maps import read_label
-from lib.inputs.volumes import Volume, read_volume
+from lib.features.radiomics import (
+    PRESETS,
+    Case,
+    Radiomics,
+    extract,
+    extract_cases,
+    feature_names,
+    preset_named,
+    recorded,
+    write_radiomics,
+)
+from lib.inputs.masks import read_label
+from lib.inputs.volumes import Geometry, Volume, brought_onto, geometry_of, image_of, read_volume
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("radiomics") is None, reason="PyRadiomics is not installed (scripts/setup.sh)"

@@ -4,15 +4,10 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.features.series_files import (
-    read_prepared,
-    read_series_features,
-    write_prepared,
-    write_series_features,
-)
 from lib.files import sha256_of
-from lib.inputs.perfusion import Prepared, Settings, network_input, prepare
 from lib.inputs.volumes import Series
+from lib.stroke.perfusion import Prepared, Settings, network_input, prepare
+from lib.stroke.series import read_prepared, read_series_features, write_prepared, write_series_features
 
 PLAIN = Settings(spacing_mm=None, size=None, slices=None, frames=32)
 

@@ -1,14 +1,12 @@
 import numpy as np
 import pytest
 
-import lib.features.slide_embedding
-from lib.features.bags import read_bag
-from lib.features.colour import NAMES
-from lib.features.encoders import Encoder, load_encoder
+import lib.features.embedding
+from lib.crossfusion.bags import read_bag
+from lib.features.embedding import embed_slide, embedding_paths, write_embedding
+from lib.features.encoders import NAMES, Encoder, load_encoder
 from lib.features.feature_files import read_features
-from lib.features.slide_embedding import embed_slide, embedding_paths, write_embedding
-from lib.features.tile_grid import TileGrid, Tiles
-from lib.features.tiles import exact_tiles
+from lib.features.tiles import TileGrid, Tiles, exact_tiles
 from lib.inputs.slides import UnreadableTile, open_slide
 from lib.phantoms.slides import write_slide
 
@@ -117,7 +115,7 @@ def test_tiles_that_get_lost_on_the_way_are_noticed(grid, encoder, monkeypatch):
     def some(slide, grid, input_px, batch):
         yield 20, np.arange(31), np.zeros((31, input_px, input_px, 3), np.uint8)
 
-    monkeypatch.setattr(lib.features.slide_embedding, "tile_batches", some)
+    monkeypatch.setattr(lib.features.embedding, "tile_batches", some)
     with pytest.raises(RuntimeError, match="1 of 32 tiles at 20x were not decoded, 0 are counted as failed"):
         embed_slide(Painted(), grid, encoder)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.features.slide_tiling import found_slides, tiled
+from lib.features.tiles import found_slides, tiled
 from lib.inputs.slides import open_slide
 from lib.phantoms.slides import write_slide
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.features.tile_files import read_grid, write_grid
-from lib.features.tile_grid import TileGrid, Tiles
+from lib.features.tiles import TileGrid, Tiles, read_grid, write_grid
 
 
 def grid(n: int = 3) -> TileGrid:

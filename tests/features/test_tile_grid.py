@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.features.tile_grid import TileGrid, Tiles, um_per_px_at
+from lib.features.tiles import TileGrid, Tiles, um_per_px_at
 
 
 def grid(cell_px=2052.104208416834):

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from lib.features.clam_presets import read_preset
-from lib.features.tile_pass import level_for, tile_batches
-from lib.features.tiles import clam_grid, exact_tiles
+from lib.features.tiles import clam_grid, exact_tiles, level_for, tile_batches
+from lib.features.tissue import read_preset
 from lib.inputs.slides import Slide, UnreadableTile, open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 

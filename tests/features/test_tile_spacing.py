@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.features.tile_spacing import finest_side, spacing
+from lib.crossfusion.bags import finest_side, spacing
 
 
 def grid(columns, rows, side):

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from lib.features.clam_presets import read_preset
-from lib.features.tile_grid import STATUSES
-from lib.features.tiles import clam_grid, clam_tiles, exact_tiles
-from lib.features.tissue import Tissue
+from lib.features.tiles import STATUSES, clam_grid, clam_tiles, exact_tiles
+from lib.features.tissue import Tissue, read_preset
 from lib.inputs.slides import open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 

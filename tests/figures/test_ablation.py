@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures.ablation import ablation_bars
+from lib.gcmlm.figures import ablation_bars
 
 
 def table(*modalities: str, group: str | None = None, step: float = 0.05) -> pd.DataFrame:

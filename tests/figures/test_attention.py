@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lib.features.tile_grid import TileGrid, Tiles
-from lib.figures.attention import draw_received
+from lib.features.tiles import TileGrid, Tiles
+from lib.figures.pictures import draw_received
 
 
 @pytest.fixture

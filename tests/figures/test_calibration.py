@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures.calibration import calibration_at_horizon, calibration_plot
+from lib.figures.curves import calibration_at_horizon, calibration_plot
 from lib.statistics.calibration import calibration_bins
 
 GROUPS = pd.DataFrame(

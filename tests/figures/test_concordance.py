@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lib.figures import style
-from lib.figures.concordance import by_epoch, by_fold
+from lib.figures.survival import by_epoch, by_fold
 
 HISTORY = pd.DataFrame(
     {

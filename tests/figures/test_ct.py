@@ -6,9 +6,8 @@ import pytest
 from matplotlib.contour import ContourSet
 
 from lib.figures import style
-from lib.figures.ct import PLANES, three_planes
-from lib.inputs.geometry import Geometry
-from lib.inputs.volumes import Volume
+from lib.gcmlm.figures import PLANES, three_planes
+from lib.inputs.volumes import Geometry, Volume
 
 SIZE, SPACING_MM = (20, 16, 8), (0.8, 0.9, 5.0)
 GRID = Geometry(SPACING_MM, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), SIZE)

@@ -4,8 +4,7 @@ import pytest
 
 from lib.figures.curves import history, mean_precision_recall, mean_roc, precision_recall, roc
 from lib.statistics.classification import NotComputable, auc, average_precision
-from lib.statistics.intervals import Interval, interval
-from lib.statistics.scored import ScoredSection
+from lib.statistics.intervals import Interval, ScoredSection, interval
 
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random(150) < 0.4).astype(float)

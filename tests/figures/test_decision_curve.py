@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures.decision_curve import decision_curve
+from lib.figures.curves import decision_curve
 
 THRESHOLDS = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
 

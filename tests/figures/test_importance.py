@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.features.radiomics_presets import feature_names
-from lib.figures.importance import importance, readable
+from lib.features.radiomics import feature_names
+from lib.gcmlm.figures import importance, readable
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import pytest
 from matplotlib.text import Annotation
 
 from lib.figures import style
-from lib.figures.kaplan_meier import kaplan_meier
+from lib.figures.survival import kaplan_meier
 from lib.statistics.classification import NotComputable
-from lib.statistics.logrank import logrank
 from lib.statistics.survival import kaplan_meier as estimate
+from lib.statistics.survival import logrank
 
 TIME = np.array([5.0, 5, 8, 10, 12, 14, 20, 20, 31, 40])
 EVENT = np.array([1, 0, 1, 0, 1, 1, 0, 1, 0, 1])

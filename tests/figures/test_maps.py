@@ -7,7 +7,7 @@ from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from PIL import Image
 
 from lib.figures import style
-from lib.figures.maps import picture_with_spots
+from lib.figures.pictures import picture_with_spots
 
 XY = np.stack(np.meshgrid(np.arange(5), np.arange(4)), -1).reshape(-1, 2) * 20.0 + [200, 100]
 

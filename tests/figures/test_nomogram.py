@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from lib.figures.nomogram import nomogram
-from lib.statistics.points import Levels, Number, Scales
+from lib.gcmlm.figures import Levels, Number, Scales, nomogram
 
 TERMS = [
     Number("age", 0.03, 35, 85, "years"),

@@ -3,11 +3,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from lib.features.arterial_input import ArterialInput
-from lib.features.lesions import Lesions
-from lib.features.perfusion_maps import Maps
 from lib.figures import style
-from lib.figures.perfusion import (
+from lib.stroke.bolus import ArterialInput
+from lib.stroke.figures import (
     CORE,
     HYPOPERFUSED,
     SCALES,
@@ -17,6 +15,7 @@ from lib.figures.perfusion import (
     lesion_overlay,
     map_row,
 )
+from lib.stroke.maps import Lesions, Maps
 
 SECONDS = 1.5 * np.arange(12)
 SERIES = np.arange(12 * 3 * 6 * 8, dtype=np.float32).reshape(12, 3, 6, 8)

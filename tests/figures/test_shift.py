@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lib.figures.shift import shift_plot
+from lib.figures.curves import shift_plot
 
 
 @pytest.fixture

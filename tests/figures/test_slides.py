@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 
-from lib.features.tile_grid import TileGrid, Tiles
+from lib.features.tiles import TileGrid, Tiles
 from lib.figures import style
-from lib.figures.slides import draw_tiles, draw_tissue, slide_figure
+from lib.figures.pictures import draw_tiles, draw_tissue, slide_figure
 
 THUMBNAIL = np.full((60, 80, 3), 200, np.uint8)
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lib.figures import style
-from lib.figures.strips import scores_by_class
+from lib.figures.forest import scores_by_class
 
 
 def table():

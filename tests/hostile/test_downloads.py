@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from lib.inputs.downloads import download, refuse_unsafe_redirect
-from lib.study.source_list import Sources
-from lib.study.sources import fetch
+from lib.data import Sources, download, fetch, refuse_unsafe_redirect
 
 sys.path.insert(0, str(Path(__file__).parent))
 from judge import Case, judge, shown

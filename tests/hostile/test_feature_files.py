@@ -7,20 +7,13 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.features.bags import read_bag
-from lib.features.feature_files import read_attributes, read_features, write_features
-from lib.features.foreign import read_foreign
-from lib.features.series_files import (
-    read_prepared,
-    read_series_features,
-    write_prepared,
-    write_series_features,
-)
-from lib.features.tile_files import read_grid, write_grid
-from lib.features.tile_grid import TileGrid, Tiles
-from lib.inputs.geometry import Geometry
-from lib.inputs.perfusion import Prepared
-from lib.inputs.stroke_arrays import read_array
+from lib.crossfusion.bags import read_bag
+from lib.features.feature_files import read_attributes, read_features, read_foreign, write_features
+from lib.features.tiles import TileGrid, Tiles, read_grid, write_grid
+from lib.inputs.volumes import Geometry
+from lib.stroke.arrays import read_array
+from lib.stroke.perfusion import Prepared
+from lib.stroke.series import read_prepared, read_series_features, write_prepared, write_series_features
 
 sys.path.insert(0, str(Path(__file__).parent))
 from judge import Case, judge, shown

@@ -10,13 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.inputs.geometry import Geometry
-from lib.inputs.nnunet import Case as Scan
-from lib.inputs.nnunet import Dataset, case_names, export_cases, predicted_mask
-from lib.inputs.nnunet_dataset import read_dataset
-from lib.inputs.volumes import Volume, write_volume
-from lib.training.nnunet import plan, predict, train
-from lib.training.nnunet_stamps import contents, made_of
+from lib.gcmlm.nnunet import contents, made_of, plan, predict, train
+from lib.gcmlm.nnunet_files import Case as Scan
+from lib.gcmlm.nnunet_files import Dataset, case_names, export_cases, predicted_mask, read_dataset
+from lib.inputs.volumes import Geometry, Volume, write_volume
 
 sys.path.insert(0, str(Path(__file__).parent))
 from judge import Case, judge, shown

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.inputs.partitions import read_partition
-from lib.study.params import load
-from lib.study.source_list import read_sources
+from lib.data import read_sources
+from lib.params import load
+from lib.stroke.cohort import read_partition
 
 sys.path.insert(0, str(Path(__file__).parent))
 from judge import Case, judge, shown

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib.features.foreign import read_foreign
-from lib.features.weights import tensors_in
-from lib.inputs.mcat import stored_predictions
-from lib.inputs.partitions import read_partition
-from lib.inputs.stroke_arrays import read_array
+from lib.crossfusion.cohort import stored_predictions
+from lib.features.encoders import tensors_in
+from lib.features.feature_files import read_foreign
+from lib.stroke.arrays import read_array
+from lib.stroke.cohort import read_partition
 
 sys.path.insert(0, str(Path(__file__).parent))
 from judge import Case, judge, shown

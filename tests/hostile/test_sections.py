@@ -18,10 +18,11 @@ import tifffile
 from PIL import Image
 from scipy import sparse
 
-from lib.inputs import her2st, sections, visium, xenium
-from lib.inputs.pictures import open_picture, picture_size
-from lib.inputs.section_files import read_section, write_section
-from lib.phantoms.spots import write_cohort
+from lib.spacrd import cohort as sections
+from lib.spacrd import her2st, visium, xenium
+from lib.spacrd.phantom import write_cohort
+from lib.spacrd.pictures import open_picture, picture_size
+from lib.spacrd.section_files import read_section, write_section
 
 sys.path.insert(0, str(Path(__file__).parent))
 from judge import SLOW, Case, judge, shown

@@ -11,10 +11,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from lib.features.slide_tiling import found_slides, tiled
-from lib.features.tile_pass import tile_batches
-from lib.inputs.slide_scale import read_overrides
-from lib.inputs.slides import open_slide
+from lib.features.tiles import found_slides, tile_batches, tiled
+from lib.inputs.slides import open_slide, read_overrides
 from lib.phantoms.slides import write_pyramid, write_slide
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,13 +9,16 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from lib.inputs import isles, lro, manifests, matched, stroke_arrays, tcga
-from lib.inputs.feature_tables import read_feature_table
-from lib.inputs.mcat import stored_predictions
-from lib.inputs.partitions import read_partition
-from lib.inputs.sections import read_table
-from lib.inputs.text_tables import read_texts
-from lib.training.official_folds import read_folds
+from lib.crossfusion.cohort import read_folds, stored_predictions
+from lib.gcmlm import cohort as lro
+from lib.gcmlm import matched
+from lib.gcmlm.cohort import read_feature_table
+from lib.inputs import manifests, tcga
+from lib.inputs.tables import read_texts
+from lib.spacrd.cohort import read_table
+from lib.stroke import arrays as stroke_arrays
+from lib.stroke import cohort as isles
+from lib.stroke.cohort import read_partition
 
 sys.path.insert(0, str(Path(__file__).parent))
 from judge import Case, judge, shown

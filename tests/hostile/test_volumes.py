@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.inputs.ct import read_ct, read_region
-from lib.inputs.frame_times import read_seconds
-from lib.inputs.geometry import Geometry
-from lib.inputs.perfusion import prepare
-from lib.inputs.volumes import Series, Volume, read_series, write_series, write_volume
-from lib.phantoms.dicom_series import write_dicom
+from lib.gcmlm.ct import read_ct, read_region
+from lib.gcmlm.phantom_ct import write_dicom
+from lib.inputs.volumes import Geometry, Series, Volume, read_seconds, read_series, write_series, write_volume
+from lib.stroke.perfusion import prepare
 
 sys.path.insert(0, str(Path(__file__).parent))
 from judge import Case, judge, shown

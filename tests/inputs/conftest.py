@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.phantoms.spots import write_cohort
+from lib.spacrd.phantom import write_cohort
 
 
 @pytest.fixture(scope="session")

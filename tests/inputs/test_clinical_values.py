@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.clinical import POSTPROCEDURAL
-from lib.inputs.clinical_values import code, is_missing, mapped, minutes, number
+from lib.inputs.clinical import POSTPROCEDURAL, code, is_missing, mapped, minutes, number
 
 MAPPING = {
     "age": "Age",

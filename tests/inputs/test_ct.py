@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.inputs.ct import (
+from lib.gcmlm.ct import (
     MEASURED,
     check_hounsfield,
     grid_of_spacing,
@@ -15,8 +15,7 @@ from lib.inputs.ct import (
     resampled_mask,
     windowed,
 )
-from lib.inputs.geometry import Geometry, corners_of, image_of, same_grid
-from lib.inputs.volumes import Volume, write_volume
+from lib.inputs.volumes import Geometry, Volume, corners_of, image_of, same_grid, write_volume
 
 LPS = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 SIZE = (20, 18, 8)

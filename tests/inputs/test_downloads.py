@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from lib.inputs.downloads import BLOCK, WrongChecksum, download, part_of
+from lib.data import BLOCK, WrongChecksum, download, part_of
 
 SIZE = 300_000
 CONTENT = np.random.default_rng(0).bytes(SIZE)

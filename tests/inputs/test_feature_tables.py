@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.feature_tables import read_feature_table
+from lib.gcmlm.cohort import read_feature_table
 
 
 def written(path, text):

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd
 import pytest
 
-from lib.inputs.downloads import BLOCK, part_of
+from lib.data import BLOCK, part_of
 from lib.inputs.gdc import completed, describe, fetch_slides, main, plan
 from lib.inputs.manifests import read_manifest
 

@@ -2,8 +2,8 @@ import h5py
 import numpy as np
 import pytest
 
-from lib.inputs import hdf5_files
-from lib.inputs.hdf5_files import opened
+from lib import files as hdf5_files
+from lib.files import opened
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib.inputs.her2st import patient_of, read_section
-from lib.inputs.pictures import open_picture
-from lib.inputs.spot_labels import CANCER
-from lib.inputs.spots import check_section
+from lib.spacrd.her2st import patient_of, read_section
+from lib.spacrd.pictures import open_picture
+from lib.spacrd.spots import CANCER, check_section
 
 COUNTS, SPOTS = "data/ST-cnts/A1.tsv.gz", "data/ST-spotfiles/A1_selection.tsv"
 LABELS = "data/ST-pat/lbl/A1_labeled_coordinates.tsv"
@@ -204,7 +203,7 @@ def test_no_labelled_section_no_labels(pair):
 
 
 def test_a_dark_picture_is_in_warped_coordinates(pair, monkeypatch):
-    monkeypatch.setattr("lib.inputs.her2st.DARK_FRAMES", {"A2": (4000, 6000)})
+    monkeypatch.setattr("lib.spacrd.her2st.DARK_FRAMES", {"A2": (4000, 6000)})
     dark = pair / "app" / "www" / "imgs" / "A2_HE_image_dark.png"
     dark.parent.mkdir(parents=True)
     Image.new("RGB", (2000, 2400), "pink").save(dark)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib.inputs.clinical import POSTPROCEDURAL, Scaler, arrays, checked
-from lib.inputs.isles import MAPPING, find_patients, patient_of, read_clinical
+from lib.stroke.cohort import MAPPING, find_patients, patient_of, read_clinical
 
 sys.path.insert(0, str(Path(__file__).parent))
 from isles_tree import BASELINE, MAPS, OUTCOME, current, mixed, older, table, touch

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lib.inputs.json_files import positive, read_json
+from lib.files import positive, read_json
 
 
 def test_what_was_written_comes_back(tmp_path):

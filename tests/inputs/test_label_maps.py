@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.inputs.geometry import Geometry, image_of
-from lib.inputs.label_maps import read_label
-from lib.inputs.volumes import read_volume
+from lib.inputs.masks import read_label
+from lib.inputs.volumes import Geometry, image_of, read_volume
 
 SIZE = (14, 12, 6)
 GRID = Geometry((0.8, 0.9, 5.0), (-20.0, 10.0, 40.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), SIZE)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.inputs.label_names import TOTALSEGMENTATOR, label_names, label_number
+from lib.inputs.masks import TOTALSEGMENTATOR, label_names, label_number
 
 TABLE = (
     '<?xml version="1.0" encoding="UTF-8"?> <CaretExtension>  <VolumeInformation Index="0">   <LabelTable>\n'

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.lro import NAMES, read_lro
+from lib.gcmlm.cohort import NAMES, read_lro
 
 PATIENTS = ["1", "2", "4", "5"]
 LABELS = [0, 0, 1, 1]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.matched import modalities, read_matched
+from lib.gcmlm.matched import modalities, read_matched
 
 CLINICAL = """patient,hospital,age,male,lauren,cea,time_months,event
 GA1,A,61,1,intestinal,3.5,30.2,0

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.mcat import read_arrays, stored_predictions
+from lib.crossfusion.cohort import read_arrays, stored_predictions
 
 COHORT = "tcga_blca_AMILsm_nll_surv_a0.0_5foldcv_gc32_sig_s1"
 SIZES = {"blca": (373, 169), "brca": (956, 130), "gbmlgg": (569, 187), "luad": (453, 158), "ucec": (480, 75)}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.metastasis import STATUSES, metachronous
+from lib.gcmlm.cohort import STATUSES, metachronous
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import pytest
 
-from lib.inputs.names import LONGEST, check_names, fault_of
+from lib.files import LONGEST, check_names, fault_of
 
 
 @pytest.mark.parametrize("name", ["P1", "TCGA-A6-2683", "GA 1", "Ärztin 3", "1.5", "a_b", "x" * LONGEST])

@@ -8,9 +8,16 @@ import pytest
 import SimpleITK as sitk
 
 from lib.files import sha256_of
-from lib.inputs.geometry import Geometry, brought_onto, geometry_of, image_of
-from lib.inputs.nnunet import Case, Dataset, case_names, export_cases, predicted_mask
-from lib.inputs.volumes import Volume, read_volume, write_volume
+from lib.gcmlm.nnunet_files import Case, Dataset, case_names, export_cases, predicted_mask
+from lib.inputs.volumes import (
+    Geometry,
+    Volume,
+    brought_onto,
+    geometry_of,
+    image_of,
+    read_volume,
+    write_volume,
+)
 
 GRID = Geometry((1.5, 1.0, 3.0), (-10.0, 20.0, 5.0), tuple(np.eye(3).ravel()), (12, 14, 6))
 

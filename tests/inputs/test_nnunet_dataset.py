@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lib.inputs.nnunet_dataset import cases_in, read_dataset
+from lib.gcmlm.nnunet_files import cases_in, read_dataset
 
 ABOUT = {
     "channel_names": {"0": "CT"}, "labels": {"background": 0, "tumour": 1}, "numTraining": 2, "file_ending": ".nii.gz",

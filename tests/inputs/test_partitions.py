@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.partitions import read_partition
+from lib.stroke.cohort import read_partition
 
 PARTS = {"train": ["p1", "p2", "p3"], "val": ["p4"], "test": ["p5", "p6"]}
 ROWS = [("p1", "train"), ("p2", "train"), ("p3", "train"), ("p4", "val"), ("p5", "test"), ("p6", "test")]

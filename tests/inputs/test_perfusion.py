@@ -6,12 +6,18 @@ import nibabel
 import numpy as np
 import pytest
 
-from lib.inputs.bolus_window import arrival_frame, roughness, window_start
-from lib.inputs.cropping import grid_around, laid_onto
-from lib.inputs.geometry import Geometry
-from lib.inputs.perfusion import Settings, network_input, prepare
-from lib.inputs.tissue_mask import tissue_mask
-from lib.inputs.volumes import Series, read_mask, read_series, read_volume, write_series
+from lib.inputs.volumes import Geometry, Series, read_mask, read_series, read_volume, write_series
+from lib.stroke.perfusion import (
+    Settings,
+    arrival_frame,
+    grid_around,
+    laid_onto,
+    network_input,
+    prepare,
+    roughness,
+    tissue_mask,
+    window_start,
+)
 
 IDENTITY = tuple(np.eye(3).ravel().tolist())
 SHAPE = (10, 44, 40)  # z, y, x

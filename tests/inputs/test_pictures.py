@@ -3,8 +3,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from lib.inputs import pictures
-from lib.inputs.pictures import check_frame, open_picture, picture_size
+from lib.spacrd import pictures
+from lib.spacrd.pictures import check_frame, open_picture, picture_size
 
 
 @pytest.fixture

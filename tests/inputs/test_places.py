@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.inputs.places import found_at, size_of, written_as
+from lib.gcmlm.matched import found_at, size_of, written_as
 
 
 def test_a_path_comes_back(tmp_path):

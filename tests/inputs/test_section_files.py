@@ -11,8 +11,8 @@ import pytest
 from scipy import sparse
 
 from lib.files import sha256_of
-from lib.inputs.section_files import read_section, write_section
-from lib.inputs.spots import assemble
+from lib.spacrd.section_files import read_section, write_section
+from lib.spacrd.spots import assemble
 
 
 def section_of(spots: int = 9, genes: int = 4, seed: int = 0):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.pictures import open_picture
-from lib.inputs.sections import COLUMNS, read_section, read_table
+from lib.spacrd.cohort import COLUMNS, read_section, read_table
+from lib.spacrd.pictures import open_picture
 
 
 def row_of(folder, section):

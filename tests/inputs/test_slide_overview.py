@@ -5,9 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.inputs import slide_overview
-from lib.inputs.slide_overview import UNKNOWN, overview
-from lib.inputs.stored_tiles import UnreadableTile
+from lib.inputs import slides as slide_overview
+from lib.inputs.slides import UNKNOWN, UnreadableTile, overview
 
 
 class Painted(SimpleNamespace):

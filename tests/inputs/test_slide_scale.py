@@ -1,6 +1,6 @@
 import pytest
 
-from lib.inputs.slide_scale import read_overrides, scale_of
+from lib.inputs.slides import read_overrides, scale_of
 
 
 def properties(mpp=None, power=None, mpp_y=None):

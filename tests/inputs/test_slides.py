@@ -94,9 +94,7 @@ def test_damage_is_an_error_each_time_and_the_rest_stays_readable(path, direct):
 
 
 def test_a_direct_reader_that_disagrees_with_openslide_is_not_used(path, monkeypatch):
-    monkeypatch.setattr(
-        "lib.inputs.stored_tiles.StoredTiles._tile", lambda *_: np.zeros((256, 256, 3), np.uint8)
-    )
+    monkeypatch.setattr("lib.inputs.slides.StoredTiles._tile", lambda *_: np.zeros((256, 256, 3), np.uint8))
     with open_slide(path) as slide:
         assert slide._stored is None
         np.testing.assert_array_equal(slide.read(0, 0, 256), plainly(path, 0, 0, (256, 256)))

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.spot_labels import label_of, read_labels, tissue_of
+from lib.spacrd.spots import label_of, read_labels, tissue_of
 
 
 def test_labels_of_tissue_classes():

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.spot_tables import as_numbers, read_unnamed
+from lib.spacrd.spots import as_numbers, read_unnamed
 
 
 def test_a_first_row_is_a_row_whatever_it_holds(tmp_path):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from lib.inputs.spots import assemble, check_section, pitch_of
+from lib.spacrd.spots import assemble, check_section, pitch_of
 
 
 def section_of(counts=None, **kwargs):

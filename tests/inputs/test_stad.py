@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.metastasis import metachronous
-from lib.inputs.stad import FACTORS, read_stad
+from lib.gcmlm.cohort import FACTORS, metachronous, read_stad
 from lib.inputs.tcga import read_outcomes
 
 BASE = {

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.staging import first_known, grade_number, stage_number
+from lib.inputs.tcga import first_known, grade_number, stage_number
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from lib.inputs.stored_tiles import AbsentTile, StoredTiles, UnreadableTile
+from lib.inputs.slides import AbsentTile, StoredTiles, UnreadableTile
 
 
 def write(path, rgb, **how):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lib.inputs.clinical import POSTPROCEDURAL, Scaler, arrays
-from lib.inputs.partitions import read_partition
-from lib.inputs.stroke_arrays import MAPPING, array_paths, read_array, read_clinical
+from lib.stroke.arrays import MAPPING, array_paths, read_array, read_clinical
+from lib.stroke.cohort import read_partition
 
 CSV = """PATIENT_ID,Age,Onset2CTP,CTP2Recanalization,NIHSS00,Sex,Hypertension,Smoking,Atrial_Fibrillation,mTICI,mRs90_binary
 001,71,120,60.5,12,0,1,0,1,2,1

@@ -6,7 +6,7 @@ import pytest
 import scanpy
 from scipy import io, sparse
 
-from lib.inputs.tenx_matrix import read_file, read_folder
+from lib.spacrd.visium import read_file, read_folder
 
 GENES = ["ERBB2", "KRT8", "KRT8", "CD3"]
 KINDS = ["Gene Expression"] * 3 + ["Antibody Capture"]

@@ -6,7 +6,7 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from lib.inputs.text_tables import nearest_name, plain, read_texts, text_of
+from lib.inputs.tables import nearest_name, plain, read_texts, text_of
 
 
 def test_csv_is_read_as_it_stands(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from scipy import io, sparse
 
-from lib.inputs.spots import check_section
-from lib.inputs.visium import read_section
+from lib.spacrd.spots import check_section
+from lib.spacrd.visium import read_section
 
 MATRIX, POSITIONS = "filtered_feature_bc_matrix.h5", "spatial/tissue_positions.csv"
 FACTORS, HIRES = "spatial/scalefactors_json.json", "spatial/tissue_hires_image.png"

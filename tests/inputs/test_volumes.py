@@ -8,14 +8,15 @@ import nibabel
 import numpy as np
 import pytest
 
-from lib.inputs.geometry import Geometry, same_grid
 from lib.inputs.volumes import (
+    Geometry,
     Series,
     Volume,
     describe,
     read_mask,
     read_series,
     read_volume,
+    same_grid,
     write_series,
     write_volume,
 )

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from scipy import sparse
 
-from lib.inputs.sections import read_section as read_row
-from lib.inputs.spots import check_section
-from lib.inputs.xenium import read_section
+from lib.spacrd.cohort import read_section as read_row
+from lib.spacrd.spots import check_section
+from lib.spacrd.xenium import read_section
 
 GENES = ["ERBB2", "KRT8", "COL1A1", "PTPRC", "NegControlProbe_1", "UnassignedCodeword_2"]
 KINDS = ["Gene Expression"] * 4 + ["Negative Control Probe", "Unassigned Codeword"]

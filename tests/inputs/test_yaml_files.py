@@ -1,6 +1,6 @@
 import pytest
 
-from lib.inputs.yaml_files import read_yaml
+from lib.params import read_yaml
 
 
 def read(tmp_path, text, **settings):

@@ -1,6 +1,6 @@
 """SpaCRD the slow way, as the released scheme works: every neighbour re-encoded, every query computed.
 
-Written for the tests and for `benchmarks/`, independently of `lib.models.spacrd`, from the description in its
+Written for the tests and for `benchmarks/`, independently of `lib.spacrd.model`, from the description in its
 docstring. It shares no code with it; only `load` knows the other's names.
 """
 
@@ -82,7 +82,7 @@ def total_loss(model, outputs, labels, *, classify):
 
 
 def load(slow, fast):
-    """Copy the weights of `lib.models.spacrd.SpaCRD` into the slow version."""
+    """Copy the weights of `lib.spacrd.model.SpaCRD` into the slow version."""
     pairs = [
         *((slow.encoders[i][j], getattr(encoder, name))
           for i, encoder in enumerate((fast.image_encoder, fast.gene_encoder))

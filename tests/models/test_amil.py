@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lib.models.amil import AMIL
+from lib.models.mil import AMIL
 
 COUNTS = {2048: 1_314_053, 1536: 1_051_909, 1024: 789_765, 768: 658_693, 512: 527_621}
 

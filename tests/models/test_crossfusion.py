@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib.models.attention import Attention
-from lib.models.crossfusion import CrossFusion
-from lib.models.square_grid import unsquared
+from lib.crossfusion.model import CrossFusion
+from lib.models.attention import Attention, unsquared
 
 sys.path.insert(0, str(Path(__file__).parent))
 from plain_crossfusion import Plain

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lib.models.dsmil import DSMIL
+from lib.models.mil import DSMIL
 
 COUNTS = {2048: 319_752, 1536: 243_976, 1024: 168_200, 768: 130_312, 512: 92_424}
 

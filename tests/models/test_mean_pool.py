@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lib.models.mean_pool import MeanPool
+from lib.models.mil import MeanPool
 
 
 def test_parameters_are_those_of_amil_without_its_attention():

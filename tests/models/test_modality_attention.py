@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.models.modality_attention import ModalityAttention
+from lib.gcmlm.model import ModalityAttention
 
 SIZES = {"clinical": 4, "ct": 10, "slide": 7}
 

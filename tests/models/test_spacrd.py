@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib.features.neighbours import nearest
-from lib.models.spacrd import SpaCRD, contrastive_loss, fusion_losses
+from lib.spacrd.features import nearest
+from lib.spacrd.model import SpaCRD, contrastive_loss, fusion_losses
 
 sys.path.insert(0, str(Path(__file__).parent))
 from released_spacrd import SlowSpaCRD, load, total_loss

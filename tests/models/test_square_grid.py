@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.models.square_grid import PPEG, convolutions, convolved, side_of, squared, unsquared
+from lib.models.attention import PPEG, convolutions, convolved, side_of, squared, unsquared
 
 
 def test_side_is_the_rounded_up_root():

@@ -7,9 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from lib.models.stroke import FUSIONS, StrokeNet
-from lib.models.volume_encoder import VolumeEncoder
-from lib.models.wide_attention import WideAttention
+from lib.stroke.model import FUSIONS, StrokeNet, VolumeEncoder, WideAttention
 
 sys.path.insert(0, str(Path(__file__).parent))
 from plain_stroke import Plain
@@ -313,7 +311,7 @@ def test_what_would_not_fit_is_recomputed(monkeypatch):
     encoder = VolumeEncoder((4, 4, 4, 4))
     kept = 8 * 2 * 4 * (16**3 + 8**3 + 4**3 + 2**3)  # volumes, convolutions a level, channels, voxels
     for most, times in ((kept, 1), (kept - 1, 2)):
-        monkeypatch.setattr("lib.models.volume_encoder.KEPT", most)
+        monkeypatch.setattr("lib.stroke.model.KEPT", most)
         calls.clear()
         encoder(torch.randn(2, 4, 16, 16, 16)).sum().backward()
         assert calls == [8] * times

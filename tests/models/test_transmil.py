@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.models.transmil import NystromAttention, TransMIL, inverse
+from lib.models.mil import NystromAttention, TransMIL, inverse
 
 COUNTS = {2048: 3_197_460, 1536: 2_935_316, 1024: 2_673_172, 768: 2_542_100, 512: 2_411_028}
 

@@ -18,16 +18,14 @@ import yaml
 from PIL import Image
 from scipy.special import expit
 
-from lib.features import slide_embedding
-from lib.features.radiomics_presets import feature_names
+from lib.features import embedding as slide_embedding
+from lib.features.radiomics import feature_names
 from lib.figures import style
 from lib.files import sha256_of
-from lib.phantoms.gastric_cohort import draw
-from lib.phantoms.gastric_patients import FACTORS
-from lib.statistics.metrics import COLUMNS
+from lib.gcmlm.phantom import FACTORS, draw
+from lib.gcmlm.train import COEFFICIENTS, PREDICTIONS, AttentionFusion
+from lib.statistics.spot_metrics import COLUMNS
 from lib.study.book.chapters import cleaned, machine_folders
-from lib.training.attention_fusion import AttentionFusion
-from lib.training.fusion_runs import COEFFICIENTS, PREDICTIONS
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cells import ROOT, STAGES, Cells

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from lib.features.bags import read_bag
+from lib.crossfusion.bags import read_bag
 
 pytestmark = pytest.mark.real
 BARE = "tcga-cr-7395-01a-01-ts1"

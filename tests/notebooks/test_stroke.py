@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import yaml
 
-from lib.features.series_files import read_prepared, read_series_features
 from lib.files import sha256_of
 from lib.inputs.volumes import Series, Volume, read_series, write_series, write_volume
-from lib.phantoms.stroke_cohort import draw, series_path, write_patient
-from lib.statistics.metrics import COLUMNS
+from lib.statistics.spot_metrics import COLUMNS
+from lib.stroke.phantom import draw, series_path, write_patient
+from lib.stroke.series import read_prepared, read_series_features
 from lib.study.book.chapters import cleaned, machine_folders
 from lib.study.book.executed import read_executed
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import gammainc
 
-from lib.phantoms.bolus import DENSITY, RESIDUES, TISSUES, Bolus, arterial, residue, tissue_curve, venous
+from lib.stroke.phantom_scan import DENSITY, RESIDUES, TISSUES, Bolus, arterial, residue, tissue_curve, venous
 
 SECONDS = np.arange(0.0, 60.0)
 

@@ -3,10 +3,10 @@ import pytest
 from scipy.ndimage import label
 
 from lib.features.radiomics import extract
-from lib.inputs.ct import read_ct
-from lib.inputs.label_maps import read_label
+from lib.gcmlm.ct import read_ct
+from lib.gcmlm.phantom_ct import LABELS, ORIENTATIONS, abdomen, write_ct
+from lib.inputs.masks import read_label
 from lib.inputs.volumes import Volume
-from lib.phantoms.ct import LABELS, ORIENTATIONS, abdomen, write_ct
 
 PATIENTS = 12
 

@@ -2,9 +2,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from lib.files import sha256_of
+from lib.gcmlm.phantom_ct import write_dicom
 from lib.inputs.dicom import read_dicom
-from lib.inputs.geometry import Geometry, same_grid
-from lib.phantoms.dicom_series import write_dicom
+from lib.inputs.volumes import Geometry, same_grid
 
 GRID = Geometry((1.5, 2.0, 5.0), (-20.5, 3.25, 100.0), tuple(np.eye(3).ravel()), (12, 8, 4))
 VALUES = np.random.default_rng(0).integers(-1024, 2000, GRID.size[::-1]).astype(np.int16)

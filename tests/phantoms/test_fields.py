@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.phantoms.fields import at, outline, smooth_field
+from lib.phantoms.slides import at, outline, smooth_field
 
 
 @pytest.mark.parametrize("scale", [0.8, 3.0, 8.0])

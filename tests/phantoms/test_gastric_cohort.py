@@ -2,15 +2,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.features.embedding import embed_slide
 from lib.features.encoders import load_encoder
-from lib.features.slide_embedding import embed_slide
-from lib.features.slide_tiling import tiled
+from lib.features.tiles import tiled
 from lib.files import sha256_of
-from lib.inputs.ct import read_ct
-from lib.inputs.label_maps import read_label
+from lib.gcmlm.ct import read_ct
+from lib.gcmlm.phantom import FACTORS, SIGNALS, TRUTH, UM_PER_PX, draw, paths_of, write_patient, write_tables
+from lib.inputs.masks import read_label
 from lib.inputs.slides import open_slide
-from lib.phantoms.gastric_cohort import TRUTH, UM_PER_PX, draw, paths_of, write_patient, write_tables
-from lib.phantoms.gastric_patients import FACTORS, SIGNALS
 
 SLIDES = 20
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.phantoms.gastric_patients import FACTORS, SIGNALS, UNKNOWN, label_of, oracle_aucs, patients
+from lib.gcmlm.phantom import FACTORS, SIGNALS, UNKNOWN, label_of, oracle_aucs, patients
 
 N = 4000
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.phantoms.head import LABELS, Head, head, smooth
+from lib.stroke.phantom_scan import LABELS, Head, head, smooth
 
 SHAPE, SPACING = (16, 64, 64), (3.0, 3.0, 5.0)
 

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.phantoms.layouts import LABEL_FRAME
-from lib.phantoms.spots import write_cohort
+from lib.spacrd.phantom import LABEL_FRAME, write_cohort
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ import openslide
 import pytest
 
 from lib.features.encoders import load_encoder
-from lib.features.tile_pass import tile_batches
-from lib.features.tiles import exact_tiles
+from lib.features.tiles import exact_tiles, tile_batches
 from lib.features.tissue import find_tissue
 from lib.inputs.slides import open_slide
 from lib.phantoms.slides import LOOKS, Look, write_pyramid, write_slide

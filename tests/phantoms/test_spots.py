@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from lib.files import sha256_of
-from lib.inputs.pictures import open_picture
-from lib.inputs.sections import read_section, read_table
-from lib.phantoms.spots import PLATFORMS, TUMOUR_GENES, Phantom, write_cohort
+from lib.spacrd.cohort import read_section, read_table
+from lib.spacrd.phantom import PLATFORMS, TUMOUR_GENES, Phantom, write_cohort
+from lib.spacrd.pictures import open_picture
 
 
 def hashes(folder):

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lib.phantoms.stains import Stain, paint
+from lib.phantoms.slides import Stain, paint
 
 
 def picture(looks, seed=0, stain=None, um_per_px=2.5):

@@ -5,18 +5,23 @@ import pytest
 from scipy.ndimage import binary_erosion
 
 from lib.inputs.volumes import Series, read_series, write_series
-from lib.phantoms.bolus import DENSITY, TISSUES, Bolus, arterial, tissue_curve, venous
-from lib.phantoms.head import LABELS
-from lib.phantoms.stroke import (
+from lib.stroke.phantom_scan import (
+    DENSITY,
+    LABELS,
     ORIENTATIONS,
+    TISSUES,
     Anatomy,
+    Bolus,
     Scan,
     _moved,
     anatomy,
+    arterial,
     draw_scan,
     geometry,
     series,
+    tissue_curve,
     truth,
+    venous,
 )
 
 STILL = {"motion_mm": 0.0, "motion_degrees": 0.0}

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from lib.files import sha256_of
-from lib.inputs.isles import MAPPING, find_patients, read_clinical
 from lib.inputs.volumes import Series, read_mask, read_series
-from lib.phantoms.stroke_cohort import UNKNOWN, draw, read_truth, series_path, write_cohort, write_patient
+from lib.stroke.cohort import MAPPING, find_patients, read_clinical
+from lib.stroke.phantom import UNKNOWN, draw, read_truth, series_path, write_cohort, write_patient
 
 N = 8
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.phantoms.stroke_patients import LARGEST_ML, MARGINAL, oracle_aucs, patients
+from lib.stroke.phantom import LARGEST_ML, MARGINAL, oracle_aucs, patients
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 
+from lib.crossfusion.phantom import patients, write_cohort
 from lib.inputs import tcga
-from lib.phantoms.survival import patients, write_cohort
 
 NULL = {"age_effect": 0.0, "stage_effect": 0.0, "slide_effect": 0.0}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.statistics.scored import ScoredSection
+from lib.statistics.intervals import ScoredSection
 
 
 def grid(side: int) -> np.ndarray:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib.statistics.bca import acceleration, bca_ends
 from lib.statistics.classification import NotComputable
+from lib.statistics.intervals import acceleration, bca_ends
 
 
 def jackknife(x, function):

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from lifelines import KaplanMeierFitter
 
-from lib.statistics.calibration import calibration_bins
-from lib.statistics.calibration_at_horizon import calibration_at_horizon
+from lib.statistics.calibration import calibration_at_horizon, calibration_bins
 from lib.statistics.classification import NotComputable
 
 

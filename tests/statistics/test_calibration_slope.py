@@ -3,8 +3,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from lib.statistics.calibration_slope import intercept_slope
 from lib.statistics.classification import NotComputable
+from lib.statistics.comparison import intercept_slope
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lifelines import KaplanMeierFitter
 
-from lib.statistics.censoring import Censoring
 from lib.statistics.classification import NotComputable
+from lib.statistics.survival import Censoring
 
 outcomes = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=25)
 

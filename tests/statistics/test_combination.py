@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.statistics.combination import mean_over_folds, strata
+from lib.statistics.intervals import mean_over_folds, strata
 
 
 def share(values: np.ndarray):

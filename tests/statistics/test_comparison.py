@@ -3,8 +3,7 @@ import pytest
 
 from lib.statistics.classification import NotComputable
 from lib.statistics.comparison import paired_difference
-from lib.statistics.intervals import bootstrap, interval
-from lib.statistics.scored import ScoredSection
+from lib.statistics.intervals import ScoredSection, bootstrap, interval
 
 
 def worse(sections, by=1.0, seed=7):

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lifelines.utils import concordance_index as lifelines_index
 
-from lib.statistics.censoring import Censoring
 from lib.statistics.classification import NotComputable
 from lib.statistics.concordance import BLOCK, NoComparablePair, harrell, harrell_draws, uno
+from lib.statistics.survival import Censoring
 
 
 def cohort(n, seed=0, steps=12, censored=0.5):

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 
-from lib.phantoms.survival import patients
-from lib.statistics.cox import CoxBaseline
+from lib.crossfusion.phantom import patients
+from lib.statistics.concordance import CoxBaseline
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from statsmodels.duration.hazard_regression import PHReg
 
-from lib.statistics.cox_table import multivariable, printed, univariable
+from lib.gcmlm.statistics import multivariable, printed, univariable
 
 
 def drawn(patients: int = 240, seed: int = 1) -> pd.DataFrame:

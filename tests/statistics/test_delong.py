@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from lib.statistics.classification import NotComputable, auc
-from lib.statistics.delong import auc_covariance, auc_rows, delong_interval, delong_test
+from lib.statistics.comparison import auc_covariance, auc_rows, delong_interval, delong_test
 
 
 def naive_covariance(labels, models):

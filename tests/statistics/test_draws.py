@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.statistics import draws
+from lib.statistics import intervals as draws
 from lib.statistics.classification import NotComputable
-from lib.statistics.draws import draw_counts, evaluated, looped, without_each
+from lib.statistics.intervals import draw_counts, evaluated, looped, without_each
 
 
 @given(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from lifelines import KaplanMeierFitter
 
 from lib.statistics.classification import NotComputable
-from lib.statistics.event_share import event_share
+from lib.statistics.survival import event_share
 
 
 def naive(time, event, horizon):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.statistics.held_out import HeldOut
+from lib.statistics.survival import HeldOut
 
 
 @pytest.fixture

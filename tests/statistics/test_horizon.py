@@ -3,11 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.statistics.censoring import Censoring
 from lib.statistics.classification import NotComputable
 from lib.statistics.classification import auc as plain_auc
-from lib.statistics.horizon import auc_at, brier_at, integrated_brier, null_survival
-from lib.statistics.survival import kaplan_meier
+from lib.statistics.concordance import auc_at, brier_at, integrated_brier, null_survival
+from lib.statistics.survival import Censoring, kaplan_meier
 
 TIMES = np.array([2.0, 4.0, 6.5, 9.0])
 

@@ -5,8 +5,7 @@ import pytest
 
 from lib.statistics import classification
 from lib.statistics.classification import NotComputable
-from lib.statistics.intervals import bootstrap, interval
-from lib.statistics.scored import ScoredSection
+from lib.statistics.intervals import ScoredSection, bootstrap, interval
 
 
 def shuffled(section, seed=0):

@@ -8,7 +8,7 @@ from lifelines.statistics import multivariate_logrank_test
 from scipy.stats import chi2, kstest
 
 from lib.statistics.classification import NotComputable
-from lib.statistics.logrank import WEIGHTINGS, logrank
+from lib.statistics.survival import WEIGHTINGS, logrank
 
 
 def cohort(n=120, groups=2, seed=0, steps=15, effect=0.0):

@@ -3,8 +3,7 @@ import pytest
 from scipy.stats import binom, chi2
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
-from lib.statistics.classification import NotComputable
-from lib.statistics.mcnemar import mcnemar
+from lib.statistics.classification import NotComputable, mcnemar
 
 
 def calls(both, only_a, only_b, neither):

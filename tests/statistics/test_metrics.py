@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 
 from lib.files import write_csv
-from lib.statistics.classification import f1
-from lib.statistics.metrics import COLUMNS, by_section, calls, evaluation, row
-from lib.statistics.scored import ScoredSection
-from lib.statistics.thresholds import gmm_threshold, platt, probability
+from lib.statistics.classification import f1, gmm_threshold, platt, probability
+from lib.statistics.intervals import ScoredSection
+from lib.statistics.spot_metrics import COLUMNS, by_section, calls, evaluation, row
 
 
 def probabilities_of(sections):

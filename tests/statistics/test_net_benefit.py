@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from lib.statistics.calibration import THRESHOLDS, decision_curve, decision_curve_at_horizon
 from lib.statistics.classification import NotComputable
-from lib.statistics.event_share import event_share
-from lib.statistics.net_benefit import THRESHOLDS, decision_curve, decision_curve_at_horizon
+from lib.statistics.survival import event_share
 
 
 def test_by_hand():

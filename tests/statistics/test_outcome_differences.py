@@ -6,8 +6,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from lib.statistics.delong import delong_test
-from lib.statistics.outcome_differences import differences, margin
+from lib.statistics.comparison import delong_test, differences, margin
 
 
 def table(strength: float, seeds=(1, 2), noise: int = 0, n: int = 60) -> pd.DataFrame:

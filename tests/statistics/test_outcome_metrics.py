@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from lib.statistics.metrics import COLUMNS
 from lib.statistics.outcome_metrics import CALLED, evaluation
+from lib.statistics.spot_metrics import COLUMNS
 
 ORACLE = {
     "accuracy": metrics.accuracy_score,

@@ -9,12 +9,17 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.statistics import patients as module
-from lib.statistics import weighted
+from lib.statistics import intervals as module
+from lib.statistics import intervals as weighted
 from lib.statistics.classification import NotComputable, auc
-from lib.statistics.combination import mean_over_folds, strata
-from lib.statistics.draws import draw_counts
-from lib.statistics.patients import looped, paired_patient_difference, patient_interval
+from lib.statistics.intervals import (
+    draw_counts,
+    looped,
+    mean_over_folds,
+    paired_patient_difference,
+    patient_interval,
+    strata,
+)
 
 
 def mean_of(x):

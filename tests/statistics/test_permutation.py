@@ -4,10 +4,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from lib.statistics import permutation
+from lib.statistics import comparison as permutation
 from lib.statistics.classification import NotComputable, accuracy, auc
-from lib.statistics.delong import auc_rows, delong_test
-from lib.statistics.permutation import paired_permutation, row_by_row
+from lib.statistics.comparison import auc_rows, delong_test, paired_permutation, row_by_row
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from lib.statistics.points import Levels, Number, Scales, unscaled
+from lib.gcmlm.figures import Levels, Number, Scales, unscaled
 
 TERMS = [
     Number("age", 0.03, 35, 85, "years"),

@@ -2,10 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.statistics.classification import NotComputable
-from lib.statistics.predictions import calibrated, scored_sections
-from lib.statistics.scored import spatial_blocks
-from lib.statistics.thresholds import platt, probability
+from lib.statistics.classification import NotComputable, platt, probability
+from lib.statistics.intervals import spatial_blocks
+from lib.statistics.spot_metrics import calibrated, scored_sections
 
 
 def run(effect=2.0, seed=0):

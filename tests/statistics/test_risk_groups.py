@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lib.inputs.mcat import stored_predictions
+from lib.crossfusion.cohort import stored_predictions
 from lib.statistics.classification import NotComputable
-from lib.statistics.risk_groups import fold_median, pooled_median, split_at, training_cut, training_median
+from lib.statistics.survival import fold_median, pooled_median, split_at, training_cut, training_median
 
 RISK = np.array([1.0, 2, 3, 4, 10, 20, 30, 40])
 FOLD = np.repeat(["0", "1"], 4)
@@ -83,7 +83,7 @@ STORED = {
 
 
 def test_log_rank_of_stored_predictions(mirror):
-    logrank = pytest.importorskip("lib.statistics.logrank").logrank
+    logrank = pytest.importorskip("lib.statistics.survival").logrank
     found = stored_predictions(mirror / "mcat").groupby(["model", "cancer"])
     for key, (pooled, per_fold) in STORED.items():
         rows = found.get_group(key)

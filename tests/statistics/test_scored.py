@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.statistics.scored import ScoredSection, spatial_blocks
+from lib.statistics.intervals import ScoredSection, spatial_blocks
 
 
 def test_blocks_are_squares_of_the_side():

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from lib.gcmlm.statistics import nogueira, stability
 from lib.statistics.classification import NotComputable
-from lib.statistics.selection_stability import nogueira, stability
 
 
 def test_index_and_interval_by_hand():

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from lib.statistics import concordance, horizon, survival_draws
-from lib.statistics.censoring import Censoring
+from lib.statistics import concordance
+from lib.statistics import concordance as horizon
+from lib.statistics import survival_metrics as survival_draws
 from lib.statistics.classification import NotComputable
+from lib.statistics.survival import Censoring
 
 TIMES = np.array([6.0, 12.0, 18.0, 24.0])
 

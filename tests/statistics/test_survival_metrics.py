@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.statistics import concordance, horizon, survival_metrics
-from lib.statistics.censoring import Censoring
-from lib.statistics.held_out import HeldOut
-from lib.statistics.metrics import COLUMNS
+from lib.statistics import concordance, survival_metrics
+from lib.statistics import concordance as horizon
+from lib.statistics.spot_metrics import COLUMNS
+from lib.statistics.survival import Censoring, HeldOut
 
 HORIZONS = [6.0, 12.0, 18.0]
 

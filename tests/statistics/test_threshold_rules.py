@@ -4,9 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from lib.statistics.classification import NotComputable, sensitivity, specificity
-from lib.statistics.threshold_rules import sensitivity_threshold, threshold, youden_threshold
-from lib.statistics.thresholds import called
+from lib.statistics.classification import (
+    NotComputable,
+    called,
+    sensitivity,
+    sensitivity_threshold,
+    specificity,
+    threshold,
+    youden_threshold,
+)
 
 two_classes = st.lists(st.tuples(st.booleans(), st.integers(-5, 5)), min_size=2, max_size=40).filter(
     lambda cases: len({label for label, _ in cases}) == 2

@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from lib.statistics.classification import NotComputable, f1
-from lib.statistics.thresholds import called, gmm_threshold, platt, prevalence_threshold, probability
+from lib.statistics.classification import (
+    NotComputable,
+    called,
+    f1,
+    gmm_threshold,
+    platt,
+    prevalence_threshold,
+    probability,
+)
 
 MEANS, SPREADS, SHARES = (0.70146958, 0.94565835), (0.17907508, 0.03147857), (0.28599625, 0.71400375)
 
@@ -78,7 +85,7 @@ def test_gmm_falls_back_to_the_midpoint(monkeypatch):
         def fit(self, scores):
             return self
 
-    monkeypatch.setattr("lib.statistics.thresholds.GaussianMixture", Fitted)
+    monkeypatch.setattr("lib.statistics.classification.GaussianMixture", Fitted)
     assert gmm_threshold([0.0, 1.0]) == 0.25
 
 

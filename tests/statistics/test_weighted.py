@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lib.statistics import weighted
+from lib.statistics import intervals as weighted
 from lib.statistics.classification import NotComputable
-from lib.statistics.resampling import PLAIN
+from lib.statistics.intervals import PLAIN
 
 
 @pytest.mark.parametrize("metric", weighted.METRICS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.study.imports import code_of, imported
+from lib.stage import code_of, imported
 
 # in one process, since torch takes seconds: `lib` is forgotten between notebooks
 LOADED = """
@@ -46,7 +46,7 @@ def test_a_study_does_not_rest_on_another_s_models(root):
         for path in code_of(root / "notebooks" / "spacrd" / "3-train.ipynb", root)
         if path.parent.name == "models"
     }
-    assert "lib/models/spacrd.py" in models
+    assert "lib/spacrd/model.py" in models
     assert not [name for name in models if "crossfusion" in name or "stroke" in name]
 
 
@@ -54,7 +54,7 @@ def test_a_study_does_not_rest_on_another_s_models(root):
     ("notebook", "file"),
     [
         ("crossfusion/2-embed", "lib/features/clam_presets.csv"),  # read by the module beside it
-        ("gcmlm/1-preprocess", "lib/training/nnunet_command.py"),  # started by name in another process
+        ("gcmlm/1-preprocess", "lib/gcmlm/nnunet_command.py"),  # started by name in another process
     ],
 )
 def test_tables_and_processes_count(root, notebook, file):

@@ -11,13 +11,13 @@ from contextlib import suppress
 
 import pytest
 
-from lib.study import lock as lock_module
-from lib.study.lock import Lock
+from lib import stage as lock_module
+from lib.stage import Lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from lib.study.lock import Lock
+from lib.stage import Lock
 Lock(Path(sys.argv[1]), "2-embed", int(sys.argv[2]), int(sys.argv[3]), patience_s=0.2).take()
 if sys.argv[4:] == ["fork"]:
     import os

@@ -8,20 +8,23 @@ import nbformat
 import pytest
 import yaml
 
-from lib.features.genes import SCALINGS
-from lib.features.pathology_table import RULES
-from lib.features.radiomics_presets import PRESETS
+from lib.crossfusion import params as crossfusion
+from lib.features.radiomics import PRESETS
+from lib.gcmlm import params as gcmlm
+from lib.gcmlm.cohort import WHEN
+from lib.gcmlm.slides import RULES
+from lib.gcmlm.tables import CLINICAL
+from lib.gcmlm.train import FUSIONS
 from lib.inputs.clinical import SETS
-from lib.inputs.lro import WHEN
-from lib.inputs.perfusion import Settings
-from lib.study import crossfusion, gcmlm, spacrd, stroke
-from lib.study.params import Checked, check, given, literal_cell, load, schema_of
-from lib.study.spacrd import SpaCRDParams
-from lib.training import stroke_contenders
-from lib.training.contenders import CONTENDERS
-from lib.training.fusion_runs import FUSIONS
-from lib.training.modality_tables import CLINICAL
-from lib.training.stroke_recipe import QUIRKS, Recipe
+from lib.params import Checked, check, given, literal_cell, load, schema_of
+from lib.spacrd import params as spacrd
+from lib.spacrd.features import SCALINGS
+from lib.spacrd.params import SpaCRDParams
+from lib.spacrd.train import CONTENDERS
+from lib.stroke import params as stroke
+from lib.stroke import train as stroke_contenders
+from lib.stroke.perfusion import Settings
+from lib.stroke.train import QUIRKS, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "params").glob("*/*.yaml"))
@@ -262,7 +265,7 @@ def test_preparation_and_recipe_of_the_stroke_study_are_those_of_the_code():
 
 def test_checking_a_file_does_not_load_torch():
     code = (
-        "import sys; from lib.study.params import load; load('params/spacrd/demo.yaml');"
+        "import sys; from lib.params import load; load('params/spacrd/demo.yaml');"
         "print(sorted({'torch', 'scanpy', 'lightning'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -271,7 +274,7 @@ def test_checking_a_file_does_not_load_torch():
 
 def test_command_line_is_silent_or_says_one_sentence(tmp_path):
     def run(path):
-        command = [sys.executable, "-m", "lib.study.params", str(path)]
+        command = [sys.executable, "-m", "lib.params", str(path)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     good = run("params/spacrd/demo.yaml")

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 import lib
+from lib import stage as provenance
 from lib.files import file_digest
-from lib.study import provenance
-from lib.study.provenance import code_digest, commit, versions
+from lib.stage import code_digest, commit, versions
 
 MODULE = '''"""What it does."""
 
@@ -119,7 +119,7 @@ def test_a_module_nobody_imports_does_not_count(tree):
 
 def test_digest_follows_the_real_imports():
     from lib.features import embedding
-    from lib.training import runs
+    from lib.spacrd import train as runs
 
     code_digest.cache_clear()
     found = code_digest(runs)

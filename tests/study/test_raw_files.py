@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.study.params import load
+from lib.params import load
 from lib.study.raw_files import pointed_to, since, state
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.study.params import Checked, schema_of
+from lib.params import Checked, schema_of
 from lib.study.resources import Resources, resources_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 
-from lib.study import run_record
-from lib.study.run_record import RunRecord
+from lib import stage as run_record
+from lib.stage import RunRecord
 
 KEYS = {
     *(
@@ -75,7 +75,7 @@ def test_processor_time_counts_work_here_and_in_processes_it_started(tmp_path):
 def test_peak_is_of_the_largest_moment_not_of_the_last(root):
     code = """
 import os
-from lib.study.run_record import peak_mb
+from lib.stage import peak_mb
 if not os.fork():  # Linux counts what a process was started from into its peak; a fork begins anew
     before = peak_mb()
     b"1" * 80_000_000

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from lib.stage import RunRecord
 from lib.study import run_report
-from lib.study.run_record import RunRecord
 from lib.study.run_report import OTHERS, counted, duration, report, size, unit_of, without_paths
 
 HOST = {"cores": 2, "memory_gb": 25.3, "gpu": ""}

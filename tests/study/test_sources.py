@@ -15,9 +15,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from lib.study import sources
-from lib.study.source_list import Sources, read_sources
-from lib.study.sources import checksum_of, fetch, fetch_all, main
+from lib import data as sources
+from lib.data import Sources, checksum_of, fetch, fetch_all, main, read_sources
 
 CONTENT = b"x\ty\n1\t2\n"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -347,7 +346,7 @@ def test_no_mirror_and_no_network_is_one_sentence(tmp_path, root):
     nobody = "http://127.0.0.1:9"
     environment = {**os.environ, "https_proxy": nobody, "HTTPS_PROXY": nobody, "no_proxy": ""}
     environment.pop("CROSSBOOK_MIRROR", None)
-    command = [sys.executable, "-m", "lib.study.sources", "her2st", "--raw", str(tmp_path)]
+    command = [sys.executable, "-m", "lib.data", "her2st", "--raw", str(tmp_path)]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lib import files
+from lib import stage as stage_module
 from lib.files import sha256_of
-from lib.study import stage as stage_module
-from lib.study.params import Checked
-from lib.study.stage import Stage, begin, results_folder
+from lib.params import Checked
+from lib.stage import Stage, begin, results_folder
 
 UNITS = ("A1", "B1", "C1", "D1", "E1")
 
@@ -388,7 +388,7 @@ def test_manifest_after_shards_is_that_of_one_run(work, results, tmp_path, monke
 BEGIN = """
 import sys
 from lib.study import stage
-from lib.study.params import Checked
+from lib.params import Checked
 class Params(Checked):
     cohort: str = "demo"
     shard: int = 0

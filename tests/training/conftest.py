@@ -7,8 +7,7 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from lib.features.neighbours import nearest
-from lib.training.batches import Spots
+from lib.spacrd.features import Spots, nearest
 
 WIDTH, HEIGHT, PITCH = 10, 6, 50.0
 GENES = ["ERBB2", *(f"G{i:02}" for i in range(24))]

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from lib.training.attention_fusion import AttentionFusion
-from lib.training.cross_fitting import inner_parts
+from lib.gcmlm.signature import inner_parts
+from lib.gcmlm.train import AttentionFusion
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fusion_patients import patients

@@ -3,8 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lib.features.neighbours import nearest
-from lib.training.batches import SpotBatches, Spots, patches
+from lib.spacrd.features import SpotBatches, Spots, nearest, patches
 
 
 def tissue(sides, undetermined=0.1, seed=0):

@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.features.bags import TileFeatures
+from lib.crossfusion.bags import TileFeatures
+from lib.crossfusion.train import Case, Recipe, builder, fit, scores
 from lib.training import loop as training_loop
-from lib.training.survival import fit, scores
-from lib.training.survival_cases import Case
-from lib.training.survival_contenders import builder
-from lib.training.survival_recipe import Recipe
 
 RECIPE = Recipe(epochs=5, learning_rate=5e-3, accumulate=4, width=16, heads=2, cap=4)
 

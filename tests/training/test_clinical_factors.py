@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.training.clinical_factors import ClinicalFactors
+from lib.gcmlm.tables import ClinicalFactors
 
 
 @pytest.fixture

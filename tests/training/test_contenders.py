@@ -6,13 +6,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lib.models.spacrd import SpaCRD
-from lib.study import spacrd as study
-from lib.training import contenders
-from lib.training.contenders import CONTENDERS, applicable, compete
-from lib.training.fold_features import fold_features
+from lib.spacrd import params as study
+from lib.spacrd import train as contenders
+from lib.spacrd.features import fold_features
+from lib.spacrd.model import SpaCRD
+from lib.spacrd.train import CONTENDERS, Recipe, applicable, compete
 from lib.training.folds import Fold
-from lib.training.spacrd import Recipe
 
 TINY = Recipe(contrastive_epochs=1, fusion_epochs=1, classifier_epochs=3, learning_rate=1e-3, patch_size=30)
 HOW = {"recipe": TINY, "scaling": "minmax", "variant": "described", "seed": 1, "device": "cpu"}

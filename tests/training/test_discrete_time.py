@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib.crossfusion.train import bin_of, fit_bins, risk_of, survival_nll, survival_of
 from lib.inputs.tcga import by_patient, read_outcomes
-from lib.training.discrete_time import bin_of, fit_bins, risk_of, survival_nll, survival_of
 
 HAZARDS = torch.tensor([[0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
 # died in bin Y: S(Y - 1) h(Y), as .9 x .8 x .3 for Y = 2; censored in it: S(Y), as .9 x .8 x .7

@@ -6,9 +6,7 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from lib.features.genes import expression, scale, shared_genes, variable_genes
-from lib.features.neighbours import nearest
-from lib.training.fold_features import fold_features
+from lib.spacrd.features import expression, fold_features, nearest, scale, shared_genes, variable_genes
 from lib.training.folds import Fold
 
 FOLD = Fold("A", ("B1", "C1"), ("A1", "A2"))

@@ -4,14 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.training.folds import (
-    Fold,
-    fixed_split,
-    leave_one_patient_out,
-    nested,
-    refuse_leak,
-    stratified_folds,
-)
+from lib.training.folds import Fold, fixed_split, leave_one_patient_out, nested, refuse_leak, stratified_folds
 
 PATIENTS = {"A1": "A", "B1": "B", "A2": "A", "C6": "C", "C2": "C", "H1": "H"}
 

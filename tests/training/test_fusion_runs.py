@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.training.fusion_runs import (
+from lib.gcmlm.train import (
     COEFFICIENTS,
     PREDICTIONS,
     Runs,

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
-from lib.training.leak_guard import _auc, refuse_disguised_outcomes
+from lib.gcmlm.tables import _auc, refuse_disguised_outcomes
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from lib.features.neighbours import smooth
-from lib.training.fold_features import fold_features
+from lib.spacrd.features import fold_features, smooth
+from lib.spacrd.train import design, fit_linear
 from lib.training.folds import Fold
-from lib.training.linear import design, fit_linear
 
 BOTH = {"image": True, "genes": True, "smoothed": True}
 

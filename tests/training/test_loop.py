@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lib.training import checkpoints
+from lib.training import loop as checkpoints
 from lib.training.loop import Loop, run
 
 
@@ -110,7 +110,7 @@ class Killed(Exception):
 @pytest.fixture
 def saved(monkeypatch) -> list[int]:
     """Epochs done at each checkpoint written."""
-    seen, save = [], checkpoints.save
+    seen, save = [], checkpoints.save_of_checkpoints
     monkeypatch.setattr(checkpoints, "save", lambda *a: (seen.append(len(a[3]["history"])), save(*a))[1])
     return seen
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.inputs.geometry import Geometry
-from lib.inputs.nnunet import Case, Dataset, export_cases, predicted_mask
-from lib.inputs.volumes import Volume, read_volume, write_volume
-from lib.training import nnunet, nnunet_command, nnunet_process
+from lib.gcmlm import nnunet, nnunet_command
+from lib.gcmlm import nnunet as nnunet_process
+from lib.gcmlm.nnunet_files import Case, Dataset, export_cases, predicted_mask
+from lib.inputs.volumes import Geometry, Volume, read_volume, write_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 FULLRES = "3d_fullres"
@@ -396,13 +396,13 @@ def test_the_small_trainer_is_small_and_takes_what_nnunet_passes(stand_in, monke
 def test_nnunet_before_2_8_is_handed_our_trainer(stand_in, monkeypatch, version):
     if version == "2.7":
         (stand_in / "nnunetv2" / "paths.py").write_text("nnUNet_raw = None\n")
-    monkeypatch.delitem(sys.modules, "lib.training.nnunet_trainers.crossbook_smoke", raising=False)
+    monkeypatch.delitem(sys.modules, "lib.gcmlm.nnunet_trainers.crossbook_smoke", raising=False)
     nnunet_command.offer_trainers()
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
     # 2.8 and later import the folder named by nnUNet_extTrainer themselves
     assert hasattr(module, nnunet.SMOKE) == (version == "2.7")
-    monkeypatch.delitem(sys.modules, "lib.training.nnunet_trainers.crossbook_smoke", raising=False)
+    monkeypatch.delitem(sys.modules, "lib.gcmlm.nnunet_trainers.crossbook_smoke", raising=False)
 
 
 def test_importing_crossbook_needs_no_nnunet():

@@ -2,9 +2,9 @@
 
 import pytest
 
+from lib.crossfusion.cohort import Coverage, of_patients, read_folds, with_outcomes
 from lib.inputs.tcga import by_patient, patient_of, read_outcomes
 from lib.training.folds import Fold
-from lib.training.official_folds import Coverage, of_patients, read_folds, with_outcomes
 
 # train and val of each fold, as printed in the study's notes
 SIZES = {

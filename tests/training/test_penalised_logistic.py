@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from lib.training.penalised_logistic import elastic_net, ridge, strongest
+from lib.gcmlm.signature import elastic_net, ridge, strongest
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from lib.study.spacrd import Setting
-from lib.training.plan import plan_units
+from lib.spacrd.params import Setting
+from lib.spacrd.train import plan_units
 
 COHORT = pd.DataFrame(
     {

@@ -6,14 +6,12 @@ from safetensors.torch import load_file
 
 from lib.features.feature_files import write_features
 from lib.files import sha256_of
-from lib.inputs.section_files import write_section
-from lib.models.spacrd import SpaCRD
-from lib.training import runs
-from lib.training.fold_features import fold_features
+from lib.spacrd import train as runs
+from lib.spacrd.features import fold_features
+from lib.spacrd.model import SpaCRD
+from lib.spacrd.section_files import write_section
+from lib.spacrd.train import Runs, Unit, predict
 from lib.training.folds import Fold
-from lib.training.plan import Unit
-from lib.training.runs import Runs
-from lib.training.spacrd import predict
 
 FOLD = Fold("A", ("B1", "C1"), ("A1", "A2"))
 OPTIONS = {

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.training.scaled_columns import CLIP, ScaledColumns
+from lib.gcmlm.tables import CLIP, ScaledColumns
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from lib.gcmlm.signature import Signature, uncorrelated
 from lib.training.folds import stratified_folds
-from lib.training.signature import Signature, uncorrelated
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fusion_patients import patients

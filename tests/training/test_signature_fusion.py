@@ -9,10 +9,7 @@ import pytest
 from lifelines.utils import concordance_index
 from sklearn.metrics import roc_auc_score
 
-from lib.training.combiner import Combiner
-from lib.training.cross_fitting import cross_fitted, inner_parts
-from lib.training.signature import Signature
-from lib.training.signature_fusion import SignatureFusion
+from lib.gcmlm.signature import Combiner, Signature, SignatureFusion, cross_fitted, inner_parts
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fusion_patients import patients

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.inputs.tcga import by_patient, read_outcomes
-from lib.training.site_folds import cost_of, imbalance, refuse_shared_site, site_folds
+from lib.training.folds import cost_of, imbalance, refuse_shared_site, site_folds
 
 
 def cohort(seed=0, sites=12, most=20):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lib.training import spacrd
-from lib.training.batches import Spots
-from lib.training.spacrd import Recipe, fit, predict
+from lib.spacrd import train as spacrd
+from lib.spacrd.features import Spots
+from lib.spacrd.train import Recipe, fit, predict
 
 SHORT = Recipe(
     contrastive_epochs=1, fusion_epochs=1, classifier_epochs=1, batch_size=64, patch_size=30, watch_every=0

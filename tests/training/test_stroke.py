@@ -8,11 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lib.stroke.train import Case, Cases, Outcome, Recipe, auc, builder, fit, logits, one_fall
 from lib.training import loop as training_loop
-from lib.training.stroke import Outcome, auc, fit, logits, one_fall
-from lib.training.stroke_cases import Case, Cases
-from lib.training.stroke_contenders import builder
-from lib.training.stroke_recipe import Recipe
 
 SHAPE, FRAMES = (16, 16, 16), 2
 SMALL = Recipe(

@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from lib.inputs.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL
-from lib.inputs.geometry import Geometry
-from lib.inputs.perfusion import Prepared, network_input
-from lib.training.stroke_cases import Case, Cases, cases, filled, unknown
+from lib.inputs.volumes import Geometry
+from lib.stroke.perfusion import Prepared, network_input
+from lib.stroke.train import Case, Cases, cases, filled, unknown
 
 SHAPE = (3, 4, 5, 6)  # frames, h, w, z: all different
 

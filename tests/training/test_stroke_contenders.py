@@ -8,16 +8,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from lib.inputs.clinical import ADMISSION, POSTPROCEDURAL
-from lib.training.stroke_contenders import (
+from lib.stroke.train import (
     CONTENDERS,
+    QUIRKS,
+    RELEASED,
     STRENGTHS,
     VOLUMES,
+    Recipe,
     builder,
     columns,
     late_fusion,
     logistic,
 )
-from lib.training.stroke_recipe import QUIRKS, RELEASED, Recipe
 
 SMALL = Recipe(widths=(2, 2, 2, 2), channels=4, heads=2)
 NETWORKS = [name for name, contender in CONTENDERS.items() if contender.kind == "network"]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from lib.stroke.train import SCAN, plan_units, settings_of
 from lib.training.folds import Fold
-from lib.training.stroke_plan import SCAN, plan_units, settings_of
 
 FOLDS = [Fold("0", ("a", "b"), ("c",)), Fold("1", ("b", "c"), ("a",))]
 MODELS = {

@@ -7,14 +7,12 @@ import torch
 from safetensors.torch import load_file
 from scipy.special import expit
 
-from lib.features.series_files import write_series_features
 from lib.inputs.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL
-from lib.training import loop, stroke_runs
+from lib.stroke import train as stroke_runs
+from lib.stroke.series import write_series_features
+from lib.stroke.train import SCAN, VOLUMES, Runs, Unit, auc, logits, variables_of
+from lib.training import loop
 from lib.training.folds import Fold
-from lib.training.stroke import auc, logits
-from lib.training.stroke_contenders import VOLUMES
-from lib.training.stroke_plan import SCAN, Unit
-from lib.training.stroke_runs import Runs, variables_of
 
 OPTIONS = {
     "variant": "described",

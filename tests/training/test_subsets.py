@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.training.subsets import subset_name, subset_of, subsets
+from lib.gcmlm.tables import subset_name, subset_of, subsets
 
 
 def test_seven_of_three_in_the_cohorts_order():

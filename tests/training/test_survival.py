@@ -7,14 +7,23 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.features.bags import TileFeatures
+from lib.crossfusion.bags import TileFeatures
+from lib.crossfusion.train import (
+    CONTENDERS,
+    QUIRKS,
+    Case,
+    Recipe,
+    Standardised,
+    builder,
+    c_index,
+    fit,
+    fit_bins,
+    scores,
+    survival_at,
+    weights_of,
+)
 from lib.models.attention import Attention
 from lib.statistics.concordance import harrell
-from lib.training.discrete_time import fit_bins
-from lib.training.survival import Standardised, c_index, fit, scores, survival_at
-from lib.training.survival_cases import Case, weights_of
-from lib.training.survival_contenders import CONTENDERS, builder
-from lib.training.survival_recipe import QUIRKS, Recipe
 
 DIM = 6
 SMALL = Recipe(epochs=4, learning_rate=5e-3, accumulate=2, width=16, heads=2)
@@ -113,7 +122,7 @@ def test_patients_set_aside_choose_the_epoch(cases):
 
 def test_rate_falls_to_a_tenth_or_as_released_to_zero(cases):
     def rates(recipe):
-        from lib.training.survival import Survival
+        from lib.crossfusion.train import Survival
 
         loop = Survival(builder("mean-pool", DIM, recipe)[0](), recipe, {})
         adam, schedule, counts = loop.descent()

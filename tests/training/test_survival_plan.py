@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from lib.training.survival_plan import plan_units
+from lib.crossfusion.train import plan_units
 
 
 @pytest.fixture

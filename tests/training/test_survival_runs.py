@@ -5,14 +5,10 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from lib.features.bags import read_bag
+from lib.crossfusion.bags import read_bag
+from lib.crossfusion.train import Recipe, Runs, Unit, load_model, received, scores
 from lib.features.feature_files import write_features
 from lib.training.folds import Fold
-from lib.training.survival import scores
-from lib.training.survival_attention import load_model, received
-from lib.training.survival_plan import Unit
-from lib.training.survival_recipe import Recipe
-from lib.training.survival_runs import Runs
 
 OPTIONS = {"variant": "described", "grid": [6.0, 12.0], "epochs": 2, "width": 16, "heads": 2, "accumulate": 2}
 
@@ -121,7 +117,7 @@ def test_slides_of_a_patient_are_one_bag_or_as_released_cases_of_their_own(place
 
 
 def test_half_trained_run_is_taken_up_only_where_nothing_changed(place, monkeypatch):
-    from lib.training import survival_runs
+    from lib.crossfusion import train as survival_runs
 
     asked = []
     fit = survival_runs.fit
@@ -148,7 +144,7 @@ def test_nested_choice_sets_training_patients_aside(place):
 
 def test_tiles_are_read_when_wanted_and_kept_within_bounds(place, monkeypatch):
     """A few hundred real slides are more than a machine holds."""
-    from lib.training import survival_runs
+    from lib.crossfusion import train as survival_runs
 
     read = []
     monkeypatch.setattr(survival_runs, "read_bag", lambda *a: (read.append(a[1]), read_bag(*a))[1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.training.warm_restarts import steps_of_a_cycle, warm_restarts
+from lib.stroke.train import steps_of_a_cycle, warm_restarts
 
 # spec: TensorFlow's schedule for 56 patients, in single precision, hence the looser ones where the rate is near zero
 GOLDEN = {

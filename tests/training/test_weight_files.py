@@ -10,13 +10,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lib.files import sha256_of
-from lib.training.weight_files import write_weights
+from lib.training.loop import write_weights
 
 # the system ends a process that writes beyond its limit in the very call; Python would otherwise not notice the signal
 CUT = """
 import resource, signal, sys
 import torch
-from lib.training.weight_files import write_weights
+from lib.training.loop import write_weights
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lib.statistics.outcome_differences import margin as margin_of
+from lib.statistics.comparison import margin as margin_of
 from lib.statistics.published import as_printed, published_against_ours
 from lib.study.book.parts.tables import interval, number, pipe_table
 from lib.study.book.records import Records, Study

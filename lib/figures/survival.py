@@ -1,0 +1,337 @@
+"""Kaplan-Meier curves with the numbers at risk below them.
+
+C-index of models, fold by fold.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.transforms import ScaledTranslation
+from numpy.typing import ArrayLike
+
+from lib.figures import style
+from lib.statistics.classification import NotComputable
+from lib.statistics.survival import at_risk as number_at_risk
+from lib.statistics.survival import checked_outcomes, logrank
+from lib.statistics.survival import kaplan_meier as estimate
+
+# risk groups keep their colours in every panel; False and True are below and from the cut on
+_RISK = {"low": style.OTHER, "high": style.CANCER, False: style.OTHER, True: style.CANCER}
+_SMALL = 7.5  # points, of the table
+_LINE = 10.5  # points, from row to row of the table
+_STEPS = {
+    "months": (1, 2, 3, 6, 12, 24, 36, 48, 60, 72, 96, 120, 240),
+    "days": (1, 2, 5, 10, 15, 30, 60, 90, 180, 365, 730, 1095, 1825, 3650),
+}
+
+
+def kaplan_meier(
+    ax: Axes,
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike | None = None,
+    *,
+    labels: Mapping | None = None,
+    order: Sequence | None = None,
+    unit: str = "months",
+    until: float | None = None,
+    band: bool = True,
+    at_risk: bool = True,
+    test: str | bool | None = None,
+) -> Axes:
+    """Kaplan-Meier curves of one cohort or of its groups, on axes of their own.
+
+    Censored patients are ticks on the curve. The table hangs below the label of the x axis and belongs to
+    the axes, so a constrained or tight layout makes room for it. More than three groups have their key at
+    the right of the axes: give such a panel 3 inches or more.
+
+    Parameters
+    ----------
+    ax : Axes
+    time : array (n,)
+        Follow-up in `unit`, 0 or longer.
+    event : array (n,)
+        1 the event happened, 0 censored.
+    group : array (n,), optional
+        Name of each patient's group. "low" and "high" (or False and True) take the colours of the risk
+        groups. Without it all patients are one cohort.
+    labels : mapping of group to str, optional
+        Names to print.
+    order : sequence of groups, optional
+        Order of the key and of the table, and of the colours; every group exactly once, and a group without
+        a patient may be named too: it keeps its colour and is not drawn. Default: low, high; else sorted.
+    unit : str
+        Of time, for the x axis.
+    until : float, optional
+        Last time shown. The numbers and the test still are those of the whole follow-up.
+    band : bool
+        Draw the 95 % log-log band.
+    at_risk : bool
+        Write the numbers at risk, which count everybody whose time is not before the tick.
+    test : str or bool, optional
+        Weighting of the log-rank test written above the key of groups: "none" by default, or another that
+        `lib.statistics.survival.logrank` takes without powers. False for no test.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        Outcomes unusable, `group` of another length or with a missing name, `order` lacking a group, or
+        `until` not above 0.
+    NotComputable
+        No patient.
+    """
+    time, event = checked_outcomes(time, event)
+    if until is not None and not until > 0:
+        raise ValueError(f"until must lie after time 0, got {until}")
+    alone = group is None
+    group, names = _groups(group, time.size, order)
+    colours = {name: style.PALETTE[number % len(style.PALETTE)] for number, name in enumerate(names)}
+    colours.update({name: _RISK[name] for name in names if set(names) <= set(_RISK)})
+    names = [name for name in names if (group == name).any()]
+    titles = {name: str((labels or {}).get(name, name)) for name in names}
+    for name in names:
+        own = group == name
+        died, size = event[own].sum(), own.sum()
+        key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died}/{size}"
+        _curve(ax, estimate(time[own], event[own]), colours[name], band, key)
+    head = "" if alone or test is False else _tested(time, event, group, test or "none") + "\n"
+    # more than three names find no empty corner
+    place = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(names) > 3 else dict(loc="best")
+    ax.legend(**place, title=None if alone else f"{head}events/patients", title_fontsize=8, handlelength=1.3)
+    ax.get_legend().set_alignment("left")
+    until = float(time.max() or 1) if until is None else float(until)
+    ticks = _ticks(ax, until, unit)
+    ax.set(xlim=(0, 1.01 * until), ylim=(0, 1.03), xticks=ticks, yticks=np.linspace(0, 1, 6))
+    ax.set(xlabel=f"time ({unit})", ylabel="survival probability")
+    if at_risk:
+        rows = [number_at_risk(time[group == name], ticks) for name in names]
+        _table(ax, ticks, rows, [titles[name] for name in names], [colours[name] for name in names])
+    return ax
+
+
+def _groups(group: ArrayLike | None, size: int, order: Sequence | None) -> tuple[np.ndarray, list]:
+    if group is None:
+        return np.full(size, "", dtype=object), [""]
+    group = np.asarray(group, dtype=object)
+    if group.shape != (size,):
+        raise ValueError(f"group has shape {group.shape}; one name for each of the {size} patients is needed")
+    if missing := int(pd.isna(group).sum()):
+        raise ValueError(
+            f"{missing} of {size} patients have no group: leave them out, and count them, before"
+        )
+    found = set(group)
+    if order is None:
+        return group, sorted(found, key=list(_RISK).index if found <= set(_RISK) else None)
+    if lacking := found - set(order):
+        raise ValueError(f"order lacks the groups {sorted(lacking, key=str)}; it has {list(order)}")
+    if len(set(order)) < len(order):
+        raise ValueError(f"order names a group twice: {list(order)}")
+    return group, list(order)
+
+
+def _curve(ax: Axes, table: pd.DataFrame, colour: str, band: bool, key: str) -> None:
+    ax.step(table["time"], table["survival"], where="post", color=colour, label=key)
+    if band:
+        ends = table["low"], table["high"]
+        ax.fill_between(table["time"], *ends, step="post", color=colour, alpha=0.17, lw=0, zorder=1)
+    ticks = table[table["censored"] > 0]
+    ax.plot(ticks["time"], ticks["survival"], "|", color=colour, ms=4.5, mew=0.7, label="_censored")
+
+
+def _tested(time: np.ndarray, event: np.ndarray, group: np.ndarray, weighting: str | bool) -> str:
+    weighting = "none" if weighting is True else weighting
+    name = "log-rank" if weighting == "none" else f"log-rank ({weighting})"
+    try:
+        p = logrank(time, event, group, weighting=weighting).p
+    except NotComputable:
+        return f"{name} not computable"
+    return f"{name} p < 0.001" if p < 0.001 else f"{name} p = {p:.2g}"
+
+
+def _ticks(ax: Axes, until: float, unit: str) -> np.ndarray:
+    """Times from 0 to `until` at round steps, as many as have room for a number each."""
+    wide = ax.get_window_extent().width / ax.figure.dpi * 72
+    gaps = np.clip(wide / 29, 2, 7)
+    powers = [factor * 10.0**power for power in range(-4, 7) for factor in (1, 2, 5)]
+    step = next(step for step in (*_STEPS.get(unit, ()), *powers) if step * gaps >= until * 0.999)
+    return np.arange(0, until * 1.001, step)
+
+
+def _table(ax: Axes, ticks: np.ndarray, rows: list, titles: list[str], colours: list[str]) -> None:
+    """One row of numbers for each title below the axes, under "number at risk" where there are several."""
+
+    def write(text: str, x: float, along: str, shift: float, line: int, ha: str, color: str) -> None:
+        # heights count from the lower edge of the axis' label, wherever tick labels and fonts have put it
+        place = dict(xycoords=(along, ax.xaxis.label), textcoords="offset points", va="top", size=_SMALL)
+        ax.annotate(text, (x, 0), xytext=(shift, -4 - _LINE * line), ha=ha, color=color, **place)
+
+    margin = 0.32 * _SMALL * max(len(str(row[0])) for row in rows)
+    if headed := titles != [""]:
+        write("number at risk", 0, "axes fraction", -margin, 0, "left", "0.35")
+    # a long name would take its room from the curves; its colour says it as well
+    names = titles if max(map(len, titles)) <= 11 else ["▬"] * len(titles)
+    for line, (row, name, colour) in enumerate(zip(rows, names, colours, strict=True), start=headed):
+        name, colour = (name, colour) if headed else ("at risk", "0.35")
+        write(name, 0, "axes fraction", -margin - 5, line, "right", colour)
+        for tick, count in zip(ticks, row, strict=True):
+            write(str(count), tick, "data", 0, line, "center", "black")
+
+
+def by_epoch(
+    ax: Axes,
+    history: pd.DataFrame,
+    chosen: int | Mapping[int, int] | None = None,
+    value: str = "c_index",
+    name: str = "c-index",
+) -> Axes:
+    """C-index of each fold at each epoch, their mean where every fold was still trained, and the epoch kept.
+
+    Parameters
+    ----------
+    ax : Axes
+    history : DataFrame
+        One row a fold and epoch: fold, epoch, and `value`. Rows where it is NaN were not logged: the line
+        has a gap there.
+    chosen : int, or mapping of fold to epoch, optional
+        The epoch kept: one for all folds is a vertical line, one for each fold a ring on its line.
+    value : str
+        Column drawn.
+    name : str
+        For the y axis.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        A column is missing, a fold has an epoch twice, nothing was logged, or a chosen epoch was not logged.
+    """
+    if missing := [column for column in ("fold", "epoch", value) if column not in history]:
+        raise ValueError(f"the history lacks {missing}; it has {list(history.columns)}")
+    if history.duplicated(["fold", "epoch"]).any():
+        raise ValueError("the history has an epoch twice in one fold: draw one model and one seed at a time")
+    runs = history.pivot(index="epoch", columns="fold", values=value)
+    if runs.isna().all(axis=None):
+        raise ValueError(f'the history holds no value of "{value}"')
+    ax.axhline(0.5, color="0.6", lw=0.9, ls="--", zorder=0, label="_chance")
+    colours = {fold: style.PALETTE[number % len(style.PALETTE)] for number, fold in enumerate(runs)}
+    for fold, line in runs.items():
+        ax.plot(line.index, line, lw=1, alpha=0.85, color=colours[fold], label=f"fold {fold}")
+    if len(runs.columns) > 1:
+        ax.plot(runs.index, runs.mean(axis=1, skipna=False), color="0.15", lw=2.2, label="mean")
+    if isinstance(chosen, Mapping):
+        for fold, epoch in chosen.items():
+            if fold not in runs or epoch not in runs.index or np.isnan(runs.at[epoch, fold]):
+                raise ValueError(f'epoch {epoch}, chosen in fold {fold}, has no value of "{value}"')
+            edge = dict(mfc="white", mec=colours[fold], mew=1.6, ms=6.5, zorder=4)
+            ax.plot(epoch, runs.at[epoch, fold], "o", label="_chosen", **edge)
+        ax.plot([], [], "o", mfc="white", mec="0.3", mew=1.6, ms=6.5, label="epoch kept")
+    elif chosen is not None:
+        if chosen not in runs.index:
+            raise ValueError(f"epoch {chosen} was chosen, but the history ends at {runs.index.max()}")
+        ax.axvline(chosen, color="0.15", lw=1, ls=":", label="epoch kept")
+    # below the axis' label whatever the panel's height, so in points
+    below = ax.transAxes + ScaledTranslation(0, -32 / 72, ax.figure.dpi_scale_trans)
+    place = dict(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below)
+    ax.legend(**place, ncols=4, columnspacing=1.2, handlelength=1.3)
+    ax.set(xlabel="epoch", ylabel=name)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    return ax
+
+
+def by_fold(
+    ax: Axes,
+    table: pd.DataFrame,
+    intervals: pd.DataFrame | None = None,
+    value: str = "c_index",
+    reference: float | None = 0.5,
+    name: str = "c-index",
+    numbers: bool = True,
+) -> Axes:
+    """A dot for each fold of each model, first model on top, with the mean and its interval below the dots.
+
+    Parameters
+    ----------
+    ax : Axes
+    table : DataFrame
+        One row a model and fold: model, fold, and `value`. NaN is a fold in which it is not computable; the
+        number of the others is then written below the mean.
+    intervals : DataFrame, optional
+        model, estimate, low, high (rows of metrics.csv): drawn in place of the plain mean. A model without
+        a row keeps its plain mean.
+    value : str
+        Column drawn.
+    reference : float, optional
+        Value of chance.
+    name : str
+        For the x axis.
+    numbers : bool
+        Write mean and interval below the model's name.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        A column is missing, a model has a fold twice, or intervals are upside down, double, or of a model
+        that the table lacks.
+    """
+    if missing := [column for column in ("model", "fold", value) if column not in table]:
+        raise ValueError(f"the table of folds lacks {missing}; it has {list(table.columns)}")
+    if table.duplicated(["model", "fold"]).any():
+        raise ValueError("the table has a fold twice in one model: draw one cohort and one seed at a time")
+    models = list(dict.fromkeys(table["model"]))
+    found = _intervals(intervals, models)
+    if reference is not None:
+        ax.axvline(reference, color="0.6", lw=0.9, ls="--", zorder=0, label="_reference")
+    labels = []
+    for y, model in enumerate(models):
+        values = table.loc[table["model"] == model].sort_values("fold")[value].to_numpy(float)
+        colour = style.PALETTE[y % len(style.PALETTE)]
+        heights = y - 0.12 + (np.linspace(-0.14, 0.14, values.size) if values.size > 1 else np.zeros(1))
+        ax.plot(values, heights, "o", ms=4, color=colour, alpha=0.55, mew=0)
+        text = _summary(ax, y + 0.22, values, found.get(model), colour)
+        labels.append(f"{model}\n{text}" if numbers else str(model))
+    ax.set(yticks=range(len(models)), yticklabels=labels, ylim=(len(models) - 0.4, -0.6), xlabel=name)
+    ax.xaxis.get_major_locator().set_params(nbins=5)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def _intervals(intervals: pd.DataFrame | None, models: list) -> dict:
+    if intervals is None:
+        return {}
+    if missing := [column for column in ("model", "estimate", "low", "high") if column not in intervals]:
+        raise ValueError(f"the table of intervals lacks {missing}; it has {list(intervals.columns)}")
+    if strangers := sorted(set(intervals["model"]) - set(models)):
+        raise ValueError(f"intervals of {strangers}, of which the table has no fold")
+    if intervals["model"].duplicated().any():
+        raise ValueError("the table of intervals has a model twice: draw one cohort and one metric at a time")
+    if (intervals["low"] > intervals["high"]).any():
+        raise ValueError("an interval's low lies above its high")
+    return {row["model"]: row for _, row in intervals.iterrows()}
+
+
+def _summary(ax: Axes, y: float, values: np.ndarray, row: pd.Series | None, colour: str) -> str:
+    """Draw a model's mean, with its interval if there is one; the same in words."""
+    valued = values[np.isfinite(values)]
+    mean = (valued.mean() if valued.size else np.nan) if row is None else row["estimate"]
+    if not np.isfinite(mean):
+        return "not computable"
+    ax.plot(mean, y, "D", ms=5.5, color=colour)
+    text = f"{mean:.3f}"
+    if row is not None:
+        ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.8)
+        text += f" ({row['low']:.3f} to {row['high']:.3f})"
+    return text if valued.size == values.size else f"{text}\n{valued.size} of {values.size} folds"

@@ -1,0 +1,144 @@
+"""The parameters of the GC-MLM-RCSA study. The defaults are the demo, so that Run All works on a fresh clone."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from lib.params import Checked
+
+MODELS = ("signature", "attention")
+CLINICAL = "clinical"
+
+
+class Phantom(Checked):
+    """What the phantom generator is asked for; see `lib.gcmlm.phantom`. Effect 0: the outcome is drawn by lot."""
+
+    seed: int = Field(7, ge=0)
+    patients: int = Field(160, ge=24)
+    external: int = Field(40, ge=0)
+    effect: float = Field(1.0, ge=0, le=1)
+
+
+class GastricParams(Checked):
+    """Parameters of `notebooks/gcmlm/`, in the order of the notebooks' parameter cell.
+
+    Paths count from data/raw, where a cohort's sources of data/sources.yaml are fetched to.
+
+    Attributes
+    ----------
+    matched_cohort : str
+        Folder of a matched cohort: `clinical.csv`, `scans.csv`, `slides.csv`; see `lib.gcmlm.matched`.
+    mapping : dict
+        patient, hospital, time_months, event or a factor -> its column in `clinical.csv`, where it is named otherwise.
+    lro_folder, lro_when : str
+        Instead: folder of the head-and-neck radiomics tables, and scans of before or after treatment, or both.
+    stad_table, stad_slides : str
+        Instead: TCGA-CDR's table, and the table of follow-up whose patients have a slide.
+    feature_tables : dict
+        Modality -> CSV of features that were made elsewhere, one row a patient. They take the place of scans or slides.
+    factors : list of str
+        Clinical factors.
+    modalities : list of str
+        In the order in which subsets are written; the first may be "clinical".
+    external_hospitals : list of str
+        Hospitals whose patients are never trained on.
+    outcome_name, remark : str
+        What is predicted, for axes and tables; what a reader of the cohort's pages has to know.
+    earliest_months, least_follow_up_months
+        See `lib.gcmlm.cohort.metachronous`.
+    inner_folds : int
+        Folds within the training patients that choose a signature's penalty and cross-fit its scores.
+    mask_label : int, str
+        Region of a mask that is measured: its number, or its name.
+    masks : str
+        "given", or "nnunet": segmented here by nnU-Net, which is trained on the scans that have a mask.
+    segmentation : dict
+        number of the dataset, trainer and fold for nnU-Net; see `lib.gcmlm.nnunet`.
+    scale : int
+        Magnification of the tiles, 20 means 0.5 µm per pixel.
+    radiomics_preset : str
+        Preset of `lib.features.radiomics`.
+    pooling : str
+        From slides to patient: "slides", the mean of slide means, or "tiles", each tile alike.
+    allowed : list of str
+        Features the guard against disguised outcomes lets pass.
+    """
+
+    cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    kind: Literal["phantom", "open", "gated"] = "phantom"
+    # 1-preprocess
+    phantom: Phantom | None = Phantom()
+    matched_cohort: str = ""
+    lro_folder: str = ""
+    lro_when: Literal["pre", "post", "both"] = "pre"
+    stad_table: str = ""
+    stad_slides: str = ""
+    feature_tables: dict[str, str] = {}
+    mapping: dict[str, str] = {}
+    factors: list[str] = ["age", "male", "t_stage", "n_stage", "lauren", "histology", "cea"]
+    modalities: list[str] = Field(["clinical", "ct", "slide"], min_length=1)
+    external_hospitals: list[str] = ["B"]
+    outcome_name: str = "liver metastasis"
+    remark: str = ""
+    earliest_months: float = Field(6.0, ge=0)
+    least_follow_up_months: float = Field(24.0, ge=0)
+    folds: int = Field(3, ge=2)
+    seed: int = Field(1, ge=0)
+    oblique: Literal["refuse", "keep", "resample"] = "keep"
+    mask_label: int | str = 1
+    masks: Literal["given", "nnunet"] = "given"
+    segmentation: dict[str, int | str] = {}
+    tiling: Literal["exact", "clam_compat"] = "exact"
+    preset: str = "bwh_resection"
+    tile_px: int = Field(256, ge=16)
+    least_tissue: float = Field(0.5, ge=0, le=1)
+    scale: Literal[5, 10, 20] = 20
+    um_per_px: dict[str, float] = {}
+    # 2-embed
+    radiomics_preset: Literal["slicer", "default", "ct"] = "default"
+    encoder: str = "colour"
+    encoder_weights: str = ""
+    most_failed: float = Field(0.02, ge=0, le=1)
+    pooling: Literal["slides", "tiles"] = "slides"
+    # 3-train
+    models: list[Literal[MODELS]] = Field(["signature", "attention"], min_length=1)
+    seeds: list[NonNegativeInt] = Field([1], min_length=1)
+    inner_folds: int = Field(5, ge=2)
+    allowed: list[str] = []
+    # 4-evaluate
+    horizons: list[float] = [12.0, 24.0, 36.0]
+    bootstrap_draws: int = Field(1000, ge=100)
+    # 5-figures
+    resamples: int = Field(40, ge=10)
+    # how to run
+    shard: int = Field(0, ge=0)
+    shards: int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    max_failed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def fits_together(self) -> "GastricParams":
+        given = (
+            self.phantom is not None,
+            bool(self.matched_cohort),
+            bool(self.lro_folder),
+            bool(self.stad_table),
+        )
+        if sum(given) != 1:
+            raise ValueError(
+                "give exactly one of `phantom`, `matched_cohort` (its folder), `lro_folder` and `stad_table`"
+            )
+        if len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"`modalities` names one twice: {', '.join(self.modalities)}")
+        if odd := [name for name in self.modalities if "+" in name or not name]:
+            raise ValueError(f"`modalities` has {odd[0]!r}: a name has no + and is not empty")
+        if strange := sorted(set(self.feature_tables) - set(self.modalities)):
+            raise ValueError(f"`feature_tables` has {strange[0]}, which `modalities` does not name")
+        known = {CLINICAL, "ct", "slide", *self.feature_tables} | ({"pet"} if self.lro_folder else set())
+        if lost := [name for name in self.modalities if name not in known]:
+            raise ValueError(f"`modalities` has {lost[0]}: give its table under `feature_tables`")
+        if CLINICAL in self.modalities and not self.factors and not self.lro_folder:
+            raise ValueError("`modalities` has clinical, but `factors` names no column")
+        if self.shard >= self.shards:
+            raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
+        return self

@@ -1,0 +1,398 @@
+"""The spots around a spot.
+
+Gene expression as a model sees it: shared names, chosen genes, normalised and scaled counts.
+
+Batches of spots in which every spot is encoded once and neighbours are gathered.
+
+What one fold's models see: features of training and test sections, fitted on training alone.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scanpy as sc
+import torch
+from anndata import AnnData, concat
+from scipy import sparse
+from scipy.spatial import cKDTree
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from lib.training.folds import Fold, refuse_leak
+
+
+def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.ndarray:
+    """The k nearest spots of each spot within its section, itself first.
+
+    Parameters
+    ----------
+    xy : ndarray, shape (n, 2)
+        Positions of one section's spots, any unit.
+    k : int
+        Neighbours, the spot itself included.
+    radius : float, optional
+        In the unit of `xy`. A neighbour farther away (across a gap in the tissue, or off its edge) is replaced by the
+        spot itself. Without it the k nearest are taken however far they are, as the released code does.
+
+    Returns
+    -------
+    ndarray of int64, shape (n, k)
+    """
+    if len(xy) < k:
+        raise ValueError(
+            f"a section of {len(xy)} spots has no {k} neighbours a spot: lower `neighbours` or leave it out"
+        )
+    distance, index = cKDTree(xy).query(xy, k=range(1, k + 1))
+    itself = np.arange(len(xy))[:, None]
+    # two spots at one place: the tree may name the other one first
+    for row in np.flatnonzero(index[:, 0] != itself[:, 0]):
+        others = [j for j in index[row] if j != row][: k - 1]
+        index[row] = [row, *others]
+    if radius is not None:
+        index = np.where(distance <= radius, index, itself)
+    return index.astype(np.int64)
+
+
+def smooth(values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Mean of `values` (n, ...) over each spot's neighbours (n, k)."""
+    return values[neighbours].mean(axis=1, dtype=values.dtype)
+
+
+SCALINGS = ("minmax", "robust", "zscore")
+
+
+def shared_genes(sections: Sequence[AnnData]) -> list[str]:
+    """Names of the genes that every section has, sorted.
+
+    Raises
+    ------
+    ValueError
+        If no gene is shared; the message shows how the names of the first and the odd section look.
+    """
+    names = set(sections[0].var_names)
+    for section in sections[1:]:
+        remaining = names & set(section.var_names)
+        if not remaining:
+            raise ValueError(
+                f"section {section.uns['section']['name']} shares no gene with the sections before it: it has names "
+                f"like {list(section.var_names[:3])}, they have names like {sorted(names)[:3]}; "
+                "use the same kind of identifier (symbols or Ensembl) in all sections"
+            )
+        names = remaining
+    return sorted(names)
+
+
+def variable_genes(
+    sections: Sequence[AnnData], genes: Sequence[str], n: int, *, as_released: bool = False
+) -> list[str]:
+    """Choose the `n` most variable genes from training sections (seurat_v3), in alphabetical order.
+
+    Parameters
+    ----------
+    sections : sequence of AnnData
+        Training sections only: the genes are part of what is fitted.
+    genes : sequence of str
+        Candidates, present in every section.
+    n : int
+        Genes to keep; all candidates where there are not more.
+    as_released : bool
+        The released code's habit: the first section only, and logged counts, which seurat_v3 does not expect.
+    """
+    genes = sorted(genes)  # in a fixed order: seurat_v3 breaks ties by position
+    if len(genes) <= n:
+        return genes
+    pool = [sections[0][:, genes]] if as_released else [section[:, genes] for section in sections]
+    counts = AnnData(concat(pool, label="batch", keys=[str(i) for i in range(len(pool))], index_unique="-"))
+    if as_released:
+        counts.X = normalise(counts.X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sc.pp.highly_variable_genes(
+            counts, n_top_genes=n, flavor="seurat_v3", batch_key=None if as_released else "batch"
+        )
+    return sorted(counts.var_names[counts.var["highly_variable"]])
+
+
+def normalise(counts: sparse.spmatrix) -> sparse.csr_matrix:
+    """log(1 + 10,000 * count / total of the spot); a spot without counts stays zero."""
+    expression = AnnData(sparse.csr_matrix(counts, dtype=np.float32, copy=True))
+    sc.pp.normalize_total(expression, target_sum=1e4)
+    sc.pp.log1p(expression)
+    return sparse.csr_matrix(expression.X)
+
+
+def expression(section: AnnData, genes: Sequence[str]) -> np.ndarray:
+    """Normalised expression of the chosen genes, totals taken over all genes of the section.
+
+    Returns
+    -------
+    ndarray of float32, shape (spots, genes)
+    """
+    columns = section.var_names.get_indexer(list(genes))
+    if (columns < 0).any():
+        missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
+        raise ValueError(
+            f"section {section.uns['section']['name']} lacks {len(missing)} of {len(genes)} genes, "
+            f"first {missing[:3]}: choose genes among lib.spacrd.features.shared_genes of all sections"
+        )
+    return normalise(section.X)[:, columns].toarray()
+
+
+def scale(features: np.ndarray, how: str = "minmax") -> np.ndarray:
+    """Scale each column within one section, so that batches meet on one range.
+
+    This is transductive: a test section is scaled by its own numbers (not by its labels).
+
+    Parameters
+    ----------
+    features : ndarray, shape (spots, features)
+    how : {"minmax", "robust", "zscore"}
+        "minmax": the paper's, to [0, 1], one outlier sets the scale. "robust": 1st to 99th percentile to [0, 1],
+        clipped. "zscore": mean 0, standard deviation 1.
+    """
+    if how == "zscore":
+        # a constant column's deviation is a rounding error, not 0
+        low, span = features.mean(0), np.where(np.ptp(features, axis=0) > 0, features.std(0), 0)
+    elif how == "minmax":
+        low, span = features.min(0), np.ptp(features, axis=0)
+    elif how == "robust":
+        low, high = np.percentile(features, [1, 99], axis=0)
+        # a marker seen in under 1 % of the spots would vanish: such columns keep their whole range
+        low, high = np.where(high > low, (low, high), (features.min(0), features.max(0)))
+        span = high - low
+    else:
+        raise ValueError(f"scaling {how!r} is unknown: use one of {SCALINGS}")
+    scaled = (features - low) / np.where(span > 0, span, 1)
+    return (np.clip(scaled, 0, 1) if how == "robust" else scaled).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Spots:
+    """The spots of one or more sections, stacked.
+
+    Attributes
+    ----------
+    image, genes : Tensor (n, features) or None
+        Scaled features; None where the modality is left out.
+    labels : Tensor (n,)
+        1 cancer, 0 other, NaN undetermined: never scored in a loss, still a neighbour.
+    neighbours : Tensor (n, k), int64
+        Rows of this stack; itself first.
+    xy : ndarray (n, 2)
+        Positions within the section.
+    section : ndarray (n,)
+        Section name of each spot.
+    """
+
+    image: Tensor | None
+    genes: Tensor | None
+    labels: Tensor
+    neighbours: Tensor
+    xy: np.ndarray
+    section: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def stack(cls, parts: Sequence["Spots"]) -> "Spots":
+        """Put sections on top of each other, neighbours renumbered."""
+        starts = np.cumsum([0, *map(len, parts)][:-1])
+        return cls(
+            None if parts[0].image is None else torch.cat([p.image for p in parts]),
+            None if parts[0].genes is None else torch.cat([p.genes for p in parts]),
+            torch.cat([p.labels for p in parts]),
+            torch.cat([p.neighbours + int(start) for p, start in zip(parts, starts, strict=True)]),
+            np.concatenate([p.xy for p in parts]),
+            np.concatenate([p.section for p in parts]),
+        )
+
+    def batch(self, centres: np.ndarray) -> dict[str, Tensor | None]:
+        """What the model needs to score the spots `centres`: their neighbourhoods, each spot once."""
+        around = self.neighbours[torch.as_tensor(centres)]
+        spots, local = torch.unique(around, return_inverse=True)
+        return {
+            "image": None if self.image is None else self.image[spots],
+            "genes": None if self.genes is None else self.genes[spots],
+            "neighbours": local,
+            "labels": self.labels[torch.as_tensor(centres)],
+        }
+
+
+def patches(spots: Spots, size: int) -> list[np.ndarray]:
+    """Cut each section into compact pieces of at most `size` spots, by halving along its longer side.
+
+    Neighbours fall into the same piece, so that a batch of pieces encodes few spots more than it scores.
+    """
+
+    def halves(rows: np.ndarray) -> list[np.ndarray]:
+        if len(rows) <= size:
+            return [rows]
+        xy = spots.xy[rows]
+        order = rows[np.argsort(xy[:, np.ptp(xy, axis=0).argmax()], kind="stable")]
+        middle = len(order) // 2
+        return [*halves(order[:middle]), *halves(order[middle:])]
+
+    _, first = np.unique(spots.section, return_index=True)
+    names = spots.section[np.sort(first)]
+    return [piece for name in names for piece in halves(np.flatnonzero(spots.section == name))]
+
+
+class SpotBatches(IterableDataset):
+    """An endless supply of epochs: shuffled batches of labelled centres with their neighbours.
+
+    Parameters
+    ----------
+    spots : Spots
+    batch_size : int
+        Centres a batch, about: whole patches are put together until the size is reached.
+    patch_size : int
+        Spots a patch. 1 takes single spots at random, as the released code does.
+    seed : int
+        The order of batches depends on it and on nothing else.
+    """
+
+    def __init__(self, spots: Spots, batch_size: int, patch_size: int, seed: int):
+        self.spots, self.batch_size = spots, batch_size
+        self.random = np.random.default_rng(seed)
+        labelled = ~torch.isnan(spots.labels).numpy()
+        if patch_size == 1:
+            self.patches = list(np.flatnonzero(labelled)[:, None])
+        else:
+            cut = [piece[labelled[piece]] for piece in patches(spots, patch_size)]
+            self.patches = [piece for piece in cut if len(piece)]
+
+    def centres(self) -> Iterator[np.ndarray]:
+        """One epoch of batches, as rows of `spots`; a lone last spot joins the batch before (batch statistics need two)."""
+        batches: list[list[np.ndarray]] = [[]]
+        for i in self.random.permutation(len(self.patches)):
+            if sum(map(len, batches[-1])) >= self.batch_size:
+                batches.append([])
+            batches[-1].append(self.patches[i])
+        if len(batches) > 1 and sum(map(len, batches[-1])) == 1:
+            last = batches.pop()
+            batches[-1] += last
+        yield from map(np.concatenate, batches)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor | None]]:
+        for centres in self.centres():
+            yield self.spots.batch(centres)
+
+
+@dataclass(frozen=True)
+class SectionFeatures:
+    """One section, unscaled.
+
+    Attributes
+    ----------
+    image : ndarray (n, d) or None
+        Encoder output.
+    genes : ndarray (n, g) or None
+        log(1 + counts per 10,000) of the fold's genes.
+    marker : ndarray (n,) or None
+        Expression of the marker gene alone.
+    neighbours : ndarray (n, k)
+        Within `radius`; `neighbours_anywhere` is the same without it, as the released code has it.
+    """
+
+    name: str
+    patient: str
+    image: np.ndarray | None
+    genes: np.ndarray | None
+    marker: np.ndarray | None
+    labels: np.ndarray
+    spots: np.ndarray
+    xy: np.ndarray
+    neighbours: np.ndarray
+    neighbours_anywhere: np.ndarray
+
+    def tensors(self, scaling: str, *, image: bool, genes: bool, anywhere: bool = False) -> Spots:
+        """Scaled within the section, as tensors; a modality can be left out."""
+        return Spots(
+            torch.as_tensor(scale(self.image, scaling)) if image else None,
+            torch.as_tensor(scale(self.genes, scaling)) if genes else None,
+            torch.as_tensor(self.labels, dtype=torch.float32),
+            torch.as_tensor(self.neighbours_anywhere if anywhere else self.neighbours),
+            self.xy,
+            np.full(len(self.labels), self.name),
+        )
+
+
+def fold_features(
+    fold: Fold,
+    sections: Mapping[str, AnnData],
+    images: Mapping[str, np.ndarray] | None,
+    *,
+    genes: int,
+    marker: str = "",
+    neighbours: int = 7,
+    neighbour_radius: float = 2.2,
+    as_released: bool = False,
+    undetermined: str = "excluded",
+) -> tuple[list[SectionFeatures], list[SectionFeatures]]:
+    """Features of a fold's training and test sections.
+
+    Parameters
+    ----------
+    fold : Fold
+    sections : mapping of str to AnnData
+        Raw counts; see `lib.spacrd.spots.check_section`.
+    images : mapping of str to ndarray, or None
+        Encoder output of each section.
+    genes : int
+        Variable genes to choose, on training sections alone, among the genes that all sections of the fold
+        share (which names the test platform has is known without its counts); 0 leaves genes out.
+    neighbour_radius : float
+        In pitches: farther spots are no neighbours.
+    as_released : bool
+        Choose genes as the released code does.
+    undetermined : {"excluded", "negative"}
+        What an undetermined spot counts as.
+
+    Returns
+    -------
+    train, test : list of SectionFeatures
+
+    Raises
+    ------
+    ValueError
+        A patient on both sides; no labelled spot of one class in training; sections without a shared gene.
+    """
+    patients = {name: section.uns["section"]["patient"] for name, section in sections.items()}
+    refuse_leak(fold.train, fold.test, patients)
+    chosen: Sequence[str] = []
+    if genes:
+        shared = shared_genes([sections[name] for name in (*fold.train, *fold.test)])
+        chosen = variable_genes(
+            [sections[name] for name in fold.train], shared, genes, as_released=as_released
+        )
+
+    def features(name: str) -> SectionFeatures:
+        section = sections[name]
+        xy, pitch = section.obsm["spatial"], section.uns["section"]["pitch_px"]
+        labels = section.obs["label"].to_numpy(np.float32)
+        if undetermined == "negative":
+            labels = np.where(np.isnan(labels), np.float32(0), labels)
+        return SectionFeatures(
+            name,
+            patients[name],
+            images[name] if images else None,
+            expression(section, chosen) if genes else None,
+            expression(section, [marker])[:, 0] if genes and marker in section.var_names else None,
+            labels,
+            section.obs_names.to_numpy(str),
+            xy,
+            nearest(xy, neighbours, radius=neighbour_radius * pitch),
+            nearest(xy, neighbours),
+        )
+
+    train, test = [features(n) for n in fold.train], [features(n) for n in fold.test]
+    labels = np.concatenate([section.labels for section in train])
+    if not (labels == 0).any() or not (labels == 1).any():
+        raise ValueError(
+            f"fold {fold.name}: the training sections {', '.join(fold.train)} have {int((labels == 1).sum())} cancer and "
+            f"{int((labels == 0).sum())} other spots; both classes are needed, so label more sections or leave it out"
+        )
+    return train, test

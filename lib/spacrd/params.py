@@ -1,0 +1,152 @@
+"""The parameters of the SpaCRD study. The defaults are the demo, so that Run All works on a fresh clone."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
+
+from lib.params import ROOT, Checked
+
+# Written out, not imported: checking a YAML must not take the seconds that torch and scanpy need to load.
+SCALINGS = ("minmax", "robust", "zscore")
+CONTENDERS = (
+    "marker-smoothed",
+    "linear-genes",
+    "linear-genes-smoothed",
+    "linear-image",
+    "linear-image-smoothed",
+    "linear-both",
+    "linear-both-smoothed",
+    "concatenation",
+    "concatenation-genes",
+    "spacrd-genes",
+    "spacrd-image",
+    "spacrd",
+    "spacrd-released",
+    "spacrd-genes-released",
+)
+
+
+class Phantom(Checked):
+    """What the phantom generator is asked for; see `lib.spacrd.phantom`."""
+
+    seed: int = Field(7, ge=0)
+    patients: int = Field(4, ge=2)
+    spots_side: int = Field(14, ge=6)
+    effect: float = Field(1.5, ge=0)
+    unrelated_labels: bool = False
+    second_platform: bool = False
+
+
+class Setting(Checked):
+    """One way to put the cohort to the test.
+
+    Attributes
+    ----------
+    sections : list of str
+        Sections that take part; empty = all.
+    test : list of str
+        Sections to test on, the others train; empty = leave one patient out.
+    encoder : str
+        Image features; "" leaves the pictures out.
+    genes : bool
+        Whether gene expression takes part.
+    models : list of str
+        Contenders of this setting; empty = those of the cohort.
+    """
+
+    sections: list[str] = []
+    test: list[str] = []
+    encoder: str = "colour"
+    genes: bool = True
+    models: list[Literal[CONTENDERS]] = []
+
+
+class SpaCRDParams(Checked):
+    """Parameters of `notebooks/spacrd/`, in the order of the notebooks' parameter cell.
+
+    `sections` lists section tables; a table's file name says below which folder of data/raw its files lie.
+    """
+
+    cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    kind: Literal["phantom", "open", "gated"] = "phantom"
+    # 1-preprocess
+    sections: list[str] = []
+    phantom: Phantom | None = Phantom()
+    undetermined: Literal["excluded", "negative"] = "excluded"
+    # 2-embed
+    encoders: list[str] = ["colour"]
+    encoder_weights: dict[str, str] = {}
+    crop_um: float = Field(150.0, gt=0)
+    # 3-train
+    settings: dict[str, Setting] = Field({"both": Setting()}, min_length=1)
+    models: list[Literal[CONTENDERS]] = [
+        "marker-smoothed",
+        "linear-genes",
+        "linear-genes-smoothed",
+        "linear-image",
+        "linear-image-smoothed",
+        "linear-both",
+        "linear-both-smoothed",
+        "concatenation",
+        "spacrd-genes",
+        "spacrd-image",
+        "spacrd",
+        "spacrd-released",
+    ]
+    seeds: list[NonNegativeInt] = Field([1, 2], min_length=1)
+    first_seed_only: list[Literal[CONTENDERS]] = [
+        "concatenation",
+        "spacrd-genes",
+        "spacrd-image",
+        "spacrd-released",
+    ]
+    variant: Literal["described", "released"] = "described"
+    marker: str = "ERBB2"
+    genes: int = Field(300, ge=2)
+    scaling: Literal[SCALINGS] = "minmax"
+    neighbours: int = Field(7, ge=1)
+    neighbour_radius: float = Field(2.2, gt=0)
+    contrastive_epochs: int = Field(3, ge=0)
+    fusion_epochs: int = Field(2, ge=0)
+    classifier_epochs: int = Field(9, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    batch_size: int = Field(64, ge=2)
+    # 4-evaluate
+    bootstrap_draws: int = Field(1000, ge=100)
+    block_pitches: float = Field(4.0, gt=0)
+    # how to run
+    shard: int = Field(0, ge=0)
+    shards: int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    max_failed: int = Field(0, ge=0)
+
+    @field_validator("sections")
+    @classmethod
+    def tables_exist(cls, tables: list[str]) -> list[str]:
+        for table in tables:
+            if not (ROOT / table).is_file():
+                raise ValueError(f"there is no section table at {table}, relative to the repository")
+        return tables
+
+    @model_validator(mode="after")
+    def fits_together(self) -> "SpaCRDParams":
+        if (self.phantom is None) == (not self.sections):
+            raise ValueError(
+                "give either `phantom` or `sections` (the cohort's section tables), not both or neither"
+            )
+        for name, setting in self.settings.items():
+            if setting.encoder and setting.encoder not in self.encoders:
+                raise ValueError(
+                    f"setting {name!r} uses encoder {setting.encoder!r}, which `encoders` does not list"
+                )
+            if not (setting.encoder or setting.genes):
+                raise ValueError(f"setting {name!r} has neither an encoder nor genes")
+            own = ("spacrd",) * bool(setting.encoder and setting.genes)
+            own += ("spacrd-genes",) * setting.genes + ("spacrd-image",) * bool(setting.encoder)
+            if not set(own) & set(setting.models or self.models):
+                raise ValueError(
+                    f"setting {name!r} trains no SpaCRD: list one of {', '.join(own)} under `models`"
+                )
+        if self.shard >= self.shards:
+            raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
+        return self

@@ -1,0 +1,389 @@
+"""Phantom sections in the layouts of real raw files.
+
+Phantom sections of spatial transcriptomics with planted tumour domains.
+"""
+
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy import sparse
+
+from lib.files import write_csv, written, written_hdf5
+from lib.phantoms.slides import Stain, at, outline, paint, smooth_field
+
+LABEL_FRAME = 2.32  # full-resolution pixels per pixel of HER2ST's label files, whose y runs upwards
+HIRES = 0.5  # of Visium's full-resolution pixel
+
+
+def write_st(folder: Path, patient: str, section: dict, counts, genes, made_as, rng) -> dict:
+    """Write a section in the layout of HER2ST, with what misleads in it.
+
+    Spots stand in lexicographic order; one spot of the spot file has no counts; label files have float x and y, pixels
+    of another frame with y upside down, and a row without x and y.
+
+    Returns
+    -------
+    dict
+        section, folder and labels of the section table.
+    """
+    name = f"{patient}1"
+    grid = section["array_xy"] + 4
+    spots = pd.Index([f"{x}x{y}" for x, y in grid])
+    order = np.argsort(spots.to_numpy(dtype=str))
+    _write_table(
+        pd.DataFrame(counts[order], index=spots[order], columns=genes),
+        folder / f"data/ST-cnts/{name}.tsv.gz",
+        index=True,
+    )
+
+    height = section["picture"].shape[0]
+    places = pd.DataFrame(grid, columns=["x", "y"])
+    places[["new_x", "new_y"]] = (grid + rng.normal(0, 0.03, grid.shape)).round(3)
+    places[["pixel_x", "pixel_y"]] = section["xy"].round(2)
+    places["selected"] = 1
+    labels = places[["new_x", "new_y"]].set_axis(["x", "y"], axis=1)
+    labels["pixel_x"] = (section["xy"][:, 0] / LABEL_FRAME).round(3)
+    labels["pixel_y"] = ((height - section["xy"][:, 1]) / LABEL_FRAME).round(3)
+    labels["label"] = section["tissue"]
+    stray = pd.DataFrame([{"pixel_x": 1.0, "pixel_y": 1.0, "label": "connective tissue"}])
+    labels = pd.concat([labels, stray], ignore_index=True)
+    labels.insert(0, "Row.names", [f"{x:.0f}x{y:.0f}" for x, y in labels[["pixel_x", "pixel_y"]].to_numpy()])
+
+    pitch = made_as.pitch_um / made_as.um_per_px
+    idle = {
+        "x": 2,
+        "y": 2,
+        "new_x": 2.0,
+        "new_y": 2.0,
+        "pixel_x": 0.2 * pitch,
+        "pixel_y": 0.2 * pitch,
+        "selected": 1,
+    }
+    shuffled = pd.concat([places, pd.DataFrame([idle])], ignore_index=True).iloc[
+        rng.permutation(len(places) + 1)
+    ]
+    _write_table(shuffled, folder / f"data/ST-spotfiles/{name}_selection.tsv")
+    _write_table(labels, folder / f"data/ST-pat/lbl/{name}_labeled_coordinates.tsv")
+    _write_picture(section["picture"], folder / f"data/ST-imgs/{patient}/{name}/{name}_HE.jpg")
+    return {"section": name, "folder": "", "labels": ""}
+
+
+def write_visium(folder: Path, patient: str, section: dict, counts, genes, made_as, rng) -> dict:
+    """Write a section as a Space Ranger 2 output folder with labels.csv beside it.
+
+    Returns
+    -------
+    dict
+        section, folder and labels of the section table.
+    """
+    name = f"{patient}1"
+    here = folder / name
+    letters = np.array(list("ACGT"))[rng.integers(0, 4, (len(counts), 16))]
+    barcodes = np.array(["".join(row) + "-1" for row in letters])
+    _write_10x(counts, barcodes, genes, here / "filtered_feature_bc_matrix.h5")
+
+    positions = pd.DataFrame({"barcode": barcodes, "in_tissue": 1})
+    positions["array_row"], positions["array_col"] = section["array_xy"][:, 1], section["array_xy"][:, 0]
+    positions["pxl_row_in_fullres"] = section["xy"][:, 1].round().astype(int)
+    positions["pxl_col_in_fullres"] = section["xy"][:, 0].round().astype(int)
+    _write_table(positions, here / "spatial/tissue_positions.csv", sep=",")
+
+    full = Image.fromarray(section["picture"])
+    hires = full.resize((round(full.width * HIRES), round(full.height * HIRES)), Image.Resampling.LANCZOS)
+    lowres = full.resize((full.width // 10, full.height // 10), Image.Resampling.LANCZOS)
+    _write_picture(np.asarray(hires), here / "spatial/tissue_hires_image.png")
+    _write_picture(np.asarray(lowres), here / "spatial/tissue_lowres_image.png")
+    factors = {
+        "spot_diameter_fullres": 65.0 / made_as.um_per_px,  # Space Ranger's theoretical spot, on every slide
+        "fiducial_diameter_fullres": 105.0 / made_as.um_per_px,
+        "tissue_hires_scalef": hires.width / full.width,
+        "tissue_lowres_scalef": lowres.width / full.width,
+    }
+    with written(here / "spatial/scalefactors_json.json") as part:
+        part.write_text(json.dumps(factors))
+    _write_table(
+        pd.DataFrame({"barcode": barcodes, "label": section["tissue"]}), here / "labels.csv", sep=","
+    )
+    return {"section": name, "folder": name, "labels": f"{name}/labels.csv"}
+
+
+WRITERS = {"st": write_st, "visium": write_visium}
+
+
+def _write_table(table: pd.DataFrame, path: Path, index: bool = False, sep: str = "\t") -> None:
+    text = table.to_csv(sep=sep, index=index, lineterminator="\n").encode()
+    with written(path) as part:
+        # mtime 0 and no name in the header: equal tables give equal bytes
+        part.write_bytes(gzip.compress(text, compresslevel=6, mtime=0) if path.suffix == ".gz" else text)
+
+
+def _write_picture(rgb: np.ndarray, path: Path) -> None:
+    with written(path) as part:
+        Image.fromarray(rgb).save(part, quality=90) if path.suffix == ".jpg" else Image.fromarray(rgb).save(
+            part
+        )
+
+
+def _write_10x(counts, barcodes, genes, path: Path) -> None:
+    """The matrix file of Cell Ranger 3 and later: compressed columns, one a barcode."""
+    matrix = sparse.csr_matrix(counts)
+    with written_hdf5(path) as file:
+        file.attrs["filetype"] = "matrix"
+        file.attrs["library_ids"] = np.array([path.parent.name.encode()])
+        group = file.create_group("matrix")
+        group["barcodes"] = barcodes.astype("S18")
+        group["data"], group["indices"] = matrix.data.astype(np.int32), matrix.indices.astype(np.int64)
+        group["indptr"] = matrix.indptr.astype(np.int64)
+        group["shape"] = np.array(matrix.shape[::-1], dtype=np.int32)
+        features = group.create_group("features")
+        features["id"] = np.array([f"ENSG{i:011d}" for i in range(len(genes))], dtype="S15")
+        features["name"] = np.array(genes, dtype="S32")
+        features["feature_type"] = np.array(["Gene Expression"] * len(genes), dtype="S16")
+        features["genome"] = np.array(["phantom"] * len(genes), dtype="S8")
+        features["_all_tag_keys"] = np.array([b"genome"])
+
+
+CELLS = 8  # cells of the fields along a pitch
+MARGIN = 1.5  # empty pitches around the tissue
+DOMAIN, NULL_DOMAIN = 3.5, 1.2  # smoothing of the fields whose sign makes domains, in pitches
+TUMOUR_GENES = (
+    *("ERBB2", "GRB7", "PGAP3", "STARD3", "KRT8", "KRT18", "KRT19", "EPCAM", "MUC1", "CDH1"),
+    *("CCND1", "FASN", "SCD", "TFF3", "AGR2", "XBP1", "GATA3", "TOP2A", "MKI67", "CCNB1"),
+    *("BIRC5", "STMN1", "TUBA1B", "HMGB2", "CD24", "CLDN4", "ELF3", "SPINT2", "AZGP1", "S100A14"),
+)
+CLASSES = {1: "invasive cancer", 0: "connective tissue"}
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """What is planted. Nothing made with it is ever called data.
+
+    A spot is as cancer-like in its counts, and in its picture, as its domain makes it, plus a noise of unit variance
+    that counts and picture do not share. `genes` and `picture` are how much higher the tumour domain lies. So each
+    alone is imperfect (for a separation s the AUC of a single spot is at most Phi(s / sqrt(2))), both are better.
+    """
+
+    effect: float = 1.0  # multiplies both separations; 0 plants nothing
+    genes: float = 1.4  # separation of the domains in the tumour genes' activity
+    picture: float = 1.05  # separation of the domains in the nuclei's number, size and darkness
+    smooth: float = (
+        0.35  # share of the noise's variance that is smooth in space: neighbours cannot average it out
+    )
+    fold: float = 0.4  # mean log fold change of a tumour gene for one standard deviation of activity
+    share: tuple[float, float] = (0.3, 0.6)  # range of the tumour domain's share of a section's spots
+    batch: float = 0.3  # standard deviation, over patients, of a gene's log level
+    undetermined: float = 0.06  # share of spots, at the domains' edge, left without a label
+
+
+@dataclass(frozen=True)
+class Platform:
+    """How sections of one platform are made; the two differ in all of it."""
+
+    pitch_um: float
+    diameter_um: float
+    hexagonal: bool
+    um_per_px: float  # of the full-resolution picture
+    depth: float  # median counts a spot
+    gene_bias: float  # standard deviation of a gene's log level against the other platform
+    stain: Stain
+    prefix: str  # of the patients' names
+
+
+PLATFORMS = {
+    "st": Platform(
+        pitch_um=200.0,
+        diameter_um=100.0,
+        hexagonal=False,
+        um_per_px=2.5,
+        depth=2500.0,
+        gene_bias=0.0,
+        stain=Stain(),
+        prefix="",
+    ),
+    "visium": Platform(
+        pitch_um=100.0,
+        diameter_um=55.0,
+        hexagonal=True,
+        um_per_px=1.25,
+        depth=6000.0,
+        gene_bias=0.4,
+        stain=Stain(haematoxylin=(0.72, 0.62, 0.22), eosin=(0.16, 0.92, 0.20), glass=(236, 240, 243)),
+        prefix="V",
+    ),
+}
+
+
+def write_cohort(
+    folder: str | Path,
+    *,
+    seed: int,
+    patients: int = 5,
+    effect: float = 1.0,
+    platform: str = "st",
+    spots_side: int = 18,
+    genes: int = 400,
+    null: bool = False,
+    phantom: Phantom | None = None,
+) -> pd.DataFrame:
+    """Write a phantom cohort's raw files, one section a patient, and its section table `sections.csv`.
+
+    Counts are negative binomial with library sizes that vary between spots; a gene's level varies between patients.
+    The second platform has its own pitch, spot size, depth, stain and gene levels, lacks a few of the tumour genes and
+    a quarter of the others, and has as many of its own.
+
+    Parameters
+    ----------
+    folder : path
+        Where to write. "st": the layout of HER2ST; "visium": one Space Ranger folder a section.
+    seed : int
+        Same seed, same bytes.
+    patients : int
+        At most 26.
+    effect : float
+        Strength of what is planted, 0 or more; 1 gives a linear model of one modality an AUC of about 0.8 a spot.
+    platform : "st" or "visium"
+    spots_side : int
+        Spots along a side of the section, at least 6.
+    genes : int
+        At least 60.
+    null : bool
+        Labels from a domain that neither counts nor picture know: the negative control.
+    phantom : Phantom, optional
+        Other planted values; its `effect` is replaced by the argument.
+
+    Returns
+    -------
+    DataFrame
+        The section table, as `lib.spacrd.cohort.read_table` gives it.
+    """
+    if platform not in PLATFORMS:
+        raise ValueError(f"platform {platform!r}: a phantom is made as one of {sorted(PLATFORMS)}")
+    if not (1 <= patients <= 26 and spots_side >= 6 and genes >= 60 and effect >= 0):
+        raise ValueError(
+            "a phantom needs 1 to 26 patients, 6 spots a side, 60 genes and an effect of 0 or more"
+        )
+    folder, made_as = Path(folder), PLATFORMS[platform]
+    planted = Phantom(**{**vars(phantom or Phantom()), "effect": effect})
+    names, level, response = _genes(genes, platform, planted)
+
+    rows = []
+    for number in range(patients):
+        rng = np.random.default_rng([seed, number, sorted(PLATFORMS).index(platform)])
+        patient = made_as.prefix + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[number]
+        section = _section(planted, made_as, spots_side, null, rng)
+        counts = _counts(section["activity"], level, response, planted, made_as, rng)
+        row = WRITERS[platform](folder, patient, section, counts, names, made_as, rng)
+        note = "phantom, labels unrelated to counts and picture" if null else f"phantom, effect {effect:g}"
+        rows.append({**row, "patient": patient, "platform": platform, "label_grade": "planted", "note": note})
+    table = pd.DataFrame(rows)[["section", "patient", "platform", "folder", "labels", "label_grade", "note"]]
+    write_csv(table, folder / "sections.csv")
+    return table
+
+
+def _section(planted: Phantom, made_as: Platform, side: int, null: bool, rng: np.random.Generator) -> dict:
+    """Spots, their domain, what counts and picture are to show, and the painted picture."""
+    extent = side - 1 + 2 * MARGIN
+    shape = (round(extent * CELLS),) * 2
+    tissue = outline(shape, (MARGIN - 1) * CELLS, rng)
+    array_xy, place = _grid(side, made_as.hexagonal)
+    centre = (place + MARGIN) * CELLS - 0.5  # cells, counted from the middle of the first one
+    kept = at(tissue.astype(float), centre) > 0.5
+    array_xy, place, centre = array_xy[kept], place[kept], centre[kept]
+
+    domain, edge = _domain(shape, centre, DOMAIN, planted, rng)
+    # labels of a null come from small domains: two fields of few blobs overlap by chance far more than many do
+    shown, shown_edge = _domain(shape, centre, NULL_DOMAIN, planted, rng) if null else (domain, edge)
+    noise = [
+        np.sqrt(planted.smooth) * smooth_field(shape, 2.0 * CELLS, rng)
+        + np.sqrt(1 - planted.smooth) * smooth_field(shape, 0.3 * CELLS, rng)
+        for _ in range(2)
+    ]
+    tumour = 1 / (1 + np.exp(-domain / 0.08))
+    activity = at(planted.effect * planted.genes * tumour + noise[0], centre)
+    looks = planted.effect * planted.picture * tumour + noise[1]
+    cell_px = round(made_as.pitch_um / made_as.um_per_px / CELLS)
+    picture = paint(looks, tissue, cell_px, made_as.um_per_px, _patient_stain(made_as.stain, rng), rng)
+
+    cancer = at(shown, centre) > 0
+    kinds = np.where(cancer, CLASSES[1], CLASSES[0]).astype(object)
+    kinds[shown_edge] = "undetermined"
+    return {
+        "array_xy": array_xy,
+        "xy": (centre + 0.5) * cell_px,
+        "tissue": kinds,
+        "activity": activity,
+        "picture": picture,
+    }
+
+
+def _grid(side: int, hexagonal: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Array positions (n, 2) and places (n, 2) in pitches, x first."""
+    if not hexagonal:
+        y, x = (grid.ravel() for grid in np.mgrid[:side, :side])
+        return np.column_stack([x, y]), np.column_stack([x, y]).astype(float)
+    rows = int((side - 1) / (np.sqrt(3) / 2)) + 1
+    y, x = (grid.ravel() for grid in np.mgrid[:rows, : side - 1])
+    # Visium counts half pitches along a row, odd ones in odd rows
+    column = 2 * x + y % 2
+    return np.column_stack([column, y]), np.column_stack([column / 2, y * np.sqrt(3) / 2])
+
+
+def _domain(shape, centre, scale, planted: Phantom, rng) -> tuple[np.ndarray, np.ndarray]:
+    """A field that is positive in the tumour domain, and the spots too near its edge to be labelled."""
+    field = smooth_field(shape, scale * CELLS, rng)
+    values = at(field, centre)
+    field = (field - np.quantile(values, 1 - rng.uniform(*planted.share))) / values.std()
+    distance = np.abs(at(field, centre))
+    near = distance < np.quantile(distance, 2 * planted.undetermined)
+    return field, near & (rng.random(len(centre)) < 0.5)
+
+
+def _patient_stain(stain: Stain, rng: np.random.Generator) -> Stain:
+    """A patient's slide is stained a little more or less than the next."""
+    strength = rng.uniform(0.85, 1.15, 2)
+    return Stain(
+        tuple(float(value * strength[0]) for value in stain.haematoxylin),
+        tuple(float(value * strength[1]) for value in stain.eosin),
+        stain.glass,
+    )
+
+
+def _genes(number: int, platform: str, planted: Phantom) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, log level and log fold change of a platform's genes: the same genes behave alike in every phantom."""
+    rng = np.random.default_rng(20260306)
+    universe = len(TUMOUR_GENES) + 2 * number
+    level = rng.normal(0, 1.1, universe)
+    bias = rng.normal(0, 1, universe)
+    response = np.zeros(universe)
+    response[: len(TUMOUR_GENES)] = planted.fold * rng.uniform(0.4, 1.6, len(TUMOUR_GENES))
+    level[: len(TUMOUR_GENES)] = rng.normal(0.5, 0.7, len(TUMOUR_GENES))
+    level[0], response[0] = 2.0, 1.6 * planted.fold  # ERBB2: strong enough to be a baseline by itself
+    names = np.array([*TUMOUR_GENES, *(f"GENE{i:04d}" for i in range(2 * number))])
+    known, rest = np.arange(len(TUMOUR_GENES)), number - len(TUMOUR_GENES)
+    first = len(TUMOUR_GENES)
+    if platform == "visium":  # its probes miss every sixth tumour gene and the first quarter of the others
+        known = known[known % 6 != 5]
+        first += rest // 4
+        rest = number - len(known)
+    chosen = np.r_[known, first : first + rest]
+    return (
+        names[chosen].tolist(),
+        level[chosen] + PLATFORMS[platform].gene_bias * bias[chosen],
+        response[chosen],
+    )
+
+
+def _counts(activity, level, response, planted: Phantom, made_as: Platform, rng) -> np.ndarray:
+    """Negative binomial counts (spots, genes) with dispersion 0.3."""
+    patient = rng.normal(0, planted.batch, len(level))
+    log_rate = level + patient + np.outer(activity - activity.mean(), response)
+    rate = np.exp(log_rate)
+    library = made_as.depth * np.exp(rng.normal(0, 0.45, len(activity)) + rng.normal(0, 0.25))
+    mean = library[:, None] * rate / np.exp(level + patient).sum()
+    dispersion = 0.3
+    return rng.poisson(rng.gamma(1 / dispersion, mean * dispersion)).astype(np.int32)

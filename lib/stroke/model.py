@@ -1,0 +1,483 @@
+"""Multi-head attention whose heads are each as wide as the tokens: Keras' `MultiHeadAttention(key_dim=width)`.
+
+torch's own divides the width among the heads, and cannot express it.
+
+One token of every clinical variable: continuous ones by a layer of their own, categorical ones from a table.
+
+A small 3-D CNN that makes one token of every volume, over as many volumes as memory lets.
+
+There is no batch normalisation: volumes do not see each other, so encoding them in parts, and once more when gradients
+are asked for instead of keeping what was computed (Chen et al., arXiv 1604.06174), changes nothing but rounding.
+
+StrokeNet: 4D CT perfusion and clinical variables to functional outcome at 90 days.
+
+Amador, Pinel, Winder, Fiehler, Wilms, Forkert: Medical Image Analysis 99:103381 (2025), doi 10.1016/j.media.2024.103381.
+Written from a description; the released code has no licence, and none of it is here.
+
+    series (b, frames, h, w, z) ─ one CNN ─ frames tokens + positions ─ class token ─ self-attention ─┬─ asks ─┐
+                                                                                                      ╳        ├─ head
+    clinical (b, c), (b, k) ────────────── c + k tokens + positions ─ class token ── self-attention ──┴─ asks ─┘
+
+A token is as long as the last level of the CNN has places: (h / 16)(w / 16)(z / 16), 1,024 at full size. Of the two
+crossings only the class tokens are read, so only they are computed.
+
+| switch | described | released |
+|---|---|---|
+| `positional` | learned | frozen: drawn once, never trained, and saved with no weights; here they are saved |
+| `missing` | a missing variable's token is not attended to | refused |
+
+Positions are added to the clinical tokens too, as the released code does; the paper's figure has them on frames only:
+`clinical_positions=False`.
+"""
+
+import math
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lib.models.attention import check_choice
+
+
+class WideAttention(nn.Module):
+    """Queries, keys and values of heads * width, with biases, and their weights.
+
+    Parameters
+    ----------
+    width, heads : int
+    dropout : float
+        Of single weights, in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0):
+        super().__init__()
+        self.width, self.heads, self.dropout = width, heads, dropout
+        inner = heads * width
+        self.query, self.key = nn.Linear(width, inner), nn.Linear(width, inner)
+        self.value, self.output = nn.Linear(width, inner), nn.Linear(inner, width)
+        for part in (self.query, self.key, self.value):
+            _glorot(part, width, heads, width)
+        _glorot(self.output, heads, width, width)
+
+    def split(self, x: Tensor) -> Tensor:  # (b, n, heads * width) -> (b, heads, n, width)
+        return x.unflatten(2, (self.heads, self.width)).transpose(1, 2)
+
+    def forward(self, asking: Tensor, asked: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """asking (b, n, width), asked (b, m, width) -> (b, n, width) and weights (b, heads, n, m), rows sum to 1.
+
+        `masked` (b, m) bool: True is not to be attended to; one of every row at least must be False.
+        """
+        query, key, value = (
+            self.split(part(x)) for part, x in ((self.query, asking), (self.key, asked), (self.value, asked))
+        )
+        scores = query @ key.transpose(2, 3) / math.sqrt(self.width)  # (b, heads, n, m)
+        if masked is not None:
+            scores = scores.masked_fill(masked[:, None, None], -math.inf)
+        weights = scores.softmax(3)
+        mixed = F.dropout(weights, self.dropout, self.training) @ value
+        return self.output(mixed.transpose(1, 2).flatten(2)), weights
+
+
+def _glorot(part: nn.Linear, *kernel: int) -> None:
+    """Glorot uniform as Keras reckons it on the kernel of three axes; all but the last two count as its field."""
+    fans = kernel[0] * (kernel[1] + kernel[2])
+    nn.init.uniform_(part.weight, -math.sqrt(6 / fans), math.sqrt(6 / fans))
+    nn.init.zeros_(part.bias)
+
+
+class ClinicalTokens(nn.Module):
+    """Tokens of variables, the continuous ones first.
+
+    Parameters
+    ----------
+    continuous : int
+        Continuous variables, scaled to [0, 1] beforehand.
+    categories : tuple of int
+        Levels of each categorical variable, coded from 0.
+    width : int
+    """
+
+    def __init__(self, continuous: int, categories: tuple[int, ...], width: int):
+        super().__init__()
+        self.categories = tuple(categories)
+        limit = math.sqrt(6 / (1 + width))  # Glorot of a layer from one number to `width`
+        self.slopes = nn.Parameter(torch.empty(continuous, width).uniform_(-limit, limit))
+        self.offsets = nn.Parameter(torch.zeros(continuous, width))
+        self.levels = nn.Embedding(sum(categories), width)  # the tables of all variables, one after the other
+        nn.init.uniform_(self.levels.weight, -0.05, 0.05)
+        starts = torch.tensor((0, *self.categories[:-1]) if self.categories else ()).cumsum(0).long()
+        self.register_buffer("starts", starts, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.slopes) + len(self.categories)
+
+    def forward(self, continuous: Tensor, categorical: Tensor, missing: Tensor) -> Tensor:
+        """Tokens (b, c + k, width).
+
+        Parameters
+        ----------
+        continuous : Tensor (b, c)
+        categorical : Tensor (b, k), whole numbers
+        missing : bool Tensor (b, c + k)
+            What stands at these places is not read, be it NaN.
+
+        Raises
+        ------
+        ValueError
+            A shape or a code that does not fit, or a value that is not finite and not marked as missing.
+        """
+        c, k = len(self.slopes), len(self.categories)
+        shapes = tuple(continuous.shape), tuple(categorical.shape), tuple(missing.shape)
+        b = shapes[0][0]
+        if shapes != ((b, c), (b, k), (b, c + k)):
+            raise ValueError(
+                f"continuous, categorical and missing have shapes {shapes}; this model takes {((b, c), (b, k), (b, c + k))}"
+            )
+        numbers = continuous.masked_fill(missing[:, :c], 0)
+        codes = categorical.long().masked_fill(missing[:, c:], 0)
+        if not numbers.isfinite().all():
+            row, column = (~numbers.isfinite()).nonzero()[0].tolist()
+            raise ValueError(
+                f"continuous variable {column} of patient {row} of the batch is {numbers[row, column].item()}; "
+                "mark it in `missing`"
+            )
+        levels = torch.tensor(self.categories, device=codes.device)
+        if ((codes < 0) | (codes >= levels)).any():
+            row, column = ((codes < 0) | (codes >= levels)).nonzero()[0].tolist()
+            raise ValueError(
+                f"categorical variable {column} of patient {row} of the batch is {codes[row, column].item()}; its "
+                f"{self.categories[column]} levels are coded from 0"
+            )
+        tokens = (numbers.unsqueeze(2) * self.slopes + self.offsets).relu()  # (b, c, width)
+        return torch.cat([tokens, self.levels(codes + self.starts)], 1)
+
+
+TRUNCATED = 0.87962566103423978  # spread of a normal cut at two standard deviations; Keras makes up for it
+AT_ONCE = 2**23  # numbers in the largest activation, 32 MB: larger parts are not faster
+SMALL = 20_480  # columns up to which torch takes a slow and hungry convolution for one volume alone
+KEPT = 2**28  # numbers that may be kept for the backward pass: 1 GB
+
+
+class Level(nn.Module):
+    """Two convolutions of 3x3x3 with ReLU, then one of 2x2x2 that halves the volume, without."""
+
+    def __init__(self, before: int, width: int, after: int):
+        super().__init__()
+        self.first, self.second = (
+            nn.Conv3d(before, width, 3, padding=1),
+            nn.Conv3d(width, width, 3, padding=1),
+        )
+        self.down = nn.Conv3d(width, after, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:  # (n, before, h, w, z) -> (n, after, h / 2, w / 2, z / 2)
+        return self.down(F.relu_(self.second(F.relu_(self.first(x)))))
+
+
+class VolumeEncoder(nn.Module):
+    """Tokens of volumes: every level halves the volume, the last leaves `channels` numbers a place.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels of the levels. Height, width and depth must be multiples of 2 ** levels.
+    channels : int
+        Numbers a place of the last level.
+    frames_at_once : int or None
+        Volumes in one part; None for what keeps activations small enough to be quick.
+    recompute : bool or None
+        Forget activations and compute them again when gradients are asked for: a third more time, memory of one part
+        only. None does so where they would pass 1 GB.
+    bf16 : bool
+        Convolutions in bfloat16; parameters, gradients and tokens stay float32.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (16, 32, 64, 128),
+        channels: int = 1,
+        frames_at_once: int | None = None,
+        recompute: bool | None = None,
+        bf16: bool = False,
+    ):
+        super().__init__()
+        if frames_at_once is not None and frames_at_once < 1:
+            raise ValueError(f"frames_at_once={frames_at_once}: one frame at least must be encoded at once")
+        self.frames_at_once, self.recompute, self.bf16 = frames_at_once, recompute, bf16
+        ins, outs = (1, *widths[:-1]), (*widths[:-1], channels)
+        self.levels = nn.Sequential(*(Level(*sizes) for sizes in zip(ins, widths, outs, strict=True)))
+        kept = sum(2 * width / 8**i for i, width in enumerate(widths))
+        self.a_voxel = widths[0], kept  # numbers of the largest activation, and of all that are kept
+        self.apply(_initial)
+
+    def forward(self, series: Tensor) -> Tensor:
+        """series (b, frames, h, w, z) -> (b, frames, channels * h * w * z / 8 ** levels), flattened in that order."""
+        volumes = series.flatten(0, 1)
+        largest, kept = (numbers * math.prod(volumes.shape[1:]) for numbers in self.a_voxel)
+        least = 2 if math.prod(volumes.shape[1:3]) <= SMALL else 1
+        part = self.frames_at_once or max(least, AT_ONCE // largest)
+        again = kept * len(volumes) > KEPT if self.recompute is None else self.recompute
+        tokens = [
+            checkpoint(self.tokens, some, use_reentrant=False, preserve_rng_state=False)
+            if again
+            else self.tokens(some)
+            for some in volumes.split(part)
+        ]
+        return torch.cat(tokens).unflatten(0, series.shape[:2])
+
+    def tokens(self, volumes: Tensor) -> Tensor:
+        """volumes (n, h, w, z) -> (n, length)."""
+        x = volumes.to(self.levels[0].first.bias.dtype)
+        # channels last: up to twice as fast on processors, and one channel needs no copy for it
+        x = x.unsqueeze(4).movedim(4, 1) if x.device.type == "cpu" else x.unsqueeze(1)
+        with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            return self.levels(x).flatten(1).to(x.dtype)
+
+    def penalty(self, strength: float = 5e-5) -> Tensor:
+        """L2: `strength` times the sum of squares of the 3x3x3 kernels."""
+        kernels = [kernel.weight for level in self.levels for kernel in (level.first, level.second)]
+        return strength * sum(kernel.square().sum() for kernel in kernels)
+
+
+def _initial(part: nn.Module) -> None:
+    if not isinstance(part, nn.Conv3d):
+        return
+    if part.kernel_size == (3, 3, 3):  # He
+        spread = math.sqrt(2 / part.weight[0].numel()) / TRUNCATED
+        nn.init.trunc_normal_(part.weight, std=spread, a=-2 * spread, b=2 * spread)
+    else:
+        nn.init.xavier_uniform_(part.weight)
+    nn.init.zeros_(part.bias)
+
+
+VARIANTS = ("described", "released")
+FUSIONS = ("cross", "concatenation", "imaging", "clinical")
+POSITIONAL = {"described": "learned", "released": "frozen"}
+
+
+class Outcome(NamedTuple):
+    """What the model says of a batch: the logit of an unfavourable outcome (b,), higher is worse; its attention."""
+
+    logit: Tensor
+    attention: dict[str, Tensor] | None
+
+
+class Branch(nn.Module):
+    """Positions, a class token before them that has none, self-attention."""
+
+    def __init__(self, tokens: int, width: int, heads: int, dropout: float, positional: str | None):
+        super().__init__()
+        positions = torch.empty(tokens, width).uniform_(-0.05, 0.05)
+        if positional == "learned":
+            self.positions = nn.Parameter(positions)
+        else:
+            self.register_buffer("positions", positions if positional else None)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.attention = WideAttention(width, heads, dropout)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, x: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (b, n, width), masked (b, 1 + n) -> (b, 1 + n, width), weights (b, heads, 1 + n, 1 + n)."""
+        x = x if self.positions is None else x + self.positions
+        x = torch.cat([self.class_token.expand(len(x), 1, -1), x], 1)
+        mixed, weights = self.attention(x, x, masked)
+        return self.norm(x + mixed), weights
+
+
+class Crossing(nn.Module):
+    """Tokens of one modality ask those of the other."""
+
+    def __init__(self, width: int, heads: int, dropout: float):
+        super().__init__()
+        self.attention = WideAttention(width, heads, dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
+        self.linear, self.dropout = nn.Linear(width, width), nn.Dropout(dropout)
+        _initial_of_stroke(self.linear)
+
+    def forward(self, asking: Tensor, asked: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """asking (b, n, width), asked (b, m, width), masked (b, m) -> (b, n, width), weights (b, heads, n, m)."""
+        mixed, weights = self.attention(asking, asked, masked)
+        x = self.norm1(asking + mixed)
+        return self.norm2(x + self.dropout(F.gelu(self.linear(x)))), weights
+
+
+class StrokeNet(nn.Module):
+    """The whole model and its ablations.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Height, width and depth of a frame in voxels, multiples of 2 ** len(widths).
+    frames : int
+    variant : {"described", "released"}
+        Sets what is None; see the module's docstring.
+    fusion : {"cross", "concatenation", "imaging", "clinical"}
+        "cross" is the model; "concatenation" puts the class tokens of the two self-attentions side by side; the
+        others have one modality only.
+    continuous : int
+    categories : tuple of int
+        Clinical variables, see `lib.stroke.model`. The paper's: age, onset to CT perfusion, CT perfusion to
+        recanalisation, NIHSS; sex, hypertension, smoking, atrial fibrillation, mTICI.
+    positional : {None, "learned", "frozen"}
+    clinical_positions : bool
+    widths : tuple of int
+    channels : int
+        Of the CNN's last convolution: tokens `channels` times as long. 1 is the paper's.
+    heads : int
+        Each as wide as a token.
+    dropout : float
+        Of attention weights, after the crossings' layer and in the head; in training only.
+    frames_at_once, recompute, bf16
+        See `lib.stroke.model`.
+
+    Notes
+    -----
+    154,161,410 parameters at full size with frozen positions; 41,984 more when they are learned.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int] = (512, 512, 16),
+        frames: int = 32,
+        variant: str = "described",
+        *,
+        fusion: str = "cross",
+        continuous: int = 4,
+        categories: tuple[int, ...] = (2, 2, 2, 2, 3),
+        positional: str | None = None,
+        clinical_positions: bool = True,
+        widths: tuple[int, ...] = (16, 32, 64, 128),
+        channels: int = 1,
+        heads: int = 8,
+        dropout: float = 0.2,
+        frames_at_once: int | None = None,
+        recompute: bool | None = None,
+        bf16: bool = False,
+    ):
+        super().__init__()
+        check_choice(
+            "StrokeNet",
+            variant=(variant, VARIANTS),
+            fusion=(fusion, FUSIONS),
+            positional=(positional, (None, "learned", "frozen")),
+        )
+        step = 2 ** len(widths)
+        if len(shape) != 3 or any(side < step or side % step for side in shape):
+            raise ValueError(
+                f"StrokeNet(shape={tuple(shape)}): height, width and depth must be multiples of {step}; "
+                "pad or crop the frames"
+            )
+        if fusion != "imaging" and not continuous and not categories:
+            raise ValueError(
+                f"StrokeNet(fusion={fusion!r}) without clinical variables; name some, or use 'imaging'"
+            )
+        self.shape, self.frames, self.variant, self.fusion = tuple(shape), frames, variant, fusion
+        self.width = width = math.prod(shape) // step**3 * channels
+        positional = positional or POSITIONAL[variant]
+        if fusion != "clinical":
+            self.encoder = VolumeEncoder(tuple(widths), channels, frames_at_once, recompute, bf16)
+            self.imaging = Branch(frames, width, heads, dropout, positional)
+        if fusion != "imaging":
+            self.tokens = ClinicalTokens(continuous, categories, width)
+            positions = positional if clinical_positions else None
+            self.clinical = Branch(len(self.tokens), width, heads, dropout, positions)
+        if fusion == "cross":
+            self.imaging_asks = Crossing(width, heads, dropout)
+            self.clinical_asks = Crossing(width, heads, dropout)
+        self.head = nn.Sequential(
+            nn.Linear(width if fusion in ("imaging", "clinical") else 2 * width, 4 * width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * width, 2 * width),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, 1),
+        )
+        self.head.apply(_initial_of_stroke)
+
+    def forward(
+        self,
+        series: Tensor | None,
+        continuous: Tensor | None = None,
+        categorical: Tensor | None = None,
+        missing: Tensor | None = None,
+        attention: bool = False,
+    ) -> Outcome:
+        """Logits of a batch of patients.
+
+        Parameters
+        ----------
+        series : Tensor (b, frames, h, w, z)
+            Standardised CT perfusion; "clinical" does not read it.
+        continuous : Tensor (b, c), categorical : Tensor (b, k)
+            Scaled to [0, 1]; codes from 0. "imaging" does not read them.
+        missing : bool Tensor (b, c + k) or None
+            True: not known, and whatever stands there is not read. All may be missing.
+        attention : bool
+            Also return attention weights, before dropout.
+
+        Returns
+        -------
+        Outcome
+            Weights by name, (b, heads, asking, asked), the class token first on both axes, rows sum to 1: "imaging" and
+            "clinical" (self-attention), "imaging_asks" (frames to variables), "clinical_asks" (variables to frames). Of
+            the last two the logit depends on the first row only.
+
+        Raises
+        ------
+        ValueError
+            Frames of another number or shape, clinical arrays of another shape, an unknown code, a value that is not
+            finite and not missing, or anything missing in variant "released".
+        """
+        seen, imaging, clinical, masked = {}, None, None, None
+        if self.fusion != "clinical":
+            self._check(series)
+            imaging, seen["imaging"] = self.imaging(self.encoder(series))  # (b, 1 + frames, width)
+        if self.fusion != "imaging":
+            if continuous is None or categorical is None:
+                raise ValueError(
+                    f"StrokeNet(fusion={self.fusion!r}) reads clinical variables; none were given"
+                )
+            if missing is None:
+                missing = torch.zeros(
+                    len(continuous), len(self.tokens), dtype=torch.bool, device=continuous.device
+                )
+            elif self.variant == "released" and missing.any():
+                raise ValueError(
+                    f"{int(missing.sum())} clinical values are missing; variant 'released' has no place for missing "
+                    "values: fill them in, or use 'described'"
+                )
+            tokens = self.tokens(continuous, categorical, missing)  # (b, c + k, width)
+            masked = F.pad(missing, (1, 0)) if missing.any() else None  # the class token never is
+            clinical, seen["clinical"] = self.clinical(tokens, masked)  # (b, 1 + c + k, width)
+        if self.fusion == "cross":
+            asking = slice(None) if attention else slice(1)
+            first, seen["imaging_asks"] = self.imaging_asks(imaging[:, asking], clinical, masked)
+            second, seen["clinical_asks"] = self.clinical_asks(clinical[:, asking], imaging)
+        else:
+            first, second = imaging, clinical
+        fused = torch.cat([side[:, 0] for side in (first, second) if side is not None], 1)  # (b, 2 width)
+        seen = {name: weights.detach() for name, weights in seen.items()} if attention else None
+        return Outcome(self.head(fused).squeeze(1), seen)
+
+    def penalty(self, strength: float = 5e-5) -> Tensor:
+        """L2 of the CNN's 3x3x3 kernels, to be added to the loss; not Adam's weight decay. 0 without a CNN."""
+        return (
+            self.head[0].weight.new_zeros(()) if self.fusion == "clinical" else self.encoder.penalty(strength)
+        )
+
+    def _check(self, series: Tensor | None) -> None:
+        expected = (self.frames, *self.shape)
+        if series is None or tuple(series.shape[1:]) != expected:
+            found = "none was given" if series is None else f"found {tuple(series.shape)}"
+            raise ValueError(
+                f"series must be (patients, frames, height, width, depth) = (b, {', '.join(map(str, expected))}), {found}"
+            )
+
+
+def _initial_of_stroke(part: nn.Module) -> None:
+    if isinstance(part, nn.Linear):
+        nn.init.xavier_uniform_(part.weight)
+        nn.init.zeros_(part.bias)

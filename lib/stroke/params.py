@@ -1,0 +1,181 @@
+"""The parameters of the stroke study. The defaults are the demo, so that Run All works on a fresh clone."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from lib.params import Checked
+
+# Written out, not imported: checking a YAML must not take the seconds that torch needs to load.
+QUIRKS = ("frozen_positions", "scaler_on_all", "epoch_by_test")
+CONTENDERS = (
+    "fusion",
+    "fusion-released",
+    *(f"fusion+{quirk}" for quirk in QUIRKS),
+    "concatenation",
+    "ctp",
+    "clinical-branch",
+    "late-fusion",
+    "logistic-clinical",
+    "logistic-volumes",
+    "logistic-both",
+)
+SETTINGS = ("admission", "postprocedural")
+
+
+class Phantom(Checked):
+    """What the phantom generator is asked for; see `lib.stroke.phantom`. Effect 0: the outcome is drawn by lot."""
+
+    seed: int = Field(3, ge=0)
+    patients: int = Field(100, ge=12)
+    effect: float = Field(1.5, ge=0)
+
+
+class Preparation(Checked):
+    """How a scan is prepared: the fields of `lib.stroke.perfusion.Settings`, where they are described."""
+
+    baseline: int | Literal["found"] = "found"
+    tissue_hu: tuple[float, float] = (1.0, 100.0)
+    blur_mm: float = Field(1.0, ge=0)
+    erosion_mm: float = Field(1.0, ge=0)
+    spacing_mm: tuple[float, float, float] | None = None
+    size: tuple[int, int] | None = None
+    slices: int | None = None
+    frames: int = Field(32, ge=4)
+    ceiling_hu: float | None = Field(8.0, gt=0)
+    masked: bool = True
+    roughest: float = Field(1.0, gt=0)
+
+
+class StrokeParams(Checked):
+    """Parameters of `notebooks/stroke/`, in the order of the notebooks' parameter cell.
+
+    Paths count from data/raw, where a cohort's sources of data/sources.yaml are fetched to.
+
+    Attributes
+    ----------
+    isles : str
+        Folder of an ISLES'24 tree, in any of its releases.
+    arrays, arrays_clinical, partition : str
+        The reference's own input instead: folder of `<ID>/preprocessed.npz`, clinical CSV, and the file with its train,
+        val and test patients ("" draws folds).
+    mapping : dict
+        Clinical variable -> column of the tables, or a sum or difference of two, or a number, or "" (missing in all).
+    implausible : str
+        What becomes of a number that no patient has: the stage refuses it, or takes it for missing and says so.
+    oblique : str
+        What becomes of a scan tilted by more than 1 degree, see `lib.inputs.volumes.read_series`.
+    interval_s : float
+        Seconds between frames where the file does not say it; 0 believes the header.
+    preparation : Preparation
+    unfavourable_from : int
+        First grade of the modified Rankin scale that counts as unfavourable.
+    shape, frames
+        What the networks read: (h, w, z) and frames; whole fractions of what preparation leaves.
+    deconvolution : str, lambda_ : float
+        "circulant" or "standard"; singular values below this share of the largest are dropped.
+    core_rcbf, tmax_s : float
+        Thresholds of core and hypoperfusion.
+    models : dict
+        Clinical setting ("admission": what is known before thrombectomy; "postprocedural": mTICI and the time to
+        recanalisation too) -> contenders.
+    variant : str
+        "released" gives every network the released code's habits, see `lib.stroke.train.QUIRKS`.
+    epochs, batch, learning_rate, schedule, widths, channels, heads, dropout, frames_at_once, bf16, mirrored,
+    standardise, inner_folds
+        See `lib.stroke.train.Recipe`.
+    """
+
+    cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    kind: Literal["phantom", "open", "gated"] = "phantom"
+    # 1-preprocess
+    isles: str = ""
+    arrays: str = ""
+    arrays_clinical: str = ""
+    partition: str = ""
+    mapping: dict[str, str | float] = {}
+    phantom: Phantom | None = Phantom()
+    implausible: Literal["refuse", "missing"] = "refuse"
+    interval_s: float = Field(0.0, ge=0)
+    oblique: Literal["refuse", "keep", "resample"] = "refuse"
+    preparation: Preparation = Preparation()
+    unfavourable_from: int = Field(3, ge=1, le=6)
+    folds: int = Field(3, ge=2)
+    seed: int = Field(1, ge=0)
+    # 2-embed
+    shape: tuple[int, int, int] = (16, 16, 16)
+    frames: int = Field(4, ge=2)
+    deconvolution: Literal["circulant", "standard"] = "circulant"
+    lambda_: float = Field(0.1, gt=0, lt=1)
+    core_rcbf: float = Field(0.3, gt=0, lt=1)
+    tmax_s: float = Field(6.0, gt=0)
+    # 3-train
+    models: dict[Literal[SETTINGS], list[Literal[CONTENDERS]]] = {
+        "admission": [
+            "fusion",
+            "ctp",
+            "clinical-branch",
+            "late-fusion",
+            "logistic-clinical",
+            "logistic-volumes",
+            "logistic-both",
+        ],
+        "postprocedural": ["clinical-branch", "logistic-clinical", "logistic-both"],
+    }
+    seeds: list[NonNegativeInt] = Field([1], min_length=1)
+    first_seed_only: list[Literal[CONTENDERS]] = []
+    variant: Literal["described", "released"] = "described"
+    epochs: int = Field(25, ge=1)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["warm_restarts", "one_fall"] = "one_fall"
+    widths: tuple[int, int, int, int] = (4, 8, 16, 16)
+    channels: int = Field(16, ge=1)
+    heads: int = Field(8, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    frames_at_once: int = Field(0, ge=0)
+    bf16: bool = False
+    mirrored: bool = False
+    standardise: bool = True
+    inner_folds: int = Field(0, ge=0)
+    # 4-evaluate
+    bootstrap_draws: int = Field(1000, ge=100)
+    # how to run
+    shard: int = Field(0, ge=0)
+    shards: int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    max_failed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def fits_together(self) -> "StrokeParams":
+        if sum((self.phantom is not None, bool(self.isles), bool(self.arrays))) != 1:
+            raise ValueError(
+                "give exactly one of `phantom`, `isles` (an ISLES'24 tree) and `arrays` (the reference's own input)"
+            )
+        if bool(self.arrays) != bool(self.arrays_clinical):
+            raise ValueError("`arrays` and `arrays_clinical` (its clinical CSV) go together")
+        if self.partition and not self.arrays:
+            raise ValueError("`partition` names patients of `arrays`, and there are none")
+        if odd := [side for side in self.shape if side % 16 or side < 16]:
+            raise ValueError(
+                f"`shape` has a side of {odd[0]}: the encoder halves four times, give multiples of 16"
+            )
+        if self.inner_folds == 1:
+            raise ValueError("`inner_folds` is 1: give 0 (no choice of the epoch) or at least 2")
+        for setting, names in self.models.items():
+            if "late-fusion" in names and not {"ctp", "clinical-branch"} <= set(names):
+                raise ValueError(
+                    f"models of {setting}: late-fusion is made of ctp and clinical-branch, list both"
+                )
+            once = {"ctp", "clinical-branch"} & set(self.first_seed_only)
+            if "late-fusion" in names and len(self.seeds) > 1 and len(once) == 1:
+                raise ValueError(
+                    f"`first_seed_only` has {once.pop()}: late-fusion needs ctp and clinical-branch of the same seeds"
+                )
+        if not self.arrays and self.preparation.frames % self.frames:
+            raise ValueError(
+                f"`frames` is {self.frames}, which is no whole fraction of the {self.preparation.frames} of `preparation`"
+            )
+        if self.shard >= self.shards:
+            raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
+        return self
