@@ -92,7 +92,7 @@ def _cohort(study: str, name: str, values: dict, listed: Sources, raw: Path) -> 
     step = f"{by_hand} params/{study}/{name}.yaml names {'it' if len(absent) == 1 else 'them'}"
     if values.get("slides") in absent:
         step = (
-            f"python -m lib.inputs.gdc --slides results/{study}/{name}/slides.csv --into data/raw/{values['slides']} "
+            f"python -m lib.data --slides results/{study}/{name}/slides.csv --into data/raw/{values['slides']} "
             "--dry-run"
         )
     return Finding(what, f"{state}; not here: {', '.join(absent)}", step.strip(), LACKS)

@@ -96,7 +96,7 @@ def test_what_the_parameters_name_and_is_not_there_is_named(tree):
     found = state(tree)["slides"]
     assert found.state == "present: 2 files, by size; not here: one/slides/a"
     assert (
-        "lib.inputs.gdc --slides results/study/slides/slides.csv --into data/raw/one/slides/a" in found.step
+        "lib.data --slides results/study/slides/slides.csv --into data/raw/one/slides/a" in found.step
     )
     (tree / "raw/one/slides/a").mkdir(parents=True)
     assert state(tree)["slides"].mark == OK
