@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
