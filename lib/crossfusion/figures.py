@@ -1,0 +1,72 @@
+"""Pictures of the CrossFusion study alone: tiles in rows, and what a model looks at."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from lib.crossfusion.cohort import Cohort
+from lib.features.tiles import TileGrid
+from lib.figures.pictures import draw_received
+
+
+def tile_row(axes: Sequence, tiles: Sequence[np.ndarray], name: str) -> None:
+    """Tiles side by side, the row's name at its left."""
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for ax, tile in zip(axes, tiles, strict=False):
+        ax.imshow(tile)
+    axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
+
+
+def draw_crossings(axes, moments: Mapping[str, Mapping]) -> None:
+    """Cross-attention, mean over heads: a row a moment of training, 10x tiles asking those at 5x and at 20x."""
+    for row, (when, maps) in zip(axes, moments.items(), strict=True):
+        for ax, name, scale in zip(row, ("coarse_cross", "fine_cross"), ("5x", "20x"), strict=True):
+            ax.imshow(maps[name][0].mean(0), aspect="auto", cmap="magma")
+            ax.set(title=f"{when}: 10x asks {scale}", xlabel=f"tiles at {scale}", ylabel="tiles at 10x")
+
+
+def attention_maps(
+    raw: Cohort, slide: str, grid: TileGrid, maps: Mapping[int, np.ndarray], axes, title: str
+) -> None:
+    """A slide, and the rank of the attention that its tiles receive at each scale of `maps`."""
+    with raw.open(slide) as picture:
+        thumbnail = picture.thumbnail(768)
+    axes[0].imshow(thumbnail)
+    axes[0].set(xticks=[], yticks=[])
+    axes[0].set_title(title, fontsize=7)
+    for ax, (scale, attention) in zip(axes[1:], maps.items(), strict=True):
+        draw_received(ax, thumbnail, grid, scale, attention)
+
+
+def extreme_tiles(
+    raw: Cohort, slide: str, grid: TileGrid, attention: np.ndarray, rows, count: int = 8
+) -> None:
+    """The 20x tiles that receive most attention, and those that receive least, a row each."""
+    order = np.argsort(attention)
+    with raw.open(slide) as picture:
+        for row, places, name in zip(
+            rows, (order[::-1][:count], order[:count]), ("most", "least"), strict=True
+        ):
+            side = round(grid.side_px(20))
+            tile_row(row, [picture.read(*grid.tiles[20].coords[index], side) for index in places], name)
+
+
+def growth_figure(growth) -> Figure:
+    """Seconds of a training step against tiles at 20x, of `benchmarks/results/bag_growth.csv`; dashed: with a cap."""
+    figure, ax = plt.subplots(figsize=(6.6, 3.4))
+    colours = dict(
+        zip(growth["model"].unique(), plt.rcParams["axes.prop_cycle"].by_key()["color"], strict=False)
+    )
+    for (model, cap), rows in growth.sort_values("tiles_20x").groupby(["model", "cap"], sort=False):
+        line = {"color": colours[model], "label": None if cap else model}
+        ax.plot(rows["tiles_20x"], rows["seconds"], "--o" if cap else "-o", ms=4, **line)
+    sizes = sorted(growth["tiles_20x"].unique())
+    ax.set(xscale="log", yscale="log", xlabel="tiles at 20x", ylabel="seconds a step")
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+    ax.set_xticks([], minor=True)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    return figure
