@@ -1,14 +1,18 @@
 """Pictures of the CrossFusion study alone: tiles in rows, and what a model looks at."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.crossfusion.cohort import Cohort
-from lib.features.tiles import TileGrid
+from lib.crossfusion.bags import read_bag
+from lib.crossfusion.cohort import Cohort, feature_home
+from lib.crossfusion.train import load_model, received
+from lib.features.tiles import TileGrid, read_grid
 from lib.figures.pictures import draw_received
+from lib.stage import Stage
 
 
 def tile_row(axes: Sequence, tiles: Sequence[np.ndarray], name: str) -> None:
@@ -27,6 +31,39 @@ def draw_crossings(axes, moments: Mapping[str, Mapping]) -> None:
         for ax, name, scale in zip(row, ("coarse_cross", "fine_cross"), ("5x", "20x"), strict=True):
             ax.imshow(maps[name][0].mean(0), aspect="auto", cmap="magma")
             ax.set(title=f"{when}: 10x asks {scale}", xlabel=f"tiles at {scale}", ylabel="tiles at 10x")
+
+
+class Seen(NamedTuple):
+    """A slide, its patient's risk, and the attention that its tiles receive, by scale."""
+
+    slide: str
+    risk: float
+    grid: TileGrid
+    maps: dict[int, np.ndarray]
+
+
+def seen_by(stage: Stage, raw: Cohort, model: str) -> list[Seen]:
+    """What a model looks at in the held-out patients of highest and of lowest risk in the first fold (first seed).
+
+    Empty where the model was not trained, or fewer than two of these patients have slides on this disk.
+    """
+    params, slides = stage.params, stage.read("slides.csv")
+    ready = slides[(slides["status"] == "ok") & slides["slide"].isin(raw.paths)]
+    slide_of = ready.drop_duplicates("patient").set_index("patient")["slide"]
+    rows = stage.read("predictions.csv").query("model == @model and seed == @params.seeds[0]")
+    rows = rows[(rows["setting"] == rows["setting"].min()) & rows["patient"].isin(slide_of.index)]
+    rows = rows[rows["fold"] == rows["fold"].min()].sort_values("score", ascending=False)
+    if len(rows) < 2:
+        return []
+    seen = []
+    for row in rows.iloc[[0, -1]].itertuples():
+        slide, run = slide_of[row.patient], f"{row.setting}.{row.fold}.{model}.s{row.seed}"
+        bag = read_bag(feature_home(stage), slide)
+        weights = stage.reads(f"weights/{run}.safetensors")
+        network = load_model(weights, model, bag[20].features.shape[1], params)
+        grid = read_grid(stage.folder / "tiles" / f"{slide}.h5")
+        seen.append(Seen(slide, row.score, grid, received(network, bag)))
+    return seen
 
 
 def attention_maps(

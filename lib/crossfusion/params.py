@@ -121,6 +121,8 @@ class CrossFusionParams(Training, StudyParams):
         Model -> where its stored predictions are: a folder of MCAT's results, or (phantom) "planted".
     horizons : list of float
         Months at which survival is asked for; the last one is the limit of the IPCW c-index and the Brier integral.
+    attention_of : str
+        The contender whose attention is drawn.
     """
 
     # 1-preprocess
@@ -150,6 +152,8 @@ class CrossFusionParams(Training, StudyParams):
     predictions: dict[str, str] = {"phantom:seen": "planted", "phantom:blind": "planted"}
     horizons: list[float] = Field([12.0, 36.0, 60.0], min_length=2)
     bootstrap_draws: int = Field(1000, ge=100)
+    # 5-figures
+    attention_of: Literal["crossfusion", "crossfusion-released", "crossfusion-concat"] = "crossfusion"
 
     @property
     def followed(self) -> bool:

@@ -12,7 +12,6 @@ from lib.stage import Stage
 from lib.training.folds import Fold
 from lib.training.loop import Checkpoint, write_weights
 
-
 ABOUT = ["setting", "model", "seed", "fold"]  # columns that tell a run's rows from those of others
 
 
