@@ -44,7 +44,7 @@ test: setup  ## run the tests (TESTS=tests/inputs for some of them, SLOW=1 for t
 book:  ## run demo and null of every study and render _book/index.html
 	@$(SETUP) --quarto
 	$(SNAKEMAKE) --quiet host rules -- book
-	$(BIN)/python -m lib.study.book
+	$(BIN)/python -m lib.book
 
 run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st (SHARDS=8 cuts the long stages)
 	@if [ -z "$(STUDY)" ] || [ -z "$(COHORT)" ]; then \

@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from lib import data as sources
+from lib.book import cleaned, machine_folders, read_executed
 from lib.data import File, Source, Sources, download, shown
-from lib.study.book.chapters import cleaned, machine_folders
-from lib.study.book.executed import read_executed
 
 SECRET = "q7Zx81Tn0BdWm4Jv"
 TOKENS = {
