@@ -15,7 +15,7 @@ from lib.book import cleaned, labels, machine_folders, read_executed
 from lib.features.feature_files import read_features
 from lib.files import sha256_of, write_csv
 from lib.spacrd.phantom import write_cohort
-from lib.statistics.spot_metrics import COLUMNS
+from lib.statistics.metrics_table import COLUMNS
 
 STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
 MODELS = ["marker-smoothed", "linear-both-smoothed", "concatenation", "spacrd"]
