@@ -25,11 +25,18 @@ def tile_row(axes: Sequence, tiles: Sequence[np.ndarray], name: str) -> None:
     axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
 
 
+CROSSINGS = {"coarse_cross": "5x", "fine_cross": "20x"}
+
+
 def draw_crossings(axes, moments: Mapping[str, Mapping]) -> None:
-    """Cross-attention, mean over heads: a row a moment of training, 10x tiles asking those at 5x and at 20x."""
+    """Cross-attention, mean over heads: a row a moment of training, 10x tiles asking those at 5x and at 20x.
+
+    The colours of one scale are the same at every moment, from no attention to the most that any tile gets.
+    """
+    top = {name: max(maps[name][0].mean(0).max() for maps in moments.values()) for name in CROSSINGS}
     for row, (when, maps) in zip(axes, moments.items(), strict=True):
-        for ax, name, scale in zip(row, ("coarse_cross", "fine_cross"), ("5x", "20x"), strict=True):
-            ax.imshow(maps[name][0].mean(0), aspect="auto", cmap="magma")
+        for ax, (name, scale) in zip(row, CROSSINGS.items(), strict=True):
+            ax.imshow(maps[name][0].mean(0), aspect="auto", cmap="magma", vmin=0, vmax=top[name])
             ax.set(title=f"{when}: 10x asks {scale}", xlabel=f"tiles at {scale}", ylabel="tiles at 10x")
 
 
