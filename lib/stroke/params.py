@@ -32,7 +32,30 @@ class Phantom(Checked):
 
 
 class Preparation(Checked):
-    """How a scan is prepared: the fields of `lib.stroke.perfusion.Settings`, where they are described."""
+    """How a scan is prepared; see `lib.stroke.perfusion`. In ISLES24-PrediCTP: 3; (0.45, 0.45, 2); (416, 416); 16; None.
+
+    Attributes
+    ----------
+    baseline : int or "found"
+        Frames averaged before contrast arrives, from the first on; "found" takes all before it does. A fixed number
+        goes wrong without a word when the bolus is early.
+    tissue_hu, blur_mm, erosion_mm
+        Soft tissue and fluid; standard deviation of the blur in a slice; the rim that cuts scalp and orbits off.
+    spacing_mm : (x, y, z) or None
+        To resample to, linearly; None keeps the scan's voxels.
+    size, slices : (y, x) or None, int or None
+        Centred on the tissue's bounding box; None keeps all, padded to multiples of 16. 16 slices of 2 mm are a
+        quarter of a brain: `tissue_kept` says how much.
+    frames : int
+        Around the peak.
+    ceiling_hu : float or None
+        Enhancement above it is set to it in what networks read. None, as published, lets vessels set the scale: they
+        enhance thirty times as much as tissue, whose differences then count little.
+    masked : bool
+        Values outside the mask are 0 (the mean inside it, and what a convolution pads with).
+    roughest : float
+        Tissue's mean curve may be this rough, see `lib.stroke.perfusion.roughness`; infinity lets all pass.
+    """
 
     baseline: int | Literal["found"] = "found"
     tissue_hu: tuple[float, float] = (1.0, 100.0)
