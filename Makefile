@@ -33,7 +33,7 @@ quarto:  ## find or install Quarto, and fail where that cannot be done
 	@$(SETUP) --require-quarto
 
 doctor:  ## what this machine has and lacks, each with the next step (exit code 0: a demo can run)
-	@if [ -x "$(BIN)/python" ]; then $(BIN)/python -m lib.study.doctor; else python3 -m lib.study.doctor; fi
+	@if [ -x "$(BIN)/python" ]; then $(BIN)/python -m lib.doctor; else python3 -m lib.doctor; fi
 
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir=.

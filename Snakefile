@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lib.stage import code_of
 from lib.params import load
-from lib.study.raw_files import since, state
+from lib.data import raw_state, since
 from lib.study.resources import resources_of
 
 # a study's stages are its notebooks, in the order of their numbers
@@ -80,7 +80,7 @@ def raw(wildcards):
     """What lies in data/raw for the cohort, a reason for its first stage, and so for all, to run again."""
     if wildcards.run != STAGES[wildcards.study][0]:
         return ""
-    now = state(load(f"params/{wildcards.study}/{wildcards.cohort}.yaml"), Path.cwd())
+    now = raw_state(load(f"params/{wildcards.study}/{wildcards.cohort}.yaml"))
     return since(f"results/{wildcards.study}/{wildcards.cohort}/logs/raw.json", now)
 
 
@@ -149,5 +149,5 @@ rule stage:
         " | awk '!/^\\[IPKernelApp\\]/ {{print; fflush()}}' | tee {log}"
         # which raw files the first stage left, for the next time that `raw` is asked
         " && case {wildcards.run} in 1-*)"
-        " python -m lib.study.raw_files {input.params} results/{wildcards.study}/{wildcards.cohort}/logs/raw.json '{params.raw}';;"
+        " python -m lib.data --ended {input.params} results/{wildcards.study}/{wildcards.cohort}/logs/raw.json '{params.raw}';;"
         " esac && mv {output}.running.ipynb {output}"
