@@ -77,6 +77,7 @@ def frame_montage(
     spacing_mm: Sequence[float] = (1, 1, 1),
     limits: tuple[float, float] = BRAIN_HU,
     unit: str = "HU",
+    moment: str = "{:.0f} s",
 ) -> None:
     """Draw slice `z` of a series (frames, z, y, x) at moments spread evenly over the scan, one a panel.
 
@@ -86,7 +87,7 @@ def frame_montage(
     frames = np.linspace(0, len(series) - 1, len(axes)).round().astype(int)
     for ax, frame in zip(axes, frames, strict=True):
         shown = draw_slice(ax, series[frame, z], spacing_mm, limits, sides=ax is axes[0])
-        ax.set_title(f"{seconds[frame]:.0f} s", fontsize=9)
+        ax.set_title(moment.format(seconds[frame]), fontsize=9)
     _bar(axes, shown, unit, shrink=0.7)
 
 

@@ -9,8 +9,11 @@ prepared with its values (`masked=False`).
 """
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from lib.files import opened, written_hdf5
 from lib.inputs.volumes import Geometry
@@ -78,3 +81,9 @@ def read_series_features(path: str | os.PathLike) -> np.ndarray:
     if series.ndim != 4 or not np.isfinite(series).all():
         raise ValueError(f"{path} is damaged: a series is (frames, h, w, z) and finite; run 2-embed again")
     return series
+
+
+def read_facts(folder: str | os.PathLike, names: Sequence[str]) -> pd.DataFrame:
+    """What was written beside each patient's file, one row a patient."""
+    facts = [pd.read_json(Path(folder) / f"{name}.json", typ="series") for name in names]
+    return pd.DataFrame(facts, index=pd.Index(names, name="patient"))

@@ -7,6 +7,7 @@ from lower (Loshchilov, Hutter: ICLR 2017).
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from inspect import signature
@@ -32,7 +33,7 @@ from lib.inputs.clinical import CATEGORICAL, CONTINUOUS, Scaler, arrays, variabl
 from lib.stroke.model import StrokeNet
 from lib.stroke.params import CONTENDERS, RELEASED, Recipe
 from lib.stroke.series import read_series_features
-from lib.training.folds import Fold, nested
+from lib.training.folds import Fold, nested, refuse_leak
 from lib.training.loop import Checkpoint, Loop, run
 from lib.training.runs import Result, Run
 
@@ -331,11 +332,20 @@ def logistic(run: Run, data: Data) -> np.ndarray:
         raise ValueError("a logistic regression needs a variable and two training patients of each outcome")
     folds = StratifiedKFold(min(5, int(label.value_counts().min())), shuffle=True, random_state=run.seed)
     regression = LogisticRegressionCV(Cs=STRENGTHS, cv=folds, scoring="neg_log_loss", max_iter=1000)
-    model = make_pipeline(StandardScaler(), regression).fit(table.loc[train], label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of defaults that will change
+        model = make_pipeline(StandardScaler(), regression).fit(table.loc[train], label)
     return model.decision_function(table.loc[test])
 
 
-# ------------------------------------------------------------------------------- settings, late fusion, attention
+def folds_of(table: pd.DataFrame) -> list[Fold]:
+    """The folds that the column `fold` names, each with the patients it holds out; who has none trains in all."""
+    folds = []
+    for name in sorted(table["fold"].dropna().unique()):
+        tested = table["fold"] == name
+        folds.append(Fold(name, tuple(table.index[~tested]), tuple(table.index[tested])))
+        refuse_leak(folds[-1].train, folds[-1].test, {patient: patient for patient in table.index})
+    return folds
 
 
 def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[str, tuple]:
@@ -362,8 +372,8 @@ def by_setting(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.Da
     return pd.concat([part for part in parts if len(part)] or [rows], ignore_index=True)
 
 
-def late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """The mean probability of `ctp` and `clinical-branch`, patient by patient, in the settings that ask for it.
+def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Predictions, and below them the mean probability of `ctp` and `clinical-branch` where a setting asks for it.
 
     Parameters
     ----------
@@ -372,19 +382,19 @@ def late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) 
     models : mapping
         Setting -> contenders.
     """
-    keys = ["setting", "seed", "fold", "patient"]
     settings = [setting for setting, names in models.items() if "late-fusion" in names]
-    rows = predictions[predictions["setting"].isin(settings)]
-    both = rows.pivot(index=keys, columns="model", values="probability").reindex(
-        columns=["ctp", "clinical-branch"]
-    )
-    both = both.dropna(how="all")
-    if both.isna().any(axis=None):
+    parts = predictions["model"].isin(["ctp", "clinical-branch"]) & predictions["setting"].isin(settings)
+    if not parts.any():
+        return predictions
+    keys = ["setting", "seed", "fold", "patient"]
+    both = predictions[parts].pivot(index=keys, columns="model", values="probability")
+    if both.shape[1] < 2 or both.isna().any(axis=None):
         raise ValueError("late-fusion needs ctp and clinical-branch of the same patients, seeds and folds")
     table = both.mean(axis=1).rename("probability").reset_index().assign(model="late-fusion")
     # two probabilities that were rounded to 1 have no finite logit
     tiny = np.finfo(float).eps
-    return table.assign(score=logit(table["probability"].clip(tiny, 1 - tiny)))[list(predictions)]
+    table["score"] = logit(table["probability"].clip(tiny, 1 - tiny))
+    return pd.concat([predictions, table[list(predictions)]], ignore_index=True)
 
 
 @torch.inference_mode()
