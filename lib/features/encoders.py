@@ -34,7 +34,7 @@ from lib.features.feature_files import plain_tensors
 from lib.files import sha256_of
 
 UM_PER_PX = 3.44
-"""All crops are brought to this scale before colour and texture are measured, else it would be the scanner's resolution."""
+"""All crops are brought to this scale first, else texture would measure the scanner's resolution."""
 
 QUANTILES = (0.1, 0.5, 0.9)
 CHANNELS = ("red", "green", "blue", "haematoxylin", "eosin")
@@ -137,11 +137,9 @@ class Conch(nn.Module):
 def tensors_of(checkpoint: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors of CONCH's picture tower in the published file, which holds the text's and the captions' too."""
     tower = {key.removeprefix("module."): tensor for key, tensor in checkpoint.items()}
-    tower = {
-        key.removeprefix("visual."): tensor for key, tensor in tower.items() if key.startswith("visual.")
-    }
     unused = ("attn_pool_caption.", "ln_caption.", "proj_contrast")
-    return {key: tensor for key, tensor in tower.items() if not key.startswith(unused)}
+    parts = {key.partition("visual.")[2]: tower[key] for key in tower if key.startswith("visual.")}
+    return {key: tensor for key, tensor in parts.items() if not key.startswith(unused)}
 
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -159,37 +157,20 @@ class Gated(NamedTuple):
     settings: dict = {}
 
 
+_UNI2 = dict(img_size=224, patch_size=14, depth=24, num_heads=24, embed_dim=1536, mlp_ratio=2.66667 * 2)
+_UNI2 |= dict(mlp_layer=SwiGLUPacked, act_layer=nn.SiLU, no_embed_class=True, reg_tokens=8)
+_GIGA = dict(img_size=224, patch_size=16, depth=40, num_heads=24, embed_dim=1536, mlp_ratio=5.33334)
+_VIT = dict(init_values=1e-5, dynamic_img_size=True)
+
 GATED = {
     # Chen et al., Nat Med 30:850, 2024, doi 10.1038/s41591-024-02857-3: ViT-L/16, 1024 numbers
-    "uni": Gated("UNI", "MahmoodLab/UNI", "vit_large_patch16_224", {"init_values": 1e-5}),
+    "uni": Gated("UNI", "MahmoodLab/UNI", "vit_large_patch16_224", _VIT),
     # its successor: ViT-H/14 with 8 registers, 1536 numbers
-    "uni2-h": Gated(
-        *("UNI2-h", "MahmoodLab/UNI2-h", "vit_giant_patch14_224"),
-        {
-            "img_size": 224,
-            "patch_size": 14,
-            "depth": 24,
-            "num_heads": 24,
-            "embed_dim": 1536,
-            "mlp_ratio": 2.66667 * 2,
-        }
-        | {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU, "init_values": 1e-5, "no_embed_class": True}
-        | {"reg_tokens": 8},
-    ),
+    "uni2-h": Gated("UNI2-h", "MahmoodLab/UNI2-h", "vit_giant_patch14_224", _VIT | _UNI2),
     # Xu et al., Nature 630:181, 2024, doi 10.1038/s41586-024-07441-w: ViT-g/16, 1536 numbers
     "gigapath": Gated(
-        *("Prov-GigaPath", "prov-gigapath/prov-gigapath", "vit_giant_patch14_dinov2"),
-        {
-            "img_size": 224,
-            "patch_size": 16,
-            "embed_dim": 1536,
-            "depth": 40,
-            "num_heads": 24,
-            "mlp_ratio": 5.33334,
-        }
-        | {"init_values": 1e-5},
+        "Prov-GigaPath", "prov-gigapath/prov-gigapath", "vit_giant_patch14_dinov2", _VIT | _GIGA
     ),
-    # built here, 512 numbers
     "conch": Gated("CONCH", "MahmoodLab/CONCH"),
 }
 
@@ -207,59 +188,65 @@ class Loaded(NamedTuple):
     input_px: int  # side of the pictures it takes
 
 
-def timm_model(name: str, weights: str | os.PathLike = "") -> Loaded:
-    """A timm model without its classifier, from a file or from the hub.
+def network(name: str, weights: str | os.PathLike = "") -> Loaded:
+    """A network without its classifier, from a file or from the hub (or from the hub's cache on this machine).
 
     `TRUNCATED` is torchvision's ResNet50 with its third stage's 1024 channels averaged over the picture, as CLAM has it
     (Lu et al., Nat Biomed Eng 5:555, 2021, doi 10.1038/s41551-020-00682-w).
     """
     known = "resnet50.tv_in1k" if name == TRUNCATED else name
-    if not known.startswith("hf-hub:") and not timm.is_model(known):
+    about = GATED.get(name) or Gated(name, "", known)
+    source = f"hf-hub:{about.hub}" if about.hub else known
+    if not source.startswith("hf-hub:") and not timm.is_model(known):
         near = difflib.get_close_matches(name.lower(), [*OURS, *timm.list_models()], 3)
         hint = f"nearest: {', '.join(near)}" if near else "timm.list_models() names them all"
         raise ValueError(f"unknown encoder {name!r}; {hint}")
-    if weights:
-        tensors = tensors_in(name, weights)
-        model = timm.create_model(known, num_classes=0)
-        norm = _normalisation(model)
+    if not weights and not in_cache(source):
+        _ask_for_hub(about)
+    if not weights and name == "conch":
+        weights = hf_hub_download(about.hub, "pytorch_model.bin")
+    tensors, folded = tensors_in(name, weights) if weights else {}, False
+    if name == "conch":
+        model, tensors = Conch(), tensors_of(tensors)
+    elif weights:
         mean = tensors.get("bn1.running_mean")
-        if known.startswith("mobilenetv2_100") and mean is not None and not mean.any():
-            # no trained mean is 0 everywhere: batch norms were folded, so the file comes from a quantised TensorFlow
-            # model, whose strided convolutions pad on the other side and which was trained on -1 to 1
-            model = timm.create_model(known, num_classes=0, pad_type="same")
-            norm = ((0.5,) * 3, (0.5,) * 3)
-        fill(model, tensors, known, weights)
-        revision = sha256_of(weights)[:12]
+        # no trained mean is 0 everywhere: batch norms were folded, so the file comes from a quantised TensorFlow model,
+        # whose strided convolutions pad on the other side and which was trained on -1 to 1
+        folded = known.startswith("mobilenetv2_100") and mean is not None and not mean.any()
+        padding = {"pad_type": "same"} if folded else {}
+        model = timm.create_model(about.architecture, num_classes=0, **about.settings, **padding)
     else:
-        model = published(known, name, num_classes=0)
-        norm, revision = _normalisation(model), digest(model)
+        model = timm.create_model(source, pretrained=True, num_classes=0, **about.settings)
+    if weights:
+        _fill(model, tensors, name, weights)
+    revision = sha256_of(weights)[:12] if weights else _digest(model)
     if name == TRUNCATED:
         model.layer4 = nn.Identity()
         model.head_hidden_size = model.num_features = 1024
-    return Loaded(model, *norm, revision, model.pretrained_cfg["input_size"][-1])
+    # timm's mean and std of some pathology encoders are others, but all three were trained with ImageNet's
+    norm = CONCH_NORM if name == "conch" else IMAGENET if about.hub else ((0.5,) * 3, (0.5,) * 3)
+    if not about.hub and not folded:
+        settings = resolve_data_config({}, model=model)
+        norm = settings["mean"], settings["std"]
+    side = {"conch": 448}.get(name, 224) if about.hub else model.pretrained_cfg["input_size"][-1]
+    return Loaded(model, *norm, revision, side)
 
 
-def _normalisation(model: nn.Module) -> tuple:
-    settings = resolve_data_config({}, model=model)
-    return settings["mean"], settings["std"]
-
-
-def published(name: str, title: str, **settings) -> nn.Module:
-    """A timm model with its weights from the hub; `title` is what an error calls it."""
-    _ask_for_hub(title, in_cache(name))
-    return timm.create_model(name, pretrained=True, **settings)
-
-
-def _ask_for_hub(title: str, cached: bool) -> None:
-    """The hub's client repeats a hopeless request for a minute: ask first whether the host has an address."""
+def _ask_for_hub(about: Gated) -> None:
+    """Say what lacks before the hub's client, which repeats a hopeless request for a minute."""
+    if about.hub and not os.environ.get("HF_TOKEN"):
+        raise PermissionError(
+            f"{about.title} is given on application: ask at https://huggingface.co/{about.hub} and put your token into "
+            "the environment as HF_TOKEN, or name a downloaded pytorch_model.bin as `weights`. Open stand-ins: encoder "
+            "resnet50 or mobilenetv2_100 (no pathology in their training) or colour (no weights)"
+        )
     host = urlsplit(constants.ENDPOINT).hostname
-    if cached or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return
     try:
-        socket.getaddrinfo(host, 443)
+        if not (os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")):
+            socket.getaddrinfo(host, 443)
     except OSError as error:
         raise ConnectionError(
-            f"the weights of encoder {title} are not on this machine and {host} cannot be reached: download them "
+            f"the weights of encoder {about.title} are not on this machine and {host} cannot be reached: download them "
             "elsewhere and name the file as `weights`, or use encoder colour, which needs none"
         ) from error
 
@@ -289,7 +276,7 @@ def tensors_in(name: str, weights: str | os.PathLike) -> dict[str, torch.Tensor]
     return tensors
 
 
-def fill(model: nn.Module, tensors: dict, name: str, weights: str | os.PathLike) -> None:
+def _fill(model: nn.Module, tensors: dict, name: str, weights: str | os.PathLike) -> None:
     """Load a file's tensors into the model, all of them but the classifier's."""
     classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -302,52 +289,13 @@ def fill(model: nn.Module, tensors: dict, name: str, weights: str | os.PathLike)
         ) from error
 
 
-def digest(model: nn.Module) -> str:
+def _digest(model: nn.Module) -> str:
     """The first 12 characters of the sha256 of all parameters: names the weights wherever they came from."""
     sha256 = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         sha256.update(key.encode())
         sha256.update(tensor.cpu().contiguous().numpy().tobytes())
     return sha256.hexdigest()[:12]
-
-
-def gated_model(name: str, weights: str | os.PathLike = "") -> Loaded:
-    """A pathology encoder of `GATED` from its pytorch_model.bin (or the same tensors as .safetensors), or from the hub.
-
-    Raises
-    ------
-    PermissionError
-        Neither file nor token in HF_TOKEN nor cached.
-    ConnectionError
-        The hub cannot be reached.
-    ValueError
-        The file does not fit.
-    """
-    about = GATED[name]
-    cached = in_cache(f"hf-hub:{about.hub}")
-    if not weights and not os.environ.get("HF_TOKEN") and not cached:
-        raise PermissionError(
-            f"{about.title} is given on application: ask at https://huggingface.co/{about.hub} and put your token into "
-            "the environment as HF_TOKEN, or name a downloaded pytorch_model.bin as `weights`. Open stand-ins: encoder "
-            "resnet50 or mobilenetv2_100 (no pathology in their training) or colour (no weights)"
-        )
-    if name == "conch":
-        if not weights:
-            _ask_for_hub(about.title, cached)
-            weights = hf_hub_download(about.hub, "pytorch_model.bin")
-        model = Conch()
-        fill(model, tensors_of(tensors_in(name, weights)), name, weights)
-        return Loaded(model, *CONCH_NORM, sha256_of(weights)[:12], 448)
-    settings = {"num_classes": 0, "dynamic_img_size": True, **about.settings}
-    if weights:
-        model = timm.create_model(about.architecture, **settings)
-        fill(model, tensors_in(name, weights), name, weights)
-        revision = sha256_of(weights)[:12]
-    else:
-        model = published(f"hf-hub:{about.hub}", about.title, **settings)
-        revision = digest(model)
-    # timm's mean and std of some of these architectures are others, but all three were trained with ImageNet's
-    return Loaded(model, *IMAGENET, revision, 224)
 
 
 @dataclass(frozen=True)
@@ -422,19 +370,14 @@ def load_encoder(
     if precision not in ("full", "mixed", "auto"):
         raise ValueError(f"precision {precision!r} is none of full, mixed, auto")
     if name == "colour":
-        side_um = crop_um or 150.0
-        side = max(3, round(side_um / UM_PER_PX))
+        um = crop_um or 150.0
+        side = max(3, round(um / UM_PER_PX))
         return Encoder(
-            name,
-            "v1",
-            len(NAMES),
-            side,
-            side_um,
-            lambda crops: describe_colour(crops, side_um / crops.shape[1]),
+            name, "v1", len(NAMES), side, um, lambda crops: describe_colour(crops, um / crops.shape[1])
         )
     if weights and not Path(weights).is_file():
         raise FileNotFoundError(f"no weights of encoder {name} at {weights}")
-    loaded = gated_model(name, weights) if name in GATED else timm_model(name, weights)
+    loaded = network(name, weights)
     encode = _Frozen(loaded, device, precision, batch)
     revision = f"{loaded.revision}+{encode.half}" if encode.half else loaded.revision
     return Encoder(name, revision, loaded.model.head_hidden_size, loaded.input_px, crop_um or 112.0, encode)

@@ -68,7 +68,7 @@ class Tissue:
         found, tree = cv2.findContours(self.mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         lines = ([], [])
         for i, contour in enumerate(found):
-            lines[tree[0, i, 3] >= 0].append((contour[:, 0] + 0.5) * self.px)  # a hole has a parent
+            lines[int(tree[0, i, 3] >= 0)].append((contour[:, 0] + 0.5) * self.px)  # a hole has a parent
         return lines
 
 

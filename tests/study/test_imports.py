@@ -53,7 +53,7 @@ def test_a_study_does_not_rest_on_another_s_models(root):
 @pytest.mark.parametrize(
     ("notebook", "file"),
     [
-        ("crossfusion/2-embed", "lib/features/clam_presets.csv"),  # read by the module beside it
+        ("gcmlm/2-embed", "lib/features/radiomics.yaml"),  # read by the module beside it
         ("gcmlm/1-preprocess", "lib/gcmlm/nnunet_command.py"),  # started by name in another process
     ],
 )
