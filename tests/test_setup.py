@@ -286,7 +286,7 @@ def test_what_is_missing_is_said_in_one_sentence(root, arguments, sentence):
 
 def test_book_and_run_do_their_own_setup(root):
     steps = make(root, "-n", "book").stdout
-    assert steps.index("setup.sh --quarto") < steps.index("snakemake") < steps.index("-m lib.study.book")
+    assert steps.index("setup.sh --quarto") < steps.index("snakemake") < steps.index("-m lib.book")
     steps = make(root, "-n", "run", "STUDY=spacrd", "COHORT=demo").stdout
     assert steps.index("setup.sh") < steps.index("-- spacrd_demo")
     assert "setup.sh" in make(root, "-n", "test").stdout
