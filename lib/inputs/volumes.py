@@ -229,8 +229,6 @@ def _nifti(path: Path) -> sitk.Image:
     values = values.astype(np.float32, copy=False) if values.dtype.kind == "f" else values
     affine = _affine(header, path) * [[-1], [-1], [1], [1]]  # RAS to LPS
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or (spacing == 0).any():
-        raise ValueError(f"{path} does not say where its voxels lie: its header holds 0, NaN or infinity")
     direction = affine[:3, :3] / spacing
     if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
         raise ValueError(f"{path}: its axes are not at right angles, as those of a sheared (tilted) scan")
@@ -249,7 +247,9 @@ def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
     sides, shape = np.abs(header["pixdim"][1:4].astype(float)), np.array(header.get_data_shape()[:3])
     if not forms:
         warnings.warn(f"{path} does not say how it is oriented: x, y, z are taken as they lie", stacklevel=5)
-        return np.diag([-sides[0], -sides[1], sides[2], 1.0])
+        forms = [np.diag([-sides[0], -sides[1], sides[2], 1.0])]
+    if not np.isfinite(forms).all() or not np.abs(forms).sum(-2).all():
+        raise ValueError(f"{path} does not say where its voxels lie: its header holds 0, NaN or infinity")
     if np.linalg.det(forms[0][:3, :3]) * np.linalg.det(forms[-1][:3, :3]) < 0:
         raise ValueError(f"{path}: left and right are exchanged between its sform and its qform: correct one")
     corners = np.array(list(itertools.product(*((0, n) for n in shape), (1,))))
