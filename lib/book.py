@@ -401,7 +401,9 @@ def generated(root: Path) -> dict[str, str]:
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))
     for path in sorted((root / "book").glob("*.ipynb")):
         notebook, where = nbformat.read(path, as_version=4), {"metadata": {"path": str(path.parent)}}
-        NotebookClient(notebook, kernel_name="python3", resources=where, extra_arguments=["--log-level=40"]).execute(env=environment)
+        NotebookClient(
+            notebook, kernel_name="python3", resources=where, extra_arguments=["--log-level=40"]
+        ).execute(env=environment)
         for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
             if "part" in output.get("metadata", {}):
                 parts[output.metadata["part"]] = output.data["text/markdown"]
