@@ -88,7 +88,9 @@ def test_intervals_hold_the_estimate(rows):
 def test_scale_and_direction_of_the_risk(model, censoring):
     def c(risk):
         other = HeldOut(model.patient, model.fold, model.time, model.event, risk)
-        return metrics_table.survival_row("m", "c", "a", other, "c_index", HORIZONS, censoring, 100)["estimate"]
+        return metrics_table.survival_row("m", "c", "a", other, "c_index", HORIZONS, censoring, 100)[
+            "estimate"
+        ]
 
     assert c(model.risk) == pytest.approx(c(10 * model.risk + 3))
     assert c(-model.risk) == pytest.approx(1 - c(model.risk))
