@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib.study.book.executed import read_executed
+from lib.book import read_executed
 
 ROOT = Path(__file__).resolve().parents[2]
 
