@@ -11,7 +11,7 @@ from lib.gcmlm.cohort import read_feature_table, read_lro
 from lib.gcmlm.matched import read_matched
 from lib.spacrd.cohort import read_table
 from lib.stroke import arrays
-from lib.stroke.cohort import read_partition
+from lib.stroke.arrays import read_partition
 
 CLINICAL = "patient,hospital,age,time_months,event\nP1,A,61,12.5,1\nP2,B,70,30,0\nP3,A,55,8,1\n"
 FEATURES = "patient,f1,f2\nP1,0.5,2\nP2,0.7,3\n"
