@@ -41,30 +41,13 @@ def harrell_draws(
     """Harrell's c-index in many resamples at once: that of the repeated rows.
 
     Two matrix products over all pairs, a block of events at a time: time grows with draws x events x n, memory with
-    draws x n.
-
-    Parameters
-    ----------
-    time, event, risk, tied_tol
-        As in `harrell`.
-    counts : array (draws, n)
-        Whole numbers, 0 or more; a bootstrap's row sums up to n.
-    event_weights : array (n,), optional
-        Weight of the pairs of each patient who had the event, the same in all draws: 1 / G^2 makes it Uno's.
-
-    Returns
-    -------
-    float array (draws,)
-        0 to 1, NaN in a draw without a comparable pair.
+    draws x n. `counts` (draws, n) are whole numbers, 0 or more; `event_weights` (n,) weigh the pairs of each patient who
+    had the event, the same in all draws: 1 / G^2 makes it Uno's. (draws,), NaN in a draw without a comparable pair.
     """
     time, event = checked_outcomes(time, event)
     risk, counts = checked_risk(risk, time.size), np.asarray(counts)
     if counts.ndim != 2 or counts.shape[1] != time.size or (counts < 0).any():
-        raise ValueError(
-            f"counts of shape {counts.shape}: 0 or more, of shape (draws, {time.size}) is needed, a column a patient"
-        )
-    if not tied_tol >= 0:
-        raise ValueError(f"tied_tol is {tied_tol}; 0 or more is needed")
+        raise ValueError(f"counts {counts.shape} must be 0 or more, of shape (draws, {time.size})")
     # in the order of time, events before the censored of the same time: whom an event can be compared with comes later
     key = 2 * np.unique(time, return_inverse=True)[1] + ~event
     order = np.argsort(key, kind="stable")
@@ -92,13 +75,6 @@ def harrell(time: ArrayLike, event: ArrayLike, risk: ArrayLike, tied_tol: float 
     Two patients are comparable if one had the event and the other outlived it: a longer time, or the same time and
     censored. Risks that differ by no more than `tied_tol` are tied and count half. So do
     `sksurv.metrics.concordance_index_censored`, and lifelines with tied_tol = 0.
-
-    Raises
-    ------
-    NoComparablePair
-        All are censored, or nobody outlived an event.
-    NotComputable, ValueError
-        As `checked_outcomes` and `checked_risk`.
 
     References
     ----------
@@ -191,9 +167,7 @@ def brier_at(
 
 
 def null_survival(time: ArrayLike, event: ArrayLike, times: ArrayLike, patients: int) -> np.ndarray:
-    """The prediction that knows nobody, a scale for Brier scores: the training fold's Kaplan-Meier curve at times (k,)
-    for each of the patients to predict for, (patients, k).
-    """
+    """The training fold's Kaplan-Meier curve for everybody, (patients, times): a scale for Brier scores, it knows nobody."""
     return np.tile(survival_at(time, event, times), (patients, 1))
 
 
@@ -203,14 +177,7 @@ class CoxBaseline:
     Numbers are standardised, and missing ones take the training median: that a number is missing says more of the
     hospital than of the patient, so it is no column of its own. Categories seen in fewer than `rare` training patients,
     or never, share one column.
-
-    Parameters
-    ----------
-    numbers, categories : sequence of str
-        Columns of the table.
-    ridge : float
-        Weight of the L2 penalty on standardised coefficients, against the mean log likelihood.
-    rare : int
+    `ridge` is the weight of the L2 penalty on standardised coefficients, against the mean log likelihood.
 
     References
     ----------
