@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import nbformat
@@ -307,6 +308,20 @@ def test_the_books_own_pages_notebooks_and_kinds_exist_and_it_fetches_nothing(ro
     assert contents["execute"] == {"enabled": False}
     assert contents["format"]["html"]["html-math-method"] == "mathml"
     assert "$web-font-path: false" in (root / "book" / "theme.scss").read_text(encoding="utf-8")
+
+
+def test_files_that_pages_name_exist(root):
+    named = re.compile(
+        r"\b(?:lib|scripts|benchmarks|book|data/(?:published|cohorts|assumptions))/[\w/.-]+\.(?:py|csv|yaml|ipynb)\b"
+    )
+    pages = [root / "README.md", root / "CONTRIBUTING.md", root / "index.qmd", *root.glob("book/**/*.qmd")]
+    lost = {
+        (path.name, name)
+        for path in [*pages, *root.glob("notebooks/*/*.qmd"), *root.glob("book/*.ipynb")]
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if not (root / name).is_file()
+    }
+    assert lost == set()
 
 
 @pytest.fixture

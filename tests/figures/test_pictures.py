@@ -2,14 +2,16 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import EllipseCollection
+from matplotlib.collections import EllipseCollection, LineCollection, PolyCollection
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from PIL import Image
 
+from lib.features.tiles import TileGrid, Tiles
 from lib.figures import style
-from lib.figures.pictures import picture_with_spots
+from lib.figures.pictures import draw_received, draw_tiles, draw_tissue, picture_with_spots
 
 XY = np.stack(np.meshgrid(np.arange(5), np.arange(4)), -1).reshape(-1, 2) * 20.0 + [200, 100]
+THUMBNAIL = np.full((60, 80, 3), 200, np.uint8)
 
 
 def shown_at(ax, xy):
@@ -104,7 +106,7 @@ def test_scale_bar_is_a_round_length(ax, words, um_per_px, text, length):
     assert bar.size_bar.findobj(mpl.patches.Rectangle)[0].get_width() == pytest.approx(length)
 
 
-def test_refusals(ax):
+def test_one_colour_a_spot(ax):
     with pytest.raises(ValueError, match="not both"):
         picture_with_spots(ax, None, XY, spot_px=10, values=np.zeros(20), labels=np.zeros(20))
     with pytest.raises(ValueError, match="20 spots but"):
@@ -125,3 +127,62 @@ def test_her2st_a1_spots_lie_on_tissue(ax, mirror):
     # the inset with the pathologist's outlines: columns 1500 on, rows to 534
     _, right, _, top = ax.images[0].get_extent()
     assert right * scale[0] < 1500 or top * scale[1] > 534
+
+
+@pytest.fixture
+def grid():
+    tiles = {}
+    for scale, side, number in ((20, 100, 6), (10, 200, 3), (5, 400, 0)):
+        places = np.array([(i, 1) for i in range(number)], np.int64).reshape(-1, 2)
+        tiles[scale] = Tiles(places * side, places, np.zeros(number, np.int64), np.ones(number, np.float32))
+    return TileGrid("TCGA-A", "ok", "exact", 256, 400.0, 1.28, (800, 600), tiles, failed={20: [1, 4]})
+
+
+def squares(ax):
+    """Corners of the drawn squares: of all tiles, then of failed ones."""
+    return [
+        np.array([path.vertices[:4] for path in drawn.get_paths()])
+        for drawn in ax.collections
+        if isinstance(drawn, PolyCollection)
+    ]
+
+
+def test_tiles_lie_where_the_grid_says_and_failed_ones_are_marked(ax, grid):
+    draw_tiles(ax, THUMBNAIL, grid, 20)
+    kept, lost = squares(ax)
+    np.testing.assert_array_equal(kept.min(1), grid.tiles[20].coords)
+    np.testing.assert_array_equal(kept.max(1), grid.tiles[20].coords + 100)
+    np.testing.assert_array_equal(lost.min(1), grid.tiles[20].coords[[1, 4]])
+    (crosses,) = (drawn for drawn in ax.collections if isinstance(drawn, LineCollection))
+    assert len(crosses.get_segments()) == 4
+    assert ax.get_title() == "20x: 6 tiles, 2 failed"
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0, 800), (600, 0))
+
+
+def test_nothing_failed_and_no_tiles_are_drawn_as_such(ax, grid):
+    draw_tiles(ax, THUMBNAIL, grid, 10)
+    assert ax.get_title() == "10x: 3 tiles"
+    assert len(squares(ax)) == 1
+    ax.clear()
+    draw_tiles(ax, THUMBNAIL, grid, 5)
+    assert ax.get_title() == "5x: 0 tiles"
+
+
+def test_outlines_are_closed_and_holes_counted(ax, grid, words):
+    line = np.array([[100, 100], [300, 100], [300, 300]])
+    draw_tissue(ax, THUMBNAIL, grid, [line, line + 200], [line + 20])
+    outer, holes = (drawn.get_segments() for drawn in ax.collections)
+    assert [len(outer), len(holes)] == [2, 1]
+    np.testing.assert_array_equal(outer[0][0], outer[0][-1])
+    assert "1 hole in blue" in words(ax)
+    assert "µm" in words(ax)
+
+
+def test_attention_is_drawn_by_its_rank_on_the_tiles_it_belongs_to(ax, grid):
+    draw_received(ax, THUMBNAIL, grid, 10, [0.1, 9.0, 0.2])
+    (tiles,) = ax.collections
+    np.testing.assert_allclose(tiles.get_array(), [1 / 3, 1, 2 / 3])
+    np.testing.assert_array_equal(squares(ax)[0].min(1), grid.tiles[10].coords)
+    assert ax.get_ylim() == (600, 0)
+    with pytest.raises(ValueError, match="TCGA-A has 3 tiles at 10x and attention for 2: embed it again"):
+        draw_received(ax, THUMBNAIL, grid, 10, [1, 2])
