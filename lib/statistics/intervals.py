@@ -75,8 +75,6 @@ def patients_by_stratum(
     """
     patients = np.asarray(patients)
     strata = np.zeros(patients.shape, int) if strata is None else np.asarray(strata)
-    if patients.ndim != 1 or patients.shape != strata.shape:
-        raise ValueError(f"patients {patients.shape} and strata {strata.shape} must have one length")
     if missing := int((pd.isna(patients) | pd.isna(strata)).sum()):
         raise ValueError(f"{missing} of {patients.size} rows lack a patient or a stratum; name it first")
     names, home = np.unique(patients, return_inverse=True)
@@ -133,10 +131,9 @@ def patient_interval(
 
     `draws_function` takes counts (draws, rows), how often each row is in each draw, and returns values (draws,), NaN where
     a draw has none: `functools.partial(classification.auc, labels, scores)`. The estimate is its value at counts of 1.
-    `patients` and `strata` (rows,) as in `draw_counts`; strata of the event keep its number in every draw. `events` and
-    `n` (by default the number of patients) are for the row of metrics.csv. `how` tells what was drawn, how many draws had
-    no value and were drawn again, and when all draws were equal (an AUC of 1, say), which says nothing of how far off the
-    truth may lie.
+    `patients` and `strata` (rows,) as in `draw_counts`; `events` and `n` (by default the number of patients) are for the
+    row of metrics.csv. `how` tells what was drawn, how many draws had no value and were drawn again, and when all draws
+    were equal (an AUC of 1, say), which says nothing of how far off the truth may lie.
     """
     home, members = patients_by_stratum(patients, strata)
     estimate = float(evaluated(draws_function, np.ones((1, home.size), np.int32))[0])
@@ -282,13 +279,6 @@ def by_patient(sections: Sequence[ScoredSection]) -> dict[str, list[ScoredSectio
     return patients
 
 
-def section_value(section: ScoredSection, metric: str) -> float:
-    """Metric of one section by its name in `classification.METRICS`, mean over its seeds; NotComputable as there."""
-    if metric not in METRICS:
-        raise ValueError(f'unknown metric "{metric}"; known are {", ".join(METRICS)}')
-    return float(np.mean([METRICS[metric](section.labels, scores) for scores in section.scores]))
-
-
 def section_draws(
     rivals: Sequence[Sequence[ScoredSection]], metric: str, draws: int = 1000, seed: int = 0
 ) -> tuple[np.ndarray, int]:
@@ -344,20 +334,18 @@ def interval(
 ) -> Interval:
     """Metric averaged over patients, with an interval of the two-level bootstrap (`section_draws`).
 
-    The metric is taken per section and seed, averaged over seeds, within the patient, and over patients. With few
-    patients the interval is approximate and somewhat short, as every cluster bootstrap is.
-
-    The sections' `scores` hold what the metric, a name in `classification.METRICS`, wants: scores (auc, ap), 0/1 calls (f1,
-    sensitivity, ...; the cut is held fixed over the draws), or probabilities (brier). With `minus`, the same spots under
-    another model's scores, the other's metric is taken off (see `comparison.paired_difference`). Sections without a value
-    are left out and `how` names each with its reason, as those in `left_out` (section -> reason); NotComputable where no
-    section has one.
+    The metric, a name in `classification.METRICS`, is taken per section and seed, averaged over seeds, within the patient,
+    and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...; the cut is held
+    fixed over the draws), or probabilities (brier). With `minus`, the same spots under another model's scores, the other's
+    is taken off (see `comparison.paired_difference`). Sections without a value are left out and named in `how` with the
+    reason, as those in `left_out`; NotComputable where none has one. With few patients the interval is approximate and
+    somewhat short, as every cluster bootstrap is.
     """
     reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
     values: dict[str, list[float]] = {}
     for same in zip(*(chain(*by_patient(rival).values()) for rival in rivals), strict=True):
         try:
-            each = [section_value(section, metric) for section in same]
+            each = [np.mean([METRICS[metric](s.labels, row) for row in s.scores]) for s in same]
         except NotComputable as reason:
             reasons[f"{same[0].section} of {same[0].patient}"] = str(reason)
             continue

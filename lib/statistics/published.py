@@ -11,15 +11,10 @@ _ENDS = ["estimate", "low", "high"]
 
 
 def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Join data/published/<study>.csv with metrics.csv, one verdict a row.
+    """Join data/published/<study>.csv with metrics.csv (of one or several cohorts), one verdict a row.
 
-    Parameters
-    ----------
-    published : DataFrame
-        item, cohort, setting, metric, value (empty = the number was not found), source, certainty, testable ("yes" /
-        "no"), why (why not, or what to keep in mind), ours_model, ours_cohort, ours_setting (empty where not testable).
-    metrics : DataFrame
-        metrics.csv of one or several cohorts.
+    `published` has item, cohort, setting, metric, value (empty = the number was not found), source, certainty, testable
+    ("yes" / "no"), why (why not, or what to keep in mind), ours_model, ours_cohort, ours_setting (empty where not testable).
 
     Returns
     -------

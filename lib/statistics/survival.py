@@ -275,18 +275,14 @@ def split_at(risk: ArrayLike, cut: ArrayLike) -> np.ndarray:
     return np.where(high, "high", "low")
 
 
-def pooled_median(risk: ArrayLike) -> np.ndarray:
-    """Groups by the median of all risks together, as CrossFusion does; see `split_at`."""
-    return split_at(risk, np.median(risk))
+def median_groups(risk: ArrayLike, fold: ArrayLike | None = None) -> np.ndarray:
+    """Groups by the median of all risks (n,) together, as CrossFusion does, or of each patient's own fold; see `split_at`.
 
-
-def fold_median(risk: ArrayLike, fold: ArrayLike) -> np.ndarray:
-    """Groups by the median of the risks of each patient's own fold (n,); see `split_at`.
-
-    Models of different folds have scales of their own, so this and `pooled_median` can disagree wildly: for MCAT's
-    AMIL on LUAD the log-rank p is .066 with this one and .85 with the other.
+    Models of different folds have scales of their own, so the two can disagree wildly: for MCAT's AMIL on LUAD the
+    log-rank p is .85 with the first and .066 with the second.
     """
-    return split_at(risk, pd.Series(risk, dtype=float).groupby(np.asarray(fold)).transform("median"))
+    fold = np.zeros(np.size(risk)) if fold is None else np.asarray(fold)
+    return split_at(risk, pd.Series(risk, dtype=float).groupby(fold).transform("median"))
 
 
 @dataclass(frozen=True)
