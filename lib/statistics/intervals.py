@@ -59,8 +59,6 @@ def bootstrap(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple
 
 def ends(drawn: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The two ends of the interval of draws (draws,): their percentiles."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level:g}; 0.95 is usual")
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -70,8 +68,7 @@ def patients_by_stratum(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Number of each row's patient (rows,), in the order of their names, and the numbers of each stratum's patients.
 
-    `strata` (rows,) is what must keep its share in every draw (the event, the fold). ValueError for a row without a
-    patient or stratum, or a patient with rows in two strata; NotComputable for fewer than two patients.
+    `strata` (rows,) is what must keep its share in every draw (the event, the fold); a patient belongs to one.
     """
     patients = np.asarray(patients)
     strata = np.zeros(patients.shape, int) if strata is None else np.asarray(strata)
@@ -156,15 +153,15 @@ def patient_interval(
 
 
 def paired_patient_difference(
-    draws_function_a: DrawsFunction, draws_function_b: DrawsFunction, patients: Sequence[Hashable], **options
+    first: DrawsFunction, second: DrawsFunction, patients: Sequence[Hashable], **options
 ) -> Interval:
-    """`patient_interval` of the metric of model a minus that of model b on the same rows, both under the same draws.
+    """`patient_interval` of the first model's metric minus the second's on the same rows, both under the same draws.
 
-    A draw in which either has no value is drawn again for both. estimate > 0: a scores higher.
+    A draw in which either has no value is drawn again for both. estimate > 0: the first scores higher.
     """
 
     def difference(counts: np.ndarray) -> np.ndarray:
-        return np.asarray(draws_function_a(counts), float) - np.asarray(draws_function_b(counts), float)
+        return np.asarray(first(counts), float) - np.asarray(second(counts), float)
 
     found = patient_interval(difference, patients, **options)
     return replace(found, how=f"paired; {found.how}")
@@ -180,8 +177,7 @@ def mean_over_folds(
 ) -> DrawsFunction:
     """Draws function that averages a metric over seeds, then over folds; NaN where a fold or seed has none.
 
-    `fold` (n,) is where each row was held out; `within` takes the row numbers of one fold and returns a draws function
-    for each seed, on those rows.
+    `fold` (n,) held out each row; `within` takes the row numbers of one fold and returns a draws function for each seed.
     """
     fold = np.asarray(fold)
     parts = []
@@ -194,6 +190,11 @@ def mean_over_folds(
         return np.mean(by_fold, axis=0)
 
     return values
+
+
+def of_scores(metric: Callable, labels: np.ndarray, scores: np.ndarray, fold: ArrayLike) -> DrawsFunction:
+    """Draws function of a metric of `classification` on labels (n,) and scores (seeds, n), as `mean_over_folds`."""
+    return mean_over_folds(fold, lambda rows: [partial(metric, labels[rows], one[rows]) for one in scores])
 
 
 def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:

@@ -64,9 +64,8 @@ def spot_rows(
 ) -> pd.DataFrame:
     """Metrics of one model on the test spots of one setting, columns `COLUMNS`.
 
-    `metrics` are by default auc, ap, prevalence, brier, then f1, sensitivity and specificity with each rule of `SPOT_CUTS`,
-    such as "f1_gmm". brier and the calibrated rule need `probabilities`: the same spots under `classification.platt`'s fit
-    on training spots.
+    By default auc, ap, prevalence, brier, then f1, sensitivity and specificity with each rule of `SPOT_CUTS` ("f1_gmm").
+    brier and the calibrated rule need `probabilities`: the same spots under `platt`'s fit on training spots.
     """
     calls = [f"{metric}_{rule}" for rule in SPOT_CUTS for metric in ("f1", "sensitivity", "specificity")]
     rows = []
@@ -202,18 +201,11 @@ def outcome_rows(
     mean = "all patients together" if pooled else f"mean over {len(set(fold))} folds"
     events = int(labels.sum())
 
-    def measured(metric: str, column: str) -> Interval:
-        def within(rows: np.ndarray) -> list[DrawsFunction]:
-            return [partial(METRICS[metric], labels[rows], values[rows]) for values in wide[column]]
+    options = {"draws": draws, "seed": seed, "strata": intervals.strata(fold, labels), "events": events}
 
-        return patient_interval(
-            mean_over_folds(fold, within),
-            patients["patient"].to_numpy(),
-            draws=draws,
-            seed=seed,
-            strata=intervals.strata(fold, labels),
-            events=events,
-        )
+    def measured(metric: str, column: str) -> Interval:
+        function = intervals.of_scores(METRICS[metric], labels, wide[column], fold)
+        return patient_interval(function, patients["patient"].to_numpy(), **options)
 
     rows = []
     for row, metric, column, rule in wanted:
@@ -266,10 +258,8 @@ def survival_draws(
             return auc_at(time, event, risk, float(at), fitted)
         return brier_at(time, event, model.survival[seed][np.ix_(rows, columns)], times, fitted)
 
-    def within(rows: np.ndarray) -> list[DrawsFunction]:
-        return [of_seed(rows, seed) for seed in range(len(model.risk))]
-
-    return mean_over_folds(model.fold, within)
+    seeds = range(len(model.risk))
+    return mean_over_folds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
 
 
 def _held_out(model: HeldOut, draws: int, seed: int) -> dict[str, object]:

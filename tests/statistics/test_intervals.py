@@ -209,8 +209,6 @@ def test_no_value_is_told(monkeypatch):
 
     with pytest.raises(NotComputable, match=r"50 of 50 draws of patients .* had no value in 3 attempts"):
         patient_interval(only_whole, np.arange(30), events=0, draws=50)
-    with pytest.raises(ValueError, match="level"):
-        patient_interval(mean_of(np.ones(3)), np.arange(3), events=0, level=95)
 
 
 def test_draws_that_are_all_equal_are_told():
