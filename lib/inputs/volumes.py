@@ -196,7 +196,7 @@ def opened(path: str | os.PathLike) -> sitk.Image:
     try:
         image = _nifti(path) if is_nifti(path) else sitk.ReadImage(str(path))
     except (*DAMAGED, RuntimeError, TypeError) as error:  # some speak of several lines, the last one tells
-        said = str(error).strip().splitlines()[-1]
+        said = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ValueError(f"{path} cannot be read as an image, it may have been cut short ({said})") from error
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ValueError(
