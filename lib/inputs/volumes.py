@@ -217,7 +217,8 @@ def _nifti(path: Path) -> sitk.Image:
     stored = kind.from_bytes(content)
     header = kind.header_class(content[: kind.header_class.sizeof_hdr], check=False)  # nibabel mends its own
     values = np.asanyarray(stored.dataobj)
-    values = values.astype(np.float32, copy=False) if values.dtype.kind == "f" else values
+    native = np.float32 if values.dtype.kind == "f" else values.dtype.newbyteorder("=")
+    values = values.astype(native, copy=False)
     affine = _affine(header, path) * [[-1], [-1], [1], [1]]  # RAS to LPS
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     direction = affine[:3, :3] / np.maximum(spacing, 1e-30)
