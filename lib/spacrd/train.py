@@ -33,7 +33,7 @@ from lib.features.feature_files import read_features
 from lib.files import write_csv
 from lib.spacrd.features import SectionFeatures, SpotBatches, Spots, fold_features, smooth
 from lib.spacrd.model import SpaCRD, contrastive_loss, fusion_losses
-from lib.spacrd.section_files import read_section
+from lib.spacrd.spots import read_section
 from lib.training.folds import Fold, fixed_split, leave_one_patient_out
 from lib.training.loop import write_weights
 
