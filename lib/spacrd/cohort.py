@@ -7,9 +7,13 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from lib.data import fetch_all, read_sources
 from lib.files import check_names
 from lib.inputs.tables import read_columns
+from lib.params import ROOT
 from lib.spacrd import her2st, visium, xenium
+from lib.spacrd.params import SpaCRDParams
+from lib.spacrd.phantom import write_cohort
 from lib.spacrd.spots import check_section
 
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
@@ -106,3 +110,54 @@ def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
     files = {path for pattern in patterns for path in folder.glob(pattern)}
     files |= {Path(raw_folder) / row["labels"]} if row["labels"] else set()
     return sorted(path for path in files if path.is_file())
+
+
+def obtain(params: SpaCRDParams, folder: Path) -> pd.DataFrame:
+    """Write the phantom's raw files below `folder`, or fetch those of an open cohort; return all section tables.
+
+    Returns
+    -------
+    DataFrame
+        As `read_table`, by section, with `source`, the table's name, which says where the raw files lie.
+    """
+    if params.phantom:
+        planted = params.phantom.model_dump(include={"seed", "effect", "spots_side"})
+        planted["null"] = params.phantom.unrelated_labels
+        tables = {"phantom": write_cohort(folder, patients=params.phantom.patients, **planted)}
+        if params.phantom.second_platform:
+            tables["second"] = write_cohort(folder / "second", patients=3, platform="visium", **planted)
+    else:
+        tables = {Path(table).stem: read_table(ROOT / table) for table in params.sections}
+        if params.cohort in read_sources().cohorts:
+            fetch_all(params.cohort)
+    table = pd.concat([table.assign(source=source) for source, table in tables.items()], ignore_index=True)
+    return table.set_index("section", drop=False, verify_integrity=True)
+
+
+def raw_folder(source: str, folder: Path) -> Path:
+    """Where the raw files of a section table lie: of a phantom below the cohort's `folder`, else in data/raw."""
+    phantoms = {"phantom": folder / "raw", "second": folder / "raw" / "second"}
+    return phantoms.get(source, ROOT / "data" / "raw" / source)
+
+
+def summary(section: AnnData, row: Mapping) -> dict:
+    """One row of cohort.csv: a section and its row of the section table."""
+    labels, about = section.obs["label"].to_numpy(), section.uns["section"]
+    return {
+        "section": about["name"],
+        "patient": about["patient"],
+        "source": row["source"],
+        "platform": about["platform"],
+        "labels": row["label_grade"],
+        "spots": section.n_obs,
+        "genes": section.n_vars,
+        "median_counts": int(np.median(np.asarray(section.X.sum(1)))),
+        "cancer": int((labels == 1).sum()),
+        "other": int((labels == 0).sum()),
+        "undetermined": int(np.isnan(labels).sum()),
+        "pitch_px": round(float(about["pitch_px"]), 1),
+        "um_per_px": round(float(about["um_per_px"]), 3),
+        "picture": about["picture"],
+        "split": "leave one patient out",
+        "note": row["note"],
+    }

@@ -220,7 +220,10 @@ def assemble(
         "picture_scale": [float(scale) for scale in picture_scale],
         "dropped": dropped,
     }
-    images, factors = {}, {"spot_diameter_fullres": float(spot_diameter_um) / um_per_px, "tissue_hires_scalef": 1.0}
+    images, factors = (
+        {},
+        {"spot_diameter_fullres": float(spot_diameter_um) / um_per_px, "tissue_hires_scalef": 1.0},
+    )
     if picture:
         rgb = open_picture(Path(folder) / picture)
         check_frame(Path(folder) / picture, rgb.shape[1::-1], xy, picture_scale)
