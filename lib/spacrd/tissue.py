@@ -35,12 +35,12 @@ def labelled(section: AnnData) -> AnnData:
     """The spots with a label, as squidpy wants them: obs["class"], and a graph of the six nearest neighbours."""
     import squidpy
 
-    logging.getLogger("spatialdata").setLevel(logging.WARNING)
+    logging.getLogger("spatialdata._logging").setLevel(logging.WARNING)  # it tells of every graph
     known = section[section.obs["label"].notna()].copy()
     known.obs["class"] = pd.Categorical(np.where(known.obs["label"] == 1, "cancer", "other"))
     known.obs["counts"] = np.log10(np.asarray(known.X.sum(axis=1)).ravel() + 1)
     if known.n_obs > 6:
-        squidpy.gr.spatial_neighbors(known, coord_type="generic", n_neighs=6)
+        squidpy.gr.spatial_neighbors_knn(known, n_neighs=6)
     return known
 
 

@@ -262,7 +262,7 @@ def compete(
     return Scored([predict(model, each) for each in spots], history, model)
 
 
-def settings(params: SpaCRDParams, cohort: pd.DataFrame) -> dict[str, tuple[list[Fold], list[str]]]:
+def settings_of(params: SpaCRDParams, cohort: pd.DataFrame) -> dict[str, tuple[list[Fold], list[str]]]:
     """Each setting's folds, one a patient or the named split, and the contenders that fit it; for `plan_runs`.
 
     Parameters
