@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import nbformat
@@ -309,6 +310,20 @@ def test_the_books_own_pages_notebooks_and_kinds_exist_and_it_fetches_nothing(ro
     assert "$web-font-path: false" in (root / "book" / "theme.scss").read_text(encoding="utf-8")
 
 
+def test_files_that_pages_name_exist(root):
+    named = re.compile(
+        r"\b(?:lib|scripts|benchmarks|book|data/(?:published|cohorts|assumptions))/[\w/.-]+\.(?:py|csv|yaml|ipynb)\b"
+    )
+    pages = [root / "README.md", root / "CONTRIBUTING.md", root / "index.qmd", *root.glob("book/**/*.qmd")]
+    lost = {
+        (path.name, name)
+        for path in [*pages, *root.glob("notebooks/*/*.qmd"), *root.glob("book/*.ipynb")]
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if not (root / name).is_file()
+    }
+    assert lost == set()
+
+
 @pytest.fixture
 def checkout(root, tmp_path, monkeypatch):
     """The book's own pages and looks, one study with demo and null run; the parts of pages are made up."""
@@ -448,8 +463,13 @@ def test_the_whole_book_with_quarto(checkout, capsys):
 
 
 def test_the_books_notebooks_run_in_a_kernel_and_hand_over_their_parts(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("CROSSBOOK_RESULTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CROSSBOOK_RESULTS", "elsewhere")
+    folder = tmp_path / "elsewhere/spacrd/demo/manifests"
+    folder.mkdir(parents=True)
+    (folder / "1-preprocess.json").write_text('{"commit": "c0ffee", "parameters": {}}')
     parts = book.generated(root)
     assert parts["standings"].startswith("No study was evaluated on this machine")
-    assert "| 1,000 |" in parts["cost"] or "tbl-cost-c-index" in parts["cost"]
     assert "tbl-printed-crossfusion" in parts["printed crossfusion"]
+    assert "| phantom | `c0ffee` |" in parts["provenance"]
+    assert "tbl-cost-c-index" in parts["cost"]

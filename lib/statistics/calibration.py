@@ -86,7 +86,7 @@ def intercept_slope(
         raise NotComputable(f"all {labels.size} cases have the label {labels[0]:g}: calibration needs both")
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
         raise NotComputable(
-            f"{sure} of {labels.size} probabilities are exactly 0 or 1, whose logit is infinite"
+            f"{sure} of {labels.size} probabilities are exactly 0 or 1: their logit is infinite"
         )
     if np.ptp(probabilities) == 0:
         raise NotComputable(f"every probability is {probabilities[0]:g}, which has no calibration slope")
@@ -107,9 +107,7 @@ def intercept_slope(
 
 def _need_follow_up(time: np.ndarray, event: np.ndarray, horizon: float) -> None:
     if np.isnan(event_share(time, event, horizon)).any():
-        raise NotComputable(
-            f"follow-up ends at {time.max():g}, before the horizon {horizon:g}: take an earlier one"
-        )
+        raise NotComputable(f"follow-up ends at {time.max():g}, before the horizon {horizon:g}")
 
 
 def calibration_at_horizon(

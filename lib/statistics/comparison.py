@@ -51,9 +51,7 @@ def paired_difference(
     for name, section in a.items():
         pairs = ((section.labels, b[name].labels), (section.blocks, b[name].blocks))
         if not all(np.array_equal(one, other) for one, other in pairs):
-            raise ValueError(
-                f"{name}: the two models' spots differ in labels, blocks or order; pair the same spots in the same order"
-            )
+            raise ValueError(f"{name}: the two models' spots differ in labels, blocks or order")
     difference = interval(sections_a, metric, draws, seed, level, minus=sections_b)
     return replace(difference, how=f"paired; {difference.how}")
 
@@ -167,8 +165,7 @@ def paired_permutation(
     home, _ = patients_by_stratum(patients)
     if not a.shape == b.shape == home.shape or not np.isfinite([a, b]).all():
         raise ValueError(
-            f"scores {a.shape} and {b.shape} of patients {home.shape} must be finite and of one length: leave out "
-            "what a model did not score, and count it, before"
+            f"scores {a.shape}, {b.shape} of patients {home.shape} must be finite and of one length"
         )
     if scale == "ranks":
         groups = np.zeros(a.size, int) if within is None else pd.factorize(np.asarray(within))[0]

@@ -82,10 +82,8 @@ def harrell(time: ArrayLike, event: ArrayLike, risk: ArrayLike, tied_tol: float 
     """
     (value,) = harrell_draws(time, event, risk, np.ones((1, np.size(time))), tied_tol)
     if np.isnan(value):
-        raise NoComparablePair(
-            f"of {np.size(time)} patients {int(np.sum(event))} had an event, and nobody outlived one of them: "
-            "no two patients can be put in order"
-        )
+        n, events = np.size(time), int(np.sum(event))
+        raise NoComparablePair(f"of {n} patients {events} had an event, and nobody outlived one of them")
     return float(value)
 
 
@@ -150,9 +148,7 @@ def brier_at(
     time, event = checked_outcomes(time, event)
     survival, times = np.asarray(survival, dtype=float), np.asarray(times, dtype=float)
     if survival.shape != (time.size, times.size) or not (np.diff(times) > 0).all():
-        raise ValueError(
-            f"survival of shape {survival.shape}: {time.size} patients at {times} ascending is needed"
-        )
+        raise ValueError(f"survival {survival.shape}: {time.size} patients at {times} ascending is needed")
     if bad := int((~((survival >= 0) & (survival <= 1))).sum()):
         raise NotComputable(f"{bad} of {survival.size} survival probabilities are NaN or outside 0 to 1")
     terms = np.empty(survival.shape)
@@ -223,9 +219,8 @@ class CoxBaseline:
         return self.model.predict_survival_function(self._encoded(table), times=list(times)).to_numpy().T
 
     def hazard_ratios(self) -> pd.DataFrame:
-        """Column, hazard ratio per standard deviation (or against the first category), 95 % interval, p.
-
-        With a ridge the intervals are those of a shrunken fit: for orientation, not for testing.
+        """Column, hazard ratio per standard deviation (or against the first category), 95 % interval, p: with a ridge those
+        of a shrunken fit, for orientation, not for testing.
         """
         names = {"exp(coef)": "hazard_ratio", "exp(coef) lower 95%": "low", "exp(coef) upper 95%": "high"}
         table = self.model.summary.rename(columns=names)[[*names.values(), "p"]]

@@ -9,7 +9,7 @@ How folds, sections and seeds become one number, stated here, once, for every st
 - Patients are resampled within their fold, events and censored apart, so every draw keeps each fold's size; spots are
   resampled in blocks of neighbours within every patient drawn.
 
-Both kinds meet in `bootstrap`, which draws again what has no value (never scored 0) and makes the interval.
+Both kinds meet in `bootstrap`, which draws again what has no value (never scored 0), and in `ends`.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Interval:
     how: str
 
 
-def redrawn(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple[np.ndarray, int]:
+def bootstrap(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple[np.ndarray, int]:
     """Values of resamples, (draws,) or (rivals, draws), and how many had to be drawn again for want of a value.
 
     `draw` makes the values, (number,) or (rivals, number), of a number of resamples, NaN where there is none. Rivals share
@@ -76,9 +76,7 @@ def patients_by_stratum(
     patients = np.asarray(patients)
     strata = np.zeros(patients.shape, int) if strata is None else np.asarray(strata)
     if patients.ndim != 1 or patients.shape != strata.shape:
-        raise ValueError(
-            f"patients {patients.shape} and strata {strata.shape} must be two vectors of one length"
-        )
+        raise ValueError(f"patients {patients.shape} and strata {strata.shape} must have one length")
     if missing := int((pd.isna(patients) | pd.isna(strata)).sum()):
         raise ValueError(f"{missing} of {patients.size} rows lack a patient or a stratum; name it first")
     names, home = np.unique(patients, return_inverse=True)
@@ -149,7 +147,7 @@ def patient_interval(
     def draw(number: int) -> np.ndarray:
         return evaluated(draws_function, draw_counts(patients, number, random, strata))
 
-    drawn, again = redrawn(draw, draws, "patients (draw within strata of the outcome, or gather more)")
+    drawn, again = bootstrap(draw, draws, "patients (draw within strata of the outcome, or gather more)")
     count = int(home.max()) + 1
     how = f"bootstrap of {count} patients"
     how += f" ({home.size} rows)" if home.size > count else ""
@@ -161,10 +159,7 @@ def patient_interval(
 
 
 def paired_patient_difference(
-    draws_function_a: DrawsFunction,
-    draws_function_b: DrawsFunction,
-    patients: Sequence[Hashable],
-    **options,
+    draws_function_a: DrawsFunction, draws_function_b: DrawsFunction, patients: Sequence[Hashable], **options
 ) -> Interval:
     """`patient_interval` of the metric of model a minus that of model b on the same rows, both under the same draws.
 
@@ -213,9 +208,7 @@ def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
     """
     xy = np.asarray(xy, dtype=float)
     if xy.ndim != 2 or xy.shape[1] != 2 or not np.isfinite(xy).all() or not side > 0:
-        raise ValueError(
-            f"positions must be finite, (spots, 2), and the side above 0, got {xy.shape} and {side}"
-        )
+        raise ValueError(f"positions must be finite, (n, 2), and the side above 0, got {xy.shape}, {side}")
     cell = np.floor((xy - xy.min(0)) / side).astype(int)
     return np.unique(cell[:, 1] * (cell[:, 0].max() + 1) + cell[:, 0], return_inverse=True)[1]
 
@@ -242,10 +235,8 @@ class ScoredSection:
         if labels.ndim != 1 or not scores.shape[1] == labels.size == np.size(self.blocks):
             raise ValueError(f"{self.name}: labels, scores and blocks do not describe the same spots")
         if labels.size == 0 or np.isnan(labels).any():
-            undetermined = int(np.isnan(labels).sum())
-            raise ValueError(
-                f"{self.name}: {undetermined} of {labels.size} spots are undetermined; see of_spots"
-            )
+            unknown = int(np.isnan(labels).sum())
+            raise ValueError(f"{self.name}: {unknown} of {labels.size} spots are undetermined; see of_spots")
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "blocks", np.unique(self.blocks, return_inverse=True)[1])
@@ -322,7 +313,7 @@ def section_draws(
         for same in zip(*(group[patient] for group in grouped), strict=True):
             draw = partial(_draw_blocks, same, METRICS[metric], np.random.default_rng(streams.pop(0)))
             what = f"the spatial blocks of {same[0].name} (take smaller ones), {metric},"
-            drawn, again = redrawn(draw, int(picked.sum()), what)
+            drawn, again = bootstrap(draw, int(picked.sum()), what)
             by_section.append(drawn)
             redraws += again
         values[:, picked] = np.mean(by_section, axis=0)

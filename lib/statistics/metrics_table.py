@@ -12,26 +12,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from lib.statistics.classification import (
-    METRICS,
-    NotComputable,
-    called,
-    gmm_threshold,
-    platt,
-    prevalence_threshold,
-    probability,
-)
+from lib.statistics import classification, intervals
+from lib.statistics.classification import METRICS, NotComputable
 from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
-from lib.statistics.intervals import (
-    DrawsFunction,
-    Interval,
-    ScoredSection,
-    interval,
-    mean_over_folds,
-    paired_patient_difference,
-    patient_interval,
-    strata,
-)
+from lib.statistics.intervals import DrawsFunction, Interval, ScoredSection, mean_over_folds, patient_interval
 from lib.statistics.survival import Censoring, HeldOut, fold_median, logrank, pooled_median
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
@@ -76,44 +60,20 @@ def _calls(sections: Sequence[ScoredSection], rule: str) -> tuple[list[ScoredSec
             raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
         try:
             if rule == "gmm":
-                cuts = [gmm_threshold(scores) for scores in section.every_score()]
+                cuts = [classification.gmm_threshold(scores) for scores in section.every_score()]
             elif rule == "oracle":
-                cuts = [prevalence_threshold(scores, section.labels.mean()) for scores in section.scores]
+                cuts = [
+                    classification.prevalence_threshold(scores, section.labels.mean())
+                    for scores in section.scores
+                ]
             else:
                 cuts = [0.5] * len(section.scores)
-            decided.append(section.with_scores(called(section.scores, np.array(cuts)[:, None])))
+            decided.append(
+                section.with_scores(classification.called(section.scores, np.array(cuts)[:, None]))
+            )
         except NotComputable as reason:
             left_out[f"{section.section} of {section.patient}"] = str(reason)
     return decided, left_out
-
-
-def spot_row(
-    model: str,
-    cohort: str,
-    setting: str,
-    metric: str,
-    sections: Sequence[ScoredSection],
-    draws: int = 1000,
-    seed: int = 0,
-) -> dict[str, object]:
-    """One row of metrics.csv of spots.
-
-    `metric` is "auc", "ap", "prevalence", "brier" (needs probabilities for scores), or a metric of calls with its rule of
-    `SPOT_CUTS`, such as "f1_gmm", "f1_calibrated" (needs probabilities), "sensitivity_oracle".
-    """
-    base, _, rule = metric.partition("_")
-    words = f"{SPOT_CUTS[rule]}; " if rule else ""
-
-    def measured() -> Interval:
-        decided, left_out = _calls(sections, rule) if rule else (sections, {})
-        if not decided:
-            raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
-        return interval(decided, base, draws, seed, left_out=left_out)
-
-    events = int(sum(section.labels.sum() for section in sections))
-    counts = (sum(section.labels.size for section in sections), events, len(sections[0].scores))
-    row = _row((model, cohort, setting, metric), counts, measured)
-    return row | {"how": words + row["how"]}
 
 
 def spot_rows(
@@ -124,36 +84,44 @@ def spot_rows(
     probabilities: Sequence[ScoredSection] | None = None,
     draws: int = 1000,
     seed: int = 0,
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Every metric of one model on the test spots of one setting: auc, ap, prevalence, then f1, sensitivity, specificity for
-    each rule of `SPOT_CUTS`; brier and the calibrated rule where the same spots have `probabilities` fitted on training
-    spots (`calibrated`). Columns `COLUMNS`.
+    """Metrics of one model on the test spots of one setting, columns `COLUMNS`.
+
+    `metrics` are by default auc, ap, prevalence, brier, then f1, sensitivity and specificity with each rule of `SPOT_CUTS`,
+    such as "f1_gmm". brier and the calibrated rule need `probabilities`: the same spots under `classification.platt`'s fit
+    on training spots.
     """
-    wanted = [("auc", sections), ("ap", sections), ("prevalence", sections), ("brier", probabilities)]
-    for rule in SPOT_CUTS:
-        under = probabilities if rule == "calibrated" else sections
-        wanted += [(f"{metric}_{rule}", under) for metric in ("f1", "sensitivity", "specificity")]
-    rows = [
-        spot_row(model, cohort, setting, metric, under, draws, seed)
-        for metric, under in wanted
-        if under is not None
-    ]
+    calls = [f"{metric}_{rule}" for rule in SPOT_CUTS for metric in ("f1", "sensitivity", "specificity")]
+    rows = []
+    for metric in metrics or ["auc", "ap", "prevalence", "brier", *calls]:
+        base, _, rule = metric.partition("_")
+        under = probabilities if base == "brier" or rule == "calibrated" else sections
+        words = f"{SPOT_CUTS[rule]}; " if rule else ""
+        if under is not None:
+            n, events = (int(sum(count(section.labels) for section in under)) for count in (np.size, np.sum))
+            measured = partial(_of_spots, under, base, rule, draws, seed)
+            row = _row((model, cohort, setting, metric), (n, events, len(under[0].scores)), measured)
+            rows.append(row | {"how": words + row["how"]})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _of_spots(sections: Sequence[ScoredSection], base: str, rule: str, draws: int, seed: int) -> Interval:
+    decided, left_out = _calls(sections, rule) if rule else (sections, {})
+    if not decided:
+        raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
+    return intervals.interval(decided, base, draws, seed, left_out=left_out)
 
 
 def section_rows(
     sections: Sequence[ScoredSection], metric: str = "auc", draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """A metric of every section alone, for a forest: label, patient, estimate, low, high, n, events, how.
-
-    The intervals resample the section's spatial blocks only. Metric names as `spot_row`.
-    """
-    rows = [
-        {"label": section.section, "patient": section.patient}
-        | spot_row("", "", "", metric, [section], draws, seed)
-        for section in sections
+    """A metric (as `spot_rows`) of every section alone, for a forest; the intervals resample its spatial blocks only."""
+    rows = [spot_rows("", "", "", [section], None, draws, seed, [metric]) for section in sections]
+    about = {"label": [section.section for section in sections], "patient": [s.patient for s in sections]}
+    return pd.concat(rows, ignore_index=True).assign(**about)[
+        ["label", "patient", *ENDS, "n", "events", "how"]
     ]
-    return pd.DataFrame(rows, columns=["label", "patient", *ENDS, "n", "events", "how"])
 
 
 def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
@@ -161,9 +129,11 @@ def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
     on: so it is as sure as the model is on those. `scores` has spots with label, split ("train" or "test") and score.
     """
     train = scores[(scores["split"] == "train") & scores["label"].notna()]
-    slope, intercept = platt(train["label"], train["score"])
+    slope, intercept = classification.platt(train["label"], train["score"])
     test = scores[scores["split"] == "test"]
-    return test.assign(probability=probability(test["score"], slope, intercept).astype(np.float32))
+    return test.assign(
+        probability=classification.probability(test["score"], slope, intercept).astype(np.float32)
+    )
 
 
 def scored_sections(
@@ -256,7 +226,7 @@ def outcome_rows(
             patients["patient"].to_numpy(),
             draws=draws,
             seed=seed,
-            strata=strata(fold, labels),
+            strata=intervals.strata(fold, labels),
             events=events,
         )
 
@@ -320,7 +290,7 @@ def survival_draws(
 def _held_out(model: HeldOut, draws: int, seed: int) -> dict[str, object]:
     """Options of `patient_interval` for a survival model."""
     counts = {"n": model.time.size, "events": int(model.event.sum())}
-    return {"draws": draws, "seed": seed, "strata": strata(model.fold, model.event), **counts}
+    return {"draws": draws, "seed": seed, "strata": intervals.strata(model.fold, model.event), **counts}
 
 
 def survival_rows(
@@ -401,6 +371,8 @@ def c_index_differences(models: Mapping[str, HeldOut], draws: int = 1000, seed: 
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
         functions = (survival_draws(model, "c_index") for model in (first, second))
-        found = paired_patient_difference(*functions, first.patient, **_held_out(first, draws, seed))
+        found = intervals.paired_patient_difference(
+            *functions, first.patient, **_held_out(first, draws, seed)
+        )
         rows.append((a, b, found.estimate, found.low, found.high, found.n, found.how))
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])

@@ -51,11 +51,8 @@ def _verdict(row: Mapping, ours: pd.DataFrame) -> tuple[str, str, tuple[float, f
     if row["testable"] == "no":
         return f"not testable here: {row['why'] or 'the number was not found'}", "", nothing
     if pd.isna(row["value"]):
-        return (
-            f"not testable here: the published number was not found; {row['why']}".rstrip("; "),
-            "",
-            nothing,
-        )
+        reason = f"the published number was not found; {row['why']}".rstrip("; ")
+        return f"not testable here: {reason}", "", nothing
     model, cohort, setting, metric = key = tuple(row[column] for column in _KEYS)
     if key not in ours.index:
         of = cohort if setting == cohort else f"{cohort}, {setting}"

@@ -143,7 +143,7 @@ def test_alternative_names_complete_one_another():
     assert read(raw)["mtici"].tolist() == [2, 2]
     same = table(TICI=["2B", "3"], mTICI=["2b", ""])
     assert read(same)["mtici"].tolist() == [1, 2]
-    with pytest.raises(ValueError, match="TICI of patient a is '2b' and mTICI '3': which is mtici"):
+    with pytest.raises(ValueError, match="patient a has TICI '2b' and mTICI '3': which is mtici"):
         read(table(mTICI=["3", ""]))
 
 
@@ -151,9 +151,9 @@ def test_levels_are_declared():
     found = read(table(), levels={"mtici": {"2b": 0, 3: 2}, "sex": {"F": 1, "M": 0}})
     assert found["mtici"].tolist() == [0, 2]
     assert found["sex"].tolist() == [1, 0]
-    with pytest.raises(ValueError, match="levels of mtici: '3' is 3, and a code from"):
+    with pytest.raises(ValueError, match="levels of mtici: '3' is 3, and a code of"):
         read(table(), levels={"mtici": {"3": 3}})
-    with pytest.raises(ValueError, match="levels of age: 'old' is 1, and a code from none"):
+    with pytest.raises(ValueError, match="levels of age: 'old' is 1, and a code of"):
         read(table(), levels={"age": {"old": 1}})
     with pytest.raises(ValueError, match="mtci is no clinical variable; nearest: mtici"):
         read(table(), levels={"mtci": {}})
@@ -188,7 +188,7 @@ def test_levels_are_declared():
         (
             {"Onset_to_door": ["60", "0:45"]},
             {},
-            "clock time for 1 patients and a plain number for 1, as 60 of patient a",
+            "clock time for some patients and a plain number for 1, as 60 of patient a",
         ),
     ],
 )
@@ -277,8 +277,6 @@ def test_order_is_the_reference_s():
     assert (*CONTINUOUS, *CATEGORICAL) == POSTPROCEDURAL
     assert variables("admission") == ADMISSION  # which knows nothing of the procedure
     assert set(POSTPROCEDURAL) - set(ADMISSION) == {"ctp_to_recanalisation_min", "mtici"}
-    with pytest.raises(ValueError, match="clinical is 'admision': choose one; nearest: admission"):
-        variables("admision")
 
 
 def test_scale_is_the_lowest_and_highest_of_the_rows_given():
@@ -318,7 +316,7 @@ def test_variable_nobody_had_has_no_scale():
     scaler = Scaler.fit(table.assign(nihss=np.nan))
     assert scaler.transform(table.assign(nihss=np.nan))["nihss"].isna().all()
     with pytest.raises(
-        ValueError, match="nihss was missing in all rows the scaler was fitted on, and patient p0 has it"
+        ValueError, match="nihss was missing in all rows the scaler was fitted on, and is known here"
     ):
         scaler.transform(table)
 
@@ -394,14 +392,14 @@ def test_impossible_values_are_named(name, value, message):
 
 def test_unknown_and_absent_variables_are_named():
     table = patients()
-    with pytest.raises(ValueError, match="NIHSS00 is no clinical variable; nearest: nihss"):
+    with pytest.raises(ValueError, match="the table has no column NIHSS00; nearest: nihss"):
         arrays(table, Scaler.fit(table), ("NIHSS00",))
     with pytest.raises(ValueError, match="the table has no column mtici"):
         arrays(table.drop(columns="mtici"), Scaler.fit(table), POSTPROCEDURAL)
     with pytest.raises(ValueError, match="scaler was not fitted on age"):
         arrays(table, Scaler.fit(table.drop(columns="age")), POSTPROCEDURAL)
     named = table.set_index("patient")
-    with pytest.raises(ValueError, match=r"age of patient p0 is 200.* \(6 such rows\)"):
+    with pytest.raises(ValueError, match=r"age of patient p0 is 200.*; age of patient p1 is 200.* \(and 1 more\)"):
         checked(named.assign(age=200))
     with pytest.raises(ValueError, match="patient p0 stands twice"):
         checked(pd.concat([named, named]))
