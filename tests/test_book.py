@@ -463,8 +463,13 @@ def test_the_whole_book_with_quarto(checkout, capsys):
 
 
 def test_the_books_notebooks_run_in_a_kernel_and_hand_over_their_parts(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("CROSSBOOK_RESULTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CROSSBOOK_RESULTS", "elsewhere")
+    folder = tmp_path / "elsewhere/spacrd/demo/manifests"
+    folder.mkdir(parents=True)
+    (folder / "1-preprocess.json").write_text('{"commit": "c0ffee", "parameters": {}}')
     parts = book.generated(root)
     assert parts["standings"].startswith("No study was evaluated on this machine")
-    assert "| 1,000 |" in parts["cost"] or "tbl-cost-c-index" in parts["cost"]
     assert "tbl-printed-crossfusion" in parts["printed crossfusion"]
+    assert "| phantom | `c0ffee` |" in parts["provenance"]
+    assert "tbl-cost-c-index" in parts["cost"]
