@@ -25,9 +25,9 @@ import pandas as pd
 from lifelines.utils import concordance_index
 from sksurv.metrics import concordance_index_censored
 
+from lib.doctor import processor
 from lib.files import write_csv
 from lib.statistics.concordance import harrell, harrell_draws
-from lib.doctor import processor
 
 PATIENTS, DRAWS, LARGE = 350, 1_000, 10_000
 SIZES = (1_250, 2_500, 5_000, 10_000, 20_000)

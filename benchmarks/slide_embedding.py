@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.files import write_csv
 from lib.doctor import processor
+from lib.files import write_csv
 
 SIDE, TILE_PX = 8_192, 256
 TASKS = {

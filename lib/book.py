@@ -398,7 +398,10 @@ def generated(root: Path) -> dict[str, str]:
     A cell that fails raises `nbclient.exceptions.CellExecutionError`, with the notebook's own words.
     """
     parts: dict[str, str] = {}
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))
+    environment = dict(
+        os.environ, CROSSBOOK_RESULTS=str(results.results_folder(root))
+    )  # the kernel works in book/
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     for path in sorted((root / "book").glob("*.ipynb")):
         notebook, where = nbformat.read(path, as_version=4), {"metadata": {"path": str(path.parent)}}
         NotebookClient(

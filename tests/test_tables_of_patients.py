@@ -11,7 +11,6 @@ from lib.gcmlm.cohort import read_feature_table, read_lro
 from lib.gcmlm.matched import read_matched
 from lib.spacrd.cohort import read_table
 from lib.stroke import arrays
-from lib.stroke.arrays import read_partition
 
 CLINICAL = "patient,hospital,age,time_months,event\nP1,A,61,12.5,1\nP2,B,70,30,0\nP3,A,55,8,1\n"
 FEATURES = "patient,f1,f2\nP1,0.5,2\nP2,0.7,3\n"
@@ -40,7 +39,7 @@ READERS = {
     "features": (of(read_feature_table, "f.csv"), {"f.csv": FEATURES}),
     "lro": (read_lro, LRO),
     "arrays": (of(arrays.read_clinical, "s.csv"), {"s.csv": STROKE}),
-    "partition": (of(read_partition, "p.csv"), {"p.csv": "patient,part\n007,train\n8,test\n"}),
+    "partition": (of(arrays.read_partition, "p.csv"), {"p.csv": "patient,part\n007,train\n8,test\n"}),
     "folds": (read_folds, {"splits_0.csv": SPLIT}),
     "sections": (of(read_table, "t.csv"), {"t.csv": SECTIONS}),
 }
@@ -78,7 +77,6 @@ WRONG = [
     ("partition", "8,test", "7,test", "007"),
     ("partition", "train", "trian", "trian"),
     ("folds", "2685", "2684", "2684"),
-    ("folds", "TCGA-A6-2685", "tcga-a6-2684", "2684"),
     ("folds", "2684\n", "2684,x,y\n", "splits_0"),
     ("sections", "note", "patient", "t.csv"),
     ("sections", "pathologist,", "pathologist,,,,,", "t.csv"),

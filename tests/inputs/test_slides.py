@@ -20,7 +20,6 @@ from lib.inputs.slides import (
     UnreadableTile,
     open_slide,
     overview,
-    read_overrides,
     scale_of,
 )
 from lib.phantoms.slides import write_pyramid
@@ -165,10 +164,10 @@ def test_colours_that_openslide_would_turn_into_others_are_refused(tmp_path, rgb
         "photometric": "rgb",
     }
     tifffile.imwrite(tmp_path / "deep.tif", deep, **about)
-    with pytest.raises(ValueError, match="16 bits a colour: 8 are expected"):
+    with pytest.raises(ValueError, match="16 bits a colour: RGB of 8 bits"):
         open_slide(tmp_path / "deep.tif")
     tifffile.imwrite(tmp_path / "clear.tif", clear, **about, extrasamples=["unassalpha"])
-    with pytest.raises(ValueError, match="channel of transparency"):
+    with pytest.raises(ValueError, match="one of transparency"):
         open_slide(tmp_path / "clear.tif")
 
 
@@ -223,7 +222,7 @@ def test_a_tile_cut_short_is_told_though_libjpeg_would_fill_it_with_grey(tiles):
         size, last = file.pages[0].databytecounts[0], file.pages[0].dataoffsets[-1]
     overwrite(tiles, 0, b"\0" * (size // 2), at=size - size // 2)
     stored = StoredTiles(tiles, [(304, 200)])
-    with pytest.raises(UnreadableTile, match="stored tile 0 is cut short"):
+    with pytest.raises(UnreadableTile, match="stored tile 0: it is cut short"):
         stored.read(0, 0, 0, 10, 10)
     with open(tiles, "rb+") as file:
         file.truncate(last + 10)
@@ -244,8 +243,7 @@ def test_what_is_no_tiled_jpeg_is_left_to_openslide(tmp_path):
         (tmp_path / name).write_bytes(b"not a TIFF")
     write(tmp_path / "a.tif", blocks(25, 38), compression="zlib")
     for name in ("a.png", "a.tif", "b.tif"):
-        with pytest.raises(ValueError, match=name):
-            StoredTiles(tmp_path / name, [(304, 200)])
+        assert not StoredTiles(tmp_path / name, [(304, 200)]).pages
 
 
 # overviews
@@ -328,9 +326,9 @@ def test_scale_comes_from_override_then_mpp_then_objective(stated, override, exp
         (properties(None, 1), None, "from its objective"),
         (properties(0.25, 40, 0.5), None, "0.25 x 0.5"),
         (properties("zero"), None, "'zero'"),
-        (properties(0.25, -40), None, "objective-power is '-40'"),
-        (properties(0.25), 0.025, "override of 0.025"),
-        (properties(0.25), float("nan"), "override of nan"),
+        (properties(0.25, -40), None, "'-40' as openslide.objective-power"),
+        (properties(0.25), 0.025, "0.025 µm per pixel (from its override)"),
+        (properties(0.25), float("nan"), "nan µm per pixel (from its override)"),
     ],
 )
 def test_a_scale_that_cannot_be_trusted_is_refused_by_name(stated, override, says):
@@ -339,36 +337,13 @@ def test_a_scale_that_cannot_be_trusted_is_refused_by_name(stated, override, say
     assert says in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("slide,um_per_px,source\n0012,0.5,label of the slide\nb.svs,0.25,\n", None),
-        ("slide,mpp\na,0.5\n", "lacks the column um_per_px"),
-        ("slide;um_per_px\na;0,5\n", "row 1 has 2 cells and the header 1"),
-        ("slide,um_per_px\na,0.5\na,0.25\n", "names a slide twice: row 3"),
-        ("slide,um_per_px\nS1,0.5\ns1,0.25\n", "differ only in case"),
-        ("slide,um_per_px\na,0.5\nb,forty\n", "no number within 0.1 to 2.4: row 3"),
-        ("slide,um_per_px\na,20\n", "no number within 0.1 to 2.4: row 2"),
-        ("slide,um_per_px\n,0.5\n", "row without slide: row 2"),
-    ],
-)
-def test_table_of_overrides(tmp_path, text, says):
-    path = tmp_path / "scales.csv"
-    path.write_text(text)
-    if says is None:
-        assert read_overrides(path) == {"0012": 0.5, "b.svs": 0.25}
-    else:
-        with pytest.raises(ValueError, match=says):
-            read_overrides(path)
-
-
 # real slides
 
 
 @pytest.mark.real
 def test_real_slide_without_scale_is_refused_until_an_override_is_given(mirror):
     path = mirror / "wsi" / "tcga-cr-7395-01a-01-ts1.svs"
-    with pytest.raises(ValueError, match=r"neither µm per pixel nor objective power.*table of overrides"):
+    with pytest.raises(ValueError, match=r"neither µm per pixel nor objective power.*give it as um_per_px"):
         open_slide(path)
     with open_slide(path, 0.5) as slide:
         assert (slide.size, slide.scale_from) == ((4443, 3567), "override")
@@ -389,7 +364,7 @@ def test_real_slide_of_one_level_is_decoded_directly_to_the_very_pixels(mirror):
 @pytest.mark.real
 def test_openslides_own_fixtures(mirror):
     folder = mirror / "wsi" / "openslide-fixtures"
-    with pytest.raises(ValueError, match=r"boxes.tiff: 352.8 µm per pixel .* outside 0.1 to 2.4"):
+    with pytest.raises(ValueError, match=r"boxes.tiff has 352.8 µm per pixel .* outside 0.1 to 2.4"):
         open_slide(folder / "boxes.tiff")  # 72 dots per inch
     with open_slide(folder / "boxes.tiff", 0.5) as slide:
         assert len(slide.downsamples) == 4

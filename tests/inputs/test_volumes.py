@@ -133,10 +133,10 @@ def test_whole_numbers_are_rounded_to_and_must_fit(tmp_path):
     assert (read_series(tmp_path / "a.nii").values == np.rint(series.values)).all()
     with pytest.raises(ValueError, match="do not fit int16"):
         write_series(tmp_path / "a.nii", series._replace(values=series.values * 1e4), "int16")
-    with pytest.raises(ValueError, match=r"\.nii or \.nii\.gz"):
-        write_series(tmp_path / "a.nrrd", series)
     with pytest.raises(ValueError, match="not 6 frames on"):
         write_series(tmp_path / "a.nii", series._replace(values=series.values[:, :2]))
+    with pytest.raises(ValueError, match="do not fit int16"):
+        write_series(tmp_path / "a.nii", series._replace(values=series.values * np.nan), "int16")
     with pytest.raises(ValueError, match="frames are irregular"):
         write_series(tmp_path / "a.nii", series._replace(seconds=np.array([0, 1, 2, 3, 4, 9.0])))
     mask = Volume(series.values[0] > 40, LPS)
@@ -203,9 +203,6 @@ def test_a_volume_is_no_series_and_a_series_no_volume(tmp_path):
     for read in (read_volume, lambda path: read_mask(path, LPS)):
         with pytest.raises(ValueError, match="one volume"):
             read(path)
-    (tmp_path / "a.nrrd").write_bytes(b"hello")
-    with pytest.raises(ValueError, match="header tells the time"):
-        read_series(tmp_path / "a.nrrd")
 
 
 def ramp(seconds) -> np.ndarray:
@@ -259,22 +256,15 @@ def test_times_in_files_beside_the_series(tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=f"{name} does not say when"):
             read_series(path, seconds=tmp_path / name)
-    with pytest.raises(FileNotFoundError, match="frame times"):
+    with pytest.raises(FileNotFoundError, match=r"none\.csv"):
         read_series(path, seconds=tmp_path / "none.csv")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (range(5), "6 frames and 5 times"),
-        ([0, 1, 1, 2, 3, 4], "frames 1 and 2 have the same time"),
-        ([0, 1, np.nan, 2, 3, 4], "time of frame 2 is no number"),
-    ],
-)
-def test_times_that_cannot_be(seconds, said, tmp_path):
+@pytest.mark.parametrize("seconds", [[*range(5)], [0, 1, 1, 2, 3, 4], [0, 1, np.nan, 2, 3, 4]])
+def test_times_that_cannot_be(seconds, tmp_path):
     path = save(tmp_path / "ctp.nii.gz", frames())
-    with pytest.raises(ValueError, match=said):
-        read_series(path, seconds=list(seconds))
+    with pytest.raises(ValueError, match="6 frames: one time a frame, no two the same, is needed"):
+        read_series(path, seconds=seconds)
 
 
 # tilted grids
@@ -293,8 +283,6 @@ def test_oblique_series_is_refused_kept_or_resampled(tmp_path):
     path = save(tmp_path / "ctp.nii.gz", stored, tilted(18))
     with pytest.raises(ValueError, match=r"oblique, tilted by 18\.0 degrees"):
         read_series(path)
-    with pytest.raises(ValueError, match="oblique must be one of"):
-        read_series(path, oblique="ignore")
     kept = read_series(path, oblique="keep")
     assert kept.geometry.tilt_deg == pytest.approx(18, abs=1e-3)
     assert_at_their_places(stored[..., 1], tilted(18), kept.values[1], kept.geometry)
@@ -395,7 +383,7 @@ def test_files_that_are_not_whole_are_refused(tmp_path):
         (path, b"hello"),
     ]:
         target.write_bytes(data)
-        with pytest.raises(ValueError, match=rf"{target.name} was cut short or is damaged"):
+        with pytest.raises(ValueError, match=rf"{target.name} cannot be read as an image"):
             read_series(target)
     with pytest.raises(FileNotFoundError, match=r"none\.nii\.gz"):
         read_series(tmp_path / "none.nii.gz")
@@ -417,11 +405,12 @@ def test_other_formats_are_read_alike_and_refused_when_cut(name, tmp_path):
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 @pytest.mark.parametrize("endian", "<>")
-def test_every_kind_of_nifti_gives_its_values(kind, endian, tmp_path):
+@pytest.mark.parametrize("slope", [0.5, 1])
+def test_every_kind_of_nifti_gives_its_values(kind, endian, slope, tmp_path):
     stored = np.arange(60, dtype=np.int16).reshape(SIZE)
     image = kind(stored, affine_of("RAS"), kind.header_class(endianness=endian))
     image.header.set_data_dtype(np.int16)
-    image.header.set_slope_inter(0.5, -1024)
+    image.header.set_slope_inter(slope, -1024 if slope < 1 else 0)
     image.to_filename(tmp_path / "a.nii")
     raw = (tmp_path / "a.nii").read_bytes()
     read = read_volume(tmp_path / "a.nii")
@@ -450,7 +439,7 @@ def test_headers_that_do_not_say_where_voxels_lie_are_refused(tmp_path):
         ({"pixdim": [1, 0, 0, 0, 1, 1, 1, 1], "sform_code": 0}, "does not say where its voxels lie"),
         ({"srow_x": [0, 0, 0, 0]}, "does not say where its voxels lie"),
         ({"srow_x": [nan] * 4}, "does not say where its voxels lie"),
-        ({"srow_x": [-0.9, 0, 1.5, 0]}, "not at right angles"),
+        ({"srow_x": [-0.9, 0, 1.5, 0]}, "axes at right angles"),
         ({"srow_x": [0.9, 0, 0, 0], "qform_code": 1}, "left and right are exchanged"),
     ]:
         path.write_bytes(whole)
@@ -470,7 +459,7 @@ def test_content_that_is_no_ct(tmp_path):
             read_series(save(tmp_path / name, spoilt))
     colour = np.zeros(SIZE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     nibabel.save(nibabel.Nifti1Image(colour, np.eye(4)), tmp_path / "colour.nii")
-    with pytest.raises(ValueError, match="no volume of one number a voxel"):
+    with pytest.raises(ValueError, match=r"colour\.nii cannot be read"):
         read_volume(tmp_path / "colour.nii")
 
 
