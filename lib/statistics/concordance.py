@@ -92,9 +92,9 @@ def uno(
 ) -> DrawsFunction:
     """Uno's c-index: Harrell's with each pair weighted by 1 / G(time of the event)^2, of events before `tau` only.
 
-    Harrell's depends on who happened to be censored; this one does not, if censoring depends on nothing the risk
-    knows. tau keeps late events with large weights from ruling. Equals `sksurv.metrics.concordance_index_ipcw`.
-    NotComputable where G is 0 or unknown at an event, which a smaller tau mends.
+    Harrell's depends on who happened to be censored; this one does not, if censoring depends on nothing the risk knows.
+    tau keeps late events with large weights from ruling; a smaller one also mends a G that is 0 or unknown at an event
+    (NotComputable). Equals `sksurv.metrics.concordance_index_ipcw`.
 
     References
     ----------
@@ -135,10 +135,9 @@ def brier_at(
     mean over the stretch of several ascending horizons (trapezoids).
 
     Who had the event at or before t should have survival 0 and weighs 1 / G(time of the event); who was followed
-    beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. 0 and more,
-    lower = better; 0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals
-    `sksurv.metrics.brier_score` and `integrated_brier_score`. NotComputable where a probability is NaN or outside 0
-    to 1, or G is 0 or unknown where it is needed.
+    beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. Lower is better;
+    0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals `sksurv.metrics.brier_score` and
+    `integrated_brier_score`. NotComputable where G is 0 or unknown where it is needed.
 
     References
     ----------
@@ -172,12 +171,8 @@ class CoxBaseline:
 
     Numbers are standardised, and missing ones take the training median: that a number is missing says more of the
     hospital than of the patient, so it is no column of its own. Categories seen in fewer than `rare` training patients,
-    or never, share one column.
-    `ridge` is the weight of the L2 penalty on standardised coefficients, against the mean log likelihood.
-
-    References
-    ----------
-    Cox, J. R. Stat. Soc. B 34:187 (1972); Efron's ties and Breslow's baseline, by lifelines.
+    or never, share one column. `ridge` is the weight of the L2 penalty on standardised coefficients, against the mean log
+    likelihood. Cox, J. R. Stat. Soc. B 34:187 (1972); Efron's ties and Breslow's baseline, by lifelines.
     """
 
     def __init__(
@@ -187,11 +182,9 @@ class CoxBaseline:
         self.ridge, self.rare = ridge, rare
 
     def fit(self, table: pd.DataFrame, time: Sequence[float], event: Sequence[int]) -> "CoxBaseline":
-        """Fit on the training patients; ValueError where a column is missing or constant, or no event happened."""
+        """Fit on the training patients; ValueError where a column is constant, or no event happened."""
         time, event = checked_outcomes(time, event)
         columns = [*self.numbers, *self.categories]
-        if missing := [name for name in columns if name not in table]:
-            raise ValueError(f"the clinical table lacks {missing}; it has {list(table.columns)}")
         if not event.any():
             raise ValueError(f"none of the {event.size} training patients had an event: nothing to fit")
         if constant := [name for name in columns if table[name].nunique(dropna=True) < 2]:

@@ -34,19 +34,14 @@ def test_summed_kernels_equal_the_sum_of_convolutions(width_in, width_out, side)
     parts = convolutions(width_in, width_out, (7, 5, 3, 1)).double()
     x = torch.randn(1, side**2, width_in, dtype=torch.float64, requires_grad=True)
     picture = x[0].T.reshape(1, width_in, side, side)
-    naive = sum(
+    single = (
         F.conv2d(picture, p.weight, p.bias, padding=p.kernel_size[0] // 2, groups=width_out) for p in parts
     )
-    naive = naive[0].flatten(1).T[None]
-    ours = convolved(x, parts)
+    naive, ours = sum(single)[0].flatten(1).T[None], convolved(x, parts)
     torch.testing.assert_close(ours, naive)
-    arrays = [x, *parts.parameters()]
-    weights = torch.randn_like(naive)
-    for a, b in zip(
-        torch.autograd.grad((ours * weights).sum(), arrays),
-        torch.autograd.grad((naive * weights).sum(), arrays),
-        strict=True,
-    ):
+    arrays, weights = [x, *parts.parameters()], torch.randn_like(naive)
+    gradients = (torch.autograd.grad((each * weights).sum(), arrays) for each in (ours, naive))
+    for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b)
 
 
