@@ -220,20 +220,25 @@ def spoilt(notebook, how):
         cell.execution_count = None
     elif how == "no spots":
         cell.outputs = [new_output("error", ename="ValueError", evalue="no spots", traceback=[])]
-    elif how == "banner":
+    elif how == "says so":
         notebook.cells.insert(0, new_markdown_cell("e", metadata={"tags": ["papermill-error-cell-tag"]}))
     else:
         (notebook if how == "x failed" else cell).metadata["papermill"] = {"exception": True}
     return notebook
 
 
-@pytest.mark.parametrize("how", ["never executed", "no spots", "banner", "cell 4 failed", "x failed"])
+@pytest.mark.parametrize("how", ["never executed", "no spots", "says so", "cell 4 failed", "x failed"])
 def test_a_notebook_that_failed_or_never_ran_is_refused(tmp_path, how):
     nbformat.write(executed(), tmp_path / "x.ipynb")
     assert len(read_executed(tmp_path / "x.ipynb", "x").cells) == 5
     nbformat.write(spoilt(executed(), how), tmp_path / "x.ipynb")
     with pytest.raises(ValueError, match=how):
         read_executed(tmp_path / "x.ipynb", "x")
+    ended = executed()
+    ended.cells[2].outputs = [new_output("error", ename="SystemExit", evalue="0", traceback=[])]
+    nbformat.write(spoilt(ended, how) if how != "says so" else ended, tmp_path / "x.ipynb")
+    cells = read_executed(tmp_path / "x.ipynb", "x").cells
+    assert [len(cells), cells[-1].outputs] == [3, []], "a stage may end itself where there is nothing to do"
     (tmp_path / "x.ipynb").write_text('{"cells": [')
     with pytest.raises(ValueError, match="x is not a readable notebook"):
         read_executed(tmp_path / "x.ipynb", "x")
