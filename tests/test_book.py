@@ -220,20 +220,25 @@ def spoilt(notebook, how):
         cell.execution_count = None
     elif how == "no spots":
         cell.outputs = [new_output("error", ename="ValueError", evalue="no spots", traceback=[])]
-    elif how == "banner":
+    elif how == "says so":
         notebook.cells.insert(0, new_markdown_cell("e", metadata={"tags": ["papermill-error-cell-tag"]}))
     else:
         (notebook if how == "x failed" else cell).metadata["papermill"] = {"exception": True}
     return notebook
 
 
-@pytest.mark.parametrize("how", ["never executed", "no spots", "banner", "cell 4 failed", "x failed"])
+@pytest.mark.parametrize("how", ["never executed", "no spots", "says so", "cell 4 failed", "x failed"])
 def test_a_notebook_that_failed_or_never_ran_is_refused(tmp_path, how):
     nbformat.write(executed(), tmp_path / "x.ipynb")
     assert len(read_executed(tmp_path / "x.ipynb", "x").cells) == 5
     nbformat.write(spoilt(executed(), how), tmp_path / "x.ipynb")
     with pytest.raises(ValueError, match=how):
         read_executed(tmp_path / "x.ipynb", "x")
+    ended = executed()
+    ended.cells[2].outputs = [new_output("error", ename="SystemExit", evalue="0", traceback=[])]
+    nbformat.write(spoilt(ended, how) if how != "says so" else ended, tmp_path / "x.ipynb")
+    cells = read_executed(tmp_path / "x.ipynb", "x").cells
+    assert [len(cells), cells[-1].outputs] == [3, []], "a stage may end itself where there is nothing to do"
     (tmp_path / "x.ipynb").write_text('{"cells": [')
     with pytest.raises(ValueError, match="x is not a readable notebook"):
         read_executed(tmp_path / "x.ipynb", "x")
@@ -463,8 +468,13 @@ def test_the_whole_book_with_quarto(checkout, capsys):
 
 
 def test_the_books_notebooks_run_in_a_kernel_and_hand_over_their_parts(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("CROSSBOOK_RESULTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CROSSBOOK_RESULTS", "elsewhere")
+    folder = tmp_path / "elsewhere/spacrd/demo/manifests"
+    folder.mkdir(parents=True)
+    (folder / "1-preprocess.json").write_text('{"commit": "c0ffee", "parameters": {}}')
     parts = book.generated(root)
     assert parts["standings"].startswith("No study was evaluated on this machine")
-    assert "| 1,000 |" in parts["cost"] or "tbl-cost-c-index" in parts["cost"]
     assert "tbl-printed-crossfusion" in parts["printed crossfusion"]
+    assert "| phantom | `c0ffee` |" in parts["provenance"]
+    assert "tbl-cost-c-index" in parts["cost"]

@@ -33,7 +33,7 @@ CATEGORICAL = {
 POSTPROCEDURAL = (*CONTINUOUS, *CATEGORICAL)
 ADMISSION = tuple(name for name in POSTPROCEDURAL if name not in ("ctp_to_recanalisation_min", "mtici"))
 SETS = {"admission": ADMISSION, "postprocedural": POSTPROCEDURAL}
-GRADES = 7  # of the modified Rankin scale, 0 to 6
+CODES = {name: range(len(levels)) for name, levels in CATEGORICAL.items()} | {"mrs": range(7)}
 
 NO_YES = {"0": 0, "no": 0, "n": 0, "false": 0, "1": 1, "yes": 1, "y": 1, "true": 1}
 LEVELS = {
@@ -42,7 +42,7 @@ LEVELS = {
     "smoking": NO_YES,
     "atrial_fibrillation": NO_YES,
     "mtici": {"0": 0, "1": 0, "2a": 0, "2b": 1, "2c": 2, "3": 2},
-    "mrs": {str(grade): grade for grade in range(GRADES)},
+    "mrs": {str(grade): grade for grade in CODES["mrs"]},
 }
 MISSING = frozenset(
     [
@@ -60,6 +60,7 @@ PATIENT_COLUMNS = (
     *("case", "case_id", "id"),
 )
 MOST_SAID = 5
+DECLARE = "correct the table, or set implausible to missing, or declare what is meant in the mapping"
 
 
 def is_missing(text: str) -> bool:
@@ -148,13 +149,13 @@ def mapped(
         if name not in mapping
     ]
     for name, texts in levels.items():
-        codes = range(GRADES if name == "mrs" else len(CATEGORICAL.get(name, ())))
-        odd = {text: value for text, value in texts.items() if value not in codes}
+        codes = CODES.get(name, ())
         wrong += [
             f"levels of {name}: {text!r} is {value}, and a code of {[*codes]} is needed"
-            for text, value in odd.items()
+            for text, value in texts.items()
+            if value not in codes
         ]
-    _refuse(wrong)
+    _refuse(wrong, DECLARE)
     raw = raw.set_axis(patients.astype(str))
     table = pd.DataFrame(
         {name: _evaluated(raw, name, meant, levels.get(name), wrong) for name, meant in mapping.items()},
@@ -168,19 +169,16 @@ def mapped(
                 wrong += [f"patient {patient}: {said}"] if implausible == "refuse" else []
                 notes[patient].append(f"{said}: taken as missing")
         table[name] = table[name].where(table[name].between(low, high))
-    _refuse(wrong)
+    _refuse(wrong, DECLARE)
     table.insert(0, "patient", table.index)
     table["note"] = ["; ".join(one) for one in notes.values()]
     return table.reset_index(drop=True)
 
 
-def _refuse(wrong: list[str]) -> None:
+def _refuse(wrong: list[str], advice: str) -> None:
     if wrong:
         more = f" (and {len(wrong) - MOST_SAID} more)" if len(wrong) > MOST_SAID else ""
-        raise ValueError(
-            f"{'; '.join(wrong[:MOST_SAID])}{more}; correct the table, or set implausible to missing, or declare what is "
-            "meant in the mapping"
-        )
+        raise ValueError(f"{'; '.join(wrong[:MOST_SAID])}{more}; {advice}")
 
 
 def _evaluated(
@@ -348,7 +346,7 @@ class Scaler(NamedTuple):
         """Fit on the rows given: the training rows, or, as the released code does, all patients."""
         table = checked(table)
         columns = [name for name in CONTINUOUS if name in table]
-        return cls(table[columns].min().astype(float).to_dict(), table[columns].max().astype(float).to_dict())
+        return cls(table[columns].min().to_dict(), table[columns].max().to_dict())
 
     def transform(self, table: pd.DataFrame) -> pd.DataFrame:
         """Continuous variables between 0 (lowest fitted) and 1 (highest), clipped beyond; NaN stays NaN.
@@ -356,16 +354,14 @@ class Scaler(NamedTuple):
         A variable that was the same for all fitted rows tells nothing and is 0 everywhere; one that was missing in all
         of them has no scale, so that a value of it is refused.
         """
-        table = checked(table)
-        scaled = {}
+        table, scaled = checked(table), {}
         for name in (name for name in self.low if name in table):
-            values, low, span = table[name], self.low[name], self.high[name] - self.low[name]
-            if np.isnan(low) and values.notna().any():
-                patient = _patient(table, values.notna())
+            low, span = self.low[name], self.high[name] - self.low[name]
+            if np.isnan(low) and table[name].notna().any():
                 raise ValueError(
-                    f"{name} was missing in all rows the scaler was fitted on, and {patient} has it"
+                    f"{name} was missing in all rows the scaler was fitted on, and is known here"
                 )
-            scaled[name] = ((values - low) / span).clip(0.0, 1.0) if span else 0.0 * values
+            scaled[name] = ((table[name] - low) / span).clip(0.0, 1.0) if span else 0.0 * table[name]
         return pd.DataFrame(scaled, index=table.index)
 
 
@@ -379,7 +375,7 @@ def unfavourable(mrs: pd.Series, least: int = 3) -> pd.Series:
     return (mrs >= least).astype(float).where(mrs.notna())
 
 
-def checked(table: pd.DataFrame, names: tuple[str, ...] = ()) -> pd.DataFrame:
+def checked(table: pd.DataFrame, names: Iterable[str] = ()) -> pd.DataFrame:
     """A copy of the table with its clinical variables as float64, if they are what they should be.
 
     Parameters
@@ -387,38 +383,38 @@ def checked(table: pd.DataFrame, names: tuple[str, ...] = ()) -> pd.DataFrame:
     table : DataFrame
         One row a patient, named by the column `patient` or else by the index; the clinical variables among its columns,
         and `mrs` where known, are checked. Others pass. NaN is a missing value and allowed.
-    names : tuple of str
+    names : iterable of str
         Variables that must be there.
 
     Raises
     ------
     ValueError
-        An unknown or missing variable, a patient twice, a value that is no number or out of range (`RANGES`), or a
-        category that is no code of `CATEGORICAL`; it names variable, patient and value.
+        A variable is missing, a patient stands twice, a value is no number or out of range (`RANGES`), or no code of
+        `CATEGORICAL`; it names variable, patient and value.
     """
-    for name in names:
-        if name not in POSTPROCEDURAL:
-            raise ValueError(f"{name} is no clinical variable{nearest_name(name, POSTPROCEDURAL)}")
-        if name not in table:
-            raise ValueError(f"the table has no column {name}{nearest_name(name, table.columns)}")
+    wrong = [
+        f"the table has no column {name}{nearest_name(name, table.columns)}"
+        for name in names
+        if name not in table
+    ]
     people = table["patient"] if "patient" in table else table.index.to_series()
-    if (twice := people.duplicated()).any():
-        raise ValueError(f"{_patient(table, twice)} stands twice; one row a patient is expected")
+    wrong += [f"patient {patient} stands twice" for patient in people[people.duplicated().to_numpy()]]
     table = table.copy()
     for name in (name for name in (*POSTPROCEDURAL, "mrs") if name in table):
-        numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
-        if name in RANGES:
-            low, high = RANGES[name]
-            right, needed = numbers.between(low, high), f"a number from {low:g} to {high:g}"
-        else:
-            codes = range(GRADES if name == "mrs" else len(CATEGORICAL[name]))
-            right, needed = numbers.isin(codes), f"one of {', '.join(map(str, codes))}"
-        if (wrong := ~right & table[name].notna()).any():
-            value = table.loc[wrong, name].iloc[0]
-            raise ValueError(
-                f"{name} of {_patient(table, wrong)} is {value}, and {needed} is needed ({int(wrong.sum())} such rows)"
-            )
+        numbers, codes = pd.to_numeric(table[name], errors="coerce").astype(float), CODES.get(name)
+        right = numbers.isin(codes) if codes else numbers.between(*RANGES[name])
+        needed = (
+            "one of {}".format(", ".join(map(str, codes)))
+            if codes
+            else "a number from {:g} to {:g}".format(*RANGES[name])
+        )
+        odd = (~right & table[name].notna()).to_numpy()
+        wrong += [
+            f"{name} of patient {patient} is {value}, and {needed} is needed"
+            for patient, value in zip(people[odd], table[name][odd], strict=True)
+        ]
         table[name] = numbers
+    _refuse(wrong, "correct the table")
     return table
 
 
@@ -427,7 +423,7 @@ def arrays(table: pd.DataFrame, scaler: Scaler, names: tuple[str, ...]) -> Array
 
     The scaler was fitted on the training rows; a variable it does not know is refused, and what `checked` refuses.
     """
-    table = checked(table, tuple(names))
+    table = checked(table, names)
     continuous = [name for name in CONTINUOUS if name in names]
     categorical = [name for name in CATEGORICAL if name in names]
     if strange := [name for name in continuous if name not in scaler.low]:
@@ -439,9 +435,3 @@ def arrays(table: pd.DataFrame, scaler: Scaler, names: tuple[str, ...]) -> Array
         codes.fillna(0.0).to_numpy(np.int64).reshape(len(table), len(categorical)),
         np.hstack([scaled.isna().to_numpy(bool), codes.isna().to_numpy(bool)]),
     )
-
-
-def _patient(table: pd.DataFrame, rows: pd.Series) -> str:
-    """The first patient of some rows, for an error's sentence."""
-    first = table[rows.to_numpy()]
-    return f"patient {first['patient'].iloc[0] if 'patient' in table else first.index[0]}"

@@ -54,9 +54,9 @@ def checked_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[
     """As `checked`; probabilities outside 0 to 1 are a ValueError."""
     labels, probabilities = checked(labels, probabilities)
     if probabilities.min() < 0 or probabilities.max() > 1:
+        low, high = probabilities.min(), probabilities.max()
         raise ValueError(
-            f"probabilities lie in {probabilities.min():.3g} to {probabilities.max():.3g}, not in 0 to 1: "
-            "turn scores into probabilities with classification.platt first"
+            f"probabilities lie in {low:.3g} to {high:.3g}, not in 0 to 1: use platt on scores first"
         )
     return labels, probabilities
 
@@ -311,7 +311,7 @@ def auc_rows(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
 def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """AUCs (models,) of several models' scores (models, n) on the same cases, and the covariance of the estimates.
 
-    One row a patient: where a patient has several, their dependence is not seen; take `intervals.patient_interval`.
+    Their dependence is not seen where a patient has several rows: take `intervals.patient_interval`.
 
     References
     ----------
@@ -332,13 +332,9 @@ def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np
 
 
 def delong_test(
-    labels: ArrayLike,
-    scores_a: ArrayLike,
-    scores_b: ArrayLike,
-    level: float = 0.95,
-    folds: ArrayLike | None = None,
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, folds: ArrayLike | None = None
 ) -> DeLong:
-    """Paired test of two models' AUCs on the same cases (n,), with an interval; their scales may differ.
+    """Paired test of two models' AUCs on the same cases (n,), with a 95 % interval; their scales may differ.
 
     `folds` (n,) say who was held out with whom. Scores of different folds come from different models and have no common
     scale: the difference is then the mean of those within the folds, which are independent, as the cases are others.
@@ -357,7 +353,7 @@ def delong_test(
     if not variance > 1e-15:
         raise NotComputable("the two models order the cases alike: their difference has no variance")
     difference, error = float(np.mean(differences)), float(np.sqrt(variance))
-    width, z = float(norm.ppf((1 + level) / 2)) * error, difference / error
+    width, z = float(norm.ppf(0.975)) * error, difference / error
     return DeLong(difference, error, difference - width, difference + width, z, float(2 * norm.sf(abs(z))))
 
 
@@ -371,11 +367,7 @@ def mcnemar(
     """Test whether two models' 0/1 calls (n,) are right equally often on the same cases, one row a patient.
 
     Only the positive rows compare sensitivities, only the others specificities. Exact, by default, below 25 cases that
-    only one calls rightly, else with continuity correction. NotComputable where the two are right on the same cases.
-
-    References
-    ----------
-    McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
+    only one calls rightly, else with continuity correction. McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
     """
     right = [np.equal(*_checked_calls(labels, calls)) for calls in (called_a, called_b)]
     table = [[int((a & b).sum()) for b in (right[1], ~right[1])] for a in (right[0], ~right[0])]

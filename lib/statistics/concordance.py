@@ -82,10 +82,8 @@ def harrell(time: ArrayLike, event: ArrayLike, risk: ArrayLike, tied_tol: float 
     """
     (value,) = harrell_draws(time, event, risk, np.ones((1, np.size(time))), tied_tol)
     if np.isnan(value):
-        raise NoComparablePair(
-            f"of {np.size(time)} patients {int(np.sum(event))} had an event, and nobody outlived one of them: "
-            "no two patients can be put in order"
-        )
+        n, events = np.size(time), int(np.sum(event))
+        raise NoComparablePair(f"of {n} patients {events} had an event, and nobody outlived one of them")
     return float(value)
 
 
@@ -94,9 +92,9 @@ def uno(
 ) -> DrawsFunction:
     """Uno's c-index: Harrell's with each pair weighted by 1 / G(time of the event)^2, of events before `tau` only.
 
-    Harrell's depends on who happened to be censored; this one does not, if censoring depends on nothing the risk
-    knows. tau keeps late events with large weights from ruling. Equals `sksurv.metrics.concordance_index_ipcw`.
-    NotComputable where G is 0 or unknown at an event, which a smaller tau mends.
+    Harrell's depends on who happened to be censored; this one does not, if censoring depends on nothing the risk knows.
+    tau keeps late events with large weights from ruling; a smaller one also mends a G that is 0 or unknown at an event
+    (NotComputable). Equals `sksurv.metrics.concordance_index_ipcw`.
 
     References
     ----------
@@ -137,10 +135,9 @@ def brier_at(
     mean over the stretch of several ascending horizons (trapezoids).
 
     Who had the event at or before t should have survival 0 and weighs 1 / G(time of the event); who was followed
-    beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. 0 and more,
-    lower = better; 0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals
-    `sksurv.metrics.brier_score` and `integrated_brier_score`. NotComputable where a probability is NaN or outside 0
-    to 1, or G is 0 or unknown where it is needed.
+    beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. Lower is better;
+    0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals `sksurv.metrics.brier_score` and
+    `integrated_brier_score`. NotComputable where G is 0 or unknown where it is needed.
 
     References
     ----------
@@ -150,9 +147,7 @@ def brier_at(
     time, event = checked_outcomes(time, event)
     survival, times = np.asarray(survival, dtype=float), np.asarray(times, dtype=float)
     if survival.shape != (time.size, times.size) or not (np.diff(times) > 0).all():
-        raise ValueError(
-            f"survival of shape {survival.shape}: {time.size} patients at {times} ascending is needed"
-        )
+        raise ValueError(f"survival {survival.shape}: {time.size} patients at {times} ascending is needed")
     if bad := int((~((survival >= 0) & (survival <= 1))).sum()):
         raise NotComputable(f"{bad} of {survival.size} survival probabilities are NaN or outside 0 to 1")
     terms = np.empty(survival.shape)
@@ -176,12 +171,8 @@ class CoxBaseline:
 
     Numbers are standardised, and missing ones take the training median: that a number is missing says more of the
     hospital than of the patient, so it is no column of its own. Categories seen in fewer than `rare` training patients,
-    or never, share one column.
-    `ridge` is the weight of the L2 penalty on standardised coefficients, against the mean log likelihood.
-
-    References
-    ----------
-    Cox, J. R. Stat. Soc. B 34:187 (1972); Efron's ties and Breslow's baseline, by lifelines.
+    or never, share one column. `ridge` is the weight of the L2 penalty on standardised coefficients, against the mean log
+    likelihood. Cox, J. R. Stat. Soc. B 34:187 (1972); Efron's ties and Breslow's baseline, by lifelines.
     """
 
     def __init__(
@@ -191,11 +182,9 @@ class CoxBaseline:
         self.ridge, self.rare = ridge, rare
 
     def fit(self, table: pd.DataFrame, time: Sequence[float], event: Sequence[int]) -> "CoxBaseline":
-        """Fit on the training patients; ValueError where a column is missing or constant, or no event happened."""
+        """Fit on the training patients; ValueError where a column is constant, or no event happened."""
         time, event = checked_outcomes(time, event)
         columns = [*self.numbers, *self.categories]
-        if missing := [name for name in columns if name not in table]:
-            raise ValueError(f"the clinical table lacks {missing}; it has {list(table.columns)}")
         if not event.any():
             raise ValueError(f"none of the {event.size} training patients had an event: nothing to fit")
         if constant := [name for name in columns if table[name].nunique(dropna=True) < 2]:
@@ -223,9 +212,8 @@ class CoxBaseline:
         return self.model.predict_survival_function(self._encoded(table), times=list(times)).to_numpy().T
 
     def hazard_ratios(self) -> pd.DataFrame:
-        """Column, hazard ratio per standard deviation (or against the first category), 95 % interval, p.
-
-        With a ridge the intervals are those of a shrunken fit: for orientation, not for testing.
+        """Column, hazard ratio per standard deviation (or against the first category), 95 % interval, p: with a ridge those
+        of a shrunken fit, for orientation, not for testing.
         """
         names = {"exp(coef)": "hazard_ratio", "exp(coef) lower 95%": "low", "exp(coef) upper 95%": "high"}
         table = self.model.summary.rename(columns=names)[[*names.values(), "p"]]

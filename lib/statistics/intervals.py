@@ -9,7 +9,7 @@ How folds, sections and seeds become one number, stated here, once, for every st
 - Patients are resampled within their fold, events and censored apart, so every draw keeps each fold's size; spots are
   resampled in blocks of neighbours within every patient drawn.
 
-Both kinds meet in `bootstrap`, which draws again what has no value (never scored 0) and makes the interval.
+Both kinds meet in `bootstrap`, which draws again what has no value (never scored 0), and in `ends`.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -40,7 +40,7 @@ class Interval:
     how: str
 
 
-def redrawn(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple[np.ndarray, int]:
+def bootstrap(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple[np.ndarray, int]:
     """Values of resamples, (draws,) or (rivals, draws), and how many had to be drawn again for want of a value.
 
     `draw` makes the values, (number,) or (rivals, number), of a number of resamples, NaN where there is none. Rivals share
@@ -59,8 +59,6 @@ def redrawn(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple[n
 
 def ends(drawn: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The two ends of the interval of draws (draws,): their percentiles."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level:g}; 0.95 is usual")
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -70,15 +68,10 @@ def patients_by_stratum(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Number of each row's patient (rows,), in the order of their names, and the numbers of each stratum's patients.
 
-    `strata` (rows,) is what must keep its share in every draw (the event, the fold). ValueError for a row without a
-    patient or stratum, or a patient with rows in two strata; NotComputable for fewer than two patients.
+    `strata` (rows,) is what must keep its share in every draw (the event, the fold); a patient belongs to one.
     """
     patients = np.asarray(patients)
     strata = np.zeros(patients.shape, int) if strata is None else np.asarray(strata)
-    if patients.ndim != 1 or patients.shape != strata.shape:
-        raise ValueError(
-            f"patients {patients.shape} and strata {strata.shape} must be two vectors of one length"
-        )
     if missing := int((pd.isna(patients) | pd.isna(strata)).sum()):
         raise ValueError(f"{missing} of {patients.size} rows lack a patient or a stratum; name it first")
     names, home = np.unique(patients, return_inverse=True)
@@ -135,10 +128,9 @@ def patient_interval(
 
     `draws_function` takes counts (draws, rows), how often each row is in each draw, and returns values (draws,), NaN where
     a draw has none: `functools.partial(classification.auc, labels, scores)`. The estimate is its value at counts of 1.
-    `patients` and `strata` (rows,) as in `draw_counts`; strata of the event keep its number in every draw. `events` and
-    `n` (by default the number of patients) are for the row of metrics.csv. `how` tells what was drawn, how many draws had
-    no value and were drawn again, and when all draws were equal (an AUC of 1, say), which says nothing of how far off the
-    truth may lie.
+    `patients` and `strata` (rows,) as in `draw_counts`; `events` and `n` (by default the number of patients) are for the
+    row of metrics.csv. `how` tells what was drawn, how many draws had no value and were drawn again, and when all draws
+    were equal (an AUC of 1, say), which says nothing of how far off the truth may lie.
     """
     home, members = patients_by_stratum(patients, strata)
     estimate = float(evaluated(draws_function, np.ones((1, home.size), np.int32))[0])
@@ -149,7 +141,7 @@ def patient_interval(
     def draw(number: int) -> np.ndarray:
         return evaluated(draws_function, draw_counts(patients, number, random, strata))
 
-    drawn, again = redrawn(draw, draws, "patients (draw within strata of the outcome, or gather more)")
+    drawn, again = bootstrap(draw, draws, "patients (draw within strata of the outcome, or gather more)")
     count = int(home.max()) + 1
     how = f"bootstrap of {count} patients"
     how += f" ({home.size} rows)" if home.size > count else ""
@@ -161,18 +153,15 @@ def patient_interval(
 
 
 def paired_patient_difference(
-    draws_function_a: DrawsFunction,
-    draws_function_b: DrawsFunction,
-    patients: Sequence[Hashable],
-    **options,
+    first: DrawsFunction, second: DrawsFunction, patients: Sequence[Hashable], **options
 ) -> Interval:
-    """`patient_interval` of the metric of model a minus that of model b on the same rows, both under the same draws.
+    """`patient_interval` of the first model's metric minus the second's on the same rows, both under the same draws.
 
-    A draw in which either has no value is drawn again for both. estimate > 0: a scores higher.
+    A draw in which either has no value is drawn again for both. estimate > 0: the first scores higher.
     """
 
     def difference(counts: np.ndarray) -> np.ndarray:
-        return np.asarray(draws_function_a(counts), float) - np.asarray(draws_function_b(counts), float)
+        return np.asarray(first(counts), float) - np.asarray(second(counts), float)
 
     found = patient_interval(difference, patients, **options)
     return replace(found, how=f"paired; {found.how}")
@@ -188,8 +177,7 @@ def mean_over_folds(
 ) -> DrawsFunction:
     """Draws function that averages a metric over seeds, then over folds; NaN where a fold or seed has none.
 
-    `fold` (n,) is where each row was held out; `within` takes the row numbers of one fold and returns a draws function
-    for each seed, on those rows.
+    `fold` (n,) held out each row; `within` takes the row numbers of one fold and returns a draws function for each seed.
     """
     fold = np.asarray(fold)
     parts = []
@@ -204,6 +192,11 @@ def mean_over_folds(
     return values
 
 
+def of_scores(metric: Callable, labels: np.ndarray, scores: np.ndarray, fold: ArrayLike) -> DrawsFunction:
+    """Draws function of a metric of `classification` on labels (n,) and scores (seeds, n), as `mean_over_folds`."""
+    return mean_over_folds(fold, lambda rows: [partial(metric, labels[rows], one[rows]) for one in scores])
+
+
 def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
     """Block of neighbouring spots each spot belongs to, int (n,): squares of a grid laid over positions xy (n, 2).
 
@@ -213,9 +206,7 @@ def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
     """
     xy = np.asarray(xy, dtype=float)
     if xy.ndim != 2 or xy.shape[1] != 2 or not np.isfinite(xy).all() or not side > 0:
-        raise ValueError(
-            f"positions must be finite, (spots, 2), and the side above 0, got {xy.shape} and {side}"
-        )
+        raise ValueError(f"positions must be finite, (n, 2), and the side above 0, got {xy.shape}, {side}")
     cell = np.floor((xy - xy.min(0)) / side).astype(int)
     return np.unique(cell[:, 1] * (cell[:, 0].max() + 1) + cell[:, 0], return_inverse=True)[1]
 
@@ -242,10 +233,8 @@ class ScoredSection:
         if labels.ndim != 1 or not scores.shape[1] == labels.size == np.size(self.blocks):
             raise ValueError(f"{self.name}: labels, scores and blocks do not describe the same spots")
         if labels.size == 0 or np.isnan(labels).any():
-            undetermined = int(np.isnan(labels).sum())
-            raise ValueError(
-                f"{self.name}: {undetermined} of {labels.size} spots are undetermined; see of_spots"
-            )
+            unknown = int(np.isnan(labels).sum())
+            raise ValueError(f"{self.name}: {unknown} of {labels.size} spots are undetermined; see of_spots")
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "blocks", np.unique(self.blocks, return_inverse=True)[1])
@@ -291,13 +280,6 @@ def by_patient(sections: Sequence[ScoredSection]) -> dict[str, list[ScoredSectio
     return patients
 
 
-def section_value(section: ScoredSection, metric: str) -> float:
-    """Metric of one section by its name in `classification.METRICS`, mean over its seeds; NotComputable as there."""
-    if metric not in METRICS:
-        raise ValueError(f'unknown metric "{metric}"; known are {", ".join(METRICS)}')
-    return float(np.mean([METRICS[metric](section.labels, scores) for scores in section.scores]))
-
-
 def section_draws(
     rivals: Sequence[Sequence[ScoredSection]], metric: str, draws: int = 1000, seed: int = 0
 ) -> tuple[np.ndarray, int]:
@@ -322,7 +304,7 @@ def section_draws(
         for same in zip(*(group[patient] for group in grouped), strict=True):
             draw = partial(_draw_blocks, same, METRICS[metric], np.random.default_rng(streams.pop(0)))
             what = f"the spatial blocks of {same[0].name} (take smaller ones), {metric},"
-            drawn, again = redrawn(draw, int(picked.sum()), what)
+            drawn, again = bootstrap(draw, int(picked.sum()), what)
             by_section.append(drawn)
             redraws += again
         values[:, picked] = np.mean(by_section, axis=0)
@@ -353,20 +335,18 @@ def interval(
 ) -> Interval:
     """Metric averaged over patients, with an interval of the two-level bootstrap (`section_draws`).
 
-    The metric is taken per section and seed, averaged over seeds, within the patient, and over patients. With few
-    patients the interval is approximate and somewhat short, as every cluster bootstrap is.
-
-    The sections' `scores` hold what the metric, a name in `classification.METRICS`, wants: scores (auc, ap), 0/1 calls (f1,
-    sensitivity, ...; the cut is held fixed over the draws), or probabilities (brier). With `minus`, the same spots under
-    another model's scores, the other's metric is taken off (see `comparison.paired_difference`). Sections without a value
-    are left out and `how` names each with its reason, as those in `left_out` (section -> reason); NotComputable where no
-    section has one.
+    The metric, a name in `classification.METRICS`, is taken per section and seed, averaged over seeds, within the patient,
+    and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...; the cut is held
+    fixed over the draws), or probabilities (brier). With `minus`, the same spots under another model's scores, the other's
+    is taken off (see `comparison.paired_difference`). Sections without a value are left out and named in `how` with the
+    reason, as those in `left_out`; NotComputable where none has one. With few patients the interval is approximate and
+    somewhat short, as every cluster bootstrap is.
     """
     reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
     values: dict[str, list[float]] = {}
     for same in zip(*(chain(*by_patient(rival).values()) for rival in rivals), strict=True):
         try:
-            each = [section_value(section, metric) for section in same]
+            each = [np.mean([METRICS[metric](s.labels, row) for row in s.scores]) for s in same]
         except NotComputable as reason:
             reasons[f"{same[0].section} of {same[0].patient}"] = str(reason)
             continue

@@ -12,27 +12,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from lib.statistics.classification import (
-    METRICS,
-    NotComputable,
-    called,
-    gmm_threshold,
-    platt,
-    prevalence_threshold,
-    probability,
-)
+from lib.statistics import classification, intervals
+from lib.statistics.classification import METRICS, NotComputable
 from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
-from lib.statistics.intervals import (
-    DrawsFunction,
-    Interval,
-    ScoredSection,
-    interval,
-    mean_over_folds,
-    paired_patient_difference,
-    patient_interval,
-    strata,
-)
-from lib.statistics.survival import Censoring, HeldOut, fold_median, logrank, pooled_median
+from lib.statistics.intervals import DrawsFunction, Interval, ScoredSection, mean_over_folds, patient_interval
+from lib.statistics.survival import Censoring, HeldOut, logrank, median_groups
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
 COLUMNS = [*NAMES, *ENDS, "n", "events", "seeds", "how"]
@@ -68,54 +52,6 @@ def written_out(row: pd.Series) -> str:
     return f"{row['estimate']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
-def _calls(sections: Sequence[ScoredSection], rule: str) -> tuple[list[ScoredSection], dict[str, str]]:
-    """Each section with 0/1 calls as scores, seed by seed, and why sections without a cut are left out."""
-    decided, left_out = [], {}
-    for section in sections:
-        if rule == "calibrated" and (section.scores.min() < 0 or section.scores.max() > 1):
-            raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
-        try:
-            if rule == "gmm":
-                cuts = [gmm_threshold(scores) for scores in section.every_score()]
-            elif rule == "oracle":
-                cuts = [prevalence_threshold(scores, section.labels.mean()) for scores in section.scores]
-            else:
-                cuts = [0.5] * len(section.scores)
-            decided.append(section.with_scores(called(section.scores, np.array(cuts)[:, None])))
-        except NotComputable as reason:
-            left_out[f"{section.section} of {section.patient}"] = str(reason)
-    return decided, left_out
-
-
-def spot_row(
-    model: str,
-    cohort: str,
-    setting: str,
-    metric: str,
-    sections: Sequence[ScoredSection],
-    draws: int = 1000,
-    seed: int = 0,
-) -> dict[str, object]:
-    """One row of metrics.csv of spots.
-
-    `metric` is "auc", "ap", "prevalence", "brier" (needs probabilities for scores), or a metric of calls with its rule of
-    `SPOT_CUTS`, such as "f1_gmm", "f1_calibrated" (needs probabilities), "sensitivity_oracle".
-    """
-    base, _, rule = metric.partition("_")
-    words = f"{SPOT_CUTS[rule]}; " if rule else ""
-
-    def measured() -> Interval:
-        decided, left_out = _calls(sections, rule) if rule else (sections, {})
-        if not decided:
-            raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
-        return interval(decided, base, draws, seed, left_out=left_out)
-
-    events = int(sum(section.labels.sum() for section in sections))
-    counts = (sum(section.labels.size for section in sections), events, len(sections[0].scores))
-    row = _row((model, cohort, setting, metric), counts, measured)
-    return row | {"how": words + row["how"]}
-
-
 def spot_rows(
     model: str,
     cohort: str,
@@ -124,36 +60,63 @@ def spot_rows(
     probabilities: Sequence[ScoredSection] | None = None,
     draws: int = 1000,
     seed: int = 0,
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Every metric of one model on the test spots of one setting: auc, ap, prevalence, then f1, sensitivity, specificity for
-    each rule of `SPOT_CUTS`; brier and the calibrated rule where the same spots have `probabilities` fitted on training
-    spots (`calibrated`). Columns `COLUMNS`.
+    """Metrics of one model on the test spots of one setting, columns `COLUMNS`.
+
+    By default auc, ap, prevalence, brier, then f1, sensitivity and specificity with each rule of `SPOT_CUTS` ("f1_gmm").
+    brier and the calibrated rule need `probabilities`: the same spots under `platt`'s fit on training spots.
     """
-    wanted = [("auc", sections), ("ap", sections), ("prevalence", sections), ("brier", probabilities)]
-    for rule in SPOT_CUTS:
-        under = probabilities if rule == "calibrated" else sections
-        wanted += [(f"{metric}_{rule}", under) for metric in ("f1", "sensitivity", "specificity")]
-    rows = [
-        spot_row(model, cohort, setting, metric, under, draws, seed)
-        for metric, under in wanted
-        if under is not None
-    ]
+    calls = [f"{metric}_{rule}" for rule in SPOT_CUTS for metric in ("f1", "sensitivity", "specificity")]
+    rows = []
+    for metric in metrics or ["auc", "ap", "prevalence", "brier", *calls]:
+        base, _, rule = metric.partition("_")
+        under = probabilities if base == "brier" or rule == "calibrated" else sections
+        words = f"{SPOT_CUTS[rule]}; " if rule else ""
+        if under is not None:
+            n, events = (int(sum(count(section.labels) for section in under)) for count in (np.size, np.sum))
+            measured = partial(_of_spots, under, base, rule, draws, seed)
+            row = _row((model, cohort, setting, metric), (n, events, len(under[0].scores)), measured)
+            rows.append(row | {"how": words + row["how"]})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _of_spots(sections: Sequence[ScoredSection], base: str, rule: str, draws: int, seed: int) -> Interval:
+    """The metric of scores, or of 0/1 calls by a rule, seed by seed; sections without a cut are left out and named."""
+    usable, left_out = [] if rule else sections, {}
+    for section in sections if rule else ():
+        try:
+            calls = classification.called(section.scores, np.array(_cuts(section, rule))[:, None])
+            usable.append(section.with_scores(calls))
+        except NotComputable as reason:
+            left_out[f"{section.section} of {section.patient}"] = str(reason)
+    if not usable:
+        raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
+    return intervals.interval(usable, base, draws, seed, left_out=left_out)
+
+
+def _cuts(section: ScoredSection, rule: str) -> list[float]:
+    """Cut of each seed's scores."""
+    if rule == "gmm":
+        return [classification.gmm_threshold(scores) for scores in section.every_score()]
+    if rule == "oracle":
+        return [
+            classification.prevalence_threshold(scores, section.labels.mean()) for scores in section.scores
+        ]
+    if section.scores.min() < 0 or section.scores.max() > 1:
+        raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
+    return [0.5] * len(section.scores)
 
 
 def section_rows(
     sections: Sequence[ScoredSection], metric: str = "auc", draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """A metric of every section alone, for a forest: label, patient, estimate, low, high, n, events, how.
-
-    The intervals resample the section's spatial blocks only. Metric names as `spot_row`.
-    """
-    rows = [
-        {"label": section.section, "patient": section.patient}
-        | spot_row("", "", "", metric, [section], draws, seed)
-        for section in sections
+    """A metric (as `spot_rows`) of every section alone, for a forest; the intervals resample its spatial blocks only."""
+    rows = [spot_rows("", "", "", [section], None, draws, seed, [metric]) for section in sections]
+    about = {"label": [section.section for section in sections], "patient": [s.patient for s in sections]}
+    return pd.concat(rows, ignore_index=True).assign(**about)[
+        ["label", "patient", *ENDS, "n", "events", "how"]
     ]
-    return pd.DataFrame(rows, columns=["label", "patient", *ENDS, "n", "events", "how"])
 
 
 def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
@@ -161,9 +124,11 @@ def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
     on: so it is as sure as the model is on those. `scores` has spots with label, split ("train" or "test") and score.
     """
     train = scores[(scores["split"] == "train") & scores["label"].notna()]
-    slope, intercept = platt(train["label"], train["score"])
+    slope, intercept = classification.platt(train["label"], train["score"])
     test = scores[scores["split"] == "test"]
-    return test.assign(probability=probability(test["score"], slope, intercept).astype(np.float32))
+    return test.assign(
+        probability=classification.probability(test["score"], slope, intercept).astype(np.float32)
+    )
 
 
 def scored_sections(
@@ -204,26 +169,15 @@ def outcome_rows(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every metric of one model of a yes-or-no outcome on patients it was not trained on.
+    """Every metric of one model of a yes-or-no outcome on patients it was not trained on, columns `COLUMNS`: auc, ap,
+    prevalence, brier where there are probabilities, and `<metric>_<rule>` for `OUTCOME_CALLED` and each rule.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        One row a held-out patient and seed: patient, fold, seed, label (1 has the outcome), score (higher = more likely
-        so); optionally probability (0 to 1) and, for each rule, `called_<rule>` (0 or 1), cut by a threshold that was
-        fitted on training patients.
-    rules : mapping of rule to str, optional
-        What each rule is, for `how`; see `lib.statistics.classification`.
-    pooled : bool
-        Compare patients of different folds too: only where all folds score on one scale, as one model tested outside
-        does. Else the mean over folds of what is computed within each.
-
-    Returns
-    -------
-    DataFrame
-        Columns `COLUMNS`; rows auc, ap, prevalence, brier where there are probabilities, and `<metric>_<rule>` for
-        `OUTCOME_CALLED`. ValueError where a column is missing, a patient is in one seed twice or with two labels or
-        folds, or seeds are of other patients.
+    `predictions` has one row a held-out patient and seed: patient, fold, seed, label (1 has the outcome), score (higher =
+    more likely so); optionally probability (0 to 1) and, for each rule, `called_<rule>` (0 or 1), cut by a threshold that
+    was fitted on training patients. `rules` says in words what each is, for `how`. `pooled` compares patients of different
+    folds too: only where all folds score on one scale, as one model tested outside does; else the mean over folds of what
+    is computed within each. ValueError where a column is missing, a patient is in one seed twice or with two labels or
+    folds, or seeds are of other patients.
     """
     needed = ["patient", "fold", "seed", "label", "score"]
     if missing := [column for column in needed if column not in predictions]:
@@ -247,18 +201,11 @@ def outcome_rows(
     mean = "all patients together" if pooled else f"mean over {len(set(fold))} folds"
     events = int(labels.sum())
 
-    def measured(metric: str, column: str) -> Interval:
-        def within(rows: np.ndarray) -> list[DrawsFunction]:
-            return [partial(METRICS[metric], labels[rows], values[rows]) for values in wide[column]]
+    options = {"draws": draws, "seed": seed, "strata": intervals.strata(fold, labels), "events": events}
 
-        return patient_interval(
-            mean_over_folds(fold, within),
-            patients["patient"].to_numpy(),
-            draws=draws,
-            seed=seed,
-            strata=strata(fold, labels),
-            events=events,
-        )
+    def measured(metric: str, column: str) -> Interval:
+        function = intervals.of_scores(METRICS[metric], labels, wide[column], fold)
+        return patient_interval(function, patients["patient"].to_numpy(), **options)
 
     rows = []
     for row, metric, column, rule in wanted:
@@ -311,16 +258,14 @@ def survival_draws(
             return auc_at(time, event, risk, float(at), fitted)
         return brier_at(time, event, model.survival[seed][np.ix_(rows, columns)], times, fitted)
 
-    def within(rows: np.ndarray) -> list[DrawsFunction]:
-        return [of_seed(rows, seed) for seed in range(len(model.risk))]
-
-    return mean_over_folds(model.fold, within)
+    seeds = range(len(model.risk))
+    return mean_over_folds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
 
 
 def _held_out(model: HeldOut, draws: int, seed: int) -> dict[str, object]:
     """Options of `patient_interval` for a survival model."""
     counts = {"n": model.time.size, "events": int(model.event.sum())}
-    return {"draws": draws, "seed": seed, "strata": strata(model.fold, model.event), **counts}
+    return {"draws": draws, "seed": seed, "strata": intervals.strata(model.fold, model.event), **counts}
 
 
 def survival_rows(
@@ -357,8 +302,7 @@ def survival_rows(
 
 def risk_group(model: HeldOut, rule: str) -> np.ndarray:
     """ "high" or "low" risk of each patient by a rule of `RISK_CUTS`; risks are averaged over seeds."""
-    risk = model.risk.mean(axis=0)
-    return fold_median(risk, model.fold) if rule == "fold_median" else pooled_median(risk)
+    return median_groups(model.risk.mean(axis=0), model.fold if rule == "fold_median" else None)
 
 
 def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
@@ -401,6 +345,8 @@ def c_index_differences(models: Mapping[str, HeldOut], draws: int = 1000, seed: 
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
         functions = (survival_draws(model, "c_index") for model in (first, second))
-        found = paired_patient_difference(*functions, first.patient, **_held_out(first, draws, seed))
+        found = intervals.paired_patient_difference(
+            *functions, first.patient, **_held_out(first, draws, seed)
+        )
         rows.append((a, b, found.estimate, found.low, found.high, found.n, found.how))
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])

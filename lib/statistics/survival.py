@@ -28,7 +28,7 @@ def checked_outcomes(time: ArrayLike, event: ArrayLike) -> tuple[np.ndarray, np.
         raise NotComputable("there is no patient")
     if bad := int((~np.isfinite(time) | (time < 0)).sum()):
         raise ValueError(
-            f"{bad} of {time.size} times are negative, NaN or infinite: leave those patients out, and count them, before"
+            f"{bad} of {time.size} times are negative, NaN or infinite: leave those patients out before"
         )
     if not np.isin(event, (0, 1)).all():
         raise ValueError(f"event must be 0 (censored) or 1 (event), found {np.unique(event)[:5].tolist()}")
@@ -61,13 +61,12 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike, level: float = 0.95) -> pd.D
         raise ValueError(f"the band's level is {level}; it lies between 0 and 1")
     with np.errstate():  # lifelines turns numpy's warnings off for good
         fitted = KaplanMeierFitter(alpha=1 - level).fit(time, event)
-    counts = fitted.event_table[["at_risk", "observed", "censored"]].astype(int)
+    counts = fitted.event_table[["at_risk", "observed", "censored"]].astype(int).to_numpy()
     survival = fitted.survival_function_.iloc[:, 0].to_numpy()
     band = np.where(survival[:, None] > 0, fitted.confidence_interval_.to_numpy(), np.nan)
-    table = (
-        counts.rename(columns={"observed": "events"}).rename_axis("time", axis=0).rename_axis(None, axis=1)
-    )
-    return table.reset_index().assign(survival=survival, low=band[:, 0], high=band[:, 1])
+    columns = ["time", "at_risk", "events", "censored", "survival", "low", "high"]
+    times = fitted.event_table.index.to_numpy(dtype=float)
+    return pd.DataFrame(dict(zip(columns, (times, *counts.T, survival, *band.T), strict=True)))
 
 
 def at_risk(time: ArrayLike, grid: ArrayLike) -> np.ndarray:
@@ -105,8 +104,6 @@ def median_survival(time: ArrayLike, event: ArrayLike, kind: str = "the median s
 def median_follow_up(time: ArrayLike, event: ArrayLike) -> float:
     """Median time patients would have been followed had none had the event: the reverse Kaplan-Meier.
 
-    References
-    ----------
     Schemper and Smith, Controlled Clinical Trials 17 (1996), 343, doi:10.1016/0197-2456(96)00075-X.
     """
     time, event = checked_outcomes(time, event)
@@ -116,8 +113,6 @@ def median_follow_up(time: ArrayLike, event: ArrayLike) -> float:
 def rmst(time: ArrayLike, event: ArrayLike, horizon: float) -> tuple[float, float]:
     """Restricted mean survival time, the area under the curve up to a horizon, and its standard error (Greenwood).
 
-    References
-    ----------
     Klein and Moeschberger, Survival Analysis (2003), section 4.5.
     """
     if not 0 < horizon < np.inf:
@@ -219,12 +214,7 @@ def _logrank_weights(weighting: str, dead: np.ndarray, alive: np.ndarray, p: flo
 
 
 def logrank(
-    time: ArrayLike,
-    event: ArrayLike,
-    group: ArrayLike,
-    weighting: str = "none",
-    p: float = 1.0,
-    q: float = 0.0,
+    time: ArrayLike, event: ArrayLike, group: ArrayLike, weighting: str = "none", p: float = 1, q: float = 0
 ) -> LogRank:
     """Log-rank test of two or more groups (n,), optionally weighted over time.
 
@@ -239,8 +229,6 @@ def logrank(
     """
     time, event = checked_outcomes(time, event)
     code, names = pd.factorize(np.asarray(group), sort=True)
-    if code.shape != time.shape:
-        raise ValueError(f"group has shape {code.shape}, time {time.shape}; one group a patient is needed")
     if missing := int((code < 0).sum()):
         raise ValueError(f"{missing} of {code.size} patients have no group: leave them out, and count them")
     if len(names) < 2:
@@ -257,9 +245,9 @@ def logrank(
     spread = weights**2 * dead * (all_alive - dead) / np.maximum(all_alive - 1, 1) / all_alive**2
     variance = np.diag((alive * all_alive * spread).sum(1)) - (alive * spread) @ alive.T
     if np.linalg.matrix_rank(variance, hermitian=True) < len(names) - 1:
+        groups = ", ".join(map(str, names))
         raise NotComputable(
-            f"of the groups {', '.join(map(str, names))} one is never at risk beside the others when an event "
-            f"happens, so they cannot be compared"
+            f"one of the groups {groups} is never at risk beside the others: they cannot be compared"
         )
     statistic = float(apart[:-1] @ np.linalg.solve(variance[:-1, :-1], apart[:-1]))
     return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)), len(names) - 1)
@@ -271,9 +259,9 @@ def split_at(risk: ArrayLike, cut: ArrayLike) -> np.ndarray:
     """
     risk, cut = np.asarray(risk, dtype=float), np.asarray(cut, dtype=float)
     if risk.ndim != 1 or cut.shape not in ((), risk.shape) or not np.isfinite(risk + cut).all():
+        bad = int((~np.isfinite(risk)).sum())
         raise ValueError(
-            f"finite risks (n,) and one finite cut, or n of them, are needed, not {risk.shape} and {cut.shape} with "
-            f"{int((~np.isfinite(risk)).sum())} risks that are NaN or infinite"
+            f"finite risks (n,) and one finite cut or n are needed: {risk.shape}, {bad} not finite"
         )
     high = risk >= cut
     if high.all() or not high.any():
@@ -281,18 +269,14 @@ def split_at(risk: ArrayLike, cut: ArrayLike) -> np.ndarray:
     return np.where(high, "high", "low")
 
 
-def pooled_median(risk: ArrayLike) -> np.ndarray:
-    """Groups by the median of all risks together, as CrossFusion does; see `split_at`."""
-    return split_at(risk, np.median(risk))
+def median_groups(risk: ArrayLike, fold: ArrayLike | None = None) -> np.ndarray:
+    """Groups by the median of all risks (n,) together, as CrossFusion does, or of each patient's own fold; see `split_at`.
 
-
-def fold_median(risk: ArrayLike, fold: ArrayLike) -> np.ndarray:
-    """Groups by the median of the risks of each patient's own fold (n,); see `split_at`.
-
-    Models of different folds have scales of their own, so this and `pooled_median` can disagree wildly: for MCAT's
-    AMIL on LUAD the log-rank p is .066 with this one and .85 with the other.
+    Models of different folds have scales of their own, so the two can disagree wildly: for MCAT's AMIL on LUAD the
+    log-rank p is .85 with the first and .066 with the second.
     """
-    return split_at(risk, pd.Series(risk, dtype=float).groupby(np.asarray(fold)).transform("median"))
+    fold = np.zeros(np.size(risk)) if fold is None else np.asarray(fold)
+    return split_at(risk, pd.Series(risk, dtype=float).groupby(fold).transform("median"))
 
 
 @dataclass(frozen=True)
@@ -321,7 +305,7 @@ class HeldOut:
         name = predictions["model"].iloc[0] if "model" in predictions else "the model"
         if strange := sorted(set(predictions["patient"]) - set(cohort.index)):
             raise ValueError(
-                f"{name} predicts {len(strange)} patients the cohort does not have, such as {strange[0]}"
+                f"{name} predicts {len(strange)} patients the cohort lacks, such as {strange[0]}"
             )
         if (twice := predictions["patient"][predictions.duplicated(["seed", "patient"])]).size:
             raise ValueError(f"{name} predicts patient {twice.iloc[0]} twice in one seed")
@@ -344,15 +328,11 @@ class HeldOut:
         columns = [c for c in predictions if c.startswith("survival_") and predictions[c].notna().any()]
         columns.sort(key=lambda column: float(column.removeprefix("survival_")))
         time, event = checked_outcomes(patients["time_months"], patients["event"])
-        return cls(
-            patient=patients.index.to_numpy(),
-            fold=patients["fold"].astype(str).to_numpy(),
-            time=time,
-            event=event,
-            risk=wide("score"),
-            survival=np.stack([wide(column) for column in columns], axis=-1) if columns else None,
-            times=np.array([float(c.removeprefix("survival_")) for c in columns]) if columns else None,
-        )
+        risk = wide("score")
+        survival = np.stack([wide(column) for column in columns], axis=-1) if columns else None
+        times = np.array([float(c.removeprefix("survival_")) for c in columns]) if columns else None
+        fold = patients["fold"].astype(str).to_numpy()
+        return cls(patients.index.to_numpy(), fold, time, event, risk, survival, times)
 
     def on(self, patients: np.ndarray) -> "HeldOut":
         """The same model on some of its patients, in its own order."""
@@ -365,7 +345,6 @@ class HeldOut:
 def _agree(name: str, predictions: pd.DataFrame, what: str, theirs: pd.Series, ours: pd.Series) -> None:
     differ = np.flatnonzero(theirs.to_numpy() != ours.to_numpy())
     if differ.size:
-        raise ValueError(
-            f"{name}: {differ.size} patients have another {what} than in the cohort, such as "
-            f"{predictions['patient'].iloc[differ[0]]} ({theirs.iloc[differ[0]]}, in the cohort {ours.iloc[differ[0]]})"
-        )
+        patient, their, our = (values.iloc[differ[0]] for values in (predictions["patient"], theirs, ours))
+        said = f"{name}: {differ.size} patients have another {what} than in the cohort, such as"
+        raise ValueError(f"{said} {patient} ({their}, in the cohort {our})")

@@ -20,7 +20,6 @@ from lib.statistics.metrics_table import (
     risk_groups,
     scored_sections,
     section_rows,
-    spot_row,
     spot_rows,
     survival_draws,
     survival_rows,
@@ -34,6 +33,10 @@ from lib.statistics.survival import Censoring, HeldOut
 def probabilities_of(sections):
     fit = platt(np.concatenate([s.labels for s in sections]), np.concatenate([s.scores[0] for s in sections]))
     return [s.with_scores(probability(s.scores, *fit)) for s in sections]
+
+
+def spot_row(metric, sections):
+    return spot_rows("m", "c", "s", sections, sections, draws=20, metrics=[metric]).iloc[0]
 
 
 def test_every_metric_of_spots(cohort):
@@ -56,12 +59,9 @@ def test_every_metric_of_spots(cohort):
 def test_a_rule_cuts_section_by_section_and_seed_by_seed(cohort):
     sections = cohort(effect=3.0, seeds=2)
     value = np.mean([[f1(s.labels, row >= gmm_threshold(row)) for row in s.scores] for s in sections])
-    assert spot_row("m", "c", "s", "f1_gmm", sections, draws=20)["estimate"] == pytest.approx(value)
+    assert spot_row("f1_gmm", sections)["estimate"] == pytest.approx(value)
     blind = [s.with_scores(np.random.default_rng(0).normal(size=144)) for s in sections]
-    oracle = [
-        spot_row("m", "c", "s", f"{m}_oracle", blind, draws=20)["estimate"]
-        for m in ("precision", "sensitivity")
-    ]
+    oracle = [spot_row(f"{m}_oracle", blind)["estimate"] for m in ("precision", "sensitivity")]
     assert oracle[0] == pytest.approx(oracle[1], abs=0.02)  # as many are called as are cancer
 
 
@@ -71,7 +71,7 @@ def test_the_mixture_sees_undetermined_spots(cohort):
     xy = np.c_[np.arange(144) % 12, np.arange(144) // 12]
     section = ScoredSection.of_spots("P", "s", labels, whole.scores, xy, 4)
     calls = whole.scores[0, 40:] >= gmm_threshold(whole.scores[0])
-    found = spot_row("m", "c", "s", "f1_gmm", [section], draws=20)
+    found = spot_row("f1_gmm", [section])
     assert found["estimate"] == pytest.approx(f1(labels[40:], calls))
 
 
@@ -81,21 +81,21 @@ def test_spots_without_a_value_are_an_empty_estimate_with_its_reason(cohort, tmp
     one_class = ScoredSection("P", "s", np.ones(144), flat.scores, flat.blocks)
     wanted = [("f1_gmm", flat, "fewer than two values"), ("auc", one_class, "all 144 cases are positive")]
     wanted.append(("f1_oracle", one_class, "one class only"))
-    rows = [spot_row("m", "c", "s", metric, [section], draws=20) for metric, section, _ in wanted]
+    rows = [spot_row(metric, [section]) for metric, section, _ in wanted]
     for row, (_, _, said) in zip(rows, wanted, strict=True):
         assert np.isnan(row["estimate"])
         assert said in row["how"]
     write_csv(pd.DataFrame(rows, columns=COLUMNS), tmp_path / "metrics.csv")
     assert "m,c,s,f1_gmm,,,,144," in (tmp_path / "metrics.csv").read_text(encoding="utf-8")
-    found = spot_row("m", "c", "s", "f1_gmm", [*sections[:2], flat], draws=20)
+    found = spot_row("f1_gmm", [*sections[:2], flat])
     assert "mean over 2 patients" in found["how"]
     assert "section P2a of P2 left out: the scores take fewer than two values" in found["how"]
     with pytest.raises(ValueError, match="needs probabilities"):
-        spot_row("m", "c", "s", "f1_calibrated", sections, draws=20)
+        spot_row("f1_calibrated", sections)
     with pytest.raises(ValueError, match="apply a threshold"):
-        spot_row("m", "c", "s", "f1", sections, draws=20)
+        spot_row("f1", sections)
     with pytest.raises(KeyError, match="best"):
-        spot_row("m", "c", "s", "f1_best", sections, draws=20)
+        spot_row("f1_best", sections)
 
 
 def test_section_rows_are_a_forests_table(cohort):
