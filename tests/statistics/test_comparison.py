@@ -175,17 +175,6 @@ def test_agrees_with_delong_and_is_symmetric(scored, monkeypatch):
     assert test(a, b) == found
 
 
-def test_p_is_uniform_where_the_models_are_alike():
-    random, p = np.random.default_rng(1), []
-    for seed in range(200):
-        labels, ease = np.tile([1.0, 0], 20), random.normal(size=40)
-        scores = labels + ease + random.normal(size=(2, 40))
-        found = paired_permutation(partial(auc_rows, labels), *scores, range(40), permutations=199, seed=seed)
-        p.append(found.p)
-    assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.06)
-    assert np.mean(np.array(p) <= 0.5) == pytest.approx(0.5, abs=0.1)
-
-
 def test_ranks_within_folds_ignore_the_level_of_a_fold(scored):
     labels, a, b, patients = scored
     fold = np.repeat(["x", "y"], 50)

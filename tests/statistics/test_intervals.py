@@ -358,22 +358,6 @@ def test_blocks_widen_the_interval_of_correlated_spots():
     assert "one patient, 1 section; bootstrap of spatial blocks only" in spatial.how
 
 
-def test_coverage_of_the_mean_over_patients():
-    # patients differ in effect: a shift a patient; truth is the mean of Phi(shift / sqrt 2)
-    random = np.random.default_rng(5)
-    truth = stats.norm.cdf(random.normal(1.0, 0.5, size=100000) / np.sqrt(2)).mean()
-    covered = []
-    for repeat in range(80):
-        sections = []
-        for number in range(10):
-            labels = (random.random(60) < 0.5).astype(float)
-            scores = random.normal(1.0, 0.5) * labels + random.normal(size=60)
-            sections.append(ScoredSection(str(number), str(number), labels, scores, np.arange(60) // 2))
-        found = interval(sections, "auc", draws=200, seed=repeat)
-        covered.append(found.low <= truth <= found.high)
-    assert 0.86 <= np.mean(covered) <= 1.0
-
-
 def test_a_draw_without_a_value_is_drawn_again_and_counted():
     labels = np.r_[np.ones(4), np.zeros(12)]  # cancer in one block of four
     section = ScoredSection("P", "s", labels, np.arange(16)[::-1].astype(float), np.arange(16) // 4)
