@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, chi2, norm
+from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
@@ -313,17 +313,11 @@ def test_delong_within_folds_is_the_mean_of_independent_differences(scored):
     assert delong_test(labels, a + 100 * folds, b).p != pytest.approx(delong_test(labels, a, b).p)
 
 
-def test_delong_metamorphic(scored):
+def test_delong_counts_the_order_alone_and_says_why_not(scored):
     labels, a, b = scored
-    found = delong_test(labels, a, b)
-    assert delong_test(labels, np.exp(a), 5 * b - 2) == found  # order alone counts
-    swapped, flipped = delong_test(labels, b, a), delong_test(1 - labels, -a, -b)
+    found, swapped = delong_test(labels, np.exp(a), 5 * b - 2), delong_test(labels, b, a)
+    assert found == delong_test(labels, a, b)
     assert (swapped.difference, swapped.p) == pytest.approx((-found.difference, found.p))
-    assert (flipped.difference, flipped.p) == pytest.approx((found.difference, found.p))
-
-
-def test_delong_says_why_not(scored):
-    labels, a, _ = scored
     with pytest.raises(NotComputable, match="order the cases alike"):
         delong_test(labels, a, 2 * a)
     with pytest.raises(NotComputable, match="1 positive and 3 other"):
@@ -345,16 +339,12 @@ def calls_of(both, only_a, only_b, neither):
 
 @pytest.mark.parametrize("counts", [(30, 9, 2, 5), (0, 1, 0, 0), (50, 40, 21, 9), (10, 12, 12, 3)])
 @pytest.mark.parametrize("exact", [True, False])
-def test_mcnemar_is_statsmodels_and_the_formula(counts, exact):
+def test_mcnemar_is_statsmodels(counts, exact):
     found = mcnemar(*calls_of(*counts), exact=exact)
     both, only_a, only_b, neither = counts
     other = statsmodels_mcnemar([[both, only_a], [only_b, neither]], exact=exact)
     assert (found.statistic, found.p) == pytest.approx((other.statistic, other.pvalue))
     assert (found.only_a, found.only_b) == (only_a, only_b)
-    p = chi2.sf((abs(only_a - only_b) - 1) ** 2 / (only_a + only_b), 1)
-    if exact:
-        p = min(1, 2 * binom.cdf(min(only_a, only_b), only_a + only_b, 0.5))
-    assert found.p == pytest.approx(p)
 
 
 def test_mcnemar_metamorphic_and_why_not():

@@ -37,13 +37,6 @@ def test_difference_is_that_of_the_estimates_under_shared_draws(cohort):
     assert (same.estimate, same.low, same.high) == (0, 0, 0)
 
 
-def test_pairing_shortens_the_interval(cohort):
-    a = cohort(patients=6, effect=1.5)
-    b = worse(a, by=0.1)
-    paired, one, other = paired_difference(a, b, "auc"), interval(a, "auc"), interval(b, "auc")
-    assert paired.high - paired.low < 0.5 * ((one.high - one.low) + (other.high - other.low)) / 2
-
-
 def test_sections_without_a_value_under_either_model(cohort):
     calls = [s.with_scores((s.scores > 0.5).astype(float)) for s in cohort(patients=3)]
     none_called = [calls[0].with_scores(np.zeros(144)), *calls[1:]]

@@ -235,14 +235,6 @@ def test_censoring_by_hand():
     assert Censoring.fit([3, 1, 2], [1, 1, 1]).weights([3, 1, 2], [1, 1, 1]).tolist() == [1, 1, 1]
 
 
-def test_weights_of_events_add_up_to_everybody():
-    """What a weight is for: each event stands for those censored before it, so the weights share out n."""
-    random = np.random.default_rng(2)
-    time, event = random.permutation(300).astype(float), random.random(300) < 0.6
-    event[time.argmax()] = True
-    assert Censoring.fit(time, event).weights(time, event).sum() == pytest.approx(300)
-
-
 def test_where_nothing_is_known_of_the_censoring():
     censoring = Censoring.fit([1, 2, 3], [1, 0, 1])
     with pytest.raises(NotComputable, match="1 of 2 times lie beyond 3"):
@@ -279,13 +271,6 @@ def test_log_rank_is_lifelines(weighting, groups):
     theirs = multivariate_logrank_test(time, group, event, weightings=named, p=0.5, q=2)
     assert (found.statistic, found.p) == pytest.approx((theirs.test_statistic, theirs.p_value), rel=1e-8)
     assert found.degrees == groups - 1
-
-
-def test_log_rank_is_scikit_survivals():
-    compare = pytest.importorskip("sksurv.compare")
-    time, event, group = groups_of(groups=4)
-    ours = logrank(time, event, group)
-    assert (ours.statistic, ours.p) == pytest.approx(compare.compare_survival(structured(time, event), group))
 
 
 @given(st.integers(0, 1000), st.sampled_from(WEIGHTS), st.integers(2, 4))
@@ -343,18 +328,8 @@ def test_groups_by_hand():
     assert high(median_groups(RISK, FOLD)) == [False, False, True, True] * 2
     assert high(split_at(RISK, np.repeat([2, 40], 4))) == [False, True, True, True, False, False, False, True]
     assert high(split_at([1, 2, 3], 2)) == [False, True, True]  # the cut itself is high
-
-
-def test_scale_of_a_fold_matters_to_the_pooled_median_only():
-    risk = np.random.default_rng(0).normal(size=8)
-    shifted = np.where(FOLD == "1", 5 + 3 * risk, risk)
-    assert high(median_groups(shifted, FOLD)) == high(median_groups(risk, FOLD))
-    assert high(median_groups(shifted)) != high(median_groups(risk))
-    order = np.random.default_rng(1).permutation(8)
-    assert (
-        high(median_groups(risk[order], FOLD[order]))
-        == np.array(high(median_groups(risk, FOLD)))[order].tolist()
-    )
+    shifted = np.where(FOLD == "1", 5 + 3 * RISK, RISK)  # a fold's scale matters to the pooled median only
+    assert high(median_groups(shifted, FOLD)) == high(median_groups(RISK, FOLD))
 
 
 def test_groups_that_are_none():
