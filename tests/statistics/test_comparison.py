@@ -151,7 +151,7 @@ def test_all_swaps_equal_the_naive_loop_with_rows_of_a_patient_together():
         swapped = np.array(swaps)[patients]
         difference = auc(labels, np.where(swapped, b, a)) - auc(labels, np.where(swapped, a, b))
         extreme += abs(difference) >= abs(observed) - 1e-12
-    test = partial(paired_permutation, partial(auc_rows, labels), a, b, scale="given")
+    test = partial(paired_permutation, partial(auc_rows, labels), a, b, ranks=False)
     found = test(patients)
     assert (found.p, found.exact) == (extreme / 128, True)
     assert found.how == "paired permutation of 7 patients, all 128 swaps"
@@ -203,7 +203,5 @@ def test_permutation_refuses(scored):
     for other in (b[:-1], np.r_[np.nan, b[1:]]):
         with pytest.raises(ValueError, match="finite and of one length"):
             paired_permutation(metric, a, other, patients)
-    with pytest.raises(ValueError, match="ranks"):
-        paired_permutation(metric, a, b, patients, scale="rank")
     with pytest.raises(NotComputable, match="no value in 1 of 1"):
         paired_permutation(lambda scores: np.full(len(scores), np.nan), a, b, patients)

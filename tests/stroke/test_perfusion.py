@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lib.inputs.volumes import Geometry, Series, read_mask, read_series, read_volume, write_series
+from lib.stroke.params import Preparation
 from lib.stroke.perfusion import (
-    Settings,
     arrival_frame,
     grid_around,
     laid_onto,
@@ -16,13 +16,19 @@ from lib.stroke.perfusion import (
     prepare,
     roughness,
     tissue_mask,
-    window_start,
 )
 
 IDENTITY = tuple(np.eye(3).ravel().tolist())
 SHAPE = (10, 44, 40)  # z, y, x
 GRID = Geometry((4.0, 3.6, 8.0), (-80.0, -70.0, 12.0), IDENTITY, SHAPE[::-1])
-NATIVE = Settings(spacing_mm=None, size=(48, 48), slices=16)
+PLAIN = Preparation(ceiling_hu=None)
+
+
+def settings(**changes) -> Preparation:
+    return Preparation(**{"size": (48, 48), "slices": 16, "ceiling_hu": None, **changes})
+
+
+NATIVE = settings()
 
 
 def regions() -> tuple[np.ndarray, np.ndarray]:
@@ -64,10 +70,10 @@ def prepared(series):
 
 def test_prepared_scan_equals_a_naive_version(series):
     """Loops over frames and voxels, from the published order of steps."""
-    settings = Settings(baseline=3, spacing_mm=None, size=None, slices=None, masked=False)
-    made = prepare(series, settings)
+    native = Preparation(baseline=3, ceiling_hu=None, masked=False)
+    made = prepare(series, native)
     still = np.mean([series.values[0], series.values[1], series.values[2]], axis=0)
-    brain = tissue_mask(still, GRID)
+    brain = tissue_mask(still, GRID, PLAIN)
     curve = [float(np.mean((frame - still)[brain])) for frame in series.values]
     peak = max(range(len(curve)), key=curve.__getitem__)
     first = min(max(peak - 16, 0), len(curve) - 32)
@@ -110,7 +116,9 @@ def test_prepared_arrays_fit_together(series, prepared):
 def test_mask_is_made_of_all_baseline_frames():
     noisy = scan(noise=25.0)
     made = prepare(noisy, NATIVE)
-    first, all_of_them = (tissue_mask(noisy.values[:n].mean(0), GRID) for n in (3, made.baseline_frames))
+    first, all_of_them = (
+        tissue_mask(noisy.values[:n].mean(0), GRID, PLAIN) for n in (3, made.baseline_frames)
+    )
     assert (first != all_of_them).any()
     assert (laid_onto(made.mask, made.geometry, GRID, False) == all_of_them).all()
 
@@ -128,7 +136,7 @@ def test_cropped_and_padded_voxels_keep_their_place(series, prepared):
     rows, columns = (np.flatnonzero(prepared.mask.any(axes)) for axes in ((0, 2), (0, 1)))
     assert abs(rows.mean() - 23.5) <= 1
     assert abs(columns.mean() - 23.5) <= 1
-    small = prepare(series, NATIVE._replace(size=(32, 16), slices=16))
+    small = prepare(series, settings(size=(32, 16), slices=16))
     assert small.values.shape == (32, 16, 32, 16)
     assert small.tissue_kept < 0.9
     kept = laid_onto(small.mask, small.geometry, GRID, False)
@@ -137,35 +145,24 @@ def test_cropped_and_padded_voxels_keep_their_place(series, prepared):
 
 @pytest.mark.parametrize("spacing", [(2.0, 1.8, 4.0), (3.1, 4.7, 2.9)])
 def test_resampling_reproduces_a_field_that_is_linear_in_space(spacing):
-    """HU rise linearly over the head, and so does enhancement: interpolation must find both at every place."""
+    """Interpolation must find a linear field at every place; the grid is centred on the mask's box."""
     places = GRID.points(np.argwhere(np.ones(SHAPE[::-1]))).reshape(*SHAPE[::-1], 3).transpose(2, 1, 0, 3)
-    lean = places @ np.array([0.1, -0.05, 0.2])
-    curve = bolus(np.arange(40.0))
-    values = (40 + lean * 0.5 + curve[:, None, None, None] * (20 + lean)).astype(np.float32)
+    lean = np.array([0.1, -0.05, 0.2])
     mask = np.zeros(SHAPE, bool)
     mask[2:8, 8:36, 6:34] = True
-    made = prepare(
-        Series(values, GRID, np.arange(40.0)), Settings(baseline=3, spacing_mm=spacing, size=(64, 64)), mask
-    )
-    assert made.geometry.spacing_mm == spacing
-    there = np.argwhere(np.ones(made.geometry.size))
-    new = made.geometry.points(there).reshape(*made.geometry.size, 3).transpose(2, 1, 0, 3)
-    inside = made.mask
-    expected = new @ np.array([0.1, -0.05, 0.2])
-    np.testing.assert_allclose(made.baseline[inside], (40 + expected * 0.5)[inside], atol=1e-3)
-    peak = made.enhancement[made.peak_frame]
-    np.testing.assert_allclose(peak[inside], ((20 + expected) * curve.max())[inside], atol=1e-2)
-    # the mask's box, to half a voxel of either grid
+    grid = grid_around(mask, GRID, spacing, (64, 64, None))
+    assert grid.spacing_mm == spacing
     low, high = (GRID.points(np.array([corner]))[0] for corner in ((6, 8, 2), (33, 35, 7)))
-    box = made.geometry.points(np.argwhere(inside)[:, ::-1])
-    slack = np.maximum(spacing, GRID.spacing_mm)
-    if made.tissue_kept > 0.99:
-        assert (np.abs(box.min(0) - low) <= slack).all()
-        assert (np.abs(box.max(0) - high) <= slack).all()
-    assert made.geometry.points(np.array([[31.5, 31.5, 7.5]]))[0] == pytest.approx((low + high) / 2)
+    middle = grid.points(np.array([[31.5, 31.5, 0]]))[0]
+    assert middle[:2] == pytest.approx(((low + high) / 2)[:2])
+    new = grid.points(np.argwhere(np.ones(grid.size))).reshape(*grid.size, 3).transpose(2, 1, 0, 3)
+    inside = laid_onto(mask, GRID, grid, False)
+    assert inside.sum() * grid.voxel_ml == pytest.approx(mask.sum() * GRID.voxel_ml, rel=0.12)
+    found = laid_onto((places @ lean).astype(np.float32), GRID, grid, 0)
+    np.testing.assert_allclose(found[inside], (new @ lean)[inside], atol=1e-3)
 
 
-@pytest.mark.parametrize("code", ["LPS", "RAS", "LAS", "PIR", "SAR"])
+@pytest.mark.parametrize("code", ["RAS", "LAS", "PIR"])
 def test_orientation_of_the_file_changes_nothing(code, series, prepared, tmp_path):
     write_series(tmp_path / "lps.nii", series)
     plain = nibabel.load(tmp_path / "lps.nii")
@@ -189,19 +186,12 @@ def test_a_later_bolus_shifts_frames_and_nothing_else():
     np.testing.assert_allclose(late.values, early.values, atol=1e-2)
 
 
-def test_level_of_hu_cancels(series, prepared):
-    other = prepare(series._replace(values=series.values + np.float32(6)), NATIVE, tissue_of(series))
-    one = prepare(series, NATIVE, tissue_of(series))
-    np.testing.assert_allclose(other.values, one.values, atol=1e-4)
-    np.testing.assert_allclose(other.baseline[one.mask], one.baseline[one.mask] + 6, atol=1e-3)
-
-
 def tissue_of(series: Series) -> np.ndarray:
-    return tissue_mask(series.values[:3].mean(0), series.geometry)
+    return tissue_mask(series.values[:3].mean(0), series.geometry, PLAIN)
 
 
 def test_ceiling_keeps_vessels_from_setting_the_scale(series, prepared):
-    made = prepare(series, NATIVE._replace(ceiling_hu=20.0))
+    made = prepare(series, settings(ceiling_hu=20.0))
     assert (made.enhancement == prepared.enhancement).all()
     top = (20 - made.mean_hu) / made.sd_hu
     assert made.values.max() == pytest.approx(top, rel=1e-4)
@@ -226,7 +216,7 @@ def test_baseline_ends_before_the_bolus(arrival, interval):
 def test_a_fixed_baseline_is_taken_at_its_word():
     """An early bolus in a fixed baseline is subtracted from itself, which the frames reported show."""
     late = scan(arrival=0.0, noise=0.5)
-    fixed, found = (prepare(late, NATIVE._replace(baseline=how)) for how in (8, "found"))
+    fixed, found = (prepare(late, settings(baseline=how)) for how in (8, "found"))
     assert fixed.baseline_frames == 8 > fixed.arrival_frame
     assert found.baseline_frames <= max(found.arrival_frame, 1) <= 3
     assert (
@@ -241,14 +231,6 @@ def test_arrival_on_made_curves():
     assert arrival_frame(flat_then_up, 4.0) == 10 - 0
     assert arrival_frame(flat_then_up + 40, 1.0) == 8
     assert arrival_frame(np.linspace(100, 0, 20), 1.0) == 0
-
-
-@pytest.mark.parametrize(
-    ("peak", "frames", "first"),
-    [(20, 60, 4), (5, 60, 0), (16, 60, 0), (44, 60, 28), (58, 60, 28), (10, 32, 0)],
-)
-def test_window_lies_within_the_scan(peak, frames, first):
-    assert window_start(peak, 32, frames) == first
 
 
 @pytest.mark.parametrize(("arrival", "first"), [(0.0, 0), (40.0, 28)])
@@ -287,7 +269,7 @@ def test_mask_means_the_same_mm_on_every_grid():
         radius = np.sqrt(x[:, None, None] ** 2 + x[:, None] ** 2 + x**2)
         grid = Geometry((spacing,) * 3, (0, 0, 0), IDENTITY, (n, n, n))
         ball = np.where(radius < 18, 35.0, 900.0)
-        mask = tissue_mask(ball, grid, blur_mm=0, erosion_mm=4)
+        mask = tissue_mask(ball, grid, Preparation(blur_mm=0, erosion_mm=4))
         across = 2 * (3 * mask.sum() * spacing**3 / (4 * np.pi)) ** (1 / 3)
         assert across == pytest.approx(2 * (18 - 4), abs=1.5 * spacing)
 
@@ -297,16 +279,16 @@ def test_mask_keeps_the_largest_part_and_what_touches_the_scan_s_edge():
     values[:, 5:15, 5:35] = 40
     values[:, 25:30, 5:10] = 40
     grid = GRID._replace(spacing_mm=(1.0, 1.0, 1.0))
-    mask = tissue_mask(values, grid, blur_mm=0, erosion_mm=1)
+    mask = tissue_mask(values, grid, Preparation(blur_mm=0))
     expected = np.zeros(SHAPE, bool)
     expected[:, 6:14, 6:34] = True  # a rim of 1 mm off in the slice, nothing off at the first and last slice
     assert (mask == expected).all()
-    assert (tissue_mask(values, grid, blur_mm=0, erosion_mm=0)[:, 5:15, 5:35]).all()
-    assert tissue_mask(np.full(SHAPE, 40.0), grid).all()
-    with pytest.raises(ValueError, match="rim of 9 mm: set erosion_mm lower"):
-        tissue_mask(values, grid, erosion_mm=9)
+    assert tissue_mask(values, grid, Preparation(blur_mm=0, erosion_mm=0))[:, 5:15, 5:35].all()
+    assert tissue_mask(np.full(SHAPE, 40.0), grid, PLAIN).all()
+    with pytest.raises(ValueError, match="after 9 mm were taken off"):
+        tissue_mask(values, grid, Preparation(erosion_mm=9))
     with pytest.raises(ValueError, match="in Hounsfield units"):
-        tissue_mask(values + 2000, grid, blur_mm=0)
+        tissue_mask(values + 2000, grid, Preparation(blur_mm=0))
 
 
 @pytest.mark.real
@@ -316,7 +298,7 @@ def test_mask_of_a_real_ct_holds_its_organs(mirror):
         pytest.skip("no CT in the mirror")
     ct = read_volume(folder / "example_ct_sm.nii.gz")
     labels = read_volume(folder / "example_seg.nii.gz").values
-    mask = tissue_mask(ct.values, ct.geometry)
+    mask = tissue_mask(ct.values, ct.geometry, PLAIN)
     for organ in (1, 5):  # spleen, liver
         assert mask[labels == organ].mean() > 0.9
     assert not mask[ct.values < -500].any()
@@ -325,7 +307,7 @@ def test_mask_of_a_real_ct_holds_its_organs(mirror):
     organs = read_mask(folder / "example_seg.nii.gz", ct.geometry)
     curve = bolus(np.arange(40.0))[:, None, None, None].astype(np.float32)
     series = Series(ct.values + 30 * curve * organs, ct.geometry, np.arange(40.0))
-    made = prepare(series, Settings(spacing_mm=(4.0, 4.0, 6.0), size=(96, 96)))
+    made = prepare(series, settings(spacing_mm=(4.0, 4.0, 6.0), size=(96, 96)))
     where = laid_onto(organs, ct.geometry, made.geometry, False)
     peak = made.enhancement[made.peak_frame]
     assert peak[where].mean() == pytest.approx(30, rel=0.15)
@@ -348,19 +330,10 @@ def test_network_input_is_the_mean_of_blocks(prepared):
     assert (whole == prepared.values.transpose(0, 2, 3, 1)).all()
 
 
-@pytest.mark.parametrize(
-    ("shape", "frames", "said"),
-    [
-        ((64, 48, 16), 32, "64 rows are not a whole fraction of the 48"),
-        ((48, 20, 16), 32, "20 columns"),
-        ((48, 48, 5), 32, "5 slices"),
-        ((48, 48, 16), 12, "12 frames are not a whole fraction of the 32"),
-        ((48, 48, 16), 0, "0 frames"),
-    ],
-)
-def test_network_input_takes_whole_fractions_only(shape, frames, said, prepared):
-    with pytest.raises(ValueError, match=said):
-        network_input(prepared, shape, frames)
+def test_network_input_takes_whole_fractions_only(prepared):
+    for shape, frames in (((64, 48, 16), 32), ((48, 20, 16), 32), ((48, 48, 5), 32), ((48, 48, 16), 12)):
+        with pytest.raises(ValueError, match="are no whole fractions of what was prepared"):
+            network_input(prepared, shape, frames)
 
 
 # what is refused
@@ -370,7 +343,7 @@ def test_fewer_frames_than_the_window_are_refused():
     short = scan(31)
     with pytest.raises(ValueError, match="31 frames and the window takes 32"):
         prepare(short, NATIVE)
-    assert len(prepare(short, NATIVE._replace(frames=16)).values) == 16
+    assert len(prepare(short, settings(frames=16)).values) == 16
     assert len(prepare(scan(32), NATIVE).values) == 32
 
 
@@ -392,8 +365,6 @@ def test_a_scan_without_contrast_is_refused(series):
         prepare(series._replace(values=still + noise), NATIVE)
     with pytest.raises(ValueError, match="no contrast arrived"):
         prepare(series._replace(values=still), NATIVE)
-    with pytest.raises(ValueError, match="enhances by 0 HU everywhere"):
-        prepare(series._replace(values=still), NATIVE._replace(roughest=np.inf))
 
 
 @pytest.mark.parametrize(
@@ -401,7 +372,6 @@ def test_a_scan_without_contrast_is_refused(series):
     [
         ({"size": (100, 96)}, "multiples of 16.*not 100"),
         ({"slices": 8}, "multiples of 16.*not 8"),
-        ({"spacing_mm": (0.5, 0, 2)}, "a spacing of .* cannot be"),
         ({"baseline": 0}, 'must be "found" or 1 to 43'),
         ({"baseline": 44}, 'must be "found" or 1 to 43'),
         ({"tissue_hu": (2000, 3000)}, "no voxel of the baseline lies within 2000 to 3000 HU"),
@@ -409,20 +379,13 @@ def test_a_scan_without_contrast_is_refused(series):
 )
 def test_settings_that_cannot_be(change, said, series):
     with pytest.raises(ValueError, match=said):
-        prepare(series, NATIVE._replace(**change))
+        prepare(series, settings(**change))
 
 
-def test_series_and_masks_that_do_not_fit(series):
-    with pytest.raises(ValueError, match=r"values \(frames, z, y, x\), these are \(10, 44, 40\)"):
-        prepare(series._replace(values=series.values[0]), NATIVE)
-    with pytest.raises(ValueError, match="with 44 times"):
-        prepare(series._replace(values=series.values[:-1]), NATIVE)
+def test_a_scan_whose_sides_are_exchanged_is_refused(series):
     flipped = GRID._replace(direction=(-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     with pytest.raises(ValueError, match="lies RPS: read_series turns it to LPS"):
         prepare(series._replace(geometry=flipped), NATIVE)
-    for mask in (np.ones((10, 44, 41), bool), np.zeros(SHAPE, bool), np.ones(SHAPE)):
-        with pytest.raises(ValueError, match="must be bool, not empty, and on the series' grid"):
-            prepare(series, NATIVE, mask)
 
 
 def test_grid_around_rounds_up_to_multiples():

@@ -1,10 +1,16 @@
-"""A small CT perfusion scan with a planted stroke, shared by the tests of deconvolution, maps and lesions."""
+"""A small CT perfusion scan with a planted stroke, shared by the tests of the artery, maps, lesions and files."""
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "agg")
 
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from lib.figures import style
 from lib.inputs.volumes import Geometry
 from lib.stroke.phantom_scan import TISSUES, Bolus, arterial, tissue_curve, venous
 
@@ -44,10 +50,8 @@ def brain_scan():
         seconds, bolus = np.arange(frames) * interval_s, Bolus(arrival=arrival)
         true = arterial(seconds, arrival=arrival)
         courses = {"artery": share * true, "vein": venous(seconds, bolus)}
-        courses |= {
-            name: tissue_curve(seconds, each.cbf, each.mtt, each.delay, bolus=bolus)
-            for name, each in TISSUES.items()
-        }
+        for name, each in TISSUES.items():
+            courses[name] = tissue_curve(seconds, each.cbf, each.mtt, each.delay, bolus)
         named = {name: labels == name for name in (*courses, "csf")}
         values = np.zeros((frames, *SHAPE), np.float32)
         baseline = np.select([labels == "outside", labels == "csf", labels == "white"], [-1000, 5, 29], 37)
@@ -55,8 +59,15 @@ def brain_scan():
             values[:, named[name]] = course[:, None]
         values += random.normal(0, noise, values.shape).astype(np.float32)
         before = values[:4].mean(0)
-        direction = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-        geometry = Geometry(SPACING_MM, (0.0, 0.0, 0.0), direction, SHAPE[::-1])
+        geometry = Geometry(SPACING_MM, (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()), SHAPE[::-1])
         return Scan(values - before, baseline + before, labels != "outside", named, seconds, true, geometry)
 
     return drawn
+
+
+@pytest.fixture
+def axes():
+    """Function: so many Axes of a fresh figure in the book's look."""
+    with plt.rc_context(style.RC):
+        yield lambda number: plt.subplots(1, number, squeeze=False)[1][0]
+    plt.close("all")
