@@ -1,11 +1,4 @@
-"""Files that appear under their final name only when they are whole.
-
-Names of patients, slides and sections: what may become the name of a file and stand in a table.
-
-JSON files of others: one object, every key once, numbers that are numbers.
-
-HDF5 files of others, opened so that whatever is broken in them is said in one sentence.
-"""
+"""Files that appear under their final name only when whole, the names they may have, JSON and HDF5 files to read."""
 
 import errno
 import hashlib
@@ -24,13 +17,9 @@ from pathlib import Path
 import h5py
 import pandas as pd
 
-from lib.inputs.tables import plain
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # libraries that write by themselves hand on the words of the system, not always its number
-_SAID = re.compile(
-    r"errno = (28|122|27)\b|os error (28|122|27)\b|No space left|quota exceeded|File too large"
-)
+_FULL_IN_WORDS = re.compile(r"(errno =|os error) (28|122|27)\b|No space left|quota exceeded|File too large")
 _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _PART = re.compile(r"\.part-(?:([0-9a-f]{8})-)?(\d+)-")
 _under_way: set[Path] = set()
@@ -47,8 +36,8 @@ class DiskFull(OSError):
 def written(path: str | os.PathLike, size: int = 0) -> Iterator[Path]:
     """Write a file beside its final place, flush it to disk, then rename it.
 
-    A reader, a resumed run or a second process sees either the old file or the whole new one.
-    If the block raises, the part file is removed and the old file stays.
+    A reader, a resumed run or a second process sees either the old file or the whole new one; the old one stays if the
+    block raises.
 
     Parameters
     ----------
@@ -65,14 +54,17 @@ def written(path: str | os.PathLike, size: int = 0) -> Iterator[Path]:
     Raises
     ------
     DiskFull
-        Too little room for the file, or a quota or a limit on the size of files that it exceeds.
     """
     path = Path(path)
     part = path.with_name(f".part-{_MACHINE}-{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_once(path.parent)
-        _must_fit(path, size)
+        if path.parent not in _swept:  # once a process: reading a large folder at every write would cost
+            _swept.add(path.parent)
+            for old in filter(_abandoned, path.parent.glob(".part-*")):
+                old.unlink(missing_ok=True)
+        if size > min(shutil.disk_usage(path.parent).free, _largest_file()):
+            raise _full(path, f"it needs {size / 1e6:,.1f} MB")
         _under_way.add(part)
         yield part
         with open(part, "rb+") as file:
@@ -83,7 +75,7 @@ def written(path: str | os.PathLike, size: int = 0) -> Iterator[Path]:
             raise
         got = part.stat().st_size if part.is_file() else 0
         least = max(got, size, min(shutil.disk_usage(path.parent).free, _largest_file()))
-        raise _full(path, f"it needs more than {_megabytes(least)}") from error
+        raise _full(path, f"it needs more than {least / 1e6:,.1f} MB") from error
     finally:
         _under_way.discard(part)
         part.unlink(missing_ok=True)
@@ -95,10 +87,6 @@ def written_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
 
     It is put together in memory and reaches the disk in one piece: HDF5 itself, when it finds the disk full while it
     closes a file, ends the process (a segmentation fault, seen with HDF5 2.0).
-
-    Raises
-    ------
-    DiskFull
     """
     options = {"driver": "core", "backing_store": False, "libver": ("earliest", "v110")}
     with h5py.File(path, "w", **options) as file:
@@ -109,31 +97,23 @@ def written_hdf5(path: str | os.PathLike) -> Iterator[h5py.File]:
             part.write_bytes(image)
 
 
-def _tells_of_full_disk(error: BaseException | None, path: Path) -> bool:
-    # some count what they wrote, and say no more than that it was not all
+def _tells_of_full_disk(error: BaseException, path: Path) -> bool:
+    # some libraries count what they wrote, and say no more than that it was not all
     mute = isinstance(error, OSError | RuntimeError) and getattr(error, "errno", None) is None
     if mute and path.parent.is_dir() and shutil.disk_usage(path.parent).free < 1 << 12:
         return True
-    while error is not None:
-        if getattr(error, "errno", None) in FULL or _SAID.search(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _must_fit(path: str | os.PathLike, size: int) -> None:
-    path = Path(path)
-    if size > min(shutil.disk_usage(path.parent).free, _largest_file()):
-        raise _full(path, f"it needs {_megabytes(size)}")
+    said = getattr(error, "errno", None) in FULL or _FULL_IN_WORDS.search(str(error))
+    before = error.__cause__ or error.__context__
+    return bool(said) or (before is not None and _tells_of_full_disk(before, path))
 
 
 def _full(path: Path, needs: str) -> DiskFull:
     most = _largest_file()
-    limit = "" if most == math.inf else f" and a file may have {_megabytes(most)} (ulimit -f)"
-    folder = next(each for each in path.parents if each.is_dir())
+    limit = "" if most == math.inf else f" and a file may have {most / 1e6:,.1f} MB (ulimit -f)"
+    free = shutil.disk_usage(next(each for each in path.parents if each.is_dir())).free / 1e6
     return DiskFull(
-        f"{path.parent.name}/{path.name} is not written, there is no room for it: {needs}, "
-        f"{_megabytes(shutil.disk_usage(folder).free)} are free{limit}; make room and run again, what is whole is kept"
+        f"{path.parent.name}/{path.name} is not written, there is no room for it: {needs}, {free:,.1f} MB are "
+        f"free{limit}; make room and run again, what is whole is kept"
     )
 
 
@@ -142,53 +122,31 @@ def _largest_file() -> float:
     return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:,.1f} MB"
-
-
-def _sweep_once(folder: Path) -> None:
-    """Remove what killed writers left in a folder, once a process: reading a large folder at every write would cost."""
-    if folder not in _swept:
-        _swept.add(folder)
-        for part in folder.glob(".part-*"):
-            if _abandoned(part):
-                part.unlink(missing_ok=True)
-
-
 def remove_parts(folder: str | os.PathLike) -> dict[Path, list[Path]]:
     """Remove the part files below a folder whose writers, processes of this machine, were killed.
 
-    Returns
-    -------
-    dict
-        Final name -> part files of writers on other machines, of which nobody here knows whether they live.
+    Returns final name -> part files of writers on other machines, of which nobody here knows whether they live.
     """
     foreign: dict[Path, list[Path]] = {}
-    for here, _, names in os.walk(folder):
-        for part in (Path(here, name) for name in names if _PART.match(name)):
-            if _abandoned(part):
-                part.unlink(missing_ok=True)
-            elif _PART.match(part.name)[1] not in (None, _MACHINE):
-                foreign.setdefault(part.with_name(_PART.sub("", part.name)), []).append(part)
+    for part in Path(folder).rglob(".part-*"):
+        if _abandoned(part):
+            part.unlink(missing_ok=True)
+        elif (name := _PART.match(part.name)) and name[1] not in (None, _MACHINE):
+            foreign.setdefault(part.with_name(_PART.sub("", part.name)), []).append(part)
     return foreign
 
 
 def _abandoned(part: Path) -> bool:
-    found = _PART.match(part.name)
-    if not found or found[1] not in (None, _MACHINE) or not part.is_file():
+    name = _PART.match(part.name)
+    if not name or name[1] not in (None, _MACHINE) or not part.is_file():
         return False
-    process = int(found[2])
-    return part not in _under_way if process == os.getpid() else not _alive(process)
-
-
-def _alive(process: int) -> bool:
+    if (process := int(name[2])) == os.getpid():
+        return part not in _under_way
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    except OSError as error:
+        return error.errno == errno.ESRCH  # else it is another user's
+    return False
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -198,15 +156,9 @@ def sha256_of(path: str | os.PathLike) -> str:
 
 
 def file_digest(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, computed once for each state of the file in a process.
-
-    A state is a size, the two times and the inode: the time of the last change of content alone can be set by
-    anybody, or be that of a clock that was put back.
-    """
-    status = os.stat(path)
-    return _digest(
-        os.fspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
-    )
+    """SHA-256 of a file, computed once in a process for each size, inode and time of change of the file."""
+    now = os.stat(path)  # the time of content alone can be set by anybody
+    return _digest(os.fspath(path), now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino, now.st_dev)
 
 
 @cache
@@ -216,10 +168,9 @@ def _digest(path: str, *state: int) -> str:
 
 def write_json(content: object, path: str | os.PathLike) -> None:
     """Write JSON atomically, keys sorted, so that equal content gives equal bytes."""
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     with written(path) as part:
-        part.write_text(
-            json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        part.write_text(text, encoding="utf-8")
 
 
 def write_csv(frame: pd.DataFrame, path: str | os.PathLike) -> None:
@@ -231,191 +182,79 @@ def write_csv(frame: pd.DataFrame, path: str | os.PathLike) -> None:
 LONGEST = 150
 """Bytes of a name: a file's name has 255, and stages add to it."""
 
-ODD = re.compile(r"[\x00-\x1f\x7f/\\]")
 FORMULA = re.compile(r"\s*[=+@\-]")
+_IN_NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\\ud800-\udfff]")
 
 
 def fault_of(name: str) -> str:
     """Why a text cannot be the name of a patient or a file, in words; empty if nothing."""
     if not name.strip() or name in (".", ".."):
         return "is no name"
-    if ODD.search(name):
+    if _IN_NO_NAME.search(name):
         return "holds a slash or a character that cannot be printed, and files are named after it"
     if FORMULA.match(name):
         return "begins as a formula does, which a spreadsheet would run"
-    try:
-        return f"is longer than {LONGEST} bytes" if len(name.encode()) > LONGEST else ""
-    except UnicodeEncodeError:
-        return "is no UTF-8"
+    return f"is longer than {LONGEST} bytes" if len(name.encode()) > LONGEST else ""
 
 
 def check_names(names: Iterable[str], where: object, what: str = "patient", zeros: bool = True) -> None:
-    """Refuse names that are none, and two that differ only in how they are typed.
+    """Refuse names that are none, and two that differ only in how they are typed: one patient would count as two.
 
     Parameters
     ----------
-    names : iterable of str
-        The same name may come more than once.
-    where : object
-        File or folder, for the sentence.
-    what : str
-        What is named.
+    where, what : object, str
+        File or folder, and what is named, for the sentence.
     zeros : bool
         Names that differ in leading zeros or spaces are one (007 that a spreadsheet made 7); else in case alone.
-
-    Raises
-    ------
-    ValueError
     """
-    typed: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for name in dict.fromkeys(names):
         if fault := fault_of(name):
             raise ValueError(f"{where}: {what} {name[:60]!r} {fault}: rename it")
-        key = re.sub(r"(?<!\d)0+(?=\d)", "", plain(name).replace(" ", "")) if zeros else name.casefold()
-        if typed.setdefault(key, name) != name:
+        key = re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\s\ufeff]", "", name)) if zeros else name
+        if (other := seen.setdefault(key.casefold(), name)) != name:
             differ = "case, spaces or leading zeros" if zeros else "case"
             raise ValueError(
-                f"{where}: {what} {typed[key]!r} and {name!r} differ only in {differ}: write them alike, or rename one"
+                f"{where}: {what} {other!r} and {name!r} differ only in {differ}: write them alike"
             )
 
 
-MOST_BYTES = 10 << 20
-"""More is no file of scale factors or settings."""
-
-
 def read_json(path: str | os.PathLike) -> dict:
-    """Read a JSON file that holds an object.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        Too large, no UTF-8, no JSON, nested too deep, a key twice, NaN or infinity, or something else than an object.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or is no file")
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise ValueError(f"{path} holds {size >> 20} MB: it is no settings file, fetch it again")
+    """Read a JSON file that holds an object; ValueError names the file that holds none."""
     try:
-        content = json.loads(
-            path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once, parse_constant=_refuse
-        )
-    except RecursionError:
-        raise ValueError(f"{path} is no JSON that can be read (nested too deep): fetch it again") from None
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are of that kind
-        said = " ".join(str(error).split())[:160]
-        raise ValueError(f"{path} is no JSON that can be read ({said}): fetch it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path} holds {type(content).__name__}, expected an object with keys: fetch it again"
-        )
-    return content
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON that can be read ({error}): fetch it again") from error
+    if isinstance(content, dict):
+        return content
+    raise ValueError(f"{path} holds {type(content).__name__}, expected an object with keys")
 
 
 def positive(content: dict, key: str, path: str | os.PathLike) -> float:
-    """A number above 0 of what `read_json` read.
-
-    Raises
-    ------
-    ValueError
-        The key is missing, or is no such number.
-    """
-    if key not in content:
-        raise ValueError(f"{path} has no {key}: a number above 0 is expected, fetch it again")
-    value = content[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+    """A number above 0 of what `read_json` read; ValueError where the key is missing or is no such number."""
+    value = content.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"{path} has {key} {str(value)[:40]!r}: a number above 0 is expected")
     return float(value)
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)[:60]!r} stands twice")
-    return content
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
-
-
-MOST_SHRUNK = 200
-"""Counts, names and positions shrink by less; what claims more holds one value all over, or nothing."""
-
-SMALL = 64 << 20
-"""Bytes unpacked, of which nobody asks what they were packed into."""
-
-DEEPEST = 8
-BROKEN = (OSError, LookupError, RuntimeError, TypeError, AttributeError, MemoryError, OverflowError)
-"""What h5py, and a library that reads with it, raises where a file is damaged."""
-
-
 @contextmanager
 def opened(path: str | os.PathLike, what: str, do: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read; what is found broken in it, now or later, is said in one sentence.
+    """Open an HDF5 file to read; what is found broken in it, now or later, is a ValueError that names it.
 
     Parameters
     ----------
-    path : path
-    what : str
-        What the file should be: "a section", "a 10x matrix file".
-    do : str
-        What to do where it is not.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        Not HDF5, cut short, damaged; with links, or numbers that lie in another file; or it claims to hold far more
-        than it has bytes for.
+    what, do : str
+        What the file should be ("a section", "a 10x matrix file"), and what to do where it is not.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: {do}")
     try:
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path} is not {what}, or was cut short ({_said(error)}): {do}") from error
-    with file:
-        try:
-            _refuse_strange(file, 1)
+        with h5py.File(path, "r") as file:
             yield file
-        except ValueError as error:
-            if type(error) is ValueError and path.name in str(error):
-                raise
-            raise ValueError(f"{path} is not {what}, or is damaged ({_said(error)}): {do}") from error
-        except BROKEN as error:
-            raise ValueError(f"{path} is not {what}, or is damaged ({_said(error)}): {do}") from error
-
-
-def _said(error: Exception) -> str:
-    # h5py's KeyError quotes itself; addresses of memory mean nothing to anybody
-    return " ".join(str(error).split()).strip("'\"")[:160] or type(error).__name__
-
-
-def _refuse_strange(group: h5py.Group, depth: int) -> None:
-    if depth > DEEPEST:
-        raise ValueError(f"it is more than {DEEPEST} folders deep")
-    for name in group:
-        if not isinstance(name, str):
-            raise ValueError(f"an entry is named {name!r}, which is no UTF-8")
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is a link, the values themselves are expected")
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            _refuse_strange(item, depth + 1)
-        elif isinstance(item, h5py.Dataset):
-            _refuse_claims(item, name)
-
-
-def _refuse_claims(dataset: h5py.Dataset, name: str) -> None:
-    if dataset.external or dataset.is_virtual:
-        raise ValueError(f"the values of {name} lie in another file")
-    if dataset.shape is None:
-        return
-    needed, there = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
-    if needed > max(SMALL, there * (1 if dataset.chunks is None else MOST_SHRUNK)):
-        shape = " x ".join(map(str, dataset.shape))
-        raise ValueError(f"{name} claims {shape} values, and the file has {there:,} bytes of them")
+    except (ValueError, OSError, LookupError, RuntimeError, TypeError, AttributeError) as error:
+        if type(error) is ValueError and path.name in str(error):
+            raise
+        reason = " ".join(str(error).split()).strip("'\"")[:160] or type(error).__name__
+        raise ValueError(f"{path} is not {what}, or was cut short or damaged ({reason}): {do}") from error

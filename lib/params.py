@@ -1,59 +1,42 @@
-"""YAML as people write it: no key twice, no aliases, no tags, no depth.
-
-PyYAML lets the last of two keys win without a word, and reads 1:30 as ninety and 010 as eight.
-
-Parameters of a stage: one schema a study, checked before anything runs.
-"""
+"""Parameters of a stage: strict YAML, one schema a study, and what a running notebook was given."""
 
 import ast
 import difflib
+import importlib
 import re
 import reprlib
 import sys
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-MOST_BYTES = 1 << 20
+ROOT = Path(__file__).resolve().parents[1]
+MOST_SAID = 5
 
 
-class _Plain:
-    """What both loaders refuse."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(
-                f"line {self.peek_event().start_mark.line + 1} has an alias (*name): write it out"
-            )
-        event = self.peek_event()
-        if getattr(event, "tag", None) not in (None, "!"):
-            raise yaml.YAMLError(
-                f"line {event.start_mark.line + 1} has the tag {event.tag[:60]}: plain values alone are read"
-            )
-        return super().compose_node(parent, index)
+class _Once:
+    """A loader that refuses a second value for a key, where YAML's own lets the last one win."""
 
     def construct_mapping(self, node, deep=False):
-        been = set()
+        keys = set()
         for key, _ in node.value:
-            if key.value in been if isinstance(key.value, str) else True:
-                said = (
-                    f"the key {key.value!r} twice" if isinstance(key.value, str) else "a key that is no text"
-                )
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1} has {said}")
-            if key.value == "<<":
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1} merges a mapping (<<): write it out")
-            been.add(key.value)
+            if key.value in keys:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1} has the key {key.value!r} twice")
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-class _Values(_Plain, yaml.SafeLoader):
-    def _number(self, node):
+class _Values(_Once, yaml.SafeLoader):
+    def _number(self, node):  # YAML 1.1 reads 1:30 as ninety and 010 as eight
         if ":" in node.value or "_" in node.value or re.match(r"[+-]?0[0-9]", node.value):
+            line = node.start_mark.line + 1
             raise yaml.YAMLError(
-                f"line {node.start_mark.line + 1}: {node.value[:60]} is no plain number: write it as one, or in quotes"
+                f"line {line}: {node.value} is no plain number: write it as one, or in quotes"
             )
         kind = "int" if node.tag.endswith(":int") else "float"
         return getattr(yaml.SafeLoader, f"construct_yaml_{kind}")(self, node)
@@ -63,41 +46,19 @@ for _kind in ("int", "float"):
     _Values.add_constructor(f"tag:yaml.org,2002:{_kind}", _Values._number)
 
 
-class _Texts(_Plain, yaml.BaseLoader):
+class _Texts(_Once, yaml.BaseLoader):
     pass
 
 
 def read_yaml(path: Path, texts: bool = False) -> object:
-    """Content of a YAML file.
+    """Content of a YAML file; a key twice, or a number that YAML 1.1 reads as another, is a ValueError.
 
-    Parameters
-    ----------
-    path : Path
-    texts : bool
-        Leave every value a text: 0012 is a patient, and not ten.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        No YAML, no UTF-8, a key twice, an alias, an object, a megabyte of it, or nested too deeply.
+    `texts` leaves every value a text: 0012 is a patient, and not ten.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or is no file")
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path} is larger than {MOST_BYTES >> 20} MB, which no file of this kind is")
     try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Texts if texts else _Values)
-    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from error
-    except RecursionError as error:
-        raise ValueError(f"{path} is not valid YAML: it is nested too deeply") from error
-
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-MOST_SAID = 5
+        return yaml.load(Path(path).read_text(encoding="utf-8-sig"), Loader=_Texts if texts else _Values)
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 class Checked(BaseModel):
@@ -117,38 +78,17 @@ Schema = TypeVar("Schema", bound=Checked)
 
 
 def schema_of(study: str) -> type[Checked]:
-    """The schema class of a study, by name."""
-    from lib.crossfusion import params as crossfusion
-    from lib.gcmlm import params as gcmlm
-    from lib.spacrd import params as spacrd
-    from lib.stroke import params as stroke
-
-    schemas = {
-        "crossfusion": crossfusion.CrossFusionParams,
-        "gcmlm": gcmlm.GastricParams,
-        "spacrd": spacrd.SpaCRDParams,
-        "stroke": stroke.StrokeParams,
-    }
-    if study not in schemas:
-        raise ValueError(f"study {study!r} is unknown: {_nearest(study, schemas)}")
-    return schemas[study]
+    """The schema of a study's parameters: the one class in `lib/<study>/params.py` with a cohort."""
+    known = sorted(path.parent.name for path in (ROOT / "lib").glob("*/params.py"))
+    if study not in known:
+        raise ValueError(f"study {study!r} is unknown: {_nearest(study, known)}")
+    module = importlib.import_module(f"lib.{study}.params")
+    classes = [value for value in vars(module).values() if isinstance(value, type)]
+    return next(c for c in classes if issubclass(c, Checked) and "cohort" in c.model_fields)
 
 
 def check(values: Mapping[str, Any], schema: type[Schema], where: str) -> Schema:
-    """Validate parameters, every fault in one sentence each.
-
-    Parameters
-    ----------
-    values : mapping
-    schema : subclass of Checked
-    where : str
-        File or notebook, for the message.
-
-    Raises
-    ------
-    ValueError
-        Names the place, each wrong key with the nearest valid one, and what each wrong value should be.
-    """
+    """Validate parameters; a ValueError names the place, wrong keys with the nearest valid one, wrong values."""
     try:
         return schema.model_validate(dict(values))
     except ValidationError as error:
@@ -162,49 +102,100 @@ def load(path: str | Path, schema: type[Schema] | None = None) -> Schema:
     path = Path(path)
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise FileNotFoundError(f"{_short(path)}: no such parameter file; {_nearest(path.stem, known)}")
-    try:
-        values = read_yaml(path)
-    except ValueError as error:
-        raise ValueError(str(error).replace(f"{path} is", f"{_short(path)}:", 1)) from None
-    values = {} if values is None else values
-    if not isinstance(values, dict):
-        raise ValueError(f"{_short(path)}: expected `key: value` lines, found a {type(values).__name__}")
-    params = check(values, schema or schema_of(path.parent.name), _short(path))
+        raise FileNotFoundError(f"{path}: no such parameter file; {_nearest(path.stem, known)}")
+    params = check(_mapping(path), schema or schema_of(path.parent.name), _short(path))
     if params.cohort != path.stem:
-        raise ValueError(
-            f"{_short(path)}: cohort is {params.cohort!r}, but the file is named {path.stem!r}: make them one"
-        )
+        raise ValueError(f"{_short(path)}: cohort is {params.cohort!r}, but the file is named {path.stem!r}")
     return params
+
+
+def of_notebook(study: str, namespace: Mapping[str, Any], where: str) -> Checked:
+    """The parameters of a running notebook.
+
+    A parameter comes from the cell that papermill injected; else from the notebook's parameter cell, where somebody
+    changed it there; else from `params/<study>/<cohort>.yaml`; else from the schema. The YAML that papermill was
+    given is read again, strictly: papermill itself lets the second of two equal keys win and takes 010 for 8.
+
+    Parameters
+    ----------
+    study : str
+    namespace : mapping
+        `globals()` of the notebook.
+    where : str
+        Names the notebook, for messages.
+
+    Raises
+    ------
+    ValueError
+        A parameter that the study does not have, a value that is not of its kind, or a YAML with two readings.
+    """
+    schema = schema_of(study)
+    cells = [(source, literal_cell(source) or {}) for source in namespace.get("In", ())]
+    injected = {name for source, names in cells if source.startswith("# Parameters") for name in names}
+    names = [*schema.model_fields, *(name for _, cell in cells for name in cell)]
+    values = {name: namespace[name] for name in names if name in namespace}
+    cohort = str(values.get("cohort", schema.model_fields["cohort"].default))
+    path = _papermill_file() or ROOT / "params" / study / f"{cohort}.yaml"
+    if path.is_file():
+        file = _mapping(path)
+        defaults = schema()
+        for name, value in file.items():
+            untouched = name not in injected and _plain(values.get(name)) == _plain(
+                getattr(defaults, name, None)
+            )
+            if name not in values or untouched or _plain(values[name]) == _plain(value):
+                values[name] = value
+            else:
+                print(
+                    f"{name} = {reprlib.repr(values[name])}, where {_short(path)} says {reprlib.repr(value)}"
+                )
+    return check(values, schema, where)
 
 
 def literal_cell(source: str) -> dict[str, Any] | None:
     """The names and values of a cell that holds nothing but `name = literal` lines; None for any other cell."""
+    pairs = {}
     try:
-        statements = ast.parse(source).body
-        pairs = {}
-        for statement in statements:
-            if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+        for statement in ast.parse(source).body:
+            if not isinstance(statement, ast.Assign) or not all(
+                isinstance(t, ast.Name) for t in statement.targets
+            ):
                 return None
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            if not all(isinstance(target, ast.Name) for target in targets):
-                return None
-            pairs.update({target.id: ast.literal_eval(statement.value) for target in targets})
+            pairs |= {target.id: ast.literal_eval(statement.value) for target in statement.targets}
     except (SyntaxError, ValueError):
         return None
     return pairs or None
 
 
-def given(namespace: Mapping[str, Any], schema: type[Checked]) -> dict[str, Any]:
-    """The parameters of a running notebook: what its parameter cells and papermill assigned.
+def _papermill_file() -> Path | None:
+    """The file of `papermill -f`, if that is what started this kernel."""
+    try:
+        parent = psutil.Process().parent()
+        words = parent.cmdline() if parent else []
+        for flag, file in pairwise(words):
+            if flag in ("-f", "--parameters_file") and any("papermill" in word for word in words[:4]):
+                return Path(parent.cwd(), file)
+    except psutil.Error:
+        pass
+    return None
 
-    papermill only warns of a parameter that the notebook doesn't have, and runs on with the default. So the cells
-    run so far are looked at: names set in cells of bare `name = literal` lines are parameters, known or not. The
-    schema's own names are taken from `namespace` wherever they were set.
-    """
-    cells = [literal_cell(source) or () for source in namespace.get("In", ())]
-    names = [*schema.model_fields, *(name for cell in cells for name in cell)]
-    return {name: namespace[name] for name in names if name in namespace}
+
+def _mapping(path: Path) -> dict:
+    values = read_yaml(path)
+    if not isinstance(values, dict | None):
+        raise ValueError(f"{_short(path)}: expected `key: value` lines, found a {type(values).__name__}")
+    return values or {}
+
+
+def _plain(value: Any) -> Any:
+    """A value as YAML would give it: a checked model as a mapping, a tuple as a list."""
+    return (
+        value.model_dump()
+        if isinstance(value, BaseModel)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+    )
 
 
 def _sentence(fault: dict, schema: type[Checked]) -> str:
@@ -230,7 +221,7 @@ def _nearest(name: str, known) -> str:
 
 
 def _short(path: Path) -> str:
-    path = path.resolve()
+    path = Path(path).resolve()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
@@ -239,4 +230,5 @@ if __name__ == "__main__":
         for name in sys.argv[1:]:
             load(name)
     except (ValueError, FileNotFoundError) as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(2)

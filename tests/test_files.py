@@ -1,4 +1,4 @@
-"""Files are whole or not there."""
+"""Files are whole or not there; names stand for one patient each; JSON and HDF5 of others."""
 
 import os
 import signal
@@ -6,10 +6,23 @@ import subprocess
 import sys
 import threading
 
+import h5py
 import pandas as pd
 import pytest
 
-from lib.files import sha256_of, write_csv, write_json, written
+from lib.files import (
+    LONGEST,
+    check_names,
+    fault_of,
+    file_digest,
+    opened,
+    positive,
+    read_json,
+    sha256_of,
+    write_csv,
+    write_json,
+    written,
+)
 
 HALF_WRITTEN = """
 import sys, time
@@ -135,3 +148,72 @@ def test_content_json_cannot_hold_leaves_the_old_file(tmp_path):
 def test_sha256_is_the_standards(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_digest_is_of_the_content_although_size_and_time_are_those_of_before(tmp_path):
+    path = tmp_path / "A1.h5"
+    for content in (b"first", b"other", b"third"):
+        path.write_bytes(content)
+        os.utime(path, ns=(0, 0))
+        assert file_digest(path) == sha256_of(path)
+    with written(path) as part:
+        part.write_bytes(b"fifth")
+        os.utime(part, ns=(0, 0))
+    assert file_digest(path) == sha256_of(path)
+
+
+@pytest.mark.parametrize("name", ["P1", "TCGA-A6-2683", "GA 1", "Ärztin 3", "1.5", "a_b", "x" * LONGEST])
+def test_a_name(name):
+    assert fault_of(name) == ""
+
+
+@pytest.mark.parametrize("name", ["", "  ", "..", "../x", "a\\b", "a\nb", "=1+1", "-5", "ä" * 80, "a\udcff"])
+def test_no_name(name):
+    assert fault_of(name)
+    with pytest.raises(ValueError, match=r"t\.csv: slide .* rename it"):
+        check_names(["fine", name], "t.csv", "slide")
+
+
+@pytest.mark.parametrize(("one", "other"), [("P1", "p1"), ("P1", "P 1"), ("007", "7"), ("A-01", "a-1")])
+def test_two_spellings_of_one_patient_are_refused(one, other):
+    with pytest.raises(ValueError, match="differ only in case, spaces or leading zeros"):
+        check_names([one, "x", other], "t.csv")
+
+
+def test_names_that_differ_and_a_name_that_comes_twice():
+    check_names(["P1", "P10", "P100", "10", "1", "0", "P1", "A1", "A-1"], "t.csv")
+    check_names(["slide 01", "slide 1"], "t.csv", "slide", zeros=False)
+    with pytest.raises(ValueError, match="differ only in case"):
+        check_names(["s1", "S1"], "t.csv", "slide", zeros=False)
+
+
+def test_json_of_others(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1, "é": [1.5, null]}', encoding="utf-8-sig")
+    assert read_json(path) == {"a": 1, "é": [1.5, None]}
+    for text in ("", "[1]"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"a\.json"):
+            read_json(path)
+    assert positive({"a": 2}, "a", "x.json") == 2.0
+    for value in (0, -1, "2", None, True, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"x\.json has a .* above 0 is expected"):
+            positive({"a": value}, "a", "x.json")
+
+
+def test_hdf5_that_is_broken_is_named_and_what_a_reader_says_stays(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["a/b"] = [0, 1, 2]
+    with opened(path, "a thing", "again") as file:
+        assert file["a/b"][()].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"^a\.h5 has no spots$"), opened(path, "a thing", "again"):
+        raise ValueError("a.h5 has no spots")
+    with (
+        pytest.raises(ValueError, match=r"a\.h5 is not a thing.*: again$"),
+        opened(path, "a thing", "again") as file,
+    ):
+        file["c"]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"a\.h5 is not a thing"), opened(path, "a thing", "again"):
+        pass

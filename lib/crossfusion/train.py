@@ -45,7 +45,7 @@ from lib.features.feature_files import bag_files
 from lib.files import file_digest, write_csv
 from lib.models.mil import AMIL, DSMIL, MeanPool, TransMIL
 from lib.training.folds import Fold, stratified_folds
-from lib.training.loop import Loop, run, write_weights
+from lib.training.loop import Checkpoint, Loop, run, write_weights
 
 QUIRKS = ("dropout_in_evaluation", "rate_to_zero", "slide_unit", "cohort_bins", "best_epoch")
 
@@ -454,9 +454,7 @@ def fit(
         drawing=drawing.random,
         accumulate=recipe.accumulate,
         device=device,
-        checkpoint=checkpoint,
-        key=key,
-        every_s=every_s,
+        checkpoint=Checkpoint(checkpoint, key, every_s),
     )
     return Trained(loop.model, edges, history)
 

@@ -1,23 +1,15 @@
-"""JPEG tiles of TIFF-like slides (Aperio, generic TIFF), decoded without OpenSlide's compositing.
+"""Whole-slide images: pixels with a scale in µm, or a sentence that says why not.
 
-OpenSlide spends four fifths of a read on compositing and copies; the pixels are the same, which `StoredTiles.agrees`
-verifies on every slide before anything is taken from here.
-
-How many µm a slide's pixel measures: from metadata, from the objective, or from a table of overrides.
-
-Whole-slide images: pixels with a scale in µm, or a sentence that says why not.
-
-A whole level of a slide in small, read in strips: memory does not grow with the slide.
+OpenSlide reads all formats. JPEG tiles of TIFF-like slides (Aperio, generic TIFF) are decoded without it, since it spends
+four fifths of a read on compositing and copies; that the pixels are the same is verified on every slide that is opened.
 """
 
 import ctypes
 import os
-import struct
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -29,8 +21,18 @@ from openslide import lowlevel
 from lib.files import check_names
 from lib.inputs.tables import read_columns
 
-JPEG = 7
-END = b"\xff\xd9"
+FINEST, COARSEST = 0.1, 2.4
+"""µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
+
+SQUARE = 1.05  # most by which a pixel's two sides may differ
+AGREE = 2.5
+"""Most by which mpp and objective may differ: 20x objectives with 2x changers are honest, ten times is an error."""
+
+REMEDY = "look up the scanner's µm per pixel and give it for this slide in the table of overrides"
+WHITE, UNKNOWN = 255, 128
+TIFF = (".svs", ".tif", ".tiff")
+STRIP_PX = 2**22  # pixels of a level held at a time
+LEAF_PX = 256  # side at which a search for unreadable pixels ends
 
 
 class UnreadableTile(ValueError):
@@ -41,39 +43,192 @@ class AbsentTile(LookupError):
     """A tile that the scanner left out."""
 
 
-class StoredTiles:
-    """Tiled JPEG pages of a TIFF that are levels of a slide.
+def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> "Slide":
+    """Open whatever OpenSlide reads.
 
-    Parameters
+    `um_per_px`, µm per level-0 pixel from a table of overrides (`read_overrides`), is taken instead of the slide's
+    metadata. A ValueError where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
+    """
+    return Slide(path, um_per_px)
+
+
+class Slide:
+    """An open slide. Made by `open_slide`; close it, or use it in a with statement. Threads may share it.
+
+    Attributes
     ----------
-    path : path
-    sizes : sequence of (width, height)
-        The levels, as OpenSlide has them; a level whose page is not tiled JPEG is left to OpenSlide.
+    path, name : Path, str
+        The name is the file's without suffix.
+    size, level_sizes : (int, int), tuple of (int, int)
+        Width and height of level 0 and of each level, pixels.
+    downsamples : tuple of float
+        Of each level, 1 for level 0.
+    um_per_px, scale_from : float, "mpp" | "objective" | "override"
+        µm per level-0 pixel.
+    """
 
-    Raises
-    ------
-    ValueError
-        No level can be read here: not a TIFF, or none of its pages fits.
+    def __init__(self, path: str | os.PathLike, um_per_px: float | None = None):
+        self.path = Path(path)
+        self.name = self.path.stem
+        self._lock, self._stored = Lock(), None
+        self._handle = self._opened()
+        try:
+            self.size = self._handle.dimensions
+            self.level_sizes = tuple(self._handle.level_dimensions)
+            self.downsamples = tuple(self._handle.level_downsamples)
+            self.um_per_px, self.scale_from = scale_of(self._handle.properties, self.path.name, um_per_px)
+            self._stored = self._trusted_tiles()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
+        """Pixels of a region, uint8 RGB (height, width, 3); `UnreadableTile` where they cannot be decoded.
+
+        `x` and `y` are the top left corner in level-0 pixels; `size_px` is a side, or width and height, in pixels of
+        `level`. What lies outside the slide, and what the scanner left out, is white: the caller knows the bounds.
+        """
+        width, height = (size_px, size_px) if np.isscalar(size_px) else size_px
+        if width < 1 or height < 1 or not 0 <= level < len(self.downsamples):
+            raise ValueError(f"{self.name}: no region of {width} x {height} pixels at level {level}")
+        region = int(x), int(y), int(width), int(height), level
+        try:
+            if self._stored is not None and level in self._stored.pages:
+                try:
+                    return self._from_stored(*region)
+                except AbsentTile:
+                    pass  # OpenSlide knows what to show where a scanner left a tile out
+            return self._from_openslide(*region)
+        except (UnreadableTile, openslide.OpenSlideError) as error:
+            raise UnreadableTile(
+                f"{self.path.name}: {width} x {height} pixels of level {level} at {x}, {y} cannot be decoded ({error})"
+            ) from error
+
+    def thumbnail(self, most_px: int = 1024) -> np.ndarray:
+        """The whole slide, its longer side at most `most_px` pixels: uint8 RGB (height, width, 3).
+
+        By area averaging. What cannot be decoded is mid-grey; where nothing can, `UnreadableTile`.
+        """
+        times = min(1.0, most_px / max(self.size))
+        size = tuple(max(1, round(side * times)) for side in self.size)
+        level = max((i for i, d in enumerate(self.downsamples) if d <= 1.01 / times), default=0)
+        return overview(self, level, size)[0]
+
+    def close(self) -> None:
+        """Close the files."""
+        self._handle.close()
+        if self._stored is not None:
+            self._stored.close()
+
+    def __enter__(self) -> "Slide":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _opened(self) -> openslide.OpenSlide:
+        if not self.path.exists():
+            raise FileNotFoundError(f"no slide at {self.path}")
+        _refuse_depth(self.path)
+        try:
+            return openslide.OpenSlide(self.path)
+        except (openslide.OpenSlideError, OSError) as error:
+            raise ValueError(f"{self.path.name} cannot be opened as a slide ({error})") from error
+
+    def _trusted_tiles(self) -> "StoredTiles | None":
+        """The direct reader, where it gives the very pixels of OpenSlide in the middle of each level."""
+        try:
+            stored = StoredTiles(self.path, list(self.level_sizes))
+        except ValueError:
+            return None
+        for level in list(stored.pages):
+            (width, height), times = self.level_sizes[level], self.downsamples[level]
+            side = min(width, height, 64)
+            x, y = round((width - side) / 2 * times), round((height - side) / 2 * times)
+            try:
+                ours = stored.read(level, round(x / times), round(y / times), side, side)
+                apart = np.abs(ours.astype(int) - self._from_openslide(x, y, side, side, level))
+            except (UnreadableTile, AbsentTile, openslide.OpenSlideError):
+                del stored.pages[level]
+                continue
+            # OpenSlide interpolates where a corner falls between pixels: a coarse level may differ a little
+            exact = times == round(times) and x % times == 0 and y % times == 0
+            if apart.max() > 0 if exact else np.median(apart) > 8:
+                del stored.pages[level]
+        if stored.pages:
+            return stored
+        stored.close()
+        return None
+
+    def _from_stored(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
+        x, y = round(x / self.downsamples[level]), round(y / self.downsamples[level])
+        full_width, full_height = self.level_sizes[level]
+        u, v, u1, v1 = max(x, 0), max(y, 0), min(x + width, full_width), min(y + height, full_height)
+        if (u, v, u1, v1) == (x, y, x + width, y + height):
+            return self._stored.read(level, x, y, width, height)
+        region = np.full((height, width, 3), WHITE, np.uint8)
+        if u < u1 and v < v1:
+            region[v - y : v1 - y, u - x : u1 - x] = self._stored.read(level, u, v, u1 - u, v1 - v)
+        return region
+
+    def _from_openslide(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
+        # straight into an array: read_region of the package goes through three more copies
+        bgra = np.empty((height, width, 4), np.uint8)
+        target = bgra.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
+        with self._lock:
+            try:
+                lowlevel._read_region(self._handle._osr, target, x, y, level, width, height)
+            except openslide.OpenSlideError:
+                self._handle.close()  # after its first error an OpenSlide handle refuses everything
+                self._handle = self._opened()
+                raise
+        rgb = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB)
+        clear = WHITE - bgra[..., 3]
+        # colours are premultiplied, so adding what is transparent lays them over white
+        return rgb + clear[..., None] if clear.any() else rgb
+
+
+def _refuse_depth(path: Path) -> None:
+    """Refuse colours of more than 8 bits, and transparency: OpenSlide would turn them into others without a word."""
+    if path.suffix.lower() not in TIFF:
+        return
+    try:
+        with tifffile.TiffFile(path) as file:
+            bits, extra = file.pages.first.bitspersample, any(file.pages.first.extrasamples)
+    except Exception:  # what tifffile cannot read, OpenSlide judges
+        return
+    if bits not in (1, 8):
+        raise ValueError(f"{path.name} has {bits} bits a colour: 8 are expected; export it again")
+    if extra:
+        raise ValueError(f"{path.name} has a channel of transparency: export it again as RGB")
+
+
+class StoredTiles:
+    """Tiled JPEG pages of a TIFF that are levels of a slide, whose sizes (width, height) OpenSlide tells.
+
+    A level whose page is not tiled JPEG is left to OpenSlide; a ValueError where none can be read here.
     """
 
     def __init__(self, path: str | os.PathLike, sizes: list[tuple[int, int]]):
-        if Path(path).suffix.lower() not in (".svs", ".tif", ".tiff"):
-            raise ValueError(f"{path} is no TIFF")
+        self.file, self.descriptor = None, None
         try:
+            if Path(path).suffix.lower() not in TIFF:
+                raise ValueError("no TIFF")
             self.file = tifffile.TiffFile(path)
             self.pages = self._levels(sizes)
+            if not self.pages:
+                raise ValueError("no level of JPEG tiles")
+            self.descriptor = os.open(path, os.O_RDONLY)
         except Exception as error:
             self.close()
             raise ValueError(f"{path} is read by OpenSlide alone: {error}") from error
-        if not self.pages:
-            self.close()
-            raise ValueError(f"{path} has no level of JPEG tiles")
-        self.descriptor = os.open(path, os.O_RDONLY)
 
-    def _levels(self, sizes) -> dict[int, tifffile.TiffPage]:
+    def _levels(self, sizes: list[tuple[int, int]]) -> dict[int, tifffile.TiffPage]:
         pages = {}
         for page in self.file.pages:
-            usable = page.is_tiled and page.compression == JPEG and page.samplesperpixel == 3
+            usable = (
+                page.is_tiled and page.compression == tifffile.COMPRESSION.JPEG and page.samplesperpixel == 3
+            )
             if usable and (size := (page.imagewidth, page.imagelength)) in sizes:
                 # the page's tables are read here, because tifffile's own file is not safe between threads
                 page.decode, page.jpegtables, page.dataoffsets, page.databytecounts  # noqa: B018
@@ -81,40 +236,22 @@ class StoredTiles:
         return pages
 
     def close(self) -> None:
-        if "descriptor" in self.__dict__:
-            os.close(self.__dict__.pop("descriptor"))
-        if "file" in self.__dict__:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+        if self.file is not None:
             self.file.close()
+        self.file = self.descriptor = None
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """Pixels of a region inside a level.
+        """Pixels, uint8 RGB (height, width, 3), of a region wholly inside a level, in pixels of that level.
 
-        Parameters
-        ----------
-        level : int
-            A key of `pages`.
-        x, y, width, height : int
-            In pixels of that level, wholly inside it.
-
-        Returns
-        -------
-        ndarray of uint8, shape (height, width, 3)
-            RGB.
-
-        Raises
-        ------
-        AbsentTile
-            The file stores nothing for a tile of the region.
-        UnreadableTile
-            A stored tile is cut short or no JPEG.
+        `AbsentTile` where the file stores nothing for a tile, `UnreadableTile` where one is cut short or no JPEG.
         """
         page = self.pages[level]
         side_x, side_y = page.tilewidth, page.tilelength
         region = np.empty((height, width, 3), np.uint8)
-        columns, rows = (
-            range(x // side_x, -(-(x + width) // side_x)),
-            range(y // side_y, -(-(y + height) // side_y)),
-        )
+        columns = range(x // side_x, -(-(x + width) // side_x))
+        rows = range(y // side_y, -(-(y + height) // side_y))
         for row, column in product(rows, columns):
             tile = self._tile(page, row * (-(-page.imagewidth // side_x)) + column)
             left, top = column * side_x - x, row * side_y - y
@@ -131,7 +268,7 @@ class StoredTiles:
             raise AbsentTile(f"tile {index} is not stored")
         data = os.pread(self.descriptor, size, page.dataoffsets[index])
         # libjpeg fills what is missing with grey and only warns: a tile cut short is told by its missing end
-        if len(data) != size or data.rstrip(b"\0")[-2:] != END:
+        if len(data) != size or data.rstrip(b"\0")[-2:] != b"\xff\xd9":
             raise UnreadableTile(f"stored tile {index} is cut short")
         try:
             tile = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
@@ -142,37 +279,13 @@ class StoredTiles:
         return tile[0]
 
 
-FINEST, COARSEST = 0.1, 2.4
-"""µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
-
-SQUARE = 1.05  # most by which a pixel's two sides may differ
-AGREE = 2.5
-"""Most by which mpp and objective may differ: 20x objectives with 2x changers are honest, ten times is an error."""
-
-REMEDY = "look up the scanner's µm per pixel and give it for this slide in the table of overrides"
-
-
 def scale_of(properties: Mapping[str, str], name: str, override: float | None = None) -> tuple[float, str]:
-    """µm per level-0 pixel, and where that was read.
+    """µm per level-0 pixel, and where that was read: "override", "mpp" or "objective".
 
-    Parameters
-    ----------
-    properties : mapping
-        OpenSlide's properties: openslide.mpp-x and -y, else openslide.objective-power, for which 10 µm / power is
-        taken (20x is 0.5, 40x 0.25).
-    name : str
-        Of the slide, for the sentences.
-    override : float, optional
-        µm per pixel that the user vouches for: taken instead of all metadata.
-
-    Returns
-    -------
-    float, "mpp" | "objective" | "override"
-
-    Raises
-    ------
-    ValueError
-        No scale; outside 0.1 to 2.4 µm; mpp and objective contradict each other; pixels that are not square.
+    From `override`, which the user vouches for; else from OpenSlide's properties openslide.mpp-x and -y, else from
+    openslide.objective-power, for which 10 µm / power is taken (20x is 0.5, 40x 0.25). A ValueError that begins with the
+    slide's `name` where there is none, outside 0.1 to 2.4 µm, where mpp and objective contradict each other, and for
+    pixels that are not square.
     """
     if override is not None:
         if not FINEST <= override <= COARSEST:
@@ -208,35 +321,29 @@ def scale_of(properties: Mapping[str, str], name: str, override: float | None = 
     return mpp, source
 
 
+def _number(properties: Mapping[str, str], key: str, name: str) -> float | None:
+    text = properties.get(key)
+    if text in (None, ""):
+        return None
+    value = pd.to_numeric(text, errors="coerce")
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{name}: {key} is {text!r}, which is no size: {REMEDY}")
+    return float(value)
+
+
 def read_overrides(path: str | os.PathLike) -> dict[str, float]:
-    """Read a table of overrides: a csv with the columns slide (file name or its stem) and um_per_px.
-
-    Returns
-    -------
-    dict
-        Slide -> µm per level-0 pixel.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        A column lacks; a slide stands twice; a value is no number within 0.1 to 2.4.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no table of overrides at {path}")
+    """µm per level-0 pixel of slides, from a csv with the columns slide (file name or its stem) and um_per_px."""
     table = read_columns(path, dtype={"slide": str})
     if lacking := [name for name in ("slide", "um_per_px") if name not in table]:
         raise ValueError(
             f"{path} lacks the column {' and '.join(lacking)}: it has {', '.join(table.columns)}"
         )
     scale = pd.to_numeric(table.um_per_px, errors="coerce")
+    limits = f"has a um_per_px that is no number within {FINEST} to {COARSEST}"
     for bad, what in (
         (table.slide.isna(), "has a row without slide"),
         (table.slide.duplicated(), "names a slide twice"),
-        (
-            ~scale.between(FINEST, COARSEST),
-            f"has a um_per_px that is no number within {FINEST} to {COARSEST}",
-        ),
+        (~scale.between(FINEST, COARSEST), limits),
     ):
         if bad.any():
             raise ValueError(f"{path} {what}: row {int(np.flatnonzero(bad)[0]) + 2}")
@@ -244,268 +351,15 @@ def read_overrides(path: str | os.PathLike) -> dict[str, float]:
     return dict(zip(table.slide, scale.astype(float), strict=True))
 
 
-def _number(properties: Mapping[str, str], key: str, name: str) -> float | None:
-    text = properties.get(key)
-    if text in (None, ""):
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not (np.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: {key} is {text!r}, which is no size: {REMEDY}")
-    return value
-
-
-__all__ = ["Slide", "UnreadableTile", "open_slide"]
-
-WHITE = 255
-LAYOUT = {256, 257, 258, 259, 262, 277, 322, 323, 324, 325, 530}
-"""TIFF's tags of size, compression, colour and places of tiles."""
-
-
-class Slide:
-    """An open slide. Made by `open_slide`; close it, or use it in a with statement. Threads may share it.
-
-    Attributes
-    ----------
-    path : Path
-    name : str
-        File name without suffix.
-    size : (int, int)
-        Width and height of level 0, pixels.
-    level_sizes : tuple of (int, int)
-        Width and height of each level.
-    downsamples : tuple of float
-        Of each level, 1 for level 0.
-    um_per_px : float
-        µm per level-0 pixel.
-    scale_from : "mpp" | "objective" | "override"
-    """
-
-    def __init__(self, path: str | os.PathLike, um_per_px: float | None = None):
-        self.path = Path(path)
-        self.name = self.path.stem
-        self._lock, self._stored = Lock(), None
-        self._handle = self._opened()
-        try:
-            self.size = self._handle.dimensions
-            self.level_sizes = tuple(self._handle.level_dimensions)
-            self.downsamples = tuple(self._handle.level_downsamples)
-            self.um_per_px, self.scale_from = scale_of(self._handle.properties, self.path.name, um_per_px)
-            self._stored = self._trusted_tiles()
-        except BaseException:
-            self.close()
-            raise
-
-    def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
-        """Pixels of a region.
-
-        Parameters
-        ----------
-        x, y : int
-            Top left corner in level-0 pixels.
-        size_px : int or (int, int)
-            Side, or width and height, in pixels of `level`.
-        level : int
-
-        Returns
-        -------
-        ndarray of uint8, shape (height, width, 3)
-            RGB. What lies outside the slide, and what the scanner left out, is white: the caller knows the bounds.
-
-        Raises
-        ------
-        UnreadableTile
-            Pixels of the region cannot be decoded.
-        """
-        width, height = (size_px, size_px) if np.isscalar(size_px) else size_px
-        if width < 1 or height < 1 or not 0 <= level < len(self.downsamples):
-            raise ValueError(f"{self.name}: no region of {width} x {height} pixels at level {level}")
-        if self._stored is not None and level in self._stored.pages:
-            try:
-                return self._from_stored(int(x), int(y), int(width), int(height), level)
-            except AbsentTile:
-                pass  # OpenSlide knows what to show where a scanner left a tile out
-            except UnreadableTile as error:
-                raise UnreadableTile(
-                    f"{self.path.name}: {width} x {height} pixels of level {level} at {x}, {y} cannot be decoded ({error})"
-                ) from error
-        return self._from_openslide(int(x), int(y), int(width), int(height), level)
-
-    def thumbnail(self, most_px: int = 1024) -> np.ndarray:
-        """The whole slide, its longer side at most `most_px` pixels: uint8 RGB (height, width, 3).
-
-        By area averaging. What cannot be decoded is mid-grey; where nothing can, `UnreadableTile`.
-        """
-        times = min(1.0, most_px / max(self.size))
-        size = tuple(max(1, round(side * times)) for side in self.size)
-        level = max((i for i, d in enumerate(self.downsamples) if d <= 1.01 / times), default=0)
-        return overview(self, level, size)[0]
-
-    def close(self) -> None:
-        """Close the files."""
-        self._handle.close()
-        if self._stored is not None:
-            self._stored.close()
-
-    def __enter__(self) -> "Slide":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _opened(self) -> openslide.OpenSlide:
-        if not self.path.exists():
-            raise FileNotFoundError(f"no slide at {self.path}")
-        _refuse_depth(self.path)
-        try:
-            return openslide.OpenSlide(self.path)
-        except (openslide.OpenSlideError, OSError) as error:
-            raise ValueError(
-                f"{self.path.name} cannot be opened as a slide ({error}): fetch it again"
-            ) from error
-
-    def _trusted_tiles(self) -> StoredTiles | None:
-        """The direct reader, where it gives the very pixels of OpenSlide in the middle of each level."""
-        try:
-            stored = StoredTiles(self.path, list(self.level_sizes))
-        except ValueError:
-            return None
-        for level in list(stored.pages):
-            (width, height), times = self.level_sizes[level], self.downsamples[level]
-            side = min(width, height, 64)
-            x, y = round((width - side) / 2 * times), round((height - side) / 2 * times)
-            try:
-                ours = stored.read(level, round(x / times), round(y / times), side, side)
-                # OpenSlide interpolates where a corner falls between pixels: a coarse level may differ a little
-                near = 0 if times == round(times) and x % times == 0 and y % times == 0 else 8
-                apart = np.abs(ours.astype(int) - self._from_openslide(x, y, side, side, level))
-                if (apart.max() if near == 0 else np.median(apart)) > near:
-                    del stored.pages[level]
-            except (UnreadableTile, AbsentTile):
-                del stored.pages[level]
-        if stored.pages:
-            return stored
-        stored.close()
-        return None
-
-    def _from_stored(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
-        x, y = round(x / self.downsamples[level]), round(y / self.downsamples[level])
-        full_width, full_height = self.level_sizes[level]
-        u, v, u1, v1 = max(x, 0), max(y, 0), min(x + width, full_width), min(y + height, full_height)
-        if (u, v, u1, v1) == (x, y, x + width, y + height):
-            return self._stored.read(level, x, y, width, height)
-        region = np.full((height, width, 3), WHITE, np.uint8)
-        if u < u1 and v < v1:
-            region[v - y : v1 - y, u - x : u1 - x] = self._stored.read(level, u, v, u1 - u, v1 - v)
-        return region
-
-    def _from_openslide(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
-        # straight into an array: read_region of the package goes through three more copies
-        bgra = np.empty((height, width, 4), np.uint8)
-        target = bgra.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
-        with self._lock:
-            try:
-                lowlevel._read_region(self._handle._osr, target, x, y, level, width, height)
-            except openslide.OpenSlideError as error:
-                # after its first error an OpenSlide handle refuses everything
-                self._handle.close()
-                self._handle = self._opened()
-                raise UnreadableTile(
-                    f"{self.path.name}: {width} x {height} pixels of level {level} at {x}, {y} cannot be decoded ({error})"
-                ) from error
-        rgb = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB)
-        clear = WHITE - bgra[..., 3]
-        # colours are premultiplied, so adding what is transparent lays them over white
-        return rgb + clear[..., None] if clear.any() else rgb
-
-
-def _refuse_depth(path: Path) -> None:
-    """Refuse colours of more than 8 bits, and transparency: OpenSlide would turn them into others without a word."""
-    if path.suffix.lower() not in (".svs", ".tif", ".tiff") or not path.is_file():
-        return
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            bits, extra = page.bitspersample, tuple(page.extrasamples)
-            lost = _listed(file, page) & LAYOUT - set(page.tags.keys())
-    except Exception:  # what tifffile cannot read, OpenSlide judges
-        return
-    if lost:
-        raise ValueError(
-            f"{path.name} is damaged: its directory does not say how tiles are stored; fetch it again"
-        )
-    if bits not in (1, 8):
-        raise ValueError(f"{path.name} has {bits} bits a colour: 8 are expected; export it again")
-    if any(extra):
-        raise ValueError(f"{path.name} has a channel of transparency: export it again as RGB")
-
-
-def _listed(file: tifffile.TiffFile, page: tifffile.TiffPage) -> set[int]:
-    """Numbers of the tags that a page's directory lists, whether or not their values can be read."""
-    about, stream = file.tiff, file.filehandle
-    stream.seek(page.offset)
-    count = struct.unpack(about.tagnoformat, stream.read(about.tagnosize))[0]
-    entries = stream.read(min(count, 1000) * about.tagsize)
-    return {
-        struct.unpack_from(about.byteorder + "H", entries, at)[0]
-        for at in range(0, len(entries) - 1, about.tagsize)
-    }
-
-
-def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> Slide:
-    """Open a slide.
-
-    Parameters
-    ----------
-    path : path
-        Whatever OpenSlide reads.
-    um_per_px : float, optional
-        µm per level-0 pixel from a table of overrides (`lib.inputs.slides.read_overrides`): taken instead of the
-        slide's metadata.
-
-    Returns
-    -------
-    Slide
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        Not a slide; or its scale is missing, contradictory or outside 0.1 to 2.4 µm per pixel.
-    """
-    return Slide(path, um_per_px)
-
-
-STRIP_PX = 2**22  # pixels of a level held at a time
-LEAF_PX = 256  # side at which a search for unreadable pixels ends
-UNKNOWN = 128
-
-
-def overview(slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A whole level brought to a smaller size by area averaging.
-
-    Parameters
-    ----------
-    slide : lib.inputs.slides.Slide
-    level : int
-    size : (int, int)
-        Width and height of the result.
+def overview(slide: Slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A whole level brought to a smaller size by area averaging, in strips: memory does not grow with the slide.
 
     Returns
     -------
     ndarray of uint8, shape (height, width, 3)
-        RGB; mid-grey where unreadable.
+        RGB, of width and height `size`; mid-grey where unreadable.
     ndarray of bool, shape (height, width)
-        True where some pixel behind it could not be decoded.
-
-    Raises
-    ------
-    UnreadableTile
-        Nothing of the level can be decoded.
+        True where some pixel behind it could not be decoded; `UnreadableTile` where nothing can.
     """
     full_width, full_height = slide.level_sizes[level]
     width, height = size
@@ -516,7 +370,7 @@ def overview(slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.n
         top, bottom = (round(edge * full_height / height) for edge in (start, stop))
         strip, holes = _strip(slide, level, 0, top, full_width, max(1, bottom - top))
         picture[start:stop] = cv2.resize(strip, (width, stop - start), interpolation=cv2.INTER_AREA)
-        if holes is not None:
+        if holes.any():
             share = cv2.resize(holes.astype(np.float32), (width, stop - start), interpolation=cv2.INTER_AREA)
             unreadable[start:stop] = share > 0
     if unreadable.all():
@@ -525,23 +379,21 @@ def overview(slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.n
     return picture, unreadable
 
 
-def _strip(slide, level, x, y, width, height) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels, and where they are unreadable (None: nowhere), found by halving the longer side."""
+def _strip(
+    slide: Slide, level: int, x: int, y: int, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels, and where they are unreadable, found by halving the longer side."""
     times = slide.downsamples[level]
     try:
-        return slide.read(round(x * times), round(y * times), (width, height), level), None
+        pixels = slide.read(round(x * times), round(y * times), (width, height), level)
+        return pixels, np.zeros((height, width), bool)
     except UnreadableTile:
         if max(width, height) <= LEAF_PX:
             return np.full((height, width, 3), UNKNOWN, np.uint8), np.ones((height, width), bool)
-    axis = 1 if width >= height else 0
     half = max(width, height) // 2
-    if axis:
-        parts = [(x, y, half, height), (x + half, y, width - half, height)]
+    if width >= height:
+        parts, axis = [(x, y, half, height), (x + half, y, width - half, height)], 1
     else:
-        parts = [(x, y, width, half), (x, y + half, width, height - half)]
+        parts, axis = [(x, y, width, half), (x, y + half, width, height - half)], 0
     pixels, holes = zip(*(_strip(slide, level, *part) for part in parts), strict=True)
-    holes = [
-        np.zeros(some.shape[:2], bool) if hole is None else hole
-        for some, hole in zip(pixels, holes, strict=True)
-    ]
     return np.concatenate(pixels, axis), np.concatenate(holes, axis)

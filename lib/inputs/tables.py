@@ -1,11 +1,10 @@
-"""Tables as they stand in a file, csv or xlsx: every cell a text, so that nothing is guessed before it is checked."""
+"""Tables as they stand in a file, csv or xlsx, and the names of their columns as people spell them."""
 
 import csv
 import datetime
 import difflib
 import gzip
 import io
-import re
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -14,10 +13,6 @@ from pathlib import Path
 import pandas as pd
 
 DELIMITERS = ",;\t"
-MOST_BYTES = 200 << 20
-"""Of a table, unpacked: more is no table of patients or slides."""
-
-MOST_CELLS = 10_000_000
 DAY_ZERO = datetime.datetime(1899, 12, 31)  # of spreadsheets, until their 29 February 1900 that never was
 
 
@@ -29,14 +24,13 @@ def plain(name: object) -> str:
 def nearest_name(name: object, known: Iterable[object]) -> str:
     """The end of an error's sentence: "; nearest: NIHSS at admission", or all that is known where nothing is near."""
     names = {plain(one): str(one).strip() for one in known}
-    near = difflib.get_close_matches(plain(name), names, 3, cutoff=0.5)
-    if near:
+    if near := difflib.get_close_matches(plain(name), names, 3, cutoff=0.5):
         return "; nearest: " + ", ".join(names[one] for one in near)
     return "; known: " + (", ".join([*names.values()][:12]) or "none") + (", ..." if len(names) > 12 else "")
 
 
 def read_texts(path: str | Path) -> pd.DataFrame:
-    """Read a table of one header and any number of rows.
+    """Read a table with every cell as a text, so that nothing is guessed before it is checked.
 
     Parameters
     ----------
@@ -54,14 +48,13 @@ def read_texts(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     FileNotFoundError
-        The file is missing.
     ValueError
-        It is no table: of another kind, empty, a row longer than the header, or a column twice.
+        No table: of another kind, empty, a row longer than the header, a column twice, a formula never computed.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there")
-    readers = {".csv": _csv, ".tsv": _csv, ".txt": _csv, ".xlsx": _xlsx}
+    readers = {".csv": _delimited, ".tsv": _delimited, ".txt": _delimited, ".xlsx": _xlsx}
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path} is no table that can be read: save it as .csv or .xlsx")
     rows = [row for row in readers[path.suffix.lower()](path) if any(row)]
@@ -79,23 +72,18 @@ def read_texts(path: str | Path) -> pd.DataFrame:
 
 
 def refuse_doubles(columns: Iterable[object], path: str | Path) -> None:
-    """Refuse two columns of one name, whatever their case and spaces.
-
-    Raises
-    ------
-    ValueError
-    """
-    been: dict[str, str] = {}
+    """Raise a ValueError where two columns have one name, whatever their case and spaces: pandas renames one."""
+    seen: dict[str, str] = {}
     for name in map(str, columns):
-        if (first := been.setdefault(plain(name), name)) is not name:
+        if (first := seen.setdefault(plain(name), name)) is not name:
             raise ValueError(f"{path} has the column {first[:60]} twice; remove one")
 
 
 def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.DataFrame:
     """Read a delimited table as pandas does, which guesses types, after what pandas would pass over is refused.
 
-    pandas takes the first column for row names where rows are longer than the header, renames a column that is there
-    twice, and ends a cell at a zero byte.
+    pandas takes the first column for row names where rows are longer than the header, and renames a column that is
+    there twice.
 
     Parameters
     ----------
@@ -109,14 +97,11 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
     ------
     FileNotFoundError
     ValueError
-        Empty, no text, damaged, too large, a row longer than the header, a column twice.
+        Empty, no text, damaged, a row longer than the header, a column twice.
     """
     text = whole_text(Path(path))
-    try:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
-        header, first = next(rows, []), next(rows, [])
-    except csv.Error as error:
-        raise ValueError(f"{path} cannot be read as a table ({error}): save it again as .csv") from error
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
+    header, first = next(rows, []), next(rows, [])
     if not header:
         raise ValueError(f"{path} is empty: a header and a row are expected")
     if len(first) > len(header):
@@ -125,46 +110,40 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
     refuse_doubles([name for name in header if name and (wanted is None or wanted(name))], path)
     try:
         return pd.read_csv(io.StringIO(text, newline=""), sep=sep, **settings)
-    except ValueError as error:  # pandas' own are of that kind
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path} cannot be read as a table ({said}): save it again as .csv") from error
+    except ValueError as error:  # pandas' own are of that kind, and name no file
+        raise ValueError(
+            f"{path} cannot be read as a table ({str(error).strip()}): save it again as .csv"
+        ) from error
 
 
 def whole_text(path: Path) -> str:
-    """The text of a file, unpacked, or a sentence."""
+    """The text of a file, unpacked where it is a .gz or a .zip of one file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there, or is no file")
     try:
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
-                if len(members := archive.infolist()) != 1:
-                    raise ValueError(f"{path} holds {len(members)} files: a zip of one table is expected")
-                with archive.open(members[0]) as file:
-                    content = file.read(MOST_BYTES + 1)
+                (member,) = archive.namelist()
+                content = archive.read(member)
         else:
-            with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-                content = file.read(MOST_BYTES + 1)
-    except (zipfile.BadZipFile, EOFError, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
+            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a table ({error}): fetch it again") from error
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{path} holds more than {MOST_BYTES >> 20} MB of text: it is no table of this kind")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    if "\0" in text:
+    if "\0" in text:  # at which pandas would end a cell
         raise ValueError(f"{path} holds zero bytes, so it is no text, or is one in UTF-16: save it as UTF-8")
     return text
 
 
 def text_of(value: object) -> str:
     """A cell of a spreadsheet as the text somebody would type."""
-    if isinstance(value, datetime.datetime):  # what a spreadsheet makes of a duration beyond 24 hours
-        value = value - DAY_ZERO if value < datetime.datetime(1900, 3, 1) else value
+    if isinstance(value, datetime.datetime) and value < datetime.datetime(1900, 3, 1):
+        value -= DAY_ZERO  # what a spreadsheet makes of a duration beyond 24 hours
     if isinstance(value, datetime.time):
-        value = datetime.timedelta(
-            hours=value.hour, minutes=value.minute, seconds=value.second, microseconds=value.microsecond
-        )
+        value = datetime.datetime.combine(DAY_ZERO, value) - DAY_ZERO
     if isinstance(value, datetime.timedelta):
         seconds = round(value.total_seconds())
         sign, seconds = ("-" if seconds < 0 else ""), abs(seconds)
@@ -176,67 +155,40 @@ def text_of(value: object) -> str:
     return str(value).strip()
 
 
-def _csv(path: Path) -> list[list[str]]:
+def _delimited(path: Path) -> list[list[str]]:
     text = whole_text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(DELIMITERS, key=first.count)
-
-    def rows(strict: bool) -> list[list[str]]:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
-        return [[cell.strip() for cell in row] for row in lines]
-
+    about = {"delimiter": max(DELIMITERS, key=first.count)}
     try:
-        return rows(strict=True)
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True, **about))
     except csv.Error as error:
-        if "unexpected end" not in str(error) and "field larger" not in str(error):
-            return rows(strict=False)  # a quote within a cell
-        fault = "a quote is opened and never closed" if "end" in str(error) else str(error)
-        raise ValueError(f"{path} cannot be read as a table ({fault}): correct it") from error
+        if "unexpected end" in str(error) or "field larger" in str(error):
+            # a lenient reader makes one cell of all the rows behind it
+            raise ValueError(f"{path} has a quote that is opened and never closed: correct it") from error
+        rows = list(csv.reader(io.StringIO(text, newline=""), **about))  # a quote within a cell
+    return [[cell.strip() for cell in row] for row in rows]
 
 
 def _xlsx(path: Path) -> list[list[str]]:
+    """Cells of the first sheet; what would be read as missing and is not, formulas never computed and errors, refused."""
+    import openpyxl
+
     try:
-        _verify_xlsx(path)
-        sheet = pd.read_excel(path, header=None, dtype=object, na_filter=False, engine="openpyxl")
-    except ImportError:
-        raise
+        books = [openpyxl.load_workbook(path, read_only=True, data_only=kind) for kind in (True, False)]
+        values, formulas = (book.worksheets[0] for book in books)
+        rows = []
+        for sheet in (values, formulas):
+            sheet.reset_dimensions()  # what a file says of its size may be wrong
+        for row, stated in zip(values.rows, formulas.rows, strict=True):
+            for cell, formula in zip(row, stated, strict=True):
+                if formula.data_type == "f" and cell.value is None:
+                    where = formula.coordinate
+                    raise ValueError(
+                        f"cell {where} is a formula never computed: save it with a spreadsheet program"
+                    )
+                if cell.data_type == "e" and cell.value != "#N/A":
+                    raise ValueError(f"cell {cell.coordinate} is the error {cell.value}")
+            rows.append([text_of(None if cell.data_type == "e" else cell.value) for cell in row])
+        return rows
     except Exception as error:  # a broken zip or sheet raises nearly anything
-        raise ValueError(f"{path} is no readable xlsx: {' '.join(str(error).split())[:300]}") from error
-    return [[text_of(value) for value in row] for row in sheet.itertuples(index=False)]
-
-
-def _verify_xlsx(path: Path) -> None:
-    """Refuse what would fill the memory, or be read as missing: formulas never computed, and errors."""
-    with zipfile.ZipFile(path) as archive:
-        if (size := sum(member.file_size for member in archive.infolist())) > MOST_BYTES:
-            raise ValueError(f"it unpacks to {size >> 20} MB")
-        for member in archive.infolist():
-            if not member.filename.endswith(".xml"):
-                continue
-            content = archive.read(member)
-            if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-                raise ValueError(f"{member.filename} defines entities, which no spreadsheet program writes")
-            if member.filename.startswith("xl/worksheets/"):
-                _verify_sheet(content)
-
-
-def _verify_sheet(content: bytes) -> None:
-    places = re.findall(rb'<c r="([A-Z]{1,3})([0-9]{1,9})"', content)
-    rows = max((int(row) for _, row in places), default=0)
-    columns = max(
-        (sum((letter - 64) * 26**i for i, letter in enumerate(reversed(name))) for name, _ in set(places)),
-        default=0,
-    )
-    if rows * columns > MOST_CELLS:
-        raise ValueError(
-            f"it reaches to row {rows} and column {columns}: remove what stands far from the table"
-        )
-    if found := re.search(rb'<c r="([A-Z]+[0-9]+)"[^>]*><f[^>]*>[^<]*</f>(?:<v ?/>|<v></v>)?</c>', content):
-        raise ValueError(
-            f"cell {found[1].decode()} is a formula never computed: save it with a spreadsheet program"
-        )
-    for cell, error in re.findall(
-        rb'<c r="([A-Z]+[0-9]+)"[^>]* t="e"[^>]*>(?:<f[^>]*>[^<]*</f>)?<v>([^<]*)</v>', content
-    ):
-        if error != b"#N/A":
-            raise ValueError(f"cell {cell.decode()} is the error {error.decode('utf-8', 'replace')}")
+        raise ValueError(f"{path} is no readable xlsx: {error}") from error

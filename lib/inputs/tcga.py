@@ -1,6 +1,4 @@
-"""Stage and grade as clinics write them, in order.
-
-TCGA's tables of outcomes: follow-up by slide and by patient, and the pan-cancer clinical table TCGA-CDR.
+"""TCGA's tables of outcomes: follow-up by slide and by patient, the pan-cancer clinical table TCGA-CDR, stage and grade.
 
 Where the tables mislead:
 
@@ -10,8 +8,8 @@ Where the tables mislead:
 - `site` went through a spreadsheet and lost its zeros ("05" became 5): the barcode has them.
 - Ages are missing for some patients (LUAD 10 slides, UCEC 2). They stay missing.
 
-Barcodes: Liu et al., Cell 173:400 (2018), doi 10.1016/j.cell.2018.02.052, for the table; TCGA-SS-PPPP is the patient,
-SS the tissue source site.
+Barcodes: TCGA-SS-PPPP is the patient, SS the tissue source site. Identifiers that are none are taken as they stand.
+TCGA-CDR: Liu et al., Cell 173:400 (2018), doi 10.1016/j.cell.2018.02.052.
 """
 
 import re
@@ -26,6 +24,19 @@ from lib.inputs.tables import read_columns
 
 ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4}
 GRADES = {"LOW GRADE": 1, "HIGH GRADE": 3}
+DAYS_PER_MONTH = 30.44
+MOST_DAYS = 100 * 365  # of a follow-up: more is a date as a spreadsheet stores it, or another unit
+MOST_YEARS = 120  # of an age: more is days (22,000), or a code for "unknown" (999)
+ENDPOINTS = ("OS", "DSS", "DFI", "PFI")
+TEXTS = (
+    "ajcc_pathologic_tumor_stage",
+    "clinical_stage",
+    "histological_grade",
+    "new_tumor_event_type",
+    "new_tumor_event_site",
+    "new_tumor_event_site_other",
+)
+BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
 
 
 def stage_number(text: object) -> float:
@@ -46,24 +57,7 @@ def grade_number(text: object) -> float:
 
 def first_known(table: pd.DataFrame, columns: list[str]) -> pd.Series:
     """Stage from the first of several columns that has one, row by row (AJCC, else clinical)."""
-    stages = pd.DataFrame({column: table[column].map(stage_number) for column in columns})
-    return stages.bfill(axis=1).iloc[:, 0]
-
-
-DAYS_PER_MONTH = 30.44
-MOST_DAYS = 100 * 365
-"""Of a follow-up or a life: more is a date as a spreadsheet stores it, or another unit."""
-
-ENDPOINTS = ("OS", "DSS", "DFI", "PFI")
-TEXTS = (
-    "ajcc_pathologic_tumor_stage",
-    "clinical_stage",
-    "histological_grade",
-    "new_tumor_event_type",
-    "new_tumor_event_site",
-    "new_tumor_event_site_other",
-)
-BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
+    return table[columns].map(stage_number).bfill(axis=1).iloc[:, 0]
 
 
 def patient_of(name: str) -> str:
@@ -73,13 +67,7 @@ def patient_of(name: str) -> str:
 
 
 def site_of(patient: str) -> str:
-    """Tissue source site of a TCGA barcode: characters 6 and 7, "A6" of TCGA-A6-2683.
-
-    Raises
-    ------
-    ValueError
-        The name is no TCGA barcode.
-    """
+    """Tissue source site of a TCGA barcode, "A6" of TCGA-A6-2683; a ValueError where the name is none."""
     if not BARCODE.match(patient):
         raise ValueError(
             f"{patient} is no TCGA barcode (TCGA-A6-2683), so its tissue source site is not known"
@@ -129,44 +117,47 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     FileNotFoundError
-        The table is missing.
     ValueError
-        A column is missing, a slide stands twice or under another patient's name, follow-up is missing or negative,
-        or censorship is neither 0 nor 1.
+        A column is missing, a slide stands twice or under another TCGA patient's barcode, follow-up is missing,
+        negative or longer than a life, an age above 120, or censorship is neither 0 nor 1.
     """
     path = outcomes_at(path)
     needed = ["case_id", "slide_id", "survival_months", "censorship"]
     wanted = [*needed, "age", "is_female", "site", "oncotree_code"]
-    texts = {name: str for name in ("case_id", "slide_id", "site", "oncotree_code")}
+    texts = dict.fromkeys(("case_id", "slide_id", "site", "oncotree_code"), str)
     table = read_columns(path, usecols=lambda name: name in wanted, dtype=texts)
     if missing := [name for name in needed if name not in table]:
         raise ValueError(f"{path} has no column {', '.join(missing)}; a table of slides with follow-up has")
-    if nameless := int(table[["case_id", "slide_id"]].isna().any(axis=1).sum()):
-        raise ValueError(f"{path}: {nameless} of {len(table)} rows have no case_id or slide_id")
     if table.empty:
         raise ValueError(f"{path} has a header and no row")
-    _check_barcodes([*table["case_id"], *table["slide_id"].str.removesuffix(".svs")], path)
+    if nameless := int(table[["case_id", "slide_id"]].isna().any(axis=1).sum()):
+        raise ValueError(f"{path}: {nameless} of {len(table)} rows have no case_id or slide_id")
     table = table.reindex(columns=wanted)
-    patient = table["case_id"].map(patient_of)
-    made = pd.DataFrame(
+    patient, slide = table["case_id"].map(patient_of), table["slide_id"].str.removesuffix(".svs")
+    _check_barcodes([*table["case_id"], *slide], path)
+    foreign = [slide_of != of for slide_of, of in zip(slide.map(patient_of), patient, strict=True)]
+    barcodes = slide.str.match(BARCODE) & patient.str.match(BARCODE)
+    for wrong, said in ((slide.duplicated(), "stands twice"), (foreign & barcodes, "is another patient's")):
+        if wrong.any():
+            raise ValueError(f"{path}: slide {slide[wrong].iloc[0]} {said} ({int(wrong.sum())} such rows)")
+    site = [
+        site_of(name) if BARCODE.match(name) else given
+        for name, given in zip(patient, table["site"].fillna(""), strict=True)
+    ]
+    return pd.DataFrame(
         {
             "patient": patient,
-            "slide": table["slide_id"].str.removesuffix(".svs"),
-            "time_months": _numbers(table["survival_months"], patient, path, most=MOST_DAYS / DAYS_PER_MONTH),
+            "slide": slide,
+            "time_months": _numbers(
+                table["survival_months"], patient, path, MOST_DAYS / DAYS_PER_MONTH, True
+            ),
             "event": 1 - _flags(table["censorship"], patient, path, known=True).astype(int),
-            "age": _numbers(table["age"], patient, path, known=False),
+            "age": _numbers(table["age"], patient, path, MOST_YEARS),
             "female": _flags(table["is_female"], patient, path),
-            "site": [_site(name, given) for name, given in zip(patient, table["site"], strict=True)],
+            "site": site,
             "oncotree_code": table["oncotree_code"].fillna("").astype(str),
         }
     )
-    for wrong, said in (
-        (made["slide"].duplicated(), "stands twice"),
-        ([not s.startswith(p) for s, p in zip(made["slide"], patient, strict=True)], "is another patient's"),
-    ):
-        if (found := made[np.asarray(wrong, dtype=bool)]).size:
-            raise ValueError(f"{path}: slide {found['slide'].iloc[0]} {said} ({len(found)} such rows)")
-    return made
 
 
 def by_patient(table: pd.DataFrame) -> pd.DataFrame:
@@ -187,15 +178,15 @@ def by_patient(table: pd.DataFrame) -> pd.DataFrame:
     kinds = groups[facts].nunique(dropna=False)
     if (kinds > 1).any(axis=None):
         patient, fact = kinds.gt(1).stack().idxmax()
-        found = table.loc[table["patient"] == patient, fact].unique().tolist()
-        raise ValueError(f"patient {patient}: slides disagree in {fact}, {found}; correct the table")
+        values = table.loc[table["patient"] == patient, fact].unique().tolist()
+        raise ValueError(f"patient {patient}: slides disagree in {fact}, {values}; correct the table")
     rows = table.drop_duplicates("patient").set_index("patient")[facts]
     rows.insert(0, "slides", groups.size())
     return rows.reset_index()
 
 
 def read_cdr(path: str | Path) -> pd.DataFrame:
-    """Read TCGA-CDR (Liu et al., Cell 173:400, 2018, doi 10.1016/j.cell.2018.02.052), one row a patient.
+    """Read TCGA-CDR, one row a patient.
 
     Parameters
     ----------
@@ -213,46 +204,38 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     FileNotFoundError
-        The table is missing.
     ValueError
         No column of patients, a patient twice, an event neither 0 nor 1, or a negative time.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} is not there: run `make data` for the cohort")
-    table = read_columns(path, dtype={name: str for name in (*TEXTS, "Redaction", "bcr_patient_barcode")})
+    table = read_columns(path, dtype=dict.fromkeys((*TEXTS, "Redaction", "bcr_patient_barcode"), str))
     if missing := [name for name in ("bcr_patient_barcode", "type") if name not in table]:
         raise ValueError(f"{path} has no column {', '.join(missing)}, so it is not TCGA-CDR")
     patient = table["bcr_patient_barcode"].fillna("")
     _check_barcodes(patient, path)
     if patient.duplicated().any():
         raise ValueError(f"{path}: patient {patient[patient.duplicated()].iloc[0]} stands twice")
-    made = {"patient": patient, "cancer": table["type"]}
-    if "age_at_initial_pathologic_diagnosis" in table:
-        made["age"] = _numbers(
-            table["age_at_initial_pathologic_diagnosis"], patient, path, known=False, most=120
-        )
+    columns = {"patient": patient, "cancer": table["type"]}
+    if (age := "age_at_initial_pathologic_diagnosis") in table:
+        columns["age"] = _numbers(table[age], patient, path, MOST_YEARS)
     if "gender" in table:
-        made["female"] = table["gender"].map({"FEMALE": 1.0, "MALE": 0.0})
-        if (odd := made["female"].isna() & table["gender"].notna()).any():
+        columns["female"] = table["gender"].map({"FEMALE": 1.0, "MALE": 0.0})
+        if (odd := columns["female"].isna() & table["gender"].notna()).any():
             raise ValueError(
-                f"{path}: gender of {patient[odd].iloc[0]} is {table['gender'][odd].iloc[0]}, not FEMALE or MALE "
-                f"({int(odd.sum())} such rows)"
+                f"{path}: gender of {patient[odd].iloc[0]} is {table['gender'][odd].iloc[0]}, not FEMALE or MALE"
             )
     for name in ENDPOINTS:
         if name in table and f"{name}.time" in table:
-            made[f"{name.lower()}_event"] = _flags(table[name], patient, path)
-            made[f"{name.lower()}_days"] = _numbers(table[f"{name}.time"], patient, path, known=False)
-    made |= {name: table[name].fillna("") for name in TEXTS if name in table}
-    if "new_tumor_event_dx_days_to" in table:
-        made["new_tumor_event_dx_days_to"] = _numbers(
-            table["new_tumor_event_dx_days_to"], patient, path, known=False, least=-np.inf
-        )
+            columns[f"{name.lower()}_event"] = _flags(table[name], patient, path)
+            columns[f"{name.lower()}_days"] = _numbers(table[f"{name}.time"], patient, path, MOST_DAYS)
+    columns |= {name: table[name].fillna("") for name in TEXTS if name in table}
+    if (days := "new_tumor_event_dx_days_to") in table:
+        columns[days] = _numbers(table[days], patient, path, MOST_DAYS, least=-np.inf)
     if "Redaction" in table:
-        made["redacted"] = table["Redaction"].notna()
-    return pd.DataFrame(made)
+        columns["redacted"] = table["Redaction"].notna()
+    return pd.DataFrame(columns)
 
 
-def _check_barcodes(names: Iterable[str], path: Path) -> None:
+def _check_barcodes(names: Iterable[str], path: str | Path) -> None:
     """Refuse names that are none, and barcodes typed otherwise than TCGA-A6-2683, which nobody would recognise."""
     names = list(names)
     check_names(names, path, zeros=False)
@@ -263,38 +246,29 @@ def _check_barcodes(names: Iterable[str], path: Path) -> None:
             )
 
 
-def _site(patient: str, given: object) -> str:
-    if BARCODE.match(patient):
-        return site_of(patient)
-    return given if isinstance(given, str) else ""
-
-
 def _numbers(
     column: pd.Series,
     patient: pd.Series,
-    path: Path,
-    known: bool = True,
-    most: float = MOST_DAYS,
+    path: str | Path,
+    most: float,
+    known: bool = False,
     least: float = 0,
 ) -> pd.Series:
-    """Numbers 0 or larger; NaN refused where they must be known."""
+    """Finite numbers from `least` to `most`; NaN for an empty cell, refused where values must be known."""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    odd = (
-        (numbers < least) | (numbers > most) | np.isinf(numbers) | (numbers.isna() & (known | column.notna()))
-    )
+    odd = ~numbers.between(max(least, -MOST_DAYS), most) & (known | column.notna())
     if odd.any():
         raise ValueError(
-            f"{path}: {column.name} of {patient[odd].iloc[0]} is {column[odd].iloc[0]}, a number, 0 or larger, "
-            f"and at most {most:g}, is needed ({int(odd.sum())} such rows)"
+            f"{path}: {column.name} of {patient[odd].iloc[0]} is {column[odd].iloc[0]}, and a number from {least:g} "
+            f"to {most:g} is needed ({int(odd.sum())} such rows)"
         )
     return numbers
 
 
-def _flags(column: pd.Series, patient: pd.Series, path: Path, known: bool = False) -> pd.Series:
-    """0.0 or 1.0; NaN refused where they must be known."""
-    flags = _numbers(column, patient, path, known)
-    odd = flags.notna() & ~flags.isin((0, 1))
-    if odd.any():
+def _flags(column: pd.Series, patient: pd.Series, path: str | Path, known: bool = False) -> pd.Series:
+    """0.0 or 1.0; NaN for an empty cell, refused where values must be known."""
+    flags = _numbers(column, patient, path, MOST_DAYS, known)
+    if (odd := flags.notna() & ~flags.isin((0, 1))).any():
         raise ValueError(
             f"{path}: {column.name} of {patient[odd].iloc[0]} is {flags[odd].iloc[0]:g}, not 0 or 1"
         )

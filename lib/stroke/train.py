@@ -46,7 +46,7 @@ from lib.inputs.clinical import CATEGORICAL, CONTINUOUS, Scaler, arrays, variabl
 from lib.stroke.model import ClinicalTokens, StrokeNet, VolumeEncoder, WideAttention
 from lib.stroke.series import read_series_features
 from lib.training.folds import Fold, nested
-from lib.training.loop import Loop, run, write_weights
+from lib.training.loop import Checkpoint, Loop, run, write_weights
 
 QUIRKS = ("frozen_positions", "scaler_on_all", "epoch_by_test")
 RELEASED = ("frozen_positions", "scaler_on_all")
@@ -416,9 +416,7 @@ def fit(
         order=order,
         drawing=drawing,
         device=device,
-        checkpoint=checkpoint,
-        key=key,
-        every_s=every_s,
+        checkpoint=Checkpoint(checkpoint, key, every_s),
     )
     return Trained(loop.model, history)
 

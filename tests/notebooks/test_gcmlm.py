@@ -24,7 +24,7 @@ from lib.figures import style
 from lib.files import sha256_of
 from lib.gcmlm.phantom import FACTORS, draw
 from lib.gcmlm.train import COEFFICIENTS, PREDICTIONS, AttentionFusion
-from lib.statistics.spot_metrics import COLUMNS
+from lib.statistics.metrics_table import COLUMNS
 from lib.study.book.chapters import cleaned, machine_folders
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))

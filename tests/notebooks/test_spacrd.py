@@ -14,7 +14,7 @@ from PIL import Image
 from lib.features.feature_files import read_features
 from lib.files import sha256_of, write_csv
 from lib.spacrd.phantom import write_cohort
-from lib.statistics.spot_metrics import COLUMNS
+from lib.statistics.metrics_table import COLUMNS
 from lib.study.book.chapters import cleaned, labels, machine_folders
 from lib.study.book.executed import read_executed
 

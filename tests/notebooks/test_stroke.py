@@ -14,7 +14,7 @@ import yaml
 
 from lib.files import sha256_of
 from lib.inputs.volumes import Series, Volume, read_series, write_series, write_volume
-from lib.statistics.spot_metrics import COLUMNS
+from lib.statistics.metrics_table import COLUMNS
 from lib.stroke.phantom import draw, series_path, write_patient
 from lib.stroke.series import read_prepared, read_series_features
 from lib.study.book.chapters import cleaned, machine_folders

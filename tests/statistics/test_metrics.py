@@ -4,7 +4,8 @@ import pytest
 from lib.files import write_csv
 from lib.statistics.classification import f1, gmm_threshold, platt, probability
 from lib.statistics.intervals import ScoredSection
-from lib.statistics.spot_metrics import COLUMNS, by_section, calls, evaluation, row
+from lib.statistics.metrics_table import COLUMNS, section_rows, spot_row, spot_rows
+from lib.statistics.metrics_table import _calls as calls
 
 
 def probabilities_of(sections):
@@ -14,7 +15,7 @@ def probabilities_of(sections):
 
 def test_every_metric_and_the_columns_of_the_design(cohort, tmp_path):
     sections = cohort(effect=2.0, seeds=2)
-    frame = evaluation("spacrd", "demo", "both", sections, probabilities_of(sections), draws=50)
+    frame = spot_rows("spacrd", "demo", "both", sections, probabilities_of(sections), draws=50)
     assert (
         frame.columns.tolist()
         == COLUMNS
@@ -36,7 +37,7 @@ def test_every_metric_and_the_columns_of_the_design(cohort, tmp_path):
 def test_a_rule_cuts_section_by_section_and_seed_by_seed(cohort):
     sections = cohort(effect=3.0, seeds=2)
     value = np.mean([[f1(s.labels, row >= gmm_threshold(row)) for row in s.scores] for s in sections])
-    assert row("m", "c", "s", "f1_gmm", sections, draws=20)["estimate"] == pytest.approx(value)
+    assert spot_row("m", "c", "s", "f1_gmm", sections, draws=20)["estimate"] == pytest.approx(value)
 
 
 def test_the_mixture_sees_undetermined_spots(cohort):
@@ -61,9 +62,9 @@ def test_not_computable_is_an_empty_estimate_with_its_reason(cohort, tmp_path):
     flat = section.with_scores(np.zeros(144))
     one_class = ScoredSection("P", "s", np.ones(144), section.scores, section.blocks)
     rows = [
-        row("m", "c", "s", "f1_gmm", [flat], draws=20),
-        row("m", "c", "s", "auc", [one_class], draws=20),
-        row("m", "c", "s", "f1_oracle", [one_class], draws=20),
+        spot_row("m", "c", "s", "f1_gmm", [flat], draws=20),
+        spot_row("m", "c", "s", "auc", [one_class], draws=20),
+        spot_row("m", "c", "s", "f1_oracle", [one_class], draws=20),
     ]
     assert all(np.isnan(found["estimate"]) for found in rows)
     assert "fewer than two values" in rows[0]["how"]
@@ -78,7 +79,7 @@ def test_not_computable_is_an_empty_estimate_with_its_reason(cohort, tmp_path):
 def test_a_section_without_a_cut_is_left_out_and_named(cohort):
     sections = cohort(patients=3, effect=3.0)
     sections[2] = sections[2].with_scores(np.zeros(144))
-    found = row("m", "c", "s", "f1_gmm", sections, draws=20)
+    found = spot_row("m", "c", "s", "f1_gmm", sections, draws=20)
     assert "mean over 2 patients" in found["how"]
     assert "section P2a of P2 left out: the scores take fewer than two values" in found["how"]
 
@@ -94,16 +95,16 @@ def test_a_section_without_a_cut_is_left_out_and_named(cohort):
 )
 def test_metric_names_are_fixed(cohort, metric, message):
     with pytest.raises(ValueError, match=message):
-        row("m", "c", "s", metric, cohort(patients=1), draws=20)
+        spot_row("m", "c", "s", metric, cohort(patients=1), draws=20)
 
 
 def test_calibrated_needs_probabilities(cohort):
     with pytest.raises(ValueError, match="needs probabilities"):
-        row("m", "c", "s", "f1_calibrated", cohort(patients=1), draws=20)
+        spot_row("m", "c", "s", "f1_calibrated", cohort(patients=1), draws=20)
 
 
 def test_by_section_gives_a_forests_table(cohort):
-    frame = by_section(cohort(patients=3), "auc", draws=50)
+    frame = section_rows(cohort(patients=3), "auc", draws=50)
     assert frame["label"].tolist() == ["P0a", "P1a", "P2a"]
     assert (frame["low"] < frame["estimate"]).all()
     assert frame["how"].str.contains("spatial blocks only").all()

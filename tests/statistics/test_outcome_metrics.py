@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from lib.statistics.outcome_metrics import CALLED, evaluation
-from lib.statistics.spot_metrics import COLUMNS
+from lib.statistics.metrics_table import COLUMNS
+from lib.statistics.metrics_table import OUTCOME_CALLED as CALLED
+from lib.statistics.metrics_table import outcome_rows as evaluation
 
 ORACLE = {
     "accuracy": metrics.accuracy_score,

@@ -4,7 +4,7 @@ import pytest
 
 from lib.statistics.classification import NotComputable, platt, probability
 from lib.statistics.intervals import spatial_blocks
-from lib.statistics.spot_metrics import calibrated, scored_sections
+from lib.statistics.metrics_table import calibrated, scored_sections
 
 
 def run(effect=2.0, seed=0):

@@ -5,7 +5,7 @@ import pytest
 
 from lib.statistics import concordance
 from lib.statistics import concordance as horizon
-from lib.statistics import survival_metrics as survival_draws
+from lib.statistics import metrics_table as survival_draws
 from lib.statistics.classification import NotComputable
 from lib.statistics.survival import Censoring
 

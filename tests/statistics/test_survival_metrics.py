@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.statistics import concordance, survival_metrics
+from lib.statistics import concordance, metrics_table
 from lib.statistics import concordance as horizon
-from lib.statistics.spot_metrics import COLUMNS
+from lib.statistics.metrics_table import COLUMNS
 from lib.statistics.survival import Censoring, HeldOut
 
 HORIZONS = [6.0, 12.0, 18.0]
@@ -43,7 +43,7 @@ def censoring(model) -> dict[str, Censoring]:
 
 @pytest.fixture(scope="module")
 def rows(model, censoring) -> pd.DataFrame:
-    return survival_metrics.evaluation("m", "demo", "a", model, HORIZONS, censoring, draws=200)
+    return metrics_table.survival_rows("m", "demo", "a", model, HORIZONS, censoring, draws=200)
 
 
 def looped(model, function) -> float:
@@ -88,7 +88,7 @@ def test_intervals_hold_the_estimate(rows):
 def test_scale_and_direction_of_the_risk(model, censoring):
     def c(risk):
         other = HeldOut(model.patient, model.fold, model.time, model.event, risk)
-        return survival_metrics.row("m", "c", "a", other, "c_index", HORIZONS, censoring, 100)["estimate"]
+        return metrics_table.survival_row("m", "c", "a", other, "c_index", HORIZONS, censoring, 100)["estimate"]
 
     assert c(model.risk) == pytest.approx(c(10 * model.risk + 3))
     assert c(-model.risk) == pytest.approx(1 - c(model.risk))
@@ -98,7 +98,7 @@ def test_scale_and_direction_of_the_risk(model, censoring):
 
 
 def test_bare_risk_says_why_it_has_no_brier_score(censoring):
-    rows = survival_metrics.evaluation("m", "c", "a", model_of(told=False), HORIZONS, censoring, draws=100)
+    rows = metrics_table.survival_rows("m", "c", "a", model_of(told=False), HORIZONS, censoring, draws=100)
     bare = rows[rows["metric"].str.startswith(("brier", "ibs"))]
     assert len(bare) == 4
     assert bare[["estimate", "low", "high"]].isna().all(axis=None)
@@ -108,7 +108,7 @@ def test_bare_risk_says_why_it_has_no_brier_score(censoring):
 
 def test_model_that_knows_nobody_scores_one_half_and_has_no_groups(model, censoring):
     nobody = HeldOut(model.patient, model.fold, model.time, model.event, np.zeros((1, 120)))
-    found = survival_metrics.evaluation("km", "c", "a", nobody, HORIZONS, censoring, draws=100).set_index(
+    found = metrics_table.survival_rows("km", "c", "a", nobody, HORIZONS, censoring, draws=100).set_index(
         "metric"
     )
     assert found.loc["c_index", ["estimate", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
@@ -120,7 +120,7 @@ def test_model_that_knows_nobody_scores_one_half_and_has_no_groups(model, censor
 def test_metric_that_the_censoring_cannot_carry_says_so(model):
     short = {fold: Censoring.fit([1.0, 2.0, 3.0], [1, 1, 1]) for fold in "012"}
     short = {fold: Censoring.fit([1.0, 2.0, 3.0], [1, 1, 0]) for fold in short}
-    row = survival_metrics.row("m", "c", "a", model, "auc_t_12", HORIZONS, short, 100)
+    row = metrics_table.survival_row("m", "c", "a", model, "auc_t_12", HORIZONS, short, 100)
     assert np.isnan(row["estimate"])
     assert row["how"].startswith("not computable: ")
 
@@ -128,18 +128,18 @@ def test_metric_that_the_censoring_cannot_carry_says_so(model):
 def test_unknown_metric_and_unknown_horizon_are_errors(model, censoring):
     for metric, said in (("auc", "unknown metric"), ("brier_t_7", "survival at .* months only")):
         with pytest.raises(ValueError, match=said):
-            survival_metrics.draws_of(model, metric, HORIZONS, censoring)
+            metrics_table.draws_of(model, metric, HORIZONS, censoring)
 
 
 def test_by_fold_averages_to_the_estimate(rows, model):
-    table = survival_metrics.by_fold({"m": model})
+    table = metrics_table.c_index_by_fold({"m": model})
     assert table["c_index"].mean() == pytest.approx(rows.set_index("metric").loc["c_index", "estimate"])
     assert table["n"].tolist() == [40, 40, 40]
 
 
 def test_paired_difference_is_zero_to_itself_and_turns_round(model):
     other = model_of(seed=5, skill=0.2)
-    table = survival_metrics.differences({"a": model, "b": other, "again": model}, draws=200)
+    table = metrics_table.c_index_differences({"a": model, "b": other, "again": model}, draws=200)
     table = table.set_index(["model", "minus"])
     assert table.loc[("a", "again"), ["difference", "low", "high"]].tolist() == [0, 0, 0]
     ab, ba = table.loc[("a", "b")], table.loc[("b", "again")]
@@ -149,25 +149,25 @@ def test_paired_difference_is_zero_to_itself_and_turns_round(model):
 
 def test_paired_difference_stands_on_the_common_patients(model):
     part = model_of(seed=5).on(model.patient[:90])
-    assert survival_metrics.differences({"a": model, "b": part}, draws=100)["n"].tolist() == [90]
+    assert metrics_table.c_index_differences({"a": model, "b": part}, draws=100)["n"].tolist() == [90]
 
 
 def test_groups(model):
-    table = survival_metrics.groups({"m": model}).set_index("cut")
+    table = metrics_table.risk_groups({"m": model}).set_index("cut")
     assert set(table.index) == {"fold_median", "pooled_median"}
     assert (table["high"] + table["low"] == 120).all()
     assert (table["high_events"] + table["low_events"] == model.event.sum()).all()
     assert (table["p"] < 0.01).all()
-    own = survival_metrics.group(model, "fold_median")
+    own = metrics_table.risk_group(model, "fold_median")
     assert all(np.count_nonzero(own[model.fold == fold] == "high") == 20 for fold in "012")
 
 
 def test_written_out():
     assert (
-        survival_metrics.written_out(pd.Series({"estimate": 0.61234, "low": 0.5, "high": 0.7}))
+        metrics_table.written_out(pd.Series({"estimate": 0.61234, "low": 0.5, "high": 0.7}))
         == "0.612 (0.500 to 0.700)"
     )
     assert (
-        survival_metrics.written_out(pd.Series({"estimate": np.nan, "low": np.nan, "high": np.nan}))
+        metrics_table.written_out(pd.Series({"estimate": np.nan, "low": np.nan, "high": np.nan}))
         == "not computable"
     )
