@@ -17,7 +17,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONUTF8 := 1
 # a job that asks for more memory than there is gets what there is; two that together ask for more run one by one
 MEMORY_MB ?= $(shell expr $$(getconf _PHYS_PAGES) \* $$(getconf PAGESIZE) / 1048576)
-SNAKEMAKE = $(BIN)/python -m snakemake --profile profiles/local --cores $(CORES) --resources gpu=1 mem_mb=$(MEMORY_MB)
+SNAKEMAKE = $(BIN)/python scripts/time_left.py $(BIN)/python -m snakemake --profile profiles/local --cores $(CORES) --resources gpu=1 mem_mb=$(MEMORY_MB)
 SETUP := bash scripts/setup.sh$(if $(filter-out .venv,$(ENV)), --into $(ENV))
 
 .DEFAULT_GOAL := help
@@ -33,7 +33,7 @@ quarto:  ## find or install Quarto, and fail where that cannot be done
 	@$(SETUP) --require-quarto
 
 doctor:  ## what this machine has and lacks, each with the next step (exit code 0: a demo can run)
-	@if [ -x "$(BIN)/python" ]; then $(BIN)/python -m lib.study.doctor; else python3 -m lib.study.doctor; fi
+	@if [ -x "$(BIN)/python" ]; then $(BIN)/python -m lib.doctor; else python3 -m lib.doctor; fi
 
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir=.
@@ -43,6 +43,7 @@ test: setup  ## run the tests (TESTS=tests/inputs for some of them, SLOW=1 for t
 
 book:  ## run demo and null of every study and render _book/index.html
 	@$(SETUP) --quarto
+	@$(BIN)/python -m lib.params params/*/demo.yaml params/*/null.yaml
 	$(SNAKEMAKE) --quiet host rules -- book
 	$(BIN)/python -m lib.study.book
 
@@ -52,6 +53,7 @@ run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st (SHARDS=8 cuts 
 	@if [ ! -f "params/$(STUDY)/$(COHORT).yaml" ]; then \
 		echo "there is no params/$(STUDY)/$(COHORT).yaml; there are: $(KNOWN)" >&2; exit 2; fi
 	@$(SETUP)
+	@$(BIN)/python -m lib.params params/$(STUDY)/$(COHORT).yaml
 	$(SNAKEMAKE) --quiet host --config shards=$(SHARDS) -- $(STUDY)_$(COHORT)
 
 data:  ## fetch and verify a cohort's raw files: COHORT=her2st (GROUPS=pictures for optional ones)

@@ -21,7 +21,7 @@ from lib.crossfusion.bags import Bag, TileFeatures, drawn
 from lib.crossfusion.model import CrossFusion
 from lib.files import write_csv
 from lib.models.mil import AMIL, DSMIL, MeanPool, TransMIL
-from lib.study.machine import processor
+from lib.doctor import processor
 
 CELLS = (32, 64, 128, 256, 512)  # 5x tiles
 CAP = 2_048  # 20x tiles

@@ -27,7 +27,7 @@ from sksurv.metrics import concordance_index_censored
 
 from lib.files import write_csv
 from lib.statistics.concordance import harrell, harrell_draws
-from lib.study.machine import processor
+from lib.doctor import processor
 
 PATIENTS, DRAWS, LARGE = 350, 1_000, 10_000
 SIZES = (1_250, 2_500, 5_000, 10_000, 20_000)

@@ -28,7 +28,7 @@ import pandas as pd
 from lib.features.tiles import clam_tiles, exact_tiles
 from lib.features.tissue import Preset, Segmentation, read_preset, segment
 from lib.files import write_csv
-from lib.study.machine import processor
+from lib.doctor import processor
 
 PATCH, DOWN = 256, 16
 BAR = 0.5

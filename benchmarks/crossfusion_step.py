@@ -145,7 +145,7 @@ def main() -> None:
     import pandas as pd
 
     from lib.files import write_csv
-    from lib.study.machine import processor
+    from lib.doctor import processor
 
     table = pd.DataFrame(rows)
     for base in ("shipped", "released"):

@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.files import write_csv
-from lib.study.machine import processor
+from lib.doctor import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = (100, 1_000, 10_000)

@@ -26,7 +26,7 @@ import pandas as pd
 from lib.features.radiomics import Case, extract_cases
 from lib.files import write_csv
 from lib.inputs.volumes import Geometry, Volume, write_volume
-from lib.study.machine import processor
+from lib.doctor import processor
 
 PRESET, CASES, JOBS = "ct", 6, 2
 BAR, FLAT = 0.58, 1.1

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.files import write_csv
-from lib.study.machine import processor
+from lib.doctor import processor
 
 SIDE, TILE_PX = 8_192, 256
 TASKS = {

@@ -132,7 +132,7 @@ def main() -> None:
     import pandas as pd
 
     from lib.files import write_csv
-    from lib.study.machine import processor
+    from lib.doctor import processor
 
     table = pd.DataFrame(rows)
     port, small = table.iloc[0], table["size"] == "128"

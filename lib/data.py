@@ -1,283 +1,66 @@
-"""One large file over HTTPS: goes on where it broke off, and appears only when its MD5 agrees.
+"""Raw files: where they come from (data/sources.yaml), how they are fetched and checked, and TCGA's slides by the GDC.
 
-The list of sources, data/sources.yaml: where raw data come from and under which terms.
+    python -m lib.data her2st                             what the cohort her2st needs, into data/raw/
+    python -m lib.data --slides results/crossfusion/luad/slides.csv --into data/raw/tcga/slides/luad --dry-run
 
-Raw files: fetched from a mirror or from where data/sources.yaml says, and never used unless their checksum agrees.
-
-`python -m lib.data her2st` fetches what the cohort her2st needs into data/raw/.
+A file is taken from the folder CROSSBOOK_MIRROR where it is there, else from its address, and appears under its final
+name only when whole and in agreement with its checksum. A download that broke off goes on where it stopped.
 """
 
 import argparse
 import difflib
-import fcntl
-import gzip
 import hashlib
-import lzma
+import json
 import os
 import shutil
+import subprocess
 import sys
-import tarfile
 import time
-import zipfile
-import zlib
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path, PureWindowsPath
-from typing import Annotated
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
+import pandas as pd
 import pooch
 import requests
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from requests.exceptions import RequestException
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lib.files import sha256_of, written
-from lib.params import read_yaml
+from lib.files import sha256_of, write_json
+from lib.params import ROOT, load, read_yaml
 
-BLOCK = 1 << 14
-"""Bytes written at a time; of a broken connection less than this is lost."""
-
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""What goes there does not leave the machine."""
+RAW = ROOT / "data" / "raw"
+GDC = "https://api.gdc.cancer.gov"
+GIB = 1 << 30
+MANIFEST = ["id", "filename", "md5", "size"]
+pooch.get_logger().setLevel("ERROR")  # it announces every file
 
 
-class WrongChecksum(ValueError):
-    """The file arrived whole and is not the one that was asked for."""
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def shown(url: str) -> str:
-    """An address as it may be printed: without name and password, and without its query, where tokens travel."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "..." if parts.query else "", ""))
-
-
-def refuse_unsafe(url: str, what: str) -> None:
-    """Refuse an address that is neither https nor on this machine.
-
-    Raises
-    ------
-    ValueError
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise ValueError(
-            f"{what} is not fetched from {shown(url)}: only https is, so that nobody can change it on the way"
-        )
-
-
-def refuse_unsafe_redirect(answer: requests.Response, *_: object, **__: object) -> None:
-    """Hook of requests: refuse to be sent on to an address that `refuse_unsafe` refuses, or from https to http."""
-    if answer.is_redirect:
-        target = urljoin(answer.url, answer.headers["location"])
-        if urlsplit(answer.url).scheme == "https" and urlsplit(target).scheme != "https":
-            raise ValueError(f"{shown(answer.url)} sends on to {shown(target)}: only https is fetched")
-        refuse_unsafe(target, shown(answer.url))
-
-
-def part_of(path: str | os.PathLike) -> Path:
-    """Where what has arrived of a file waits for the rest."""
-    path = Path(path)
-    return path.with_name(f".{path.name}.partial")
-
-
-def md5_of(path: str | os.PathLike) -> str:
-    """MD5 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
-def download(
-    url: str,
-    path: str | os.PathLike,
-    md5: str,
-    size: int,
-    headers: Mapping[str, str] | None = None,
-    tries: int = 5,
-    wait: float = 2.0,
-    timeout: float = 60,
-) -> None:
-    """Download a file; what arrived before a break is kept, across runs too, and only the rest is asked for.
-
-    Parameters
-    ----------
-    url : str
-    path : path
-        Final name; it appears when the bytes are whole, have the MD5 and are flushed to disk.
-    md5 : str
-        Hexadecimal.
-    size : int
-        Bytes.
-    headers : mapping, optional
-        More headers of the request.
-    tries : int
-        Breaks in a row, without coming one byte further than ever before, until it gives up.
-    wait : float
-        Seconds before the second try; doubled with each further one.
-    timeout : float
-        Seconds without a byte that count as a break.
-
-    Raises
-    ------
-    WrongChecksum
-        The MD5 differs; nothing is kept.
-    FileNotFoundError
-        The server does not know the file.
-    PermissionError
-        The server refuses it.
-    ConnectionError
-        The connection broke `tries` times; what arrived waits for the next run.
-    BlockingIOError
-        Another process is downloading this file.
-    """
-    refuse_unsafe(url, Path(path).name)
-    path, part = Path(path), part_of(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(part, "ab") as file:
-            _lock(file, path.name)
-            kept = file.seek(0, os.SEEK_END)
-            _fill(url, file, path.name, size, headers or {}, tries, wait, timeout)
-            found = md5_of(part)
-            if found != md5 and kept:
-                # the part may be of another day's file: begin once more before blaming the server
-                _cut(file, 0)
-                _fill(url, file, path.name, size, headers or {}, tries, wait, timeout)
-                found = md5_of(part)
-            if found != md5:
-                _cut(file, 0)
-                raise WrongChecksum(
-                    f"{path.name} has md5 {found}, the manifest says {md5}: not kept; the manifest may be old, "
-                    "make a new one"
-                )
-            os.fsync(file.fileno())
-            os.replace(part, path)
-    finally:
-        if part.is_file() and not part.stat().st_size:
-            part.unlink()
-
-
-def _lock(file, name: str) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BlockingIOError(f"{name} is being downloaded by another process") from error
-
-
-def _fill(url, file, name, size, headers, tries, wait, timeout) -> None:
-    """Append to `file` until it has `size` bytes, or the server says that there are no more."""
-    broken, furthest = 0, file.tell()
-    while file.tell() < size:
-        try:
-            if not _append(url, file, name, headers, timeout):
-                return
-            reason = "it ended early"
-        except requests.RequestException as error:
-            reason = type(error).__name__
-            if error.response is not None:
-                reason = f"HTTP {error.response.status_code}"
-        file.flush()
-        broken = 0 if file.tell() > furthest else broken + 1
-        furthest = max(furthest, file.tell())
-        if broken >= tries:
-            raise ConnectionError(
-                f"{name}: the connection to {shown(url)} broke {broken} times ({reason}); {file.tell()} of {size} bytes "
-                "are kept, run the same command again to go on"
-            )
-        if file.tell() < size:
-            time.sleep(wait * 2 ** max(0, broken - 1))
-
-
-def _append(url, file, name, headers, timeout) -> bool:
-    """Ask for what is missing and write it as it comes; False if the server has nothing behind it."""
-    have = file.tell()
-    # a compressed answer would have other lengths than the file
-    asked = {"Accept-Encoding": "identity", **headers, **({"Range": f"bytes={have}-"} if have else {})}
-    hooks = {"response": refuse_unsafe_redirect}
-    with requests.get(url, headers=asked, stream=True, timeout=timeout, hooks=hooks) as answer:
-        if answer.status_code == 416:
-            return False
-        if answer.status_code in (401, 403):
-            raise PermissionError(
-                f"the server refuses {name} (HTTP {answer.status_code}): it is under controlled access, which "
-                "diagnostic slides are not; put your GDC token into the environment as GDC_TOKEN"
-            )
-        if answer.status_code in (404, 410):
-            raise FileNotFoundError(
-                f"the server has no {name} at {shown(url)} (HTTP {answer.status_code}): ids change with GDC's releases, "
-                "make a new manifest, or leave it out and give --slides"
-            )
-        answer.raise_for_status()
-        begins = 0  # the server sends all of it
-        if answer.status_code == 206:
-            told = answer.headers.get("Content-Range", "").partition("-")[0].removeprefix("bytes ").strip()
-            begins = int(told) if told.isdigit() else -1
-        if not 0 <= begins <= have:
-            _cut(file, 0)  # no answer to what was asked: next time without a range
-            return True
-        _cut(file, begins)
-        for block in answer.iter_content(BLOCK):
-            file.write(block)
-    return True
-
-
-def _cut(file, length: int) -> None:
-    file.truncate(length)
-    file.seek(length)
-
-
-LIST = Path(__file__).resolve().parents[1] / "data" / "sources.yaml"
-
-
-def _inside(path: str) -> str:
-    parts = path.replace("\\", "/").split("/")
-    if PureWindowsPath(path).drive or parts[0] in ("", "~") or {"..", "."} & set(parts) or "\0" in path:
-        raise ValueError("must stay below the source's folder")
-    return path
-
-
-Inside = Annotated[str, AfterValidator(_inside)]
-Strict = ConfigDict(extra="forbid", frozen=True)
-
-
-class File(BaseModel):
+class File(Strict):
     """One file of a source; see data/README.md for the meaning of the fields."""
 
-    model_config = Strict
-
-    path: Inside
+    path: str = Field(pattern=r"^[^/.][^/]*(/[^/.][^/]*)*$")
     url: str | None = ""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     md5: str | None = Field(None, pattern="^[0-9a-f]{32}$")
     git_blob: str | None = Field(None, pattern="^[0-9a-f]{40}$")
     bytes: int | None = Field(None, ge=0)
     group: str = ""
-    unpack: Inside | None = None
+    unpack: str | None = None
     verified: bool
 
     @model_validator(mode="after")
     def _has_what_it_claims(self) -> "File":
-        if self.verified and self.checksum is None:
+        if self.verified and not (self.sha256 or self.git_blob or self.md5):
             raise ValueError(f"{self.path} is called verified and has no checksum")
         return self
 
-    @model_validator(mode="after")
-    def _is_fetched_safely(self) -> "File":
-        if self.url and "://" in self.url:
-            refuse_unsafe(self.url, self.path)
-        return self
 
-    @property
-    def checksum(self) -> tuple[str, str] | None:
-        """Kind ("sha256", "md5" or "git_blob") and value of the strongest checksum there is."""
-        kinds = ((kind, getattr(self, kind)) for kind in ("sha256", "git_blob", "md5"))
-        return next(((kind, value) for kind, value in kinds if value), None)
-
-
-class Source(BaseModel):
+class Source(Strict):
     """A data set or a file of weights: where it comes from, and under which terms."""
-
-    model_config = Strict
 
     title: str
     citation: str
@@ -294,83 +77,31 @@ class Source(BaseModel):
         return None if file.url is None else urljoin(self.base_url, file.url or file.path)
 
 
-class Cohort(BaseModel):
+class Cohort(Strict):
     """The sources a cohort cannot do without, and those it can."""
-
-    model_config = Strict
 
     needs: tuple[str, ...] = ()
     wants: tuple[str, ...] = ()
 
 
-class Sources(BaseModel):
+class Sources(Strict):
     """Content of data/sources.yaml."""
-
-    model_config = Strict
 
     cohorts: dict[str, Cohort]
     sources: dict[str, Source]
 
 
-def read_sources(path: str | os.PathLike = LIST) -> Sources:
-    """Read and check the list of sources.
-
-    Raises
-    ------
-    ValueError
-        Names the entry and what is wrong with it.
-    """
-    try:
-        return Sources.model_validate(read_yaml(Path(path)))
-    except ValidationError as error:
-        first, *others = error.errors()
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        more = f" ({len(others)} more faults)" if others else ""
-        raise ValueError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}{more}") from error
-
-
-ROOT = Path(__file__).resolve().parents[1]
-RAW = ROOT / "data" / "raw"
-
-# pooch announces every file and advises to pin its hash: data/sources.yaml and this module see to both
-pooch.get_logger().setLevel("ERROR")
-
-
-def mirror_folder() -> Path | None:
-    """The folder CROSSBOOK_MIRROR names, or None if it is not set. A relative name counts from the repository.
-
-    Raises
-    ------
-    FileNotFoundError
-        If it names no folder.
-    """
-    name = os.environ.get("CROSSBOOK_MIRROR")
-    if not name:
-        return None
-    folder = ROOT / Path(name).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"CROSSBOOK_MIRROR names {name}, but {folder} is no folder; correct or unset it"
-        )
-    return folder
+def read_sources(path: str | os.PathLike = ROOT / "data" / "sources.yaml") -> Sources:
+    """Read and check the list of sources."""
+    return Sources.model_validate(read_yaml(Path(path)))
 
 
 def checksum_of(path: str | os.PathLike, kind: str) -> str:
-    """Checksum of a file's bytes, in hexadecimal.
-
-    Parameters
-    ----------
-    path : path
-    kind : {"sha256", "md5", "git_blob"}
-        git_blob is the name git gives the content: sha1 of "blob", its length, a zero byte, and the content.
-    """
-    if kind == "sha256":
-        return sha256_of(path)
-    digest = hashlib.md5() if kind == "md5" else hashlib.sha1(b"blob %d\0" % os.path.getsize(path))
-    with open(path, "rb") as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    """Checksum "sha256", "md5" or "git_blob" (the name git gives a content) of a file's bytes, in hexadecimal."""
+    if kind != "git_blob":
+        return pooch.file_hash(os.fspath(path), alg=kind)
+    content = Path(path).read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def fetch(
@@ -380,59 +111,48 @@ def fetch(
     groups: Collection[str] = (),
     listed: Sources | None = None,
 ) -> list[Path]:
-    """Bring the files of a source into `folder`/<source>/, each under its final name only when whole and checked.
-
-    A file that is there and agrees with its checksum is left alone. Otherwise the mirror is tried, then the address.
+    """Bring the files of a source into `folder`/<source>/. What is there and agrees with its checksum stays.
 
     Parameters
     ----------
-    source : str
-        Name in data/sources.yaml.
-    folder : path
-        Folder of raw files; data/raw.
-    mirror : path, optional
-        Folder with <source>/<path> below it; default: what CROSSBOOK_MIRROR names.
+    source, listed : str, Sources
+        Name in the list of sources; default: data/sources.yaml.
+    folder, mirror : path
+        Folder of raw files; folder with <source>/<path> below it, tried first (default: what CROSSBOOK_MIRROR names).
     groups : collection of str
         Groups of optional files wanted too.
-    listed : Sources, optional
-        Default: data/sources.yaml.
-
-    Returns
-    -------
-    list of Path
-        The files that are now there.
 
     Raises
     ------
     ValueError
-        If the source or group is unknown, or a checksum differs (what was there before stays).
+        The source or group is unknown, or a checksum differs (what was there before stays).
     FileNotFoundError
-        If a file is in no mirror and its address cannot be reached, or it has none.
+        A file is in no mirror and its address cannot be reached, or it has none.
     """
     listed = listed or read_sources()
     about = listed.sources[_known(source, listed.sources, "source")]
     for group in groups:
         _known(group, {file.group for file in about.files if file.group}, f"group of {source}")
-    if mirror is None:
-        mirror = mirror_folder()
-
-    wanted = [file for file in about.files if not file.group or file.group in groups]
-    origins: dict[str, int] = {}
-    for file in wanted:
-        origin = _bring(source, about, file, Path(folder), Path(mirror) if mirror else None)
-        origins[origin] = origins.get(origin, 0) + 1
-    if wanted:
-        counted = ", ".join(f"{count} {origin}" for origin, count in origins.items())
-        print(f"{source}: {len(wanted)} files ({counted})")
+    if mirror is None and (name := os.environ.get("CROSSBOOK_MIRROR")):
+        mirror = ROOT / Path(name).expanduser()  # a relative name counts from the repository
+        if not mirror.is_dir():
+            raise FileNotFoundError(f"CROSSBOOK_MIRROR names {name}, which is no folder; correct or unset it")
+    paths = []
+    for file in about.files:
+        if not file.group or file.group in groups:
+            paths.append(Path(folder, source, file.path))
+            _bring(f"{source}/{file.path}", about.url(file), file, Path(folder, source), mirror)
+    if paths:
+        print(f"{source}: {len(paths)} files are there")
     if about.by_hand:
         print(f"{source}: not fetched here: {about.by_hand}")
-    return [Path(folder, source, file.path) for file in wanted]
+    return paths
 
 
 def fetch_all(name: str, folder: str | os.PathLike = RAW, groups: Collection[str] = ()) -> None:
     """Fetch all that a cohort of data/sources.yaml needs, or one source. See `fetch` for what is raised.
 
-    A need `source:group` asks for a group of optional files too. A need `one | other` asks for the first that can be had.
+    A need `source:group` asks for optional files too; of a need `one | other` the first that can be had is taken.
     """
     listed = read_sources()
     if name not in listed.cohorts:
@@ -443,25 +163,20 @@ def fetch_all(name: str, folder: str | os.PathLike = RAW, groups: Collection[str
     if not cohort.needs + cohort.wants:
         print(f"{name}: needs no files, its data are made from a seed")
     for need in cohort.needs:
-        _fetch_first(need, folder, groups, listed)
+        reasons = []
+        for source, _, group in (one.strip().partition(":") for one in need.split("|")):
+            try:
+                fetch(source, folder, groups=[*groups, group] if group else groups, listed=listed)
+                break
+            except FileNotFoundError as error:
+                reasons.append(str(error))
+        else:
+            raise FileNotFoundError("; and ".join(reasons))
     for source in cohort.wants:
         try:
             fetch(source, folder, listed=listed)
         except FileNotFoundError as error:
             print(f"{name}: goes without the source {source}: {error}", file=sys.stderr)
-
-
-def _fetch_first(need: str, folder: str | os.PathLike, groups: Collection[str], listed: Sources) -> None:
-    """Fetch the first of the alternatives of a need that can be had."""
-    reasons = []
-    for alternative in need.split("|"):
-        source, _, group = alternative.strip().partition(":")
-        try:
-            fetch(source, folder, groups=[*groups, group] if group else groups, listed=listed)
-            return
-        except FileNotFoundError as error:
-            reasons.append(str(error))
-    raise FileNotFoundError("; and ".join(reasons))
 
 
 def _known(name: str, names: Iterable[str], what: str) -> str:
@@ -472,153 +187,249 @@ def _known(name: str, names: Iterable[str], what: str) -> str:
     raise ValueError(f"data/sources.yaml has no {what} named {name}; {hint}")
 
 
-def _bring(source: str, about: Source, file: File, folder: Path, mirror: Path | None) -> str:
-    """Bring one file; returns in words where it came from."""
-    target = folder / source / file.path
-    opened = folder / source / file.unpack if file.unpack else None
-    if opened and opened.exists() and not target.exists():
-        return "unpacked before"
-    if target.exists() and (
-        file.checksum is None or checksum_of(target, file.checksum[0]) == file.checksum[1]
-    ):
-        origin = "there already"
-    else:
-        if target.exists():
-            print(f"{source}/{file.path}: does not agree with its checksum, fetched anew", file=sys.stderr)
-        with written(target) as part:
-            origin = _obtain(source, about, file, part, mirror)
-        if not file.verified:
-            print(f"unverified: {source}/{file.path} sha256 {sha256_of(target)}", file=sys.stderr)
-    if opened and not opened.exists():
-        _unpack(target, opened)
-    return origin
+def _bring(name: str, url: str | None, file: File, folder: Path, mirror: str | os.PathLike | None) -> None:
+    """Bring one file, and unpack it where it is an archive to unpack."""
+    target, unpacked = folder / file.path, folder / file.unpack if file.unpack else None
+    copy = Path(mirror, name) if mirror else None
+    if unpacked and unpacked.exists() and not target.exists():
+        return  # the archive was removed after it had been unpacked
 
-
-def _obtain(source: str, about: Source, file: File, part: Path, mirror: Path | None) -> str:
-    """Write the file's content to `part` and check it."""
-    url = about.url(file)
-    copy = mirror / source / file.path if mirror else None
-    if copy and copy.is_file():
-        shutil.copyfile(copy, part)
-        origin, place = "from the mirror", str(copy)
-    elif url is None:
-        why = f"the mirror has no {source}/{file.path}" if mirror else "CROSSBOOK_MIRROR is not set"
-        raise FileNotFoundError(
-            f"{source}/{file.path} is published nowhere and comes from a mirror only, and {why}: "
-            f"set CROSSBOOK_MIRROR to a folder that holds it"
-        )
-    else:
-        _download(source, file, url, part, mirror)
-        origin, place = "downloaded", shown(url)
-    if file.bytes is not None and (size := os.path.getsize(part)) != file.bytes:
-        raise ValueError(
-            f"{source}/{file.path} from {place} has {size} bytes, data/sources.yaml says {file.bytes}: nothing was "
-            f"changed; check the mirror or the address, then try again"
-        )
-    if file.checksum:
-        kind, expected = file.checksum
-        if (found := checksum_of(part, kind)) != expected:
-            doubt = (
-                "" if file.verified else " (a checksum we took from others: it may be the one that is wrong)"
+    def obtain(url: str, output: str, _: object) -> None:
+        if copy and copy.is_file():
+            shutil.copyfile(copy, output)
+        elif url:
+            resumed(target)(url, output, _)
+        else:
+            hint = (
+                f"{mirror} has no such file" if mirror else "set CROSSBOOK_MIRROR to a folder that holds it"
             )
+            raise FileNotFoundError(f"{name} is published nowhere: {hint}")
+        size, blob = os.path.getsize(output), checksum_of(output, "git_blob") if file.git_blob else None
+        if file.bytes not in (None, size) or file.git_blob != blob:
             raise ValueError(
-                f"{source}/{file.path} from {place} has {kind} {found}, data/sources.yaml says {expected}{doubt}: "
-                f"nothing was changed; check the mirror or the address, then try again"
+                f"{name} has {size} bytes, git_blob {blob}: not as in data/sources.yaml, not kept"
             )
-    return origin
+        if not file.verified:
+            print(f"unverified: {name} sha256 {sha256_of(output)}", file=sys.stderr)
+
+    if file.git_blob and target.exists() and checksum_of(target, "git_blob") != file.git_blob:
+        target.unlink()  # pooch knows no such checksum
+    known = f"sha256:{file.sha256}" if file.sha256 else f"md5:{file.md5}" if file.md5 else None
+    pooch.retrieve(url or "", known, fname=target.name, path=target.parent, downloader=obtain)
+    if unpacked and not unpacked.exists():
+        _unpack(target, unpacked)
 
 
-def _download(source: str, file: File, url: str, part: Path, mirror: Path | None) -> None:
-    refuse_unsafe(url, f"{source}/{file.path}")
-    try:
-        pooch.retrieve(
-            url,
-            known_hash=None,
-            path=part.parent,
-            fname=part.name,
-            downloader=pooch.HTTPDownloader(timeout=30, hooks={"response": refuse_unsafe_redirect}),
-        )
-    except (RequestException, OSError, ValueError) as error:
-        why = f"the mirror {mirror} has no such file" if mirror else "CROSSBOOK_MIRROR is not set"
-        ours = isinstance(error, ValueError) and not isinstance(error, RequestException)
-        reason = str(error).splitlines()[0] if ours else _reason(error)
-        raise FileNotFoundError(
-            f"cannot get {source}/{file.path}: {why}, and {shown(url)} failed ({reason})"
-        ) from None  # what requests says holds the whole address
+def resumed(
+    target: Path, headers: Mapping[str, str] | None = None, tries: int = 5, wait: float = 2.0
+) -> Callable:
+    """A downloader for pooch: what arrived before a break, of this run or an earlier one, is not asked for again.
 
+    What has arrived of `target` waits in .<name>.partial beside it. `tries` breaks in a row without one more byte, with
+    `wait` seconds between them, and it gives up.
+    """
+    part, tokens = target.with_name(f".{target.name}.partial"), dict(headers or {})
 
-def _reason(error: Exception) -> str:
-    response = getattr(error, "response", None)
-    return f"HTTP {response.status_code}" if response is not None else type(error).__name__
+    def download(url: str, output: str, _: object) -> None:
+        broken = 0
+        while True:
+            have = part.stat().st_size if part.exists() else 0
+            asked = tokens | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+            try:  # a token is sent to nobody else
+                with requests.get(
+                    url, headers=asked, stream=True, timeout=30, allow_redirects=not tokens
+                ) as answer:
+                    if answer.status_code != 416:  # else there is nothing behind what is there
+                        answer.raise_for_status()
+                        with open(part, "ab" if answer.status_code == 206 else "wb") as file:
+                            for block in answer.iter_content(1 << 16):
+                                file.write(block)
+                os.replace(part, output)
+                return
+            except requests.RequestException as error:
+                code = error.response.status_code if error.response is not None else 0
+                broken = 0 if part.exists() and part.stat().st_size > have else broken + 1
+                if broken >= tries or 400 <= code < 500:
+                    reason = f"HTTP {code}" if code else type(error).__name__
+                    parts = urlsplit(url)  # without name, password and query, where tokens travel
+                    place = f"{parts.scheme}://{parts.hostname}{parts.path}"
+                    raise FileNotFoundError(f"cannot get {target.name}: {place} failed ({reason})") from None
+                time.sleep(wait)
+
+    return download
 
 
 def _unpack(archive: Path, target: Path) -> None:
     """Unpack an archive to a folder that appears when whole. A single folder at the archive's top becomes it."""
     part = target.with_name(f".part-{os.getpid()}-{target.name}")
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     try:
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as content:
-                sizes, links = 0, None
-                for entry in content:
-                    sizes += entry.size
-                    links = links or (entry.name if entry.issym() or entry.islnk() else None)
-                    _refuse_bomb(sizes, archive)
-                    if entry.name.startswith("/"):
-                        raise tarfile.TarError(f"{entry.name!r} lies outside of it")
-                if links:
-                    raise tarfile.TarError(f"{links!r} is a link")
-                content.extractall(part, filter="data")
-                while content.fileobj.read(1 << 20):  # to the end, where gzip's checksum is
-                    pass
-        else:
-            with zipfile.ZipFile(archive) as content:
-                if odd := [
-                    name
-                    for name in (entry.orig_filename.replace("\\", "/") for entry in content.infolist())
-                    if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/") or "\0" in name
-                ]:
-                    raise zipfile.BadZipFile(f"{odd[0]!r} lies outside of it")
-                _refuse_bomb(sum(entry.file_size for entry in content.infolist()), archive)
-                content.extractall(part)
-        entries = [entry for entry in part.iterdir() if entry.name != "__MACOSX"]
-        top = entries[0] if len(entries) == 1 and entries[0].is_dir() else part
-        os.replace(top, target)
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        EOFError,
-        zlib.error,
-        lzma.LZMAError,
-        gzip.BadGzipFile,
-        RuntimeError,
-    ) as error:
+        shutil.unpack_archive(archive, part, **({} if archive.suffix == ".zip" else {"filter": "data"}))
+        inside = [entry for entry in part.iterdir() if entry.name != "__MACOSX"]
+        os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else part, target)
+    except Exception as error:  # each kind of archive has errors of its own
         raise ValueError(f"{archive} cannot be unpacked ({error}): remove it and fetch it again") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _refuse_bomb(size: int, archive: Path) -> None:
-    """Refuse an archive that unpacks to more than there is room for, or than any archive of data does."""
-    packed = archive.stat().st_size
-    if size > 200 * packed + (1 << 30) or size > shutil.disk_usage(archive.parent).free:
-        raise zipfile.BadZipFile(f"{packed:,} bytes would become {size:,} or more")
+def slide_names(path: str | os.PathLike) -> list[str]:
+    """The slides that a table names in its column slide or slide_id, with .svs."""
+    table = pd.read_csv(path, dtype=str)
+    names = table["slide" if "slide" in table else "slide_id"].dropna().unique()
+    return [name.removesuffix(".svs") + ".svs" for name in names]
+
+
+def ask_gdc(names: Collection[str], server: str = GDC) -> pd.DataFrame:
+    """The manifest of some files by their names: id, filename, md5, size (bytes); the GDC may know fewer."""
+    names, rows = sorted(set(names)), []
+    for start in range(0, len(names), 400):
+        some = {"op": "in", "content": {"field": "file_name", "value": names[start : start + 400]}}
+        asked = {
+            "filters": some,
+            "fields": "file_id,file_name,md5sum,file_size",
+            "format": "JSON",
+            "size": 2000,
+        }
+        answer = requests.post(f"{server}/files", json=asked, timeout=60)
+        answer.raise_for_status()
+        rows += answer.json()["data"]["hits"]
+    given = {"file_id": "id", "file_name": "filename", "md5sum": "md5", "file_size": "size"}
+    return pd.DataFrame(rows, columns=list(given)).rename(columns=given).drop_duplicates()
+
+
+def fetch_slides(
+    manifest: pd.DataFrame, folder: str | os.PathLike, server: str = GDC, verify: bool = False
+) -> list[str]:
+    """Bring the slides of a manifest into a folder, each under its name only when its MD5 agrees.
+
+    `gdc-client` does the transfer where it is on the PATH and GDC_TOKEN is not set, else HTTPS; both go on from what
+    they find. What is there stays, see `there`. Returns what failed, a sentence each.
+    """
+    folder, failed = Path(folder), []
+    todo = manifest[~there(manifest, folder, verify)]
+    folder.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(folder).free) < todo["size"].sum():
+        raise OSError(f"{todo['size'].sum() / GIB:.1f} GiB are to come and {free / GIB:.1f} GiB are free")
+    token, client = os.environ.get("GDC_TOKEN"), shutil.which("gdc-client")
+    todo.to_csv(folder / "manifest.txt", sep="\t", index=False)
+    if client and not token and len(todo):
+        subprocess.run([client, "download", "-m", folder / "manifest.txt", "-d", folder], check=False)
+    for row in todo.itertuples():
+        brought = folder / row.id / row.filename  # where gdc-client puts it
+        bring = resumed(folder / row.filename, {"X-Auth-Token": token} if token else None)
+        if brought.is_file():
+            bring = lambda _, output, __, brought=brought: os.replace(brought, output)  # noqa: E731
+        try:
+            url = f"{server}/data/{row.id}"
+            pooch.retrieve(url, f"md5:{row.md5}", fname=row.filename, path=folder, downloader=bring)
+            shutil.rmtree(brought.parent, ignore_errors=True)
+        except (OSError, ValueError) as error:
+            failed.append(f"{row.filename}: {error}")
+    return failed
+
+
+def there(manifest: pd.DataFrame, folder: str | os.PathLike, verify: bool = False) -> pd.Series:
+    """Which files of a manifest lie in a folder with the right size; `verify`: and the right MD5."""
+
+    def good(row: pd.Series) -> bool:
+        path = Path(folder, row["filename"])
+        right = path.is_file() and path.stat().st_size == row["size"]
+        return right and not (verify and checksum_of(path, "md5") != row["md5"])
+
+    return pd.Series([good(row) for _, row in manifest.iterrows()], manifest.index, dtype=bool)
+
+
+def raw_state(params: BaseModel) -> str:
+    """Raw files that the parameters name, as one line that changes when one comes, goes or changes; "" for none.
+
+    A parameter counts from data/raw, or from the repository where it begins with data/ (then the folder of data/raw
+    with the name of that table, too). Names and sizes count, and the content of tables below 1 MB.
+    """
+    if getattr(params, "phantom", None):
+        return ""
+    files: dict[str, str] = {}
+    for text in _texts(params.model_dump(mode="json", exclude={"cohort", "kind", "models", "modalities"})):
+        near = [ROOT / text, RAW / Path(text).stem] if text.startswith("data/") else []
+        for place in [RAW / text, *near] if text and not Path(text).is_absolute() else []:
+            inside = sorted(place.rglob("*")) if place.is_dir() and place != RAW else [place]
+            for path in (each for each in inside if each.is_file() and each.name[0] != "."):
+                size = path.stat().st_size
+                table = (
+                    path.suffix in (".csv", ".tsv", ".txt", ".xlsx", ".yaml", ".json") and size < 1_000_000
+                )
+                files[os.path.relpath(path, ROOT)] = sha256_of(path) if table else str(size)
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{len(files)} raw files, {digest}" if files else ""
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def since(record: str | os.PathLike, now: str) -> str:
+    """The state a finished first stage was begun with, where only what it fetched itself was added; else `now`."""
+    try:
+        past = json.loads(Path(record).read_text(encoding="utf-8"))
+        return past["begun"] if past["ended"] == now else now
+    except (OSError, ValueError, KeyError):
+        return now
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line of `make data`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lib.data", description=__doc__)
-    parser.add_argument("name", help="cohort or source of data/sources.yaml")
+    parser = argparse.ArgumentParser(prog="python -m lib.data", description=__doc__.splitlines()[0])
+    parser.add_argument("name", nargs="?", help="cohort or source of data/sources.yaml")
     parser.add_argument("--groups", nargs="*", default=[], help="groups of optional files wanted too")
     parser.add_argument("--raw", type=Path, default=RAW, help="folder of raw files (default: data/raw)")
+    parser.add_argument(
+        "--slides", type=Path, help="table with a column slide or slide_id: fetch these from the GDC"
+    )
+    parser.add_argument(
+        "--manifest", type=Path, help="manifest of the GDC's portal; else the GDC is asked for one"
+    )
+    parser.add_argument("--into", type=Path, help="folder of the slides")
+    parser.add_argument("--dry-run", action="store_true", help="print sizes of the slides, download nothing")
+    parser.add_argument("--verify", action="store_true", help="check the MD5 of slides that are there")
+    parser.add_argument("--server", default=GDC, help=argparse.SUPPRESS)
+    parser.add_argument("--ended", nargs=3, help=argparse.SUPPRESS)  # of the Snakefile: YAML, record, state
     given = parser.parse_args(arguments)
     try:
-        fetch_all(given.name, given.raw, given.groups)
+        if given.ended:
+            yaml, record, begun = given.ended
+            write_json({"begun": begun, "ended": raw_state(load(yaml))}, record)
+        elif given.slides or given.manifest:
+            return _slides(given)
+        else:
+            fetch_all(
+                given.name or parser.error("name a cohort, or a table of --slides"), given.raw, given.groups
+            )
     except (ValueError, OSError) as error:
         print(f"data: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _slides(given: argparse.Namespace) -> int:
+    names = slide_names(given.slides) if given.slides else None
+    manifest = pd.read_csv(given.manifest, sep="\t") if given.manifest else ask_gdc(names, given.server)
+    manifest = manifest[manifest["filename"].str.endswith(".svs")][MANIFEST]
+    if names is not None:
+        manifest = manifest[manifest["filename"].isin(names)]
+        print(f"{len(names) - len(manifest)} of {len(names)} slides are not known there")
+    have = there(manifest, given.into, given.verify)
+    for row, has in zip(manifest.itertuples(), have, strict=True):
+        print(f"{row.size / GIB:9.3f} GiB  {'there ' if has else 'absent'}  {row.filename}")
+    total, missing = manifest["size"].sum() / GIB, manifest.loc[~have, "size"].sum() / GIB
+    print(f"{total:9.3f} GiB in {len(manifest)} slides; {have.sum()} are there; {missing:.3f} GiB to come")
+    failed = [] if given.dry_run else fetch_slides(manifest, given.into, given.server, given.verify)
+    for reason in failed:
+        print(f"FAILED {reason}", file=sys.stderr)
+    return bool(failed)
 
 
 if __name__ == "__main__":

@@ -122,18 +122,10 @@ def _largest_file() -> float:
     return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
-def remove_parts(folder: str | os.PathLike) -> dict[Path, list[Path]]:
-    """Remove the part files below a folder whose writers, processes of this machine, were killed.
-
-    Returns final name -> part files of writers on other machines, of which nobody here knows whether they live.
-    """
-    foreign: dict[Path, list[Path]] = {}
-    for part in Path(folder).rglob(".part-*"):
-        if _abandoned(part):
-            part.unlink(missing_ok=True)
-        elif (name := _PART.match(part.name)) and name[1] not in (None, _MACHINE):
-            foreign.setdefault(part.with_name(_PART.sub("", part.name)), []).append(part)
-    return foreign
+def remove_parts(folder: str | os.PathLike) -> None:
+    """Remove the part files below a folder whose writers, processes of this machine, were killed."""
+    for part in filter(_abandoned, Path(folder).rglob(".part-*")):
+        part.unlink(missing_ok=True)
 
 
 def _abandoned(part: Path) -> bool:

@@ -7,13 +7,15 @@ import re
 import reprlib
 import sys
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_SAID = 5
@@ -225,10 +227,43 @@ def _short(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
+class Resources(Checked):
+    """What a stage asks of a machine. No result depends on it, so changing it makes nothing run again.
+
+    Attributes
+    ----------
+    mem_mb, minutes, gpus, threads : int
+        Memory (a job that is tried again asks for twice, then three times as much); longest time; processors, which
+        are also the threads of the numerical libraries, whose sums may round differently with another number.
+    """
+
+    mem_mb: int = Field(ge=100)
+    minutes: int = Field(ge=1)
+    gpus: int = Field(0, ge=0)
+    threads: int = Field(1, ge=1)
+
+
+@cache
+def resources_of(study: str, cohort: str, stage: str, root: Path = ROOT) -> Resources:
+    """What `params/resources.yaml` says of a stage; of several entries that fit, the last one's word counts by key."""
+    file, asked = "params/resources.yaml", {}
+    for pattern, stages in read_yaml(Path(root, file)).items():
+        for (
+            name,
+            entry,
+        ) in stages.items():  # also those that do not fit: a slip in them is told before it matters
+            check({"mem_mb": 100, "minutes": 1} | entry, Resources, f"{file}, {name} of {pattern!r}")
+        if fnmatchcase(f"{study}/{cohort}", pattern):
+            asked |= stages.get(stage, {})
+    return check(asked, Resources, f"{file}, {stage} of {study}/{cohort}")
+
+
 if __name__ == "__main__":
+    from lib import params  # the schemas are classes of that module, not of this one
+
     try:
         for name in sys.argv[1:]:
-            load(name)
+            params.load(name)
     except (ValueError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

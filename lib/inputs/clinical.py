@@ -1,13 +1,8 @@
-"""The nine clinical variables of a stroke patient, as the model takes them.
+"""Clinical variables: what the texts of a clinic's table say, and the nine of a stroke patient as the model takes them.
 
 Amador et al., Medical Image Analysis 99:103381 (2025), doi 10.1016/j.media.2024.103381; their order, continuous first.
 Time to recanalisation and mTICI are known only after thrombectomy: `ADMISSION` is what is known before.
-
-What texts of a clinic's table say: numbers, minutes, categories, and which of them are missing.
-
 Which column is which variable is declared, never guessed: see `mapped`.
-
-What several tables say of each patient: one row of texts a patient, and no two tables that contradict each other.
 """
 
 import re
@@ -20,12 +15,14 @@ import pandas as pd
 
 from lib.inputs.tables import nearest_name, plain, read_texts
 
-CONTINUOUS = (
-    "age",
-    "onset_to_ctp_min",
-    "ctp_to_recanalisation_min",
-    "nihss",
-)  # years, minutes, minutes, 0-42
+WEEK_MIN = 7 * 24 * 60.0
+RANGES = {
+    "age": (0.0, 120.0),
+    "onset_to_ctp_min": (0.0, WEEK_MIN),
+    "ctp_to_recanalisation_min": (0.0, WEEK_MIN),
+    "nihss": (0.0, 42.0),
+}
+CONTINUOUS = tuple(RANGES)  # years, minutes, minutes, points
 CATEGORICAL = {
     "sex": ("female", "male"),
     "hypertension": ("no", "yes"),
@@ -36,179 +33,8 @@ CATEGORICAL = {
 POSTPROCEDURAL = (*CONTINUOUS, *CATEGORICAL)
 ADMISSION = tuple(name for name in POSTPROCEDURAL if name not in ("ctp_to_recanalisation_min", "mtici"))
 SETS = {"admission": ADMISSION, "postprocedural": POSTPROCEDURAL}
-WEEK_MIN = 7 * 24 * 60.0
-RANGES = {
-    "age": (0.0, 120.0),
-    "onset_to_ctp_min": (0.0, WEEK_MIN),
-    "ctp_to_recanalisation_min": (0.0, WEEK_MIN),
-    "nihss": (0.0, 42.0),
-}
+GRADES = 7  # of the modified Rankin scale, 0 to 6
 
-
-class Arrays(NamedTuple):
-    """What `StrokeNet.forward` takes: continuous first, then categorical, in the order of `POSTPROCEDURAL`."""
-
-    continuous: np.ndarray  # float32 (n, c), in [0, 1], 0 where missing
-    categorical: np.ndarray  # int64 (n, k), codes from 0, 0 where missing
-    missing: np.ndarray  # bool (n, c + k)
-
-
-class Scaler(NamedTuple):
-    """Lowest and highest value of each continuous variable in the rows it was fitted on; NaN where all were missing."""
-
-    low: dict[str, float]
-    high: dict[str, float]
-
-    @classmethod
-    def fit(cls, table: pd.DataFrame) -> "Scaler":
-        """Fit on the rows given: the training rows, or, as the released code does, all patients."""
-        table = checked(table)
-        columns = [name for name in CONTINUOUS if name in table]
-        return cls(
-            {name: float(table[name].min()) for name in columns},
-            {name: float(table[name].max()) for name in columns},
-        )
-
-    def transform(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Continuous variables between 0 (lowest fitted) and 1 (highest), clipped beyond; NaN stays NaN.
-
-        A variable that was the same for all fitted rows tells nothing and is 0 everywhere. Of the scaler's variables,
-        those the table has are in the result.
-
-        Raises
-        ------
-        ValueError
-            A variable that was missing in all fitted rows has a value here, so there is no scale for it.
-        """
-        table = checked(table)
-        scaled = {}
-        for name in (name for name in self.low if name in table):
-            values, low, span = table[name], self.low[name], self.high[name] - self.low[name]
-            if np.isnan(low) and values.notna().any():
-                patient = _patient(table, values.notna())
-                raise ValueError(
-                    f"{name} was missing in all rows the scaler was fitted on, and {patient} has it"
-                )
-            scaled[name] = ((values - low) / span).clip(0.0, 1.0) if span else 0.0 * values
-        return pd.DataFrame(scaled, index=table.index)
-
-
-def variables(which: str) -> tuple[str, ...]:
-    """Names of the variables of "admission" (seven) or "postprocedural" (all nine).
-
-    Raises
-    ------
-    ValueError
-        Another word.
-    """
-    if which not in SETS:
-        raise ValueError(f"clinical is {which!r}: choose one{nearest_name(which, SETS)}")
-    return SETS[which]
-
-
-def unfavourable(mrs: pd.Series, least: int = 3) -> pd.Series:
-    """1.0 where the modified Rankin scale is `least` (3) or higher, 0.0 where lower, NaN where it is missing."""
-    return (mrs >= least).astype(float).where(mrs.notna())
-
-
-def checked(table: pd.DataFrame, names: tuple[str, ...] = ()) -> pd.DataFrame:
-    """The table, if its clinical variables are what they should be. NaN is a missing value and allowed.
-
-    Parameters
-    ----------
-    table : DataFrame
-        One row a patient, named by the column `patient` or else by the index; the clinical variables among its columns,
-        and `mrs` where known, are checked. Others pass.
-    names : tuple of str
-        Variables that must be there.
-
-    Returns
-    -------
-    DataFrame
-        A copy, with the clinical variables as float64.
-
-    Raises
-    ------
-    ValueError
-        An unknown or missing variable, a patient twice, a value that is no number or out of range (`RANGES`), or a
-        category that is no code of `CATEGORICAL`; it names variable, patient and value.
-    """
-    for name in names:
-        if name not in POSTPROCEDURAL:
-            raise ValueError(f"{name} is no clinical variable{nearest_name(name, POSTPROCEDURAL)}")
-        if name not in table:
-            raise ValueError(f"the table has no column {name}{nearest_name(name, table.columns)}")
-    people = table["patient"] if "patient" in table else table.index.to_series()
-    if (twice := people.duplicated()).any():
-        raise ValueError(f"{_patient(table, twice)} stands twice; one row a patient is expected")
-    table = table.copy()
-    for name in (*POSTPROCEDURAL, "mrs"):
-        if name not in table:
-            continue
-        numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
-        codes = range(7) if name == "mrs" else range(len(CATEGORICAL.get(name, ())))
-        if codes:
-            wrong, needed = ~numbers.isin(codes), f"one of {', '.join(map(str, codes))}"
-        else:
-            low, high = RANGES[name]
-            wrong, needed = ~numbers.between(low, high), f"a number from {low:g} to {high:g}"
-        wrong &= table[name].notna()
-        if wrong.any():
-            value = table.loc[wrong, name].iloc[0]
-            many = f" ({int(wrong.sum())} such rows)" if wrong.sum() > 1 else ""
-            raise ValueError(f"{name} of {_patient(table, wrong)} is {value}, and {needed} is needed{many}")
-        table[name] = numbers
-    return table
-
-
-def arrays(table: pd.DataFrame, scaler: Scaler, names: tuple[str, ...]) -> Arrays:
-    """Clinical variables as the model takes them.
-
-    Parameters
-    ----------
-    table : DataFrame
-        n rows with the columns `names`, NaN = missing.
-    scaler : Scaler
-        Fitted on the training rows.
-    names : tuple of str
-        `variables("admission")`, `variables("postprocedural")`, or a choice of them.
-
-    Returns
-    -------
-    Arrays
-        `continuous` float32 (n, c), `categorical` int64 (n, k), `missing` bool (n, c + k).
-
-    Raises
-    ------
-    ValueError
-        See `checked` and `Scaler.transform`; or a variable the scaler was not fitted on.
-    """
-    table = checked(table, tuple(names))
-    continuous = [name for name in CONTINUOUS if name in names]
-    categorical = [name for name in CATEGORICAL if name in names]
-    if strange := [name for name in continuous if name not in scaler.low]:
-        raise ValueError(f"the scaler was not fitted on {strange[0]}{nearest_name(strange[0], scaler.low)}")
-    patient = [name for name in ("patient",) if name in table]
-    scaled, codes = scaler.transform(table[patient + continuous]), table[categorical]
-    return Arrays(
-        scaled.fillna(0.0).to_numpy(np.float32).reshape(len(table), len(continuous)),
-        codes.fillna(0.0).to_numpy(np.int64).reshape(len(table), len(categorical)),
-        np.hstack([scaled.isna().to_numpy(bool), codes.isna().to_numpy(bool)]),
-    )
-
-
-def _patient(table: pd.DataFrame, rows: pd.Series) -> str:
-    """The first patient of some rows, for an error's sentence."""
-    found = table[rows.to_numpy()]
-    return f"patient {found['patient'].iloc[0] if 'patient' in table else found.index[0]}"
-
-
-MISSING = frozenset(
-    [
-        *("", "nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat"),
-        *("missing", "unknown", "not available", ".", "-", "--", "?"),
-    ]
-)
 NO_YES = {"0": 0, "no": 0, "n": 0, "false": 0, "1": 1, "yes": 1, "y": 1, "true": 1}
 LEVELS = {
     "sex": {"f": 0, "female": 0, "m": 1, "male": 1},  # 0 and 1 would not say which is which
@@ -216,14 +42,23 @@ LEVELS = {
     "smoking": NO_YES,
     "atrial_fibrillation": NO_YES,
     "mtici": {"0": 0, "1": 0, "2a": 0, "2b": 1, "2c": 2, "3": 2},
-    "mrs": {str(grade): grade for grade in range(7)},
+    "mrs": {str(grade): grade for grade in range(GRADES)},
 }
-MINUTES = ("onset_to_ctp_min", "ctp_to_recanalisation_min")
+MISSING = frozenset(
+    [
+        *("", "nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat"),
+        *("missing", "unknown", "not available", ".", "-", "--", "?"),
+    ]
+)
 CLOCK = re.compile(
     r"(?P<sign>-?)(?:(?P<days>\d+) days?,? )?(?P<h>\d+):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d(?:\.\d+)?))?"
 )
 PLAIN_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 OPERATOR = re.compile(r"\s+([+-])\s+")  # with spaces around: "Wake-up" is a column
+PATIENT_COLUMNS = (
+    *("patient", "patient_id", "subject", "subject_id", "participant_id"),
+    *("case", "case_id", "id"),
+)
 MOST_SAID = 5
 
 
@@ -233,16 +68,9 @@ def is_missing(text: str) -> bool:
 
 
 def number(text: str) -> float:
-    """A number, NaN where missing.
-
-    Raises
-    ------
-    ValueError
-        The text is something else.
-    """
+    """A number, NaN where missing; a ValueError for anything else, such as "12,5", "inf" or "1_2"."""
     if is_missing(text):
         return np.nan
-    # float() takes 1_2 for 12, and digits of other scripts
     value = float(text) if PLAIN_NUMBER.fullmatch(text) else np.inf
     if not np.isfinite(value):
         raise ValueError(f"{text!r} is no number")
@@ -250,13 +78,7 @@ def number(text: str) -> float:
 
 
 def minutes(text: str) -> float:
-    """Minutes of a duration: "1:23:00", "01:23", "-0:05:00", "0 days 01:23:00", or a number, which is minutes already.
-
-    Raises
-    ------
-    ValueError
-        The text is something else.
-    """
+    """Minutes of a duration: "1:23:00", "01:23", "-0:05:00", "0 days 01:23:00", or a number, which is minutes already."""
     found = CLOCK.fullmatch(text.strip())
     if not found:
         try:
@@ -269,17 +91,10 @@ def minutes(text: str) -> float:
 
 
 def code(text: str, levels: Mapping[str, int]) -> float:
-    """Code of a category, NaN where missing. Case, spaces, "TICI" in front and ".0" behind do not matter.
-
-    Raises
-    ------
-    ValueError
-        A category that is not among the levels.
-    """
+    """Code of a category, NaN where missing. Case, spaces, "TICI" in front and ".0" behind do not matter."""
     if is_missing(text):
         return np.nan
-    name = re.sub(r"^m?tici\s*", "", plain(text))
-    name = re.sub(r"^(\d+)\.0+$", r"\1", name)
+    name = re.sub(r"^(\d+)\.0+$", r"\1", re.sub(r"^m?tici\s*", "", plain(text)))
     known = {plain(level): value for level, value in levels.items()}
     if name not in known:
         raise ValueError(f"{text!r} is no category it has{nearest_name(name, known)}")
@@ -302,13 +117,13 @@ def mapped(
     patients : Series of str
         Their names, in the rows' order.
     mapping : dict
-        Variable (the nine of `lib.inputs.clinical`, and `mrs`) to a column's name; to a sum or a difference of two or
-        more, "Onset to door + Door to imaging", missing where one of them is; to names of which a patient's table has
-        one, "TICI | mTICI"; to a number, the same for all patients; or to "", missing for all. `mrs` may be left out.
+        Variable (`POSTPROCEDURAL`, and `mrs`) to a column's name; to a sum or a difference of two or more, "Onset to
+        door + Door to imaging", missing where one of them is; to names of which a patient's table has one, "TICI |
+        mTICI"; to a number, the same for all patients; or to "", missing for all. `mrs` may be left out.
     levels : dict, optional
         Categories of some variables, text to code, in place of those in `LEVELS`.
-    implausible : str
-        What becomes of a number out of `lib.inputs.clinical.RANGES`: "refuse", or "missing", said in `note`.
+    implausible : "refuse" | "missing"
+        What becomes of a number out of `RANGES`; the latter is said in `note`.
 
     Returns
     -------
@@ -329,33 +144,32 @@ def mapped(
         raise ValueError(
             f"the mapping does not say what {silent[0]} is: name a column, a number, or '' for none"
         )
-    if implausible not in ("refuse", "missing"):
-        raise ValueError(f"implausible is {implausible!r}: choose refuse or missing")
-    made = pd.DataFrame({"patient": patients.astype(str).to_numpy()})
+    for name, texts in (levels or {}).items():
+        codes = range(GRADES if name == "mrs" else len(CATEGORICAL.get(name, ())))
+        if odd := [f"{text!r} is {value}" for text, value in texts.items() if value not in codes]:
+            raise ValueError(f"levels of {name}: {odd[0]}, and a code from {list(codes) or 'none'} is needed")
+    table = pd.DataFrame({"patient": patients.astype(str).to_numpy()})
     wrong: list[str] = []
     for name, expression in mapping.items():
-        given = {**LEVELS, **{key: dict(value) for key, value in (levels or {}).items()}}.get(name)
-        if given is not None:
-            _codes_exist(name, given)
-        made[name] = _evaluated(raw, made["patient"], name, expression, given, wrong)
+        table[name] = _evaluated(
+            raw, table["patient"], name, expression, {**LEVELS, **(levels or {})}.get(name), wrong
+        )
+    notes: list[list[str]] = [[] for _ in range(len(table))]
+    for name, (low, high) in RANGES.items():
+        for row in np.flatnonzero(table[name].notna() & ~table[name].between(low, high)):
+            said = f"{name} is {table.loc[row, name]:g}, not between {low:g} and {high:g}"
+            if implausible == "refuse":
+                wrong.append(f"patient {table.loc[row, 'patient']}: {said}")
+            notes[row].append(f"{said}: taken as missing")
+            table.loc[row, name] = np.nan
     if wrong:
         more = f" (and {len(wrong) - MOST_SAID} more)" if len(wrong) > MOST_SAID else ""
         raise ValueError(
-            "; ".join(wrong[:MOST_SAID]) + more + "; correct the table, or declare it in the mapping"
+            f"{'; '.join(wrong[:MOST_SAID])}{more}; correct the table, or set implausible to missing, or declare what is "
+            "meant in the mapping"
         )
-    made["note"] = _out_of_range(made, implausible)
-    return made
-
-
-def _codes_exist(name: str, levels: Mapping[str, int]) -> None:
-    most = 7 if name == "mrs" else len(CATEGORICAL.get(name, ()))
-    if not most:
-        raise ValueError(f"{name} is a number and has no levels")
-    for text, value in levels.items():
-        if value not in range(most):
-            raise ValueError(
-                f"levels of {name}: {text!r} is {value}, and a code from 0 to {most - 1} is needed"
-            )
+    table["note"] = ["; ".join(one) for one in notes]
+    return table
 
 
 def _evaluated(
@@ -370,15 +184,14 @@ def _evaluated(
     if expression is None or not str(expression).strip():
         return np.full(len(raw), np.nan)
     columns = {plain(column) for column in raw}
-    if _is_number(expression) and plain(expression) not in columns:
-        value = float(expression)
-        if not np.isfinite(value):
-            raise ValueError(f"{name} is declared {value} for all; '' says that it is missing")
-        if levels is not None and value not in set(levels.values()):
-            raise ValueError(f"{name} is declared {value:g} for all, which is no code of it")
-        return np.full(len(raw), value)
-    whole = plain(expression) in columns
-    parts = [expression] if whole else OPERATOR.split(expression.strip())
+    constant = pd.to_numeric(expression, errors="coerce")
+    if plain(expression) not in columns and (isinstance(expression, float) or not np.isnan(constant)):
+        if not np.isfinite(constant) or (levels is not None and constant not in levels.values()):
+            raise ValueError(
+                f"{name} is declared {constant:g} for all, which is no value of it; '' says that it is missing"
+            )
+        return np.full(len(raw), float(constant))
+    parts = [expression] if plain(expression) in columns else OPERATOR.split(expression.strip())
     if len(parts) > 1 and levels is not None:
         raise ValueError(f"{name} is a category, so {expression!r}, a sum, cannot be it")
     total = np.zeros(len(raw))
@@ -386,37 +199,6 @@ def _evaluated(
         values = _column(raw, patients, name, part, levels, wrong)
         total = total + values if sign == "+" else total - values
     return total
-
-
-def _is_number(text: str | float) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _texts(
-    raw: pd.DataFrame, patients: pd.Series, name: str, part: str, wrong: list[str]
-) -> tuple[str, pd.Series]:
-    """Texts of one column, or of several names separated by |, of which each patient's table has one."""
-    columns = {plain(column): column for column in raw}
-    names = [one.strip() for one in part.split("|")]
-    found = list(dict.fromkeys(columns[plain(one)] for one in names if plain(one) in columns))
-    if not found:
-        raise ValueError(
-            f"{name}: no table has a column {part.strip()!r}{nearest_name(names[0], columns.values())}"
-        )
-    texts = raw[found[0]].copy()
-    for other in found[1:]:
-        said, more = ~texts.map(is_missing), ~raw[other].map(is_missing)
-        for row in np.flatnonzero(said & more & (texts.map(plain) != raw[other].map(plain))):
-            wrong.append(
-                f"{found[0]} of patient {patients.iloc[row]} is {texts.iloc[row]!r} and {other} "
-                f"{raw[other].iloc[row]!r}: which is {name}?"
-            )
-        texts = texts.where(said, raw[other])
-    return " | ".join(found), texts
 
 
 def _column(
@@ -427,59 +209,48 @@ def _column(
     levels: Mapping[str, int] | None,
     wrong: list[str],
 ) -> np.ndarray:
-    column, texts = _texts(raw, patients, name, part, wrong)
+    """Values of one column, or of several names separated by |, of which each patient's table has one."""
+    columns = {plain(column): column for column in raw}
+    names = [one.strip() for one in part.split("|")]
+    first, *others = list(dict.fromkeys(columns[plain(one)] for one in names if plain(one) in columns)) or [
+        None
+    ]
+    if first is None:
+        raise ValueError(
+            f"{name}: no table has a column {part.strip()!r}{nearest_name(names[0], columns.values())}"
+        )
+    texts = raw[first].copy()
+    for other in others:
+        stated, more = ~texts.map(is_missing), ~raw[other].map(is_missing)
+        for row in np.flatnonzero(stated & more & (texts.map(plain) != raw[other].map(plain))):
+            wrong.append(
+                f"{first} of patient {patients.iloc[row]} is {texts.iloc[row]!r} and {other} "
+                f"{raw[other].iloc[row]!r}: which is {name}?"
+            )
+        texts = texts.where(stated, raw[other])
+    column, is_time = " | ".join([first, *others]), name.endswith("_min")
     values = np.full(len(raw), np.nan)
     for row, text in enumerate(texts):
         try:
-            if levels is not None:
-                values[row] = code(text, levels)
-            else:
-                values[row] = minutes(text) if name in MINUTES else number(text)
+            values[row] = (
+                code(text, levels) if levels is not None else minutes(text) if is_time else number(text)
+            )
         except ValueError as error:
             wrong.append(f"{column} of patient {patients.iloc[row]}: {error}")
-    if name in MINUTES:
-        clock = texts.str.contains(":").to_numpy(bool)
-        bare = np.flatnonzero(~clock & (np.nan_to_num(values) != 0))
-        if clock.any() and len(bare):
-            wrong.append(
-                f"{column} is a clock time for {int(clock.sum())} patients and a plain number for {len(bare)}, as "
-                f"{texts.iloc[bare[0]]} of patient {patients.iloc[bare[0]]}, whose unit is then not known"
-            )
+    clock = texts.str.contains(":").to_numpy(bool)
+    bare = np.flatnonzero(~clock & (np.nan_to_num(values) != 0))
+    if is_time and clock.any() and len(bare):
+        wrong.append(
+            f"{column} is a clock time for {int(clock.sum())} patients and a plain number for {len(bare)}, as "
+            f"{texts.iloc[bare[0]]} of patient {patients.iloc[bare[0]]}, whose unit is then not known"
+        )
     return values
-
-
-def _out_of_range(made: pd.DataFrame, implausible: str) -> list[str]:
-    """Refuse numbers no patient has, or make them missing and say so."""
-    notes: list[list[str]] = [[] for _ in range(len(made))]
-    for name in (name for name in CONTINUOUS if name in made):
-        low, high = RANGES[name]
-        for row in np.flatnonzero(made[name].notna() & ~made[name].between(low, high)):
-            said = f"{name} is {made.loc[row, name]:g}, not between {low:g} and {high:g}"
-            if implausible == "refuse":
-                raise ValueError(
-                    f"patient {made.loc[row, 'patient']}: {said}; correct the table, or set implausible to missing"
-                )
-            notes[row].append(f"{said}: taken as missing")
-            made.loc[row, name] = np.nan
-    return ["; ".join(one) for one in notes]
-
-
-PATIENT_COLUMNS = (
-    "patient",
-    "patient_id",
-    "subject",
-    "subject_id",
-    "participant_id",
-    "case",
-    "case_id",
-    "id",
-)
 
 
 def gathered(
     patients: Sequence[str], paths: Iterable[Iterable[str]], patient_of: Callable[[str], str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Gather the tables of patients.
+    """Gather what several tables say of each patient, of whom no two may contradict each other.
 
     Parameters
     ----------
@@ -500,42 +271,46 @@ def gathered(
     Raises
     ------
     FileNotFoundError
-        A table is missing.
     ValueError
         Two tables of a patient disagree, a table has not one row of its patient, or names no patients.
     """
-    read: dict[str, pd.DataFrame] = {}
+    tables: dict[str, pd.DataFrame] = {}
     columns: dict[str, str] = {}
-    records: list[dict[str, tuple[str, str]]] = []
+    records: list[dict[str, str]] = []
     notes = []
-    for patient, tables in zip(patients, paths, strict=True):
+    for patient, own in zip(patients, paths, strict=True):
         record: dict[str, tuple[str, str]] = {}
-        said = []
-        for path in tables:
-            if path not in read:
-                read[path] = read_texts(path)
-            row = _row_of(read[path], patient, path, patient_of)
+        lacking = []
+        for path in own:
+            if path not in tables:
+                tables[path] = read_texts(path)
+            row = _row_of(tables[path], patient, path, patient_of)
             if not row:
-                said.append(f"{Path(path).name} has no row of it")
-            for name, text in row.items():
-                columns.setdefault(plain(name), name)
-                _add(record, plain(name), text, path, patient)
-        records.append(record)
-        notes.append("; ".join(said) if record or said else "no clinical table")
-    texts = {
-        spelled: [record.get(name, ("", ""))[0] for record in records] for name, spelled in columns.items()
-    }
-    return pd.DataFrame(texts, index=range(len(records)), dtype=str), notes
+                lacking.append(f"{Path(path).name} has no row of it")
+            for spelled, text in row.items():
+                name = plain(spelled)
+                columns.setdefault(name, spelled)
+                known, where = record.get(name, ("", ""))
+                if is_missing(known):
+                    record[name] = (text, path)
+                elif not is_missing(text) and _value(known) != _value(text):
+                    raise ValueError(
+                        f"patient {patient}: {name} is {known!r} in {where} and {text!r} in {path}; correct or remove one"
+                    )
+        records.append({columns[name]: text for name, (text, _) in record.items()})
+        notes.append("; ".join(lacking) if record or lacking else "no clinical table")
+    raw = pd.DataFrame(records, index=range(len(records)), columns=list(columns.values()), dtype=str)
+    return raw.fillna(""), notes
 
 
 def _row_of(table: pd.DataFrame, patient: str, path: str, patient_of: Callable[[str], str]) -> dict[str, str]:
-    own = bool(patient_of(path))
+    of_one = bool(patient_of(path))
     named = next((column for column in table if plain(column) in PATIENT_COLUMNS), None)
-    if named is not None and (own is False or table[named].map(patient_of).any()):
+    if named is not None and (not of_one or table[named].map(patient_of).any()):
         rows = table[table[named].map(patient_of) == patient].drop(columns=named)
-        if not len(rows) and not own:
+        if rows.empty and not of_one:
             return {}
-    elif own:
+    elif of_one:
         rows = table
     else:
         raise ValueError(f"{path} names no patients: a column patient or patient_id is expected")
@@ -544,20 +319,129 @@ def _row_of(table: pd.DataFrame, patient: str, path: str, patient_of: Callable[[
     return rows.iloc[0].to_dict()
 
 
-def _add(record: dict[str, tuple[str, str]], name: str, text: str, path: str, patient: str) -> None:
-    """Add a cell to what is known of a patient; two tables may say the same, or one of them nothing."""
-    known, where = record.get(name, ("", ""))
-    if is_missing(known):
-        record[name] = (text, path)
-    elif not is_missing(text) and _value(known) != _value(text):
-        raise ValueError(
-            f"patient {patient}: {name} is {known!r} in {where} and {text!r} in {path}; correct or remove one"
-        )
-
-
 def _value(text: str) -> float | str:
     """A cell for comparison: 71 and 71.0, 1:23:00 and 01:23:00 are the same."""
     try:
         return float(text)
     except ValueError:
         return re.sub(r"\b0+(?=\d)", "", plain(text))
+
+
+class Arrays(NamedTuple):
+    """What `StrokeNet.forward` takes: continuous first, then categorical, in the order of `POSTPROCEDURAL`."""
+
+    continuous: np.ndarray  # float32 (n, c), in [0, 1], 0 where missing
+    categorical: np.ndarray  # int64 (n, k), codes from 0, 0 where missing
+    missing: np.ndarray  # bool (n, c + k)
+
+
+class Scaler(NamedTuple):
+    """Lowest and highest value of each continuous variable in the rows it was fitted on; NaN where all were missing."""
+
+    low: dict[str, float]
+    high: dict[str, float]
+
+    @classmethod
+    def fit(cls, table: pd.DataFrame) -> "Scaler":
+        """Fit on the rows given: the training rows, or, as the released code does, all patients."""
+        table = checked(table)
+        columns = [name for name in CONTINUOUS if name in table]
+        return cls(table[columns].min().astype(float).to_dict(), table[columns].max().astype(float).to_dict())
+
+    def transform(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Continuous variables between 0 (lowest fitted) and 1 (highest), clipped beyond; NaN stays NaN.
+
+        A variable that was the same for all fitted rows tells nothing and is 0 everywhere; one that was missing in all
+        of them has no scale, so that a value of it is refused.
+        """
+        table = checked(table)
+        scaled = {}
+        for name in (name for name in self.low if name in table):
+            values, low, span = table[name], self.low[name], self.high[name] - self.low[name]
+            if np.isnan(low) and values.notna().any():
+                patient = _patient(table, values.notna())
+                raise ValueError(
+                    f"{name} was missing in all rows the scaler was fitted on, and {patient} has it"
+                )
+            scaled[name] = ((values - low) / span).clip(0.0, 1.0) if span else 0.0 * values
+        return pd.DataFrame(scaled, index=table.index)
+
+
+def variables(which: str) -> tuple[str, ...]:
+    """Names of the variables of "admission" (seven) or "postprocedural" (all nine)."""
+    if which not in SETS:
+        raise ValueError(f"clinical is {which!r}: choose one{nearest_name(which, SETS)}")
+    return SETS[which]
+
+
+def unfavourable(mrs: pd.Series, least: int = 3) -> pd.Series:
+    """1.0 where the modified Rankin scale is `least` (3) or higher, 0.0 where lower, NaN where it is missing."""
+    return (mrs >= least).astype(float).where(mrs.notna())
+
+
+def checked(table: pd.DataFrame, names: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A copy of the table with its clinical variables as float64, if they are what they should be.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a patient, named by the column `patient` or else by the index; the clinical variables among its columns,
+        and `mrs` where known, are checked. Others pass. NaN is a missing value and allowed.
+    names : tuple of str
+        Variables that must be there.
+
+    Raises
+    ------
+    ValueError
+        An unknown or missing variable, a patient twice, a value that is no number or out of range (`RANGES`), or a
+        category that is no code of `CATEGORICAL`; it names variable, patient and value.
+    """
+    for name in names:
+        if name not in POSTPROCEDURAL:
+            raise ValueError(f"{name} is no clinical variable{nearest_name(name, POSTPROCEDURAL)}")
+        if name not in table:
+            raise ValueError(f"the table has no column {name}{nearest_name(name, table.columns)}")
+    people = table["patient"] if "patient" in table else table.index.to_series()
+    if (twice := people.duplicated()).any():
+        raise ValueError(f"{_patient(table, twice)} stands twice; one row a patient is expected")
+    table = table.copy()
+    for name in (name for name in (*POSTPROCEDURAL, "mrs") if name in table):
+        numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
+        if name in RANGES:
+            low, high = RANGES[name]
+            right, needed = numbers.between(low, high), f"a number from {low:g} to {high:g}"
+        else:
+            codes = range(GRADES if name == "mrs" else len(CATEGORICAL[name]))
+            right, needed = numbers.isin(codes), f"one of {', '.join(map(str, codes))}"
+        if (wrong := ~right & table[name].notna()).any():
+            value = table.loc[wrong, name].iloc[0]
+            raise ValueError(
+                f"{name} of {_patient(table, wrong)} is {value}, and {needed} is needed ({int(wrong.sum())} such rows)"
+            )
+        table[name] = numbers
+    return table
+
+
+def arrays(table: pd.DataFrame, scaler: Scaler, names: tuple[str, ...]) -> Arrays:
+    """Clinical variables as the model takes them, n rows with the columns `names` (see `variables`), NaN = missing.
+
+    The scaler was fitted on the training rows; a variable it does not know is refused, and what `checked` refuses.
+    """
+    table = checked(table, tuple(names))
+    continuous = [name for name in CONTINUOUS if name in names]
+    categorical = [name for name in CATEGORICAL if name in names]
+    if strange := [name for name in continuous if name not in scaler.low]:
+        raise ValueError(f"the scaler was not fitted on {strange[0]}{nearest_name(strange[0], scaler.low)}")
+    patient = [name for name in ("patient",) if name in table]
+    scaled, codes = scaler.transform(table[patient + continuous]), table[categorical]
+    return Arrays(
+        scaled.fillna(0.0).to_numpy(np.float32).reshape(len(table), len(continuous)),
+        codes.fillna(0.0).to_numpy(np.int64).reshape(len(table), len(categorical)),
+        np.hstack([scaled.isna().to_numpy(bool), codes.isna().to_numpy(bool)]),
+    )
+
+
+def _patient(table: pd.DataFrame, rows: pd.Series) -> str:
+    """The first patient of some rows, for an error's sentence."""
+    first = table[rows.to_numpy()]
+    return f"patient {first['patient'].iloc[0] if 'patient' in table else first.index[0]}"

@@ -1,8 +1,5 @@
-"""Whether a probability means what it says.
-
-Predicted against observed share of patients with an event by a horizon.
-
-Decision curves: what treating those a model calls gains, against treating all and treating none.
+"""Whether a probability means what it says: calibration of a yes-or-no outcome and of survival at a horizon, and
+decision curves: what acting on those a model calls gains, against acting on all and on none.
 """
 
 from typing import Literal
@@ -10,72 +7,20 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.special import logit
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
 
-from lib.statistics.classification import NotComputable, checked
+from lib.statistics.classification import NotComputable, checked_probabilities
+from lib.statistics.intervals import Interval
 from lib.statistics.survival import checked_outcomes, event_share, kaplan_meier
 
 Edges = Literal["width", "quantile"]
+THRESHOLDS = np.arange(1, 100) / 100
 
 
-def checked_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """As `classification.checked`, and probabilities outside 0 to 1 are refused (ValueError)."""
-    labels, probabilities = checked(labels, probabilities)
-    if probabilities.min() < 0 or probabilities.max() > 1:
-        raise ValueError(
-            f"probabilities lie in {probabilities.min():.3g} to {probabilities.max():.3g}, not in 0 to 1: "
-            "turn scores into probabilities with thresholds.platt first"
-        )
-    return labels, probabilities
-
-
-def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean squared difference of probability and outcome.
-
-    Parameters
-    ----------
-    labels : array (n,)
-        1 positive (cancer), 0 other.
-    probabilities : array (n,)
-        Probability of being positive, 0 to 1.
-
-    Returns
-    -------
-    float
-        0 (best) to 1; a constant p at prevalence p gives p (1 - p).
-
-    Raises
-    ------
-    NotComputable, ValueError
-        Undetermined labels; values outside 0 to 1.
-
-    References
-    ----------
-    Brier, Monthly Weather Review 78:1 (1950).
-    """
-    labels, probabilities = checked_probabilities(labels, probabilities)
-    return float(((probabilities - labels) ** 2).mean())
-
-
-def homes(probabilities: np.ndarray, bins: int, edges: Edges) -> tuple[np.ndarray, np.ndarray]:
-    """Edges of the bins, and the bin of each probability; the last bin includes its upper edge.
-
-    Parameters
-    ----------
-    probabilities : array (n,)
-    bins : int
-    edges : {"width", "quantile"}
-        Equal width over 0 to 1, or equal numbers of cases: where probabilities tie, fewer bins.
-
-    Returns
-    -------
-    edges : array (bins + 1,)
-    home : int array (n,)
-
-    Raises
-    ------
-    ValueError
-        Unknown kind of edges, or no bin.
-    """
+def _binned(probabilities: np.ndarray, bins: int, edges: Edges) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of the bins, and the bin of each probability; the last bin includes its upper edge."""
     if edges not in ("width", "quantile") or bins < 1:
         raise ValueError(f'edges must be "width" or "quantile" and bins 1 or more, got "{edges}", {bins}')
     cuts = np.linspace(0, 1, bins + 1)
@@ -89,63 +34,35 @@ def homes(probabilities: np.ndarray, bins: int, edges: Edges) -> tuple[np.ndarra
 def calibration_bins(
     labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edges = "width"
 ) -> pd.DataFrame:
-    """Observed share of positive cases against mean probability, in bins of the probability.
+    """Observed share of positive cases (n,) against mean probability, in bins of the probability.
 
     Parameters
     ----------
-    labels, probabilities : arrays (n,)
-        As `brier`.
-    bins, edges
-        As `homes`.
+    edges : {"width", "quantile"}
+        Bins of equal width over 0 to 1, or of equal numbers of cases: where probabilities tie, fewer bins.
 
     Returns
     -------
     DataFrame, one row a bin
-        low, high (edges; the last bin includes its high), n, events, predicted (mean probability), observed
-        (share of positive cases). An empty bin keeps its row, with n 0 and NaN for both shares.
-
-    Raises
-    ------
-    NotComputable, ValueError
-        As `brier`.
+        low, high (edges; the last bin includes its high), n, events, predicted (mean probability), observed (share of
+        positive cases). An empty bin keeps its row, with n 0 and NaN for both shares.
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
-    cuts, home = homes(probabilities, bins, edges)
-    count = cuts.size - 1
-    n = np.bincount(home, minlength=count)
-    events = np.bincount(home, weights=labels, minlength=count)
-    filled = np.where(n > 0, n, np.nan)
-    return pd.DataFrame(
-        {
-            "low": cuts[:-1],
-            "high": cuts[1:],
-            "n": n,
-            "events": events.astype(int),
-            "predicted": np.bincount(home, weights=probabilities, minlength=count) / filled,
-            "observed": events / filled,
-        }
+    cuts, home = _binned(probabilities, bins, edges)
+    n, events, total = (
+        np.bincount(home, weights=weights, minlength=cuts.size - 1)
+        for weights in (None, labels, probabilities)
     )
+    filled = np.where(n > 0, n, np.nan)
+    counts = {"low": cuts[:-1], "high": cuts[1:], "n": n, "events": events.astype(int)}
+    return pd.DataFrame({**counts, "predicted": total / filled, "observed": events / filled})
 
 
 def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edges = "width") -> float:
-    """Expected calibration error: distance of observed and predicted share, averaged over the cases.
+    """Expected calibration error, 0 (best) to 1: distance of observed and predicted share, averaged over the cases.
 
-    It depends on the bins, and even a calibrated model's is above 0 in a finite sample: name the bins beside it.
-
-    Parameters
-    ----------
-    labels, probabilities, bins, edges
-        As `calibration_bins`.
-
-    Returns
-    -------
-    float
-        0 (best) to 1.
-
-    Raises
-    ------
-    NotComputable, ValueError
-        As `brier`.
+    It depends on the bins (as `calibration_bins`), and even a calibrated model's is above 0 in a finite sample: name
+    the bins beside it.
 
     References
     ----------
@@ -154,6 +71,63 @@ def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edge
     table = calibration_bins(labels, probabilities, bins, edges)
     distance = (table["observed"] - table["predicted"]).abs()
     return float((table["n"] * distance).sum() / table["n"].sum())
+
+
+def intercept_slope(
+    labels: ArrayLike, probabilities: ArrayLike, level: float = 0.95
+) -> tuple[Interval, Interval]:
+    """Calibration intercept (in the large) and slope, with Wald intervals, which know one row a patient only.
+
+    The intercept is that of a logistic regression of the outcome with the logit of the probability as an offset: 0 is
+    right, above 0 the probabilities are too low on the whole. The slope is the coefficient of that logit: 1 is right,
+    below 1 the probabilities are too extreme (overfitting).
+
+    Raises
+    ------
+    NotComputable
+        One class only, a probability of exactly 0 or 1, one probability for all, or classes that the probabilities
+        separate (the slope is infinite).
+
+    References
+    ----------
+    Cox, Biometrika 45:562 (1958), doi:10.1093/biomet/45.3-4.562; Van Calster et al., BMC Med 17:230 (2019),
+    doi:10.1186/s12916-019-1466-7.
+    """
+    labels, probabilities = checked_probabilities(labels, probabilities)
+    if labels.min() == labels.max():
+        raise NotComputable(f"all {labels.size} cases have the label {labels[0]:g}: calibration needs both")
+    if sure := int(np.isin(probabilities, (0, 1)).sum()):
+        raise NotComputable(
+            f"{sure} of {labels.size} probabilities are exactly 0 or 1, whose logit is infinite"
+        )
+    if np.ptp(probabilities) == 0:
+        raise NotComputable(f"every probability is {probabilities[0]:g}, which has no calibration slope")
+    positive, other = probabilities[labels == 1], probabilities[labels == 0]
+    if positive.min() >= other.max() or positive.max() <= other.min():
+        raise NotComputable("the probabilities separate the classes: the calibration slope is infinite")
+    line, ones = logit(probabilities), np.ones((labels.size, 1))
+    fits = {
+        "intercept, slope held at 1": GLM(labels, ones, family=Binomial(), offset=line).fit(),
+        "slope": GLM(labels, np.column_stack([ones, line]), family=Binomial()).fit(),
+    }
+    intercept, slope = (
+        Interval(
+            float(fit.params[-1]),
+            *map(float, fit.conf_int(alpha=1 - level)[-1]),
+            labels.size,
+            int(labels.sum()),
+            f"logistic calibration {name}, Wald",
+        )
+        for name, fit in fits.items()
+    )
+    return intercept, slope
+
+
+def _need_follow_up(time: np.ndarray, event: np.ndarray, horizon: float) -> None:
+    if time.max() < horizon and not event[time == time.max()].all():
+        raise NotComputable(
+            f"follow-up ends at {time.max():g}, before the horizon {horizon:g}: take an earlier one"
+        )
 
 
 def calibration_at_horizon(
@@ -182,16 +156,14 @@ def calibration_at_horizon(
     Returns
     -------
     DataFrame, one row a group
-        low, high (predictions; the last includes `high`), n, events (by the horizon), at_risk (still followed at
-        the horizon), predicted (mean), observed, observed_low, observed_high. These three are NaN where a
-        group's follow-up ends before the horizon with somebody free of the event.
+        low, high (predictions; the last includes `high`), n, events (by the horizon), at_risk (still followed at the
+        horizon), predicted (mean), observed, observed_low, observed_high. These three are NaN where a group's follow-up
+        ends before the horizon with somebody free of the event.
 
     Raises
     ------
     NotComputable
         The follow-up of all patients ends before the horizon.
-    ValueError
-        Unusable times, events or probabilities.
 
     References
     ----------
@@ -199,34 +171,41 @@ def calibration_at_horizon(
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
-    if time.max() < horizon and not event[time == time.max()].all():
-        raise NotComputable(
-            f"follow-up ends at {time.max():g}, before the horizon {horizon:g}: take an earlier one"
-        )
-    edges, home = homes(probabilities, groups, "quantile")
+    _need_follow_up(time, event, horizon)
+    edges, home = _binned(probabilities, groups, "quantile")
     rows = []
     for group in range(len(edges) - 1):
-        own = home == group
-        curve = kaplan_meier(time[own], event[own], level)
+        times, events = time[home == group], event[home == group]
+        curve = kaplan_meier(times, events, level)
         last = curve[curve["time"] <= horizon].iloc[-1]
-        known = (time[own] >= horizon).any() or last["survival"] == 0
+        known = 1.0 if (times >= horizon).any() or last["survival"] == 0 else np.nan
         rows.append(
             {
                 "low": edges[group],
                 "high": edges[group + 1],
-                "n": int(own.sum()),
-                "events": int((event[own] & (time[own] <= horizon)).sum()),
-                "at_risk": int((time[own] >= horizon).sum()),
-                "predicted": probabilities[own].mean(),
-                "observed": 1 - last["survival"] if known else np.nan,
-                "observed_low": 1 - last["high"] if known else np.nan,
-                "observed_high": 1 - last["low"] if known else np.nan,
+                "n": times.size,
+                "events": int((events & (times <= horizon)).sum()),
+                "at_risk": int((times >= horizon).sum()),
+                "predicted": probabilities[home == group].mean(),
+                "observed": known * (1 - last["survival"]),
+                "observed_low": known * (1 - last["high"]),
+                "observed_high": known * (1 - last["low"]),
             }
         )
     return pd.DataFrame(rows)
 
 
-THRESHOLDS = np.arange(1, 100) / 100
+def _net_benefit(
+    thresholds: ArrayLike, probabilities: np.ndarray, share_of_called: np.ndarray, share: float
+) -> pd.DataFrame:
+    """Table of a decision curve, from the share with the event among those called at each threshold, and among all."""
+    odds = thresholds / (1 - thresholds)
+    number = (probabilities >= thresholds[:, None]).sum(axis=1)
+    # who treats nobody gains nothing: a true 0
+    gain = number / probabilities.size * (share_of_called - (1 - share_of_called) * odds)
+    counts = {"threshold": thresholds, "n": probabilities.size, "called": number}
+    benefit = {"net_benefit": np.where(number > 0, gain, 0.0), "treat_all": share - (1 - share) * odds}
+    return pd.DataFrame({**counts, **benefit, "treat_none": 0.0})
 
 
 def _checked_thresholds(thresholds: ArrayLike) -> np.ndarray:
@@ -236,49 +215,17 @@ def _checked_thresholds(thresholds: ArrayLike) -> np.ndarray:
     return thresholds
 
 
-def _table(
-    thresholds: np.ndarray, called: np.ndarray, share_of_called: np.ndarray, share: float
-) -> pd.DataFrame:
-    odds = thresholds / (1 - thresholds)
-    n = called.shape[1]
-    number = called.sum(axis=1)
-    # who treats nobody gains nothing: a true 0
-    gain = np.where(number > 0, number / n * (share_of_called - (1 - share_of_called) * odds), 0.0)
-    return pd.DataFrame(
-        {
-            "threshold": thresholds,
-            "n": n,
-            "called": number,
-            "net_benefit": gain,
-            "treat_all": share - (1 - share) * odds,
-            "treat_none": 0.0,
-        }
-    )
-
-
 def decision_curve(
     labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike = THRESHOLDS
 ) -> pd.DataFrame:
-    """Net benefit at each threshold probability: true positives less false ones at the threshold's odds, over n.
+    """Net benefit at each threshold probability (k,): true positives less false ones at the threshold's odds, over n.
 
-    Parameters
-    ----------
-    labels : array (n,)
-        1 positive, 0 other.
-    probabilities : array (n,)
-        Probability of being positive, 0 to 1. A case at or above the threshold is called.
-    thresholds : array (k,)
-        0 or more and below 1.
+    A case (n,) whose probability of being positive is at or above the threshold is called.
 
     Returns
     -------
     DataFrame, one row a threshold
         threshold, n, called, net_benefit, treat_all, treat_none (0). At most the prevalence.
-
-    Raises
-    ------
-    NotComputable, ValueError
-        Undetermined labels; values outside 0 to 1.
 
     References
     ----------
@@ -288,7 +235,7 @@ def decision_curve(
     thresholds = _checked_thresholds(thresholds)
     called = probabilities >= thresholds[:, None]
     share = (called @ labels) / np.maximum(called.sum(axis=1), 1)
-    return _table(thresholds, called, share, float(labels.mean()))
+    return _net_benefit(thresholds, probabilities, share, float(labels.mean()))
 
 
 def decision_curve_at_horizon(
@@ -300,29 +247,9 @@ def decision_curve_at_horizon(
 ) -> pd.DataFrame:
     """Net benefit for an event by a horizon; its share among those called is by Kaplan-Meier.
 
-    Parameters
-    ----------
-    time, event : arrays (n,)
-        As `survival.checked_outcomes`. Censoring must not depend on the risk within those called.
-    probabilities : array (n,)
-        Predicted probability of the event by the horizon, 0 to 1 (1 - survival).
-    horizon : float
-        In the unit of `time`.
-    thresholds : array (k,)
-        0 or more and below 1.
-
-    Returns
-    -------
-    DataFrame
-        As `decision_curve`; net_benefit is NaN where somebody is called but the follow-up of those called
-        ends before the horizon.
-
-    Raises
-    ------
-    NotComputable
-        The follow-up of all patients ends before the horizon.
-    ValueError
-        Unusable times, events, probabilities or thresholds.
+    Parameters as `calibration_at_horizon`; censoring must not depend on the risk within those called. Returns as
+    `decision_curve`; net_benefit is NaN where somebody is called but the follow-up of those called ends before the
+    horizon, and NotComputable where that of all does.
 
     References
     ----------
@@ -331,10 +258,7 @@ def decision_curve_at_horizon(
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
     thresholds = _checked_thresholds(thresholds)
-    (share,) = event_share(time, event, horizon, np.ones((1, time.size)))
-    if np.isnan(share):
-        raise NotComputable(
-            f"follow-up ends at {time.max():g}, before the horizon {horizon:g}: take an earlier one"
-        )
-    called = probabilities >= thresholds[:, None]
-    return _table(thresholds, called, event_share(time, event, horizon, called), float(share))
+    _need_follow_up(time, event, horizon)
+    called = np.vstack([np.ones(time.size), probabilities >= thresholds[:, None]])
+    share, *share_of_called = event_share(time, event, horizon, called)
+    return _net_benefit(thresholds, probabilities, np.array(share_of_called), float(share))

@@ -1,24 +1,25 @@
-"""How well scores, or a yes-or-no call made from them, tell positive cases (spots, patients) from the rest.
+"""How well scores, or yes-or-no calls made from them, tell positive cases (spots, patients) from the rest.
 
-Rules that turn a score into a call. A case is called where its score is at or above the cut.
+Each metric takes labels (1 positive, 0 other) and scores, calls or probabilities of n cases, higher = more likely
+positive, and returns one number, or raises NotComputable with the reason. With `weights` (draws, n), how often each
+case is in each resample, it returns one value a draw, NaN where there is none, and checks nothing: a bootstrap's path.
 
-Named rules for a cut on patients' scores, fitted on training patients. At or above the cut is called.
-
-Two models' calls on the same cases: which one is right where only one is.
+Below the metrics stand the rules that turn a score into a call (a score at the cut is called), DeLong's test of two
+AUCs and McNemar's of two models' calls.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import wraps
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit
-from scipy.stats import norm
+from scipy.stats import norm, rankdata
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
-from sklearn.metrics import roc_auc_score as _roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
 from statsmodels.stats import contingency_tables
 
@@ -28,29 +29,12 @@ class NotComputable(ValueError):
 
 
 def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and scores as float64 vectors of one length, refused with a reason where unusable.
+    """Labels and scores as float64 vectors of one length.
 
-    Parameters
-    ----------
-    labels : array (n,)
-        1 positive (cancer, recurrence), 0 other. NaN (undetermined) is refused: leave those cases out, and
-        count them, before.
-    scores : array (n,)
-        Finite; higher = more likely positive.
-
-    Returns
-    -------
-    labels, scores : float64 arrays (n,)
-
-    Raises
-    ------
-    ValueError
-        Lengths differ, or a label is neither 0 nor 1.
-    NotComputable
-        No case, an undetermined label, or a score that is NaN or infinite.
+    ValueError for other lengths or labels; NotComputable for no case, an undetermined label (NaN: leave those cases out,
+    and count them, before), or a score that is NaN or infinite.
     """
-    labels = np.asarray(labels, dtype=float)
-    scores = np.asarray(scores, dtype=float)
+    labels, scores = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
     if labels.ndim != 1 or labels.shape != scores.shape:
         raise ValueError(
             f"labels have shape {labels.shape}, scores {scores.shape}; two vectors of one length are needed"
@@ -61,178 +45,203 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarra
         raise NotComputable(f"{undetermined} of {labels.size} cases are undetermined (label NaN)")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"labels must be 0 (other) or 1 (positive), found {np.unique(labels)[:5].tolist()}")
+    return labels, _finite(scores)
+
+
+def checked_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """As `checked`; probabilities outside 0 to 1 are a ValueError."""
+    labels, probabilities = checked(labels, probabilities)
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise ValueError(
+            f"probabilities lie in {probabilities.min():.3g} to {probabilities.max():.3g}, not in 0 to 1: "
+            "turn scores into probabilities with classification.platt first"
+        )
+    return labels, probabilities
+
+
+def _finite(scores: np.ndarray) -> np.ndarray:
     if bad := int((~np.isfinite(scores)).sum()):
         raise NotComputable(f"{bad} of {scores.size} scores are NaN or infinite")
+    return scores
+
+
+def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    labels, scores = checked(labels, scores)
+    if not labels.any():
+        raise NotComputable(f"none of the {labels.size} cases is positive")
+    if labels.all():
+        raise NotComputable(f"all {labels.size} cases are positive")
     return labels, scores
 
 
-def _need_positive(labels: np.ndarray) -> None:
-    if not labels.any():
-        raise NotComputable(f"none of the {labels.size} cases is positive")
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
-def _need_other(labels: np.ndarray) -> None:
-    if labels.all():
-        raise NotComputable(f"all {labels.size} cases are positive")
+def _by_score(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of positive and of other cases at each distinct score, lowest first: two (draws, scores)."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])
+    weights = weights[:, order]
+    positive = weights * labels[order]
+    return np.add.reduceat(positive, starts, axis=1), np.add.reduceat(weights - positive, starts, axis=1)
 
 
-def _called(labels: ArrayLike, predicted: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    labels, predicted = checked(labels, predicted)
-    if not np.isin(predicted, (0, 1)).all():
-        raise ValueError("predicted must be 0 or 1: apply a threshold to the scores first")
-    return labels, predicted
+def auc(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray | None = None) -> float | np.ndarray:
+    """Area under the ROC curve: chance that a positive case scores above another, ties counted half; 0.5 is chance."""
+    if weights is None:
+        return float(roc_auc_score(*_two_classes(labels, scores)))
+    positive, other = _by_score(labels, scores, weights)
+    below = np.cumsum(other, axis=1) - 0.5 * other
+    return _share((positive * below).sum(1), positive.sum(1) * other.sum(1))
 
 
-def auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve: chance that a positive case scores above another, ties counted half.
-
-    Parameters
-    ----------
-    labels : array (n,)
-        1 positive, 0 other.
-    scores : array (n,)
-        Higher = more likely positive; any scale.
-
-    Returns
-    -------
-    float
-        0 to 1; 0.5 is chance.
-
-    Raises
-    ------
-    NotComputable
-        Undetermined labels, one class only, or scores that are not finite.
-    """
-    labels, scores = checked(labels, scores)
-    _need_positive(labels)
-    _need_other(labels)
-    return float(_roc_auc_score(labels, scores))
+def average_precision(
+    labels: ArrayLike, scores: ArrayLike, weights: np.ndarray | None = None
+) -> float | np.ndarray:
+    """Precision at each distinct score, weighted by the recall gained there, not interpolated; chance is the prevalence."""
+    if weights is None:
+        return float(average_precision_score(*_two_classes(labels, scores)))
+    positive, other = (side[:, ::-1] for side in _by_score(labels, scores, weights))
+    called = np.cumsum(positive, axis=1)
+    precision_at = np.nan_to_num(
+        _share(called, called + np.cumsum(other, axis=1))
+    )  # nothing there adds nothing
+    value = _share((positive * precision_at).sum(1), positive.sum(1))
+    return np.where(other.sum(1) > 0, value, np.nan)
 
 
-def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Average precision: precision at each distinct score, weighted by the recall gained there.
-
-    No interpolation. Chance is the prevalence, so it is shown beside it. Parameters, direction and errors
-    as in `auc`; 0 to 1.
-    """
-    labels, scores = checked(labels, scores)
-    _need_positive(labels)
-    _need_other(labels)
-    return float(average_precision_score(labels, scores))
-
-
-def prevalence(labels: ArrayLike, scores: ArrayLike | None = None) -> float:
+def prevalence(
+    labels: ArrayLike, scores: ArrayLike | None = None, weights: np.ndarray | None = None
+) -> float | np.ndarray:
     """Share of positive cases, 0 to 1. `scores` are taken, and ignored, for a uniform call."""
-    labels, _ = checked(labels, np.zeros(np.shape(labels)))
-    return float(labels.mean())
+    if weights is None:
+        return float(checked(labels, np.zeros(np.shape(labels)))[0].mean())
+    return _share(weights @ labels, weights.sum(1))
 
 
-def sensitivity(labels: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of the positive cases called positive (recall), 0 to 1. NotComputable without a positive case."""
-    labels, predicted = _called(labels, predicted)
-    _need_positive(labels)
-    return float(predicted[labels == 1].mean())
+def brier(
+    labels: ArrayLike, probabilities: ArrayLike, weights: np.ndarray | None = None
+) -> float | np.ndarray:
+    """Mean squared difference of probability and outcome (Brier 1950), 0 is best; a constant p at prevalence p gives p (1 - p)."""
+    if weights is None:
+        labels, probabilities = checked_probabilities(labels, probabilities)
+        return float(((probabilities - labels) ** 2).mean())
+    return _share(weights @ (probabilities - labels) ** 2, weights.sum(1))
 
 
-def specificity(labels: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of the other cases not called positive, 0 to 1. NotComputable where every case is positive."""
-    labels, predicted = _called(labels, predicted)
-    _need_other(labels)
-    return float(1 - predicted[labels == 0].mean())
+def _of_calls(lacking: str) -> Callable:
+    """Makes a metric of 0/1 calls under weights one that also takes calls alone; `lacking` says why it has no value."""
+
+    def decorated(function: Callable) -> Callable:
+        @wraps(function)
+        def metric(labels: ArrayLike, called: ArrayLike, weights: np.ndarray | None = None):
+            if weights is not None:
+                return function(labels, called, weights)
+            labels, called = checked(labels, called)
+            if not np.isin(called, (0, 1)).all():
+                raise ValueError("calls must be 0 or 1: apply a threshold to the scores first")
+            value = float(function(labels, called, np.ones((1, labels.size)))[0])
+            if np.isnan(value):
+                raise NotComputable(lacking.format(labels.size))
+            return value
+
+        return metric
+
+    return decorated
 
 
-def precision(labels: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of positive cases among those called positive, 0 to 1. NotComputable where none is called."""
-    labels, predicted = _called(labels, predicted)
-    if not predicted.any():
-        raise NotComputable(f"none of the {predicted.size} cases is called positive")
-    return float(labels[predicted == 1].mean())
+@_of_calls("none of the {} cases is positive")
+def sensitivity(labels, called, weights):
+    """Share of the positive cases that are called (recall), 0 to 1."""
+    return _share(weights @ (labels * called), weights @ labels)
 
 
-def ppv(labels: ArrayLike, predicted: ArrayLike) -> float:
-    """Positive predictive value, the clinic's word for `precision`."""
-    return precision(labels, predicted)
+@_of_calls("all {} cases are positive")
+def specificity(labels, called, weights):
+    """Share of the other cases that are not called, 0 to 1."""
+    return _share(weights @ ((1 - labels) * (1 - called)), weights @ (1 - labels))
 
 
-def npv(labels: ArrayLike, predicted: ArrayLike) -> float:
-    """Negative predictive value: share of other cases among those not called, 0 to 1. NotComputable where all are called."""
-    labels, predicted = _called(labels, predicted)
-    if predicted.all():
-        raise NotComputable(f"all {predicted.size} cases are called positive")
-    return float(1 - labels[predicted == 0].mean())
+@_of_calls("none of the {} cases is called positive")
+def precision(labels, called, weights):
+    """Share of positive cases among those called (positive predictive value), 0 to 1."""
+    return _share(weights @ (labels * called), weights @ called)
 
 
-def accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
+@_of_calls("all {} cases are called positive")
+def npv(labels, called, weights):
+    """Share of other cases among those not called (negative predictive value), 0 to 1."""
+    return _share(weights @ ((1 - labels) * (1 - called)), weights @ (1 - called))
+
+
+@_of_calls("there is no case")
+def accuracy(labels, called, weights):
     """Share of cases called rightly, 0 to 1."""
-    labels, predicted = _called(labels, predicted)
-    return float((labels == predicted).mean())
+    return _share(weights @ (labels == called).astype(float), weights.sum(1))
 
 
-def f1(labels: ArrayLike, predicted: ArrayLike) -> float:
-    """Harmonic mean of precision and sensitivity for the positive class, 2TP / (2TP + FP + FN), 0 to 1.
+@_of_calls("none of the {} cases is positive")
+def f1(labels, called, weights):
+    """Harmonic mean of precision and sensitivity, 2TP / (2TP + FP + FN); 0 where positive cases are there and none is found.
 
-    Calling every case positive gives 2p / (1 + p) at prevalence p: name the threshold's rule beside it.
-    NotComputable without a positive case; 0 is a true 0: positive cases are there and none is found.
+    Calling every case gives 2p / (1 + p) at prevalence p: name the threshold's rule beside it.
     """
-    labels, predicted = _called(labels, predicted)
-    _need_positive(labels)
-    return float(2 * (labels * predicted).sum() / (labels.sum() + predicted.sum()))
+    positive = weights @ labels
+    value = _share(2 * (weights @ (labels * called)), positive + weights @ called)
+    return np.where(positive > 0, value, np.nan)
 
 
-def _scores(scores: ArrayLike) -> np.ndarray:
-    scores = np.asarray(scores, dtype=float).ravel()
-    if not np.isfinite(scores).all():
-        raise NotComputable(
-            f"{int((~np.isfinite(scores)).sum())} of {scores.size} scores are NaN or infinite"
-        )
+ppv = precision
+METRICS: dict[str, Callable] = {"auc": auc, "ap": average_precision, "ppv": ppv}
+METRICS |= {
+    f.__name__: f for f in (prevalence, sensitivity, specificity, precision, npv, accuracy, f1, brier)
+}
+
+
+def called(scores: ArrayLike, threshold: ArrayLike) -> np.ndarray:
+    """1.0 where a score is at or above the cut, else 0.0; the shape of `scores`."""
+    return (np.asarray(scores, dtype=float) >= threshold).astype(float)
+
+
+def _several(scores: ArrayLike) -> np.ndarray:
+    scores = _finite(np.asarray(scores, dtype=float).ravel())
     if np.unique(scores).size < 2:
         raise NotComputable("the scores take fewer than two values, so no cut separates them")
     return scores
 
 
 def gmm_threshold(scores: ArrayLike, variant: str = "described") -> float:
-    """Cut where two fitted Gaussians are equally likely; needs no label.
+    """Cut where two Gaussians fitted to scores (n,) are equally likely; needs no label.
 
-    A mixture of two Gaussians is fitted to the scores; the cut is the root of the difference of the two
-    weighted densities between the two means (Brent), or the midpoint of the means where the difference
-    does not change sign there (one component lies wholly over the other).
+    The root of the difference of the two weighted densities between the two means (Brent), or the midpoint of the
+    means where the difference keeps its sign there (one component lies wholly over the other).
 
     Parameters
     ----------
-    scores : array (n,)
-        Scores of one section; higher = more cancer-like.
     variant : {"described", "released"}
-        The released code sorts the means but leaves the spreads and weights in the order of the fit, so
-        where the fit returns the higher component first each mean gets the other's spread and weight.
-        "released" repeats that, for comparison only.
-
-    Returns
-    -------
-    float
-        On the scale of the scores.
+        SpaCRD's released code sorts the means but leaves spreads and weights in the order of the fit, so where the
+        fit returns the higher component first each mean gets the other's. "released" repeats that, for comparison.
 
     Raises
     ------
     NotComputable
         Scores that are not finite or take fewer than two values.
-    ValueError
-        Unknown variant.
 
     References
     ----------
-    The rule the SpaCRD paper names (arXiv 2603.06186). The released code defines it and never calls it;
-    its scores were cut by `prevalence_threshold`.
+    The rule the SpaCRD paper names (arXiv 2603.06186). The released code defines it and never calls it; its scores
+    were cut by `prevalence_threshold`.
     """
     if variant not in ("described", "released"):
         raise ValueError(f'variant must be "described" or "released", got "{variant}"')
-    scores = _scores(scores)
+    scores = _several(scores)
     if variant == "described":
         scores = np.sort(scores)  # the fit's start depends on the order of the spots; the cut must not
     mixture = GaussianMixture(n_components=2, random_state=0).fit(scores[:, None])
-    mean, share = mixture.means_.ravel(), mixture.weights_
+    order = np.argsort(mixture.means_.ravel())
+    mean, share = mixture.means_.ravel()[order], mixture.weights_
     spread = np.sqrt(mixture.covariances_.ravel())
-    order = np.argsort(mean)
-    mean = mean[order]
     if variant == "described":
         spread, share = spread[order], share[order]
 
@@ -247,50 +256,21 @@ def gmm_threshold(scores: ArrayLike, variant: str = "described") -> float:
 
 
 def prevalence_threshold(scores: ArrayLike, positive_share: float) -> float:
-    """ORACLE cut of the released SpaCRD code: as many spots are called as truly are cancer.
+    """ORACLE cut of the released SpaCRD code: as many spots (n,) are called as truly are cancer, a share in (0, 1).
 
-    The percentile equal to the true share of other spots. It reads the test labels through their
-    prevalence, so what it gives is no performance; nor is it a bound, for another cut may give a higher F1.
-
-    Parameters
-    ----------
-    scores : array (n,)
-        Scores of one section; higher = more cancer-like.
-    positive_share : float
-        Prevalence of cancer, strictly between 0 and 1.
-
-    Returns
-    -------
-    float
-        On the scale of the scores.
-
-    Raises
-    ------
-    NotComputable
-        A prevalence of 0 or 1, or unusable scores.
+    It reads the test labels through their prevalence, so what it gives is no performance; nor is it a bound, for
+    another cut may give a higher F1. NotComputable for a prevalence of 0 or 1, or unusable scores.
     """
     if not 0 < positive_share < 1:
         raise NotComputable(f"the prevalence is {positive_share:g}: one class only, so no cut is defined")
-    return float(np.percentile(_scores(scores), 100 * (1 - positive_share)))
+    return float(np.percentile(_several(scores), 100 * (1 - positive_share)))
 
 
 def platt(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
-    """Slope and intercept that turn a score into a probability of being positive; fit on TRAINING cases only.
+    """Slope and intercept that turn a score into a probability (`probability`); fit on TRAINING cases only.
 
-    Logistic regression of the label on the score with Platt's smoothed targets, (N1 + 1) / (N1 + 2) and
-    1 / (N0 + 2), which keep the slope finite where the classes separate.
-
-    Parameters
-    ----------
-    labels : array (n,)
-        1 positive, 0 other.
-    scores : array (n,)
-        Higher = more likely positive. A slope below 0 says that they did not point that way in training.
-
-    Returns
-    -------
-    slope, intercept : float
-        For `probability`.
+    Logistic regression on Platt's smoothed targets, (N1 + 1) / (N1 + 2) and 1 / (N0 + 2), which keep the slope finite
+    where the classes separate. A slope below 0 says that scores did not point towards positive in training.
 
     Raises
     ------
@@ -302,7 +282,7 @@ def platt(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     Platt, Advances in Large Margin Classifiers (1999).
     """
     labels, scores = checked(labels, scores)
-    _scores(scores)
+    _several(scores)
     positive = labels.sum()
     other = labels.size - positive
     if not positive or not other:
@@ -324,15 +304,7 @@ def probability(scores: ArrayLike, slope: float, intercept: float) -> np.ndarray
     return expit(slope * np.asarray(scores, dtype=float) + intercept)
 
 
-def called(scores: ArrayLike, threshold: ArrayLike) -> np.ndarray:
-    """1.0 where a score is at or above the cut, else 0.0; the shape of `scores`."""
-    return (np.asarray(scores, dtype=float) >= threshold).astype(float)
-
-
-RULES = "youden, fixed, sensitivity90 (or another whole percentage from 1 to 100)"
-
-
-def _both(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _training_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     labels, scores = checked(labels, scores)
     if labels.min() == labels.max():
         raise NotComputable(
@@ -342,98 +314,136 @@ def _both(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]
 
 
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Cut of the greatest sensitivity + specificity on TRAINING cases; of several the lowest, which misses less.
-
-    Parameters
-    ----------
-    labels : array (n,)
-        1 positive, 0 other.
-    scores : array (n,)
-        Higher = more likely positive.
-
-    Returns
-    -------
-    float
-        One of the scores. Where no cut is better than calling every case, the lowest.
-
-    Raises
-    ------
-    NotComputable
-        One class only, undetermined labels, scores that are not finite.
+    """Cut, one of the scores, of the greatest sensitivity + specificity on TRAINING cases; of several the lowest, which misses less.
 
     References
     ----------
     Youden, Cancer 3:32 (1950), doi:10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3.
     """
-    labels, scores = _both(labels, scores)
+    labels, scores = _training_classes(labels, scores)
     cuts, home = np.unique(scores, return_inverse=True)
     positive = np.bincount(home, weights=labels)[::-1].cumsum()[::-1]  # called at each cut
     other = np.bincount(home, weights=~labels)[::-1].cumsum()[::-1]
     # whole numbers, so that equal ones are equal
-    index = positive * (~labels).sum() - other * labels.sum()
-    return float(cuts[np.argmax(index)])
-
-
-def sensitivity_threshold(labels: ArrayLike, scores: ArrayLike, at_least: float) -> float:
-    """Highest cut whose sensitivity on TRAINING cases is at least `at_least`, in (0, 1].
-
-    Parameters, direction and errors as `youden_threshold`; one of the positive cases' scores. On other
-    cases the sensitivity may well be lower.
-    """
-    if not 0 < at_least <= 1:
-        raise ValueError(f"a sensitivity lies above 0 and at most at 1, got {at_least:g}")
-    labels, scores = _both(labels, scores)
-    found = np.sort(scores[labels])[::-1]
-    wanted = int(np.ceil(at_least * found.size - 1e-9))  # 0.9 of 10 is 9, not 10
-    return float(found[wanted - 1])
+    return float(cuts[np.argmax(positive * (~labels).sum() - other * labels.sum())])
 
 
 def threshold(rule: str, labels: ArrayLike, scores: ArrayLike) -> tuple[float, str]:
-    """Cut by a named rule, and the rule in words for `how`.
+    """Cut by a named rule on TRAINING cases, and the rule in words for `how`.
 
-    Parameters
-    ----------
-    rule : str
-        "youden"; "fixed" (0.5: scores must be probabilities); "sensitivity90", at least 90 %. A metric
-        bears its rule in its name: f1_youden, specificity_sensitivity90.
-    labels, scores : arrays (n,)
-        TRAINING cases.
-
-    Returns
-    -------
-    cut : float
-    words : str
-
-    Raises
-    ------
-    ValueError
-        Unknown rule; "fixed" with scores that are no probabilities.
-    NotComputable
-        As `youden_threshold`.
+    Rules: "youden"; "sensitivity90" (or another whole percentage), the highest cut with at least that sensitivity. A
+    metric bears its rule in its name: f1_youden, specificity_sensitivity90.
     """
     if rule == "youden":
         return youden_threshold(labels, scores), "cut of greatest sensitivity + specificity on training cases"
-    if rule == "fixed":
-        scores = np.asarray(scores, dtype=float)
-        if scores.size and (scores.min() < 0 or scores.max() > 1):
-            raise ValueError("the fixed cut of 0.5 needs probabilities, these scores leave 0 to 1")
-        return 0.5, "cut at probability 0.5"
-    if named := re.fullmatch(r"sensitivity(100|[1-9]\d?)", rule):
-        share = int(named[1]) / 100
-        words = f"highest cut with sensitivity of at least {share:g} on training cases"
-        return sensitivity_threshold(labels, scores, share), words
-    raise ValueError(f'unknown threshold rule "{rule}"; known are {RULES}')
+    if not (percent := re.fullmatch(r"sensitivity(100|[1-9]\d?)", rule)):
+        raise ValueError(
+            f'unknown threshold rule "{rule}"; known are youden and sensitivity90 (or another percentage)'
+        )
+    labels, scores = _training_classes(labels, scores)
+    share, descending = int(percent[1]) / 100, np.sort(scores[labels])[::-1]
+    cut = descending[int(np.ceil(share * descending.size - 1e-9)) - 1]  # 0.9 of 10 is 9, not 10
+    return float(cut), f"highest cut with sensitivity of at least {share:g} on training cases"
 
 
-FEW = 25  # cases that only one model calls rightly, below which the chi-square is too rough
+@dataclass(frozen=True)
+class DeLong:
+    """Difference of two AUCs on the same cases: a minus b, its standard error, interval, z and p (two-sided)."""
+
+    difference: float
+    standard_error: float
+    low: float
+    high: float
+    z: float
+    p: float
+
+
+def auc_rows(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
+    """AUC of each row of scores (models, n) against one vector of labels (n,): (models,), by midranks."""
+    labels, scores = _rows(labels, scores)
+    positive = int(labels.sum())
+    ranks = rankdata(scores, axis=1)[:, labels].mean(axis=1)
+    return (ranks - (positive + 1) / 2) / (labels.size - positive)
+
+
+def _rows(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    scores = _finite(np.atleast_2d(np.asarray(scores, dtype=float)))
+    labels, _ = _two_classes(labels, scores[0])
+    return labels == 1, scores
+
+
+def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """AUCs (models,) of several models' scores (models, n) on the same cases, and the covariance of the estimates.
+
+    One row a patient: where a patient has several, their dependence is not seen; take `intervals.patient_interval`.
+    NotComputable with fewer than two positive or two other cases.
+
+    References
+    ----------
+    DeLong, DeLong and Clarke-Pearson, Biometrics 44:837 (1988), doi:10.2307/2531595; by midranks as Sun and
+    Xu, IEEE Signal Process Lett 21:1389 (2014), doi:10.1109/LSP.2014.2337313.
+    """
+    labels, scores = _rows(labels, scores)
+    positive = int(labels.sum())
+    other = labels.size - positive
+    if min(positive, other) < 2:
+        raise NotComputable(
+            f"{positive} positive and {other} other cases: DeLong's variance needs two of each"
+        )
+    ranks = rankdata(scores, axis=1)
+    # share of the others a positive case beats, and share of the positive cases that beat another
+    won = (ranks[:, labels] - rankdata(scores[:, labels], axis=1)) / other
+    lost = 1 - (ranks[:, ~labels] - rankdata(scores[:, ~labels], axis=1)) / positive
+    covariance = np.atleast_2d(np.cov(won)) / positive + np.atleast_2d(np.cov(lost)) / other
+    return won.mean(axis=1), covariance
+
+
+def delong_test(
+    labels: ArrayLike,
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    level: float = 0.95,
+    folds: ArrayLike | None = None,
+) -> DeLong:
+    """Paired test of two models' AUCs on the same cases; their scales may differ.
+
+    Parameters
+    ----------
+    folds : array (n,), optional
+        Who was held out with whom. Scores of different folds come from different models and have no common scale: the
+        difference is then the mean of those within the folds, which are independent, as the cases are others.
+
+    Raises
+    ------
+    NotComputable
+        The two order the cases alike, so that their difference has no variance; or as `auc_covariance`, in any fold.
+
+    References
+    ----------
+    As `auc_covariance`.
+    """
+    labels, scores_a = checked(labels, scores_a)
+    labels, scores_b = checked(labels, scores_b)
+    folds = np.zeros(labels.size, dtype=int) if folds is None else np.asarray(folds)
+    contrast, differences, variances = np.array([1, -1]), [], []
+    for fold in np.unique(folds):
+        here = folds == fold
+        areas, covariance = auc_covariance(labels[here], np.stack([scores_a[here], scores_b[here]]))
+        differences.append(areas[0] - areas[1])
+        variances.append(contrast @ covariance @ contrast)
+    variance = float(np.sum(variances)) / len(variances) ** 2
+    if not variance > 1e-15:
+        raise NotComputable("the two models order the cases alike: their difference has no variance")
+    difference, error = float(np.mean(differences)), float(np.sqrt(variance))
+    width, z = float(norm.ppf((1 + level) / 2)) * error, difference / error
+    return DeLong(difference, error, difference - width, difference + width, z, float(2 * norm.sf(abs(z))))
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Cases only a, and only b, calls rightly; the two-sided p, and the test it comes from.
+    """Cases only a, and only b, calls rightly; the test's statistic, its two-sided p, and which test it is.
 
-    `statistic` is the smaller of the two counts for the exact test, else the chi-square with continuity
-    correction, one degree of freedom.
+    `statistic` is the smaller of the two counts for the exact test, else the chi-square with continuity correction.
     """
 
     only_a: int
@@ -447,48 +457,27 @@ def mcnemar(
     labels: ArrayLike,
     called_a: ArrayLike,
     called_b: ArrayLike,
-    test: Literal["auto", "exact", "chi-square"] = "auto",
+    exact: bool | None = None,
 ) -> McNemar:
-    """Test whether two models are right equally often on the same cases.
+    """Test whether two models' 0/1 calls (n,) are right equally often on the same cases, one row a patient.
 
-    Parameters
-    ----------
-    labels : array (n,)
-        1 positive, 0 other; one row a patient. Only the positive rows compare sensitivities, only the
-        others specificities.
-    called_a, called_b : arrays (n,)
-        0 or 1.
-    test : {"auto", "exact", "chi-square"}
-        "auto" is exact below 25 cases that only one model calls rightly.
-
-    Returns
-    -------
-    McNemar
-
-    Raises
-    ------
-    NotComputable
-        The two are right on the same cases, or labels are undetermined.
-    ValueError
-        Calls that are not 0 or 1, lengths that differ, unknown test.
+    Only the positive rows compare sensitivities, only the others specificities. Exact, by default, below 25 cases that
+    only one model calls rightly. NotComputable where the two are right on the same cases.
 
     References
     ----------
     McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
     """
-    if test not in ("auto", "exact", "chi-square"):
-        raise ValueError(f'test must be "auto", "exact" or "chi-square", got "{test}"')
     accuracy(labels, called_a)  # refuses what is no label or no call
     accuracy(labels, called_b)
-    labels = np.asarray(labels, dtype=float)
-    right_a, right_b = labels == np.asarray(called_a), labels == np.asarray(called_b)
+    right_a, right_b = (np.asarray(labels) == np.asarray(calls) for calls in (called_a, called_b))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     if only_a + only_b == 0:
         raise NotComputable(
-            f"the two models are right on the same {int(right_a.sum())} of {labels.size} cases"
+            f"the two models are right on the same {int(right_a.sum())} of {right_a.size} cases"
         )
-    exact = test == "exact" or (test == "auto" and only_a + only_b < FEW)
+    exact = only_a + only_b < 25 if exact is None else exact
     table = [[int((right_a & right_b).sum()), only_a], [only_b, int((~right_a & ~right_b).sum())]]
-    found = contingency_tables.mcnemar(table, exact=exact, correction=True)
+    result = contingency_tables.mcnemar(table, exact=exact, correction=True)
     how = "McNemar, exact" if exact else "McNemar, chi-square with continuity correction"
-    return McNemar(only_a, only_b, float(found.statistic), float(found.pvalue), how)
+    return McNemar(only_a, only_b, float(result.statistic), float(result.pvalue), how)
