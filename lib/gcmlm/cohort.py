@@ -1,4 +1,4 @@
-"""Tables of patients and what became of them: who counts as a metachronous liver metastasis, and three public sources.
+"""From raw files to one table of patients: who counts as a metachronous liver metastasis, and where cohorts come from.
 
 - `metachronous`: from time and event to yes, no, or not known.
 - `read_feature_table`: features of one modality that were made elsewhere, one row a patient.
@@ -18,14 +18,68 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.data import fetch_all, read_sources
 from lib.files import check_names
+from lib.gcmlm.matched import SCANS, SLIDES, read_matched
 from lib.inputs.clinical import is_missing
 from lib.inputs.tables import nearest_name, plain, read_columns, read_texts
-from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, site_of
+from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, read_outcomes, site_of
+from lib.params import ROOT
+from lib.stage import Stage
 
 POSITIVE, NEGATIVE = "metastasis", "free"
 SYNCHRONOUS, CENSORED = "synchronous", "censored early"
 STATUSES = (POSITIVE, NEGATIVE, SYNCHRONOUS, CENSORED)
+
+
+class Cohort(NamedTuple):
+    """patients: one row each; scans, slides: see `lib.gcmlm.matched.Matched`; given: modality -> table made elsewhere."""
+
+    patients: pd.DataFrame
+    scans: pd.DataFrame
+    slides: pd.DataFrame
+    given: dict[str, pd.DataFrame]
+
+
+def raw_folder(stage: Stage) -> Path:
+    """Where a matched cohort's files lie: below the results where a phantom is made, else in data/raw."""
+    return (
+        stage.folder / "raw" if stage.params.phantom else ROOT / "data" / "raw" / stage.params.matched_cohort
+    )
+
+
+def read_cohort(stage: Stage) -> Cohort:
+    """Read the cohort that the parameters name; patients who cannot be used are printed and left out."""
+    params, data = stage.params, ROOT / "data" / "raw"
+    if params.cohort in read_sources().cohorts:
+        fetch_all(params.cohort)
+    scans, slides, given = pd.DataFrame(columns=SCANS), pd.DataFrame(columns=SLIDES), {}
+    if params.lro_folder:
+        lro = read_lro(data / params.lro_folder, params.lro_when)
+        given, patients = lro.tables, lro.label.reset_index().assign(hospital="", problem="")
+        print(lro.note or "every feature has its name")
+    elif params.stad_table:
+        with_slides = read_outcomes(stage.reads(data / params.stad_slides))["patient"]
+        patients = read_stad(stage.reads(data / params.stad_table), with_slides)
+    else:
+        matched = read_matched(raw_folder(stage), params.factors, params.mapping, label=params.mask_label)
+        patients, scans, slides = matched
+    for row in patients[patients["problem"] != ""].itertuples():
+        print(f"{row.patient}: {row.problem}, so left out")
+    patients = patients[patients["problem"] == ""].set_index("patient", drop=False)
+    if unknown := sorted(set(params.external_hospitals) - set(patients["hospital"])):
+        known = ", ".join(sorted(set(patients["hospital"])))
+        said = f"external_hospitals names {unknown[0]}, where no patient is: known are {known}"
+        if not params.phantom:
+            raise ValueError(said)
+        print(said)
+    for modality, path in params.feature_tables.items():
+        given[modality] = read_feature_table(stage.reads(data / path))
+        strangers = len(given[modality].index.difference(patients.index))
+        print(
+            f"{modality} made elsewhere: {len(given[modality])} patients, {strangers} of them not in this cohort"
+        )
+    return Cohort(patients, scans, slides, given)
 
 
 def metachronous(

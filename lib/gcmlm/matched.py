@@ -7,6 +7,7 @@
 Each may be .xlsx too. Paths count from the folder and stay in it. A patient may be without a scan or a slide.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from lib.files import check_names
 from lib.inputs.clinical import NO_YES, code, is_missing, number
 from lib.inputs.slides import COARSEST, FINEST
 from lib.inputs.tables import nearest_name, plain, read_texts
+from lib.stage import Stage
 
 SCANS = ("patient", "image", "mask", "label", "problem")
 SLIDES = ("patient", "slide", "path", "um_per_px", "problem")
@@ -295,3 +297,60 @@ def _problem(folder: Path, text: str, what: str) -> str:
         return f"{what} {text} is not there"
     empty = not any(path.iterdir()) if path.is_dir() else not path.stat().st_size
     return f"{what} {text} is empty" if empty else ""
+
+
+def known_by(row: pd.Series, path: str) -> dict[str, object]:
+    """What the work on a scan or slide depends on: its file's size, and what its row says of it."""
+    return {"bytes": size_of(row[path])} | {name: row[name] for name in ("label", "um_per_px") if name in row}
+
+
+def scan_report(
+    stage: Stage, scans: pd.DataFrame, looked: Iterable[str], folders: Sequence[Path]
+) -> pd.DataFrame:
+    """The table of scans with what was read of each (`looked`: units "scans/PATIENT", a json each), or why it was not."""
+    known = [
+        "patient",
+        "region",
+        "stored_as",
+        "size",
+        "spacing_mm",
+        "tilt_deg",
+        "voxels",
+        "volume_ml",
+        "mean_hu",
+        "sd_hu",
+    ]
+    facts = [json.loads((stage.folder / f"{unit}.json").read_text(encoding="utf-8")) for unit in looked]
+    # a scan that failed has none: without these types the regions of all others would become "1.0", which is no label
+    facts = pd.DataFrame(facts, columns=known).astype({"region": object, "voxels": "Int64"})
+    report = scans[["patient", "image", "mask", "problem"]].merge(facts, on="patient", how="left")
+    report["problem"] = [
+        row.problem
+        or _why(stage, f"scans/{row.patient}", folders)
+        or ("" if row.mask else "no mask is named, and none was made")
+        for row in report.itertuples()
+    ]
+    report["status"] = np.where(report["voxels"].notna(), "ok", "failed")
+    for side in ("image", "mask"):
+        report[side] = [written_as(path, folders) if path else "" for path in report[side]]
+    return report
+
+
+def slide_report(stage: Stage, slides: pd.DataFrame, grids: Mapping, folders: Sequence[Path]) -> pd.DataFrame:
+    """The table of slides with the status of each tiling (`grids`: slide -> TileGrid), or why it failed."""
+    rows = []
+    for row in slides.itertuples():
+        if grid := grids.get(row.slide):
+            seen = (grid.status, grid.um_per_px, len(grid.tiles[stage.params.scale]), grid.note)
+        else:
+            seen = ("failed", np.nan, 0, row.problem or _why(stage, f"tiles/{row.slide}", folders))
+        rows.append((row.patient, row.slide, written_as(row.path, folders), *seen))
+    return pd.DataFrame(rows, columns=["patient", "slide", "path", "status", "um_per_px", "tiles", "note"])
+
+
+def _why(stage: Stage, unit: str, folders: Sequence[Path]) -> str:
+    """Why a unit failed, without the folders of this machine."""
+    reason = stage.failed.get(unit, "")
+    for folder in folders:
+        reason = reason.replace(f"{folder}/", "")
+    return reason

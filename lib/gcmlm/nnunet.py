@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 import lib
@@ -35,6 +36,7 @@ from lib.files import sha256_of, write_json
 from lib.gcmlm.ct import read_ct
 from lib.inputs.masks import read_label
 from lib.inputs.volumes import Volume, opened, write_volume
+from lib.stage import Stage
 
 ENDING = ".nii.gz"
 FOLDS = 5  # of nnU-Net's own cross-validation: every fold needs a case to be held out
@@ -70,6 +72,23 @@ class Case(NamedTuple):
     image: str | os.PathLike
     mask: str | os.PathLike | None = None
     label: int | str | None = 1
+
+
+def fill_masks(stage: Stage, scans: pd.DataFrame, outside: Iterable[str]) -> pd.DataFrame:
+    """The table of scans with masks for those without, by a network trained here on the inside scans that have one."""
+    asked = {"number": 501, "trainer": STOCK, "fold": 0, **stage.params.segmentation}
+    dataset = Dataset(stage.folder / "nnunet", asked.pop("number"), "Gastric")
+    sound = scans[(scans["problem"] == "") & ((scans["mask"] == "") | ~scans["patient"].isin(outside))]
+    cases = [Case(row.patient, row.image, row.mask or None, row.label) for row in sound.itertuples()]
+    export_cases(dataset, cases, stage.params.oblique)
+    plan(dataset)
+    train(dataset, device=stage.params.device, **asked)
+    masks = predict(dataset, stage.folder / "masks", device=stage.params.device, **asked)
+    print(f"segmented by nnU-Net, trained here on {(sound['mask'] != '').sum()} scans: {len(masks)} scans")
+    scans, lacks = scans.copy(), scans["mask"] == ""
+    scans.loc[lacks, "mask"] = scans.loc[lacks, "patient"].map(lambda name: str(masks.get(name, "")))
+    scans.loc[lacks, "label"] = 1
+    return scans
 
 
 def export_cases(dataset: Dataset, cases: Sequence[Case], oblique: str = "keep") -> None:

@@ -27,6 +27,7 @@ from lib.files import write_csv
 from lib.gcmlm.cohort import metachronous
 from lib.gcmlm.phantom_ct import LABELS, ORIENTATIONS, write_ct
 from lib.phantoms.slides import Look, Stain, write_slide
+from lib.stage import Stage
 
 MODALITIES = ("clinical", "ct", "slide")
 SIGNALS = {name: f"{name}_signal" for name in MODALITIES}
@@ -287,3 +288,21 @@ def write_tables(folder: str | os.PathLike, drawn: pd.DataFrame) -> None:
     write_csv(pd.DataFrame(scans, columns=["patient", "image", "mask", "label"]), folder / "scans.csv")
     write_csv(pd.DataFrame(slides, columns=["patient", "slide", "path", "um_per_px"]), folder / "slides.csv")
     write_csv(drawn[["patient", *TRUTH]], folder / "truth.csv")
+
+
+def write_cohort(stage: Stage, folder: Path) -> None:
+    """Write the phantom that a stage's parameters ask for, and oracle.json: what a model that saw its secrets could reach."""
+    asked = stage.params.phantom
+    drawn = draw(asked.patients, asked.external, asked.seed, asked.effect).set_index("patient", drop=False)
+    pictured = drawn[(drawn["has_ct"] == 1) | (drawn["slides"] > 0)]
+    followed = ["time_months", "event", "label", "score", "log_hazard"]  # no picture depends on them
+    stage.write(oracle_aucs(asked.effect), "oracle.json")
+    stage.each(
+        [f"raw/{name}" for name in pictured.index],
+        lambda unit: write_patient(folder, drawn.loc[unit.removeprefix("raw/")], asked.seed),
+        outputs=lambda unit: files_of(folder, drawn.loc[unit.removeprefix("raw/")]),
+        depends=lambda unit: (
+            drawn.loc[unit.removeprefix("raw/")].drop(followed).to_dict() | {"seed": asked.seed}
+        ),
+    )
+    write_tables(folder, drawn)
