@@ -17,12 +17,39 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from lib.statistics.classification import NotComputable
+from lib.statistics.metrics_table import survival_rows
+from lib.statistics.survival import Censoring, HeldOut
 
 COLUMNS = ["column", "level", "hazard_ratio", "low", "high", "p", "n", "events"]
 PER_COEFFICIENT = 10  # events; Peduzzi et al., J Clin Epidemiol 48:1503 (1995)
 # One patient with an event against one without gives a standard error of log hazard near 1.4; Newton's steps on a
 # likelihood that rises for ever end where it is in the hundreds.
 SEPARATED = 10.0
+
+
+def by_time(
+    who: str,
+    rows: pd.DataFrame,
+    cohort: pd.DataFrame,
+    name: str,
+    where: str,
+    horizons: Sequence[float],
+    draws: int,
+) -> pd.DataFrame:
+    """C-index and time-dependent AUC of one model in one place, as rows of metrics.csv.
+
+    `rows`: its predictions of tested patients, ranked by hazard where it has one; `cohort` (index: patient) teaches how
+    soon patients are lost: those who trained the model, as all else.
+    """
+    ranked = rows.assign(score=rows["hazard"].fillna(rows["score"])).drop(columns=["label", "hazard"])
+    held = HeldOut.of(ranked, cohort.assign(fold=cohort["fold"].fillna("external")))
+    trained = cohort[cohort["set"] == "internal"]
+    censoring = {
+        fold: Censoring.fit(*trained.loc[trained["fold"] != fold, ["time_months", "event"]].to_numpy().T)
+        for fold in set(held.fold)
+    }
+    metrics = survival_rows(who, name, where, held, horizons, censoring, draws)
+    return metrics[metrics["metric"].str.startswith(("c_index", "auc_t"))]
 
 
 def univariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[str]) -> pd.DataFrame:

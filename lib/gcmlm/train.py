@@ -107,7 +107,10 @@ def fit(run: Run, data: Data, checkpoint: Checkpoint | None = None) -> Result:
     predictions = pd.concat(parts, ignore_index=True).assign(**run.about)
     predictions["label"] = predictions["patient"].map(data.cohort["label"])
     counts = {"tested": len(scores["test"]), "not_tested": len(run.fold.test) - len(scores["test"])}
-    tables = {"coefficients": fusion.coefficients(), "report": pd.DataFrame([fusion.report | counts])}
+    tables = {
+        "coefficients": fusion.coefficients().drop(columns="fill"),
+        "report": pd.DataFrame([fusion.report | counts]),
+    }
     return Result(predictions[PREDICTIONS], fusion.history, *fusion.stored(), tables)
 
 
@@ -162,12 +165,11 @@ class AttentionFusion:
         label, parts = label.loc[people], parts.loc[people]
         crossed = []
         for at in sorted(parts.unique()):
-            inner = Network(self).fit({name: table[parts != at] for name, table in mine.items()}, label)
-            crossed.append(inner.logits({name: table[parts == at] for name, table in mine.items()}))
-        self.training_scores = _scores(pd.concat(crossed).loc[people])
-        self.network = Network(self).fit(mine, label)
-        self.history = self.network.history
-        prepared = self.network.prepare.values()
+            self._train({name: table[parts != at] for name, table in mine.items()}, label[parts != at])
+            crossed.append(self.predict({name: table[parts == at] for name, table in mine.items()}))
+        self.training_scores = pd.concat(crossed).loc[people]
+        self.history = self._train(mine, label)
+        prepared = self.scaling.prepare.values()
         self.report = {
             "patients": len(people),
             "labelled": int(label.notna().sum()),
@@ -178,9 +180,39 @@ class AttentionFusion:
         }
         return self
 
+    def _train(self, tables: Mapping[str, pd.DataFrame], label: pd.Series) -> pd.DataFrame:
+        """Train a network on those of the tables' patients that have a label; the loss by epoch."""
+        label = label.dropna()
+        if label.nunique() < 2:
+            raise ValueError(
+                f"all {len(label)} training patients had the same outcome: there is nothing to learn"
+            )
+        tables = {name: table.loc[label.index] for name, table in tables.items()}
+        self.scaling = Scaling(tables)
+        inputs, wanted, losses = self.scaling.tensors(tables), torch.as_tensor(label.to_numpy(np.float32)), []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.model = ModalityAttention(self.scaling.sizes, **self.options)
+            adam = torch.optim.AdamW(self.model.parameters(), **self.descent)
+            for _ in range(self.epochs):
+                _, loss = self.model(inputs, wanted)
+                adam.zero_grad()
+                loss.backward()
+                adam.step()
+                losses.append(float(loss.detach()))
+        if not np.isfinite(losses).all():
+            raise ValueError("the loss of the attention is not finite: look at the features")
+        self.model.eval()
+        return pd.DataFrame({"epoch": range(len(losses)), "loss": losses})
+
+    @torch.no_grad()
     def predict(self, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         """score (log-odds, higher = more likely), probability, hazard (NaN), by patient, as in `SignatureFusion`."""
-        return _scores(self.network.logits(common_rows(tables, self.setting)))
+        mine = common_rows(tables, self.setting)
+        index = next(iter(mine.values())).index
+        logits = self.model(self.scaling.tensors(mine))[0].numpy().astype(np.float64) if len(index) else []
+        score = pd.Series(logits, index, dtype=float)
+        return pd.DataFrame({"score": score, "probability": expit(score), "hazard": np.nan})
 
     def coefficients(self) -> pd.DataFrame:
         """No rows: a network has none to tell."""
@@ -190,64 +222,29 @@ class AttentionFusion:
 
     def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Weights, and the columns that each modality's layer reads, with their scaling."""
-        columns = {name: list(one.get_feature_names_out()) for name, one in self.network.prepare.items()}
+        columns = {name: list(one.get_feature_names_out()) for name, one in self.scaling.prepare.items()}
         scaling = {}
-        for name, one in self.network.prepare.items():
+        for name, one in self.scaling.prepare.items():
             for kind, values in (("centre", one["scale"].mean_), ("spread", one["scale"].scale_)):
                 scaling[f"scaling.{name}.{kind}"] = torch.as_tensor(values)
             scaling[f"scaling.{name}.fill"] = torch.as_tensor(one["fill"].statistics_)
         about = {"setting": self.setting, "columns": json.dumps(columns, sort_keys=True)}
-        return self.network.model.state_dict() | scaling, about
+        return self.model.state_dict() | scaling, about
 
 
-class Network:
-    """One network with the scaling of what it reads."""
+class Scaling:
+    """What the network reads of each patient: factors as numbers, gaps filled, standardised by training patients."""
 
-    def __init__(self, fusion: AttentionFusion):
-        self.fusion, self.factors = fusion, None
-
-    def fit(self, tables: Mapping[str, pd.DataFrame], label: pd.Series) -> "Network":
-        """Train on those of the tables' patients that have a label."""
-        label = label.reindex(next(iter(tables.values())).index).dropna()
-        if label.nunique() < 2:
-            raise ValueError(
-                f"all {len(label)} training patients had the same outcome: there is nothing to learn"
-            )
-        tables = {name: table.loc[label.index] for name, table in tables.items()}
+    def __init__(self, tables: Mapping[str, pd.DataFrame]):
         self.factors = factors_as_numbers(tables[CLINICAL]) if CLINICAL in tables else None
         encoded = self._encoded(tables)
         self.prepare = {name: Pipeline(standardised()).fit(table) for name, table in encoded.items()}
-        wanted, losses = torch.as_tensor(label.to_numpy(np.float32)), []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.fusion.seed)
-            sizes = {name: len(one.get_feature_names_out()) for name, one in self.prepare.items()}
-            if empty := [name for name, size in sizes.items() if not size]:
-                raise ValueError(f"{empty[0]} has no usable column among the training patients: leave it out")
-            self.model = ModalityAttention(sizes, **self.fusion.options)
-            inputs = self.tensors(tables)
-            adam = torch.optim.AdamW(self.model.parameters(), **self.fusion.descent)
-            for _ in range(self.fusion.epochs):
-                _, loss = self.model(inputs, wanted)
-                adam.zero_grad()
-                loss.backward()
-                adam.step()
-                losses.append(float(loss.detach()))
-        if not np.isfinite(losses).all():
-            raise ValueError("the loss of the attention is not finite: look at the features")
-        self.model.eval()
-        self.history = pd.DataFrame({"epoch": range(len(losses)), "loss": losses})
-        return self
-
-    @torch.no_grad()
-    def logits(self, tables: Mapping[str, pd.DataFrame]) -> pd.Series:
-        """By patient."""
-        index = next(iter(tables.values())).index
-        return pd.Series(
-            self.model(self.tensors(tables))[0].numpy().astype(np.float64) if len(index) else [], index
-        )
+        self.sizes = {name: len(one.get_feature_names_out()) for name, one in self.prepare.items()}
+        if empty := [name for name, size in self.sizes.items() if not size]:
+            raise ValueError(f"{empty[0]} has no usable column among the training patients: leave it out")
 
     def tensors(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, Tensor]:
-        """What the network reads of each patient, (n, p) a modality."""
+        """Modality -> (n, p), float32."""
         encoded = self._encoded(tables)
         # dropout draws by memory, so that the layout must be the same
         return {
@@ -261,7 +258,3 @@ class Network:
             columns = self.factors.transform(tables[CLINICAL])
             encoded[CLINICAL] = columns[sorted(columns)].astype(float)
         return encoded
-
-
-def _scores(score: pd.Series) -> pd.DataFrame:
-    return pd.DataFrame({"score": score, "probability": expit(score), "hazard": np.nan})
