@@ -189,7 +189,7 @@ def _numbers(cells: pd.DataFrame, empty: np.ndarray, path: str | os.PathLike) ->
     if (odd := ~empty & ~np.isfinite(values.to_numpy())).any():
         row, column = np.argwhere(odd)[0]
         raise ValueError(
-            f"{path}: {cells.columns[column]} of patient {cells.index[row]} is {cells.iloc[row, column]!r}, "
+            f"{path}: {cells.columns[column]} of patient {cells.index[row]} is {str(cells.iloc[row, column])!r}, "
             f"a finite number is needed ({int(odd.sum())} such cells)"
         )
     return values

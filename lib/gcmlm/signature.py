@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from os import PathLike
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ from torch import Tensor
 from lib.gcmlm.tables import CLINICAL, coefficients, common_rows, factors_as_numbers, standardised
 from lib.training.folds import stratified_folds
 
+Model = TypeVar("Model", bound=BaseEstimator)
 LOOSEST, STRICTEST = 1.0, 1e-3  # scikit-learn's C, 1 / (patients x glmnet's lambda), of the elastic net
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # C of the combiner; the last is light for a handful of columns
 
@@ -54,7 +56,8 @@ class Uncorrelated(SelectorMixin, BaseEstimator):
         """Learn which, without a look at the outcome."""
         values = validate_data(self, x)
         self.mask_ = np.zeros(values.shape[1], bool)
-        between = np.abs(np.atleast_2d(np.corrcoef(values.T)))
+        with np.errstate(invalid="ignore"):  # of a constant column, which is like no other
+            between = np.abs(np.nan_to_num(np.atleast_2d(np.corrcoef(values.T))))
         for at in range(len(self.mask_)):
             self.mask_[at] = not (between[at, self.mask_] > self.most).any()
         return self
@@ -135,11 +138,11 @@ def cross_fitted(
     return fitted, pd.concat(scores).reindex(table.index)
 
 
-def _quietly(pipeline: Pipeline, table: pd.DataFrame, label: pd.Series) -> Pipeline:
+def _quietly(model: Model, table: pd.DataFrame, label: pd.Series) -> Model:
     """Fit; whether a net came to rest is told by `n_iter_`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return pipeline.fit(table, label)
+        return model.fit(table, label)
 
 
 class Combiner:
@@ -175,7 +178,7 @@ class Combiner:
         self.wrong_way, self.weights = [], pd.Series(0.0, list(x))
         self.intercept, self.strictness = float(logit(label.mean())), RIDGES[0]
         while used := [name for name in x if name not in self.wrong_way]:
-            ridge = _ridge(label, parts[known]).fit(x.loc[known, used], label)
+            ridge = _quietly(_ridge(label, parts[known]), x.loc[known, used], label)
             weights = pd.Series(ridge.coef_[0], used)
             against = weights[weights.index.isin(self.scores) & (weights < 0)]
             if against.empty:
@@ -193,8 +196,9 @@ class Combiner:
             self.no_cox = "no event among the training patients"
         else:
             self.log_hazards = 0.0 * self.weights
-            if used:
-                frame = x[used].join(outcome[["time_months", "event"]]).dropna()
+            varied = [name for name in used if x[name].std() > 0]
+            if varied:
+                frame = x[varied].join(outcome[["time_months", "event"]]).dropna()
                 cox = CoxPHFitter(penalizer=1 / (len(label) * self.strictness)).fit(
                     frame, "time_months", "event"
                 )

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy.special import comb
-from scipy.stats import mannwhitneyu, norm, spearmanr
+from scipy.stats import norm, rankdata, spearmanr
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_selection import SelectorMixin
@@ -165,13 +165,19 @@ def _suspicion(values: np.ndarray, kind: str, auc: float, p: float, mine: pd.Dat
 def _auc(values: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     """AUC turned to 0.5 or more, and its two-sided p: exact where it is 1, Mann and Whitney's normal one else."""
     known = ~np.isnan(values) & ~np.isnan(label)
-    yes, no = values[known & (label == 1)], values[known & (label == 0)]
-    if not yes.size or not no.size or not np.ptp(values[known]):
+    values, label = values[known], label[known]
+    n, events = len(label), int(label.sum())
+    others = n - events
+    if not events or not others or not np.ptp(values):
         return 0.5, 1.0
-    test = mannwhitneyu(yes, no, method="asymptotic", use_continuity=False)
-    auc = float(test.statistic / (yes.size * no.size))
-    auc = max(auc, 1 - auc)
-    return auc, min(1.0, 2 / comb(yes.size + no.size, yes.size)) if auc == 1 else float(test.pvalue)
+    ranks = rankdata(values)
+    auc = (ranks[label == 1].sum() - events * (events + 1) / 2) / (events * others)
+    auc = float(max(auc, 1 - auc))
+    if auc == 1:
+        return auc, min(1.0, 2 / comb(n, events))
+    _, ties = np.unique(ranks, return_counts=True)
+    spread = (n + 1 - (ties**3 - ties).sum() / (n * (n - 1))) / (12 * events * others)
+    return auc, float(2 * norm.sf((auc - 0.5) / np.sqrt(spread)))
 
 
 # ------------------------------------------------------------------------------------- columns made comparable
@@ -192,6 +198,8 @@ class Telling(SelectorMixin, BaseEstimator):
         few = gaps > MAX_MISSING * len(values)
         middle = np.nanmedian(np.where(few, 0.0, values), 0)  # a value that most patients have is the median
         self.mask_ = ~few & ((values == middle).sum(0) <= MAX_SAME * (len(values) - gaps))
+        self.tells_ = self.mask_.any()
+        self.mask_[:1] |= not self.tells_  # what follows needs a column, and learns nothing from this one
         self.filled_ = int(gaps[self.mask_].sum())
         return self
 
@@ -209,7 +217,7 @@ def standardised() -> list[tuple[str, BaseEstimator]]:
     """Steps of a pipeline: useless columns out, gaps filled by medians, standard deviations, extremes held within 4."""
     return [
         ("telling", Telling()),
-        ("fill", SimpleImputer(strategy="median")),
+        ("fill", SimpleImputer(strategy="median", keep_empty_features=True)),
         ("scale", StandardScaler()),
         (
             "clip",

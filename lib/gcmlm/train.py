@@ -240,7 +240,7 @@ class Scaling:
         encoded = self._encoded(tables)
         self.prepare = {name: Pipeline(standardised()).fit(table) for name, table in encoded.items()}
         self.sizes = {name: len(one.get_feature_names_out()) for name, one in self.prepare.items()}
-        if empty := [name for name, size in self.sizes.items() if not size]:
+        if empty := [name for name, one in self.prepare.items() if not one["telling"].tells_]:
             raise ValueError(f"{empty[0]} has no usable column among the training patients: leave it out")
 
     def tensors(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, Tensor]:
