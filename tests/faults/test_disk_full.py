@@ -19,8 +19,7 @@ from lib.features.feature_files import write_features
 from lib.features.tiles import TileGrid, Tiles, write_grid
 from lib.files import DiskFull, sha256_of, write_csv, write_json, written
 from lib.params import Checked
-from lib.spacrd.spots import write_section
-from lib.spacrd.spots import assemble
+from lib.spacrd.spots import assemble, write_section
 from lib.stage import begin
 from lib.stroke.series import write_series_features
 from lib.training.loop import Checkpoint, Loop, run, write_weights
