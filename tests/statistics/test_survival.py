@@ -381,7 +381,8 @@ def test_scale_of_a_fold_matters_to_the_pooled_median_only():
     assert high(median_groups(shifted)) != high(median_groups(risk))
     order = np.random.default_rng(1).permutation(8)
     assert (
-        high(median_groups(risk[order], FOLD[order])) == np.array(high(median_groups(risk, FOLD)))[order].tolist()
+        high(median_groups(risk[order], FOLD[order]))
+        == np.array(high(median_groups(risk, FOLD)))[order].tolist()
     )
 
 
