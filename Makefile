@@ -45,7 +45,7 @@ book:  ## run demo and null of every study and render _book/index.html
 	@$(SETUP) --quarto
 	@$(BIN)/python -m lib.params params/*/demo.yaml params/*/null.yaml
 	$(SNAKEMAKE) --quiet host rules -- book
-	$(BIN)/python -m lib.study.book
+	$(BIN)/python -m lib.book
 
 run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st (SHARDS=8 cuts the long stages)
 	@if [ -z "$(STUDY)" ] || [ -z "$(COHORT)" ]; then \

@@ -78,8 +78,8 @@ for study, cohort in COHORTS:
             name: f"{study}_{cohort}"
             localrule: True
             input: RUN.format(study=study, cohort=cohort, run=STAGES[study][-1])
-            params: [f"results/{study}/{cohort}/{name}" for name in TEMPORARY]
-            shell: "rm -rf {params}"
+            params: folders=[f"results/{study}/{cohort}/{name}" for name in TEMPORARY]
+            shell: "rm -rf {params.folders}"
 
     else:
 

@@ -6,7 +6,7 @@ The slide of `tile_decoding`: a phantom of 8,192 x 8,192 pixels at 0.25 µm. Enc
 only their size counts here: ResNet50 as CrossFusion used one (2,048 numbers), in float32 and with bfloat16 products;
 MobileNetV2; and the colour descriptor. One thread, each in a process of its own; the least of the repeats counts.
 Processor seconds include decoding; those of a tile are what the cost of a cohort is reckoned with
-(`lib/study/cost_estimate.py`). No bar.
+(`book/costs.ipynb`). No bar.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.files import write_csv
 from lib.doctor import processor
+from lib.files import write_csv
 
 SIDE, TILE_PX = 8_192, 256
 TASKS = {

@@ -1,4 +1,4 @@
--- The last net under lib/study/chapters.py: no page carries a path of the machine that made it, papermill's
+-- The last net under lib/book.py: no page carries a path of the machine that made it, papermill's
 -- times or a notebook's tags. Quarto leaves these as attributes of the cells' Divs.
 local function strip(element)
   for name, value in pairs(element.attributes) do

@@ -11,11 +11,19 @@ from fnmatch import fnmatchcase
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psutil
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_SAID = 5
@@ -76,6 +84,23 @@ class Checked(BaseModel):
         return value
 
 
+class StudyParams(Checked):
+    """What every study's parameters have: whose patients, and how to run."""
+
+    cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    kind: Literal["phantom", "open", "gated"] = "phantom"
+    shard: int = Field(0, ge=0)
+    shards: int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    max_failed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _a_shard_of_those(self) -> "StudyParams":
+        if self.shard >= self.shards:
+            raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
+        return self
+
+
 Schema = TypeVar("Schema", bound=Checked)
 
 
@@ -85,7 +110,7 @@ def schema_of(study: str) -> type[Checked]:
     if study not in known:
         raise ValueError(f"study {study!r} is unknown: {_nearest(study, known)}")
     module = importlib.import_module(f"lib.{study}.params")
-    classes = [value for value in vars(module).values() if isinstance(value, type)]
+    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     return next(c for c in classes if issubclass(c, Checked) and "cohort" in c.model_fields)
 
 

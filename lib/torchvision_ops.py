@@ -10,7 +10,6 @@ import ctypes
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 
-OPERATORS = ("nms", "qnms")
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 # the definitions live as long as this library object
@@ -22,41 +21,26 @@ def extension_loads(folder: str) -> bool:
     import torch  # noqa: F401  the extension links to torch's libraries
 
     spec = PathFinder.find_spec("_C", [folder])
-    if spec is None or spec.origin is None:
-        return False
     try:
-        ctypes.CDLL(spec.origin)
+        return spec is not None and ctypes.CDLL(spec.origin) is not None
     except OSError:
         return False
-    return True
 
 
 def define_missing(folder: str) -> bool:
-    """Define the schemas of nms and qnms if, and only if, torchvision's own definitions cannot be loaded.
+    """Define the schemas of nms and qnms if torchvision's own, in its package `folder`, cannot be loaded; tell whether.
 
     Calling them still raises an error: they are names without a kernel.
-
-    Parameters
-    ----------
-    folder : str
-        The torchvision package's folder.
-
-    Returns
-    -------
-    bool
-        True if the schemas were defined here.
     """
     global _library
     if _library is not None or extension_loads(folder):
         return False
     import torch
 
-    if hasattr(
-        torch.ops.torchvision, OPERATORS[0]
-    ):  # somebody else was here first: a second definition would abort
+    if hasattr(torch.ops.torchvision, "nms"):  # somebody else was here first: a second definition would abort
         return False
     _library = torch.library.Library("torchvision", "DEF")
-    for name in OPERATORS:
+    for name in ("nms", "qnms"):
         _library.define(name + SCHEMA)
     return True
 

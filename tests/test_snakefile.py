@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ def started(tree: Path, *arguments: str, **environment: str) -> subprocess.Popen
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -262,7 +264,7 @@ def test_a_run_whose_machine_went_off_goes_on_when_called_again(tree):
         if marks.is_dir() and any(marks.iterdir()):
             break
         time.sleep(0.1)
-    process.kill()
+    os.killpg(process.pid, signal.SIGKILL)
     process.stdout.close()
     process.wait(60)
     assert any(marks.iterdir()), "it was killed before or after the stage"

@@ -1,7 +1,4 @@
-"""The side of a slide's tiles, told from where they lie.
-
-Bags: the tiles of a slide or of a patient at several scales, read from whichever files there are.
-"""
+"""Bags: the tiles of a slide or of a patient at several scales, read from whichever files there are."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from lib.features.feature_files import LAYOUT, SCALES, FeatureFile, bag_files, read_foreign
+from lib.features.feature_files import LAYOUT, SCALES, bag_files, read_foreign
 
 
 def finest_side(coords: Mapping[int, np.ndarray]) -> float:
@@ -84,91 +81,57 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
     FileNotFoundError
         A scale has no file: a slide with one of its scales missing is never passed over.
     ValueError
-        A damaged file; scales of different encoders, widths or units of coordinates; a file that records another scale,
-        or tiles whose recorded sizes do not go with the scales.
+        Scales of different encoders, widths or units of coordinates; a file that records another scale, or tiles whose
+        recorded sizes do not go with the scales.
     """
     files = {scale: read_foreign(path) for scale, path in bag_files(folder, slide, scales).items()}
-    for what, told in {
-        "encoders": {scale: _encoder(file) for scale, file in files.items() if _encoder(file)},
+    known = {scale: file.attributes for scale, file in files.items()}
+    encoders = {s: f"{about['encoder']} {about.get('revision', '')}".strip() for s, about in known.items()}
+    for what, values in {
+        "encoders": {scale: encoder for scale, encoder in encoders.items() if encoder},
         "widths": {scale: file.features.shape[1] for scale, file in files.items()},
         "units of coordinates": {
-            scale: file.attributes["coords_unit"] for scale, file in files.items() if file.coords is not None
+            s: known[s]["coords_unit"] for s, file in files.items() if file.coords is not None
         },
     }.items():
-        if len(set(told.values())) > 1:
-            raise ValueError(
-                f"slide {slide}: its scales have different {what}: "
-                + ", ".join(f"{scale}x {value}" for scale, value in told.items())
-            )
-    for scale, file in files.items():
-        recorded = file.attributes.get("scale") or file.attributes.get("target_magnification") or scale
-        if _number(recorded, slide, "magnification") != scale:
+        if len(set(values.values())) > 1:
+            differ = ", ".join(f"{scale}x {value}" for scale, value in values.items())
+            raise ValueError(f"slide {slide}: its scales have different {what}: {differ}")
+    for scale, about in known.items():
+        recorded = about.get("scale") or about.get("target_magnification") or scale
+        if float(recorded) != scale:
             raise ValueError(f"slide {slide}: the features taken for {scale}x are those of {recorded}x")
-    sides = {scale: side for scale, file in files.items() if (side := _side(file, slide))}
-    if sides and max(s * side for s, side in sides.items()) > 1.1 * min(
-        s * side for s, side in sides.items()
-    ):
+    sides = {scale: side for scale, about in known.items() if (side := _side(about))}
+    covered = [scale * side for scale, side in sides.items()]
+    if sides and max(covered) > 1.1 * min(covered):
+        differ = ", ".join(f"{scale}x {side:.6g}" for scale, side in sides.items())
         raise ValueError(
-            f"slide {slide}: the tiles' sides do not go with the scales: "
-            + ", ".join(f"{scale}x {side:.6g}" for scale, side in sides.items())
-            + "; are the folders of two scales exchanged?"
+            f"slide {slide}: the tiles' sides do not go with the scales: {differ}; are the folders of two scales exchanged?"
         )
     if any(file.coords is None for file in files.values()):
         return {scale: TileFeatures(file.features, None) for scale, file in files.items()}
     unknown = finest_side({scale: file.coords for scale, file in files.items()}) * max(files)
     bag = {}
     for scale, file in files.items():
-        corner = file.attributes["layout"] != LAYOUT
-        shift = sides.get(scale, unknown / scale) / 2 if corner else 0
+        corners = known[scale]["layout"] != LAYOUT
+        shift = sides.get(scale, unknown / scale) / 2 if corners else 0
         bag[scale] = TileFeatures(file.features, (file.coords + shift).astype(np.float32))
     return bag
 
 
-def _encoder(file: FeatureFile) -> str:
-    return f"{file.attributes['encoder']} {file.attributes.get('revision', '')}".strip()
-
-
-def _number(recorded: object, slide: str, what: str) -> float:
-    try:
-        number = float(recorded)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 <= number < np.inf:
-        raise ValueError(
-            f"slide {slide}: its features record {str(recorded)[:60]!r} as {what}, which is no size"
-        )
-    return number
-
-
-def _side(file: FeatureFile, slide: str) -> float:
+def _side(about: Mapping) -> float:
     """Side of a tile in the unit of the coordinates; 0 where the file does not record it."""
-    known = file.attributes
-    if known["layout"] == LAYOUT:
-        return _number(known.get("crop_um"), slide, "crop_um") / known["um_per_px"]
-    return _number(known.get("patch_size_level0") or known.get("tile_size_um") or 0, slide, "side of a tile")
+    if about["layout"] == LAYOUT:
+        return about["crop_um"] / about["um_per_px"]
+    return float(about.get("patch_size_level0") or about.get("tile_size_um") or 0)
 
 
 def patient_bag(bags: Sequence[Bag]) -> Bag:
-    """One bag of all slides of a patient, slide after slide.
+    """One bag of all slides of a patient, slide after slide, which must have the same scales and widths.
 
-    Parameters
-    ----------
-    bags : sequence of bags
-        From `read_bag`, with the same scales and width.
-
-    Returns
-    -------
-    dict of int -> TileFeatures
-        Centres are in sides of the finest tile, since slides differ in µm per pixel, and the slides stand side by side,
-        so that no two tiles of different slides fall together. None if any slide has none.
-
-    Raises
-    ------
-    ValueError
-        No bags; scales or widths that differ.
+    Centres are in sides of the finest tile, since slides differ in µm per pixel, and the slides stand side by side, so
+    that no two tiles of different slides fall together. None if any slide has none.
     """
-    if not bags:
-        raise ValueError("a patient without slides has no bag")
     shapes = [{scale: tiles.features.shape[1] for scale, tiles in bag.items()} for bag in bags]
     if odd := [i for i, shape in enumerate(shapes) if shape != shapes[0]]:
         raise ValueError(
@@ -218,8 +181,6 @@ def drawn(bag: Bag, cap: int, seed: int | Sequence[int]) -> Bag:
     dict of int -> TileFeatures
         At least one tile of every scale, in the order of the bag.
     """
-    if cap < 1:
-        raise ValueError(f"cap is {cap}: the most tiles of a bag, above 0")
     finest, n = max(bag), len(bag[max(bag)].features)
     if n <= cap:
         return bag

@@ -1,26 +1,42 @@
-"""The parameters of the CrossFusion study. The defaults are the demo, so that Run All works on a fresh clone."""
+"""The parameters of the CrossFusion study, and its contenders. The defaults are the demo."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
-from lib.params import Checked
+from lib.params import Checked, StudyParams
 
 NUMBERS = ("age", "female", "stage", "grade")
 CATEGORIES = ("oncotree_code",)
-# Written out, not imported: checking a YAML must not take the seconds that torch needs to load.
-QUIRKS = ("dropout_in_evaluation", "rate_to_zero", "slide_unit", "cohort_bins", "best_epoch")
-CONTENDERS = (
-    "crossfusion",
-    "crossfusion-concat",
-    "crossfusion-single",
-    "crossfusion-released",
-    *(f"crossfusion+{quirk}" for quirk in QUIRKS),
-    "amil",
-    "dsmil",
-    "transmil",
-    "mean-pool",
-)
+# Habits of the released code: dropout also in evaluation; a learning rate that falls to zero at every tenth epoch;
+# slides as cases; bins that saw the held-out patients; the epoch that was best on them.
+HABITS = ("dropout_in_evaluation", "rate_to_zero", "slide_unit", "cohort_bins", "best_epoch")
+
+
+class Contender(NamedTuple):
+    """A network of `lib.crossfusion.train.NETWORKS`, how it fuses its streams, habits of the released code it has."""
+
+    network: str
+    fusion: str = ""
+    habits: tuple[str, ...] = ()
+
+
+CONTENDERS = {
+    "crossfusion": Contender("CrossFusion", "conv"),
+    "crossfusion-concat": Contender("CrossFusion", "concat"),
+    "crossfusion-single": Contender("CrossFusion", "single"),
+    "crossfusion-released": Contender("CrossFusion", "conv", HABITS),
+    **{f"crossfusion+{habit}": Contender("CrossFusion", "conv", (habit,)) for habit in HABITS},
+    "amil": Contender("AMIL"),
+    "dsmil": Contender("DSMIL"),
+    "transmil": Contender("TransMIL"),
+    "mean-pool": Contender("MeanPool"),
+}
+
+
+def habits_of(name: str, variant: str = "described") -> tuple[str, ...]:
+    """Habits of the released code that a contender is trained with; "released" gives every contender all."""
+    return HABITS if variant == "released" else CONTENDERS[name].habits
 
 
 class Phantom(Checked):
@@ -33,10 +49,52 @@ class Phantom(Checked):
     slide_effect: float = 2.5
 
 
-class CrossFusionParams(Checked):
-    """Parameters of `notebooks/crossfusion/`, in the order of the notebooks' parameter cell.
+class Training(Checked):
+    """How a survival model is made and trained: all that a training depends on beside its patients.
 
-    Paths count from data/raw, where a cohort's sources of data/sources.yaml are fetched to.
+    Attributes
+    ----------
+    variant : str
+        "released" gives every model all `HABITS`.
+    epochs, learning_rate, weight_decay
+        Adam, weight decay as a penalty on the loss. The rate falls to a tenth along a cosine over all epochs.
+    accumulate : int
+        Cases whose gradients make one step.
+    bins, alpha
+        See `lib.training.discrete_time`.
+    balanced : bool
+        Draw cases so that every bin of the dead and of the censored comes up equally often.
+    cap : int
+        Most 20x tiles of a case in training, drawn anew each epoch together with the tiles around them; 0 all.
+    width, heads : int
+        Size of the model.
+    bf16 : bool
+        CrossFusion's matrix products in bfloat16: about half the time on a CPU that has it, logits move by thousandths.
+    standardise : bool
+        Bring every feature to mean 0 and spread 1 over the training tiles, scale by scale: for descriptors whose
+        numbers have units of their own. A network's features are taken as they are.
+    nested : bool
+        Keep the epoch that was best on a fifth of the training patients, set aside; else the last epoch.
+    """
+
+    variant: Literal["described", "released"] = "described"
+    epochs: int = Field(7, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(4e-6, ge=0)
+    accumulate: int = Field(2, ge=1)
+    bins: int = Field(4, ge=2)
+    alpha: float = Field(0.2, ge=0, le=1)
+    balanced: bool = True
+    cap: int = Field(0, ge=0)
+    width: int = Field(128, ge=8)
+    heads: int = Field(8, ge=1)
+    bf16: bool = False
+    standardise: bool = True
+    nested: bool = False
+
+
+class CrossFusionParams(Training, StudyParams):
+    """Parameters of `notebooks/crossfusion/`. Paths count from data/raw.
 
     Attributes
     ----------
@@ -59,19 +117,14 @@ class CrossFusionParams(Checked):
         Folder with features made elsewhere (CLAM, TRIDENT, STAMP, CrossFusion's own); then no slide is read.
     models, seeds, first_seed_only
         Contenders; those listed last run with the first seed alone.
-    variant : str
-        "released" gives every model all habits of the released code, see `lib.crossfusion.train.QUIRKS`.
-    epochs, learning_rate, weight_decay, accumulate, bins, alpha, balanced, cap, width, heads, bf16, standardise,
-    nested
-        See `lib.crossfusion.train.Recipe`.
     predictions : dict
         Model -> where its stored predictions are: a folder of MCAT's results, or (phantom) "planted".
     horizons : list of float
         Months at which survival is asked for; the last one is the limit of the IPCW c-index and the Brier integral.
+    attention_of : str
+        The contender whose attention is drawn.
     """
 
-    cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    kind: Literal["phantom", "open", "gated"] = "phantom"
     # 1-preprocess
     outcomes: str = ""
     clinical_table: str = ""
@@ -92,47 +145,36 @@ class CrossFusionParams(Checked):
     features: str = ""
     most_failed: float = Field(0.02, ge=0, le=1)
     # 3-train
-    models: list[Literal[CONTENDERS]] = ["crossfusion", "crossfusion-released", "amil", "mean-pool"]
+    models: list[Literal[tuple(CONTENDERS)]] = ["crossfusion", "crossfusion-released", "amil", "mean-pool"]
     seeds: list[NonNegativeInt] = Field([1], min_length=1)
-    first_seed_only: list[Literal[CONTENDERS]] = []
-    variant: Literal["described", "released"] = "described"
-    epochs: int = Field(7, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(4e-6, ge=0)
-    accumulate: int = Field(2, ge=1)
-    bins: int = Field(4, ge=2)
-    alpha: float = Field(0.2, ge=0, le=1)
-    balanced: bool = True
-    cap: int = Field(0, ge=0)
-    width: int = Field(128, ge=8)
-    heads: int = Field(8, ge=1)
-    bf16: bool = False
-    standardise: bool = True
-    nested: bool = False
+    first_seed_only: list[Literal[tuple(CONTENDERS)]] = []
     # 4-evaluate
     predictions: dict[str, str] = {"phantom:seen": "planted", "phantom:blind": "planted"}
     horizons: list[float] = Field([12.0, 36.0, 60.0], min_length=2)
     bootstrap_draws: int = Field(1000, ge=100)
-    # how to run
-    shard: int = Field(0, ge=0)
-    shards: int = Field(1, ge=1)
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    max_failed: int = Field(0, ge=0)
+    # 5-figures
+    attention_of: Literal["crossfusion", "crossfusion-released", "crossfusion-concat"] = "crossfusion"
 
     @property
     def followed(self) -> bool:
         """Whether there are outcomes to learn from."""
         return bool(self.outcomes) or self.phantom is not None
 
+    @property
+    def months(self) -> list[float]:
+        """Months at which survival is written down: every half year, and the horizons."""
+        halves = (6.0 * number for number in range(1, 1000))
+        return sorted({*self.horizons, *(month for month in halves if month < self.horizons[-1])})
+
     @field_validator("horizons")
     @classmethod
-    def ascending(cls, horizons: list[float]) -> list[float]:
+    def _ascending(cls, horizons: list[float]) -> list[float]:
         if horizons[0] <= 0 or horizons != sorted(set(horizons)):
             raise ValueError("horizons are months above 0, in ascending order")
         return horizons
 
     @model_validator(mode="after")
-    def fits_together(self) -> "CrossFusionParams":
+    def _fits_together(self) -> "CrossFusionParams":
         if (self.phantom is None) == (not (self.outcomes or self.slides)):
             raise ValueError(
                 "give either `phantom` or `outcomes` (the table of outcomes) or `slides` alone, not both or neither"
@@ -143,6 +185,4 @@ class CrossFusionParams(Checked):
             )
         if self.phantom is None and "planted" in self.predictions.values():
             raise ValueError('only a phantom has "planted" predictions')
-        if self.shard >= self.shards:
-            raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
         return self

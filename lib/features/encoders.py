@@ -1,43 +1,36 @@
-"""Colour and texture of an H&E crop in 38 numbers: the descriptor that needs no weights.
+"""Frozen encoders: crops of tissue in, one vector a crop out.
 
-The honest baseline of every encoder: on HER2ST it is hard to beat.
-
-CONCH's picture tower (Lu et al., Nat Med 30:863, 2024, doi 10.1038/s41591-024-02856-4), 512 numbers a crop.
-
-A ViT-B/16 at 448 pixels, its tokens pooled by one learned query (Yu et al., CoCa, arXiv 2205.01917). As in the authors'
-advice for tile features, the projection into the space shared with text is left out.
-
-Networks of timm filled with pretrained weights, from a file or from the hub.
-
-Pathology encoders that are given on application: UNI, UNI2-h, CONCH, Prov-GigaPath.
-
-All see a whole tile brought to their input size. Their authors' own way differs for Prov-GigaPath alone: it shows the
-middle 224 of 256 pixels.
-
-Frozen encoders: crops of tissue in, one vector a crop out.
+- colour: 38 numbers of colour and texture, no weights; the baseline of every encoder, on HER2ST hard to beat.
+- networks of timm, filled with pretrained weights from a file or from the hub.
+- pathology encoders that are given on application: UNI, UNI2-h, CONCH, Prov-GigaPath. All see a whole tile brought to
+  their input size; their authors' own way differs for Prov-GigaPath alone, which is shown the middle 224 of 256 pixels.
 """
 
 import difflib
 import hashlib
 import os
-import re
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
+import timm
 import torch
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from PIL import Image
+from safetensors.torch import load_file
 from scipy.ndimage import laplace
 from skimage.color import rgb2gray, rgb2hed
 from skimage.feature import local_binary_pattern
+from timm.data import resolve_data_config
+from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from lib.features.feature_files import plain_tensors
 from lib.files import sha256_of
 
 UM_PER_PX = 3.44
@@ -45,14 +38,11 @@ UM_PER_PX = 3.44
 
 QUANTILES = (0.1, 0.5, 0.9)
 CHANNELS = ("red", "green", "blue", "haematoxylin", "eosin")
-STATISTICS = ("mean", "std", *(f"q{round(100 * q)}" for q in QUANTILES))
 PATTERNS = 10
 NAMES = (
-    *(f"{channel}_{statistic}" for channel in CHANNELS for statistic in STATISTICS),
+    *(f"{channel}_{name}" for channel in CHANNELS for name in ("mean", "std", "q10", "q50", "q90")),
     *(f"lbp_{i}" for i in range(PATTERNS)),
-    "laplacian_mean_abs",
-    "laplacian_std",
-    "laplacian_q90_abs",
+    *("laplacian_mean_abs", "laplacian_std", "laplacian_q90_abs"),
 )
 
 
@@ -67,9 +57,7 @@ def describe_colour(crops: np.ndarray, um_per_px: float) -> np.ndarray:
     Parameters
     ----------
     crops : ndarray of uint8, shape (n, height, width, 3)
-        RGB.
-    um_per_px : float
-        µm per pixel of the crops; they are resized to `UM_PER_PX` first.
+        RGB; resized from `um_per_px` to `UM_PER_PX` first.
 
     Returns
     -------
@@ -78,23 +66,18 @@ def describe_colour(crops: np.ndarray, um_per_px: float) -> np.ndarray:
     """
     if crops.ndim != 4 or crops.shape[3] != 3 or crops.dtype != np.uint8:
         raise ValueError(f"crops are uint8 RGB (n, height, width, 3), these are {crops.dtype} {crops.shape}")
-    if not um_per_px > 0:
-        raise ValueError(f"um_per_px is {um_per_px}: it must be above 0")
     if not len(crops):
         return np.empty((0, len(NAMES)), np.float32)
     height, width = (max(3, round(side * um_per_px / UM_PER_PX)) for side in crops.shape[1:3])
     if (height, width) != crops.shape[1:3]:
-        crops = np.stack([_resized(crop, width, height) for crop in crops])
+        pictures = (Image.fromarray(crop).resize((width, height), Image.Resampling.BOX) for crop in crops)
+        crops = np.stack([np.asarray(picture) for picture in pictures])
     rgb = crops / np.float32(255)
     channels = np.concatenate([rgb, rgb2hed(rgb)[..., :2]], axis=3).reshape(len(crops), -1, len(CHANNELS))
     statistics = [channels.mean(1), channels.std(1), *np.quantile(channels, QUANTILES, axis=1)]
     by_channel = np.stack(statistics, axis=2).reshape(len(crops), -1)
     grey = rgb2gray(rgb)
     return np.hstack([by_channel, _patterns(grey), _edges(grey)]).astype(np.float32)
-
-
-def _resized(crop: np.ndarray, width: int, height: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BOX))
 
 
 def _patterns(grey: np.ndarray) -> np.ndarray:
@@ -111,12 +94,8 @@ def _edges(grey: np.ndarray) -> np.ndarray:
     return np.stack([size.mean(1), edges.std(1), np.quantile(size, 0.9, axis=1)], axis=1)
 
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-INPUT_PX = 448
-
-
 class Pooler(nn.Module):
-    """Learned queries attend to the tokens."""
+    """Learned queries attend to the tokens: (b, n, context) -> (b, queries, width)."""
 
     def __init__(self, width: int, context: int, heads: int, queries: int):
         super().__init__()
@@ -125,26 +104,25 @@ class Pooler(nn.Module):
         self.ln_q, self.ln_k = nn.LayerNorm(width), nn.LayerNorm(context)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens (b, n, context) -> (b, queries, width)."""
         tokens = self.ln_k(tokens)
         query = self.ln_q(self.query).expand(len(tokens), -1, -1)
         return self.attn(query, tokens, tokens, need_weights=False)[0]
 
 
 class Conch(nn.Module):
-    """Crops (b, 3, 448, 448), normalised with `MEAN` and `STD`, -> features (b, 512)."""
+    """CONCH's picture tower (Lu et al., Nat Med 30:863, 2024, doi 10.1038/s41591-024-02856-4), 512 numbers a crop.
+
+    A ViT-B/16 at 448 pixels, its tokens pooled by one learned query (Yu et al., CoCa, arXiv 2205.01917). As in the
+    authors' advice for tile features, the projection into the space shared with text is left out.
+    Crops (b, 3, 448, 448), normalised with `CONCH_NORM`, -> features (b, 512).
+    """
 
     head_hidden_size = 512
 
     def __init__(self, width: int = 768, depth: int = 12, heads: int = 12):
         super().__init__()
         self.trunk = VisionTransformer(
-            img_size=INPUT_PX,
-            embed_dim=width,
-            depth=depth,
-            num_heads=heads,
-            num_classes=0,
-            dynamic_img_size=True,
+            img_size=448, embed_dim=width, depth=depth, num_heads=heads, num_classes=0, dynamic_img_size=True
         )
         self.attn_pool_contrast = Pooler(self.head_hidden_size, width, heads=8, queries=1)
         self.ln_contrast = nn.LayerNorm(self.head_hidden_size)
@@ -155,190 +133,138 @@ class Conch(nn.Module):
 
 
 def tensors_of(checkpoint: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of this tower in the published file, which holds the text's and the captions' too."""
-    tower = {
-        key.removeprefix("module.").removeprefix("visual."): tensor
-        for key, tensor in checkpoint.items()
-        if key.removeprefix("module.").startswith("visual.")
-    }
+    """The tensors of CONCH's picture tower in the published file, which holds the text's and the captions' too."""
+    tower = {key.removeprefix("module."): tensor for key, tensor in checkpoint.items()}
     unused = ("attn_pool_caption.", "ln_caption.", "proj_contrast")
-    return {key: tensor for key, tensor in tower.items() if not key.startswith(unused)}
+    parts = {key.partition("visual.")[2]: tower[key] for key in tower if key.startswith("visual.")}
+    return {key: tensor for key, tensor in parts.items() if not key.startswith(unused)}
 
 
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CONCH_NORM = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 TRUNCATED = "resnet50_trunc"
 """CLAM's name for ResNet50 without its last stage."""
 
-OURS = ("colour", "uni", "uni2-h", "conch", "gigapath", TRUNCATED)
+
+class Gated(NamedTuple):
+    """A pathology encoder: its name, its repository on huggingface.co, and how timm builds it."""
+
+    title: str
+    hub: str
+    architecture: str = ""
+    settings: dict = {}
+
+
+_UNI2 = dict(img_size=224, patch_size=14, depth=24, num_heads=24, embed_dim=1536, mlp_ratio=2.66667 * 2)
+_UNI2 |= dict(mlp_layer=SwiGLUPacked, act_layer=nn.SiLU, no_embed_class=True, reg_tokens=8)
+_GIGA = dict(img_size=224, patch_size=16, depth=40, num_heads=24, embed_dim=1536, mlp_ratio=5.33334)
+_VIT = dict(init_values=1e-5, dynamic_img_size=True)
+
+GATED = {
+    # Chen et al., Nat Med 30:850, 2024, doi 10.1038/s41591-024-02857-3: ViT-L/16, 1024 numbers
+    "uni": Gated("UNI", "MahmoodLab/UNI", "vit_large_patch16_224", _VIT),
+    # its successor: ViT-H/14 with 8 registers, 1536 numbers
+    "uni2-h": Gated("UNI2-h", "MahmoodLab/UNI2-h", "vit_giant_patch14_224", _VIT | _UNI2),
+    # Xu et al., Nature 630:181, 2024, doi 10.1038/s41586-024-07441-w: ViT-g/16, 1536 numbers
+    "gigapath": Gated(
+        "Prov-GigaPath", "prov-gigapath/prov-gigapath", "vit_giant_patch14_dinov2", _VIT | _GIGA
+    ),
+    "conch": Gated("CONCH", "MahmoodLab/CONCH"),
+}
+
+OURS = ("colour", *GATED, TRUNCATED)
 """Names of encoders that timm does not know."""
 
 
-class Loaded(NamedTuple):
-    """A network without classifier, and what must be known to use it.
+def network(name: str, weights: str | os.PathLike = "") -> tuple[nn.Module, tuple, str, int]:
+    """A network without its classifier, from a file or from the hub (or from the hub's cache on this machine).
 
-    Attributes
-    ----------
-    model : Module
-        Has `head_hidden_size`, the length of its features.
-    mean, std : tuple of float
-        What it was trained with, of RGB in 0 to 1.
-    revision : str
-        Names the weights.
-    input_px : int
-        Side of the pictures it takes.
-    """
-
-    model: "torch.nn.Module"
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    revision: str
-    input_px: int
-
-
-def timm_model(name: str, weights: str | os.PathLike = "") -> Loaded:
-    """A timm model without its classifier, from a file or from the hub.
+    With it come mean and standard deviation of RGB (0 to 1) in its training, a name of its weights, and the side of the
+    pictures it takes. The module's `head_hidden_size` is the length of its features.
 
     `TRUNCATED` is torchvision's ResNet50 with its third stage's 1024 channels averaged over the picture, as CLAM has it
     (Lu et al., Nat Biomed Eng 5:555, 2021, doi 10.1038/s41551-020-00682-w).
     """
-    import timm
-    from torch import nn
-
     known = "resnet50.tv_in1k" if name == TRUNCATED else name
-    if not known.startswith("hf-hub:") and not timm.is_model(known):
+    about = GATED.get(name) or Gated(name, "", known)
+    source = f"hf-hub:{about.hub}" if about.hub else known
+    if not source.startswith("hf-hub:") and not timm.is_model(known):
         near = difflib.get_close_matches(name.lower(), [*OURS, *timm.list_models()], 3)
-        hint = f"; nearest: {', '.join(near)}" if near else "; timm.list_models() names them all"
-        raise ValueError(f"unknown encoder {name!r}{hint}")
-    if weights:
-        model, mean, std = _from_file(known, weights)
-        revision = sha256_of(weights)[:12]
+        hint = f"nearest: {', '.join(near)}" if near else "timm.list_models() names them all"
+        raise ValueError(f"unknown encoder {name!r}; {hint}")
+    if not weights and not in_cache(source):
+        _ask_for_hub(about)
+    if not weights and name == "conch":
+        weights = hf_hub_download(about.hub, "pytorch_model.bin")
+    tensors, folded = tensors_in(name, weights) if weights else {}, False
+    if name == "conch":
+        model, tensors = Conch(), tensors_of(tensors)
+    elif weights:
+        mean = tensors.get("bn1.running_mean")
+        # no trained mean is 0 everywhere: batch norms were folded, so the file comes from a quantised TensorFlow model,
+        # whose strided convolutions pad on the other side and which was trained on -1 to 1
+        folded = known.startswith("mobilenetv2_100") and mean is not None and not mean.any()
+        padding = {"pad_type": "same"} if folded else {}
+        model = timm.create_model(about.architecture, num_classes=0, **about.settings, **padding)
     else:
-        model = published(known, name, num_classes=0)
-        mean, std = _normalisation(model)
-        revision = digest(model)
+        model = timm.create_model(source, pretrained=True, num_classes=0, **about.settings)
+    if weights:
+        _fill(model, tensors, name, weights)
+    revision = sha256_of(weights)[:12] if weights else _digest(model)
     if name == TRUNCATED:
         model.layer4 = nn.Identity()
         model.head_hidden_size = model.num_features = 1024
-    return Loaded(model, mean, std, revision, model.pretrained_cfg["input_size"][-1])
+    if about.hub:  # timm's mean and std of some are others, but all three were trained with ImageNet's
+        return model, *((CONCH_NORM, revision, 448) if name == "conch" else (IMAGENET, revision, 224))
+    settings = resolve_data_config({}, model=model)
+    norm = ((0.5,) * 3, (0.5,) * 3) if folded else (settings["mean"], settings["std"])
+    return model, norm, revision, model.pretrained_cfg["input_size"][-1]
 
 
-def _from_file(name: str, weights) -> tuple:
-    tensors = tensors_in(name, weights)
-    if name.startswith("mobilenetv2_100") and _is_dequantised(tensors):
-        # converted from TensorFlow, whose strided convolutions pad on the other side
-        model = built(name, num_classes=0, pad_type="same")
-        mean = std = (0.5, 0.5, 0.5)
-    else:
-        model = built(name, num_classes=0)
-        mean, std = _normalisation(model)
-    fill(model, tensors, name, weights)
-    return model, mean, std
-
-
-def built(name: str, **settings):
-    """A timm model with random weights."""
-    import timm
-
-    return timm.create_model(name, pretrained=False, **settings)
-
-
-def published(name: str, said: str, **settings):
-    """A timm model with its weights from the hub; `said` is what errors call it."""
-    import timm
-
-    with hub(said, in_cache(name)):
-        return timm.create_model(name, pretrained=True, **settings)
-
-
-@contextmanager
-def hub(said: str, cached: bool) -> Iterator[None]:
-    """Turn what the hub's client raises into one sentence.
-
-    Raises
-    ------
-    ConnectionError
-        The weights are neither here nor to be reached.
-    PermissionError
-        The hub does not give them to the owner of the token.
-    """
-    from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
-
-    # the hub's client repeats a hopeless request for a minute: ask first whether the host has an address
+def _ask_for_hub(about: Gated) -> None:
+    """Say what lacks before the hub's client, which repeats a hopeless request for a minute."""
+    if about.hub and not os.environ.get("HF_TOKEN"):
+        raise PermissionError(
+            f"{about.title} is given on application: ask at https://huggingface.co/{about.hub} and put your token into "
+            "the environment as HF_TOKEN, or name a downloaded pytorch_model.bin as `weights`. Open stand-ins: encoder "
+            "resnet50 or mobilenetv2_100 (no pathology in their training) or colour (no weights)"
+        )
     host = urlsplit(constants.ENDPOINT).hostname
-    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    reason = (
-        f"the weights of encoder {said} are not on this machine and {host} cannot be reached: download them elsewhere "
-        "and name the file as `weights`, or use encoder colour, which needs none"
-    )
-    if not (proxy or cached):
-        try:
-            socket.getaddrinfo(host, 443)
-        except OSError as error:
-            raise ConnectionError(reason) from error
     try:
-        yield
-    except FileNotFoundError as error:  # huggingface_hub's word for "neither cached nor reachable"
-        raise ConnectionError(reason) from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        if isinstance(error, GatedRepoError) or status in (401, 403):
-            raise PermissionError(
-                f"{host} does not give the weights of encoder {said} to the owner of HF_TOKEN (HTTP {status}): ask for "
-                "access on the model's page with that account, or name a downloaded file as `weights`"
-            ) from error
-        raise ConnectionError(f"{reason} (HTTP {status})") from error
+        if not (os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")):
+            socket.getaddrinfo(host, 443)
+    except OSError as error:
+        raise ConnectionError(
+            f"the weights of encoder {about.title} are not on this machine and {host} cannot be reached: download them "
+            "elsewhere and name the file as `weights`, or use encoder colour, which needs none"
+        ) from error
 
 
 def in_cache(name: str) -> bool:
     """Whether the hub's cache on this machine has the weights of a timm model, or of hf-hub:owner/model."""
-    import timm
-    from huggingface_hub import try_to_load_from_cache
-
-    if name.startswith("hf-hub:"):
-        repository = name.removeprefix("hf-hub:")
-    else:
+    repository = name.removeprefix("hf-hub:")
+    if repository == name:
         repository = timm.get_pretrained_cfg(name).hf_hub_id
     files = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
-    return bool(repository) and any(
-        isinstance(try_to_load_from_cache(repository, file), str) for file in files
-    )
+    found = (try_to_load_from_cache(repository, each) for each in files if repository)
+    return any(isinstance(path, str) for path in found)
 
 
-def tensors_in(name: str, weights: str | os.PathLike) -> dict:
+def tensors_in(name: str, weights: str | os.PathLike) -> dict[str, torch.Tensor]:
     """The tensors of a weight file of encoder `name`, without running anything the file may contain."""
-    import torch
-    from safetensors.torch import load_file
-
-    try:
-        if Path(weights).suffix == ".safetensors":
+    what = f"plain tensors for encoder {name}"
+    if Path(weights).suffix == ".safetensors":
+        try:
             return load_file(weights)
-        tensors = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{weights} is not a whole file of plain tensors for encoder {name}: {said_of(error)}"
-        ) from error
-    if not isinstance(tensors, dict) or not all(
-        isinstance(value, torch.Tensor) for value in tensors.values()
-    ):
+        except Exception as error:
+            raise ValueError(f"{weights} is not a whole file of {what}: {error}") from error
+    tensors = plain_tensors(weights, what)
+    if not isinstance(tensors, dict) or not all(isinstance(each, torch.Tensor) for each in tensors.values()):
         raise ValueError(f"{weights} holds no state dict (name -> tensor) for encoder {name}")
     return tensors
 
 
-def said_of(error: Exception) -> str:
-    """The gist of what torch or safetensors raise: their own advice is to turn the protection off."""
-    found = re.search(r"Unsupported (?:global|class|operand)[^.\n]*|GLOBAL \S+", str(error))
-    said = found[0] if found else next(iter(str(error).strip().splitlines()), "")
-    return " ".join(said.split())[:200] or type(error).__name__
-
-
-def _is_dequantised(tensors: dict) -> bool:
-    """Folded batch norms say that the file comes from a quantised TensorFlow model: no trained mean is 0 everywhere."""
-    mean = tensors.get("bn1.running_mean")
-    return mean is not None and not mean.any() and bool((tensors["bn1.running_var"] == 1).all())
-
-
-def fill(model, tensors: dict, name: str, weights: str | os.PathLike) -> None:
+def _fill(model: nn.Module, tensors: dict, name: str, weights: str | os.PathLike) -> None:
     """Load a file's tensors into the model, all of them but the classifier's."""
     classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -346,141 +272,17 @@ def fill(model, tensors: dict, name: str, weights: str | os.PathLike) -> None:
     try:
         model.load_state_dict(body, strict=True)
     except RuntimeError as error:
-        raise ValueError(
-            f"{weights} does not fit encoder {name}: {' '.join(str(error).split())[:400]}"
-        ) from error
+        said = " ".join(str(error).split())[:400]
+        raise ValueError(f"{weights} does not fit encoder {name}: {said}") from error
 
 
-def digest(model) -> str:
+def _digest(model: nn.Module) -> str:
     """The first 12 characters of the sha256 of all parameters: names the weights wherever they came from."""
     sha256 = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         sha256.update(key.encode())
         sha256.update(tensor.cpu().contiguous().numpy().tobytes())
     return sha256.hexdigest()[:12]
-
-
-def _normalisation(model) -> tuple:
-    from timm.data import resolve_data_config
-
-    settings = resolve_data_config({}, model=model)
-    return settings["mean"], settings["std"]
-
-
-class Gated(NamedTuple):
-    """A pathology encoder: what it is called, where it is given, and how it is built.
-
-    Attributes
-    ----------
-    title : str
-    hub : str
-        Repository on huggingface.co.
-    architecture : str
-        timm's name of what its settings change.
-    settings : callable
-        -> settings of `timm.create_model`; called late, since some are timm's own classes.
-    """
-
-    title: str
-    hub: str
-    architecture: str
-    settings: Callable[[], dict]
-
-
-def _uni2_h() -> dict:
-    from timm.layers import SwiGLUPacked
-    from torch import nn
-
-    return {
-        "img_size": 224,
-        "patch_size": 14,
-        "depth": 24,
-        "num_heads": 24,
-        "embed_dim": 1536,
-        "mlp_ratio": 2.66667 * 2,
-        "mlp_layer": SwiGLUPacked,
-        "act_layer": nn.SiLU,
-        "init_values": 1e-5,
-        "no_embed_class": True,
-        "reg_tokens": 8,
-    }
-
-
-GATED = {
-    # Chen et al., Nat Med 30:850, 2024, doi 10.1038/s41591-024-02857-3: ViT-L/16, 1024 numbers
-    "uni": Gated("UNI", "MahmoodLab/UNI", "vit_large_patch16_224", lambda: {"init_values": 1e-5}),
-    # its successor: ViT-H/14 with 8 registers, 1536 numbers
-    "uni2-h": Gated("UNI2-h", "MahmoodLab/UNI2-h", "vit_giant_patch14_224", _uni2_h),
-    # Xu et al., Nature 630:181, 2024, doi 10.1038/s41586-024-07441-w: ViT-g/16, 1536 numbers
-    "gigapath": Gated(
-        "Prov-GigaPath",
-        "prov-gigapath/prov-gigapath",
-        "vit_giant_patch14_dinov2",
-        lambda: {
-            "img_size": 224,
-            "patch_size": 16,
-            "embed_dim": 1536,
-            "depth": 40,
-            "num_heads": 24,
-            "mlp_ratio": 5.33334,
-            "init_values": 1e-5,
-        },
-    ),
-    # built by lib.features.encoders, 512 numbers
-    "conch": Gated("CONCH", "MahmoodLab/CONCH", "", dict),
-}
-
-
-def gated_model(name: str, weights: str | os.PathLike = "") -> Loaded:
-    """A pathology encoder from a file, or from the hub with the token in HF_TOKEN (or from the hub's cache).
-
-    Parameters
-    ----------
-    name : str
-        One of `GATED`.
-    weights : path
-        Its pytorch_model.bin, downloaded before, or the same tensors as .safetensors.
-
-    Raises
-    ------
-    PermissionError
-        Neither token nor file, or the token's owner was not given access.
-    ConnectionError
-        The hub cannot be reached.
-    ValueError
-        The file does not fit.
-    """
-    about = GATED[name]
-    if not weights and not os.environ.get("HF_TOKEN") and not in_cache(f"hf-hub:{about.hub}"):
-        raise PermissionError(
-            f"{about.title} is given on application: ask at https://huggingface.co/{about.hub} and put your token into "
-            "the environment as HF_TOKEN, or name a downloaded pytorch_model.bin as `weights`. Open stand-ins: encoder "
-            "resnet50 or mobilenetv2_100 (no pathology in their training) or colour (no weights)"
-        )
-    if name == "conch":
-        return _conch(about, weights)
-    settings = {"num_classes": 0, "dynamic_img_size": True, **about.settings()}
-    if weights:
-        model = built(about.architecture, **settings)
-        fill(model, tensors_in(name, weights), name, weights)
-        revision = sha256_of(weights)[:12]
-    else:
-        model = published(f"hf-hub:{about.hub}", about.title, **settings)
-        revision = digest(model)
-    # timm's mean and std of some of these architectures are others, but all three were trained with ImageNet's
-    return Loaded(model, *IMAGENET.values(), revision, 224)
-
-
-def _conch(about: Gated, weights: str | os.PathLike) -> Loaded:
-    if not weights:
-        from huggingface_hub import hf_hub_download
-
-        with hub(about.title, in_cache(f"hf-hub:{about.hub}")):
-            weights = hf_hub_download(about.hub, "pytorch_model.bin")
-
-    model = Conch()
-    fill(model, tensors_of(tensors_in("conch", weights)), "conch", weights)
-    return Loaded(model, MEAN, STD, sha256_of(weights)[:12], INPUT_PX)
 
 
 @dataclass(frozen=True)
@@ -492,12 +294,10 @@ class Encoder:
     name : str
         As asked for: "colour", "uni", ..., or a timm model.
     revision : str
-        Names the weights: the first 12 characters of their sha256, or the version of a descriptor without weights; then
-        "+float16" or "+bfloat16" where the network ran in mixed precision.
-    dim : int
-        Length of a feature vector.
-    input_px : int
-        Side of the crops it takes.
+        The first 12 characters of the weights' sha256, or the version of a descriptor without weights; then "+float16"
+        or "+bfloat16" where the network ran in mixed precision.
+    dim, input_px : int
+        Length of a feature vector; side of the crops it takes.
     crop_um : float
         Side of tissue a crop shows, µm.
     encode : callable
@@ -526,8 +326,8 @@ def load_encoder(
     ----------
     name : str
         - "colour": 38 numbers of colour and texture, no weights; crops of 150 µm.
-        - "uni" (1024 numbers), "uni2-h" (1536), "conch" (512), "gigapath" (1536): pathology encoders, see
-          `lib.features.encoders`; from `weights`, or from the hub when HF_TOKEN is in the environment.
+        - "uni" (1024 numbers), "uni2-h" (1536), "conch" (512), "gigapath" (1536): pathology encoders, from `weights`,
+          or from the hub when HF_TOKEN is in the environment.
         - "resnet50_trunc": ResNet50's third stage, 1024 numbers, as CLAM has it.
         - any other: a timm model, from `weights`, or its published weights from the hub. "resnet50.tv_in1k" and
           "resnet50.tv2_in1k" are torchvision's ResNet50, 2048 numbers, of which CrossFusion used one.
@@ -538,87 +338,70 @@ def load_encoder(
     crop_um : float, optional
         Side of tissue a crop shows. Default 112 µm (224 pixels at 0.5 µm per pixel), 150 µm for "colour".
     precision : "full", "mixed" or "auto"
-        "full": float32. "mixed": float16 on a CUDA device, bfloat16 elsewhere; crops whose features overflow are done
-        again in float32. "auto": mixed on a CUDA device, else full. On a CPU with bfloat16 instructions, mixed takes
-        less than half the time; features of MobileNetV2 keep a cosine of 0.998 with those in float32.
+        "mixed": float16 on a CUDA device, bfloat16 elsewhere (less than half the time on a CPU that has it, cosine with
+        float32 0.998); crops whose features overflow are done again in float32. "auto": mixed on CUDA, else full.
     batch : int, optional
-        Most crops through the network at a time. Default 64, and 16 on a CPU, where more leave its caches:
-        MobileNetV2 then takes half the time of 64.
+        Most crops through the network at a time. Default 64, and 16 on a CPU, where more leave its caches.
 
     Raises
     ------
     FileNotFoundError
         `weights` is not there.
     ValueError
-        Unknown model; a file that does not fit the model or is not plain tensors; crop_um not positive; unknown
-        precision.
-    PermissionError
-        A pathology encoder without token or file, or one that the token's owner was not given.
-    ConnectionError
-        The hub cannot be reached and the weights are not in its cache.
+        Unknown model or precision; a file that does not fit the model or is not plain tensors; crop_um not positive.
+    PermissionError, ConnectionError
+        A pathology encoder without token or file; the hub cannot be reached and the weights are not in its cache.
     """
     if crop_um is not None and not crop_um > 0:
         raise ValueError(f"crop_um is {crop_um}; it is a side in µm, above 0")
     if precision not in ("full", "mixed", "auto"):
         raise ValueError(f"precision {precision!r} is none of full, mixed, auto")
     if name == "colour":
-        return _colour(crop_um or 150.0)
+        um = crop_um or 150.0
+        side = max(3, round(um / UM_PER_PX))
+        return Encoder(
+            name, "v1", len(NAMES), side, um, lambda crops: describe_colour(crops, um / crops.shape[1])
+        )
     if weights and not Path(weights).is_file():
         raise FileNotFoundError(f"no weights of encoder {name} at {weights}")
-    loaded = gated_model(name, weights) if name in GATED else timm_model(name, weights)
-    encode = _Frozen(loaded, device, precision, batch)
-    revision = f"{loaded.revision}+{encode.half}" if encode.half else loaded.revision
-    return Encoder(name, revision, loaded.model.head_hidden_size, loaded.input_px, crop_um or 112.0, encode)
+    model, norm, revision, input_px = network(name, weights)
+    encode = _Frozen(model, norm, input_px, device, precision, batch)
+    revision += f"+{encode.half}" if encode.half else ""
+    return Encoder(name, revision, model.head_hidden_size, input_px, crop_um or 112.0, encode)
 
 
-def _colour(crop_um: float) -> Encoder:
-    def encode(crops: np.ndarray) -> np.ndarray:
-        return describe_colour(crops, crop_um / crops.shape[1])
-
-    return Encoder("colour", "v1", len(NAMES), max(3, round(crop_um / UM_PER_PX)), crop_um, encode)
+EXACT = dict(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 class _Frozen:
     """A network in evaluation mode that takes bytes."""
 
-    def __init__(self, loaded: Loaded, device: str, precision: str, batch: int | None):
-        import torch
-
+    def __init__(self, model: nn.Module, norm, input_px: int, device: str, precision: str, batch: int | None):
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device, self.input_px = torch.device(device), loaded.input_px
+        self.device, self.input_px = torch.device(device), input_px
         self.batch = batch or (16 if self.device.type == "cpu" else 64)
         cuda = self.device.type == "cuda"
         mixed = precision == "mixed" or (precision == "auto" and cuda)
         self.half = ("float16" if cuda else "bfloat16") if mixed else ""
-        self.model = loaded.model.eval().requires_grad_(False).to(self.device)
-        self.mean, self.std = (
-            255 * torch.tensor(value, device=self.device).reshape(1, 3, 1, 1)
-            for value in (loaded.mean, loaded.std)
-        )
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.mean, self.std = 255 * torch.tensor(norm, device=self.device).reshape(2, 1, 3, 1, 1)
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
-        import torch
-
         side = self.input_px
         if crops.dtype != np.uint8 or crops.shape[1:] != (side, side, 3):
             raise ValueError(
                 f"this encoder takes uint8 RGB crops (n, {side}, {side}, 3), got {crops.dtype} {crops.shape}"
             )
         features = [np.empty((0, self.model.head_hidden_size), np.float32)]
-        exact = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), torch.backends.cudnn.flags(**EXACT):
             for start in range(0, len(crops), self.batch):
                 pixels = torch.tensor(crops[start : start + self.batch], device=self.device)
                 pixels = pixels.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)
                 features.append(self._encoded(pixels).cpu().numpy())
         return np.concatenate(features)
 
-    def _encoded(self, pixels):
-        import torch
-
+    def _encoded(self, pixels: torch.Tensor) -> torch.Tensor:
         if not self.half:
             return self.model(pixels).float()
         with torch.autocast(self.device.type, getattr(torch, self.half)):

@@ -1,26 +1,19 @@
-"""Where the tiles of a slide lie, at every scale.
+"""Tiles of a slide at every scale: on one grid in µm, or where CLAM puts them; on disk, and decoded in one pass.
 
-A slide's grid of tiles on disk: made once, read by whoever embeds or draws it.
-
-Tiles of a slide: on one grid in µm, or where CLAM puts them.
-
-Find slides on disk and lay their tiles.
-
-All scales of a slide out of one pass: each 5x cell is decoded once, coarser tiles are averages of what was read.
+Each 5x cell is decoded once; coarser tiles are averages of what was read.
 """
 
 import os
-import warnings
+from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import Full, Queue
-from threading import Event, Thread
 
 import cv2
 import numpy as np
 
-from lib.features.feature_files import attributes_of, whole
+from lib.features.feature_files import SCALES, attributes_of, whole
 from lib.features.tissue import (
     Preset,
     Segmentation,
@@ -36,8 +29,16 @@ from lib.inputs.slides import Slide, UnreadableTile
 CELL_SCALE = 5
 """The coarsest scale: a cell of the grid is one of its tiles, and the unit of decoding."""
 
-SCALES = (20, 10, 5)
 STATUSES = ("ok", "blank", "tiny", "pen marks only", "no tissue kept", "unreadable")
+SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".dcm")
+
+COARSEST = 1.25
+"""Most by which level 0 may be coarser than the finest scale: scanners called 20x lie between 0.4 and 0.6 µm."""
+
+COARSER = 1.02
+"""Most by which a level may be coarser than the finest scale and still be read for it."""
+
+AHEAD = 4  # decoded cells that wait for the encoder
 
 
 def um_per_px_at(scale: int) -> float:
@@ -49,16 +50,9 @@ def um_per_px_at(scale: int) -> float:
 class Tiles:
     """Tiles of one scale, in rows from the top left.
 
-    Attributes
-    ----------
-    coords : ndarray of int64, shape (n, 2)
-        x, y of the top left corner, level-0 pixels.
-    places : ndarray of int64, shape (n, 2)
-        Column and row on the grid of this scale.
-    origins : ndarray of int64, shape (n,)
-        Which row of the grid's `origins` columns and rows are counted from.
-    tissue : ndarray of float32, shape (n,)
-        Share of the tile that is tissue, 0 to 1; NaN where it was not measured.
+    coords (int64, (n, 2)) are x, y of the top left corner in level-0 pixels; places (int64, (n, 2)) column and row on
+    the grid of this scale, counted from the row of the grid's `origins` that origins (int64, (n,)) name; tissue
+    (float32, (n,)) the share of the tile that is tissue, 0 to 1, NaN where it was not measured.
     """
 
     coords: np.ndarray
@@ -76,27 +70,23 @@ class TileGrid:
 
     Attributes
     ----------
-    slide : str
-        Name.
     status : str
         One of `STATUSES`; "ok" where every scale has a tile.
     mode : "exact" | "clam_compat"
     tile_px : int
         Side of a tile in pixels of its scale.
     cell_px : float
-        Side of a 5x cell in level-0 pixels.
+        Side of a 5x cell in level-0 pixels, not rounded.
     um_per_px : float
         µm per level-0 pixel.
     size : (int, int)
         Width and height of level 0.
-    tiles : dict of int -> Tiles
-        By scale.
     origins : ndarray of int64, shape (k, 2)
         Level-0 pixels: one, (0, 0), of the exact mode; one a contour of clam_compat.
     failed : dict of int -> list of int
-        Indices of tiles that could not be decoded, by scale: filled by `lib.features.tiles.tile_batches`.
+        Indices of tiles that could not be decoded, by scale: filled by `tile_batches`.
     note : str
-        What a reader should know beside the status; empty if nothing.
+        What a reader should know beside the status.
     """
 
     slide: str
@@ -134,10 +124,6 @@ class TileGrid:
         """Centres of the tiles, level-0 pixels: float32 (n, 2)."""
         return (self.tiles[scale].coords + self.side_px(scale) / 2).astype(np.float32)
 
-    def failed_share(self, scale: int) -> float:
-        """Share of a scale's tiles that could not be decoded; NaN where it has none."""
-        return len(self.failed[scale]) / len(self.tiles[scale]) if len(self.tiles[scale]) else float("nan")
-
 
 ABOUT = ("slide", "status", "mode", "tile_px", "cell_px", "um_per_px", "note")
 PARTS = ("coords", "places", "origins", "tissue")
@@ -150,8 +136,7 @@ def write_grid(path: str | os.PathLike, grid: TileGrid) -> None:
     x10/..., x5/...             origins (k, 2) int64        attributes: slide, status, mode, tile_px, ...
     """
     with written_hdf5(path) as file:
-        for name in ABOUT:
-            file.attrs[name] = getattr(grid, name)
+        file.attrs.update({name: getattr(grid, name) for name in ABOUT})
         file.attrs["size"] = np.array(grid.size, np.int64)
         file.create_dataset("origins", data=grid.origins, track_times=False)
         for scale in grid.scales:
@@ -165,52 +150,16 @@ def read_grid(path: str | os.PathLike) -> TileGrid:
 
     Raises
     ------
-    FileNotFoundError
-    ValueError
+    FileNotFoundError, ValueError
         Not such a file, or cut short.
     """
     with opened(path, "a grid of tiles", "tile the slide again") as file:
         known = attributes_of(file)
-        scales = sorted(
-            (int(name[1:]) for name in file if name[:1] == "x" and name[1:].isdecimal()), reverse=True
-        )
-        if lacking := [name for name in (*ABOUT, "size") if name not in known] or not scales:
-            raise ValueError(
-                f"{Path(path).name} is no grid of tiles (it lacks {lacking}): tile the slide again"
-            )
-        tiles = {s: Tiles(*(whole(file[f"x{s}/{name}"]) for name in PARTS)) for s in scales}
-        size = tuple(int(side) for side in known.pop("size"))
-        about = {name: known[name] if known[name] is not None else "None" for name in ABOUT}
-        grid = TileGrid(**about, size=size, tiles=tiles, origins=whole(file["origins"]))
-    if bad := _faults(grid):
-        raise ValueError(f"{Path(path).name} is damaged: {bad}; tile the slide again")
-    return grid
-
-
-def _faults(grid: TileGrid) -> str:
-    """What is wrong with a grid, in words; empty if nothing."""
-    if (
-        grid.status not in STATUSES
-        or len(grid.size) != 2
-        or not 0 < grid.um_per_px < np.inf
-        or grid.tile_px < 1
-    ):
-        return (
-            f"status {grid.status!r}, size {grid.size}, {grid.um_per_px} µm per pixel, tile_px {grid.tile_px}"
-        )
-    for scale, tiles in grid.tiles.items():
-        shapes = [getattr(tiles, name).shape for name in PARTS]
-        if shapes != [(len(tiles), 2), (len(tiles), 2), (len(tiles),), (len(tiles),)]:
-            return f"its tiles at {scale}x have {' and '.join(map(str, shapes))} numbers"
-        if len(tiles) and not (tiles.origins.min() >= 0 and tiles.origins.max() < len(grid.origins)):
-            return f"tiles at {scale}x count from an origin that it does not have"
-        if len(tiles) and (np.abs(tiles.coords) > 2**40).any():
-            return f"tiles at {scale}x lie beyond any slide"
-    return ""
-
-
-COARSEST = 1.25
-"""Most by which level 0 may be coarser than the finest scale: scanners called 20x lie between 0.4 and 0.6 µm."""
+        scales = sorted((int(name[1:]) for name in file if name != "origins"), reverse=True)
+        tiles = {scale: Tiles(*(whole(file[f"x{scale}/{name}"]) for name in PARTS)) for scale in scales}
+        about = {name: known[name] for name in ABOUT}
+        size = tuple(known["size"].tolist())
+        return TileGrid(**about, size=size, tiles=tiles, origins=whole(file["origins"]))
 
 
 def exact_tiles(
@@ -223,50 +172,48 @@ def exact_tiles(
     """Tiles of exact physical size on one grid anchored at the slide's corner.
 
     A tile is `tile_px` pixels of its scale (256 px are 128, 256 and 512 µm at 20, 10 and 5), lies wholly within the
-    slide and is kept where at least `least_tissue` of it is tissue, at each scale by itself.
+    slide and is kept where at least `least_tissue` of it (0 to 1) is tissue, at each scale by itself.
 
     Parameters
     ----------
-    slide : Slide
     scales : tuple of int
-        Multiples of 5 by powers of two: 20 means 0.5 µm per pixel.
-    tile_px : int
-    least_tissue : float
-        0 to 1.
+        Of 40, 20, 10 and 5: 20 means 0.5 µm per pixel.
     tissue : Tissue, optional
         Where it was found before.
 
     Returns
     -------
     TileGrid
-        With a named status; a blank, tiny or pen-marked slide is no error.
+        With a named status: a blank, tiny or pen-marked slide is no error.
 
     Raises
     ------
     ValueError
         Scale not known, or finer than the slide; a share outside 0 to 1.
     """
-    scales = _checked(slide, scales, tile_px)
     if not 0 <= least_tissue <= 1:
         raise ValueError(f"least_tissue {least_tissue} is a share, 0 to 1")
-    cell_px = tile_px * um_per_px_at(CELL_SCALE) / slide.um_per_px
-    grid = _empty(slide, "exact", tile_px, cell_px, scales)
-    if min(slide.size) < np.rint(grid.side_px(min(scales))):
+    grid = _empty(slide, "exact", tile_px, tile_px * um_per_px_at(CELL_SCALE) / slide.um_per_px, scales)
+    coarsest = min(grid.scales)
+    if min(slide.size) < np.rint(grid.side_px(coarsest)):
         um = [side * slide.um_per_px for side in slide.size]
-        grid.status, grid.note = "tiny", f"{um[0]:.0f} x {um[1]:.0f} µm hold no tile of {min(scales)}x"
-        return grid
+        return replace(grid, status="tiny", note=f"{um[0]:.0f} x {um[1]:.0f} µm hold no tile of {coarsest}x")
     try:
         tissue = find_tissue(slide) if tissue is None else tissue
     except UnreadableTile as error:
-        grid.status, grid.note = "unreadable", str(error)
-        return grid
+        return replace(grid, status="unreadable", note=str(error))
     if tissue.ink.any():
         grid.note = f"pen marks on {tissue.ink.mean():.1%} of the slide are left out"
     if not tissue.mask.any():
-        grid.status = "pen marks only" if tissue.ink.any() else "blank"
-        return grid
-    for scale in scales:
-        grid.tiles[scale] = _kept(slide, grid, scale, tissue, least_tissue)
+        return replace(grid, status="pen marks only" if tissue.ink.any() else "blank")
+    for scale in grid.scales:
+        steps = [grid.edges(scale, np.arange(int(side / grid.side_px(scale)) + 2)) for side in slide.size]
+        edges = [each[each <= side] for each, side in zip(steps, slide.size, strict=True)]
+        share = tissue.share(*edges)
+        rows, columns = np.nonzero((share >= least_tissue) & (share > 0))
+        coords = np.stack([edges[0][columns], edges[1][rows]], 1)
+        kept = share[rows, columns].astype(np.float32)
+        grid.tiles[scale] = Tiles(coords, np.stack([columns, rows], 1), np.zeros(len(rows), np.int64), kept)
     return _judged(grid)
 
 
@@ -282,26 +229,16 @@ def clam_tiles(
 
     Each contour has a grid of its own, from the corner of its box, so that tiles of neighbours may overlap.
 
-    Parameters
-    ----------
-    slide : Slide
-    preset : Preset
-    patch_px, step_px : int
-        In pixels of `level`; the step is the patch where not given.
-    level : int
-    found : Segmentation, optional
-        Where it was found before.
+    `patch_px` and `step_px` (the patch where not given) are in pixels of `level`; `found` is what was segmented before.
 
     Returns
     -------
     ndarray of int64, shape (n, 2)
         Level-0 x, y of top left corners, contour by contour, columns first. Empty where nothing was found.
     """
-    found = segment(slide, preset) if found is None else found
     times = [int(full / part) for full, part in zip(slide.size, slide.level_sizes[level], strict=True)]
     patch, step = (np.array(times) * (each or patch_px) for each in (patch_px, step_px))
-    parts = [_in_contour(slide, preset, found, i, patch, step)[0] for i in range(len(found.contours))]
-    return np.concatenate(parts) if parts else np.empty((0, 2), np.int64)
+    return _in_contours(slide, preset, found or segment(slide, preset), patch, step).coords
 
 
 def clam_grid(slide: Slide, preset: Preset, scales: tuple[int, ...] = SCALES, tile_px: int = 256) -> TileGrid:
@@ -309,61 +246,35 @@ def clam_grid(slide: Slide, preset: Preset, scales: tuple[int, ...] = SCALES, ti
 
     As the CrossFusion paper has it: magnifications are nominal (512, 1,024 and 2,048 level-0 pixels of a 40x slide;
     half of that at 20x), and the tiles of each scale are kept by CLAM's rule at that patch size. `tissue` is NaN.
+    Beyond the slide's border, where CLAM's padding is black, pixels are white here.
 
-    Parameters
-    ----------
-    slide : Slide
-    preset : Preset
-    scales : tuple of int
-    tile_px : int
-
-    Returns
-    -------
-    TileGrid
-        Beyond the slide's border, where CLAM's padding is black, pixels are white here.
-
-    Raises
-    ------
-    ValueError
-        As of `exact_tiles`; the level that CLAM would segment is too large.
     """
-    scales = _checked(slide, scales, tile_px)
     nominal = max(1, round(um_per_px_at(20) / slide.um_per_px))
     grid = _empty(slide, "clam_compat", tile_px, float(tile_px * nominal * 20 // CELL_SCALE), scales)
     try:
         found = segment(slide, preset)
     except UnreadableTile as error:
-        grid.status, grid.note = "unreadable", str(error)
-        return grid
+        return replace(grid, status="unreadable", note=str(error))
     grid.note = found.sentence
     if not found.contours:
-        grid.status = "no tissue kept" if found.seen else "blank"
-        return grid
+        return replace(grid, status="no tissue kept" if found.seen else "blank")
     grid.origins = np.array([contour.min(0) for contour in found.contours], np.int64)
-    for scale in scales:
+    for scale in grid.scales:
         patch = np.full(2, round(grid.side_px(scale)))
-        parts = [_in_contour(slide, preset, found, i, patch, patch) for i in range(len(found.contours))]
-        coords, places = (np.concatenate(each) for each in zip(*parts, strict=True))
-        origins = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
-        grid.tiles[scale] = Tiles(coords, places, origins, np.full(len(coords), np.nan, np.float32))
+        grid.tiles[scale] = _in_contours(slide, preset, found, patch, patch)
     return _judged(grid)
 
 
-def _checked(slide: Slide, scales, tile_px: int) -> tuple[int, ...]:
+def _empty(slide: Slide, mode: str, tile_px: int, cell_px: float, scales) -> TileGrid:
     scales = tuple(sorted(set(scales), reverse=True))
-    if not scales or any(scale not in (5, 10, 20, 40) for scale in scales) or tile_px < 1:
+    if not scales or not set(scales) <= {5, 10, 20, 40} or tile_px < 1:
         raise ValueError(f"scales {scales} must be some of 40, 20, 10 and 5, tile_px {tile_px} at least 1")
     if slide.um_per_px > COARSEST * um_per_px_at(scales[0]):
         raise ValueError(
             f"{slide.path.name} has {slide.um_per_px:.3g} µm per pixel, and {scales[0]}x means "
             f"{um_per_px_at(scales[0]):g}: leave that scale out, its detail is not there"
         )
-    return scales
-
-
-def _empty(slide: Slide, mode: str, tile_px: int, cell_px: float, scales) -> TileGrid:
-    none = Tiles(*(np.empty((0, 2), np.int64) for _ in "cp"), np.empty(0, np.int64), np.empty(0, np.float32))
-    tiles = dict.fromkeys(scales, none)
+    tiles = dict.fromkeys(scales, _joined([]))
     return TileGrid(slide.name, "ok", mode, tile_px, cell_px, slide.um_per_px, tuple(slide.size), tiles)
 
 
@@ -374,32 +285,27 @@ def _judged(grid: TileGrid) -> TileGrid:
     return grid
 
 
-def _kept(slide: Slide, grid: TileGrid, scale: int, tissue: Tissue, least: float) -> Tiles:
-    edges = []
-    for side in slide.size:
-        steps = grid.edges(scale, np.arange(int(side / grid.side_px(scale)) + 2))
-        edges.append(steps[steps <= side])
-    share = tissue.share(*edges)
-    rows, columns = np.nonzero((share >= least) & (share > 0))
-    coords = np.stack([edges[0][columns], edges[1][rows]], 1)
-    places = np.stack([columns, rows], 1)
-    return Tiles(coords, places, np.zeros(len(rows), np.int64), share[rows, columns].astype(np.float32))
+def _in_contours(slide: Slide, preset: Preset, found: Segmentation, patch, step) -> Tiles:
+    """CLAM's tiles, contour by contour, each on a grid of its own; `patch` and `step` in level-0 pixels, x and y."""
+    parts = []
+    for contour, holes in zip(found.contours, found.holes, strict=True):
+        first = contour.min(0).astype(np.int64)
+        stop = contour.max(0) + 1
+        if not preset.use_padding:
+            stop = np.minimum(stop, np.array(slide.size) - patch + 1)
+        x, y = (np.arange(first[i], stop[i], step[i]) for i in (0, 1))
+        coords = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+        coords = coords[inside_contour(coords, contour, holes, int(patch[0]), preset.contour_fn)]
+        parts.append((coords, (coords - first) // step))
+    return _joined(parts)
 
 
-def _in_contour(slide, preset, found, index, patch, step) -> tuple[np.ndarray, np.ndarray]:
-    """Kept corners (n, 2), and their column and row on the contour's own grid."""
-    contour = found.contours[index]
-    first = contour.min(0).astype(np.int64)
-    stop = contour.max(0) + 1
-    if not preset.use_padding:
-        stop = np.minimum(stop, np.array(slide.size) - patch + 1)
-    x, y = (np.arange(first[i], stop[i], step[i]) for i in (0, 1))
-    coords = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-    coords = coords[inside_contour(coords, contour, found.holes[index], int(patch[0]), preset.contour_fn)]
-    return coords, (coords - first) // step
-
-
-SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".dcm")
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> Tiles:
+    """Coords and places of several origins in one piece."""
+    none = np.empty((0, 2), np.int64)
+    coords, places = (np.concatenate([none, *(part[i] for part in parts)]) for i in (0, 1))
+    origins = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    return Tiles(coords, places, origins, np.full(len(coords), np.nan, np.float32))
 
 
 def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
@@ -407,65 +313,31 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
 
     Raises
     ------
-    ValueError
-        Two files of one name: which of them is meant is not known; a name that no file should have.
-    FileNotFoundError
-        A link that leads to no file; no such folder, where no names are given.
+    ValueError, FileNotFoundError
+        Two files of one name, or names that differ in case alone; no such folder, where no names are given.
     """
-    folder, found, outside, names = Path(folder), {}, [], None if names is None else set(names)
+    folder, found, names = Path(folder), {}, None if names is None else set(names)
     if names is None and not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder of slides")
-    home = folder.resolve()
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not (names is None or path.stem in names):
-            continue
-        if path.is_dir():
-            warnings.warn(f"{path} is a folder named like a slide and is passed over", stacklevel=2)
+        if path.suffix.lower() not in SUFFIXES or not (names is None or path.stem in names) or path.is_dir():
             continue
         if path.stem in found:
             raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
-        if path.is_symlink():
-            if not path.is_file():
-                raise FileNotFoundError(f"slide {path} is a link that leads to no file: correct or remove it")
-            if not path.resolve().is_relative_to(home):
-                outside.append(path)
         found[path.stem] = path
     check_names(found, folder, "slide", zeros=False)
-    if outside:
-        warnings.warn(
-            f"{len(outside)} of {len(found)} slides are links out of {folder}, the first {outside[0].name}: what they "
-            f"lead to ({outside[0].resolve()}) is read",
-            stacklevel=2,
-        )
     return found
 
 
 def tiled(
-    slide: Slide,
-    tiling: str,
-    preset: str,
-    tile_px: int,
-    least_tissue: float,
-    scales: tuple[int, ...] = SCALES,
+    slide: Slide, tiling: str, preset: str, tile_px: int, least_tissue: float, scales=SCALES
 ) -> TileGrid:
-    """The tiles of a slide at each scale: "exact" on one grid in µm, or "clam_compat" under a CLAM preset.
-
-    Raises
-    ------
-    ValueError
-        Another tiling, or what `exact_tiles` and `clam_grid` refuse.
-    """
+    """The tiles of a slide at each scale: "exact" on one grid in µm, or "clam_compat" under a CLAM preset."""
     if tiling == "exact":
         return exact_tiles(slide, scales, tile_px, least_tissue)
     if tiling == "clam_compat":
         return clam_grid(slide, read_preset(preset), scales, tile_px)
     raise ValueError(f"tiling {tiling!r} is neither exact nor clam_compat")
-
-
-COARSER = 1.02
-"""Most by which a level may be coarser than the finest scale and still be read for it."""
-
-AHEAD = 4  # decoded cells that wait for the encoder
 
 
 def tile_batches(
@@ -478,7 +350,6 @@ def tile_batches(
 
     Parameters
     ----------
-    slide : Slide
     grid : TileGrid
         Of this slide. `grid.failed` is emptied, then filled.
     input_px : int
@@ -492,22 +363,15 @@ def tile_batches(
     indices : ndarray of int64, shape (b,)
         Into `grid.tiles[scale]`. Each index comes once; those of tiles that cannot be decoded never do.
     crops : ndarray of uint8, shape (b, input_px, input_px, 3)
-        RGB.
 
     Raises
     ------
     ValueError
-        The grid belongs to another slide; a side or batch below 1.
+        The grid belongs to another slide.
     """
     if (grid.slide, tuple(grid.size)) != (slide.name, tuple(slide.size)):
         raise ValueError(f"the grid is of slide {grid.slide} {grid.size}, not of {slide.name} {slide.size}")
-    if input_px < 1 or batch < 1:
-        raise ValueError(f"input_px {input_px} and batch {batch} must be at least 1")
     grid.failed = {scale: [] for scale in grid.tiles}
-    return _batches(slide, grid, input_px, batch)
-
-
-def _batches(slide, grid, input_px, batch):
     waiting = {scale: ([], []) for scale in grid.tiles}
     for scale, indices, crops in _ahead(_cells(slide, grid, input_px)):
         numbers, pictures = waiting[scale]
@@ -523,30 +387,25 @@ def _batches(slide, grid, input_px, batch):
 
 def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, list[int], list[np.ndarray]]]:
     """Crops of each cell, scale by scale."""
-    finest = max(grid.tiles, default=CELL_SCALE)
-    parts = finest // CELL_SCALE
-    level = level_for(slide, finest)
+    finest = max(grid.scales)
+    parts, level = finest // CELL_SCALE, level_for(slide, finest)
     for (origin, row, column), wanted in _by_cell(grid).items():
         along = [grid.edges(finest, np.arange(parts + 1) + parts * place) for place in (column, row)]
         edges_x, edges_y = (grid.origins[origin][i] + along[i] for i in (0, 1))
-        pixels, holes, cuts = _read_cell(slide, level, edges_x, edges_y)
-        cell = _mosaic(pixels, cuts, input_px)
+        cell, holes = _read_cell(slide, level, edges_x, edges_y, input_px)
         for scale, items in wanted.items():
-            times = finest // scale
-            side = parts // times
-            picture = (
-                cell if times == 1 else cv2.resize(cell, (side * input_px,) * 2, interpolation=cv2.INTER_AREA)
-            )
+            times = finest // scale  # finest tiles along a tile of this scale
+            side = (parts // times * input_px,) * 2
+            picture = cell if times == 1 else cv2.resize(cell, side, interpolation=cv2.INTER_AREA)
             kept, crops = [], []
             for index, x, y in items:
-                if (
-                    holes is not None
-                    and holes[y * times : (y + 1) * times, x * times : (x + 1) * times].any()
-                ):
+                if holes[y * times : (y + 1) * times, x * times : (x + 1) * times].any():
                     grid.failed[scale].append(index)
-                    continue
-                kept.append(index)
-                crops.append(picture[y * input_px : (y + 1) * input_px, x * input_px : (x + 1) * input_px])
+                else:
+                    kept.append(index)
+                    crops.append(
+                        picture[y * input_px : (y + 1) * input_px, x * input_px : (x + 1) * input_px]
+                    )
             yield scale, kept, crops
 
 
@@ -563,77 +422,41 @@ def _by_cell(grid: TileGrid) -> dict[tuple[int, int, int], dict[int, list[tuple[
         parts = scale // CELL_SCALE
         columns, rows = (tiles.places // parts).T
         within = tiles.places % parts
-        for index, key in enumerate(
-            zip(tiles.origins.tolist(), rows.tolist(), columns.tolist(), strict=True)
-        ):
+        keys = zip(tiles.origins.tolist(), rows.tolist(), columns.tolist(), strict=True)
+        for index, key in enumerate(keys):
             cells.setdefault(key, {}).setdefault(scale, []).append((index, *within[index].tolist()))
     return dict(sorted(cells.items()))
 
 
-def _read_cell(slide, level, edges_x, edges_y) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Pixels of a cell at a level; which of its finest tiles are unreadable (None: none); where these begin and end."""
-    times = slide.downsamples[level]
-    cuts = np.stack([np.rint((edges - edges[0]) / times).astype(int) for edges in (edges_x, edges_y)])
-    x, y = cuts
+def _read_cell(slide, level, edges_x, edges_y, input_px) -> tuple[np.ndarray, np.ndarray]:
+    """A cell's finest tiles, each resized from its own whole pixels, side by side; which of them are unreadable."""
+    times, parts = slide.downsamples[level], len(edges_x) - 1
+    x, y = (np.rint((edges - edges[0]) / times).astype(int) for edges in (edges_x, edges_y))
+    cell, holes = np.empty((parts * input_px, parts * input_px, 3), np.uint8), np.zeros((parts, parts), bool)
     try:
-        return slide.read(edges_x[0], edges_y[0], (x[-1], y[-1]), level), None, cuts
+        pixels = slide.read(edges_x[0], edges_y[0], (x[-1], y[-1]), level)
     except UnreadableTile:
-        pass
-    # tile by tile, so that one damaged spot costs the tiles that show it and no other
-    cell, holes = np.empty((y[-1], x[-1], 3), np.uint8), np.zeros((len(y) - 1, len(x) - 1), bool)
-    for row, column in np.ndindex(holes.shape):
-        part = (x[column + 1] - x[column], y[row + 1] - y[row])
+        pixels = None  # tile by tile then: one damaged spot costs the tiles that show it and no other
+    for row, column in np.ndindex(parts, parts):
         try:
-            pixels = slide.read(edges_x[column], edges_y[row], part, level)
-            cell[y[row] : y[row + 1], x[column] : x[column + 1]] = pixels
+            if pixels is None:
+                side = (x[column + 1] - x[column], y[row + 1] - y[row])
+                tile = slide.read(edges_x[column], edges_y[row], side, level)
+            else:
+                tile = pixels[y[row] : y[row + 1], x[column] : x[column + 1]]
         except UnreadableTile:
             holes[row, column] = True
-    return cell, holes, cuts
-
-
-def _mosaic(pixels: np.ndarray, cuts: np.ndarray, input_px: int) -> np.ndarray:
-    """The finest tiles, each resized from its own whole pixels, side by side."""
-    x, y = cuts
-    cell = np.empty(((len(y) - 1) * input_px, (len(x) - 1) * input_px, 3), np.uint8)
-    for row, column in np.ndindex(len(y) - 1, len(x) - 1):
-        tile = pixels[y[row] : y[row + 1], x[column] : x[column + 1]]
+            continue
         place = np.s_[row * input_px : (row + 1) * input_px, column * input_px : (column + 1) * input_px]
         cell[place] = cv2.resize(tile, (input_px, input_px), interpolation=cv2.INTER_AREA)
-    return cell
+    return cell, holes
 
 
 def _ahead(items: Iterator) -> Iterator:
-    """The items of an iterator that runs in a thread; its error is raised here."""
-    queue, stop, end = Queue(AHEAD), Event(), object()
-
-    def put(item) -> bool:
-        while not stop.is_set():
-            try:
-                queue.put(item, timeout=0.1)
-                return True
-            except Full:
-                continue
-        return False
-
-    def run():
-        try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((end, None))
-        except BaseException as error:
-            put((end, error))
-
-    thread = Thread(target=run, daemon=True, name="tiles")
-    thread.start()
-    try:
-        while True:
-            item, error = queue.get()
-            if error is not None:
-                raise error
-            if item is end:
-                return
+    """The items of an iterator; the next few are made in a thread meanwhile."""
+    end = object()
+    with ThreadPoolExecutor(1, "tiles") as pool:
+        waiting = deque(pool.submit(next, items, end) for _ in range(AHEAD))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, items, end))
             yield item
-    finally:
-        stop.set()
-        thread.join()

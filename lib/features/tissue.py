@@ -1,112 +1,21 @@
-"""CLAM's preset files: how it finds tissue.
+"""Where tissue lies on a slide: by its colour on a mask of known µm per pixel, or by CLAM's contours.
 
-Where tissue lies on a slide, on a mask of known µm per pixel; ink of pens is not tissue.
-
-CLAM's tissue contours and its test which tiles lie in them (mahmoodlab/CLAM, described in its docs and issues).
+Ink of pens is not tissue. The second half follows mahmoodlab/CLAM step by step, so that coordinates are its very own.
 """
 
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 import pandas as pd
+import shapely
+from pydantic import AfterValidator, BeforeValidator
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from lib.inputs.slides import Slide, overview
-
-KNOWN = Path(__file__).with_name("clam_presets.csv")
-CONTOUR_RULES = ("four_pt", "four_pt_hard", "center", "basic")
-
-
-@dataclass(frozen=True)
-class Preset:
-    """The settings of a preset file that bear on coordinates; CLAM's own names.
-
-    Attributes
-    ----------
-    seg_level : int
-        Level to segment; -1: the coarsest up to 64 times.
-    sthresh, mthresh, close, use_otsu
-        Saturation above which is tissue (0 to 255), side of the median filter, side of the closing, Otsu instead.
-    a_t, a_h, max_n_holes : int
-        Least area of tissue and of holes in patches of 512 x 512 level-0 pixels; most holes a contour.
-    use_padding : bool
-        Tiles may hang over the slide's border.
-    contour_fn : str
-        One of `CONTOUR_RULES`.
-    keep_ids, exclude_ids : tuple of int
-        Contours by number, after filtering; empty: all, none.
-    """
-
-    seg_level: int
-    sthresh: int
-    mthresh: int
-    close: int
-    use_otsu: bool
-    a_t: float
-    a_h: float
-    max_n_holes: int
-    use_padding: bool
-    contour_fn: str
-    keep_ids: tuple[int, ...] = ()
-    exclude_ids: tuple[int, ...] = ()
-
-
-def read_preset(source: str | os.PathLike) -> Preset:
-    """A preset by name (bwh_resection, bwh_biopsy, tcga), or from a csv file as CLAM's: a header and one row.
-
-    Raises
-    ------
-    FileNotFoundError
-        Neither a known name nor a file.
-    ValueError
-        A column lacks, more rows than one, or a value is not of its kind.
-    """
-    known = pd.read_csv(KNOWN, dtype=str).set_index("preset")
-    if source in known.index:
-        return _preset(known.loc[source], str(source))
-    if not Path(source).is_file():
-        raise FileNotFoundError(
-            f"no preset {source}: known are {', '.join(known.index)}, or give a csv file like CLAM's"
-        )
-    table = pd.read_csv(source, dtype=str)
-    if len(table) != 1:
-        raise ValueError(f"{source} has {len(table)} rows: a preset file has one")
-    return _preset(table.iloc[0], str(source))
-
-
-def _preset(row: pd.Series, source: str) -> Preset:
-    values = {}
-    for one in fields(Preset):
-        if one.name not in row:
-            raise ValueError(f"{source} lacks the column {one.name}")
-        text = str(row[one.name]).strip()
-        try:
-            values[one.name] = _READERS[one.type](text)
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{source}: {one.name} is {text!r}, which is no {one.type}") from error
-    if values["contour_fn"] not in CONTOUR_RULES:
-        raise ValueError(
-            f"{source}: contour_fn {values['contour_fn']!r} is none of {', '.join(CONTOUR_RULES)}"
-        )
-    if values["mthresh"] % 2 == 0:
-        raise ValueError(
-            f"{source}: mthresh {values['mthresh']} must be odd, it is the side of a median filter"
-        )
-    return Preset(**values)
-
-
-_READERS = {
-    int: int,
-    float: float,
-    str: str,
-    bool: lambda text: {"true": True, "false": False, "1": True, "0": False}[text.lower()],
-    tuple[int, ...]: lambda text: (
-        () if text.lower() in ("none", "nan", "") else tuple(map(int, text.split(",")))
-    ),
-}
-
 
 MASK_UM = 8.0
 LEAST_SATURATION = 0.08
@@ -120,21 +29,14 @@ INK_REACH_UM = 24.0  # how far the faint rim of an ink line goes
 class Tissue:
     """Mask of a slide's tissue.
 
-    Attributes
-    ----------
-    mask : ndarray of bool, shape (height, width)
-        True on tissue, and where the slide could not be read: a tile there must be tried, to be counted as failed.
-    ink : ndarray of bool, shape (height, width)
-        True on pen marks, which are left out of `mask`.
-    unreadable : ndarray of bool, shape (height, width)
-    px : (float, float)
-        Level-0 pixels per mask pixel, in x and y.
+    Three arrays of bool (height, width). The mask is True on tissue, and where the slide could not be read: a tile there
+    must be tried, to be counted as failed. Pen marks, `ink`, are left out of it.
     """
 
     mask: np.ndarray
     ink: np.ndarray
     unreadable: np.ndarray
-    px: tuple[float, float]
+    px: tuple[float, float]  # level-0 pixels per mask pixel, in x and y
 
     def share(self, edges_x: np.ndarray, edges_y: np.ndarray) -> np.ndarray:
         """Share of each cell of a grid that is tissue, exact to fractions of a mask pixel.
@@ -157,40 +59,24 @@ class Tissue:
     def outlines(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Outlines of the tissue, and of the holes in it: lists of float64 (m, 2), level-0 pixels, for drawing."""
         found, tree = cv2.findContours(self.mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-        lines = [(contour[:, 0] + 0.5) * self.px for contour in found]
-        outer = [tree[0, i, 3] < 0 for i in range(len(found))]
-        return (
-            [line for line, is_outer in zip(lines, outer, strict=True) if is_outer],
-            [line for line, is_outer in zip(lines, outer, strict=True) if not is_outer],
-        )
+        lines = ([], [])
+        for i, contour in enumerate(found):
+            lines[int(tree[0, i, 3] >= 0)].append((contour[:, 0] + 0.5) * self.px)  # a hole has a parent
+        return lines
 
 
-def find_tissue(
-    slide: Slide, um_per_px: float = MASK_UM, least_saturation: float = LEAST_SATURATION
-) -> Tissue:
-    """Find tissue by its colour.
+def find_tissue(slide: Slide) -> Tissue:
+    """Find tissue by its colour, on a mask of 8 µm per pixel; level 0 is taken as it is where it is coarser.
 
-    Tissue is what has more HSV saturation than `least_saturation` after a median filter, less ink and less specks
-    under 0.005 mm². No more of the slide is in memory at a time than a strip of it.
-
-    Parameters
-    ----------
-    slide : Slide
-    um_per_px : float
-        Of the mask. Level 0 is taken as it is where it is coarser.
-    least_saturation : float
-        0 to 1.
-
-    Returns
-    -------
-    Tissue
+    Tissue is what has an HSV saturation above 0.08 after a median filter, less ink and less specks under 0.005 mm².
+    No more of the slide is in memory at a time than a strip of it.
 
     Raises
     ------
     UnreadableTile
         Nothing of the slide can be decoded.
     """
-    times = max(1.0, um_per_px / slide.um_per_px)
+    times = max(1.0, MASK_UM / slide.um_per_px)
     size = tuple(max(1, round(side / times)) for side in slide.size)
     level = max((i for i, down in enumerate(slide.downsamples) if down <= 1.02 * times), default=0)
     rgb, unreadable = overview(slide, level, size)
@@ -199,27 +85,9 @@ def find_tissue(
     hsv = _smoothed_hsv(rgb)
     del rgb  # large where the slide is
     ink = _ink(hsv, um) & ~unreadable
-    stained = (hsv[..., 1] > 255 * least_saturation) & ~ink & ~unreadable
+    stained = (hsv[..., 1] > 255 * LEAST_SATURATION) & ~ink & ~unreadable
     del hsv
     return Tissue(_without_specks(stained, LEAST_MM2 * 1e6 / um**2) | unreadable, ink, unreadable, px)
-
-
-def find_ink(rgb: np.ndarray, um_per_px: float) -> np.ndarray:
-    """Pen marks: green to blue, pure red, and black where tissue would have colour.
-
-    Haematoxylin and eosin lie between violet and pink (OpenCV hue 125 to 180); these rules ask for hues outside it, for
-    a red that eosin does not reach, or for dark grey. Faint rims within 24 µm of sure ink belong to it.
-
-    Parameters
-    ----------
-    rgb : ndarray of uint8, shape (height, width, 3)
-    um_per_px : float
-
-    Returns
-    -------
-    ndarray of bool, shape (height, width)
-    """
-    return _ink(_smoothed_hsv(rgb), um_per_px)
 
 
 def _smoothed_hsv(rgb: np.ndarray) -> np.ndarray:
@@ -228,6 +96,11 @@ def _smoothed_hsv(rgb: np.ndarray) -> np.ndarray:
 
 
 def _ink(hsv: np.ndarray, um_per_px: float) -> np.ndarray:
+    """Pen marks: green to blue, pure red, and black where tissue would have colour.
+
+    Haematoxylin and eosin lie between violet and pink (OpenCV hue 125 to 180); these rules ask for hues outside it, for
+    a red that eosin does not reach, or for dark grey. Faint rims within 24 µm of sure ink belong to it.
+    """
     hue, saturation, value = (hsv[..., i] for i in range(3))
     cold = (hue >= 35) & (hue <= 119) & (saturation > 70)
     red = ((hue <= 6) | (hue >= 174)) & (saturation > 185) & (value > 120)
@@ -258,33 +131,100 @@ MOST_PX = 1e8  # of the level CLAM is willing to segment
 STRIP_PX = 2**20  # read at a time
 REF_PX = 512  # side of the patches in which preset files count areas
 DOWNSAMPLE = 64
-TOUCHES = (
-    1e-6  # pixels; a crossing at a multiple of 1 / height of an edge never comes nearer without touching
-)
+
+
+def _numbers(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    return () if text.strip().lower() in ("none", "nan", "") else tuple(text.split(","))
+
+
+def _odd(side: int) -> int:
+    if side % 2 == 0:
+        raise ValueError("it must be odd, as the side of a median filter")
+    return side
+
+
+Numbers = Annotated[tuple[int, ...], BeforeValidator(_numbers)]
+
+
+@checked_dataclass(frozen=True)
+class Preset:
+    """The settings of a preset file that bear on coordinates; CLAM's own names.
+
+    Attributes
+    ----------
+    seg_level : int
+        Level to segment; -1: the coarsest up to 64 times.
+    sthresh, mthresh, close, use_otsu
+        Saturation above which is tissue (0 to 255), side of the median filter, side of the closing, Otsu instead.
+    a_t, a_h, max_n_holes
+        Least area of tissue and of holes in patches of 512 x 512 level-0 pixels; most holes a contour.
+    use_padding : bool
+        Tiles may hang over the slide's border.
+    contour_fn : str
+        See `inside_contour`.
+    keep_ids, exclude_ids : tuple of int
+        Contours by number, after filtering; empty: all, none.
+    """
+
+    seg_level: int
+    sthresh: int
+    mthresh: Annotated[int, AfterValidator(_odd)]
+    close: int
+    use_otsu: bool
+    a_t: float
+    a_h: float
+    max_n_holes: int
+    use_padding: bool
+    contour_fn: Literal["four_pt", "four_pt_hard", "center", "basic"]
+    keep_ids: Numbers = ()
+    exclude_ids: Numbers = ()
+
+
+PRESETS = {
+    "bwh_resection": Preset(-1, 15, 11, 4, False, 100, 16, 8, True, "four_pt"),
+    "bwh_biopsy": Preset(-1, 15, 11, 2, False, 1, 1, 2, True, "four_pt"),
+    "tcga": Preset(-1, 8, 7, 4, False, 16, 4, 8, True, "four_pt"),
+}
+"""CLAM's own preset files."""
+
+
+def read_preset(source: str | os.PathLike) -> Preset:
+    """A preset by name (see `PRESETS`), or from a csv file as CLAM's: a header and one row.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Neither a known name nor a file; a column lacks, more rows than one, or a value is not of its kind.
+    """
+    if source in PRESETS:
+        return PRESETS[source]
+    if not Path(source).is_file():
+        raise FileNotFoundError(
+            f"no preset {source}: known are {', '.join(PRESETS)}, or give a csv file like CLAM's"
+        )
+    rows = pd.read_csv(source, dtype=str, keep_default_na=False).to_dict("records")
+    try:
+        (row,) = rows
+        return Preset(**{one.name: row[one.name].strip() for one in fields(Preset) if one.name in row})
+    except ValueError as error:
+        raise ValueError(f"{source} is no preset of CLAM, a header and one row: {error}") from error
 
 
 @dataclass(frozen=True)
 class Segmentation:
     """Tissue as CLAM sees it.
 
-    Attributes
-    ----------
-    contours : list of ndarray of int32, shape (m, 2)
-        Outer contours in level-0 pixels.
-    holes : list of list of ndarray
-        Of each contour.
-    level : int
-        The level that was segmented.
-    seen, small, not_asked : int
-        Outer contours found; dropped as smaller than a_t; dropped by keep_ids and exclude_ids.
+    `contours` are outer ones, int32 (m, 2) in level-0 pixels, `holes` those of each contour; `level` was segmented.
     """
 
     contours: list[np.ndarray]
     holes: list[list[np.ndarray]] = field(default_factory=list)
     level: int = 0
-    seen: int = 0
-    small: int = 0
-    not_asked: int = 0
+    seen: int = 0  # outer contours found
+    small: int = 0  # of them smaller than a_t
+    not_asked: int = 0  # of them dropped by keep_ids and exclude_ids
 
     @property
     def sentence(self) -> str:
@@ -298,22 +238,12 @@ class Segmentation:
 def segment(slide: Slide, preset: Preset) -> Segmentation:
     """Segment a slide: saturation, median, threshold, closing, contours with holes, areas.
 
-    Parameters
-    ----------
-    slide : Slide
-    preset : Preset
-
-    Returns
-    -------
-    Segmentation
-        Empty for a blank slide, where CLAM itself ends the whole batch.
+    A blank slide gives an empty segmentation, where CLAM itself ends the whole batch.
 
     Raises
     ------
-    ValueError
-        The level to segment has more than 1e8 pixels (CLAM: failed_seg), or does not exist.
-    UnreadableTile
-        Pixels of that level cannot be decoded.
+    ValueError, UnreadableTile
+        The level to segment has more than 1e8 pixels (CLAM: failed_seg), does not exist, or cannot be decoded.
     """
     level = seg_level(slide, preset)
     scale = np.array(slide.size) / np.array(slide.level_sizes[level])
@@ -338,14 +268,8 @@ def segment(slide: Slide, preset: Preset) -> Segmentation:
         holes.append([_scaled(found[i], scale) for i in largest if area[i] > preset.a_h * ref])
     asked = set(preset.keep_ids or range(len(contours))) - set(preset.exclude_ids)
     kept = [i for i in range(len(contours)) if i in asked]
-    return Segmentation(
-        [contours[i] for i in kept],
-        [holes[i] for i in kept],
-        level,
-        len(outer),
-        small,
-        len(contours) - len(kept),
-    )
+    contours_kept, holes_kept = [contours[i] for i in kept], [holes[i] for i in kept]
+    return Segmentation(contours_kept, holes_kept, level, len(outer), small, len(contours) - len(kept))
 
 
 def seg_level(slide: Slide, preset: Preset) -> int:
@@ -354,14 +278,13 @@ def seg_level(slide: Slide, preset: Preset) -> int:
     if level < 0:
         level = max((i for i, down in enumerate(slide.downsamples) if down <= DOWNSAMPLE), default=0)
     if level >= len(slide.level_sizes):
-        raise ValueError(
-            f"{slide.path.name} has {len(slide.level_sizes)} levels, the preset asks for level {level}"
-        )
+        levels = len(slide.level_sizes)
+        raise ValueError(f"{slide.path.name} has {levels} levels, the preset asks for level {level}")
     width, height = slide.level_sizes[level]
     if width * height > MOST_PX:
         raise ValueError(
-            f"{slide.path.name}: level {level} of {width} x {height} pixels is more than CLAM segments (1e8): "
-            "use the exact mode, or make a pyramid of the slide"
+            f"{slide.path.name}: level {level} has {width} x {height} pixels, more than CLAM segments (1e8): "
+            "use the exact mode"
         )
     return level
 
@@ -397,11 +320,7 @@ def inside_contour(
     Parameters
     ----------
     coords : ndarray of int, shape (n, 2)
-        Top left corners, level-0 pixels.
-    contour : ndarray of int, shape (m, 2)
-    holes : list of ndarray
-    patch_px : int
-        Side of a tile in level-0 pixels.
+        Top left corners; all in level-0 pixels, the tiles' side `patch_px` too.
     rule : str
         "four_pt" (any of four points half-way between centre and corners lies in the contour or on it; CLAM's docs say
         all), "four_pt_hard" (all), "center", "basic" (the corner).
@@ -412,72 +331,17 @@ def inside_contour(
         False as well where the centre lies within a hole.
     """
     shift = int(patch_px // 2 * 0.5) if rule.startswith("four_pt") else 0
-    around = np.array(
-        [(-shift, -shift), (shift, shift), (shift, -shift), (-shift, shift)][: 4 if shift else 1]
-    )
-    middle = coords if rule == "basic" else coords + patch_px // 2
-    sides = side_of(contour, (middle + around[:, None]).reshape(-1, 2)).reshape(len(around), -1) >= 0
-    kept = sides.all(0) if rule == "four_pt_hard" else sides.any(0)
+    around = [(-shift, -shift), (shift, shift), (shift, -shift), (-shift, shift)][: 4 if shift else 1]
+    points = (coords if rule == "basic" else coords + patch_px // 2) + np.array(around)[:, None]
+    touched = shapely.intersects_xy(_polygon(contour), points[..., 0], points[..., 1])
+    kept = touched.all(0) if rule == "four_pt_hard" else touched.any(0)
     for hole in holes:
-        left = np.flatnonzero(kept)
-        kept[left] = side_of(hole, coords[left] + patch_px / 2) <= 0
+        kept &= ~shapely.contains_xy(_polygon(hole), *(coords + patch_px / 2).T)
     return kept
 
 
-def side_of(contour: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Whether points lie in a contour: OpenCV's pointPolygonTest for many points at once.
-
-    Where the contour crosses the horizontal line of a point is found for all lines together; crossings and points are
-    then numbers on one axis, line after line, and a point is inside if an odd number of crossings of its line is
-    beyond it.
-
-    Parameters
-    ----------
-    contour : ndarray of int, shape (m, 2)
-        Closed by itself; no edge higher than 10,000.
-    points : ndarray, shape (n, 2)
-
-    Returns
-    -------
-    ndarray of int8, shape (n,)
-        1 inside, 0 on the contour, -1 outside.
-    """
-    result = np.full(len(points), -1, np.int8)
-    low, high = contour.min(0), contour.max(0)
-    near = np.flatnonzero(((points >= low) & (points <= high)).all(1))
-    if not len(near):
-        return result
-    x, (lines, line) = points[near, 0] - low[0], np.unique(points[near, 1], return_inverse=True)
-    first, last, y = _crossed(contour - [low[0], 0], lines)
-    level = first[:, 1] == last[:, 1]
-    # apart by more than the contour is wide, so that lines never mix
-    apart = 2.0 ** np.ceil(np.log2(high[0] - low[0] + 4))
-    places = line * apart + x
-
-    a, b, here = first[~level], last[~level], y[~level]
-    share = (lines[here] - a[:, 1]) / (b[:, 1] - a[:, 1])
-    crossings = here * apart + a[:, 0] + share * (b[:, 0] - a[:, 0])
-    # the upper end of an edge belongs to the next one
-    counted = np.sort(crossings[lines[here] < np.maximum(a[:, 1], b[:, 1])])
-    before = np.searchsorted(counted, places) - np.searchsorted(counted, line * apart - 1)
-    result[near[before % 2 == 1]] = 1
-
-    starts = np.concatenate([crossings, y[level] * apart + np.minimum(first[level, 0], last[level, 0])])
-    ends = np.concatenate([crossings, y[level] * apart + np.maximum(first[level, 0], last[level, 0])])
-    order = np.argsort(starts)
-    index = np.searchsorted(starts[order], places + TOUCHES) - 1
-    reach = np.maximum.accumulate(ends[order])
-    result[near[(index >= 0) & (reach[index] >= places - TOUCHES)]] = 0
-    return result
-
-
-def _crossed(contour: np.ndarray, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every edge with every line it meets, its ends included: two ends (k, 2), and the number of the line (k,)."""
-    last = contour.astype(np.float64)
-    first = np.roll(last, 1, axis=0)
-    bottom, top = np.minimum(first[:, 1], last[:, 1]), np.maximum(first[:, 1], last[:, 1])
-    start, stop = np.searchsorted(lines, bottom), np.searchsorted(lines, top, side="right")
-    number = stop - start
-    edge = np.repeat(np.arange(len(contour)), number)
-    line = np.arange(len(edge)) - np.repeat(np.cumsum(number) - number, number) + start[edge]
-    return first[edge], last[edge], line
+def _polygon(contour: np.ndarray) -> shapely.Polygon:
+    """A contour to ask points of: GEOS counts crossings exactly, and as OpenCV's pointPolygonTest where it touches itself."""
+    polygon = shapely.Polygon(contour if len(contour) > 2 else np.concatenate([contour] * 3))
+    shapely.prepare(polygon)
+    return polygon

@@ -1,12 +1,10 @@
-"""Estimates with their intervals, one below the other.
-
-Scores of each tissue class side by side.
-"""
+"""Estimates with their intervals one below the other, and scores of each tissue class side by side."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
 from lib.figures import style
@@ -23,7 +21,6 @@ def forest(
 
     Parameters
     ----------
-    ax : Axes
     frame : DataFrame
         label, estimate, low, high. Optional: `group` (a model; groups share a label's row, each its colour)
         and `summary` (True draws a diamond, for a mean). An estimate NaN is written "not computable".
@@ -34,17 +31,11 @@ def forest(
     numbers : bool
         Write estimate and interval at the right.
 
-    Returns
-    -------
-    Axes
-
     Raises
     ------
     ValueError
-        A column is missing, or an interval is upside down.
+        An interval is upside down.
     """
-    if missing := [column for column in ("label", "estimate", "low", "high") if column not in frame]:
-        raise ValueError(f"the forest's table lacks {missing}")
     if (frame["low"] > frame["high"]).any():
         raise ValueError(f"row {frame.index[frame['low'] > frame['high']][0]}: low lies above high")
     labels = list(dict.fromkeys(frame["label"]))
@@ -53,17 +44,15 @@ def forest(
     if reference is not None:
         ax.axvline(reference, color="0.6", lw=0.9, ls="--", zorder=0)
     for number, group in enumerate(groups):
-        rows = frame if group is None else frame[frame["group"] == group]
         colour = style.PALETTE[number % len(style.PALETTE)]
-        for _, row in rows.iterrows():
+        for _, row in (frame if group is None else frame[frame["group"] == group]).iterrows():
             _draw(ax, row, labels.index(row["label"]) + offsets[number], colour, numbers)
         if group is not None:
             ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=str(group))
     if groups != [None]:
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(len(groups), 4))
-    ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6), xlabel=name)
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
+    style.rows(ax, labels)
+    ax.set_xlabel(name)
     return ax
 
 
@@ -83,57 +72,38 @@ def scores_by_class(ax: Axes, frame: pd.DataFrame, order: Sequence[str] | None =
 
     Parameters
     ----------
-    ax : Axes
     frame : DataFrame
         tissue (class a spot was given; "" is drawn as "unlabelled"), score (higher = more cancer-like).
         Optional `label` (1 cancer, 0 other, NaN undetermined) colours a class.
     order : sequence of str, optional
         Classes from top to bottom; by falling median where not given. Must name every class present.
 
-    Returns
-    -------
-    Axes
-
     Raises
     ------
     ValueError
-        A column is missing, a score is not finite, or `order` leaves out a class.
+        A score is not finite, or `order` leaves out a class.
     """
-    if missing := [column for column in ("tissue", "score") if column not in frame]:
-        raise ValueError(f"the scores' table lacks {missing}")
     if not np.isfinite(frame["score"]).all():
         raise ValueError(f"{int((~np.isfinite(frame['score'])).sum())} scores are NaN or infinite")
     frame = frame.assign(tissue=frame["tissue"].replace("", "unlabelled"))
-    groups = {name: part for name, part in frame.groupby("tissue")}
-    if order is None:
-        order = sorted(groups, key=lambda name: (-groups[name]["score"].median(), name))
-    if absent := sorted(set(groups) - set(order)):
+    by_class = frame.groupby("tissue")
+    sizes, medians = by_class.size(), by_class["score"].median()
+    order = sorted(sizes.index, key=lambda name: (-medians[name], name)) if order is None else list(order)
+    if absent := sorted(set(sizes.index) - set(order)):
         raise ValueError(f"the order leaves out the tissue classes {absent}")
-    order = [name for name in order if name in groups]
-    random = np.random.default_rng(0)
-    for y, name in enumerate(order):
-        part = groups[name]
-        colour = _colour(part)
-        ax.scatter(
-            part["score"], y + random.uniform(-0.28, 0.28, len(part)), s=5, color=colour, alpha=0.45, lw=0
-        )
-        ax.boxplot(
-            part["score"],
-            positions=[y],
-            orientation="horizontal",
-            widths=0.55,
-            showfliers=False,
-            boxprops={"color": "0.15"},
-            medianprops={"color": "0.15", "linewidth": 2},
-            manage_ticks=False,
-        )
-    names = [f"{name} (n = {len(groups[name])})" for name in order]
-    ax.set(yticks=range(len(order)), yticklabels=names, ylim=(len(order) - 0.4, -0.6), xlabel="score")
+    order = [name for name in order if name in sizes]
+    share = by_class["label"].mean() if "label" in frame else medians * 0
+    colours = (
+        share.gt(0.5).map({True: style.CANCER, False: style.OTHER}).where(share.notna(), style.UNDETERMINED)
+    )
+    place = dict(x="score", y="tissue", order=order, orient="h", ax=ax, legend=False)
+    with style.same_jitter():
+        points = dict(hue="tissue", palette=colours.to_dict(), jitter=0.28, size=2.2, alpha=0.45)
+        sns.stripplot(frame, **place, **points)
+    box = dict(
+        width=0.55, showfliers=False, color="0.15", fill=False, linewidth=1, medianprops={"linewidth": 2}
+    )
+    sns.boxplot(frame, **place, **box)
+    style.rows(ax, [f"{name} (n = {sizes[name]})" for name in order])
+    ax.set(xlabel="score", ylabel="")
     return ax
-
-
-def _colour(part: pd.DataFrame) -> str:
-    if "label" not in part:
-        return style.OTHER
-    share = part["label"].mean()
-    return style.UNDETERMINED if np.isnan(share) else style.CANCER if share > 0.5 else style.OTHER

@@ -1,19 +1,12 @@
-"""Spots over the tissue they were read from.
-
-A slide as the pipeline sees it: tissue found, tiles kept at each scale, tiles that failed.
-
-Where on a slide a model takes its information from.
-"""
+"""Pictures of tissue: spots over the section they were read from, tiles and a model's attention over their slide."""
 
 from collections.abc import Sequence
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection, LineCollection, PatchCollection, PolyCollection
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.collections import EllipseCollection, LineCollection, PolyCollection
+from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import ArrayLike
@@ -48,7 +41,6 @@ def picture_with_spots(
 
     Parameters
     ----------
-    ax : Axes
     picture : (height, width, 3) uint8 array, PIL image, or None
         The H&E picture as its file holds it; None draws the spots on white.
     xy : array (n, 2)
@@ -73,10 +65,6 @@ def picture_with_spots(
     opacity : float
         0 to 1, of the spots.
 
-    Returns
-    -------
-    Axes
-
     Raises
     ------
     ValueError
@@ -93,18 +81,11 @@ def picture_with_spots(
     right, bottom = xy.max(0) + margin
     if picture is not None:
         _draw_picture(ax, picture, (left, top, right, bottom), picture_scale)
-    spots = EllipseCollection(
-        spot_px,
-        spot_px,
-        0,
-        units="xy",
-        offsets=xy,
-        offset_transform=ax.transData,
-        linewidths=0.3 if given is not None else 0.8,
-        edgecolors="white" if given is not None else style.PALETTE[6],
-        facecolors="none" if given is None else style.UNDETERMINED,
-        alpha=opacity,
-    )
+    look = dict(linewidths=0.3, edgecolors="white", facecolors=style.UNDETERMINED)
+    if given is None:
+        look = dict(linewidths=0.8, edgecolors=style.PALETTE[6], facecolors="none")
+    place = dict(units="xy", offsets=xy, offset_transform=ax.transData)
+    spots = EllipseCollection(spot_px, spot_px, 0, alpha=opacity, **place, **look)
     if values is not None:
         _paint_values(ax, spots, np.asarray(values, dtype=float), limits, value_name, legend)
     elif labels is not None:
@@ -117,9 +98,7 @@ def picture_with_spots(
     return ax
 
 
-def _draw_picture(
-    ax: Axes, picture: ArrayLike | Image.Image, view: tuple[float, float, float, float], scale
-) -> None:
+def _draw_picture(ax: Axes, picture: ArrayLike | Image.Image, view: tuple, scale: tuple) -> None:
     if not isinstance(picture, Image.Image):
         picture = Image.fromarray(np.asarray(picture))
     factor = np.array([*scale, *scale], dtype=float)
@@ -148,17 +127,10 @@ def _paint_labels(ax: Axes, spots: EllipseCollection, labels: np.ndarray, legend
     spots.set_facecolor([CLASSES[number][1] for number in which])
     if legend:
         shown = [CLASSES[number] for number in np.unique(which)]
-        below_the_bar = ScaledTranslation(0, -24 / 72, ax.figure.dpi_scale_trans)
-        ax.legend(
-            handles=[Patch(color=colour, label=name) for name, colour in shown],
-            loc="upper center",
-            bbox_to_anchor=(0.5, 0.0),
-            bbox_transform=ax.transAxes + below_the_bar,
-            borderaxespad=0,
-            ncols=3,
-            handlelength=1,
-            columnspacing=1.2,
-        )
+        handles = [Patch(color=colour, label=name) for name, colour in shown]
+        below_the_bar = ax.transAxes + ScaledTranslation(0, -24 / 72, ax.figure.dpi_scale_trans)
+        place = dict(loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=below_the_bar)
+        ax.legend(handles=handles, **place, borderaxespad=0, ncols=3, handlelength=1, columnspacing=1.2)
 
 
 def _scale_bar(ax: Axes, um_per_px: float) -> None:
@@ -168,65 +140,16 @@ def _scale_bar(ax: Axes, um_per_px: float) -> None:
     power = 10.0 ** np.floor(np.log10(room))
     length = max(step * power for step in (1, 2, 5) if step * power <= room)
     text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
-    bar = AnchoredSizeBar(
-        ax.transData,
-        length / um_per_px,
-        text,
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-        bbox_transform=ax.transAxes,
-        frameon=False,
-        pad=0.1,
-        borderpad=0.3,
-        sep=3,
-        size_vertical=0.006 * (right - left),
+    place = dict(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=ax.transAxes, frameon=False)
+    thick = 0.006 * (right - left)
+    gaps = dict(pad=0.1, borderpad=0.3, sep=3)
+    ax.add_artist(
+        AnchoredSizeBar(ax.transData, length / um_per_px, text, size_vertical=thick, **place, **gaps)
     )
-    ax.add_artist(bar)
 
 
 OUTLINE, HOLE = style.PALETTE[2], style.PALETTE[0]
 KEPT, FAILED = style.PALETTE[0], style.CANCER
-HEIGHT, WIDEST = 3.0, 3.6  # inches of a panel
-TWO_ROWS = 1.6  # slides wider than this stand two by two
-
-
-def slide_figure(
-    thumbnail: ArrayLike,
-    grid: TileGrid,
-    outlines: Sequence[np.ndarray] = (),
-    holes: Sequence[np.ndarray] = (),
-) -> Figure:
-    """The slide with its tissue, and beside it its tiles at each scale.
-
-    Parameters
-    ----------
-    thumbnail : uint8 array (height, width, 3)
-        The whole slide, of any size.
-    grid : TileGrid
-        After embedding it knows which tiles failed.
-    outlines, holes : sequences of array (m, 2)
-        Of tissue, level-0 pixels: of `Tissue.outlines`, or a `Segmentation`'s contours and holes.
-
-    Returns
-    -------
-    Figure
-    """
-    width, height = grid.size
-    number = 1 + len(grid.tiles)
-    columns = (number + 1) // 2 if width > TWO_ROWS * height else number
-    rows = -(-number // columns)
-    panel = min(WIDEST, max(1.8, HEIGHT * width / height))
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(columns * panel, rows * (panel * height / width + 0.5) + 0.25), squeeze=False
-    )
-    axes = axes.ravel()
-    draw_tissue(axes[0], thumbnail, grid, outlines, holes)
-    for ax, scale in zip(axes[1:], grid.scales, strict=False):
-        draw_tiles(ax, thumbnail, grid, scale)
-    for ax in axes[number:]:
-        ax.set_visible(False)
-    fig.suptitle(f"{grid.slide}: {grid.status}", fontsize=10)
-    return fig
 
 
 def draw_tissue(
@@ -236,7 +159,15 @@ def draw_tissue(
     outlines: Sequence[np.ndarray] = (),
     holes: Sequence[np.ndarray] = (),
 ) -> Axes:
-    """Draw the slide with outlines of its tissue and a scale bar; arguments as of `slide_figure`."""
+    """Draw the slide with outlines of its tissue and a scale bar.
+
+    Parameters
+    ----------
+    thumbnail : uint8 array (height, width, 3)
+        The whole slide, of any size.
+    outlines, holes : sequences of array (m, 2)
+        Of tissue, level-0 pixels: of `Tissue.outlines`, or a `Segmentation`'s contours and holes.
+    """
     _draw_slide(ax, thumbnail, grid)
     for lines, colour, name in ((outlines, OUTLINE, "tissue"), (holes, HOLE, "hole")):
         closed = [np.vstack([line, line[:1]]) for line in lines]
@@ -249,29 +180,15 @@ def draw_tissue(
 def draw_tiles(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, scale: int) -> Axes:
     """Draw the kept tiles of one scale as squares; those that could not be decoded are filled and crossed out.
 
-    Parameters
-    ----------
-    ax : Axes
-    thumbnail, grid
-        As of `slide_figure`.
-    scale : int
-        A key of `grid.tiles`.
-
-    Returns
-    -------
-    Axes
+    After embedding the grid knows which tiles failed.
     """
     _draw_slide(ax, thumbnail, grid, opacity=0.6)
-    corners = (
-        grid.tiles[scale].coords + grid.side_px(scale) * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])[:, None]
-    )
-    squares = corners.transpose(1, 0, 2)
+    squares = _squares(grid, scale)
     ax.add_collection(PolyCollection(squares, facecolors="none", edgecolors=KEPT, linewidths=0.6))
     lost = squares[grid.failed[scale]]
     if len(lost):
-        ax.add_collection(
-            PolyCollection(lost, facecolors=FAILED, edgecolors=FAILED, linewidths=0.8, alpha=0.75)
-        )
+        filled = dict(facecolors=FAILED, edgecolors=FAILED, linewidths=0.8, alpha=0.75)
+        ax.add_collection(PolyCollection(lost, **filled))
         crosses = np.concatenate([lost[:, [0, 2]], lost[:, [1, 3]]])
         ax.add_collection(LineCollection(crosses, colors="black", linewidths=0.8))
     failed = f", {len(lost)} failed" if len(lost) else ""
@@ -279,11 +196,16 @@ def draw_tiles(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, scale: int) -> Ax
     return ax
 
 
+def _squares(grid: TileGrid, scale: int) -> np.ndarray:
+    """Corners of the tiles of a scale, level-0 pixels: (n, 4, 2)."""
+    corners = grid.side_px(scale) * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+    return grid.tiles[scale].coords[:, None] + corners
+
+
 def _draw_slide(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, opacity: float = 1.0) -> None:
     width, height = grid.size
-    ax.imshow(
-        np.asarray(thumbnail), extent=(0, width, height, 0), interpolation="bilinear", alpha=opacity, zorder=0
-    )
+    look = dict(extent=(0, width, height, 0), interpolation="bilinear", alpha=opacity, zorder=0)
+    ax.imshow(np.asarray(thumbnail), **look)
     ax.set(xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set_visible(True)
     ax.spines[:].set(color="0.75", linewidth=0.6)
@@ -295,36 +217,24 @@ def draw_received(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, scale: int, at
 
     Parameters
     ----------
-    ax : Axes
-    thumbnail : uint8 array (height, width, 3)
-        The whole slide, of any size.
-    grid : TileGrid
-    scale : int
     attention : array (n,)
         One number a tile of `grid.tiles[scale]`; higher = more is taken from it. Only its order is drawn.
-
-    Returns
-    -------
-    Axes
 
     Raises
     ------
     ValueError
         Not one number a tile: features and tiles are not of one run, or tiles failed to decode.
     """
-    attention, coords = np.asarray(attention, dtype=float), grid.tiles[scale].coords
-    if attention.shape != (len(coords),):
+    attention, squares = np.asarray(attention, dtype=float), _squares(grid, scale)
+    if attention.shape != (len(squares),):
         raise ValueError(
-            f"slide {grid.slide} has {len(coords)} tiles at {scale}x and attention for {attention.size}: embed it again"
+            f"slide {grid.slide} has {len(squares)} tiles at {scale}x and attention for {attention.size}: "
+            "embed it again"
         )
-    width, height = grid.size
-    ax.imshow(np.asarray(thumbnail), extent=(0, width, height, 0), interpolation="bilinear")
-    side = grid.side_px(scale)
-    tiles = PatchCollection([Rectangle(xy, side, side) for xy in coords], cmap=style.SCORES, alpha=0.6, lw=0)
-    tiles.set_array(rankdata(attention) / max(1, attention.size))
+    _draw_slide(ax, thumbnail, grid)
+    ranks = rankdata(attention) / max(1, attention.size)
+    tiles = PolyCollection(squares, array=ranks, cmap=style.SCORES, alpha=0.6, lw=0)
     tiles.set_clim(0, 1)
     ax.add_collection(tiles)
-    ax.set(
-        xlim=(0, width), ylim=(height, 0), aspect="equal", xticks=[], yticks=[], title=f"received at {scale}x"
-    )
+    ax.set_title(f"received at {scale}x")
     return ax

@@ -1,7 +1,4 @@
-"""Kaplan-Meier curves with the numbers at risk below them.
-
-C-index of models, fold by fold.
-"""
+"""Survival: Kaplan-Meier curves with the numbers at risk below them, and the c-index of models by epoch and by fold."""
 
 from collections.abc import Mapping, Sequence
 
@@ -49,7 +46,6 @@ def kaplan_meier(
 
     Parameters
     ----------
-    ax : Axes
     time : array (n,)
         Follow-up in `unit`, 0 or longer.
     event : array (n,)
@@ -74,32 +70,26 @@ def kaplan_meier(
         Weighting of the log-rank test written above the key of groups: "none" by default, or another that
         `lib.statistics.survival.logrank` takes without powers. False for no test.
 
-    Returns
-    -------
-    Axes
-
     Raises
     ------
     ValueError
-        Outcomes unusable, `group` of another length or with a missing name, `order` lacking a group, or
-        `until` not above 0.
+        Outcomes unusable, `group` of another length or with a missing name, or `order` lacking a group.
     NotComputable
         No patient.
     """
     time, event = checked_outcomes(time, event)
-    if until is not None and not until > 0:
-        raise ValueError(f"until must lie after time 0, got {until}")
     alone = group is None
     group, names = _groups(group, time.size, order)
     colours = {name: style.PALETTE[number % len(style.PALETTE)] for number, name in enumerate(names)}
-    colours.update({name: _RISK[name] for name in names if set(names) <= set(_RISK)})
+    if set(names) <= set(_RISK):
+        colours = {name: _RISK[name] for name in names}
     names = [name for name in names if (group == name).any()]
     titles = {name: str((labels or {}).get(name, name)) for name in names}
     for name in names:
-        own = group == name
-        died, size = event[own].sum(), own.sum()
+        part = group == name
+        died, size = event[part].sum(), part.sum()
         key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died}/{size}"
-        _curve(ax, estimate(time[own], event[own]), colours[name], band, key)
+        _curve(ax, estimate(time[part], event[part]), colours[name], band, key)
     head = "" if alone or test is False else _tested(time, event, group, test or "none") + "\n"
     # more than three names find no empty corner
     place = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(names) > 3 else dict(loc="best")
@@ -130,9 +120,7 @@ def _groups(group: ArrayLike | None, size: int, order: Sequence | None) -> tuple
         return group, sorted(found, key=list(_RISK).index if found <= set(_RISK) else None)
     if lacking := found - set(order):
         raise ValueError(f"order lacks the groups {sorted(lacking, key=str)}; it has {list(order)}")
-    if len(set(order)) < len(order):
-        raise ValueError(f"order names a group twice: {list(order)}")
-    return group, list(order)
+    return group, list(dict.fromkeys(order))
 
 
 def _curve(ax: Axes, table: pd.DataFrame, colour: str, band: bool, key: str) -> None:
@@ -194,7 +182,6 @@ def by_epoch(
 
     Parameters
     ----------
-    ax : Axes
     history : DataFrame
         One row a fold and epoch: fold, epoch, and `value`. Rows where it is NaN were not logged: the line
         has a gap there.
@@ -205,19 +192,11 @@ def by_epoch(
     name : str
         For the y axis.
 
-    Returns
-    -------
-    Axes
-
     Raises
     ------
     ValueError
-        A column is missing, a fold has an epoch twice, nothing was logged, or a chosen epoch was not logged.
+        A fold has an epoch twice, nothing was logged, or a chosen epoch was not logged.
     """
-    if missing := [column for column in ("fold", "epoch", value) if column not in history]:
-        raise ValueError(f"the history lacks {missing}; it has {list(history.columns)}")
-    if history.duplicated(["fold", "epoch"]).any():
-        raise ValueError("the history has an epoch twice in one fold: draw one model and one seed at a time")
     runs = history.pivot(index="epoch", columns="fold", values=value)
     if runs.isna().all(axis=None):
         raise ValueError(f'the history holds no value of "{value}"')
@@ -229,14 +208,12 @@ def by_epoch(
         ax.plot(runs.index, runs.mean(axis=1, skipna=False), color="0.15", lw=2.2, label="mean")
     if isinstance(chosen, Mapping):
         for fold, epoch in chosen.items():
-            if fold not in runs or epoch not in runs.index or np.isnan(runs.at[epoch, fold]):
+            if epoch not in runs.index or np.isnan(runs.at[epoch, fold]):
                 raise ValueError(f'epoch {epoch}, chosen in fold {fold}, has no value of "{value}"')
             edge = dict(mfc="white", mec=colours[fold], mew=1.6, ms=6.5, zorder=4)
             ax.plot(epoch, runs.at[epoch, fold], "o", label="_chosen", **edge)
         ax.plot([], [], "o", mfc="white", mec="0.3", mew=1.6, ms=6.5, label="epoch kept")
     elif chosen is not None:
-        if chosen not in runs.index:
-            raise ValueError(f"epoch {chosen} was chosen, but the history ends at {runs.index.max()}")
         ax.axvline(chosen, color="0.15", lw=1, ls=":", label="epoch kept")
     # below the axis' label whatever the panel's height, so in points
     below = ax.transAxes + ScaledTranslation(0, -32 / 72, ax.figure.dpi_scale_trans)
@@ -260,7 +237,6 @@ def by_fold(
 
     Parameters
     ----------
-    ax : Axes
     table : DataFrame
         One row a model and fold: model, fold, and `value`. NaN is a fold in which it is not computable; the
         number of the others is then written below the mean.
@@ -276,22 +252,17 @@ def by_fold(
     numbers : bool
         Write mean and interval below the model's name.
 
-    Returns
-    -------
-    Axes
-
     Raises
     ------
     ValueError
-        A column is missing, a model has a fold twice, or intervals are upside down, double, or of a model
-        that the table lacks.
+        A model has a fold twice, or intervals twice.
     """
-    if missing := [column for column in ("model", "fold", value) if column not in table]:
-        raise ValueError(f"the table of folds lacks {missing}; it has {list(table.columns)}")
     if table.duplicated(["model", "fold"]).any():
         raise ValueError("the table has a fold twice in one model: draw one cohort and one seed at a time")
+    if intervals is not None and intervals["model"].duplicated().any():
+        raise ValueError("the table of intervals has a model twice: draw one cohort and one metric at a time")
     models = list(dict.fromkeys(table["model"]))
-    found = _intervals(intervals, models)
+    found = {} if intervals is None else {row["model"]: row for _, row in intervals.iterrows()}
     if reference is not None:
         ax.axvline(reference, color="0.6", lw=0.9, ls="--", zorder=0, label="_reference")
     labels = []
@@ -302,25 +273,10 @@ def by_fold(
         ax.plot(values, heights, "o", ms=4, color=colour, alpha=0.55, mew=0)
         text = _summary(ax, y + 0.22, values, found.get(model), colour)
         labels.append(f"{model}\n{text}" if numbers else str(model))
-    ax.set(yticks=range(len(models)), yticklabels=labels, ylim=(len(models) - 0.4, -0.6), xlabel=name)
+    style.rows(ax, labels)
+    ax.set_xlabel(name)
     ax.xaxis.get_major_locator().set_params(nbins=5)
-    ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
     return ax
-
-
-def _intervals(intervals: pd.DataFrame | None, models: list) -> dict:
-    if intervals is None:
-        return {}
-    if missing := [column for column in ("model", "estimate", "low", "high") if column not in intervals]:
-        raise ValueError(f"the table of intervals lacks {missing}; it has {list(intervals.columns)}")
-    if strangers := sorted(set(intervals["model"]) - set(models)):
-        raise ValueError(f"intervals of {strangers}, of which the table has no fold")
-    if intervals["model"].duplicated().any():
-        raise ValueError("the table of intervals has a model twice: draw one cohort and one metric at a time")
-    if (intervals["low"] > intervals["high"]).any():
-        raise ValueError("an interval's low lies above its high")
-    return {row["model"]: row for _, row in intervals.iterrows()}
 
 
 def _summary(ax: Axes, y: float, values: np.ndarray, row: pd.Series | None, colour: str) -> str:

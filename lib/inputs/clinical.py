@@ -33,7 +33,7 @@ CATEGORICAL = {
 POSTPROCEDURAL = (*CONTINUOUS, *CATEGORICAL)
 ADMISSION = tuple(name for name in POSTPROCEDURAL if name not in ("ctp_to_recanalisation_min", "mtici"))
 SETS = {"admission": ADMISSION, "postprocedural": POSTPROCEDURAL}
-GRADES = 7  # of the modified Rankin scale, 0 to 6
+CODES = {name: range(len(levels)) for name, levels in CATEGORICAL.items()} | {"mrs": range(7)}
 
 NO_YES = {"0": 0, "no": 0, "n": 0, "false": 0, "1": 1, "yes": 1, "y": 1, "true": 1}
 LEVELS = {
@@ -42,7 +42,7 @@ LEVELS = {
     "smoking": NO_YES,
     "atrial_fibrillation": NO_YES,
     "mtici": {"0": 0, "1": 0, "2a": 0, "2b": 1, "2c": 2, "3": 2},
-    "mrs": {str(grade): grade for grade in range(GRADES)},
+    "mrs": {str(grade): grade for grade in CODES["mrs"]},
 }
 MISSING = frozenset(
     [
@@ -60,6 +60,7 @@ PATIENT_COLUMNS = (
     *("case", "case_id", "id"),
 )
 MOST_SAID = 5
+DECLARE = "correct the table, or set implausible to missing, or declare what is meant in the mapping"
 
 
 def is_missing(text: str) -> bool:
@@ -136,113 +137,112 @@ def mapped(
         An unknown variable or column, with the nearest name; a value that cannot be read or is implausible, with
         patient and column; plain numbers among clock times, whose unit is then not known.
     """
-    known = (*POSTPROCEDURAL, "mrs")
-    for name in [*mapping, *(levels or {})]:
-        if name not in known:
-            raise ValueError(f"{name} is no clinical variable{nearest_name(name, known)}")
-    if silent := [name for name in POSTPROCEDURAL if name not in mapping]:
-        raise ValueError(
-            f"the mapping does not say what {silent[0]} is: name a column, a number, or '' for none"
-        )
-    for name, texts in (levels or {}).items():
-        codes = range(GRADES if name == "mrs" else len(CATEGORICAL.get(name, ())))
-        if odd := [f"{text!r} is {value}" for text, value in texts.items() if value not in codes]:
-            raise ValueError(f"levels of {name}: {odd[0]}, and a code from {list(codes) or 'none'} is needed")
-    table = pd.DataFrame({"patient": patients.astype(str).to_numpy()})
-    wrong: list[str] = []
-    for name, expression in mapping.items():
-        table[name] = _evaluated(
-            raw, table["patient"], name, expression, {**LEVELS, **(levels or {})}.get(name), wrong
-        )
-    notes: list[list[str]] = [[] for _ in range(len(table))]
+    known, levels = (*POSTPROCEDURAL, "mrs"), {**LEVELS, **(levels or {})}
+    wrong = [
+        f"{name} is no clinical variable{nearest_name(name, known)}"
+        for name in [*mapping, *levels]
+        if name not in known
+    ]
+    wrong += [
+        f"the mapping does not say what {name} is: name a column, a number, or '' for none"
+        for name in POSTPROCEDURAL
+        if name not in mapping
+    ]
+    for name, texts in levels.items():
+        codes = CODES.get(name, ())
+        wrong += [
+            f"levels of {name}: {text!r} is {value}, and a code of {[*codes]} is needed"
+            for text, value in texts.items()
+            if value not in codes
+        ]
+    _refuse(wrong, DECLARE)
+    raw = raw.set_axis(patients.astype(str))
+    table = pd.DataFrame(
+        {name: _evaluated(raw, name, meant, levels.get(name), wrong) for name, meant in mapping.items()},
+        index=raw.index,
+    )
+    notes: dict[str, list[str]] = {patient: [] for patient in raw.index}
     for name, (low, high) in RANGES.items():
-        for row in np.flatnonzero(table[name].notna() & ~table[name].between(low, high)):
-            said = f"{name} is {table.loc[row, name]:g}, not between {low:g} and {high:g}"
-            if implausible == "refuse":
-                wrong.append(f"patient {table.loc[row, 'patient']}: {said}")
-            notes[row].append(f"{said}: taken as missing")
-            table.loc[row, name] = np.nan
+        for patient, value in table[name].dropna().items():
+            if not low <= value <= high:
+                said = f"{name} is {value:g}, not between {low:g} and {high:g}"
+                wrong += [f"patient {patient}: {said}"] if implausible == "refuse" else []
+                notes[patient].append(f"{said}: taken as missing")
+        table[name] = table[name].where(table[name].between(low, high))
+    _refuse(wrong, DECLARE)
+    table.insert(0, "patient", table.index)
+    table["note"] = ["; ".join(one) for one in notes.values()]
+    return table.reset_index(drop=True)
+
+
+def _refuse(wrong: list[str], advice: str) -> None:
     if wrong:
         more = f" (and {len(wrong) - MOST_SAID} more)" if len(wrong) > MOST_SAID else ""
-        raise ValueError(
-            f"{'; '.join(wrong[:MOST_SAID])}{more}; correct the table, or set implausible to missing, or declare what is "
-            "meant in the mapping"
-        )
-    table["note"] = ["; ".join(one) for one in notes]
-    return table
+        raise ValueError(f"{'; '.join(wrong[:MOST_SAID])}{more}; {advice}")
 
 
 def _evaluated(
     raw: pd.DataFrame,
-    patients: pd.Series,
     name: str,
     expression: str | float | None,
     levels: Mapping[str, int] | None,
     wrong: list[str],
 ) -> np.ndarray:
-    """One variable of all patients; what cannot be read is added to `wrong`."""
+    """One variable of all patients, who are the index; what cannot be read is added to `wrong`."""
+    nothing = np.full(len(raw), np.nan)
     if expression is None or not str(expression).strip():
-        return np.full(len(raw), np.nan)
-    columns = {plain(column) for column in raw}
+        return nothing
+    is_column = plain(expression) in {plain(column) for column in raw}
     constant = pd.to_numeric(expression, errors="coerce")
-    if plain(expression) not in columns and (isinstance(expression, float) or not np.isnan(constant)):
-        if not np.isfinite(constant) or (levels is not None and constant not in levels.values()):
-            raise ValueError(
-                f"{name} is declared {constant:g} for all, which is no value of it; '' says that it is missing"
-            )
-        return np.full(len(raw), float(constant))
-    parts = [expression] if plain(expression) in columns else OPERATOR.split(expression.strip())
+    if not is_column and (isinstance(expression, float) or not np.isnan(constant)):
+        if np.isfinite(constant) and (levels is None or constant in levels.values()):
+            return np.full(len(raw), float(constant))
+        wrong.append(
+            f"{name} is declared {constant:g} for all, which is no value of it; '' says that it is missing"
+        )
+        return nothing
+    parts = [expression] if is_column else OPERATOR.split(expression.strip())
     if len(parts) > 1 and levels is not None:
-        raise ValueError(f"{name} is a category, so {expression!r}, a sum, cannot be it")
-    total = np.zeros(len(raw))
-    for sign, part in zip(["+", *parts[1::2]], parts[::2], strict=True):
-        values = _column(raw, patients, name, part, levels, wrong)
-        total = total + values if sign == "+" else total - values
-    return total
+        wrong.append(f"{name} is a category, so {expression!r}, a sum, cannot be it")
+        return nothing
+    values = [_column(raw, name, part, levels, wrong) for part in parts[::2]]
+    return values[0] + sum(
+        each if sign == "+" else -each for sign, each in zip(parts[1::2], values[1:], strict=True)
+    )
 
 
 def _column(
-    raw: pd.DataFrame,
-    patients: pd.Series,
-    name: str,
-    part: str,
-    levels: Mapping[str, int] | None,
-    wrong: list[str],
+    raw: pd.DataFrame, name: str, part: str, levels: Mapping[str, int] | None, wrong: list[str]
 ) -> np.ndarray:
     """Values of one column, or of several names separated by |, of which each patient's table has one."""
     columns = {plain(column): column for column in raw}
     names = [one.strip() for one in part.split("|")]
-    first, *others = list(dict.fromkeys(columns[plain(one)] for one in names if plain(one) in columns)) or [
-        None
-    ]
-    if first is None:
-        raise ValueError(
+    spelled = list(dict.fromkeys(columns[plain(one)] for one in names if plain(one) in columns))
+    values, is_time = np.full(len(raw), np.nan), name.endswith("_min")
+    if not spelled:
+        wrong.append(
             f"{name}: no table has a column {part.strip()!r}{nearest_name(names[0], columns.values())}"
         )
-    texts = raw[first].copy()
-    for other in others:
-        stated, more = ~texts.map(is_missing), ~raw[other].map(is_missing)
-        for row in np.flatnonzero(stated & more & (texts.map(plain) != raw[other].map(plain))):
-            wrong.append(
-                f"{first} of patient {patients.iloc[row]} is {texts.iloc[row]!r} and {other} "
-                f"{raw[other].iloc[row]!r}: which is {name}?"
-            )
-        texts = texts.where(stated, raw[other])
-    column, is_time = " | ".join([first, *others]), name.endswith("_min")
-    values = np.full(len(raw), np.nan)
-    for row, text in enumerate(texts):
+        return values
+    texts = []
+    for row, (patient, cells) in enumerate(raw[spelled].iterrows()):
+        stated = {column: cell for column, cell in cells.items() if not is_missing(cell)}
+        if len({plain(cell) for cell in stated.values()}) > 1:
+            both = " and ".join(f"{column} {cell!r}" for column, cell in stated.items())
+            wrong.append(f"patient {patient} has {both}: which is {name}?")
+        texts.append(next(iter(stated.values()), ""))
         try:
-            values[row] = (
-                code(text, levels) if levels is not None else minutes(text) if is_time else number(text)
-            )
+            if levels is not None:
+                values[row] = code(texts[row], levels)
+            else:
+                values[row] = minutes(texts[row]) if is_time else number(texts[row])
         except ValueError as error:
-            wrong.append(f"{column} of patient {patients.iloc[row]}: {error}")
-    clock = texts.str.contains(":").to_numpy(bool)
-    bare = np.flatnonzero(~clock & (np.nan_to_num(values) != 0))
-    if is_time and clock.any() and len(bare):
+            wrong.append(f"{' | '.join(spelled)} of patient {patient}: {error}")
+    bare = [row for row, text in enumerate(texts) if ":" not in text and np.nan_to_num(values[row])]
+    if is_time and bare and any(":" in text for text in texts):
         wrong.append(
-            f"{column} is a clock time for {int(clock.sum())} patients and a plain number for {len(bare)}, as "
-            f"{texts.iloc[bare[0]]} of patient {patients.iloc[bare[0]]}, whose unit is then not known"
+            f"{' | '.join(spelled)} is a clock time for some patients and a plain number for {len(bare)}, as "
+            f"{texts[bare[0]]} of patient {raw.index[bare[0]]}, whose unit is then not known"
         )
     return values
 
@@ -346,7 +346,7 @@ class Scaler(NamedTuple):
         """Fit on the rows given: the training rows, or, as the released code does, all patients."""
         table = checked(table)
         columns = [name for name in CONTINUOUS if name in table]
-        return cls(table[columns].min().astype(float).to_dict(), table[columns].max().astype(float).to_dict())
+        return cls(table[columns].min().to_dict(), table[columns].max().to_dict())
 
     def transform(self, table: pd.DataFrame) -> pd.DataFrame:
         """Continuous variables between 0 (lowest fitted) and 1 (highest), clipped beyond; NaN stays NaN.
@@ -354,23 +354,19 @@ class Scaler(NamedTuple):
         A variable that was the same for all fitted rows tells nothing and is 0 everywhere; one that was missing in all
         of them has no scale, so that a value of it is refused.
         """
-        table = checked(table)
-        scaled = {}
+        table, scaled = checked(table), {}
         for name in (name for name in self.low if name in table):
-            values, low, span = table[name], self.low[name], self.high[name] - self.low[name]
-            if np.isnan(low) and values.notna().any():
-                patient = _patient(table, values.notna())
+            low, span = self.low[name], self.high[name] - self.low[name]
+            if np.isnan(low) and table[name].notna().any():
                 raise ValueError(
-                    f"{name} was missing in all rows the scaler was fitted on, and {patient} has it"
+                    f"{name} was missing in all rows the scaler was fitted on, and is known here"
                 )
-            scaled[name] = ((values - low) / span).clip(0.0, 1.0) if span else 0.0 * values
+            scaled[name] = ((table[name] - low) / span).clip(0.0, 1.0) if span else 0.0 * table[name]
         return pd.DataFrame(scaled, index=table.index)
 
 
 def variables(which: str) -> tuple[str, ...]:
     """Names of the variables of "admission" (seven) or "postprocedural" (all nine)."""
-    if which not in SETS:
-        raise ValueError(f"clinical is {which!r}: choose one{nearest_name(which, SETS)}")
     return SETS[which]
 
 
@@ -379,7 +375,7 @@ def unfavourable(mrs: pd.Series, least: int = 3) -> pd.Series:
     return (mrs >= least).astype(float).where(mrs.notna())
 
 
-def checked(table: pd.DataFrame, names: tuple[str, ...] = ()) -> pd.DataFrame:
+def checked(table: pd.DataFrame, names: Iterable[str] = ()) -> pd.DataFrame:
     """A copy of the table with its clinical variables as float64, if they are what they should be.
 
     Parameters
@@ -387,38 +383,38 @@ def checked(table: pd.DataFrame, names: tuple[str, ...] = ()) -> pd.DataFrame:
     table : DataFrame
         One row a patient, named by the column `patient` or else by the index; the clinical variables among its columns,
         and `mrs` where known, are checked. Others pass. NaN is a missing value and allowed.
-    names : tuple of str
+    names : iterable of str
         Variables that must be there.
 
     Raises
     ------
     ValueError
-        An unknown or missing variable, a patient twice, a value that is no number or out of range (`RANGES`), or a
-        category that is no code of `CATEGORICAL`; it names variable, patient and value.
+        A variable is missing, a patient stands twice, a value is no number or out of range (`RANGES`), or no code of
+        `CATEGORICAL`; it names variable, patient and value.
     """
-    for name in names:
-        if name not in POSTPROCEDURAL:
-            raise ValueError(f"{name} is no clinical variable{nearest_name(name, POSTPROCEDURAL)}")
-        if name not in table:
-            raise ValueError(f"the table has no column {name}{nearest_name(name, table.columns)}")
+    wrong = [
+        f"the table has no column {name}{nearest_name(name, table.columns)}"
+        for name in names
+        if name not in table
+    ]
     people = table["patient"] if "patient" in table else table.index.to_series()
-    if (twice := people.duplicated()).any():
-        raise ValueError(f"{_patient(table, twice)} stands twice; one row a patient is expected")
+    wrong += [f"patient {patient} stands twice" for patient in people[people.duplicated().to_numpy()]]
     table = table.copy()
     for name in (name for name in (*POSTPROCEDURAL, "mrs") if name in table):
-        numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
-        if name in RANGES:
-            low, high = RANGES[name]
-            right, needed = numbers.between(low, high), f"a number from {low:g} to {high:g}"
-        else:
-            codes = range(GRADES if name == "mrs" else len(CATEGORICAL[name]))
-            right, needed = numbers.isin(codes), f"one of {', '.join(map(str, codes))}"
-        if (wrong := ~right & table[name].notna()).any():
-            value = table.loc[wrong, name].iloc[0]
-            raise ValueError(
-                f"{name} of {_patient(table, wrong)} is {value}, and {needed} is needed ({int(wrong.sum())} such rows)"
-            )
+        numbers, codes = pd.to_numeric(table[name], errors="coerce").astype(float), CODES.get(name)
+        right = numbers.isin(codes) if codes else numbers.between(*RANGES[name])
+        needed = (
+            "one of {}".format(", ".join(map(str, codes)))
+            if codes
+            else "a number from {:g} to {:g}".format(*RANGES[name])
+        )
+        odd = (~right & table[name].notna()).to_numpy()
+        wrong += [
+            f"{name} of patient {patient} is {value}, and {needed} is needed"
+            for patient, value in zip(people[odd], table[name][odd], strict=True)
+        ]
         table[name] = numbers
+    _refuse(wrong, "correct the table")
     return table
 
 
@@ -427,7 +423,7 @@ def arrays(table: pd.DataFrame, scaler: Scaler, names: tuple[str, ...]) -> Array
 
     The scaler was fitted on the training rows; a variable it does not know is refused, and what `checked` refuses.
     """
-    table = checked(table, tuple(names))
+    table = checked(table, names)
     continuous = [name for name in CONTINUOUS if name in names]
     categorical = [name for name in CATEGORICAL if name in names]
     if strange := [name for name in continuous if name not in scaler.low]:
@@ -439,9 +435,3 @@ def arrays(table: pd.DataFrame, scaler: Scaler, names: tuple[str, ...]) -> Array
         codes.fillna(0.0).to_numpy(np.int64).reshape(len(table), len(categorical)),
         np.hstack([scaled.isna().to_numpy(bool), codes.isna().to_numpy(bool)]),
     )
-
-
-def _patient(table: pd.DataFrame, rows: pd.Series) -> str:
-    """The first patient of some rows, for an error's sentence."""
-    first = table[rows.to_numpy()]
-    return f"patient {first['patient'].iloc[0] if 'patient' in table else first.index[0]}"

@@ -13,8 +13,9 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom import Dataset
+from pydicom.uid import UID
 
-from lib.inputs.volumes import AIR_HU, OBLIQUE, Volume, corners_of, geometry_of, upright, values_of
+from lib.inputs.volumes import AIR_HU, Volume, corners_of, geometry_of, upright, values_of
 
 STEP = 0.01  # share of the step by which distances between neighbouring slices may differ
 SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -23,7 +24,7 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 def read_dicom(
     folder: str | os.PathLike, series: str | None = None, oblique: str = "refuse", modality: str | None = "CT"
 ) -> Volume:
-    """Read one DICOM series of a folder.
+    """Read one DICOM series of a folder, as stored values times rescale slope plus intercept (HU for CT), in LPS.
 
     Parameters
     ----------
@@ -38,11 +39,6 @@ def read_dicom(
     modality : str, optional
         None: any.
 
-    Returns
-    -------
-    Volume
-        Stored values times rescale slope plus intercept: HU for CT. LPS.
-
     Raises
     ------
     FileNotFoundError
@@ -52,8 +48,6 @@ def read_dicom(
         size or orientation, missing, doubled, out of line; oblique.
     """
     folder = Path(folder)
-    if oblique not in OBLIQUE:
-        raise ValueError(f"oblique must be one of {', '.join(OBLIQUE)}, it is {oblique!r}")
     slices = _one_series(_slices(folder), folder, series, modality)
     _check(slices, folder, modality)
     slices, sheared = _stacked(slices, folder)
@@ -74,8 +68,6 @@ def read_dicom(
 
 def _slices(folder: Path) -> list[Dataset]:
     """Headers of the pictures of a folder, by file name, whatever series they belong to."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder with a DICOM series at {folder}")
     slices, others = [], []
     for path in sorted(each for each in folder.iterdir() if not each.is_dir()):
         try:
@@ -85,25 +77,22 @@ def _slices(folder: Path) -> list[Dataset]:
             raise
         except Exception:  # what is no DICOM at all
             header = Dataset()
+        is_dicom = getattr(header, "preamble", None) is not None
+        kind = header.file_meta.get("MediaStorageSOPClassUID", UID("")).name if is_dicom else ""
         if "Rows" in header:
             slices.append(header)
-        elif getattr(header, "preamble", None) is None:
-            if path.suffix.lower() in SUFFIXES:
-                raise _damaged(path)
-        elif (
-            "Image Storage"
-            in (kind := header.file_meta.get("MediaStorageSOPClassUID", pydicom.uid.UID(""))).name
-        ):
+        elif "Image Storage" in kind or (not is_dicom and path.suffix.lower() in SUFFIXES):
             raise _damaged(path)
-        else:
-            others.append(f"{path.name} ({kind.name})")
+        elif is_dicom:
+            others.append(f"{path.name} ({kind})")
     if others:
         many = f" and {len(others) - 1} more" if len(others) > 1 else ""
         warnings.warn(f"{folder}: passed over {others[0]}{many}, DICOM without a picture", stacklevel=3)
     if not slices:
         below = sum(each.is_dir() for each in folder.iterdir())
-        hint = f"; it has {below} subfolders: name the one with the series" if below else ""
-        raise FileNotFoundError(f"{folder} holds no DICOM picture{hint}")
+        raise FileNotFoundError(
+            f"{folder} holds no DICOM picture; it has {below} subfolders: name that of the series"
+        )
     return slices
 
 
@@ -118,25 +107,19 @@ def _one_series(
     groups: dict[str, list[Dataset]] = {}
     for each in slices:
         groups.setdefault(str(each.get("SeriesInstanceUID", "")), []).append(each)
-    named = "; ".join(_named(group) for group in groups.values())
-    if series is None:
-        fits = [
-            group
-            for group in groups.values()
-            if modality in (None, group[0].get("Modality")) and not _is_localiser(group[0])
-        ]
-        if len(fits) != 1 and len(groups) > 1:
-            raise ValueError(f"{folder} holds {len(groups)} series: {named}. Choose one with `series`")
-        return fits[0] if fits else slices
-    wanted = str(series).strip()
-    fits = [
-        group
-        for uid, group in groups.items()
-        if wanted
-        in (uid, str(group[0].get("SeriesNumber", "")), _description(group[0]), _described(group[0]))
-    ]
+    wanted = "" if series is None else str(series).strip()
+    fits = []
+    for uid, group in groups.items():
+        header = group[0]
+        names = (uid, str(header.get("SeriesNumber", "")), _description(header), _described(header))
+        usual = modality in (None, header.get("Modality")) and not _is_localiser(header)
+        if wanted in names if series is not None else usual or len(groups) == 1:
+            fits.append(group)
     if len(fits) != 1:
-        raise ValueError(f"{folder}: {len(fits) or 'no'} series fit {wanted!r}; it holds {named}")
+        named = "; ".join(_named(group) for group in groups.values())
+        raise ValueError(
+            f"{folder}: {len(fits) or 'no'} series fit {wanted or modality or 'any modality'!r}; it holds {named}. Choose one with `series`"
+        )
     return fits[0]
 
 
@@ -184,20 +167,22 @@ def _numbers(header: Dataset, keyword: str, count: int) -> np.ndarray:
 def _check(slices: list[Dataset], folder: Path, modality: str | None) -> None:
     """Refuse what is no stack of grey pictures of the modality, equal in size, spacing and orientation."""
     for each in slices:
-        name, frames = Path(each.filename).name, int(each.get("NumberOfFrames") or 1)
+        name, stated, frames = (
+            Path(each.filename).name,
+            each.get("Modality"),
+            int(each.get("NumberOfFrames") or 1),
+        )
+        fault = ""
         if each.get("SamplesPerPixel", 1) != 1:
-            raise ValueError(f"{folder}: {name} is in colour: a picture of a screen, no measurement")
-        if modality is not None and each.get("Modality") != modality:
-            raise ValueError(
-                f"{folder} holds {each.get('Modality') or 'an unstated modality'}, {modality} is expected: name the "
-                "folder of that series"
-            )
-        if _is_localiser(each):
-            raise ValueError(f"{folder}: {name} is a localiser: remove it, or choose another series")
-        if frames > 1:
-            raise ValueError(
-                f"{folder}: {name} holds {frames} frames (enhanced DICOM), one slice a file is read: convert it to NIfTI"
-            )
+            fault = f"{name} is in colour: a picture of a screen, no measurement"
+        elif modality not in (None, stated):
+            fault = f"holds {stated or 'an unstated modality'}, {modality} is expected: name the folder of that series"
+        elif _is_localiser(each):
+            fault = f"{name} is a localiser: remove it, or choose another series"
+        elif frames > 1:
+            fault = f"{name} holds {frames} frames (enhanced DICOM), one slice a file is read: convert it to NIfTI"
+        if fault:
+            raise ValueError(f"{folder}: {fault}")
     for keyword, count, what in (
         ("Rows", 1, "number of rows"),
         ("Columns", 1, "number of columns"),
@@ -236,29 +221,30 @@ def _stacked(slices: list[Dataset], folder: Path) -> tuple[list[Dataset], bool]:
     slices, places = [slices[number] for number in order], places[order]
     names, along = [Path(each.filename).name for each in slices], places @ across[2]
     steps = np.diff(along)
-    if (doubled := steps < max(STEP * steps.max(), 1e-3)).any():
-        at = int(steps.argmin())
-        raise ValueError(
-            f"{folder}: two slices lie at {along[at]:.2f} mm ({names[at]}, {names[at + 1]}), {int(doubled.sum())} such "
-            "pairs in all: several phases or copies in one series; keep one"
-        )
-    usual = float(np.median(steps))
-    if (uneven := np.abs(steps - usual) > STEP * usual).any():
-        at = int(np.argmax(np.abs(steps - usual)))
-        raise ValueError(
-            f"{folder}: slices are {usual:g} mm apart but {steps[at]:g} mm between {along[at]:.2f} and "
-            f"{along[at + 1]:.2f} mm ({names[at]}, {names[at + 1]}), {int(uneven.sum())} uneven steps in all: slices are "
-            "missing or two stacks are mixed; fetch the series again"
-        )
-    pixel = float(_numbers(slices[0], "PixelSpacing", 2).min())
+    usual, pixel = float(np.median(steps)), float(_numbers(slices[0], "PixelSpacing", 2).min())
+    doubled, uneven = steps < max(STEP * steps.max(), 1e-3), np.abs(steps - usual) > STEP * usual
     aside = (places - places[0]) @ across[:2].T
     line = np.outer(np.arange(len(slices)) / (len(slices) - 1), aside[-1])
-    if (off := np.linalg.norm(aside - line, axis=1)).max() > pixel / 2:
-        at = int(off.argmax())
-        raise ValueError(
-            f"{folder}: slice {names[at]} at {along[at]:.2f} mm lies {off[at]:.1f} mm beside the others: two stacks are "
-            "mixed"
+    off = np.linalg.norm(aside - line, axis=1)
+    fault = ""
+    if doubled.any():
+        at = int(steps.argmin())
+        fault = (
+            f"two slices lie at {along[at]:.2f} mm ({names[at]}, {names[at + 1]}), {int(doubled.sum())} such pairs in all: "
+            "several phases or copies in one series; keep one"
         )
+    elif uneven.any():
+        at = int(np.argmax(np.abs(steps - usual)))
+        fault = (
+            f"slices are {usual:g} mm apart but {steps[at]:g} mm between {along[at]:.2f} and {along[at + 1]:.2f} mm "
+            f"({names[at]}, {names[at + 1]}), {int(uneven.sum())} uneven steps in all: slices are missing or two stacks are "
+            "mixed; fetch the series again"
+        )
+    elif off.max() > pixel / 2:
+        at = int(off.argmax())
+        fault = f"slice {names[at]} lies {off[at]:.1f} mm beside the others: two stacks are mixed"
+    if fault:
+        raise ValueError(f"{folder}: {fault}")
     return slices, bool(np.linalg.norm(aside[-1]) > pixel / 2)
 
 

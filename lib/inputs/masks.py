@@ -3,17 +3,15 @@
 import json
 import os
 import re
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
 from lib.inputs.tables import nearest_name, plain, read_texts
-from lib.inputs.volumes import Geometry, is_nifti, opened, placed, read_labels
+from lib.inputs.volumes import DAMAGED, Geometry, is_nifti, opened, placed, read_labels
 
 TOTALSEGMENTATOR = {
     "spleen": 1,
@@ -181,8 +179,8 @@ def _own_table(path: Path) -> list[tuple[str, object]]:
         ]
     try:
         extensions = nibabel.load(path).header.extensions
-    except (OSError, EOFError, zlib.error, ImageFileError) as error:
-        raise ValueError(f"{path} was cut short or is damaged ({error}): fetch it again") from error
+    except DAMAGED as error:
+        raise ValueError(f"{path} cannot be read as an image ({error})") from error
     for extension in extensions:
         content = extension.get_content()
         content = content if isinstance(content, bytes) else str(content).encode()

@@ -18,9 +18,6 @@ import pandas as pd
 import tifffile
 from openslide import lowlevel
 
-from lib.files import check_names
-from lib.inputs.tables import read_columns
-
 FINEST, COARSEST = 0.1, 2.4
 """µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
 
@@ -28,7 +25,7 @@ SQUARE = 1.05  # most by which a pixel's two sides may differ
 AGREE = 2.5
 """Most by which mpp and objective may differ: 20x objectives with 2x changers are honest, ten times is an error."""
 
-REMEDY = "look up the scanner's µm per pixel and give it for this slide in the table of overrides"
+REMEDY = "look up the scanner's µm per pixel and give it as um_per_px of this slide"
 WHITE, UNKNOWN = 255, 128
 TIFF = (".svs", ".tif", ".tiff")
 STRIP_PX = 2**22  # pixels of a level held at a time
@@ -46,8 +43,8 @@ class AbsentTile(LookupError):
 def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> "Slide":
     """Open whatever OpenSlide reads.
 
-    `um_per_px`, µm per level-0 pixel from a table of overrides (`read_overrides`), is taken instead of the slide's
-    metadata. A ValueError where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
+    `um_per_px`, µm per level-0 pixel that the user vouches for, is taken instead of the slide's metadata. A ValueError
+    where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
     """
     return Slide(path, um_per_px)
 
@@ -137,10 +134,7 @@ class Slide:
 
     def _trusted_tiles(self) -> "StoredTiles | None":
         """The direct reader, where it gives the very pixels of OpenSlide in the middle of each level."""
-        try:
-            stored = StoredTiles(self.path, list(self.level_sizes))
-        except ValueError:
-            return None
+        stored = StoredTiles(self.path, list(self.level_sizes))
         for level in list(stored.pages):
             (width, height), times = self.level_sizes[level], self.downsamples[level]
             side = min(width, height, 64)
@@ -197,31 +191,30 @@ def _refuse_depth(path: Path) -> None:
             bits, extra = file.pages.first.bitspersample, any(file.pages.first.extrasamples)
     except Exception:  # what tifffile cannot read, OpenSlide judges
         return
-    if bits not in (1, 8):
-        raise ValueError(f"{path.name} has {bits} bits a colour: 8 are expected; export it again")
-    if extra:
-        raise ValueError(f"{path.name} has a channel of transparency: export it again as RGB")
+    if bits not in (1, 8) or extra:
+        more = ", one of transparency" if extra else ""
+        raise ValueError(
+            f"{path.name} has {bits} bits a colour{more}: RGB of 8 bits is expected; export it again"
+        )
 
 
 class StoredTiles:
     """Tiled JPEG pages of a TIFF that are levels of a slide, whose sizes (width, height) OpenSlide tells.
 
-    A level whose page is not tiled JPEG is left to OpenSlide; a ValueError where none can be read here.
+    A level whose page is not tiled JPEG is left to OpenSlide: `pages` has those that can be read here.
     """
 
     def __init__(self, path: str | os.PathLike, sizes: list[tuple[int, int]]):
-        self.file, self.descriptor = None, None
-        try:
-            if Path(path).suffix.lower() not in TIFF:
-                raise ValueError("no TIFF")
-            self.file = tifffile.TiffFile(path)
-            self.pages = self._levels(sizes)
-            if not self.pages:
-                raise ValueError("no level of JPEG tiles")
-            self.descriptor = os.open(path, os.O_RDONLY)
-        except Exception as error:
+        self.file, self.descriptor, self.pages = None, None, {}
+        if Path(path).suffix.lower() in TIFF:
+            try:
+                self.file = tifffile.TiffFile(path)
+                self.pages = self._levels(sizes)
+                self.descriptor = os.open(path, os.O_RDONLY)
+            except Exception:  # what tifffile cannot read, OpenSlide judges
+                self.pages = {}
+        if not self.pages:
             self.close()
-            raise ValueError(f"{path} is read by OpenSlide alone: {error}") from error
 
     def _levels(self, sizes: list[tuple[int, int]]) -> dict[int, tifffile.TiffPage]:
         pages = {}
@@ -261,21 +254,17 @@ class StoredTiles:
         return region
 
     def _tile(self, page: tifffile.TiffPage, index: int) -> np.ndarray:
-        if index >= min(len(page.databytecounts), len(page.dataoffsets)):
-            raise UnreadableTile(f"tile {index} is not listed")
-        size = page.databytecounts[index]
-        if size == 0:
-            raise AbsentTile(f"tile {index} is not stored")
-        data = os.pread(self.descriptor, size, page.dataoffsets[index])
-        # libjpeg fills what is missing with grey and only warns: a tile cut short is told by its missing end
-        if len(data) != size or data.rstrip(b"\0")[-2:] != b"\xff\xd9":
-            raise UnreadableTile(f"stored tile {index} is cut short")
         try:
-            tile = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
+            size = page.databytecounts[index]
+            data = os.pread(self.descriptor, size, page.dataoffsets[index])
+            # libjpeg fills what is missing with grey and only warns: a tile cut short is told by its missing end
+            if len(data) != size or (size and data.rstrip(b"\0")[-2:] != b"\xff\xd9"):
+                raise ValueError("it is cut short")
+            tile = page.decode(data or None, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
         except Exception as error:
             raise UnreadableTile(f"stored tile {index}: {error}") from error
-        if tile is None or tile.dtype != np.uint8 or tile.shape[-1] != 3:
-            raise UnreadableTile(f"stored tile {index} is no RGB")
+        if tile is None:
+            raise AbsentTile(f"tile {index} is not stored")
         return tile[0]
 
 
@@ -287,37 +276,24 @@ def scale_of(properties: Mapping[str, str], name: str, override: float | None = 
     slide's `name` where there is none, outside 0.1 to 2.4 µm, where mpp and objective contradict each other, and for
     pixels that are not square.
     """
+    fault = ""
     if override is not None:
-        if not FINEST <= override <= COARSEST:
-            raise ValueError(
-                f"{name}: the override of {override} µm per pixel lies outside {FINEST} to {COARSEST}; "
-                "it is meant for level 0 of the slide"
-            )
-        return float(override), "override"
-    x, y = (_number(properties, f"openslide.mpp-{axis}", name) for axis in "xy")
-    power = _number(properties, "openslide.objective-power", name)
-    if x is None and y is None:
-        if power is None:
-            raise ValueError(f"{name} names neither µm per pixel nor objective power: {REMEDY}")
-        mpp, source = 10 / power, "objective"
+        mpp, source = float(override), "override"
     else:
+        x, y = (_number(properties, f"openslide.mpp-{axis}", name) for axis in "xy")
+        power = _number(properties, "openslide.objective-power", name)
         x, y = x or y, y or x
-        if max(x, y) / min(x, y) > SQUARE:
-            raise ValueError(
-                f"{name}: its pixels are {x:g} x {y:g} µm, and only square ones are known: {REMEDY}"
-            )
-        mpp, source = (x + y) / 2, "mpp"
-        # asked before the limits, because it says more
-        if power is not None and not 1 / AGREE <= mpp * power / 10 <= AGREE:
-            raise ValueError(
-                f"{name} contradicts itself: {mpp:.4g} µm per pixel, but objective {power:g}x means about "
-                f"{10 / power:.3g}: {REMEDY}"
-            )
-    if not FINEST <= mpp <= COARSEST:
-        raise ValueError(
-            f"{name}: {mpp:.4g} µm per pixel (from its {source}) lies outside {FINEST} to {COARSEST}, so it is no "
-            f"scan of tissue or its metadata are wrong: {REMEDY}"
-        )
+        mpp, source = ((x + y) / 2, "mpp") if x else (10 / power if power else np.nan, "objective")
+        if not x and not power:
+            fault = "names neither µm per pixel nor objective power"
+        elif x and max(x, y) / min(x, y) > SQUARE:
+            fault = f"has pixels of {x:g} x {y:g} µm, and only square ones are known"
+        elif x and power and not 1 / AGREE <= mpp * power / 10 <= AGREE:
+            fault = f"contradicts itself: {mpp:.4g} µm per pixel, but objective {power:g}x means about {10 / power:.3g}"
+    if not fault and not FINEST <= mpp <= COARSEST:
+        fault = f"has {mpp:.4g} µm per pixel (from its {source}), outside {FINEST} to {COARSEST}: no scan of tissue, or wrong"
+    if fault:
+        raise ValueError(f"{name} {fault}: {REMEDY}")
     return mpp, source
 
 
@@ -327,28 +303,8 @@ def _number(properties: Mapping[str, str], key: str, name: str) -> float | None:
         return None
     value = pd.to_numeric(text, errors="coerce")
     if not (np.isfinite(value) and value > 0):
-        raise ValueError(f"{name}: {key} is {text!r}, which is no size: {REMEDY}")
+        raise ValueError(f"{name} has {text!r} as {key}, which is no size: {REMEDY}")
     return float(value)
-
-
-def read_overrides(path: str | os.PathLike) -> dict[str, float]:
-    """µm per level-0 pixel of slides, from a csv with the columns slide (file name or its stem) and um_per_px."""
-    table = read_columns(path, dtype={"slide": str})
-    if lacking := [name for name in ("slide", "um_per_px") if name not in table]:
-        raise ValueError(
-            f"{path} lacks the column {' and '.join(lacking)}: it has {', '.join(table.columns)}"
-        )
-    scale = pd.to_numeric(table.um_per_px, errors="coerce")
-    limits = f"has a um_per_px that is no number within {FINEST} to {COARSEST}"
-    for bad, what in (
-        (table.slide.isna(), "has a row without slide"),
-        (table.slide.duplicated(), "names a slide twice"),
-        (~scale.between(FINEST, COARSEST), limits),
-    ):
-        if bad.any():
-            raise ValueError(f"{path} {what}: row {int(np.flatnonzero(bad)[0]) + 2}")
-    check_names(table.slide, path, "slide", zeros=False)
-    return dict(zip(table.slide, scale.astype(float), strict=True))
 
 
 def overview(slide: Slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -29,12 +29,8 @@ MOST_DAYS = 100 * 365  # of a follow-up: more is a date as a spreadsheet stores 
 MOST_YEARS = 120  # of an age: more is days (22,000), or a code for "unknown" (999)
 ENDPOINTS = ("OS", "DSS", "DFI", "PFI")
 TEXTS = (
-    "ajcc_pathologic_tumor_stage",
-    "clinical_stage",
-    "histological_grade",
-    "new_tumor_event_type",
-    "new_tumor_event_site",
-    "new_tumor_event_site_other",
+    *("ajcc_pathologic_tumor_stage", "clinical_stage", "histological_grade"),
+    *("new_tumor_event_type", "new_tumor_event_site", "new_tumor_event_site_other"),
 )
 BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
 
@@ -80,22 +76,14 @@ def outcomes_at(path: str | Path) -> Path:
 
     `survival/tcga_blca_survival.csv` is eight columns of PORPOISE's table, published nowhere. Where it is missing,
     `porpoise/datasets_csv_mutsig/tcga_blca_all_clean.csv.zip` beside `survival/` serves; `make data` fetches either.
-
-    Raises
-    ------
-    FileNotFoundError
-        Neither is there.
     """
     path = Path(path)
-    if path.is_file():
-        return path
-    beside = ""
-    if found := re.fullmatch(r"(tcga_[a-z]+)_survival\.csv", path.name):
-        whole = path.parents[1] / "porpoise" / "datasets_csv_mutsig" / f"{found[1]}_all_clean.csv.zip"
-        if whole.is_file():
-            return whole
-        beside = f", nor is {whole}, which it was taken from"
-    raise FileNotFoundError(f"{path} is not there{beside}: run `make data` for the cohort")
+    name = path.name.replace("_survival.csv", "_all_clean.csv.zip")
+    whole = path.parent.parent / "porpoise" / "datasets_csv_mutsig" / name
+    for one in (path, whole):
+        if one.is_file():
+            return one
+    raise FileNotFoundError(f"neither {path} nor {whole}, which it was taken from, is there: run `make data`")
 
 
 def read_outcomes(path: str | Path) -> pd.DataFrame:
@@ -116,7 +104,6 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
 
     Raises
     ------
-    FileNotFoundError
     ValueError
         A column is missing, a slide stands twice or under another TCGA patient's barcode, follow-up is missing,
         negative or longer than a life, an age above 120, or censorship is neither 0 nor 1.
@@ -126,18 +113,18 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     wanted = [*needed, "age", "is_female", "site", "oncotree_code"]
     texts = dict.fromkeys(("case_id", "slide_id", "site", "oncotree_code"), str)
     table = read_columns(path, usecols=lambda name: name in wanted, dtype=texts)
-    if missing := [name for name in needed if name not in table]:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; a table of slides with follow-up has")
-    if table.empty:
-        raise ValueError(f"{path} has a header and no row")
-    if nameless := int(table[["case_id", "slide_id"]].isna().any(axis=1).sum()):
-        raise ValueError(f"{path}: {nameless} of {len(table)} rows have no case_id or slide_id")
+    if table.empty or not {*needed} <= {*table}:
+        raise ValueError(
+            f"{path} is no table of slides with follow-up: rows of {', '.join(needed)} are expected"
+        )
     table = table.reindex(columns=wanted)
-    patient, slide = table["case_id"].map(patient_of), table["slide_id"].str.removesuffix(".svs")
-    _check_barcodes([*table["case_id"], *slide], path)
-    foreign = [slide_of != of for slide_of, of in zip(slide.map(patient_of), patient, strict=True)]
-    barcodes = slide.str.match(BARCODE) & patient.str.match(BARCODE)
-    for wrong, said in ((slide.duplicated(), "stands twice"), (foreign & barcodes, "is another patient's")):
+    patient, slide = (
+        table["case_id"].fillna("").map(patient_of),
+        table["slide_id"].fillna("").str.removesuffix(".svs"),
+    )
+    _check_barcodes([*table["case_id"].fillna(""), *slide], path)
+    foreign = (slide.map(patient_of) != patient) & slide.str.match(BARCODE) & patient.str.match(BARCODE)
+    for wrong, said in ((slide.duplicated(), "stands twice"), (foreign, "is another patient's")):
         if wrong.any():
             raise ValueError(f"{path}: slide {slide[wrong].iloc[0]} {said} ({int(wrong.sum())} such rows)")
     site = [
@@ -149,11 +136,11 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
             "patient": patient,
             "slide": slide,
             "time_months": _numbers(
-                table["survival_months"], patient, path, MOST_DAYS / DAYS_PER_MONTH, True
+                table["survival_months"], patient, path, MOST_DAYS / DAYS_PER_MONTH, known=True
             ),
-            "event": 1 - _flags(table["censorship"], patient, path, known=True).astype(int),
+            "event": 1 - _numbers(table["censorship"], patient, path, codes=(0, 1), known=True).astype(int),
             "age": _numbers(table["age"], patient, path, MOST_YEARS),
-            "female": _flags(table["is_female"], patient, path),
+            "female": _numbers(table["is_female"], patient, path, codes=(0, 1)),
             "site": site,
             "oncotree_code": table["oncotree_code"].fillna("").astype(str),
         }
@@ -163,15 +150,8 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
 def by_patient(table: pd.DataFrame) -> pd.DataFrame:
     """One row a patient from `read_outcomes`' rows a slide, in the order of first appearance.
 
-    Returns
-    -------
-    DataFrame
-        patient, slides (how many), time_months, event, age, female, site, oncotree_code.
-
-    Raises
-    ------
-    ValueError
-        Slides of one patient disagree in any of them.
+    Columns patient, slides (how many), time_months, event, age, female, site, oncotree_code. A ValueError where slides of
+    one patient disagree in any of them.
     """
     facts = ["time_months", "event", "age", "female", "site", "oncotree_code"]
     groups = table.groupby("patient", sort=False)
@@ -203,13 +183,12 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
 
     Raises
     ------
-    FileNotFoundError
     ValueError
         No column of patients, a patient twice, an event neither 0 nor 1, or a negative time.
     """
     table = read_columns(path, dtype=dict.fromkeys((*TEXTS, "Redaction", "bcr_patient_barcode"), str))
-    if missing := [name for name in ("bcr_patient_barcode", "type") if name not in table]:
-        raise ValueError(f"{path} has no column {', '.join(missing)}, so it is not TCGA-CDR")
+    if not {"bcr_patient_barcode", "type"} <= {*table}:
+        raise ValueError(f"{path} lacks the columns bcr_patient_barcode and type, so it is not TCGA-CDR")
     patient = table["bcr_patient_barcode"].fillna("")
     _check_barcodes(patient, path)
     if patient.duplicated().any():
@@ -218,18 +197,15 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     if (age := "age_at_initial_pathologic_diagnosis") in table:
         columns["age"] = _numbers(table[age], patient, path, MOST_YEARS)
     if "gender" in table:
-        columns["female"] = table["gender"].map({"FEMALE": 1.0, "MALE": 0.0})
-        if (odd := columns["female"].isna() & table["gender"].notna()).any():
-            raise ValueError(
-                f"{path}: gender of {patient[odd].iloc[0]} is {table['gender'][odd].iloc[0]}, not FEMALE or MALE"
-            )
+        codes = table["gender"].map({"FEMALE": 1.0, "MALE": 0.0}).fillna(table["gender"]).rename("gender")
+        columns["female"] = _numbers(codes, patient, path, codes=(0, 1))
     for name in ENDPOINTS:
         if name in table and f"{name}.time" in table:
-            columns[f"{name.lower()}_event"] = _flags(table[name], patient, path)
+            columns[f"{name.lower()}_event"] = _numbers(table[name], patient, path, codes=(0, 1))
             columns[f"{name.lower()}_days"] = _numbers(table[f"{name}.time"], patient, path, MOST_DAYS)
     columns |= {name: table[name].fillna("") for name in TEXTS if name in table}
     if (days := "new_tumor_event_dx_days_to") in table:
-        columns[days] = _numbers(table[days], patient, path, MOST_DAYS, least=-np.inf)
+        columns[days] = _numbers(table[days], patient, path, MOST_DAYS, least=-MOST_DAYS)
     if "Redaction" in table:
         columns["redacted"] = table["Redaction"].notna()
     return pd.DataFrame(columns)
@@ -250,26 +226,18 @@ def _numbers(
     column: pd.Series,
     patient: pd.Series,
     path: str | Path,
-    most: float,
-    known: bool = False,
+    most: float = MOST_DAYS,
     least: float = 0,
+    codes: tuple[int, ...] = (),
+    known: bool = False,
 ) -> pd.Series:
-    """Finite numbers from `least` to `most`; NaN for an empty cell, refused where values must be known."""
+    """Numbers from `least` to `most`, or `codes` alone; NaN for an empty cell, refused where values must be known."""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    odd = ~numbers.between(max(least, -MOST_DAYS), most) & (known | column.notna())
-    if odd.any():
+    right = numbers.isin(codes) if codes else numbers.between(least, most)
+    if (odd := ~right & (known | column.notna())).any():
+        needed = " or ".join(map(str, codes)) or f"a number from {least:g} to {most:g}"
         raise ValueError(
-            f"{path}: {column.name} of {patient[odd].iloc[0]} is {column[odd].iloc[0]}, and a number from {least:g} "
-            f"to {most:g} is needed ({int(odd.sum())} such rows)"
+            f"{path}: {column.name} of {patient[odd].iloc[0]} is {column[odd].iloc[0]}, and {needed} is needed "
+            f"({int(odd.sum())} such rows)"
         )
     return numbers
-
-
-def _flags(column: pd.Series, patient: pd.Series, path: str | Path, known: bool = False) -> pd.Series:
-    """0.0 or 1.0; NaN for an empty cell, refused where values must be known."""
-    flags = _numbers(column, patient, path, MOST_DAYS, known)
-    if (odd := flags.notna() & ~flags.isin((0, 1))).any():
-        raise ValueError(
-            f"{path}: {column.name} of {patient[odd].iloc[0]} is {flags[odd].iloc[0]:g}, not 0 or 1"
-        )
-    return flags

@@ -30,7 +30,6 @@ from lib.files import written
 from lib.inputs.tables import read_columns
 
 AIR_HU = -1024.0
-OBLIQUE = ("refuse", "keep", "resample")
 OBLIQUE_DEG = 1.0
 """Tilt from which a grid counts as oblique, degrees; below it is rounding, or a head not held quite straight."""
 
@@ -44,6 +43,7 @@ SHORTEST_S, LONGEST_S = 0.05, 20.0
 """Seconds between frames that CT perfusion may have; a header outside says something else (1400 is ms)."""
 
 AGREE = 0.01  # share by which two intervals may differ: headers and tables round
+DAMAGED = (OSError, EOFError, zlib.error, HeaderDataError, ImageFileError, WrapStructError)
 JITTER = 0.05  # share of the interval by which a frame may be off the regular clock
 TIMES = ("seconds", "frametimesstart", "volumetiming", "time_s", "times")
 
@@ -130,12 +130,12 @@ class Series(NamedTuple):
         """Seconds between frames; a ValueError where they are not in equal steps."""
         seconds = np.asarray(self.seconds, dtype=float)
         steps = np.diff(seconds)
-        if (steps <= 0).any():
-            at = int(np.flatnonzero(steps <= 0)[0])
-            one, two = (f"frame {n} at {seconds[n]:g} s" for n in (at, at + 1))
-            raise ValueError(f"frames are out of order: {one}, {two}")
-        if (step := _step(seconds)) is None:
-            raise ValueError(f"frames are irregular: {steps.min():g} to {steps.max():g} s apart")
+        fault = f"irregular: {steps.min():g} to {steps.max():g} s apart"
+        if len(back := np.flatnonzero(steps <= 0)):
+            one, two = (f"frame {n} at {seconds[n]:g} s" for n in (back[0], back[0] + 1))
+            fault = f"out of order: {one}, {two}"
+        if (step := _step(seconds)) is None or len(back):
+            raise ValueError(f"frames are {fault}")
         return step
 
 
@@ -187,22 +187,17 @@ def is_nifti(path: str | os.PathLike) -> bool:
 def opened(path: str | os.PathLike) -> sitk.Image:
     """Read an image file (NIfTI, NRRD, MetaImage, ...) of three to five axes.
 
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        Cut short or damaged; no image; axes that are not at right angles; voxels of an impossible size; colour.
+    A ValueError where it is damaged or no image, or has axes that are not at right angles, colours or voxels of an
+    impossible size.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no image at {path}")
     try:
         image = _nifti(path) if is_nifti(path) else sitk.ReadImage(str(path))
-    except (OSError, EOFError, zlib.error, HeaderDataError, ImageFileError, WrapStructError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path} was cut short or is damaged ({said}): fetch it again") from error
-    except RuntimeError as error:  # SimpleITK's, of several lines
-        raise ValueError(f"{path} cannot be read as an image: {str(error).splitlines()[-1]}") from error
+    except (*DAMAGED, RuntimeError, TypeError) as error:  # some speak of several lines, the last one tells
+        said = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise ValueError(f"{path} cannot be read as an image, it may have been cut short ({said})") from error
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ValueError(
             f"{path} has {image.GetNumberOfComponentsPerPixel()} numbers a voxel: one is expected"
@@ -221,19 +216,17 @@ def _nifti(path: Path) -> sitk.Image:
     kind = nibabel.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nibabel.Nifti1Image
     stored = kind.from_bytes(content)
     header = kind.header_class(content[: kind.header_class.sizeof_hdr], check=False)  # nibabel mends its own
-    if stored.ndim < 3 or stored.get_data_dtype().kind not in "iuf":
-        raise ValueError(
-            f"{path} has {stored.ndim} axes of {stored.get_data_dtype()}, no volume of one number a voxel"
-        )
     values = np.asanyarray(stored.dataobj)
-    values = values.astype(np.float32, copy=False) if values.dtype.kind == "f" else values
+    native = np.float32 if values.dtype.kind == "f" else values.dtype.newbyteorder("=")
+    values = values.astype(native, copy=False)
     affine = _affine(header, path) * [[-1], [-1], [1], [1]]  # RAS to LPS
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or (spacing == 0).any():
-        raise ValueError(f"{path} does not say where its voxels lie: its header holds 0, NaN or infinity")
-    direction = affine[:3, :3] / spacing
-    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
-        raise ValueError(f"{path}: its axes are not at right angles, as those of a sheared (tilted) scan")
+    direction = affine[:3, :3] / np.maximum(spacing, 1e-30)
+    if not (np.isfinite(affine).all() and np.allclose(direction.T @ direction, np.eye(3), atol=1e-3)):
+        raise ValueError(
+            f"{path} does not say where its voxels lie: finite numbers are expected, and axes at right angles, which "
+            "those of a sheared (tilted) scan are not"
+        )
     unit = {"meter": 1e3, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
     more = stored.ndim - 3
     image = sitk.GetImageFromArray(values.T, isVector=False)
@@ -249,7 +242,7 @@ def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
     sides, shape = np.abs(header["pixdim"][1:4].astype(float)), np.array(header.get_data_shape()[:3])
     if not forms:
         warnings.warn(f"{path} does not say how it is oriented: x, y, z are taken as they lie", stacklevel=5)
-        return np.diag([-sides[0], -sides[1], sides[2], 1.0])
+        forms = [np.diag([-sides[0], -sides[1], sides[2], 1.0])]
     if np.linalg.det(forms[0][:3, :3]) * np.linalg.det(forms[-1][:3, :3]) < 0:
         raise ValueError(f"{path}: left and right are exchanged between its sform and its qform: correct one")
     corners = np.array(list(itertools.product(*((0, n) for n in shape), (1,))))
@@ -269,8 +262,6 @@ def upright(image: sitk.Image, path: str | os.PathLike, oblique: str, outside: f
     voxels and the tilted direction; or "resample", linearly onto a straight grid that covers it, whose voxels outside the
     image are `outside`. The path is for the sentence.
     """
-    if oblique not in OBLIQUE:
-        raise ValueError(f"oblique must be one of {', '.join(OBLIQUE)}, it is {oblique!r}")
     image = sitk.DICOMOrient(image, "LPS")
     geometry = geometry_of(image)
     if geometry.tilt_deg <= OBLIQUE_DEG or oblique == "keep":
@@ -307,14 +298,7 @@ def _single(path: str | os.PathLike) -> sitk.Image:
 
 
 def read_volume(path: str | os.PathLike, oblique: str = "refuse") -> Volume:
-    """Read one volume (.nii, .nii.gz, .nrrd, .mha) in any orientation; for `oblique` see `upright`.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        Damaged, oblique, NaN, or several frames.
-    """
+    """Read one volume (.nii, .nii.gz, .nrrd, .mha) in any orientation; for `oblique` see `upright`."""
     image = _single(path)
     turned = upright(image, path, oblique, AIR_HU)
     return Volume(values_of(turned, path), geometry_of(turned), geometry_of(image).orientation)
@@ -395,10 +379,6 @@ def read_series(
     ValueError
         One volume instead of a series; interval unknown, or contradicted by the header; damaged, oblique, NaN.
     """
-    if not is_nifti(path):
-        raise ValueError(
-            f"{path}: a series is read from .nii or .nii.gz, whose header tells the time of its frames"
-        )
     image = opened(path)
     size = image.GetSize()
     if len(size) < 4 or size[-1] < 2 or (len(size) == 5 and size[3] != 1):
@@ -433,16 +413,11 @@ def _clock(
     times = (
         read_seconds(seconds) if isinstance(seconds, (str, os.PathLike)) else np.asarray(seconds, dtype=float)
     )
-    if times.shape != (frames,):
-        raise ValueError(
-            f"{path} has {frames} frames and {times.size} times are given: one a frame is needed"
-        )
-    if not np.isfinite(times).all():
-        raise ValueError(f"{path}: the time of frame {np.flatnonzero(~np.isfinite(times))[0]} is no number")
     order = np.argsort(times, kind="stable")
-    if len(twice := np.flatnonzero(np.diff(times[order]) <= 0)):
-        one, two = order[twice[0]], order[twice[0] + 1]
-        raise ValueError(f"{path}: frames {one} and {two} have the same time, {times[one]:g} s")
+    if times.shape != (frames,) or not (np.diff(times[order]) > 0).all():  # NaN is not above 0
+        raise ValueError(
+            f"{path} has {frames} frames: one time a frame, no two the same, is needed, not {times.tolist()}"
+        )
     if (step := _step(times)) is None:
         return times, interval_s or float(np.median(np.diff(times[order])))
     step = _interval(path, step)
@@ -452,20 +427,16 @@ def _clock(
 def read_seconds(path: str | os.PathLike) -> np.ndarray:
     """Times of frames from a file beside the series: .json (a list, or BIDS' FrameTimesStart), .csv (column seconds)."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of frame times at {path}")
+    content = json.loads(path.read_text("utf-8")) if path.suffix == ".json" else read_columns(path)
     try:
-        content = (
-            json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else read_columns(path)
-        )
         if not isinstance(content, list):
-            names = [name for name in content if str(name).strip().lower() in TIMES]
-            if len(names) != 1:
-                raise ValueError(f"exactly one of {', '.join(TIMES)} is expected, there is {list(content)}")
-            content = content[names[0]]
+            names = {str(name).strip().lower(): name for name in content}
+            content = content[next(names[name] for name in TIMES if name in names)]
         return np.asarray(content, dtype=float)
-    except (ValueError, TypeError) as error:  # what json, pandas and numpy raise
-        raise ValueError(f"{path} does not say when the frames were taken: {error}") from error
+    except (ValueError, TypeError, StopIteration) as error:
+        raise ValueError(
+            f"{path} does not say when the frames were taken in {', '.join(TIMES)} ({error})"
+        ) from error
 
 
 def _interval(path: str | os.PathLike, given: float | None) -> float:
@@ -533,11 +504,9 @@ def _on_a_clock(values: np.ndarray, seconds: np.ndarray, step: float) -> tuple[n
 
 def write_image(path: str | os.PathLike, image: sitk.Image) -> None:
     """Write an image atomically as NIfTI; .nii.gz at compression level 1, with equal bytes for equal content."""
-    if not is_nifti(path):
-        raise ValueError(f"{path}: volumes are written as .nii or .nii.gz")
     # SimpleITK's NIfTI writer does not heed the level of compression: three times slower for the same size
     with written(path) as part, tempfile.TemporaryDirectory(dir=part.parent, prefix=".part-") as folder:
-        plain = part if part.suffix == ".nii" else Path(folder, "plain.nii")
+        plain = Path(folder, "plain.nii") if part.suffix == ".gz" else part
         sitk.WriteImage(image, str(plain))
         if plain != part:
             part.write_bytes(gzip.compress(plain.read_bytes(), 1, mtime=0))
@@ -569,13 +538,11 @@ def write_series(path: str | os.PathLike, series: Series, dtype: str = "float32"
 
 def _stored(values: np.ndarray, dtype: str, path: str | os.PathLike) -> np.ndarray:
     """Values in the type of the file."""
-    if not np.isfinite(values).all():
-        raise ValueError(f"{path} not written: values are NaN or infinite")
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return np.ascontiguousarray(values, dtype=kind)
     low, high = float(values.min()), float(values.max())
-    if low < np.iinfo(kind).min - 0.5 or high > np.iinfo(kind).max + 0.5:
+    if not (low >= np.iinfo(kind).min - 0.5 and high <= np.iinfo(kind).max + 0.5):  # nor is NaN
         raise ValueError(f"{path} not written: values from {low:g} to {high:g} do not fit {dtype}")
     return np.rint(values).astype(kind)
 

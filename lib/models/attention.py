@@ -1,18 +1,13 @@
-"""What a survival model says of one bag of tiles.
+"""Blocks of attention that several models use: multi-head attention over large bags, and squares of tokens.
 
-Refuse what is not a bag of tiles of one slide or patient.
+Memory grows with the tokens, not with their square. Dropping attention weights one by one needs the whole table of
+weights, and no fused kernel: 3.6 times the memory at the mean slide. `dropout_of="keys"` leaves out a share of the keys
+instead, drawn anew for every layer and step, the same for all queries and heads; the softmax runs over those that stay,
+so that shares still sum to one and nothing has to be rescaled. (Keys instead of weights: Li et al., DropKey, CVPR 2023.)
 
-Fold a row of tokens into a square pseudo-picture and convolve it. The square has no meaning on the slide.
-
-Kernels of several sizes that are summed are one kernel: small ones are padded with zeros to the largest and added, so
-that one convolution does the work of three or four. Parameters, initial values and results stay those of the parts.
-
-Multi-head attention over large bags: memory grows with the tokens, not with their square.
-
-Dropping attention weights one by one needs the whole table of weights, and no fused kernel: 3.6 times the memory at
-the mean slide. `dropout_of="keys"` leaves out a share of the keys instead, drawn anew for every layer and step, the
-same for all queries and heads; the softmax runs over those that stay, so that shares still sum to one and nothing has
-to be rescaled. It costs less than no dropout at all. (Keys instead of weights: Li et al., DropKey, CVPR 2023.)
+Tokens are folded into a square pseudo-picture, which has no meaning on the slide, and convolved. Kernels of several
+sizes that are summed are one kernel: small ones are padded with zeros to the largest and added, so that one convolution
+does the work of three or four. Parameters, initial values and results stay those of the parts.
 """
 
 import math
@@ -27,9 +22,8 @@ class Hazards(NamedTuple):
     """Hazards of one patient or slide, before the sigmoid."""
 
     logits: Tensor  # (1, bins), float32; the sigmoid is the chance to die in the bin, higher = earlier death
-    attention: (
-        dict[str, Tensor] | None
-    )  # maps by name, without gradient and without dropout; None unless asked
+    # maps by name, without gradient and without dropout; None unless asked
+    attention: dict[str, Tensor] | None
 
 
 def check_bag(bag: Tensor | None, in_dim: int, scale: str) -> Tensor:
@@ -47,13 +41,7 @@ def check_bag(bag: Tensor | None, in_dim: int, scale: str) -> Tensor:
 
 
 def check_choice(model: str, **choices: tuple[object, tuple]) -> None:
-    """Refuse options by name: `check_choice("AMIL", variant=(variant, VARIANTS))`.
-
-    Raises
-    ------
-    ValueError
-        A value that is not among the known ones.
-    """
+    """Refuse a value that is not among the known ones: `check_choice("AMIL", variant=(variant, VARIANTS))`."""
     for name, (value, known) in choices.items():
         if value not in known:
             raise ValueError(f"{model}({name}={value!r}): {name} must be one of {known}")

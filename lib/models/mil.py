@@ -1,18 +1,8 @@
-"""AMIL: one learned weight a tile, from gated attention.
+"""Multiple-instance models of the 20x tiles alone: AMIL, DSMIL, TransMIL, and the mean of all tiles.
 
-Ilse, Tomczak, Welling: ICML 2018, arXiv 1802.04712; sizes as CrossFusion's authors ran it.
-
-DSMIL: one stream scores tiles, the other weighs tiles by their likeness to the highest-scored one.
-
-Li, Li, Eliceiri: CVPR 2021, arXiv 2011.08939; sizes as CrossFusion's authors ran it.
-
-TransMIL: self-attention among tiles, approximated through landmarks.
-
-Shao et al., NeurIPS 2021, arXiv 2106.00908; Nyström attention by Xiong et al., AAAI 2021, arXiv 2102.03902. Sizes as
-CrossFusion's authors ran it. The order of the tiles matters: they are folded into a square, and landmarks are means of
-neighbours in the row.
-
-Mean pooling: the plainest baseline, AMIL with all tiles of equal weight.
+AMIL (Ilse, Tomczak, Welling: ICML 2018, arXiv 1802.04712), DSMIL (Li, Li, Eliceiri: CVPR 2021, arXiv 2011.08939) and
+TransMIL (Shao et al., NeurIPS 2021, arXiv 2106.00908) in the sizes in which CrossFusion's authors ran them. Parameters
+are counted with in_dim=2048 and 4 bins.
 """
 
 import torch
@@ -21,70 +11,82 @@ from torch import Tensor, nn
 
 from lib.models.attention import LOOKS, PPEG, Hazards, check_bag, check_choice, squared, unsquared
 
+VARIANTS = ("described", "released")
 
-class AMIL(nn.Module):
-    """Gated attention over the 20x tiles.
+
+class TileModel(nn.Module):
+    """What the models here share: they are called as CrossFusion is, and read x20 alone.
 
     Parameters
     ----------
     in_dim : int
         Features a tile.
     variant : {"described", "released"}
-        The same model: nothing released differs from what is described.
-    bins, width, gate : int
-        `gate` is the width of the attention's hidden layer.
-
-    Notes
-    -----
-    1,314,053 parameters with in_dim=2048 and 4 bins. No dropout.
+        The same model but for DSMIL: nothing released differs from what is described.
     """
 
-    def __init__(
-        self, in_dim: int, variant: str = "described", *, bins: int = 4, width: int = 512, gate: int = 256
-    ):
+    def __init__(self, in_dim: int, variant: str):
         super().__init__()
-        check_choice("AMIL", variant=(variant, ("described", "released")))
+        check_choice(type(self).__name__, variant=(variant, VARIANTS))
         self.in_dim = in_dim
-        self.project = nn.Linear(in_dim, width)
-        self.feature, self.gate = nn.Linear(width, gate), nn.Linear(width, gate)
-        self.weight, self.head = nn.Linear(gate, 1), nn.Linear(width, bins)
 
     def forward(
         self, x5: Tensor | None, x10: Tensor | None, x20: Tensor, attention: str | None = None
     ) -> Hazards:
         """Hazards of one bag: x20 (1, tiles, in_dim); x5 and x10 are not read.
 
-        With `attention` "full" or "received", the map "tiles" (1, 1, tiles) sums to 1.
+        With `attention` "full" or "received" the model's weights of the tiles are the map "tiles".
         """
-        check_choice("AMIL.forward", attention=(attention, LOOKS))
-        x = F.relu(self.project(check_bag(x20, self.in_dim, "x20")))  # (1, n, width)
+        check_choice(f"{type(self).__name__}.forward", attention=(attention, LOOKS))
+        logits, shares = self.read(check_bag(x20, self.in_dim, "x20"), look=attention is not None)
+        maps = None if attention is None or shares is None else {"tiles": shares.detach()}
+        return Hazards(logits.float(), maps)
+
+
+class AMIL(TileModel):
+    """One learned weight a tile, from gated attention. 1,314,053 parameters, no dropout.
+
+    The map (1, 1, tiles) sums to 1. `gate` is the width of the attention's hidden layer.
+    """
+
+    def __init__(
+        self, in_dim: int, variant: str = "described", *, bins: int = 4, width: int = 512, gate: int = 256
+    ):
+        super().__init__(in_dim, variant)
+        self.project = nn.Linear(in_dim, width)
+        self.feature, self.gate = nn.Linear(width, gate), nn.Linear(width, gate)
+        self.weight, self.head = nn.Linear(gate, 1), nn.Linear(width, bins)
+
+    def read(self, x: Tensor, look: bool) -> tuple[Tensor, Tensor]:
+        x = F.relu(self.project(x))  # (1, n, width)
         score = self.weight(torch.tanh(self.feature(x)) * torch.sigmoid(self.gate(x)))  # (1, n, 1)
         shares = score.transpose(1, 2).float().softmax(2)  # (1, 1, n)
-        pooled = (shares.to(x.dtype) @ x).squeeze(1)  # (1, width)
-        return Hazards(self.head(pooled).float(), {"tiles": shares.detach()} if attention else None)
+        return self.head((shares.to(x.dtype) @ x).squeeze(1)), shares
 
 
-VARIANTS = ("described", "released")
+class MeanPool(TileModel):
+    """The plainest baseline, AMIL with all tiles of equal weight. 1,051,140 parameters; there are no maps."""
+
+    def __init__(self, in_dim: int, variant: str = "described", *, bins: int = 4, width: int = 512):
+        super().__init__(in_dim, variant)
+        self.project, self.head = nn.Linear(in_dim, width), nn.Linear(width, bins)
+
+    def read(self, x: Tensor, look: bool) -> tuple[Tensor, None]:
+        return self.head(F.relu(self.project(x)).mean(1)), None
 
 
-class DSMIL(nn.Module):
-    """Dual-stream pooling of the 20x tiles; every bin has its own critical tile.
+class DSMIL(TileModel):
+    """One stream scores tiles, the other weighs them by their likeness to the highest-scored one; each bin has its own.
+
+    319,752 parameters in both variants. The map (1, bins, tiles) sums to 1 in each bin.
 
     Parameters
     ----------
-    in_dim : int
-        Features a tile.
-    variant : {"described", "released"}
-        Sets `both_streams` if it is None.
     both_streams : bool or None
         True, described: logits are the mean of both streams'. False, released: the bag stream's alone, so that the
-        tile stream never learns and the critical tile is chosen by a random direction.
-    bins, query : int
-        `query` is the width in which tiles are compared.
-
-    Notes
-    -----
-    319,752 parameters with in_dim=2048 and 4 bins, in both variants.
+        tile stream never learns and the critical tile is chosen by a random direction. None: as the variant.
+    query : int
+        Width in which tiles are compared.
     """
 
     def __init__(
@@ -96,23 +98,13 @@ class DSMIL(nn.Module):
         bins: int = 4,
         query: int = 128,
     ):
-        super().__init__()
-        check_choice("DSMIL", variant=(variant, VARIANTS))
-        self.in_dim = in_dim
+        super().__init__(in_dim, variant)
         self.both_streams = variant == "described" if both_streams is None else both_streams
         self.tiles = nn.Linear(in_dim, bins)
         self.query = nn.Sequential(nn.Linear(in_dim, query), nn.ReLU(), nn.Linear(query, query), nn.Tanh())
         self.bag = nn.Conv1d(bins, bins, in_dim)
 
-    def forward(
-        self, x5: Tensor | None, x10: Tensor | None, x20: Tensor, attention: str | None = None
-    ) -> Hazards:
-        """Hazards of one bag: x20 (1, tiles, in_dim); x5 and x10 are not read.
-
-        With `attention` "full" or "received", the map "tiles" (1, bins, tiles) sums to 1 in each bin.
-        """
-        check_choice("DSMIL.forward", attention=(attention, LOOKS))
-        x = check_bag(x20, self.in_dim, "x20")
+    def read(self, x: Tensor, look: bool) -> tuple[Tensor, Tensor]:
         highest, critical = self.tiles(x).max(1)  # (1, bins) logits, (1, bins) tiles
         query = self.query(x)  # (1, n, query)
         asking = query[0, critical[0]].unsqueeze(0)  # (1, bins, query)
@@ -120,9 +112,7 @@ class DSMIL(nn.Module):
         shares = score.float().softmax(2)  # (1, bins, n)
         bag = shares.to(x.dtype) @ x  # (1, bins, in_dim)
         logits = self.bag(bag).squeeze(2)  # (1, bins)
-        if self.both_streams:
-            logits = (logits + highest) / 2
-        return Hazards(logits.float(), {"tiles": shares.detach()} if attention else None)
+        return (logits + highest) / 2 if self.both_streams else logits, shares
 
 
 def inverse(matrices: Tensor, steps: int = 6) -> Tensor:
@@ -139,11 +129,12 @@ def inverse(matrices: Tensor, steps: int = 6) -> Tensor:
 
 
 class NystromAttention(nn.Module):
-    """softmax(q k') v as softmax(q l_k') inverse(softmax(l_q l_k')) softmax(l_q k') v, with landmarks l, in linear time.
+    """Nyström attention (Xiong et al., AAAI 2021, arXiv 2102.03902): softmax(q k') v in linear time.
 
-    Multiplied from the right, both outer factors are attention with few queries or few keys, for which the fused
-    kernel serves; no table of tiles by landmarks is made. Tokens are padded with zeros in front to a multiple of the
-    landmarks. A convolution of the values along the row is added.
+    It is taken as softmax(q l_k') inverse(softmax(l_q l_k')) softmax(l_q k') v with landmarks l, means of neighbours in
+    the row. Multiplied from the right, both outer factors are attention with few queries or few keys, for which the
+    fused kernel serves; no table of tiles by landmarks is made. Tokens are padded with zeros in front to a multiple of
+    the landmarks. A convolution of the values along the row is added.
     """
 
     def __init__(self, width: int, heads: int, landmarks: int, kernel: int = 33, dropout: float = 0.1):
@@ -182,29 +173,19 @@ class NystromAttention(nn.Module):
         return self.dropout(self.output(mixed))[:, -n:], row
 
 
-class TransMIL(nn.Module):
+class TransMIL(TileModel):
     """Square of 20x tiles and a class token, attention, positions from convolutions, attention.
 
-    Parameters
-    ----------
-    in_dim : int
-        Features a tile.
-    variant : {"described", "released"}
-        The same model: nothing released differs from what is described.
-    bins, width, heads : int
-        width / 2 landmarks.
-
-    Notes
-    -----
-    3,197,460 parameters with in_dim=2048 and 4 bins. Dropout 0.1 behind each attention, in training only.
+    3,197,460 parameters; width / 2 landmarks; dropout 0.1 behind each attention, in training only. The order of the
+    tiles matters: they are folded into a square. The map (1, heads, tiles) is the class token's row of the second
+    attention, an approximation: single shares may lie below 0, and with the class token's own and the padding's share
+    the row sums to about 1.
     """
 
     def __init__(
         self, in_dim: int, variant: str = "described", *, bins: int = 4, width: int = 512, heads: int = 8
     ):
-        super().__init__()
-        check_choice("TransMIL", variant=(variant, ("described", "released")))
-        self.in_dim = in_dim
+        super().__init__(in_dim, variant)
         self.project = nn.Linear(in_dim, width)
         self.class_token = nn.Parameter(torch.randn(1, 1, width))
         self.norm1, self.attention1 = nn.LayerNorm(width), NystromAttention(width, heads, width // 2)
@@ -212,53 +193,11 @@ class TransMIL(nn.Module):
         self.norm2, self.attention2 = nn.LayerNorm(width), NystromAttention(width, heads, width // 2)
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, bins)
 
-    def forward(
-        self, x5: Tensor | None, x10: Tensor | None, x20: Tensor, attention: str | None = None
-    ) -> Hazards:
-        """Hazards of one bag: x20 (1, tiles, in_dim); x5 and x10 are not read.
-
-        With `attention` "full" or "received", the map "tiles" (1, heads, tiles) is the class token's row of the
-        second attention. It is an approximation: single shares may lie below 0, and with the class token's own and
-        the padding's share the row sums to about 1.
-        """
-        check_choice("TransMIL.forward", attention=(attention, LOOKS))
-        x = F.relu(self.project(check_bag(x20, self.in_dim, "x20")))
-        n, x = x.shape[1], squared(x)
+    def read(self, x: Tensor, look: bool) -> tuple[Tensor, Tensor | None]:
+        n, x = x.shape[1], squared(F.relu(self.project(x)))
         x = torch.cat([self.class_token.to(x.dtype), x], 1)  # (1, 1 + side², width)
         x = x + self.attention1(self.norm1(x))[0]
         x = self.positions(x, class_tokens=1)
-        mixed, row = self.attention2(self.norm2(x), look=attention is not None)
-        logits = self.head(self.norm((x + mixed)[:, 0])).float()  # (1, bins)
-        return Hazards(logits, {"tiles": unsquared(row[..., 1:], n)} if attention else None)
-
-
-class MeanPool(nn.Module):
-    """Linear and ReLU a tile, the mean over the 20x tiles, one linear layer.
-
-    Parameters
-    ----------
-    in_dim : int
-        Features a tile.
-    variant : {"described", "released"}
-        The same model: it is not among the authors' baselines.
-    bins, width : int
-
-    Notes
-    -----
-    1,051,140 parameters with in_dim=2048 and 4 bins.
-    """
-
-    def __init__(self, in_dim: int, variant: str = "described", *, bins: int = 4, width: int = 512):
-        super().__init__()
-        check_choice("MeanPool", variant=(variant, ("described", "released")))
-        self.in_dim = in_dim
-        self.project, self.head = nn.Linear(in_dim, width), nn.Linear(width, bins)
-
-    def forward(
-        self, x5: Tensor | None, x10: Tensor | None, x20: Tensor, attention: str | None = None
-    ) -> Hazards:
-        """Hazards of one bag: x20 (1, tiles, in_dim); x5 and x10 are not read. There are no maps."""
-        check_choice("MeanPool.forward", attention=(attention, LOOKS))
-        x = check_bag(x20, self.in_dim, "x20")
-        pooled = F.relu(self.project(x)).mean(1)  # (1, width)
-        return Hazards(self.head(pooled).float(), None)
+        mixed, row = self.attention2(self.norm2(x), look)
+        logits = self.head(self.norm((x + mixed)[:, 0]))  # (1, bins)
+        return logits, unsquared(row[..., 1:], n) if look else None

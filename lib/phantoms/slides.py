@@ -1,13 +1,11 @@
-"""Smooth random fields: where a phantom's domains lie.
+"""Pictures that look like haematoxylin and eosin: smooth fields, painted tissue, and small pyramidal slides of it.
 
-Pictures that look like haematoxylin and eosin, painted from nuclei and fibres.
-
-Small pyramidal slides of H&E-like tissue with a morphology planted at two scales.
+Two ways of painting: `paint` follows a field of how cancer-like each cell of a section is; `write_slide` plants a
+morphology at two scales of a slide.
 """
 
 import os
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -45,34 +43,15 @@ def smooth_field(shape: tuple[int, int], scale: float, rng: np.random.Generator)
 def at(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Value of a field at positions, linear between cells.
 
-    Parameters
-    ----------
-    field : float array (rows, columns)
-    xy : float array (n, 2)
-        x (column) and y (row) in cells; positions outside take the border's value.
-
-    Returns
-    -------
-    float array (n,)
+    `field` is (rows, columns); `xy` (n, 2) has x (column) and y (row) in cells, outside the border's value counts.
     """
     return map_coordinates(field, np.asarray(xy, dtype=float).T[::-1], order=1, mode="nearest")
 
 
 def outline(shape: tuple[int, int], margin: float, rng: np.random.Generator) -> np.ndarray:
-    """A piece of tissue: a rounded square with an irregular edge.
+    """A piece of tissue, True in a bool array of `shape`: a rounded square with an irregular edge.
 
-    Parameters
-    ----------
-    shape : (rows, columns)
-        In cells.
-    margin : float
-        Empty border in cells.
-    rng : Generator
-
-    Returns
-    -------
-    bool array of `shape`
-        True on tissue.
+    `shape` and `margin`, the empty border, are in cells.
     """
     rows, columns = np.indices(shape)
     y = (rows + 0.5 - shape[0] / 2) / (shape[0] / 2 - margin)
@@ -115,9 +94,6 @@ def paint(
     cell_px : int
         Pixels along a cell of the two fields.
     um_per_px : float
-        µm per pixel.
-    stain : Stain
-    rng : Generator
 
     Returns
     -------
@@ -190,11 +166,8 @@ def _nuclei(shape, xy, radius, dark, rng) -> np.ndarray:
     row, column = centre[:, 1:] + dy, centre[:, :1] + dx
     kept = (value > 0) & (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
     place = row[kept] * shape[1] + column[kept]
-    return (
-        np.bincount(place, weights=value[kept], minlength=shape[0] * shape[1])
-        .reshape(shape)
-        .astype(np.float32)
-    )
+    density = np.bincount(place, weights=value[kept], minlength=shape[0] * shape[1])
+    return density.reshape(shape).astype(np.float32)
 
 
 REACH = 2.5  # standard deviations: beyond it nuclei and nests would leave what tissue looks like
@@ -257,25 +230,13 @@ def write_slide(
         about as large as such a tile, are set apart from each other (+), down to an even sheet (-).
     cancer : 0 or 1
         Stain and shape of nuclei.
-    seed : int
-    side_px : int
-        Width and height of level 0.
-    um_per_px : float
     look : Look, optional
         Instead of the cancer type's own: another laboratory's stain, for example.
-
-    Raises
-    ------
-    ValueError
-        Unknown cancer; a morphology that is not finite.
     """
-    if cancer not in range(len(LOOKS)) or not np.isfinite([fine, coarse]).all():
-        raise ValueError(f"cancer {cancer} must be 0 or 1, fine {fine} and coarse {coarse} finite")
     rng = np.random.default_rng([seed, cancer])
     rgb = _painted(*np.clip([fine, coarse], -REACH, REACH), look or LOOKS[cancer], rng, side_px, um_per_px)
-    write_pyramid(
-        path, [rgb, cv2.resize(rgb, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)], um_per_px
-    )
+    small = cv2.resize(rgb, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    write_pyramid(path, [rgb, small], um_per_px)
 
 
 def write_pyramid(path: str | os.PathLike, levels: list[np.ndarray], um_per_px: float | None) -> None:
@@ -283,54 +244,38 @@ def write_pyramid(path: str | os.PathLike, levels: list[np.ndarray], um_per_px: 
 
     Parameters
     ----------
-    path : path
     levels : list of ndarray of uint8, shape (height, width, 3)
         From fine to coarse.
     um_per_px : float or None
         Of the first level; None leaves the file without resolution.
     """
-    if any(fine.shape[0] <= coarse.shape[0] for fine, coarse in pairwise(levels)):
-        raise ValueError("levels run from fine to coarse")
+    how = {"tile": (256, 256), "compression": "jpeg", "compressionargs": {"level": 85}, "photometric": "rgb"}
+    how |= {"metadata": None, "software": False}
     with written(path) as part, tifffile.TiffWriter(part) as file:
         for i, level in enumerate(levels):
             scale = {}
             if um_per_px is not None:
                 times = levels[0].shape[0] / level.shape[0]
                 scale = {"resolution": (1e4 / (um_per_px * times),) * 2, "resolutionunit": "CENTIMETER"}
-            file.write(
-                level,
-                tile=(256, 256),
-                compression="jpeg",
-                compressionargs={"level": 85},
-                photometric="rgb",
-                subfiletype=int(i > 0),
-                metadata=None,
-                software=False,
-                **scale,
-            )
+            file.write(level, subfiletype=int(i > 0), **how, **scale)
 
 
 def _painted(fine, coarse, look: Look, rng, side_px, um_per_px) -> np.ndarray:
     """RGB of the slide. Fields are laid out in small; what has the slide's size is bytes."""
     cells = int(np.ceil(side_px * um_per_px / CELL_UM))
-    tissue = cv2.GaussianBlur(
-        outline((cells, cells), max(2.0, 0.04 * cells), rng).astype(np.float32), (0, 0), 1
-    )
+    drawn = outline((cells, cells), max(2.0, 0.04 * cells), rng).astype(np.float32)
+    tissue = cv2.GaussianBlur(drawn, (0, 0), 1)
     small, shape = (side_px // 4,) * 2, (side_px,) * 2
     nest = 0.30 * np.exp(0.45 * coarse) * _nests(tissue, rng, small, um_per_px * side_px / small[0])
     # slides differ in stain and texture by more than a morphology could shift a mean or, at the other scale, a spread
     stained_h, stained_e, wavy, mottled = np.exp(rng.normal(0, (0.06, 0.06, 0.4, 0.4)))
     texture = 0.04 * wavy * _grain(small, (3.0, 0.8), rng) + 0.025 * mottled * _grain(small, (3.5, 3.5), rng)
     cytoplasm = stained_e * look.eosin * (1 - nest) + texture
-    ground = _enlarged_of_slides(_stored(stained_h * GROUND * (1 + nest), DENSEST), shape)
+    ground = _resized(_stored(stained_h * GROUND * (1 + nest), DENSEST), shape)
     nuclei = _nuclei_of_slides(fine, stained_h, look, rng, shape, um_per_px)
-    inside = _enlarged_of_slides(
-        _stored(np.clip((_enlarged_of_slides(tissue, small) - 0.4) * 4, 0, 1), 1), shape
-    )
-    haematoxylin, eosin = (
-        cv2.multiply(each, inside, scale=1 / 255)
-        for each in (cv2.add(nuclei, ground), _enlarged_of_slides(_stored(cytoplasm, DENSEST), shape))
-    )
+    inside = _resized(_stored(np.clip((_resized(tissue, small) - 0.4) * 4, 0, 1), 1), shape)
+    layers = cv2.add(nuclei, ground), _resized(_stored(cytoplasm, DENSEST), shape)
+    haematoxylin, eosin = (cv2.multiply(layer, inside, scale=1 / 255) for layer in layers)
     return _coloured(haematoxylin, eosin, look.stain, rng)
 
 
@@ -345,11 +290,9 @@ def _nests(tissue, rng, shape, um_per_px) -> np.ndarray:
     pattern = rng.choice(np.float32([-1, 1]), covered.shape)
     pattern[covered] = rng.permutation(np.resize(np.float32([-1, 1]), covered.sum()))
     waver = [smooth_field((max(1, shape[0] // 8),) * 2, 1.5, rng).astype(np.float32) for _ in "xy"]
+    reach = WAVER_UM / um_per_px
     places = [
-        (
-            (grid + WAVER_UM / um_per_px * _enlarged_of_slides(shift, shape) + 0.5) * um_per_px / NEST_UM
-            - 0.5
-        ).astype(np.float32)
+        ((grid + reach * _resized(shift, shape) + 0.5) * um_per_px / NEST_UM - 0.5).astype(np.float32)
         for grid, shift in zip(np.indices(shape, np.float32)[::-1], waver, strict=True)
     ]
     sharp = cv2.remap(pattern, *places, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
@@ -362,7 +305,7 @@ def _grain(shape: tuple[int, int], width: tuple[float, float], rng) -> np.ndarra
     return field / field.std()
 
 
-def _enlarged_of_slides(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _resized(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return cv2.resize(field, shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 

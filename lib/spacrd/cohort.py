@@ -1,15 +1,19 @@
-"""The section table of a cohort, and the loader each of its rows needs."""
+"""The section table of a cohort, the reader each of its rows needs, and one row a section of what was read."""
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from lib.data import fetch_all, read_sources
 from lib.files import check_names
 from lib.inputs.tables import read_columns
+from lib.params import ROOT
 from lib.spacrd import her2st, visium, xenium
+from lib.spacrd.params import SpaCRDParams
+from lib.spacrd.phantom import write_cohort
 from lib.spacrd.spots import check_section
 
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
@@ -31,135 +35,129 @@ def read_table(path: str | Path) -> pd.DataFrame:
     -------
     DataFrame
         Strings throughout, empty cells as "".
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Names the file, the row and what was expected.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no section table {path}: expected a csv with the columns {', '.join(COLUMNS)}"
-        )
     table = read_columns(path, dtype=str, keep_default_na=False)
     if missing := [column for column in COLUMNS if column not in table]:
         raise ValueError(f"{path} has no column {missing}: expected {', '.join(COLUMNS)}")
-    if table.empty:
-        raise ValueError(f"{path} lists no section")
     table = table.apply(lambda column: column.str.strip())
-    if table["section"].duplicated().any():
-        raise ValueError(
-            f"{path} lists a section twice: {table['section'][table['section'].duplicated()].iloc[0]}"
-        )
+    if table.empty or table["section"].duplicated().any():
+        twice = ", ".join(table["section"][table["section"].duplicated()])
+        raise ValueError(f"{path} lists {'a section twice: ' + twice if twice else 'no section'}")
     for column, allowed in (("platform", PLATFORMS), ("label_grade", GRADES)):
         odd = table[~table[column].isin(allowed)]
         if len(odd):
             raise ValueError(
                 f"{path}: section {odd['section'].iloc[0]} has {column} {odd[column].iloc[0]!r}, expected one of {allowed}"
             )
-    for column in ("section", "patient"):
-        if (table[column] == "").any():
-            raise ValueError(
-                f"{path}: row {int((table[column] == '').to_numpy().argmax()) + 2} has no {column}"
-            )
+    for column in ("section", "patient"):  # they name files and join tables
         check_names(table[column], path, column, zeros=False)
-    for column in ("folder", "labels"):
-        for section, text in table[["section", column]].itertuples(index=False):
-            if PurePosixPath(text.replace("\\", "/")).is_absolute() or ".." in text.replace("\\", "/").split(
-                "/"
-            ):
-                raise ValueError(
-                    f"{path}: {column} of section {section} is {text}, outside of the folder of raw files"
-                )
     return table
 
 
 def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
-    """Read one section of a cohort, by the loader of its platform.
+    """Read one section of a cohort, by the reader of its platform.
 
     Parameters
     ----------
     row : mapping
         A row of `read_table`.
     raw_folder : path
-        The cohort's folder of raw files.
-
-    Returns
-    -------
-    AnnData
-        As `lib.spacrd.spots.check_section` wants it; the picture's path is relative to `raw_folder`.
+        The cohort's folder of raw files; the section's picture is named relative to it.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As the loader; if the section has no label at all although its grade says so; if the labels are not of the
+        As the reader; if the section has no label at all although its grade says so; if the labels are not of the
         grade's kind; if the patient is not the one the files name.
     """
-    row, raw_folder = dict(row), Path(raw_folder)
     name, patient, grade = row["section"], row["patient"], row["label_grade"]
-    folder = raw_folder / row["folder"]
-    labels = raw_folder / row["labels"] if row["labels"] else None
+    folder = Path(raw_folder) / row["folder"]
+    labels = Path(raw_folder) / row["labels"] if row["labels"] else None
     if row["platform"] == "st":
-        section = her2st.read_section(folder, name, labels=labels)
-    elif row["platform"] == "visium":
-        section = visium.read_section(folder, name, patient, labels=labels)
-    elif row["platform"] == "xenium":
-        section = xenium.read_section(folder, name, patient, labels=labels)
+        section = her2st.read_section(folder, name, labels)
     else:
-        raise ValueError(f"section {name}: unknown platform {row['platform']!r}, expected one of {PLATFORMS}")
-
+        reader = {"visium": visium, "xenium": xenium}[row["platform"]]
+        section = reader.read_section(folder, name, patient, labels=labels)
     about = section.uns["section"]
     if about["patient"] != patient:
-        raise ValueError(
-            f"section {name}: the section table says patient {patient}, the files patient {about['patient']}"
-        )
+        raise ValueError(f"the section table says patient {patient}, the files patient {about['patient']}")
     if about["picture"]:
         about["picture"] = (Path(row["folder"]) / about["picture"]).as_posix()
-    _grade(section, grade)
-    check_section(section)
-    return section
-
-
-def _grade(section: AnnData, grade: str) -> None:
-    name = section.uns["section"]["name"]
-    source = section.obs["label_source"].astype(str).to_numpy(dtype=object)
+    source = section.obs["label_source"].astype(str)
+    kinds = set(source) - {"none"}
     if grade == "none":
         section.obs["label"] = np.full(section.n_obs, np.nan, dtype=np.float32)
         section.obs["tissue"], section.obs["label_source"] = "", "none"
-        return
-    if not np.isfinite(section.obs["label"]).any():
+    elif not section.obs["label"].notna().any():
         raise ValueError(
             f"section {name} has no labels but its label_grade is {grade!r}: name a label file in the section table, "
             "or set label_grade to none to score it without evaluating"
         )
-    if grade == "planted":
-        source[source == "pathologist"] = "planted"
-        section.obs["label_source"] = source
-        return
-    if grade != "weak" and set(source) - {"none"} != {grade}:
+    elif grade == "planted":
+        section.obs["label_source"] = source.replace("pathologist", "planted").to_numpy(dtype=object)
+    elif grade != "weak" and kinds != {grade}:
         raise ValueError(
-            f"section {name}: label_grade {grade!r} but its labels are {sorted(set(source) - {'none'})}: "
-            "correct the section table"
+            f"section {name}: label_grade {grade!r} but its labels are {sorted(kinds)}: correct the section table"
         )
+    check_section(section)
+    return section
 
 
 def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
-    """The raw files a section is read from, for a manifest: its own, and its patient's labelled section's.
+    """The raw files a section (a row of `read_table`) is read from: its own, and its patient's labelled section's."""
+    folder = Path(raw_folder) / row["folder"]
+    patterns = her2st.patterns(row["section"]) if row["platform"] == "st" else ("**/*",)
+    files = {path for pattern in patterns for path in folder.glob(pattern)}
+    files |= {Path(raw_folder) / row["labels"]} if row["labels"] else set()
+    return sorted(path for path in files if path.is_file())
 
-    Parameters
-    ----------
-    row : mapping
-        A row of `read_table`.
-    raw_folder : path
+
+def obtain(params: SpaCRDParams, folder: Path) -> pd.DataFrame:
+    """Write the phantom's raw files below `folder`, or fetch those of an open cohort; return all section tables.
 
     Returns
     -------
-    list of Path
-        Existing files, sorted. Empty where the folder is not there: reading will say so.
+    DataFrame
+        As `read_table`, by section, with `source`, the table's name, which says where the raw files lie.
     """
-    folder = Path(raw_folder) / row["folder"]
-    own = [Path(raw_folder) / row["labels"]] if row["labels"] else []
-    patterns = her2st.patterns(row["section"]) if row["platform"] == "st" else ("**/*",)
-    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    return sorted(found | {path for path in own if path.is_file()})
+    if params.phantom:
+        planted = params.phantom.model_dump(include={"seed", "effect", "spots_side"})
+        planted["null"] = params.phantom.unrelated_labels
+        tables = {"phantom": write_cohort(folder, patients=params.phantom.patients, **planted)}
+        if params.phantom.second_platform:
+            tables["second"] = write_cohort(folder / "second", patients=3, platform="visium", **planted)
+    else:
+        tables = {Path(table).stem: read_table(ROOT / table) for table in params.sections}
+        if params.cohort in read_sources().cohorts:
+            fetch_all(params.cohort)
+    table = pd.concat([table.assign(source=source) for source, table in tables.items()], ignore_index=True)
+    return table.set_index("section", drop=False, verify_integrity=True)
+
+
+def raw_folder(source: str, folder: Path) -> Path:
+    """Where the raw files of a section table lie: of a phantom below the cohort's `folder`, else in data/raw."""
+    phantoms = {"phantom": folder / "raw", "second": folder / "raw" / "second"}
+    return phantoms.get(source, ROOT / "data" / "raw" / source)
+
+
+def summary(section: AnnData, row: Mapping) -> dict:
+    """One row of cohort.csv: a section and its row of the section table."""
+    labels, about = section.obs["label"].to_numpy(), section.uns["section"]
+    return {
+        "section": about["name"],
+        "patient": about["patient"],
+        "source": row["source"],
+        "platform": about["platform"],
+        "labels": row["label_grade"],
+        "spots": section.n_obs,
+        "genes": section.n_vars,
+        "median_counts": int(np.median(np.asarray(section.X.sum(1)))),
+        "cancer": int((labels == 1).sum()),
+        "other": int((labels == 0).sum()),
+        "undetermined": int(np.isnan(labels).sum()),
+        "pitch_px": round(float(about["pitch_px"]), 1),
+        "um_per_px": round(float(about["um_per_px"]), 3),
+        "picture": about["picture"],
+        "split": "leave one patient out",
+        "note": row["note"],
+    }

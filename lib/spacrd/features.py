@@ -1,11 +1,4 @@
-"""The spots around a spot.
-
-Gene expression as a model sees it: shared names, chosen genes, normalised and scaled counts.
-
-Batches of spots in which every spot is encoded once and neighbours are gathered.
-
-What one fold's models see: features of training and test sections, fitted on training alone.
-"""
+"""What a model sees: chosen, normalised and scaled genes, image features, and each spot's neighbours, in batches."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,15 +13,19 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from lib.spacrd.params import SCALINGS
 from lib.training.folds import Fold, refuse_leak
 
 
 def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.ndarray:
     """The k nearest spots of each spot within its section, itself first.
 
+    The neighbours of `squidpy.gr.spatial_neighbors(coord_type="generic", n_neighs=k - 1)` wherever no two distances
+    tie, in all of HER2ST; on a perfect square grid the four diagonals tie, and the two tools take others of them.
+
     Parameters
     ----------
-    xy : ndarray, shape (n, 2)
+    xy : ndarray (n, 2)
         Positions of one section's spots, any unit.
     k : int
         Neighbours, the spot itself included.
@@ -38,18 +35,17 @@ def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.nd
 
     Returns
     -------
-    ndarray of int64, shape (n, k)
+    ndarray of int64 (n, k)
     """
     if len(xy) < k:
         raise ValueError(
-            f"a section of {len(xy)} spots has no {k} neighbours a spot: lower `neighbours` or leave it out"
+            f"{len(xy)} spots have no {k} neighbours each: lower `neighbours` or leave the section out"
         )
     distance, index = cKDTree(xy).query(xy, k=range(1, k + 1))
     itself = np.arange(len(xy))[:, None]
     # two spots at one place: the tree may name the other one first
     for row in np.flatnonzero(index[:, 0] != itself[:, 0]):
-        others = [j for j in index[row] if j != row][: k - 1]
-        index[row] = [row, *others]
+        index[row] = [row, *[j for j in index[row] if j != row][: k - 1]]
     if radius is not None:
         index = np.where(distance <= radius, index, itself)
     return index.astype(np.int64)
@@ -60,28 +56,17 @@ def smooth(values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
     return values[neighbours].mean(axis=1, dtype=values.dtype)
 
 
-SCALINGS = ("minmax", "robust", "zscore")
-
-
 def shared_genes(sections: Sequence[AnnData]) -> list[str]:
-    """Names of the genes that every section has, sorted.
-
-    Raises
-    ------
-    ValueError
-        If no gene is shared; the message shows how the names of the first and the odd section look.
-    """
-    names = set(sections[0].var_names)
+    """Names of the genes that every section has, sorted; none is refused, for symbols never meet Ensembl's names."""
+    shared = set(sections[0].var_names)
     for section in sections[1:]:
-        remaining = names & set(section.var_names)
-        if not remaining:
+        before, shared = shared, shared & set(section.var_names)
+        if not shared:
             raise ValueError(
-                f"section {section.uns['section']['name']} shares no gene with the sections before it: it has names "
-                f"like {list(section.var_names[:3])}, they have names like {sorted(names)[:3]}; "
-                "use the same kind of identifier (symbols or Ensembl) in all sections"
+                f"section {section.uns['section']['name']} shares no gene with the sections before it: names like "
+                f"{list(section.var_names[:3])} and {sorted(before)[:3]}; use one kind of identifier in all"
             )
-        names = remaining
-    return sorted(names)
+    return sorted(shared)
 
 
 def variable_genes(
@@ -94,16 +79,14 @@ def variable_genes(
     sections : sequence of AnnData
         Training sections only: the genes are part of what is fitted.
     genes : sequence of str
-        Candidates, present in every section.
-    n : int
-        Genes to keep; all candidates where there are not more.
+        Candidates, present in every section; all are kept where there are not more than `n`.
     as_released : bool
         The released code's habit: the first section only, and logged counts, which seurat_v3 does not expect.
     """
     genes = sorted(genes)  # in a fixed order: seurat_v3 breaks ties by position
     if len(genes) <= n:
         return genes
-    pool = [sections[0][:, genes]] if as_released else [section[:, genes] for section in sections]
+    pool = [section[:, genes] for section in (sections[:1] if as_released else sections)]
     counts = AnnData(concat(pool, label="batch", keys=[str(i) for i in range(len(pool))], index_unique="-"))
     if as_released:
         counts.X = normalise(counts.X)
@@ -124,46 +107,31 @@ def normalise(counts: sparse.spmatrix) -> sparse.csr_matrix:
 
 
 def expression(section: AnnData, genes: Sequence[str]) -> np.ndarray:
-    """Normalised expression of the chosen genes, totals taken over all genes of the section.
-
-    Returns
-    -------
-    ndarray of float32, shape (spots, genes)
-    """
+    """Normalised expression (spots, genes), float32; totals are taken over all genes of the section."""
     columns = section.var_names.get_indexer(list(genes))
     if (columns < 0).any():
         missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
         raise ValueError(
-            f"section {section.uns['section']['name']} lacks {len(missing)} of {len(genes)} genes, "
-            f"first {missing[:3]}: choose genes among lib.spacrd.features.shared_genes of all sections"
+            f"section {section.uns['section']['name']} lacks {len(missing)} genes, first {missing[:3]}"
         )
     return normalise(section.X)[:, columns].toarray()
 
 
 def scale(features: np.ndarray, how: str = "minmax") -> np.ndarray:
-    """Scale each column within one section, so that batches meet on one range.
+    """Scale each column (spots, features) within one section, so that batches meet on one range.
 
-    This is transductive: a test section is scaled by its own numbers (not by its labels).
-
-    Parameters
-    ----------
-    features : ndarray, shape (spots, features)
-    how : {"minmax", "robust", "zscore"}
-        "minmax": the paper's, to [0, 1], one outlier sets the scale. "robust": 1st to 99th percentile to [0, 1],
-        clipped. "zscore": mean 0, standard deviation 1.
+    This is transductive: a test section is scaled by its own numbers (not by its labels). "minmax": the paper's, to
+    [0, 1], one outlier sets the scale; "robust": 1st to 99th percentile to [0, 1], clipped; "zscore": mean 0,
+    standard deviation 1.
     """
-    if how == "zscore":
-        # a constant column's deviation is a rounding error, not 0
-        low, span = features.mean(0), np.where(np.ptp(features, axis=0) > 0, features.std(0), 0)
-    elif how == "minmax":
-        low, span = features.min(0), np.ptp(features, axis=0)
-    elif how == "robust":
-        low, high = np.percentile(features, [1, 99], axis=0)
-        # a marker seen in under 1 % of the spots would vanish: such columns keep their whole range
-        low, high = np.where(high > low, (low, high), (features.min(0), features.max(0)))
-        span = high - low
-    else:
+    if how not in SCALINGS:
         raise ValueError(f"scaling {how!r} is unknown: use one of {SCALINGS}")
+    low, span = features.min(0), np.ptp(features, axis=0)
+    if how == "zscore":  # a constant column's deviation is a rounding error, not 0
+        low, span = features.mean(0), np.where(span > 0, features.std(0), 0)
+    elif how == "robust":  # a marker seen in under 1 % of the spots would vanish: it keeps its whole range
+        first, last = np.percentile(features, [1, 99], axis=0)
+        low, span = np.where(last > first, first, low), np.where(last > first, last - first, span)
     scaled = (features - low) / np.where(span > 0, span, 1)
     return (np.clip(scaled, 0, 1) if how == "robust" else scaled).astype(np.float32)
 
@@ -293,8 +261,8 @@ class SectionFeatures:
         log(1 + counts per 10,000) of the fold's genes.
     marker : ndarray (n,) or None
         Expression of the marker gene alone.
-    neighbours : ndarray (n, k)
-        Within `radius`; `neighbours_anywhere` is the same without it, as the released code has it.
+    neighbours, neighbours_anywhere : ndarray (n, k)
+        Within the radius, and without one, as the released code has it.
     """
 
     name: str
@@ -336,9 +304,8 @@ def fold_features(
 
     Parameters
     ----------
-    fold : Fold
     sections : mapping of str to AnnData
-        Raw counts; see `lib.spacrd.spots.check_section`.
+        Raw counts; see `lib.spacrd.spots.assemble`.
     images : mapping of str to ndarray, or None
         Encoder output of each section.
     genes : int
@@ -351,10 +318,6 @@ def fold_features(
     undetermined : {"excluded", "negative"}
         What an undetermined spot counts as.
 
-    Returns
-    -------
-    train, test : list of SectionFeatures
-
     Raises
     ------
     ValueError
@@ -365,23 +328,20 @@ def fold_features(
     chosen: Sequence[str] = []
     if genes:
         shared = shared_genes([sections[name] for name in (*fold.train, *fold.test)])
-        chosen = variable_genes(
-            [sections[name] for name in fold.train], shared, genes, as_released=as_released
-        )
+        training = [sections[name] for name in fold.train]
+        chosen = variable_genes(training, shared, genes, as_released=as_released)
 
     def features(name: str) -> SectionFeatures:
         section = sections[name]
         xy, pitch = section.obsm["spatial"], section.uns["section"]["pitch_px"]
         labels = section.obs["label"].to_numpy(np.float32)
-        if undetermined == "negative":
-            labels = np.where(np.isnan(labels), np.float32(0), labels)
         return SectionFeatures(
             name,
             patients[name],
             images[name] if images else None,
             expression(section, chosen) if genes else None,
             expression(section, [marker])[:, 0] if genes and marker in section.var_names else None,
-            labels,
+            np.nan_to_num(labels, nan=0.0) if undetermined == "negative" else labels,
             section.obs_names.to_numpy(str),
             xy,
             nearest(xy, neighbours, radius=neighbour_radius * pitch),
@@ -393,6 +353,6 @@ def fold_features(
     if not (labels == 0).any() or not (labels == 1).any():
         raise ValueError(
             f"fold {fold.name}: the training sections {', '.join(fold.train)} have {int((labels == 1).sum())} cancer and "
-            f"{int((labels == 0).sum())} other spots; both classes are needed, so label more sections or leave it out"
+            f"{int((labels == 0).sum())} other spots; both are needed"
         )
     return train, test

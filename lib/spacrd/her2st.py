@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from PIL import Image
 from scipy.spatial import cKDTree
 
 from lib.inputs.tables import read_columns
-from lib.spacrd.pictures import DARK, check_frame, picture_size
-from lib.spacrd.spots import as_numbers, assemble, pitch_of, read_labels, read_unnamed, source_of, tissue_of
+from lib.spacrd.pictures import DARK
+from lib.spacrd.spots import as_numbers, assemble, pitch_of, read_labels, refuse_twice, source_of, tissue_of
 
 PITCH_UM = 200.0
 DIAMETER_UM = 100.0
@@ -30,6 +31,7 @@ REACH = 0.75
 IDLE = (3, 0.02)
 # width and height of the full-resolution pictures that the dark ones were shrunk from
 DARK_FRAMES = {"A1": (6954, 7435), "A2": (6966, 7441)}
+TOGETHER = "they must come from the same section"
 
 
 def read_section(folder: str | Path, name: str, labels: str | Path | None = None) -> AnnData:
@@ -48,33 +50,27 @@ def read_section(folder: str | Path, name: str, labels: str | Path | None = None
     Returns
     -------
     AnnData
-        As `lib.spacrd.spots.check_section` wants it. With a picture of its own frame, or none, `obsm["spatial"]` is
-        the spot file's pixels; with a shrunk dark picture it is the warped position. The warp is a rigid motion,
-        so the two spots of A2 for which the file has no warped position get theirs from the motion of the other 323.
+        See `lib.spacrd.spots.assemble`. With a picture of its own frame, or none, `obsm["spatial"]` is the spot
+        file's pixels; with a shrunk dark picture it is the warped position. The warp is a rigid motion, so the two
+        spots of A2 for which the file has no warped position get theirs from the motion of the other 323.
         Transferred labels are "undetermined" with label_source "none" where no labelled spot is in reach.
 
     Raises
     ------
-    FileNotFoundError
-        If the counts or the spot file are missing.
-    ValueError
-        If the files do not belong together, a column is missing, or counts are not raw.
+    FileNotFoundError, ValueError
+        Counts or spot file are missing, or the files do not belong together.
     """
-    folder = Path(folder)
-    patient = patient_of(name)
-    notes = []
-    counts = _read_counts(folder, name)
-    places = _matched(_read_places(folder, name), counts.index, name, notes)
+    folder, patient, notes = Path(folder), patient_of(name), []
+    counts = _read_counts(folder / f"data/ST-cnts/{name}.tsv.gz")
+    places = _matched(_read_places(folder, name), counts.index, notes)
     pixels = places[["pixel_x", "pixel_y"]]
-
     picture, scale, warped = _picture_of(folder, name)
     xy = _warped_everywhere(folder, name, pixels, notes) if warped else pixels
-    check_frame(folder / picture if picture else None, xy.to_numpy(), scale, name)
-    if labels is None:
-        tissue, source = _labels(folder, name, patient, pixels, notes)
-    else:
-        tissue = read_labels(labels, counts.index, name)
+    if labels is not None:
+        tissue = read_labels(labels, counts.index)
         source = source_of(tissue)
+    else:
+        tissue, source = _labels(folder, name, patient, counts.index, notes)
     return assemble(
         counts.to_numpy(),
         spots=counts.index,
@@ -88,6 +84,7 @@ def read_section(folder: str | Path, name: str, labels: str | Path | None = None
         platform="st",
         spot_diameter_um=DIAMETER_UM,
         pitch_um=PITCH_UM,
+        folder=folder,
         picture=picture,
         picture_scale=scale,
         dropped="; ".join(notes),
@@ -117,75 +114,45 @@ def patterns(name: str) -> tuple[str, ...]:
     )
 
 
-def _table(path: Path, columns: tuple[str, ...], **kwargs) -> pd.DataFrame:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: fetch it (make data), or check the section's name")
-    table = read_columns(path, sep="\t", **kwargs)
-    if missing := [column for column in columns if column not in table]:
-        raise ValueError(f"{path} has no column {missing}, only {list(table.columns)[:8]}")
-    # texts elsewhere are what the file is about: labels
-    return as_numbers(table, [column for column in columns if column != "label"], str(path), gaps=True)
-
-
-def _grid_names(x: pd.Series, y: pd.Series) -> pd.Index:
-    return pd.Index(x.round().astype(int).astype(str) + "x" + y.round().astype(int).astype(str))
-
-
-def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    table.index = _grid_names(table["x"], table["y"])
-    if not table.index.is_unique:
-        twice = table.index[table.index.duplicated()][:3].tolist()
-        raise ValueError(f"{path} gives spots twice: {twice}; keep one row a spot")
+def _table(path: Path, *numbers: str) -> pd.DataFrame:
+    """A table of spots by their grid name, with the columns `numbers` as such; rows without x and y are left out."""
+    table = as_numbers(read_columns(path, sep="\t"), ("x", "y", *numbers), path, gaps=True)
+    table = table[table[["x", "y"]].notna().all(axis=1)].copy()
+    x, y = (table[axis].round().astype(int).astype(str) for axis in "xy")
+    table.index = pd.Index(x + "x" + y)
+    refuse_twice(table.index, path)
     return table
 
 
-def _read_counts(folder: Path, name: str) -> pd.DataFrame:
-    path = folder / "data" / "ST-cnts" / f"{name}.tsv.gz"
+def _read_counts(path: Path) -> pd.DataFrame:
     # header and body apart: pandas would rename a gene's second column to "GENE.1" without a word
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: fetch it (make data), or check the section's name")
-    genes = read_unnamed(path, sep="\t", nrows=1, dtype=str, keep_default_na=False).iloc[0, 1:].str.strip()
-    counts = read_unnamed(path, sep="\t", skiprows=1, index_col=0, low_memory=False)
-    if len(genes) != counts.shape[1]:
-        raise ValueError(
-            f"section {name}: {path} names {len(genes)} genes but has {counts.shape[1]} columns of counts"
-        )
-    if not counts.shape[1]:
-        raise ValueError(
-            f"section {name}: {path} has no counts: spots and genes separated by tabs are expected"
-        )
-    if (genes == "").any():
-        raise ValueError(f"section {name}: {path} has a column of counts without the name of a gene")
-    counts.index = counts.index.astype(str)
+    genes = pd.read_csv(path, sep="\t", header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0, 1:]
+    counts = pd.read_csv(path, sep="\t", header=None, skiprows=1, index_col=0, low_memory=False)
+    genes = genes.str.strip()
     odd = [i for i, kind in enumerate(counts.dtypes) if kind.kind not in "iuf"]
-    if odd:
+    if len(genes) != counts.shape[1] or not len(genes) or (genes == "").any() or odd:
         raise ValueError(
-            f"section {name}: {path} has counts that are not numbers, in gene {genes.iloc[odd[0]]}"
+            f"{path} names {len(genes)} genes for {counts.shape[1]} columns of counts"
+            + (f", and counts that are not numbers, in gene {genes.iloc[odd[0]]}" if odd else "")
+            + ": spots and named genes separated by tabs are expected"
         )
-    counts.columns = pd.Index(genes, dtype=str)
+    counts.index, counts.columns = counts.index.astype(str), pd.Index(genes, dtype=str)
     return counts
 
 
 def _read_places(folder: Path, name: str) -> pd.DataFrame:
     path = folder / "data" / "ST-spotfiles" / f"{name}_selection.tsv"
-    places = _table(path, ("x", "y", "pixel_x", "pixel_y"))
-    if places[["x", "y", "pixel_x", "pixel_y"]].isna().any(axis=None):
-        raise ValueError(f"section {name}: {path} has spots without a position")
-    return _named(places, path)
+    places = _table(path, "pixel_x", "pixel_y")
+    return as_numbers(places, ("pixel_x", "pixel_y"), path)
 
 
-def _matched(places: pd.DataFrame, spots: pd.Index, name: str, notes: list[str]) -> pd.DataFrame:
+def _matched(places: pd.DataFrame, spots: pd.Index, notes: list[str]) -> pd.DataFrame:
     lost = spots.difference(places.index, sort=False)
-    if len(lost):
-        raise ValueError(
-            f"section {name}: {len(lost)} of {len(spots)} spots with counts are not in the spot file "
-            f"({', '.join(lost[:5])}): counts and spot file must come from the same section"
-        )
     idle = places.index.difference(spots, sort=False)
-    if len(idle) > max(IDLE[0], IDLE[1] * len(places)):
+    if len(lost) or len(idle) > max(IDLE[0], IDLE[1] * len(places)):
         raise ValueError(
-            f"section {name}: {len(idle)} of {len(places)} spots of the spot file have no counts "
-            f"({', '.join(idle[:5])}), more than {IDLE[0]} and {IDLE[1]:.0%}: counts and spot file must come from the same section"
+            f"{len(lost)} of {len(spots)} spots with counts are not in the spot file ({', '.join(lost[:5])}), "
+            f"{len(idle)} of {len(places)} spots of the spot file have no counts ({', '.join(idle[:5])}): {TOGETHER}"
         )
     if len(idle):
         notes.append(f"spots without counts: {', '.join(sorted(idle))}")
@@ -193,45 +160,42 @@ def _matched(places: pd.DataFrame, spots: pd.Index, name: str, notes: list[str])
 
 
 def _picture_of(folder: Path, name: str) -> tuple[str, tuple[float, float], bool]:
-    own = folder / "data" / "ST-imgs" / patient_of(name) / name
-    found = sorted(path for path in own.glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".tif"))
-    if len(found) > 1:
-        raise ValueError(f"section {name}: {own} holds {len(found)} pictures: keep the H&E picture only")
-    if found:
-        return found[0].relative_to(folder).as_posix(), (1.0, 1.0), False
+    """The picture's name ("" for none), its scale, and whether it is in warped coordinates."""
+    full = folder / "data" / "ST-imgs" / patient_of(name) / name
+    full = sorted(path for path in full.glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".tif"))
+    if len(full) > 1:
+        raise ValueError(f"{full[0].parent} holds {len(full)} pictures: keep the H&E picture only")
+    if full:
+        return full[0].relative_to(folder).as_posix(), (1.0, 1.0), False
     dark = folder / "app" / "www" / "imgs" / f"{name}{DARK}"
     if not dark.is_file():
         return "", (1.0, 1.0), False
     if name not in DARK_FRAMES:
-        raise ValueError(
-            f"section {name}: the full size of {dark} is not known; only {sorted(DARK_FRAMES)} are"
-        )
-    width, height = picture_size(dark)
-    full_width, full_height = DARK_FRAMES[name]
-    return dark.relative_to(folder).as_posix(), (width / full_width, height / full_height), True
+        raise ValueError(f"the full size of {dark} is not known; only {sorted(DARK_FRAMES)} are")
+    with Image.open(dark) as picture:
+        scale = tuple(n / whole for n, whole in zip(picture.size, DARK_FRAMES[name], strict=True))
+    return dark.relative_to(folder).as_posix(), scale, True
 
 
 def _read_warped(folder: Path, name: str) -> pd.DataFrame:
     path = folder / "res" / "ST-cluster" / "lbl" / f"{name}-cluster-annotation.tsv.gz"
-    table = _table(path, ("x", "y", "warped_x", "warped_y"))
-    return _named(table, path)[["warped_x", "warped_y"]]
+    return _table(path, "warped_x", "warped_y")[["warped_x", "warped_y"]]
 
 
 def _warped_everywhere(folder: Path, name: str, pixels: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Warped positions of all spots, those the file lacks by the affine motion (in truth rigid) of the others."""
     warped = _read_warped(folder, name).reindex(pixels.index)
     known = warped.notna().all(axis=1).to_numpy()
-    if known.sum() < 3:
-        raise ValueError(f"section {name}: fewer than three spots with counts have a warped position")
     frame = np.column_stack([pixels.to_numpy(), np.ones(len(pixels))])
     motion = np.linalg.lstsq(frame[known], warped[known].to_numpy(), rcond=None)[0]
-    off = np.linalg.norm(frame[known] @ motion - warped[known].to_numpy(), axis=1).max()
-    if off > 1.0:
+    off = np.linalg.norm(frame[known] @ motion - warped[known].to_numpy(), axis=1).max(initial=0)
+    if known.sum() < 4 or off > 1.0:
         raise ValueError(
-            f"section {name}: warped positions are no affine motion of the pixels (off by {off:.1f} pixels)"
+            f"warped positions of {known.sum()} spots are no affine motion of the pixels (off by {off:.1f} pixels)"
         )
     if not known.all():
-        filled = ", ".join(warped.index[~known])
-        notes.append(f"warped position of {filled} not in the file: filled in from the other spots' motion")
+        lacking = ", ".join(warped.index[~known])
+        notes.append(f"warped position of {lacking} not in the file: filled in from the other spots' motion")
     warped.loc[~known] = frame[~known] @ motion
     return warped
 
@@ -240,55 +204,43 @@ def _label_file(folder: Path, name: str) -> Path:
     return folder / "data" / "ST-pat" / "lbl" / f"{name}_labeled_coordinates.tsv"
 
 
-def _read_labels(folder: Path, name: str, notes: list[str]) -> pd.Series:
-    path = _label_file(folder, name)
-    table = _table(path, ("x", "y", "label"))
-    placed = table[["x", "y"]].notna().all(axis=1)
-    if not placed.all():
-        notes.append(f"{int((~placed).sum())} rows of the label file without x and y")
-    table = _named(table[placed].copy(), path)
-    return tissue_of(table["label"], str(path))
-
-
 def _labels(
-    folder: Path, name: str, patient: str, pixels: pd.DataFrame, notes: list[str]
+    folder: Path, name: str, patient: str, spots: pd.Index, notes: list[str]
 ) -> tuple[pd.Series, pd.Series]:
-    if _label_file(folder, name).is_file():
-        tissue = _read_labels(folder, name, notes)
-        strange = tissue.index.difference(_read_places(folder, name).index, sort=False)
+    """Tissue and label source of the spots: of the section's own file, else transferred, else none."""
+    path = _label_file(folder, name)
+    if path.is_file():
+        table = _table(path)
+        if stray := len(read_columns(path, sep="\t")) - len(table):
+            notes.append(f"{stray} rows of the label file without x and y")
+        strange = table.index.difference(_read_places(folder, name).index, sort=False)
         if len(strange):
             raise ValueError(
-                f"section {name}: {len(strange)} labelled spots are not in the spot file ({', '.join(strange[:5])}): "
-                "label file and spot file must come from the same section"
+                f"{len(strange)} labelled spots are not in the spot file ({', '.join(strange[:5])}): {TOGETHER}"
             )
-        tissue = tissue.reindex(pixels.index).fillna("")
+        tissue = tissue_of(table["label"], str(path)).reindex(spots).fillna("")
         return tissue, source_of(tissue)
-
-    places = _label_file(folder, f"{patient}*")
-    sources = [path.name.split("_")[0] for path in sorted(places.parent.glob(places.name))]
-    sources = [source for source in sources if patient_of(source) == patient]
-    if not sources:
-        return pd.Series("", index=pixels.index), pd.Series("none", index=pixels.index)
-    if len(sources) > 1:
-        raise ValueError(
-            f"section {name}: labels of {sources} could be transferred; keep one label file a patient"
-        )
-    return _transferred(folder, name, sources[0], pixels.index)
+    files = _label_file(folder, f"{patient}*")
+    labelled = [path.name.split("_")[0] for path in sorted(files.parent.glob(files.name))]
+    labelled = [other for other in labelled if patient_of(other) == patient]
+    if len(labelled) > 1:
+        raise ValueError(f"labels of {labelled} could be transferred; keep one label file a patient")
+    if labelled:
+        return _transferred(folder, name, labelled[0], spots)
+    return pd.Series("", index=spots), pd.Series("none", index=spots)
 
 
-def _transferred(folder: Path, name: str, source: str, spots: pd.Index) -> tuple[pd.Series, pd.Series]:
+def _transferred(folder: Path, name: str, labelled: str, spots: pd.Index) -> tuple[pd.Series, pd.Series]:
     """Labels of the nearest labelled spot of the patient's labelled section, in warped coordinates."""
-    known = _read_labels(folder, source, [])
-    there = _read_warped(folder, source)
+    path = _label_file(folder, labelled)
+    known = tissue_of(_table(path)["label"], str(path))
+    there = _read_warped(folder, labelled)
     there = there.loc[there.index.intersection(known.index, sort=False)]
-    here = _read_warped(folder, name).reindex(spots)
-    placed = here.notna().all(axis=1).to_numpy()
-    reach = REACH * pitch_of(_read_places(folder, source)[["pixel_x", "pixel_y"]].to_numpy())
-    far, nearest = cKDTree(there.to_numpy()).query(here[placed].to_numpy(), distance_upper_bound=reach)
-    near = np.isfinite(far)
-    tissue = np.full(len(spots), "undetermined", dtype=object)
-    source_of = np.full(len(spots), "none", dtype=object)
-    rows = np.flatnonzero(placed)[near]
-    tissue[rows] = known.loc[there.index].to_numpy()[nearest[near]]
-    source_of[rows] = "transferred"
-    return pd.Series(tissue, index=spots), pd.Series(source_of, index=spots)
+    here = _read_warped(folder, name).reindex(spots).dropna()
+    reach = REACH * pitch_of(_read_places(folder, labelled)[["pixel_x", "pixel_y"]].to_numpy())
+    distance, nearest = cKDTree(there.to_numpy()).query(here.to_numpy(), distance_upper_bound=reach)
+    near = np.isfinite(distance)
+    tissue, source = pd.Series("undetermined", index=spots), pd.Series("none", index=spots)
+    tissue[here.index[near]] = known.loc[there.index].to_numpy()[nearest[near]]
+    source[here.index[near]] = "transferred"
+    return tissue, source

@@ -234,3 +234,9 @@ def fusion_losses(output: Output, labels: Tensor, class_centres: Tensor) -> dict
         "separation": -torch.linalg.vector_norm(class_centres[0] - class_centres[1]),
         "classification": F.binary_cross_entropy_with_logits(output.logit, labels.to(output.logit.dtype)),
     }
+
+
+def fused_loss(terms: dict[str, Tensor], variant: str = "described") -> Tensor:
+    """Stage II's loss: reconstruction + 0.5 category; the released code pushes the class centres apart as well."""
+    fused = terms["reconstruction"] + 0.5 * terms["category"]
+    return fused + 0.1 * terms["separation"] if variant == "released" else fused

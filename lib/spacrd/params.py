@@ -1,29 +1,43 @@
-"""The parameters of the SpaCRD study. The defaults are the demo, so that Run All works on a fresh clone."""
+"""The parameters of the SpaCRD study and its contenders. The defaults are the demo: Run All works on a fresh clone."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from lib.params import ROOT, Checked
 
-# Written out, not imported: checking a YAML must not take the seconds that torch and scanpy need to load.
 SCALINGS = ("minmax", "robust", "zscore")
-CONTENDERS = (
-    "marker-smoothed",
-    "linear-genes",
-    "linear-genes-smoothed",
-    "linear-image",
-    "linear-image-smoothed",
-    "linear-both",
-    "linear-both-smoothed",
-    "concatenation",
-    "concatenation-genes",
-    "spacrd-genes",
-    "spacrd-image",
-    "spacrd",
-    "spacrd-released",
-    "spacrd-genes-released",
-)
+
+
+class Contender(NamedTuple):
+    """What a model sees and how it decides."""
+
+    kind: Literal["marker", "linear", "neural"]
+    image: bool = False
+    genes: bool = False
+    smoothed: bool = False  # marker, linear: mean over the neighbourhood first
+    fusion: str = "attention"
+    variant: str = ""  # "" = the study's parameter
+
+
+CONTENDERS = {
+    "marker-smoothed": Contender("marker", genes=True, smoothed=True),
+    "linear-genes": Contender("linear", genes=True),
+    "linear-genes-smoothed": Contender("linear", genes=True, smoothed=True),
+    "linear-image": Contender("linear", image=True),
+    "linear-image-smoothed": Contender("linear", image=True, smoothed=True),
+    "linear-both": Contender("linear", image=True, genes=True),
+    "linear-both-smoothed": Contender("linear", image=True, genes=True, smoothed=True),
+    "concatenation": Contender("neural", image=True, genes=True, fusion="concatenation"),
+    "concatenation-genes": Contender("neural", genes=True, fusion="concatenation"),
+    "spacrd-genes": Contender("neural", genes=True),
+    "spacrd-image": Contender("neural", image=True),
+    "spacrd": Contender("neural", image=True, genes=True),
+    "spacrd-released": Contender("neural", image=True, genes=True, variant="released"),
+    "spacrd-genes-released": Contender("neural", genes=True, variant="released"),
+}
+NEURAL = tuple(name for name, contender in CONTENDERS.items() if contender.kind == "neural")
+MAIN = ("spacrd", "spacrd-genes", "spacrd-image")  # the first of a setting's contenders is the one under test
 
 
 class Phantom(Checked):
@@ -58,7 +72,7 @@ class Setting(Checked):
     test: list[str] = []
     encoder: str = "colour"
     genes: bool = True
-    models: list[Literal[CONTENDERS]] = []
+    models: list[Literal[tuple(CONTENDERS)]] = []
 
 
 class SpaCRDParams(Checked):
@@ -79,7 +93,7 @@ class SpaCRDParams(Checked):
     crop_um: float = Field(150.0, gt=0)
     # 3-train
     settings: dict[str, Setting] = Field({"both": Setting()}, min_length=1)
-    models: list[Literal[CONTENDERS]] = [
+    models: list[Literal[tuple(CONTENDERS)]] = [
         "marker-smoothed",
         "linear-genes",
         "linear-genes-smoothed",
@@ -94,7 +108,7 @@ class SpaCRDParams(Checked):
         "spacrd-released",
     ]
     seeds: list[NonNegativeInt] = Field([1, 2], min_length=1)
-    first_seed_only: list[Literal[CONTENDERS]] = [
+    first_seed_only: list[Literal[tuple(CONTENDERS)]] = [
         "concatenation",
         "spacrd-genes",
         "spacrd-image",
@@ -141,12 +155,17 @@ class SpaCRDParams(Checked):
                 )
             if not (setting.encoder or setting.genes):
                 raise ValueError(f"setting {name!r} has neither an encoder nor genes")
-            own = ("spacrd",) * bool(setting.encoder and setting.genes)
-            own += ("spacrd-genes",) * setting.genes + ("spacrd-image",) * bool(setting.encoder)
-            if not set(own) & set(setting.models or self.models):
+            fitting = [model for model in MAIN if self.sees(setting, model)]
+            if not set(fitting) & set(setting.models or self.models):
                 raise ValueError(
-                    f"setting {name!r} trains no SpaCRD: list one of {', '.join(own)} under `models`"
+                    f"setting {name!r} trains no SpaCRD: list one of {', '.join(fitting)} under `models`"
                 )
         if self.shard >= self.shards:
             raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
         return self
+
+    @staticmethod
+    def sees(setting: Setting, model: str) -> bool:
+        """Whether a setting has the modalities that a contender needs."""
+        needs = CONTENDERS[model]
+        return bool(setting.encoder) >= needs.image and setting.genes >= needs.genes

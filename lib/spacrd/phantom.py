@@ -1,7 +1,4 @@
-"""Phantom sections in the layouts of real raw files.
-
-Phantom sections of spatial transcriptomics with planted tumour domains.
-"""
+"""Phantom sections of spatial transcriptomics with planted tumour domains, in the layouts of real raw files."""
 
 import gzip
 import json
@@ -21,66 +18,41 @@ HIRES = 0.5  # of Visium's full-resolution pixel
 
 
 def write_st(folder: Path, patient: str, section: dict, counts, genes, made_as, rng) -> dict:
-    """Write a section in the layout of HER2ST, with what misleads in it.
+    """Write a section in the layout of HER2ST, with what misleads in it; return its row of the section table.
 
     Spots stand in lexicographic order; one spot of the spot file has no counts; label files have float x and y, pixels
     of another frame with y upside down, and a row without x and y.
-
-    Returns
-    -------
-    dict
-        section, folder and labels of the section table.
     """
-    name = f"{patient}1"
+    name, data = f"{patient}1", folder / "data"
     grid = section["array_xy"] + 4
     spots = pd.Index([f"{x}x{y}" for x, y in grid])
     order = np.argsort(spots.to_numpy(dtype=str))
-    _write_table(
-        pd.DataFrame(counts[order], index=spots[order], columns=genes),
-        folder / f"data/ST-cnts/{name}.tsv.gz",
-        index=True,
-    )
+    table = pd.DataFrame(counts[order], index=spots[order], columns=genes)
+    _write_table(table, data / f"ST-cnts/{name}.tsv.gz", index=True)
 
-    height = section["picture"].shape[0]
     places = pd.DataFrame(grid, columns=["x", "y"])
     places[["new_x", "new_y"]] = (grid + rng.normal(0, 0.03, grid.shape)).round(3)
     places[["pixel_x", "pixel_y"]] = section["xy"].round(2)
     places["selected"] = 1
     labels = places[["new_x", "new_y"]].set_axis(["x", "y"], axis=1)
     labels["pixel_x"] = (section["xy"][:, 0] / LABEL_FRAME).round(3)
-    labels["pixel_y"] = ((height - section["xy"][:, 1]) / LABEL_FRAME).round(3)
+    labels["pixel_y"] = ((section["picture"].shape[0] - section["xy"][:, 1]) / LABEL_FRAME).round(3)
     labels["label"] = section["tissue"]
     stray = pd.DataFrame([{"pixel_x": 1.0, "pixel_y": 1.0, "label": "connective tissue"}])
     labels = pd.concat([labels, stray], ignore_index=True)
     labels.insert(0, "Row.names", [f"{x:.0f}x{y:.0f}" for x, y in labels[["pixel_x", "pixel_y"]].to_numpy()])
 
-    pitch = made_as.pitch_um / made_as.um_per_px
-    idle = {
-        "x": 2,
-        "y": 2,
-        "new_x": 2.0,
-        "new_y": 2.0,
-        "pixel_x": 0.2 * pitch,
-        "pixel_y": 0.2 * pitch,
-        "selected": 1,
-    }
-    shuffled = pd.concat([places, pd.DataFrame([idle])], ignore_index=True).iloc[
-        rng.permutation(len(places) + 1)
-    ]
-    _write_table(shuffled, folder / f"data/ST-spotfiles/{name}_selection.tsv")
-    _write_table(labels, folder / f"data/ST-pat/lbl/{name}_labeled_coordinates.tsv")
-    _write_picture(section["picture"], folder / f"data/ST-imgs/{patient}/{name}/{name}_HE.jpg")
+    corner = 0.2 * made_as.pitch_um / made_as.um_per_px
+    idle = pd.DataFrame([[2, 2, 2.0, 2.0, corner, corner, 1]], columns=places.columns)
+    shuffled = pd.concat([places, idle], ignore_index=True).iloc[rng.permutation(len(places) + 1)]
+    _write_table(shuffled, data / f"ST-spotfiles/{name}_selection.tsv")
+    _write_table(labels, data / f"ST-pat/lbl/{name}_labeled_coordinates.tsv")
+    _write_picture(Image.fromarray(section["picture"]), data / f"ST-imgs/{patient}/{name}/{name}_HE.jpg")
     return {"section": name, "folder": "", "labels": ""}
 
 
 def write_visium(folder: Path, patient: str, section: dict, counts, genes, made_as, rng) -> dict:
-    """Write a section as a Space Ranger 2 output folder with labels.csv beside it.
-
-    Returns
-    -------
-    dict
-        section, folder and labels of the section table.
-    """
+    """Write a section as a Space Ranger 2 folder with labels.csv beside it; return its row of the section table."""
     name = f"{patient}1"
     here = folder / name
     letters = np.array(list("ACGT"))[rng.integers(0, 4, (len(counts), 16))]
@@ -96,8 +68,8 @@ def write_visium(folder: Path, patient: str, section: dict, counts, genes, made_
     full = Image.fromarray(section["picture"])
     hires = full.resize((round(full.width * HIRES), round(full.height * HIRES)), Image.Resampling.LANCZOS)
     lowres = full.resize((full.width // 10, full.height // 10), Image.Resampling.LANCZOS)
-    _write_picture(np.asarray(hires), here / "spatial/tissue_hires_image.png")
-    _write_picture(np.asarray(lowres), here / "spatial/tissue_lowres_image.png")
+    _write_picture(hires, here / "spatial/tissue_hires_image.png")
+    _write_picture(lowres, here / "spatial/tissue_lowres_image.png")
     factors = {
         "spot_diameter_fullres": 65.0 / made_as.um_per_px,  # Space Ranger's theoretical spot, on every slide
         "fiducial_diameter_fullres": 105.0 / made_as.um_per_px,
@@ -106,13 +78,9 @@ def write_visium(folder: Path, patient: str, section: dict, counts, genes, made_
     }
     with written(here / "spatial/scalefactors_json.json") as part:
         part.write_text(json.dumps(factors))
-    _write_table(
-        pd.DataFrame({"barcode": barcodes, "label": section["tissue"]}), here / "labels.csv", sep=","
-    )
+    labels = pd.DataFrame({"barcode": barcodes, "label": section["tissue"]})
+    _write_table(labels, here / "labels.csv", sep=",")
     return {"section": name, "folder": name, "labels": f"{name}/labels.csv"}
-
-
-WRITERS = {"st": write_st, "visium": write_visium}
 
 
 def _write_table(table: pd.DataFrame, path: Path, index: bool = False, sep: str = "\t") -> None:
@@ -122,11 +90,9 @@ def _write_table(table: pd.DataFrame, path: Path, index: bool = False, sep: str 
         part.write_bytes(gzip.compress(text, compresslevel=6, mtime=0) if path.suffix == ".gz" else text)
 
 
-def _write_picture(rgb: np.ndarray, path: Path) -> None:
+def _write_picture(picture: Image.Image, path: Path) -> None:
     with written(path) as part:
-        Image.fromarray(rgb).save(part, quality=90) if path.suffix == ".jpg" else Image.fromarray(rgb).save(
-            part
-        )
+        picture.save(part, **({"quality": 90} if path.suffix == ".jpg" else {}))
 
 
 def _write_10x(counts, barcodes, genes, path: Path) -> None:
@@ -156,7 +122,6 @@ TUMOUR_GENES = (
     *("CCND1", "FASN", "SCD", "TFF3", "AGR2", "XBP1", "GATA3", "TOP2A", "MKI67", "CCNB1"),
     *("BIRC5", "STMN1", "TUBA1B", "HMGB2", "CD24", "CLDN4", "ELF3", "SPINT2", "AZGP1", "S100A14"),
 )
-CLASSES = {1: "invasive cancer", 0: "connective tissue"}
 
 
 @dataclass(frozen=True)
@@ -171,9 +136,7 @@ class Phantom:
     effect: float = 1.0  # multiplies both separations; 0 plants nothing
     genes: float = 1.4  # separation of the domains in the tumour genes' activity
     picture: float = 1.05  # separation of the domains in the nuclei's number, size and darkness
-    smooth: float = (
-        0.35  # share of the noise's variance that is smooth in space: neighbours cannot average it out
-    )
+    smooth: float = 0.35  # share of the noise's variance that is smooth: neighbours do not average it out
     fold: float = 0.4  # mean log fold change of a tumour gene for one standard deviation of activity
     share: tuple[float, float] = (0.3, 0.6)  # range of the tumour domain's share of a section's spots
     batch: float = 0.3  # standard deviation, over patients, of a gene's log level
@@ -194,28 +157,14 @@ class Platform:
     prefix: str  # of the patients' names
 
 
+VISIUM_STAIN = Stain(haematoxylin=(0.72, 0.62, 0.22), eosin=(0.16, 0.92, 0.20), glass=(236, 240, 243))
 PLATFORMS = {
-    "st": Platform(
-        pitch_um=200.0,
-        diameter_um=100.0,
-        hexagonal=False,
-        um_per_px=2.5,
-        depth=2500.0,
-        gene_bias=0.0,
-        stain=Stain(),
-        prefix="",
-    ),
+    "st": Platform(200.0, 100.0, False, um_per_px=2.5, depth=2500.0, gene_bias=0.0, stain=Stain(), prefix=""),
     "visium": Platform(
-        pitch_um=100.0,
-        diameter_um=55.0,
-        hexagonal=True,
-        um_per_px=1.25,
-        depth=6000.0,
-        gene_bias=0.4,
-        stain=Stain(haematoxylin=(0.72, 0.62, 0.22), eosin=(0.16, 0.92, 0.20), glass=(236, 240, 243)),
-        prefix="V",
+        100.0, 55.0, True, um_per_px=1.25, depth=6000.0, gene_bias=0.4, stain=VISIUM_STAIN, prefix="V"
     ),
 }
+WRITERS = {"st": write_st, "visium": write_visium}
 
 
 def write_cohort(
@@ -242,15 +191,10 @@ def write_cohort(
         Where to write. "st": the layout of HER2ST; "visium": one Space Ranger folder a section.
     seed : int
         Same seed, same bytes.
-    patients : int
-        At most 26.
+    patients, spots_side, genes : int
+        At most 26 patients; at least 6 spots along a side, 60 genes.
     effect : float
         Strength of what is planted, 0 or more; 1 gives a linear model of one modality an AUC of about 0.8 a spot.
-    platform : "st" or "visium"
-    spots_side : int
-        Spots along a side of the section, at least 6.
-    genes : int
-        At least 60.
     null : bool
         Labels from a domain that neither counts nor picture know: the negative control.
     phantom : Phantom, optional
@@ -261,12 +205,8 @@ def write_cohort(
     DataFrame
         The section table, as `lib.spacrd.cohort.read_table` gives it.
     """
-    if platform not in PLATFORMS:
-        raise ValueError(f"platform {platform!r}: a phantom is made as one of {sorted(PLATFORMS)}")
     if not (1 <= patients <= 26 and spots_side >= 6 and genes >= 60 and effect >= 0):
-        raise ValueError(
-            "a phantom needs 1 to 26 patients, 6 spots a side, 60 genes and an effect of 0 or more"
-        )
+        raise ValueError("a phantom has 1 to 26 patients, 6 spots a side, 60 genes, an effect of 0 or more")
     folder, made_as = Path(folder), PLATFORMS[platform]
     planted = Phantom(**{**vars(phantom or Phantom()), "effect": effect})
     names, level, response = _genes(genes, platform, planted)
@@ -307,18 +247,18 @@ def _section(planted: Phantom, made_as: Platform, side: int, null: bool, rng: np
     activity = at(planted.effect * planted.genes * tumour + noise[0], centre)
     looks = planted.effect * planted.picture * tumour + noise[1]
     cell_px = round(made_as.pitch_um / made_as.um_per_px / CELLS)
-    picture = paint(looks, tissue, cell_px, made_as.um_per_px, _patient_stain(made_as.stain, rng), rng)
+    # a patient's slide is stained a little more or less than the next
+    stain, strength = made_as.stain, rng.uniform(0.85, 1.15, 2)
+    colours = [
+        tuple(float(v * s) for v in each)
+        for each, s in zip((stain.haematoxylin, stain.eosin), strength, strict=True)
+    ]
+    picture = paint(looks, tissue, cell_px, made_as.um_per_px, Stain(*colours, stain.glass), rng)
 
-    cancer = at(shown, centre) > 0
-    kinds = np.where(cancer, CLASSES[1], CLASSES[0]).astype(object)
+    kinds = np.where(at(shown, centre) > 0, "invasive cancer", "connective tissue").astype(object)
     kinds[shown_edge] = "undetermined"
-    return {
-        "array_xy": array_xy,
-        "xy": (centre + 0.5) * cell_px,
-        "tissue": kinds,
-        "activity": activity,
-        "picture": picture,
-    }
+    section = {"array_xy": array_xy, "xy": (centre + 0.5) * cell_px, "tissue": kinds}
+    return {**section, "activity": activity, "picture": picture}
 
 
 def _grid(side: int, hexagonal: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -341,16 +281,6 @@ def _domain(shape, centre, scale, planted: Phantom, rng) -> tuple[np.ndarray, np
     distance = np.abs(at(field, centre))
     near = distance < np.quantile(distance, 2 * planted.undetermined)
     return field, near & (rng.random(len(centre)) < 0.5)
-
-
-def _patient_stain(stain: Stain, rng: np.random.Generator) -> Stain:
-    """A patient's slide is stained a little more or less than the next."""
-    strength = rng.uniform(0.85, 1.15, 2)
-    return Stain(
-        tuple(float(value * strength[0]) for value in stain.haematoxylin),
-        tuple(float(value * strength[1]) for value in stain.eosin),
-        stain.glass,
-    )
 
 
 def _genes(number: int, platform: str, planted: Phantom) -> tuple[list[str], np.ndarray, np.ndarray]:

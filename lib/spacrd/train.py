@@ -1,18 +1,6 @@
-"""The plain yardstick: principal components and logistic regression.
+"""Train and score one contender on one fold: SpaCRD and its ablations in three stages, and the plain yardsticks."""
 
-Train SpaCRD: stage I by contrast, stages II and III in one model (Lightning does the loops).
-
-Every model of the SpaCRD study under one call: SpaCRD, its ablations and the baselines.
-
-The work units of a study: one contender, trained on one fold of one setting with one seed.
-
-Carry out training units: read features, train, write predictions, history and weights.
-"""
-
-import logging
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +9,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -30,68 +19,43 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from lib.features.feature_files import read_features
-from lib.files import write_csv
 from lib.spacrd.features import SectionFeatures, SpotBatches, Spots, fold_features, smooth
-from lib.spacrd.model import SpaCRD, contrastive_loss, fusion_losses
-from lib.spacrd.section_files import read_section
+from lib.spacrd.model import SpaCRD, contrastive_loss, fused_loss, fusion_losses
+from lib.spacrd.params import CONTENDERS, Contender, SpaCRDParams
+from lib.spacrd.spots import read_section
+from lib.statistics.metrics_table import calibrated
 from lib.training.folds import Fold, fixed_split, leave_one_patient_out
-from lib.training.loop import write_weights
+from lib.training.loop import Checkpoint, Loop, run
+from lib.training.runs import Result, Run
 
 COMPONENTS = 50
-
-
-def design(section: SectionFeatures, *, image: bool, genes: bool, smoothed: bool) -> np.ndarray:
-    """Unscaled features side by side (n, p), each the mean over the neighbourhood where `smoothed`."""
-    parts = [part for part, used in ((section.image, image), (section.genes, genes)) if used]
-    return np.concatenate(
-        [smooth(p, section.neighbours) if smoothed else p for p in parts], 1, dtype=np.float64
-    )
-
-
-def fit_linear(train: Sequence[SectionFeatures], *, image: bool, genes: bool, smoothed: bool) -> Pipeline:
-    """z-score, at most 50 components, logistic regression (C = 0.01, classes balanced, sections weighted alike).
-
-    Everything is fitted on the labelled spots of the training sections, the components on all their spots.
-    """
-    features = np.concatenate([design(s, image=image, genes=genes, smoothed=smoothed) for s in train])
-    labels = np.concatenate([s.labels for s in train])
-    weights = np.concatenate([np.full(len(s.labels), 1 / len(s.labels)) for s in train])
-    known = ~np.isnan(labels)
-    components = min(COMPONENTS, *features.shape)
-    project = make_pipeline(StandardScaler(), PCA(components, random_state=0)).fit(features)
-    regression = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
-    scaled = weights[known] / weights[known].mean()
-    regression.fit(project.transform(features[known]), labels[known].astype(int), sample_weight=scaled)
-    return make_pipeline(*(step for _, step in project.steps), regression)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How SpaCRD is trained; the released code's values are in `params/spacrd/her2st-released.yaml`.
-
-    Attributes
-    ----------
-    contrastive_epochs, fusion_epochs, classifier_epochs : int
-        Stage I, II (labels act through the class centres only) and III.
-    learning_rate, batch_size, patch_size, temperature
-        Adam without weight decay; see `SpotBatches`.
-    category_weight, separation_weight, fusion_weight : float
-        beta, the weight of the released code's undocumented term, and gamma.
-    watch_every : int
-        Epochs between two looks at the held-out spots; 0 never looks. Only drawn, never used to choose.
-    """
-
-    contrastive_epochs: int = 20
-    fusion_epochs: int = 10
-    classifier_epochs: int = 20
-    learning_rate: float = 1e-4
-    batch_size: int = 512
-    patch_size: int = 512
-    temperature: float = 0.07
-    category_weight: float = 0.5
-    separation_weight: float = 0.0
-    fusion_weight: float = 0.1
-    watch_every: int = 5
+PATCH = 512  # spots a patch, see `SpotBatches`
+NO_HISTORY = pd.DataFrame(columns=["epoch", "stage"])
+WATCH_EVERY = 5  # epochs between two looks at the held-out spots
+# parameters that change what a run reads from the disk, or how it is run, but not what is made of it
+NOT_OF_A_RUN = {
+    *(
+        "cohort",
+        "kind",
+        "sections",
+        "phantom",
+        "encoders",
+        "encoder_weights",
+        "crop_um",
+        "settings",
+        "models",
+    ),
+    *(
+        "seeds",
+        "first_seed_only",
+        "bootstrap_draws",
+        "block_pitches",
+        "shard",
+        "shards",
+        "device",
+        "max_failed",
+    ),
+}
 
 
 class PairBatches(IterableDataset):
@@ -101,113 +65,94 @@ class PairBatches(IterableDataset):
         self.spots, self.batch_size, self.random = spots, batch_size, np.random.default_rng(seed)
 
     def __iter__(self):
-        order = torch.as_tensor(self.random.permutation(len(self.spots)))
-        batches = list(order.split(self.batch_size))
+        batches = list(torch.as_tensor(self.random.permutation(len(self.spots))).split(self.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1:  # batch statistics need two
             batches[-2:] = [torch.cat(batches[-2:])]
         for rows in batches:
             yield self.spots.image[rows], self.spots.genes[rows]
 
 
-class Stage(L.LightningModule):
-    """What the two stages share: Adam, and epoch means of every term."""
-
-    def __init__(self, model: SpaCRD, recipe: Recipe):
-        super().__init__()
-        self.model, self.recipe = model, recipe
-        self.history: list[dict[str, float]] = []
-        self.terms: list[dict[str, Tensor]] = []
-
-    def configure_optimizers(self):
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        return torch.optim.Adam(parameters, lr=self.recipe.learning_rate, fused=True)
-
-    def on_train_epoch_end(self):
-        means = {name: torch.stack([t[name] for t in self.terms]).mean().item() for name in self.terms[0]}
-        self.history.append({"epoch": self.current_epoch, **means})
-        self.terms = []
-
-
-class Contrast(Stage):
+class Contrast(Loop):
     """Stage I: a spot's picture and its genes are drawn together, other spots apart."""
 
-    def training_step(self, batch, _):
-        loss = contrastive_loss(*self.model.encode(*batch), self.recipe.temperature)
+    def __init__(self, model: SpaCRD, params: SpaCRDParams):
+        super().__init__(model)
+        self.params = params
+        self.terms: list[dict[str, Tensor]] = []
+
+    def descent(self):
+        """Adam at a constant rate."""
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        adam = torch.optim.Adam(trained, lr=self.params.learning_rate, fused=True)
+        return adam, torch.optim.lr_scheduler.ConstantLR(adam, factor=1.0), "epoch"
+
+    def loss_of(self, batch) -> Tensor:
+        """Contrastive loss of a batch of pairs."""
+        loss = contrastive_loss(*self.model.encode(*batch))
         self.terms.append({"contrastive": loss.detach()})
         return loss
 
+    def watched(self) -> dict[str, float]:
+        """Epoch means of every term."""
+        means = {name: torch.stack([t[name] for t in self.terms]).mean().item() for name in self.terms[0]}
+        self.terms = []
+        return means
 
-class Fusion(Stage):
-    """Stage II (reconstruction and class centres), then III (classifier), one optimiser."""
 
-    def __init__(self, model: SpaCRD, recipe: Recipe, held_out: Spots | None = None):
-        super().__init__(model, recipe)
+class Fusion(Contrast):
+    """Stage II (reconstruction and class centres), then III (classifier), one optimiser.
+
+    `held_out` is looked at every few epochs, to be drawn, and never learnt from.
+    """
+
+    def __init__(self, model: SpaCRD, params: SpaCRDParams, held_out: Spots | None = None):
+        super().__init__(model, params)
         self.held_out = held_out
 
-    def training_step(self, batch, _):
+    def loss_of(self, batch) -> Tensor:
+        """The fused loss, and from stage III on cross-entropy with a tenth of it."""
         output = self.model(batch["image"], batch["genes"], batch["neighbours"])
         terms = fusion_losses(output, batch["labels"], self.model.class_centres)
-        fused = (
-            terms["reconstruction"]
-            + self.recipe.category_weight * terms["category"]
-            + self.recipe.separation_weight * terms["separation"]
-        )
-        watched = {name: term.detach() for name, term in terms.items()}
-        self.terms.append({**watched, "fused_variance": output.fused.detach().var(0).mean()})
-        if self.current_epoch < self.recipe.fusion_epochs:
+        told = {name: term.detach() for name, term in terms.items()}
+        self.terms.append({**told, "fused_variance": output.fused.detach().var(0).mean()})
+        fused = fused_loss(terms, self.model.variant)
+        if len(self.history) < self.params.fusion_epochs:
             return fused
-        return terms["classification"] + self.recipe.fusion_weight * fused
+        return terms["classification"] + 0.1 * fused
 
-    def on_train_epoch_end(self):
-        super().on_train_epoch_end()
-        every = self.recipe.watch_every
-        if self.held_out is not None and every and (self.current_epoch + 1) % every == 0:
+    def watched(self) -> dict[str, float]:
+        """Epoch means, and now and then the AUC of the held-out spots."""
+        row = super().watched()
+        if self.held_out is not None and (len(self.history) + 1) % WATCH_EVERY == 0:
             known = ~torch.isnan(self.held_out.labels)
             labels = self.held_out.labels[known].numpy()
             if 0 < labels.mean() < 1:
-                score = predict(self.model, self.held_out)[known.numpy()]
-                self.history[-1]["held_out_auc"] = roc_auc_score(labels, score)
-            self.model.train()
+                row["held_out_auc"] = roc_auc_score(labels, predict(self.model, self.held_out)[known.numpy()])
+        return row
 
 
-def _fit(stage: Stage, batches: IterableDataset, epochs: int, device: str) -> None:
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # gathered neighbours are added up in their gradient: in a fixed order, or two runs differ in the last digits
-        trainer = L.Trainer(max_epochs=epochs, accelerator=device, devices=1, deterministic="warn", **quiet)
-        trainer.fit(stage, DataLoader(batches, batch_size=None))
-    stage.model.cpu()
-
-
-def fit(
-    train: Spots,
-    recipe: Recipe,
+def train(
+    spots: Spots,
+    params: SpaCRDParams,
     *,
     seed: int,
     variant: str = "described",
     fusion: str = "attention",
     held_out: Spots | None = None,
-    device: str = "auto",
+    checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  never changed
 ) -> tuple[SpaCRD, pd.DataFrame]:
     """Train one model.
 
     Parameters
     ----------
-    train : Spots
+    spots : Spots
         Training sections, scaled. A modality that is None is left out, and with it stage I.
     seed : int
         Weights, dropout and the order of batches.
     held_out : Spots, optional
         Watched for the history, never learnt from.
-    device : str
-        Lightning's accelerator: "auto", "cpu", "gpu".
+    checkpoint : Checkpoint
+        Of stages II and III, which take nearly all of the time.
 
     Returns
     -------
@@ -217,22 +162,27 @@ def fit(
         One row an epoch: stage, epoch, epoch means of all loss terms, variance of h*, held-out AUC where watched.
     """
     L.seed_everything(seed, verbose=False)
-    dims = [0 if x is None else x.shape[1] for x in (train.image, train.genes)]
+    dims = [0 if x is None else x.shape[1] for x in (spots.image, spots.genes)]
     model = SpaCRD(*dims, variant=variant, fusion=fusion)
-    stages = []
-    if all(dims) and recipe.contrastive_epochs:
-        contrast = Contrast(model, recipe)
+
+    def done(loop: Loop, batches: IterableDataset, epochs: int, to: Checkpoint) -> pd.DataFrame:
+        random = {"order": torch.Generator(), "drawing": batches.random, "device": params.device}
+        history = run(loop, DataLoader(batches, batch_size=None), epochs, checkpoint=to, **random)
+        return history.drop(columns=["loss", "chosen"])
+
+    histories = []
+    if all(dims) and params.contrastive_epochs:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("encoder" in name)
-        _fit(contrast, PairBatches(train, recipe.batch_size, seed), recipe.contrastive_epochs, device)
+        pairs = PairBatches(spots, params.batch_size, seed)
+        history = done(Contrast(model, params), pairs, params.contrastive_epochs, Checkpoint())
+        histories.append(history.assign(stage="I contrastive"))
         model.requires_grad_(True)
-        stages.append(pd.DataFrame(contrast.history).assign(stage="I contrastive"))
-    joint = Fusion(model, recipe, held_out)
-    batches = SpotBatches(train, recipe.batch_size, 1 if variant == "released" else recipe.patch_size, seed)
-    _fit(joint, batches, recipe.fusion_epochs + recipe.classifier_epochs, device)
-    history = pd.DataFrame(joint.history)
-    history["stage"] = np.where(history["epoch"] < recipe.fusion_epochs, "II fusion", "III classifier")
-    return model.eval(), pd.concat([*stages, history], ignore_index=True)
+    batches = SpotBatches(spots, params.batch_size, 1 if variant == "released" else PATCH, seed)
+    epochs = params.fusion_epochs + params.classifier_epochs
+    history = done(Fusion(model, params, held_out), batches, epochs, checkpoint)
+    history["stage"] = np.where(history["epoch"] < params.fusion_epochs, "II fusion", "III classifier")
+    return model, pd.concat([*histories, history], ignore_index=True)
 
 
 @torch.inference_mode()
@@ -244,286 +194,188 @@ def predict(model: SpaCRD, spots: Spots) -> np.ndarray:
     return model(image, genes, spots.neighbours.to(device)).logit.float().cpu().numpy()
 
 
-class Contender(NamedTuple):
-    """What a model sees and how it decides."""
-
-    kind: str  # "marker" | "linear" | "neural"
-    image: bool = False
-    genes: bool = False
-    smoothed: bool = False  # linear: mean over the neighbourhood first
-    fusion: str = "attention"
-    variant: str = ""  # "" = the study's parameter
+def design(section: SectionFeatures, sees: Contender) -> np.ndarray:
+    """Unscaled features side by side (n, p), each the mean over the neighbourhood where the contender smooths."""
+    parts = [part for part, used in ((section.image, sees.image), (section.genes, sees.genes)) if used]
+    parts = [smooth(part, section.neighbours) if sees.smoothed else part for part in parts]
+    return np.concatenate(parts, 1, dtype=np.float64)
 
 
-CONTENDERS = {
-    "marker-smoothed": Contender("marker", genes=True, smoothed=True),
-    "linear-genes": Contender("linear", genes=True),
-    "linear-genes-smoothed": Contender("linear", genes=True, smoothed=True),
-    "linear-image": Contender("linear", image=True),
-    "linear-image-smoothed": Contender("linear", image=True, smoothed=True),
-    "linear-both": Contender("linear", image=True, genes=True),
-    "linear-both-smoothed": Contender("linear", image=True, genes=True, smoothed=True),
-    "concatenation": Contender("neural", image=True, genes=True, fusion="concatenation"),
-    "spacrd-genes": Contender("neural", genes=True),
-    "spacrd-image": Contender("neural", image=True),
-    "spacrd": Contender("neural", image=True, genes=True),
-    "spacrd-released": Contender("neural", image=True, genes=True, variant="released"),
-    "concatenation-genes": Contender("neural", genes=True, fusion="concatenation"),
-    "spacrd-genes-released": Contender("neural", genes=True, variant="released"),
-}
+def fit_linear(sections: Sequence[SectionFeatures], sees: Contender) -> Pipeline:
+    """z-score, at most 50 components, logistic regression (C = 0.01, classes balanced, sections weighted alike).
+
+    Everything is fitted on the labelled spots of the training sections, the components on all their spots.
+    """
+    features = np.concatenate([design(s, sees) for s in sections])
+    labels = np.concatenate([s.labels for s in sections])
+    weights = np.concatenate([np.full(len(s.labels), 1 / len(s.labels)) for s in sections])
+    known = ~np.isnan(labels)
+    components = min(COMPONENTS, *features.shape)
+    project = make_pipeline(StandardScaler(), PCA(components, random_state=0)).fit(features)
+    regression = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
+    scaled = weights[known] / weights[known].mean()
+    regression.fit(project.transform(features[known]), labels[known].astype(int), sample_weight=scaled)
+    return make_pipeline(*(step for _, step in project.steps), regression)
 
 
-def applicable(names: Sequence[str], *, image: bool, genes: bool) -> list[str]:
-    """The contenders whose modalities a setting has."""
-    return [n for n in names if image >= CONTENDERS[n].image and genes >= CONTENDERS[n].genes]
+class Scored(NamedTuple):
+    """A contender on a fold: score of every spot of each section (higher = more cancer-like), and what was trained."""
 
-
-class Result(NamedTuple):
-    """One trained contender on one fold."""
-
-    scores: pd.DataFrame  # section, patient, spot, label, split, score
-    history: pd.DataFrame  # empty where nothing is trained by epochs
-    model: SpaCRD | None
+    scores: list[np.ndarray]
+    history: pd.DataFrame
+    model: SpaCRD | None = None
 
 
 def compete(
     name: str,
-    train: Sequence[SectionFeatures],
+    training: Sequence[SectionFeatures],
     test: Sequence[SectionFeatures],
-    *,
-    recipe: Recipe,
-    scaling: str,
-    variant: str,
+    params: SpaCRDParams,
     seed: int,
-    device: str = "auto",
-) -> Result:
-    """Train one contender on a fold and score the spots of its training and test sections.
-
-    Returns
-    -------
-    Result
-        Scores: higher = more cancer-like, each contender on its own scale.
-    """
-    contender = CONTENDERS[name]
-    sections, history, model = [*train, *test], pd.DataFrame(), None
-    seen = {"image": contender.image, "genes": contender.genes}
-    if contender.kind == "marker":
-        absent = [s.name for s in sections if s.marker is None]
-        if absent:
+    checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  never changed
+) -> Scored:
+    """Train one contender on a fold and score the spots of its training and test sections, in this order."""
+    sees, sections = CONTENDERS[name], [*training, *test]
+    if sees.kind == "marker":
+        if absent := [s.name for s in sections if s.marker is None]:
             raise ValueError(
-                f"the marker gene is missing in section {', '.join(absent)}: set `marker` to a gene all sections have"
+                f"section {', '.join(absent)} lacks the marker {params.marker}: set `marker` to another"
             )
-        scores = [smooth(s.marker, s.neighbours) for s in sections]
-    elif contender.kind == "linear":
-        seen["smoothed"] = contender.smoothed
-        pipeline = fit_linear(train, **seen)
-        scores = [pipeline.decision_function(design(s, **seen)) for s in sections]
-    else:
-        variant = contender.variant or variant
-        if variant == "released":
-            recipe = replace(recipe, separation_weight=0.1)
-        tensors = [s.tensors(scaling, **seen, anywhere=variant == "released") for s in sections]
-        model, history = fit(
-            Spots.stack(tensors[: len(train)]),
-            recipe,
-            seed=seed,
-            variant=variant,
-            fusion=contender.fusion,
-            held_out=Spots.stack(tensors[len(train) :]),
-            device=device,
-        )
-        scores = [predict(model, t) for t in tensors]
-    tables = [
-        pd.DataFrame(
-            {
-                "section": s.name,
-                "patient": s.patient,
-                "spot": s.spots,
-                "label": s.labels,
-                "split": split,
-                "score": score,
-            }
-        )
-        for s, score, split in zip(
-            sections, scores, ["train"] * len(train) + ["test"] * len(test), strict=True
-        )
+        return Scored([smooth(s.marker, s.neighbours) for s in sections], NO_HISTORY)
+    if sees.kind == "linear":
+        pipeline = fit_linear(training, sees)
+        return Scored([pipeline.decision_function(design(s, sees)) for s in sections], NO_HISTORY)
+    variant = sees.variant or params.variant
+    spots = [
+        s.tensors(params.scaling, image=sees.image, genes=sees.genes, anywhere=variant == "released")
+        for s in sections
     ]
-    table = pd.concat(tables, ignore_index=True)
-    if not np.isfinite(table["score"]).all():
-        raise ValueError(
-            f"{name} gave scores that are not finite: lower `learning_rate` or look at the history"
-        )
-    return Result(table.astype({"score": np.float32}), history, model)
+    model, history = train(
+        Spots.stack(spots[: len(training)]),
+        params,
+        seed=seed,
+        variant=variant,
+        fusion=sees.fusion,
+        held_out=Spots.stack(spots[len(training) :]),
+        checkpoint=checkpoint,
+    )
+    return Scored([predict(model, each) for each in spots], history, model)
 
 
-class Unit(NamedTuple):
-    """One training run."""
-
-    setting: str
-    encoder: str  # "" = genes only
-    genes: bool
-    fold: Fold
-    model: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Names the unit's files."""
-        return f"{self.setting}.{self.fold.name}.{self.model}.s{self.seed}"
-
-
-def plan_units(
-    settings: Mapping,
-    cohort: pd.DataFrame,
-    models: Sequence[str],
-    seeds: Sequence[int],
-    first_seed_only: Sequence[str] = (),
-) -> dict[str, Unit]:
-    """All units of a cohort, by name.
+def settings_of(params: SpaCRDParams, cohort: pd.DataFrame) -> dict[str, tuple[list[Fold], list[str]]]:
+    """Each setting's folds, one a patient or the named split, and the contenders that fit it; for `plan_runs`.
 
     Parameters
     ----------
-    settings : mapping of str to setting
-        Each with `sections`, `test`, `encoder`, `genes`, `models` (see `lib.spacrd.params.Setting`).
     cohort : DataFrame
-        The stage's `cohort.csv`: section, patient, picture.
-    models : sequence of str
-        Contenders; those that need a modality a setting lacks are left out of it.
-    seeds : sequence of int
-        For contenders trained by epochs; the others have one answer and run once, as the first seed.
-    first_seed_only : sequence of str
-        Contenders that are run with the first seed alone, to save time.
+        `cohort.csv`: section, patient, picture (empty where there is none).
 
     Raises
     ------
     ValueError
-        A setting names a section the cohort lacks, or a section without picture although it has an encoder.
+        A setting names a section the cohort lacks, or one without picture although it has an encoder, or tests all.
     """
-    units = {}
+    plan = {}
     patient_of = dict(zip(cohort["section"], cohort["patient"], strict=True))
     pictured = set(cohort.loc[cohort["picture"].fillna("") != "", "section"])
-    for name, setting in settings.items():
+    for name, setting in params.settings.items():
         sections = list(setting.sections or patient_of)
-        absent = [s for s in (*sections, *setting.test) if s not in patient_of]
-        blind = (
-            [s for s in (*sections, *setting.test) if s in patient_of and s not in pictured]
-            if setting.encoder
-            else []
-        )
-        if absent or blind:
-            raise ValueError(
-                f"setting {name!r}: section {', '.join(absent or blind)} "
-                + (
-                    f"is not in the cohort, which has {', '.join(patient_of)}"
-                    if absent
-                    else "has no picture, but the setting has an encoder"
+        for section in (*sections, *setting.test):
+            if section not in patient_of:
+                raise ValueError(
+                    f"setting {name!r}: the cohort has no section {section}, only {', '.join(patient_of)}"
                 )
-            )
+            if setting.encoder and section not in pictured:
+                raise ValueError(f"setting {name!r} has an encoder, but section {section} has no picture")
         if setting.test:
             folds = [fixed_split([s for s in sections if s not in setting.test], setting.test, patient_of)]
         else:
             folds = leave_one_patient_out({s: patient_of[s] for s in sections})
         if not all(fold.train for fold in folds):
-            raise ValueError(f"setting {name!r} tests every section it has and leaves no section to train on")
-        for fold in folds:
-            for model in applicable(
-                setting.models or models, image=bool(setting.encoder), genes=setting.genes
-            ):
-                many = CONTENDERS[model].kind == "neural" and model not in first_seed_only
-                for seed in seeds if many else seeds[:1]:
-                    unit = Unit(name, setting.encoder, setting.genes, fold, model, seed)
-                    units[unit.name] = unit
-    return units
+            raise ValueError(f"setting {name!r} tests every section it has and leaves none to train on")
+        plan[name] = (folds, [m for m in setting.models or params.models if params.sees(setting, m)])
+    return plan
 
 
-class Runs:
-    """A cohort's sections and features on disk, and what is trained on them.
+class Data:
+    """A cohort on disk: `folder` is `results/spacrd/<cohort>/`, with `sections/` and `features/`."""
 
-    Parameters
-    ----------
-    folder : path
-        `results/<study>/<cohort>/`, with `sections/` and `features/`.
-    options : mapping
-        The parameters a unit's result depends on: those of `fold_features`, of `Recipe`, `scaling` and `variant`.
-    keep_weights_of : int
-        Seed whose weights are written.
-    device : str
-        Where Lightning trains.
-    """
+    def __init__(self, folder: Path, params: SpaCRDParams):
+        self.folder, self.params = folder, params
+        # what a fold's contenders see does not depend on who learns from it: they share it
+        self._features = lru_cache(maxsize=2)(self._read)
 
-    def __init__(self, folder: Path, options: Mapping[str, Any], keep_weights_of: int, device: str = "auto"):
-        self.folder, self.options, self.kept, self.device = folder, dict(options), keep_weights_of, device
-        self._features = lru_cache(maxsize=2)(self._fold_features)
-
-    def inputs(self, unit: Unit) -> list[Path]:
-        """Files a unit reads."""
-        names = (*unit.fold.train, *unit.fold.test)
-        features = (
-            [self.folder / "features" / f"{n}.{unit.encoder}.h5" for n in names] if unit.encoder else []
-        )
+    def files(self, run: Run) -> list[Path]:
+        """Files a run reads."""
+        names, encoder = (*run.fold.train, *run.fold.test), self.params.settings[run.setting].encoder
+        features = [self.folder / "features" / f"{n}.{encoder}.h5" for n in names] if encoder else []
         return [*(self.folder / "sections" / f"{n}.h5ad" for n in names), *features]
 
-    def outputs(self, unit: Unit) -> list[Path]:
-        """Files a unit writes: scores of all its spots; history and weights where it has them."""
-        paths = [self.folder / "train" / f"{unit.name}.scores.csv"]
-        if CONTENDERS[unit.model].kind == "neural":
-            paths.append(self.folder / "train" / f"{unit.name}.history.csv")
-            if unit.seed == self.kept:
-                paths.append(self.folder / "weights" / f"{unit.name}.safetensors")
-        return paths
+    def depends(self, run: Run) -> dict[str, Any]:
+        """What else a run's result depends on."""
+        setting = self.params.settings[run.setting]
+        return {
+            **self.params.model_dump(exclude=NOT_OF_A_RUN),
+            "encoder": setting.encoder,
+            "genes_seen": setting.genes,
+        }
 
-    def depends(self, unit: Unit) -> dict[str, Any]:
-        """What else a unit's result depends on."""
-        return {**self.options, "unit": unit._asdict()}
+    def features(self, run: Run) -> tuple[list[SectionFeatures], list[SectionFeatures]]:
+        """Features of a run's training and test sections."""
+        setting = self.params.settings[run.setting]
+        variant = CONTENDERS[run.model].variant or self.params.variant
+        return self._features(setting.encoder, setting.genes, run.fold, variant == "released")
 
-    def train(self, unit: Unit) -> None:
-        """Do one unit and write its outputs."""
-        # an encoder's numbers do not depend on who learns from them: contenders of one fold share them
-        names = (
-            unit.encoder,
-            unit.genes,
-            unit.fold,
-            CONTENDERS[unit.model].variant or self.options["variant"],
-        )
-        train, test = self._features(*names)
-        recipe = Recipe(**{k: v for k, v in self.options.items() if k in Recipe.__dataclass_fields__})
-        result = compete(
-            unit.model,
-            train,
-            test,
-            recipe=recipe,
-            scaling=self.options["scaling"],
-            variant=self.options["variant"],
-            seed=unit.seed,
-            device=self.device,
-        )
-        scores, *others = self.outputs(unit)
-        write_csv(result.scores, scores)
-        if others:
-            write_csv(result.history, others[0])
-        for path in others[1:]:
-            write_weights(result.model.state_dict(), path)
-
-    def _fold_features(self, encoder, genes, fold, variant):
-        names = (*fold.train, *fold.test)
+    def _read(self, encoder: str, genes: bool, fold: Fold, as_released: bool):
+        names, params = (*fold.train, *fold.test), self.params
         sections = {n: read_section(self.folder / "sections" / f"{n}.h5ad") for n in names}
-        images = None
-        if encoder:
-            files = {n: read_features(self.folder / "features" / f"{n}.{encoder}.h5") for n in names}
-            for n, file in files.items():
-                if list(file.names if file.names is not None else ()) != list(sections[n].obs_names):
-                    raise ValueError(
-                        f"features/{n}.{encoder}.h5 describes other spots than sections/{n}.h5ad: run 2-embed again"
-                    )
-            images = {n: file.features.astype("float32") for n, file in files.items()}
         return fold_features(
             fold,
             sections,
-            images,
-            genes=self.options["genes"] if genes else 0,
-            marker=self.options["marker"],
-            neighbours=self.options["neighbours"],
-            neighbour_radius=self.options["neighbour_radius"],
-            as_released=variant == "released",
-            undetermined=self.options["undetermined"],
+            {n: self._image(n, encoder, sections[n]) for n in names} if encoder else None,
+            genes=params.genes if genes else 0,
+            marker=params.marker,
+            neighbours=params.neighbours,
+            neighbour_radius=params.neighbour_radius,
+            as_released=as_released,
+            undetermined=params.undetermined,
         )
+
+    def _image(self, name: str, encoder: str, section: AnnData) -> np.ndarray:
+        file = read_features(self.folder / "features" / f"{name}.{encoder}.h5")
+        if list(file.names if file.names is not None else ()) != list(section.obs_names):
+            raise ValueError(
+                f"features/{name}.{encoder}.h5 describes other spots than sections/{name}.h5ad: run 2-embed again"
+            )
+        return file.features.astype("float32")
+
+
+def fit(run: Run, data: Data, checkpoint: Checkpoint = Checkpoint()) -> Result:  # noqa: B008  never changed
+    """Do one run: its test spots' scores (logit; higher = more cancer-like) and calibrated probabilities.
+
+    The probability is Platt's fit on the run's training spots. Scores of different models and sections are not on one
+    scale: they are compared within a section.
+    """
+    training, test = data.features(run)
+    scored = compete(run.model, training, test, data.params, run.seed, checkpoint)
+    about = ("patient", "section", "spot", "label", "split", "score")
+    rows = [
+        pd.DataFrame(
+            dict(
+                zip(
+                    about,
+                    (s.patient, s.name, s.spots, s.labels, split, score.astype(np.float32)),
+                    strict=True,
+                )
+            )
+        )
+        for s, score, split in zip(
+            [*training, *test], scored.scores, ["train"] * len(training) + ["test"] * len(test), strict=True
+        )
+    ]
+    scores = pd.concat(rows, ignore_index=True)
+    if not np.isfinite(scores["score"]).all():
+        raise ValueError(
+            f"{run.model} gave scores that are not finite: lower `learning_rate`, look at the history"
+        )
+    return Result(calibrated(scores), scored.history, scored.model.state_dict() if scored.model else {})

@@ -2,6 +2,7 @@
 decision curves: what acting on those a model calls gains, against acting on all and on none.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from statsmodels.genmod.generalized_linear_model import GLM
 
 from lib.statistics.classification import NotComputable, checked_probabilities
 from lib.statistics.intervals import Interval
-from lib.statistics.survival import checked_outcomes, event_share, kaplan_meier
+from lib.statistics.survival import checked_outcomes, event_share
 
 Edges = Literal["width", "quantile"]
 THRESHOLDS = np.arange(1, 100) / 100
@@ -34,18 +35,11 @@ def _binned(probabilities: np.ndarray, bins: int, edges: Edges) -> tuple[np.ndar
 def calibration_bins(
     labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edges = "width"
 ) -> pd.DataFrame:
-    """Observed share of positive cases (n,) against mean probability, in bins of the probability.
+    """Observed share of positive cases (n,) against mean probability, in bins of equal width over 0 to 1, or of equal
+    numbers of cases ("quantile"; where probabilities tie, fewer bins).
 
-    Parameters
-    ----------
-    edges : {"width", "quantile"}
-        Bins of equal width over 0 to 1, or of equal numbers of cases: where probabilities tie, fewer bins.
-
-    Returns
-    -------
-    DataFrame, one row a bin
-        low, high (edges; the last bin includes its high), n, events, predicted (mean probability), observed (share of
-        positive cases). An empty bin keeps its row, with n 0 and NaN for both shares.
+    One row a bin: low, high (edges; the last bin includes its high), n, events, predicted (mean probability), observed
+    (share of positive cases). An empty bin keeps its row, with n 0 and NaN for both shares.
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
     cuts, home = _binned(probabilities, bins, edges)
@@ -61,12 +55,8 @@ def calibration_bins(
 def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edges = "width") -> float:
     """Expected calibration error, 0 (best) to 1: distance of observed and predicted share, averaged over the cases.
 
-    It depends on the bins (as `calibration_bins`), and even a calibrated model's is above 0 in a finite sample: name
-    the bins beside it.
-
-    References
-    ----------
-    Naeini, Cooper and Hauskrecht, AAAI 29 (2015), doi:10.1609/aaai.v29i1.9602.
+    It depends on the bins (as `calibration_bins`), and even a calibrated model's is above 0 in a finite sample: name the
+    bins beside it. Naeini, Cooper and Hauskrecht, AAAI 29 (2015), doi:10.1609/aaai.v29i1.9602.
     """
     table = calibration_bins(labels, probabilities, bins, edges)
     distance = (table["observed"] - table["predicted"]).abs()
@@ -82,12 +72,6 @@ def intercept_slope(
     right, above 0 the probabilities are too low on the whole. The slope is the coefficient of that logit: 1 is right,
     below 1 the probabilities are too extreme (overfitting).
 
-    Raises
-    ------
-    NotComputable
-        One class only, a probability of exactly 0 or 1, one probability for all, or classes that the probabilities
-        separate (the slope is infinite).
-
     References
     ----------
     Cox, Biometrika 45:562 (1958), doi:10.1093/biomet/45.3-4.562; Van Calster et al., BMC Med 17:230 (2019),
@@ -98,7 +82,7 @@ def intercept_slope(
         raise NotComputable(f"all {labels.size} cases have the label {labels[0]:g}: calibration needs both")
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
         raise NotComputable(
-            f"{sure} of {labels.size} probabilities are exactly 0 or 1, whose logit is infinite"
+            f"{sure} of {labels.size} probabilities are exactly 0 or 1: their logit is infinite"
         )
     if np.ptp(probabilities) == 0:
         raise NotComputable(f"every probability is {probabilities[0]:g}, which has no calibration slope")
@@ -106,28 +90,20 @@ def intercept_slope(
     if positive.min() >= other.max() or positive.max() <= other.min():
         raise NotComputable("the probabilities separate the classes: the calibration slope is infinite")
     line, ones = logit(probabilities), np.ones((labels.size, 1))
-    fits = {
-        "intercept, slope held at 1": GLM(labels, ones, family=Binomial(), offset=line).fit(),
-        "slope": GLM(labels, np.column_stack([ones, line]), family=Binomial()).fit(),
-    }
-    intercept, slope = (
-        Interval(
-            float(fit.params[-1]),
-            *map(float, fit.conf_int(alpha=1 - level)[-1]),
-            labels.size,
-            int(labels.sum()),
-            f"logistic calibration {name}, Wald",
-        )
-        for name, fit in fits.items()
-    )
-    return intercept, slope
+
+    def last(model: GLM, name: str) -> Interval:
+        fit = model.fit()
+        estimate, (low, high) = fit.params[-1], fit.conf_int(alpha=1 - level)[-1]
+        ends = (float(value) for value in (estimate, low, high))
+        return Interval(*ends, labels.size, int(labels.sum()), f"logistic calibration {name}, Wald")
+
+    intercept = last(GLM(labels, ones, family=Binomial(), offset=line), "intercept, slope held at 1")
+    return intercept, last(GLM(labels, np.column_stack([ones, line]), family=Binomial()), "slope")
 
 
 def _need_follow_up(time: np.ndarray, event: np.ndarray, horizon: float) -> None:
-    if time.max() < horizon and not event[time == time.max()].all():
-        raise NotComputable(
-            f"follow-up ends at {time.max():g}, before the horizon {horizon:g}: take an earlier one"
-        )
+    if np.isnan(event_share(time, event, horizon)).any():
+        raise NotComputable(f"follow-up ends at {time.max():g}, before the horizon {horizon:g}")
 
 
 def calibration_at_horizon(
@@ -138,36 +114,12 @@ def calibration_at_horizon(
     groups: int = 5,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Share with an event by Kaplan-Meier against mean predicted probability, in groups of like prediction.
+    """Share with an event by Kaplan-Meier against mean predicted probability (n,) of it by the horizon (1 - survival), in
+    quantile groups of the prediction (fewer where predictions tie). An event at the horizon counts.
 
-    Parameters
-    ----------
-    time, event : arrays (n,)
-        As `survival.checked_outcomes`.
-    probabilities : array (n,)
-        Predicted probability of the event by the horizon, 0 to 1 (1 - survival).
-    horizon : float
-        In the unit of `time`; an event at the horizon counts.
-    groups : int
-        Quantile groups of the prediction; where predictions tie there may be fewer.
-    level : float
-        Of the bands of the Kaplan-Meier estimate.
-
-    Returns
-    -------
-    DataFrame, one row a group
-        low, high (predictions; the last includes `high`), n, events (by the horizon), at_risk (still followed at the
-        horizon), predicted (mean), observed, observed_low, observed_high. These three are NaN where a group's follow-up
-        ends before the horizon with somebody free of the event.
-
-    Raises
-    ------
-    NotComputable
-        The follow-up of all patients ends before the horizon.
-
-    References
-    ----------
-    Kaplan and Meier, J Am Stat Assoc 53:457 (1958), doi:10.1080/01621459.1958.10501452.
+    One row a group: low, high (predictions; the last includes `high`), n, events (by the horizon), at_risk (still followed
+    at it), predicted (mean), observed, observed_low, observed_high. These three are NaN where a group's follow-up ends
+    before the horizon with somebody free of the event; NotComputable where that of all patients does.
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
@@ -176,43 +128,30 @@ def calibration_at_horizon(
     rows = []
     for group in range(len(edges) - 1):
         times, events = time[home == group], event[home == group]
-        curve = kaplan_meier(times, events, level)
-        last = curve[curve["time"] <= horizon].iloc[-1]
-        known = 1.0 if (times >= horizon).any() or last["survival"] == 0 else np.nan
-        rows.append(
-            {
-                "low": edges[group],
-                "high": edges[group + 1],
-                "n": times.size,
-                "events": int((events & (times <= horizon)).sum()),
-                "at_risk": int((times >= horizon).sum()),
-                "predicted": probabilities[home == group].mean(),
-                "observed": known * (1 - last["survival"]),
-                "observed_low": known * (1 - last["high"]),
-                "observed_high": known * (1 - last["low"]),
-            }
-        )
-    return pd.DataFrame(rows)
+        about = edges[group], edges[group + 1], times.size, (events & (times <= horizon)).sum()
+        followed, predicted = (times >= horizon).sum(), probabilities[home == group].mean()
+        rows.append((*about, followed, predicted, *event_share(times, events, horizon, level)))
+    shares = ["predicted", "observed", "observed_low", "observed_high"]
+    return pd.DataFrame(rows, columns=["low", "high", "n", "events", "at_risk", *shares])
 
 
 def _net_benefit(
-    thresholds: ArrayLike, probabilities: np.ndarray, share_of_called: np.ndarray, share: float
+    probabilities: np.ndarray, thresholds: ArrayLike, share: Callable[[np.ndarray], float]
 ) -> pd.DataFrame:
-    """Table of a decision curve, from the share with the event among those called at each threshold, and among all."""
-    odds = thresholds / (1 - thresholds)
-    number = (probabilities >= thresholds[:, None]).sum(axis=1)
-    # who treats nobody gains nothing: a true 0
-    gain = number / probabilities.size * (share_of_called - (1 - share_of_called) * odds)
-    counts = {"threshold": thresholds, "n": probabilities.size, "called": number}
-    benefit = {"net_benefit": np.where(number > 0, gain, 0.0), "treat_all": share - (1 - share) * odds}
-    return pd.DataFrame({**counts, **benefit, "treat_none": 0.0})
-
-
-def _checked_thresholds(thresholds: ArrayLike) -> np.ndarray:
+    """Table of a decision curve, from the share with the event of those in a mask (n,)."""
     thresholds = np.asarray(thresholds, dtype=float)
     if thresholds.ndim != 1 or not ((thresholds >= 0) & (thresholds < 1)).all():
         raise ValueError("thresholds must be a vector of probabilities, 0 or more and below 1")
-    return thresholds
+    odds, called = thresholds / (1 - thresholds), probabilities >= thresholds[:, None]
+    of_called = np.array([share(row) if row.any() else 0 for row in called])
+    gain = called.mean(axis=1) * (
+        of_called - (1 - of_called) * odds
+    )  # who treats nobody gains nothing: a true 0
+    counts = {"threshold": thresholds, "n": probabilities.size, "called": called.sum(axis=1)}
+    of_all = share(np.ones(probabilities.size, dtype=bool))
+    return pd.DataFrame(
+        {**counts, "net_benefit": gain, "treat_all": of_all - (1 - of_all) * odds, "treat_none": 0.0}
+    )
 
 
 def decision_curve(
@@ -220,22 +159,15 @@ def decision_curve(
 ) -> pd.DataFrame:
     """Net benefit at each threshold probability (k,): true positives less false ones at the threshold's odds, over n.
 
-    A case (n,) whose probability of being positive is at or above the threshold is called.
-
-    Returns
-    -------
-    DataFrame, one row a threshold
-        threshold, n, called, net_benefit, treat_all, treat_none (0). At most the prevalence.
+    A case (n,) whose probability of being positive is at or above the threshold is called. One row a threshold:
+    threshold, n, called, net_benefit (at most the prevalence), treat_all, treat_none (0).
 
     References
     ----------
     Vickers and Elkin, Med Decis Making 26:565 (2006), doi:10.1177/0272989X06295361.
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
-    thresholds = _checked_thresholds(thresholds)
-    called = probabilities >= thresholds[:, None]
-    share = (called @ labels) / np.maximum(called.sum(axis=1), 1)
-    return _net_benefit(thresholds, probabilities, share, float(labels.mean()))
+    return _net_benefit(probabilities, thresholds, lambda called: labels[called].mean())
 
 
 def decision_curve_at_horizon(
@@ -257,8 +189,7 @@ def decision_curve_at_horizon(
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
-    thresholds = _checked_thresholds(thresholds)
     _need_follow_up(time, event, horizon)
-    called = np.vstack([np.ones(time.size), probabilities >= thresholds[:, None]])
-    share, *share_of_called = event_share(time, event, horizon, called)
-    return _net_benefit(thresholds, probabilities, np.array(share_of_called), float(share))
+    return _net_benefit(
+        probabilities, thresholds, lambda called: event_share(time[called], event[called], horizon)[0]
+    )

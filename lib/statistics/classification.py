@@ -4,13 +4,12 @@ Each metric takes labels (1 positive, 0 other) and scores, calls or probabilitie
 positive, and returns one number, or raises NotComputable with the reason. With `weights` (draws, n), how often each
 case is in each resample, it returns one value a draw, NaN where there is none, and checks nothing: a bootstrap's path.
 
-Below the metrics stand the rules that turn a score into a call (a score at the cut is called), DeLong's test of two
-AUCs and McNemar's of two models' calls.
+Below stand the rules that turn a score into a call (at the cut is called), DeLong's test of two AUCs, and McNemar's.
 """
 
 import re
+from collections import namedtuple
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 
 import numpy as np
@@ -19,7 +18,6 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import norm, rankdata
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
 from statsmodels.stats import contingency_tables
 
@@ -29,16 +27,14 @@ class NotComputable(ValueError):
 
 
 def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and scores as float64 vectors of one length.
+    """Labels and scores as float64 vectors of one length; ValueError for other lengths or labels than 0 and 1.
 
-    ValueError for other lengths or labels; NotComputable for no case, an undetermined label (NaN: leave those cases out,
-    and count them, before), or a score that is NaN or infinite.
+    NotComputable for no case, an undetermined label (NaN: leave those cases out, and count them, before), or a score
+    that is NaN or infinite.
     """
     labels, scores = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise ValueError(
-            f"labels have shape {labels.shape}, scores {scores.shape}; two vectors of one length are needed"
-        )
+        raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be two vectors of one length")
     if labels.size == 0:
         raise NotComputable("there is no case")
     if undetermined := int(np.isnan(labels).sum()):
@@ -48,21 +44,21 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarra
     return labels, _finite(scores)
 
 
-def checked_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """As `checked`; probabilities outside 0 to 1 are a ValueError."""
-    labels, probabilities = checked(labels, probabilities)
-    if probabilities.min() < 0 or probabilities.max() > 1:
-        raise ValueError(
-            f"probabilities lie in {probabilities.min():.3g} to {probabilities.max():.3g}, not in 0 to 1: "
-            "turn scores into probabilities with classification.platt first"
-        )
-    return labels, probabilities
-
-
 def _finite(scores: np.ndarray) -> np.ndarray:
     if bad := int((~np.isfinite(scores)).sum()):
         raise NotComputable(f"{bad} of {scores.size} scores are NaN or infinite")
     return scores
+
+
+def checked_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """As `checked`; probabilities outside 0 to 1 are a ValueError."""
+    labels, probabilities = checked(labels, probabilities)
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        low, high = probabilities.min(), probabilities.max()
+        raise ValueError(
+            f"probabilities lie in {low:.3g} to {high:.3g}, not in 0 to 1: use platt on scores first"
+        )
+    return labels, probabilities
 
 
 def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -72,6 +68,32 @@ def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.n
     if labels.all():
         raise NotComputable(f"all {labels.size} cases are positive")
     return labels, scores
+
+
+def _checked_calls(labels: ArrayLike, calls: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    labels, calls = checked(labels, calls)
+    if not np.isin(calls, (0, 1)).all():
+        raise ValueError("calls must be 0 or 1: apply a threshold to the scores first")
+    return labels, calls
+
+
+def _metric(check: Callable, lacking: str = "{}") -> Callable:
+    """Makes a metric under weights one that also takes labels and scores alone: checked, and told why it has no value."""
+
+    def decorated(function: Callable) -> Callable:
+        @wraps(function)
+        def metric(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray | None = None):
+            if weights is not None:
+                return function(labels, scores, weights)
+            labels, scores = check(labels, scores)
+            value = float(function(labels, scores, np.ones((1, labels.size)))[0])
+            if np.isnan(value):
+                raise NotComputable(lacking.format(labels.size))
+            return value
+
+        return metric
+
+    return decorated
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -87,116 +109,81 @@ def _by_score(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> tu
     return np.add.reduceat(positive, starts, axis=1), np.add.reduceat(weights - positive, starts, axis=1)
 
 
-def auc(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray | None = None) -> float | np.ndarray:
+@_metric(_two_classes)
+def auc(labels, scores, weights):
     """Area under the ROC curve: chance that a positive case scores above another, ties counted half; 0.5 is chance."""
-    if weights is None:
-        return float(roc_auc_score(*_two_classes(labels, scores)))
     positive, other = _by_score(labels, scores, weights)
     below = np.cumsum(other, axis=1) - 0.5 * other
     return _share((positive * below).sum(1), positive.sum(1) * other.sum(1))
 
 
-def average_precision(
-    labels: ArrayLike, scores: ArrayLike, weights: np.ndarray | None = None
-) -> float | np.ndarray:
+@_metric(_two_classes)
+def average_precision(labels, scores, weights):
     """Precision at each distinct score, weighted by the recall gained there, not interpolated; chance is the prevalence."""
-    if weights is None:
-        return float(average_precision_score(*_two_classes(labels, scores)))
     positive, other = (side[:, ::-1] for side in _by_score(labels, scores, weights))
-    called = np.cumsum(positive, axis=1)
-    precision_at = np.nan_to_num(
-        _share(called, called + np.cumsum(other, axis=1))
-    )  # nothing there adds nothing
+    true = np.cumsum(positive, axis=1)
+    precision_at = np.nan_to_num(_share(true, true + np.cumsum(other, axis=1)))  # nothing there adds nothing
     value = _share((positive * precision_at).sum(1), positive.sum(1))
     return np.where(other.sum(1) > 0, value, np.nan)
 
 
-def prevalence(
-    labels: ArrayLike, scores: ArrayLike | None = None, weights: np.ndarray | None = None
-) -> float | np.ndarray:
-    """Share of positive cases, 0 to 1. `scores` are taken, and ignored, for a uniform call."""
-    if weights is None:
-        return float(checked(labels, np.zeros(np.shape(labels)))[0].mean())
+@_metric(checked)
+def prevalence(labels, scores, weights):
+    """Share of positive cases, 0 to 1, whatever their scores."""
     return _share(weights @ labels, weights.sum(1))
 
 
-def brier(
-    labels: ArrayLike, probabilities: ArrayLike, weights: np.ndarray | None = None
-) -> float | np.ndarray:
-    """Mean squared difference of probability and outcome (Brier 1950), 0 is best; a constant p at prevalence p gives p (1 - p)."""
-    if weights is None:
-        labels, probabilities = checked_probabilities(labels, probabilities)
-        return float(((probabilities - labels) ** 2).mean())
+@_metric(checked_probabilities)
+def brier(labels, probabilities, weights):
+    """Mean squared difference of probability and outcome (Brier 1950); 0 is best, p (1 - p) a constant p at prevalence p."""
     return _share(weights @ (probabilities - labels) ** 2, weights.sum(1))
 
 
-def _of_calls(lacking: str) -> Callable:
-    """Makes a metric of 0/1 calls under weights one that also takes calls alone; `lacking` says why it has no value."""
-
-    def decorated(function: Callable) -> Callable:
-        @wraps(function)
-        def metric(labels: ArrayLike, called: ArrayLike, weights: np.ndarray | None = None):
-            if weights is not None:
-                return function(labels, called, weights)
-            labels, called = checked(labels, called)
-            if not np.isin(called, (0, 1)).all():
-                raise ValueError("calls must be 0 or 1: apply a threshold to the scores first")
-            value = float(function(labels, called, np.ones((1, labels.size)))[0])
-            if np.isnan(value):
-                raise NotComputable(lacking.format(labels.size))
-            return value
-
-        return metric
-
-    return decorated
-
-
-@_of_calls("none of the {} cases is positive")
-def sensitivity(labels, called, weights):
-    """Share of the positive cases that are called (recall), 0 to 1."""
-    return _share(weights @ (labels * called), weights @ labels)
-
-
-@_of_calls("all {} cases are positive")
-def specificity(labels, called, weights):
-    """Share of the other cases that are not called, 0 to 1."""
-    return _share(weights @ ((1 - labels) * (1 - called)), weights @ (1 - labels))
-
-
-@_of_calls("none of the {} cases is called positive")
-def precision(labels, called, weights):
-    """Share of positive cases among those called (positive predictive value), 0 to 1."""
-    return _share(weights @ (labels * called), weights @ called)
-
-
-@_of_calls("all {} cases are called positive")
-def npv(labels, called, weights):
-    """Share of other cases among those not called (negative predictive value), 0 to 1."""
-    return _share(weights @ ((1 - labels) * (1 - called)), weights @ (1 - called))
-
-
-@_of_calls("there is no case")
-def accuracy(labels, called, weights):
+@_metric(_checked_calls)
+def accuracy(labels, calls, weights):
     """Share of cases called rightly, 0 to 1."""
-    return _share(weights @ (labels == called).astype(float), weights.sum(1))
+    return _share(weights @ (labels == calls).astype(float), weights.sum(1))
 
 
-@_of_calls("none of the {} cases is positive")
-def f1(labels, called, weights):
-    """Harmonic mean of precision and sensitivity, 2TP / (2TP + FP + FN); 0 where positive cases are there and none is found.
+@_metric(_checked_calls, "none of the {} cases is positive")
+def sensitivity(labels, calls, weights):
+    """Share of the positive cases that are called (recall), 0 to 1."""
+    return _share(weights @ (labels * calls), weights @ labels)
+
+
+@_metric(_checked_calls, "all {} cases are positive")
+def specificity(labels, calls, weights):
+    """Share of the other cases that are not called, 0 to 1."""
+    return _share(weights @ ((1 - labels) * (1 - calls)), weights @ (1 - labels))
+
+
+@_metric(_checked_calls, "none of the {} cases is called positive")
+def precision(labels, calls, weights):
+    """Share of positive cases among those called (positive predictive value), 0 to 1."""
+    return _share(weights @ (labels * calls), weights @ calls)
+
+
+@_metric(_checked_calls, "all {} cases are called positive")
+def npv(labels, calls, weights):
+    """Share of other cases among those not called (negative predictive value), 0 to 1."""
+    return _share(weights @ ((1 - labels) * (1 - calls)), weights @ (1 - calls))
+
+
+@_metric(_checked_calls, "none of the {} cases is positive")
+def f1(labels, calls, weights):
+    """Harmonic mean of precision and sensitivity, 2TP / (2TP + FP + FN); a true 0 where no positive case is called.
 
     Calling every case gives 2p / (1 + p) at prevalence p: name the threshold's rule beside it.
     """
     positive = weights @ labels
-    value = _share(2 * (weights @ (labels * called)), positive + weights @ called)
+    value = _share(2 * (weights @ (labels * calls)), positive + weights @ calls)
     return np.where(positive > 0, value, np.nan)
 
 
-ppv = precision
-METRICS: dict[str, Callable] = {"auc": auc, "ap": average_precision, "ppv": ppv}
-METRICS |= {
-    f.__name__: f for f in (prevalence, sensitivity, specificity, precision, npv, accuracy, f1, brier)
+METRICS = {
+    f.__name__: f for f in (auc, prevalence, brier, accuracy, sensitivity, specificity, precision, npv, f1)
 }
+METRICS |= {"ap": average_precision, "ppv": precision}
 
 
 def called(scores: ArrayLike, threshold: ArrayLike) -> np.ndarray:
@@ -212,26 +199,12 @@ def _several(scores: ArrayLike) -> np.ndarray:
 
 
 def gmm_threshold(scores: ArrayLike, variant: str = "described") -> float:
-    """Cut where two Gaussians fitted to scores (n,) are equally likely; needs no label.
+    """Cut where two Gaussians fitted to a section's scores (n,) are equally likely; needs no label.
 
-    The root of the difference of the two weighted densities between the two means (Brent), or the midpoint of the
-    means where the difference keeps its sign there (one component lies wholly over the other).
-
-    Parameters
-    ----------
-    variant : {"described", "released"}
-        SpaCRD's released code sorts the means but leaves spreads and weights in the order of the fit, so where the
-        fit returns the higher component first each mean gets the other's. "released" repeats that, for comparison.
-
-    Raises
-    ------
-    NotComputable
-        Scores that are not finite or take fewer than two values.
-
-    References
-    ----------
-    The rule the SpaCRD paper names (arXiv 2603.06186). The released code defines it and never calls it; its scores
-    were cut by `prevalence_threshold`.
+    The root of the difference of the two weighted densities between the means, or the midpoint of the means where the
+    difference keeps its sign there. It is the rule that SpaCRD's paper names (arXiv 2603.06186). The released code
+    defines it, never calls it (see `prevalence_threshold`), and sorts the means but leaves spreads and weights in the
+    order of the fit, so that each mean may get the other's: variant "released" repeats that, for comparison.
     """
     if variant not in ("described", "released"):
         raise ValueError(f'variant must be "described" or "released", got "{variant}"')
@@ -240,8 +213,8 @@ def gmm_threshold(scores: ArrayLike, variant: str = "described") -> float:
         scores = np.sort(scores)  # the fit's start depends on the order of the spots; the cut must not
     mixture = GaussianMixture(n_components=2, random_state=0).fit(scores[:, None])
     order = np.argsort(mixture.means_.ravel())
-    mean, share = mixture.means_.ravel()[order], mixture.weights_
-    spread = np.sqrt(mixture.covariances_.ravel())
+    mean, spread = mixture.means_.ravel()[order], np.sqrt(mixture.covariances_.ravel())
+    share = mixture.weights_
     if variant == "described":
         spread, share = spread[order], share[order]
 
@@ -259,7 +232,7 @@ def prevalence_threshold(scores: ArrayLike, positive_share: float) -> float:
     """ORACLE cut of the released SpaCRD code: as many spots (n,) are called as truly are cancer, a share in (0, 1).
 
     It reads the test labels through their prevalence, so what it gives is no performance; nor is it a bound, for
-    another cut may give a higher F1. NotComputable for a prevalence of 0 or 1, or unusable scores.
+    another cut may give a higher F1.
     """
     if not 0 < positive_share < 1:
         raise NotComputable(f"the prevalence is {positive_share:g}: one class only, so no cut is defined")
@@ -269,22 +242,12 @@ def prevalence_threshold(scores: ArrayLike, positive_share: float) -> float:
 def platt(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     """Slope and intercept that turn a score into a probability (`probability`); fit on TRAINING cases only.
 
-    Logistic regression on Platt's smoothed targets, (N1 + 1) / (N1 + 2) and 1 / (N0 + 2), which keep the slope finite
-    where the classes separate. A slope below 0 says that scores did not point towards positive in training.
-
-    Raises
-    ------
-    NotComputable
-        One class only, undetermined labels, or scores that are not finite or all equal.
-
-    References
-    ----------
-    Platt, Advances in Large Margin Classifiers (1999).
+    Logistic regression on Platt's smoothed targets (1999), (N1 + 1) / (N1 + 2) and 1 / (N0 + 2), which keep the slope
+    finite where the classes separate. A slope below 0 says that scores did not point towards positive in training.
     """
     labels, scores = checked(labels, scores)
     _several(scores)
-    positive = labels.sum()
-    other = labels.size - positive
+    positive, other = labels.sum(), (1 - labels).sum()
     if not positive or not other:
         raise NotComputable(f"the training cases hold {int(positive)} positive and {int(other)} other cases")
     target = np.where(labels == 1, (positive + 1) / (positive + 2), 1 / (other + 2))
@@ -292,9 +255,7 @@ def platt(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     standard = np.tile((scores - centre) / spread, 2)[:, None]
     # a soft target t is the same case twice, as positive with weight t and as other with weight 1 - t
     regression = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000)
-    regression.fit(
-        standard, np.repeat([1, 0], labels.size), sample_weight=np.concatenate([target, 1 - target])
-    )
+    regression.fit(standard, np.repeat([1, 0], labels.size), sample_weight=np.r_[target, 1 - target])
     slope = float(regression.coef_[0, 0] / spread)
     return slope, float(regression.intercept_[0] - slope * centre)
 
@@ -304,79 +265,53 @@ def probability(scores: ArrayLike, slope: float, intercept: float) -> np.ndarray
     return expit(slope * np.asarray(scores, dtype=float) + intercept)
 
 
-def _training_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def threshold(rule: str, labels: ArrayLike, scores: ArrayLike) -> tuple[float, str]:
+    """Cut by a named rule on TRAINING cases, one of their scores, and the rule in words for `how`.
+
+    Rules: "youden", the greatest sensitivity + specificity (Cancer 3:32, 1950), of several cuts the lowest, which misses
+    less; "sensitivity90" or another whole percentage, the highest cut with at least that sensitivity. A metric bears its
+    rule in its name: f1_youden, specificity_sensitivity90.
+    """
+    percent = re.fullmatch(r"sensitivity(100|[1-9]\d?)", rule)
+    if rule != "youden" and not percent:
+        raise ValueError(f'unknown threshold rule "{rule}"; known are youden and, for example, sensitivity90')
     labels, scores = checked(labels, scores)
     if labels.min() == labels.max():
         raise NotComputable(
             f"all {labels.size} training cases have the label {labels[0]:g}; a cut needs both"
         )
-    return labels == 1, scores
-
-
-def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Cut, one of the scores, of the greatest sensitivity + specificity on TRAINING cases; of several the lowest, which misses less.
-
-    References
-    ----------
-    Youden, Cancer 3:32 (1950), doi:10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3.
-    """
-    labels, scores = _training_classes(labels, scores)
+    if percent:
+        share, of_positive = int(percent[1]) / 100, np.sort(scores[labels == 1])[::-1]
+        cut = of_positive[int(np.ceil(share * of_positive.size - 1e-9)) - 1]  # 0.9 of 10 is 9, not 10
+        return float(cut), f"highest cut with sensitivity of at least {share:g} on training cases"
     cuts, home = np.unique(scores, return_inverse=True)
     positive = np.bincount(home, weights=labels)[::-1].cumsum()[::-1]  # called at each cut
-    other = np.bincount(home, weights=~labels)[::-1].cumsum()[::-1]
-    # whole numbers, so that equal ones are equal
-    return float(cuts[np.argmax(positive * (~labels).sum() - other * labels.sum())])
+    other = np.bincount(home, weights=1 - labels)[::-1].cumsum()[::-1]
+    index = positive * other[0] - other * positive[0]  # whole numbers, so that equal ones are equal
+    return float(cuts[np.argmax(index)]), "cut of greatest sensitivity + specificity on training cases"
 
 
-def threshold(rule: str, labels: ArrayLike, scores: ArrayLike) -> tuple[float, str]:
-    """Cut by a named rule on TRAINING cases, and the rule in words for `how`.
-
-    Rules: "youden"; "sensitivity90" (or another whole percentage), the highest cut with at least that sensitivity. A
-    metric bears its rule in its name: f1_youden, specificity_sensitivity90.
-    """
-    if rule == "youden":
-        return youden_threshold(labels, scores), "cut of greatest sensitivity + specificity on training cases"
-    if not (percent := re.fullmatch(r"sensitivity(100|[1-9]\d?)", rule)):
-        raise ValueError(
-            f'unknown threshold rule "{rule}"; known are youden and sensitivity90 (or another percentage)'
-        )
-    labels, scores = _training_classes(labels, scores)
-    share, descending = int(percent[1]) / 100, np.sort(scores[labels])[::-1]
-    cut = descending[int(np.ceil(share * descending.size - 1e-9)) - 1]  # 0.9 of 10 is 9, not 10
-    return float(cut), f"highest cut with sensitivity of at least {share:g} on training cases"
+DeLong = namedtuple(
+    "DeLong", "difference standard_error low high z p"
+)  # of two AUCs, a minus b; p is two-sided
 
 
-@dataclass(frozen=True)
-class DeLong:
-    """Difference of two AUCs on the same cases: a minus b, its standard error, interval, z and p (two-sided)."""
-
-    difference: float
-    standard_error: float
-    low: float
-    high: float
-    z: float
-    p: float
+def _rows(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    scores = _finite(np.atleast_2d(np.asarray(scores, dtype=float)))
+    return _two_classes(labels, scores[0])[0] == 1, scores
 
 
 def auc_rows(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     """AUC of each row of scores (models, n) against one vector of labels (n,): (models,), by midranks."""
     labels, scores = _rows(labels, scores)
-    positive = int(labels.sum())
     ranks = rankdata(scores, axis=1)[:, labels].mean(axis=1)
-    return (ranks - (positive + 1) / 2) / (labels.size - positive)
-
-
-def _rows(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    scores = _finite(np.atleast_2d(np.asarray(scores, dtype=float)))
-    labels, _ = _two_classes(labels, scores[0])
-    return labels == 1, scores
+    return (ranks - (labels.sum() + 1) / 2) / (~labels).sum()
 
 
 def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """AUCs (models,) of several models' scores (models, n) on the same cases, and the covariance of the estimates.
 
-    One row a patient: where a patient has several, their dependence is not seen; take `intervals.patient_interval`.
-    NotComputable with fewer than two positive or two other cases.
+    Their dependence is not seen where a patient has several rows: take `intervals.patient_interval`.
 
     References
     ----------
@@ -384,8 +319,7 @@ def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np
     Xu, IEEE Signal Process Lett 21:1389 (2014), doi:10.1109/LSP.2014.2337313.
     """
     labels, scores = _rows(labels, scores)
-    positive = int(labels.sum())
-    other = labels.size - positive
+    positive, other = int(labels.sum()), int((~labels).sum())
     if min(positive, other) < 2:
         raise NotComputable(
             f"{positive} positive and {other} other cases: DeLong's variance needs two of each"
@@ -394,33 +328,17 @@ def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np
     # share of the others a positive case beats, and share of the positive cases that beat another
     won = (ranks[:, labels] - rankdata(scores[:, labels], axis=1)) / other
     lost = 1 - (ranks[:, ~labels] - rankdata(scores[:, ~labels], axis=1)) / positive
-    covariance = np.atleast_2d(np.cov(won)) / positive + np.atleast_2d(np.cov(lost)) / other
-    return won.mean(axis=1), covariance
+    return won.mean(axis=1), np.atleast_2d(np.cov(won)) / positive + np.atleast_2d(np.cov(lost)) / other
 
 
 def delong_test(
-    labels: ArrayLike,
-    scores_a: ArrayLike,
-    scores_b: ArrayLike,
-    level: float = 0.95,
-    folds: ArrayLike | None = None,
+    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike, folds: ArrayLike | None = None
 ) -> DeLong:
-    """Paired test of two models' AUCs on the same cases; their scales may differ.
+    """Paired test of two models' AUCs on the same cases (n,), with a 95 % interval; their scales may differ.
 
-    Parameters
-    ----------
-    folds : array (n,), optional
-        Who was held out with whom. Scores of different folds come from different models and have no common scale: the
-        difference is then the mean of those within the folds, which are independent, as the cases are others.
-
-    Raises
-    ------
-    NotComputable
-        The two order the cases alike, so that their difference has no variance; or as `auc_covariance`, in any fold.
-
-    References
-    ----------
-    As `auc_covariance`.
+    `folds` (n,) say who was held out with whom. Scores of different folds come from different models and have no common
+    scale: the difference is then the mean of those within the folds, which are independent, as the cases are others.
+    NotComputable where the two order the cases alike; source as `auc_covariance`.
     """
     labels, scores_a = checked(labels, scores_a)
     labels, scores_b = checked(labels, scores_b)
@@ -428,56 +346,35 @@ def delong_test(
     contrast, differences, variances = np.array([1, -1]), [], []
     for fold in np.unique(folds):
         here = folds == fold
-        areas, covariance = auc_covariance(labels[here], np.stack([scores_a[here], scores_b[here]]))
+        areas, covariance = auc_covariance(labels[here], [scores_a[here], scores_b[here]])
         differences.append(areas[0] - areas[1])
         variances.append(contrast @ covariance @ contrast)
     variance = float(np.sum(variances)) / len(variances) ** 2
     if not variance > 1e-15:
         raise NotComputable("the two models order the cases alike: their difference has no variance")
     difference, error = float(np.mean(differences)), float(np.sqrt(variance))
-    width, z = float(norm.ppf((1 + level) / 2)) * error, difference / error
+    width, z = float(norm.ppf(0.975)) * error, difference / error
     return DeLong(difference, error, difference - width, difference + width, z, float(2 * norm.sf(abs(z))))
 
 
-@dataclass(frozen=True)
-class McNemar:
-    """Cases only a, and only b, calls rightly; the test's statistic, its two-sided p, and which test it is.
-
-    `statistic` is the smaller of the two counts for the exact test, else the chi-square with continuity correction.
-    """
-
-    only_a: int
-    only_b: int
-    statistic: float
-    p: float
-    how: str
+# cases that only a, and only b, calls rightly; the smaller of the two (exact) or chi-square; two-sided p; which test
+McNemar = namedtuple("McNemar", "only_a only_b statistic p how")
 
 
 def mcnemar(
-    labels: ArrayLike,
-    called_a: ArrayLike,
-    called_b: ArrayLike,
-    exact: bool | None = None,
+    labels: ArrayLike, called_a: ArrayLike, called_b: ArrayLike, exact: bool | None = None
 ) -> McNemar:
     """Test whether two models' 0/1 calls (n,) are right equally often on the same cases, one row a patient.
 
     Only the positive rows compare sensitivities, only the others specificities. Exact, by default, below 25 cases that
-    only one model calls rightly. NotComputable where the two are right on the same cases.
-
-    References
-    ----------
-    McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
+    only one calls rightly, else with continuity correction. McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
     """
-    accuracy(labels, called_a)  # refuses what is no label or no call
-    accuracy(labels, called_b)
-    right_a, right_b = (np.asarray(labels) == np.asarray(calls) for calls in (called_a, called_b))
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    right = [np.equal(*_checked_calls(labels, calls)) for calls in (called_a, called_b)]
+    table = [[int((a & b).sum()) for b in (right[1], ~right[1])] for a in (right[0], ~right[0])]
+    only_a, only_b = table[0][1], table[1][0]
     if only_a + only_b == 0:
-        raise NotComputable(
-            f"the two models are right on the same {int(right_a.sum())} of {right_a.size} cases"
-        )
+        raise NotComputable(f"the two models are right on the same {table[0][0]} of {right[0].size} cases")
     exact = only_a + only_b < 25 if exact is None else exact
-    table = [[int((right_a & right_b).sum()), only_a], [only_b, int((~right_a & ~right_b).sum())]]
     result = contingency_tables.mcnemar(table, exact=exact, correction=True)
     how = "McNemar, exact" if exact else "McNemar, chi-square with continuity correction"
     return McNemar(only_a, only_b, float(result.statistic), float(result.pvalue), how)

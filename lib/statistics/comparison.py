@@ -1,10 +1,10 @@
 """Is one model better than another on the same patients? Paired intervals, and a permutation test."""
 
+from collections import namedtuple
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import suppress
+from dataclasses import replace
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,15 @@ from lib.statistics.intervals import (
     CELLS,
     Interval,
     ScoredSection,
-    mean_over_folds,
+    interval,
+    of_scores,
     paired_patient_difference,
     patients_by_stratum,
-    sections_interval,
     strata,
 )
+
+ENDS = ["model", "minus", "auc", "low", "high"]
+TESTS = ["delong_p", "only_first", "only_second", "mcnemar_p"]
 
 
 def paired_difference(
@@ -32,29 +35,12 @@ def paired_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Metric of model a minus metric of model b, with an interval from draws that both models share.
+    """Metric of model a minus metric of model b, with an interval from draws that both models share (`intervals.interval`).
 
     What makes a patient hard is hard for both, so this interval is shorter than two separate ones suggest; two
-    overlapping intervals do not show that models are alike.
-
-    Parameters
-    ----------
-    sections_a, sections_b : sequences of ScoredSection
-        The same sections, spots, labels and blocks under the two models' scores; seeds may differ in number.
-    metric, draws, seed, level
-        As in `intervals.interval`.
-
-    Returns
-    -------
-    Interval
-        estimate > 0: a scores higher. `n` and `events` count spots once.
-
-    Raises
-    ------
-    ValueError
-        The two do not hold the same spots.
-    NotComputable
-        No section has a value under both; sections without one under either are left out and named.
+    overlapping intervals do not show that models are alike. The sections hold the same spots, labels and blocks under
+    the two models' scores (else ValueError); seeds may differ in number. Sections without a value under either are left
+    out and named. estimate > 0: a scores higher; `n` and `events` count spots once.
     """
     a, b = ({section.name: section for section in sections} for sections in (sections_a, sections_b))
     if odd := sorted(set(a) ^ set(b)):
@@ -62,10 +48,8 @@ def paired_difference(
     for name, section in a.items():
         pairs = ((section.labels, b[name].labels), (section.blocks, b[name].blocks))
         if not all(np.array_equal(one, other) for one, other in pairs):
-            raise ValueError(
-                f"{name}: the two models' spots differ in labels, blocks or order; pair the same spots in the same order"
-            )
-    difference = sections_interval([sections_a, sections_b], metric, draws, seed, level)
+            raise ValueError(f"{name}: the two models' spots differ in labels, blocks or order")
+    difference = interval(sections_a, metric, draws, seed, level, minus=sections_b)
     return replace(difference, how=f"paired; {difference.how}")
 
 
@@ -74,14 +58,8 @@ def differences(
 ) -> pd.DataFrame:
     """Paired comparison of all pairs of models of a yes-or-no outcome, on the patients that both held out.
 
-    Parameters
-    ----------
-    models : mapping of str to DataFrame
-        patient, fold, seed, label, probability; one row a held-out patient and seed.
-    cut : float
-        Probability at or above which a patient is called, for McNemar's test.
-    draws, seed : int
-        Of the bootstrap over patients, within fold and outcome.
+    The models' tables hold patient, fold, seed, label, probability; one row a held-out patient and seed. A patient is
+    called at a probability of `cut` or more, for McNemar's test.
 
     Returns
     -------
@@ -90,11 +68,6 @@ def differences(
         interval; above 0 the first is better. delong_p: of the mean probability over seeds, within the folds.
         mcnemar_p: of the same, all folds together, which supposes that a probability means the same in every fold.
         only_first, only_second: patients that only this one of the two calls rightly. NaN where a test has no value.
-
-    Raises
-    ------
-    ValueError
-        Two models disagree on a patient's label or fold.
     """
     rows = []
     for (a, first), (b, second) in combinations(models.items(), 2):
@@ -107,61 +80,27 @@ def differences(
             table.pivot(index="seed", columns="patient", values="probability")[both].to_numpy()
             for table in (first, second)
         ]
-        found = paired_patient_difference(
-            *(mean_over_folds(fold, partial(_auc_of_seeds, labels, values)) for values in wide),
-            both,
-            draws=draws,
-            seed=seed,
-            strata=strata(fold, labels),
-            events=int(labels.sum()),
-        )
-        row = {"model": a, "minus": b, "auc": found.estimate, "low": found.low, "high": found.high}
-        mean_a, mean_b = (values.mean(axis=0) for values in wide)
-        row |= dict.fromkeys(("delong_p", "only_first", "only_second", "mcnemar_p"), np.nan)
-        try:
-            row["delong_p"] = delong_test(labels, mean_a, mean_b, folds=fold).p
-            tested = mcnemar(labels, mean_a >= cut, mean_b >= cut)
-            row |= {"only_first": tested.only_a, "only_second": tested.only_b, "mcnemar_p": tested.p}
-        except NotComputable:  # equal scores or equal calls: nothing to test, and the row says so by its gaps
-            pass
-        rows.append({**row, "n": len(both)})
-    columns = [
-        "model",
-        "minus",
-        "auc",
-        "low",
-        "high",
-        "delong_p",
-        "only_first",
-        "only_second",
-        "mcnemar_p",
-        "n",
-    ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _auc_of_seeds(labels: np.ndarray, values: np.ndarray, rows: np.ndarray) -> list[Callable]:
-    return [partial(auc, labels[rows], one[rows]) for one in values]
+        functions = (of_scores(auc, labels, values, fold) for values in wide)
+        options = {"draws": draws, "seed": seed, "strata": strata(fold, labels), "events": int(labels.sum())}
+        found = paired_patient_difference(*functions, both, **options)
+        row = dict(zip(ENDS, (a, b, found.estimate, found.low, found.high), strict=True)) | {"n": len(both)}
+        first_mean, second_mean = (values.mean(axis=0) for values in wide)
+        # equal scores or equal calls: nothing to test, and the row says so by its gaps
+        with suppress(NotComputable):
+            row["delong_p"] = delong_test(labels, first_mean, second_mean, folds=fold).p
+            tested = mcnemar(labels, first_mean >= cut, second_mean >= cut)
+            row |= dict(zip(TESTS[1:], (tested.only_a, tested.only_b, tested.p), strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[*ENDS, *TESTS, "n"])
 
 
 def margin(accuracies: Mapping[str, float], n: int) -> pd.DataFrame:
-    """What printed accuracies of n patients can show when nothing but the accuracies is known.
+    """What printed accuracies (model -> share called rightly) of n patients can show when nothing else is known.
 
-    Parameters
-    ----------
-    accuracies : mapping
-        Model -> share of patients called rightly, as printed; the first is compared with the others.
-
-    Returns
-    -------
-    DataFrame
-        model, accuracy, right: the number of patients nearest to it; low, high: Wilson's 95 % interval of right / n;
-        fewer: patients the model is behind the first; least_p: the smallest p that McNemar's exact test can give for
-        that, reached where every patient whom the other calls rightly the first does too. NaN for the first.
-
-    References
-    ----------
-    Wilson, J Am Stat Assoc 22:209 (1927), doi:10.1080/01621459.1927.10502953.
+    Table of model, accuracy, right: the number of patients nearest to it; low, high: Wilson's 95 % interval of right / n;
+    fewer: patients the model is behind the first; least_p: the smallest p that McNemar's exact test can give for that,
+    reached where every patient whom the other calls rightly the first does too. NaN for the first. Wilson, J Am Stat
+    Assoc 22:209 (1927), doi:10.1080/01621459.1927.10502953.
     """
     table = pd.DataFrame({"model": list(accuracies), "accuracy": list(accuracies.values())})
     right = (table["accuracy"] * n).round().astype(int)
@@ -171,15 +110,8 @@ def margin(accuracies: Mapping[str, float], n: int) -> pd.DataFrame:
     return table.assign(right=right, low=low, high=high, fewer=fewer, least_p=least)
 
 
-@dataclass(frozen=True)
-class Permutation:
-    """Difference of a metric (a minus b), its two-sided p, and what was permuted."""
-
-    difference: float
-    p: float
-    permutations: int
-    exact: bool
-    how: str
+# difference of a metric (a minus b), its two-sided p, and what was permuted
+Permutation = namedtuple("Permutation", "difference p permutations exact how")
 
 
 def paired_permutation(
@@ -190,7 +122,7 @@ def paired_permutation(
     *,
     permutations: int = 10_000,
     seed: int = 0,
-    scale: Literal["ranks", "given"] = "ranks",
+    ranks: bool = True,
     within: Sequence[Hashable] | None = None,
 ) -> Permutation:
     """Would a difference this large arise if it did not matter which model scored a patient?
@@ -199,44 +131,22 @@ def paired_permutation(
     difference of the metric is taken anew. Where all swaps are no more than `permutations` each is taken once (exact);
     else they are drawn, and the data themselves count as one of them, so p is never 0.
 
-    Parameters
-    ----------
-    metric : callable
-        Takes scores (k, n) and returns values (k,): `functools.partial(classification.auc_rows, labels)`, or
-        `row_by_row(lambda risk: harrell(time, event, risk))`.
-    scale : {"ranks", "given"}
-        "ranks" puts each model's scores on their ranks first, for metrics of order (AUC, c-index): two models' scores
-        need no common scale. "given" swaps them as they are, for calls and probabilities.
-    within : sequence (n,), optional
-        Ranks are taken within it: the fold, where each fold has a model of its own.
-
-    Returns
-    -------
-    Permutation
-        difference > 0: a scores higher.
-
-    Raises
-    ------
-    NotComputable
-        The metric has no value for a model, or for a swap.
-    ValueError
-        Lengths differ, scores that are not finite, unknown scale.
+    `metric` takes scores (k, n) and returns values (k,): `functools.partial(classification.auc_rows, labels)`. `ranks` puts
+    each model's scores on their ranks first, for metrics of order (AUC, c-index), `within` (n,) the fold where each fold
+    has a model of its own; calls and probabilities are swapped as they are.
 
     References
     ----------
     Venkatraman and Begg, Biometrika 83:835 (1996), doi:10.1093/biomet/83.4.835 (ranks swapped within a
     patient); p as Phipson and Smyth, Stat Appl Genet Mol Biol 9:39 (2010), doi:10.2202/1544-6115.1585.
     """
-    if scale not in ("ranks", "given"):
-        raise ValueError(f'scale must be "ranks" or "given", got "{scale}"')
     a, b = np.asarray(scores_a, dtype=float), np.asarray(scores_b, dtype=float)
     home, _ = patients_by_stratum(patients)
     if not a.shape == b.shape == home.shape or not np.isfinite([a, b]).all():
         raise ValueError(
-            f"scores {a.shape} and {b.shape} of patients {home.shape} must be finite and of one length: leave out "
-            "what a model did not score, and count it, before"
+            f"scores {a.shape}, {b.shape} of patients {home.shape} must be finite and of one length"
         )
-    if scale == "ranks":
+    if ranks:
         groups = np.zeros(a.size, int) if within is None else pd.factorize(np.asarray(within))[0]
         a, b = (pd.Series(scores).groupby(groups).rank().to_numpy() for scores in (a, b))
 
@@ -263,5 +173,5 @@ def paired_permutation(
     p = extreme / permutations if exact else (extreme + 1) / (permutations + 1)
     how = f"paired permutation of {count} patients, "
     how += f"all {permutations} swaps" if exact else f"{permutations} random swaps"
-    how += ", of ranks" if scale == "ranks" else ""
+    how += ", of ranks" if ranks else ""
     return Permutation(float(observed), p, permutations, exact, how)

@@ -41,48 +41,32 @@ def harrell_draws(
     """Harrell's c-index in many resamples at once: that of the repeated rows.
 
     Two matrix products over all pairs, a block of events at a time: time grows with draws x events x n, memory with
-    draws x n.
-
-    Parameters
-    ----------
-    time, event, risk, tied_tol
-        As in `harrell`.
-    counts : array (draws, n)
-        Whole numbers, 0 or more; a bootstrap's row sums up to n.
-    event_weights : array (n,), optional
-        Weight of the pairs of each patient who had the event, the same in all draws: 1 / G^2 makes it Uno's.
-
-    Returns
-    -------
-    float array (draws,)
-        0 to 1, NaN in a draw without a comparable pair.
+    draws x n. `counts` (draws, n) are whole numbers, 0 or more; `event_weights` (n,) weigh the pairs of each patient who
+    had the event, the same in all draws: 1 / G^2 makes it Uno's. (draws,), NaN in a draw without a comparable pair.
     """
     time, event = checked_outcomes(time, event)
     risk, counts = checked_risk(risk, time.size), np.asarray(counts)
     if counts.ndim != 2 or counts.shape[1] != time.size or (counts < 0).any():
-        raise ValueError(
-            f"counts of shape {counts.shape}: 0 or more, of shape (draws, {time.size}) is needed, a column a patient"
-        )
-    if not tied_tol >= 0:
-        raise ValueError(f"tied_tol is {tied_tol}; 0 or more is needed")
+        raise ValueError(f"counts {counts.shape} must be 0 or more, of shape (draws, {time.size})")
     # in the order of time, events before the censored of the same time: whom an event can be compared with comes later
     key = 2 * np.unique(time, return_inverse=True)[1] + ~event
     order = np.argsort(key, kind="stable")
-    key, risk, counts = key[order], risk[order], counts[:, order].astype(float)
+    key, risk, counts = key[order], risk[order], counts[:, order].astype(np.float32)  # whole numbers: exact
     events = np.flatnonzero(key % 2 == 0)
     start = np.searchsorted(key, key[events], "right")
-    leading = counts[:, events]
+    leading = counts[:, events].astype(float)
     if event_weights is not None:
-        leading = leading * np.asarray(event_weights, dtype=float)[order][events]
+        leading *= np.asarray(event_weights, dtype=float)[order][events]
     since = counts.sum(axis=1, keepdims=True) - np.cumsum(counts, axis=1)  # of those after each position
     comparable = np.einsum("de,de->d", leading, since[:, start - 1])
     concordant = np.zeros(len(counts))
     for first in range(0, events.size, BLOCK):
         block = slice(first, first + BLOCK)
-        later, ahead = slice(start[block][0], None), risk[events[block], None]
-        lower = (risk[later] < ahead - tied_tol) + (risk[later] <= ahead + tied_tol).astype(float)
-        lower *= np.arange(risk.size)[later] >= start[block, None]
-        concordant += np.einsum("de,de->d", leading[:, block], counts[:, later] @ lower.T)
+        begin, until, ahead = start[block][0], start[block][-1], risk[events[block], None]
+        later = risk[begin:]
+        lower = np.add(later < ahead - tied_tol, later <= ahead + tied_tol, dtype=np.float32)
+        lower[:, : until - begin] *= np.arange(begin, until) >= start[block, None]
+        concordant += np.einsum("de,de->d", leading[:, block], counts[:, begin:] @ lower.T)
     return np.divide(concordant / 2, comparable, out=np.full(len(counts), np.nan), where=comparable > 0)
 
 
@@ -93,23 +77,14 @@ def harrell(time: ArrayLike, event: ArrayLike, risk: ArrayLike, tied_tol: float 
     censored. Risks that differ by no more than `tied_tol` are tied and count half. So do
     `sksurv.metrics.concordance_index_censored`, and lifelines with tied_tol = 0.
 
-    Raises
-    ------
-    NoComparablePair
-        All are censored, or nobody outlived an event.
-    NotComputable, ValueError
-        As `checked_outcomes` and `checked_risk`.
-
     References
     ----------
     Harrell et al., JAMA 247 (1982), 2543, doi:10.1001/jama.1982.03320430047030.
     """
     (value,) = harrell_draws(time, event, risk, np.ones((1, np.size(time))), tied_tol)
     if np.isnan(value):
-        raise NoComparablePair(
-            f"of {np.size(time)} patients {int(np.sum(event))} had an event, and nobody outlived one of them: "
-            "no two patients can be put in order"
-        )
+        n, events = np.size(time), int(np.sum(event))
+        raise NoComparablePair(f"of {n} patients {events} had an event, and nobody outlived one of them")
     return float(value)
 
 
@@ -118,9 +93,9 @@ def uno(
 ) -> DrawsFunction:
     """Uno's c-index: Harrell's with each pair weighted by 1 / G(time of the event)^2, of events before `tau` only.
 
-    Harrell's depends on who happened to be censored; this one does not, if censoring depends on nothing the risk
-    knows. tau keeps late events with large weights from ruling. Equals `sksurv.metrics.concordance_index_ipcw`.
-    NotComputable where G is 0 or unknown at an event, which a smaller tau mends.
+    Harrell's depends on who happened to be censored; this one does not, if censoring depends on nothing the risk knows.
+    tau keeps late events with large weights from ruling; a smaller one also mends a G that is 0 or unknown at an event
+    (NotComputable). Equals `sksurv.metrics.concordance_index_ipcw`.
 
     References
     ----------
@@ -161,10 +136,9 @@ def brier_at(
     mean over the stretch of several ascending horizons (trapezoids).
 
     Who had the event at or before t should have survival 0 and weighs 1 / G(time of the event); who was followed
-    beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. 0 and more,
-    lower = better; 0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals
-    `sksurv.metrics.brier_score` and `integrated_brier_score`. NotComputable where a probability is NaN or outside 0
-    to 1, or G is 0 or unknown where it is needed.
+    beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. Lower is better;
+    0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals `sksurv.metrics.brier_score` and
+    `integrated_brier_score`. NotComputable where G is 0 or unknown where it is needed.
 
     References
     ----------
@@ -174,9 +148,7 @@ def brier_at(
     time, event = checked_outcomes(time, event)
     survival, times = np.asarray(survival, dtype=float), np.asarray(times, dtype=float)
     if survival.shape != (time.size, times.size) or not (np.diff(times) > 0).all():
-        raise ValueError(
-            f"survival of shape {survival.shape}: {time.size} patients at {times} ascending is needed"
-        )
+        raise ValueError(f"survival {survival.shape}: {time.size} patients at {times} ascending is needed")
     if bad := int((~((survival >= 0) & (survival <= 1))).sum()):
         raise NotComputable(f"{bad} of {survival.size} survival probabilities are NaN or outside 0 to 1")
     terms = np.empty(survival.shape)
@@ -191,9 +163,7 @@ def brier_at(
 
 
 def null_survival(time: ArrayLike, event: ArrayLike, times: ArrayLike, patients: int) -> np.ndarray:
-    """The prediction that knows nobody, a scale for Brier scores: the training fold's Kaplan-Meier curve at times (k,)
-    for each of the patients to predict for, (patients, k).
-    """
+    """The training fold's Kaplan-Meier curve for everybody, (patients, times): a scale for Brier scores, it knows nobody."""
     return np.tile(survival_at(time, event, times), (patients, 1))
 
 
@@ -202,19 +172,8 @@ class CoxBaseline:
 
     Numbers are standardised, and missing ones take the training median: that a number is missing says more of the
     hospital than of the patient, so it is no column of its own. Categories seen in fewer than `rare` training patients,
-    or never, share one column.
-
-    Parameters
-    ----------
-    numbers, categories : sequence of str
-        Columns of the table.
-    ridge : float
-        Weight of the L2 penalty on standardised coefficients, against the mean log likelihood.
-    rare : int
-
-    References
-    ----------
-    Cox, J. R. Stat. Soc. B 34:187 (1972); Efron's ties and Breslow's baseline, by lifelines.
+    or never, share one column. `ridge` is the weight of the L2 penalty on standardised coefficients, against the mean log
+    likelihood. Cox, J. R. Stat. Soc. B 34:187 (1972); Efron's ties and Breslow's baseline, by lifelines.
     """
 
     def __init__(
@@ -224,11 +183,9 @@ class CoxBaseline:
         self.ridge, self.rare = ridge, rare
 
     def fit(self, table: pd.DataFrame, time: Sequence[float], event: Sequence[int]) -> "CoxBaseline":
-        """Fit on the training patients; ValueError where a column is missing or constant, or no event happened."""
+        """Fit on the training patients; ValueError where a column is constant, or no event happened."""
         time, event = checked_outcomes(time, event)
         columns = [*self.numbers, *self.categories]
-        if missing := [name for name in columns if name not in table]:
-            raise ValueError(f"the clinical table lacks {missing}; it has {list(table.columns)}")
         if not event.any():
             raise ValueError(f"none of the {event.size} training patients had an event: nothing to fit")
         if constant := [name for name in columns if table[name].nunique(dropna=True) < 2]:
@@ -256,9 +213,8 @@ class CoxBaseline:
         return self.model.predict_survival_function(self._encoded(table), times=list(times)).to_numpy().T
 
     def hazard_ratios(self) -> pd.DataFrame:
-        """Column, hazard ratio per standard deviation (or against the first category), 95 % interval, p.
-
-        With a ridge the intervals are those of a shrunken fit: for orientation, not for testing.
+        """Column, hazard ratio per standard deviation (or against the first category), 95 % interval, p: with a ridge those
+        of a shrunken fit, for orientation, not for testing.
         """
         names = {"exp(coef)": "hazard_ratio", "exp(coef) lower 95%": "low", "exp(coef) upper 95%": "high"}
         table = self.model.summary.rename(columns=names)[[*names.values(), "p"]]

@@ -12,27 +12,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from lib.statistics.classification import (
-    METRICS,
-    NotComputable,
-    called,
-    gmm_threshold,
-    platt,
-    prevalence_threshold,
-    probability,
-)
+from lib.statistics import classification, intervals
+from lib.statistics.classification import METRICS, NotComputable
 from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
-from lib.statistics.intervals import (
-    DrawsFunction,
-    Interval,
-    ScoredSection,
-    interval,
-    mean_over_folds,
-    paired_patient_difference,
-    patient_interval,
-    strata,
-)
-from lib.statistics.survival import Censoring, HeldOut, fold_median, logrank, pooled_median
+from lib.statistics.intervals import DrawsFunction, Interval, ScoredSection, mean_over_folds, patient_interval
+from lib.statistics.survival import Censoring, HeldOut, logrank, median_groups
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
 COLUMNS = [*NAMES, *ENDS, "n", "events", "seeds", "how"]
@@ -41,7 +25,6 @@ SPOT_CUTS = {
     "calibrated": "cut at probability 0.5, calibrated on training spots",
     "oracle": "ORACLE cut from the section's true prevalence, reads test labels",
 }
-SPOT_CALLED = ("f1", "sensitivity", "specificity", "precision", "accuracy")
 OUTCOME_CALLED = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "f1")
 RISK_CUTS = {
     "fold_median": "cut at the median of each fold",
@@ -52,9 +35,8 @@ RISK_CUTS = {
 def _row(
     names: Sequence[str], counts: Sequence[int], measured: Callable[[], Interval], words: str = ""
 ) -> dict:
-    """A row of `COLUMNS`: names (model, cohort, setting, metric), counts (n, events, seeds), and what was measured, or why not."""
-    row = dict.fromkeys(COLUMNS, np.nan) | dict(zip(COLUMNS, names, strict=False))
-    row |= dict(zip(("n", "events", "seeds"), counts, strict=True))
+    """A row of `COLUMNS`: names (model, cohort, setting, metric), counts (n, events, seeds), and the interval, or why none."""
+    row = dict(zip(COLUMNS, (*names, np.nan, np.nan, np.nan, *counts), strict=False))
     try:
         found = measured()
         row |= {name: getattr(found, name) for name in (*ENDS, "n", "events")}
@@ -70,64 +52,6 @@ def written_out(row: pd.Series) -> str:
     return f"{row['estimate']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
-def _spot_calls(sections: Sequence[ScoredSection], rule: str) -> tuple[list[ScoredSection], dict[str, str]]:
-    """Each section with 0/1 calls as scores, seed by seed, and why sections without a cut are left out."""
-    decided, left_out = [], {}
-    for section in sections:
-        try:
-            if rule == "gmm":
-                cuts = [gmm_threshold(scores) for scores in section.every_score()]
-            elif rule == "oracle":
-                share = float(section.labels.mean())
-                cuts = [prevalence_threshold(scores, share) for scores in section.scores]
-            else:
-                if section.scores.min() < 0 or section.scores.max() > 1:
-                    raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
-                cuts = [0.5] * len(section.scores)
-            decided.append(section.with_scores(called(section.scores, np.array(cuts)[:, None])))
-        except NotComputable as reason:
-            left_out[f"{section.section} of {section.patient}"] = str(reason)
-    return decided, left_out
-
-
-def spot_row(
-    model: str,
-    cohort: str,
-    setting: str,
-    metric: str,
-    sections: Sequence[ScoredSection],
-    draws: int = 1000,
-    seed: int = 0,
-) -> dict[str, object]:
-    """One row of metrics.csv of spots.
-
-    Parameters
-    ----------
-    metric : str
-        "auc", "ap", "prevalence", "brier" (needs probabilities), or one of `SPOT_CALLED` with its rule of `SPOT_CUTS`,
-        such as "f1_gmm", "f1_calibrated" (needs probabilities), "sensitivity_oracle".
-    sections : sequence of ScoredSection
-        Scores, or probabilities where the metric needs them.
-    """
-    base, _, rule = metric.partition("_")
-    if bool(rule) != (base in SPOT_CALLED) or (rule and rule not in SPOT_CUTS):
-        raise ValueError(
-            f'unknown metric "{metric}": {", ".join(SPOT_CALLED)} need a threshold rule in their name, such as f1_gmm, '
-            f"and take one of {', '.join(SPOT_CUTS)}; the others take none"
-        )
-
-    def measured() -> Interval:
-        decided, left_out = _spot_calls(sections, rule) if rule else (sections, {})
-        if not decided:
-            raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
-        return interval(decided, base, draws, seed, left_out=left_out)
-
-    events = int(sum(section.labels.sum() for section in sections))
-    counts = (sum(section.labels.size for section in sections), events, len(sections[0].scores))
-    row = _row((model, cohort, setting, metric), counts, measured)
-    return row | {"how": f"{SPOT_CUTS[rule]}; {row['how']}"} if rule else row
-
-
 def spot_rows(
     model: str,
     cohort: str,
@@ -136,63 +60,75 @@ def spot_rows(
     probabilities: Sequence[ScoredSection] | None = None,
     draws: int = 1000,
     seed: int = 0,
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Every metric of one model on the spots of one setting.
+    """Metrics of one model on the test spots of one setting, columns `COLUMNS`.
 
-    Parameters
-    ----------
-    sections : sequence of ScoredSection
-        Test scores; higher = more cancer-like.
-    probabilities : sequence of ScoredSection, optional
-        The same spots under `classification.probability` fitted on training spots: adds the calibrated cut and brier.
-
-    Returns
-    -------
-    DataFrame
-        Columns `COLUMNS`; rows auc, ap, prevalence, brier, then f1, sensitivity, specificity for each rule of `SPOT_CUTS`.
+    By default auc, ap, prevalence, brier, then f1, sensitivity and specificity with each rule of `SPOT_CUTS` ("f1_gmm").
+    brier and the calibrated rule need `probabilities`: the same spots under `platt`'s fit on training spots.
     """
-    wanted = [(metric, sections) for metric in ("auc", "ap", "prevalence")]
-    wanted.append(("brier", probabilities))
-    for rule in SPOT_CUTS:
-        under = probabilities if rule == "calibrated" else sections
-        wanted += [(f"{metric}_{rule}", under) for metric in ("f1", "sensitivity", "specificity")]
-    rows = [
-        spot_row(model, cohort, setting, metric, under, draws, seed)
-        for metric, under in wanted
-        if under is not None
-    ]
+    calls = [f"{metric}_{rule}" for rule in SPOT_CUTS for metric in ("f1", "sensitivity", "specificity")]
+    rows = []
+    for metric in metrics or ["auc", "ap", "prevalence", "brier", *calls]:
+        base, _, rule = metric.partition("_")
+        under = probabilities if base == "brier" or rule == "calibrated" else sections
+        words = f"{SPOT_CUTS[rule]}; " if rule else ""
+        if under is not None:
+            n, events = (int(sum(count(section.labels) for section in under)) for count in (np.size, np.sum))
+            measured = partial(_of_spots, under, base, rule, draws, seed)
+            row = _row((model, cohort, setting, metric), (n, events, len(under[0].scores)), measured)
+            rows.append(row | {"how": words + row["how"]})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _of_spots(sections: Sequence[ScoredSection], base: str, rule: str, draws: int, seed: int) -> Interval:
+    """The metric of scores, or of 0/1 calls by a rule, seed by seed; sections without a cut are left out and named."""
+    usable, left_out = [] if rule else sections, {}
+    for section in sections if rule else ():
+        try:
+            calls = classification.called(section.scores, np.array(_cuts(section, rule))[:, None])
+            usable.append(section.with_scores(calls))
+        except NotComputable as reason:
+            left_out[f"{section.section} of {section.patient}"] = str(reason)
+    if not usable:
+        raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
+    return intervals.interval(usable, base, draws, seed, left_out=left_out)
+
+
+def _cuts(section: ScoredSection, rule: str) -> list[float]:
+    """Cut of each seed's scores."""
+    if rule == "gmm":
+        return [classification.gmm_threshold(scores) for scores in section.every_score()]
+    if rule == "oracle":
+        return [
+            classification.prevalence_threshold(scores, section.labels.mean()) for scores in section.scores
+        ]
+    if section.scores.min() < 0 or section.scores.max() > 1:
+        raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
+    return [0.5] * len(section.scores)
 
 
 def section_rows(
     sections: Sequence[ScoredSection], metric: str = "auc", draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """A metric of every section alone, for a forest: label, patient, estimate, low, high, n, events, how.
-
-    The intervals resample the section's spatial blocks only. Metric names as `spot_row`.
-    """
-    rows = [
-        {"label": section.section, "patient": section.patient}
-        | spot_row("", "", "", metric, [section], draws, seed)
-        for section in sections
+    """A metric (as `spot_rows`) of every section alone, for a forest; the intervals resample its spatial blocks only."""
+    rows = [spot_rows("", "", "", [section], None, draws, seed, [metric]) for section in sections]
+    about = {"label": [section.section for section in sections], "patient": [s.patient for s in sections]}
+    return pd.concat(rows, ignore_index=True).assign(**about)[
+        ["label", "patient", *ENDS, "n", "events", "how"]
     ]
-    return pd.DataFrame(rows, columns=["label", "patient", *ENDS, "n", "events", "how"])
 
 
 def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
-    """Test spots of one run with a `probability` of cancer, fitted on its training spots (Platt).
-
-    The fit saw training spots the model was fitted on, so it is as sure as the model is on those.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        One run: section, patient, spot, label, split ("train" or "test"), score (higher = more cancer-like).
+    """Test spots of one run with a `probability` of cancer, fitted on its training spots (Platt), which the model was fitted
+    on: so it is as sure as the model is on those. `scores` has spots with label, split ("train" or "test") and score.
     """
     train = scores[(scores["split"] == "train") & scores["label"].notna()]
-    slope, intercept = platt(train["label"], train["score"])
+    slope, intercept = classification.platt(train["label"], train["score"])
     test = scores[scores["split"] == "test"]
-    return test.assign(probability=probability(test["score"], slope, intercept).astype(np.float32))
+    return test.assign(
+        probability=classification.probability(test["score"], slope, intercept).astype(np.float32)
+    )
 
 
 def scored_sections(
@@ -200,17 +136,9 @@ def scored_sections(
 ) -> list[ScoredSection]:
     """One model's predictions in one setting, section by section, all seeds stacked.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        Rows of one model and setting, in any order: seed, patient, section, spot, label and `column`.
-    places : dict
-        Section -> positions (n, 2) indexed by spot, and the side of a spatial block.
-
-    Raises
-    ------
-    ValueError
-        A seed that did not score every spot of a section (the run is not whole), or positions of other spots.
+    `predictions` has rows, in any order, of seed, patient, section, spot, label and `column`; `places` a section's
+    positions (n, 2) indexed by spot, and the side of a spatial block. ValueError where a seed did not score every spot of
+    a section (the run is not whole), or the positions are of other spots.
     """
     sections, seeds = [], sorted(predictions["seed"].unique())
     for (patient, name), rows in predictions.groupby(["patient", "section"], sort=True):
@@ -241,32 +169,15 @@ def outcome_rows(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every metric of one model of a yes-or-no outcome on patients it was not trained on.
+    """Every metric of one model of a yes-or-no outcome on patients it was not trained on, columns `COLUMNS`: auc, ap,
+    prevalence, brier where there are probabilities, and `<metric>_<rule>` for `OUTCOME_CALLED` and each rule.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        One row a held-out patient and seed: patient, fold, seed, label (1 has the outcome), score (higher = more likely
-        so); optionally probability (0 to 1) and, for each rule, `called_<rule>` (0 or 1), cut by a threshold that was
-        fitted on training patients.
-    rules : mapping of rule to str, optional
-        What each rule is, for `how`; see `lib.statistics.classification`.
-    pooled : bool
-        Compare patients of different folds too: only where all folds score on one scale, as one model tested outside
-        does. Else the mean over folds of what is computed within each.
-    draws, seed : int
-        Of the bootstrap over patients, within fold and outcome.
-
-    Returns
-    -------
-    DataFrame
-        Columns `COLUMNS`; rows auc, ap, prevalence, brier where there are probabilities, and `<metric>_<rule>` for
-        `OUTCOME_CALLED`.
-
-    Raises
-    ------
-    ValueError
-        A column is missing, a patient twice in one seed or with two labels or folds, or seeds of other patients.
+    `predictions` has one row a held-out patient and seed: patient, fold, seed, label (1 has the outcome), score (higher =
+    more likely so); optionally probability (0 to 1) and, for each rule, `called_<rule>` (0 or 1), cut by a threshold that
+    was fitted on training patients. `rules` says in words what each is, for `how`. `pooled` compares patients of different
+    folds too: only where all folds score on one scale, as one model tested outside does; else the mean over folds of what
+    is computed within each. ValueError where a column is missing, a patient is in one seed twice or with two labels or
+    folds, or seeds are of other patients.
     """
     needed = ["patient", "fold", "seed", "label", "score"]
     if missing := [column for column in needed if column not in predictions]:
@@ -290,18 +201,11 @@ def outcome_rows(
     mean = "all patients together" if pooled else f"mean over {len(set(fold))} folds"
     events = int(labels.sum())
 
-    def measured(metric: str, column: str) -> Interval:
-        def within(rows: np.ndarray) -> list[DrawsFunction]:
-            return [partial(METRICS[metric], labels[rows], values[rows]) for values in wide[column]]
+    options = {"draws": draws, "seed": seed, "strata": intervals.strata(fold, labels), "events": events}
 
-        return patient_interval(
-            mean_over_folds(fold, within),
-            patients["patient"].to_numpy(),
-            draws=draws,
-            seed=seed,
-            strata=strata(fold, labels),
-            events=events,
-        )
+    def measured(metric: str, column: str) -> Interval:
+        function = intervals.of_scores(METRICS[metric], labels, wide[column], fold)
+        return patient_interval(function, patients["patient"].to_numpy(), **options)
 
     rows = []
     for row, metric, column, rule in wanted:
@@ -328,22 +232,9 @@ def survival_draws(
 ) -> DrawsFunction:
     """Draws function of a survival metric, mean over seeds within each fold, then over folds.
 
-    Parameters
-    ----------
-    metric : str
-        "c_index", "c_index_ipcw", "auc_t_<months>", "brier_t_<months>", "ibs".
-    horizons : sequence of float
-        The last one limits c_index_ipcw and ibs.
-    censoring : mapping of fold to Censoring
-        Of the fold's training patients; c_index needs none.
-
-    Raises
-    ------
-    NotComputable
-        Survival probabilities are asked of a model that gives a bare risk; or an event or horizon lies where the
-        censoring is unknown.
-    ValueError
-        An unknown metric, or a horizon at which the model says nothing.
+    `metric` is "c_index", "c_index_ipcw", "auc_t_<months>", "brier_t_<months>" or "ibs"; the last of the `horizons` limits
+    c_index_ipcw and ibs; `censoring` of a fold is that of its training patients (c_index needs none). NotComputable where
+    survival is asked of a model that gives a bare risk, or an event or horizon lies where the censoring is unknown.
     """
     name, _, at = metric.partition("_t_")
     if metric not in ("c_index", "c_index_ipcw", "ibs") and not (name in ("auc", "brier") and at):
@@ -367,43 +258,14 @@ def survival_draws(
             return auc_at(time, event, risk, float(at), fitted)
         return brier_at(time, event, model.survival[seed][np.ix_(rows, columns)], times, fitted)
 
-    def within(rows: np.ndarray) -> list[DrawsFunction]:
-        return [of_seed(rows, seed) for seed in range(len(model.risk))]
-
-    return mean_over_folds(model.fold, within)
+    seeds = range(len(model.risk))
+    return mean_over_folds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
 
 
-def survival_row(
-    name: str,
-    cohort: str,
-    setting: str,
-    model: HeldOut,
-    metric: str,
-    horizons: Sequence[float],
-    censoring: Mapping[str, Censoring],
-    draws: int = 1000,
-    seed: int = 0,
-) -> dict[str, object]:
-    """One row of metrics.csv of survival; see `survival_draws`."""
-
-    def measured() -> Interval:
-        return patient_interval(
-            survival_draws(model, metric, horizons, censoring),
-            model.patient,
-            **_resampling(model, draws, seed),
-        )
-
-    words = f"mean over {len(set(model.fold))} folds, each on the patients it held out"
-    return _row((name, cohort, setting, metric), _counts(model), measured, words)
-
-
-def _resampling(model: HeldOut, draws: int, seed: int) -> dict[str, object]:
-    n, events, _ = _counts(model)
-    return {"draws": draws, "seed": seed, "strata": strata(model.fold, model.event), "n": n, "events": events}
-
-
-def _counts(model: HeldOut) -> tuple[int, int, int]:
-    return model.time.size, int(model.event.sum()), len(model.risk)
+def _held_out(model: HeldOut, draws: int, seed: int) -> dict[str, object]:
+    """Options of `patient_interval` for a survival model."""
+    counts = {"n": model.time.size, "events": int(model.event.sum())}
+    return {"draws": draws, "seed": seed, "strata": intervals.strata(model.fold, model.event), **counts}
 
 
 def survival_rows(
@@ -416,45 +278,36 @@ def survival_rows(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every metric of one survival model in one setting, such as a cancer type.
-
-    Returns
-    -------
-    DataFrame
-        Columns `COLUMNS`; rows c_index, c_index_ipcw, auc_t and brier_t at each horizon, ibs, and the log-rank p of high
-        against low risk under both rules of `RISK_CUTS`.
+    """Every metric of one survival model in one setting, such as a cancer type: c_index, c_index_ipcw, auc_t and brier_t at
+    each horizon, ibs (see `survival_draws`), and the log-rank p of high against low risk under both rules of `RISK_CUTS`.
+    Columns `COLUMNS`.
     """
+    counts = model.time.size, int(model.event.sum()), len(model.risk)
+    words = f"mean over {len(set(model.fold))} folds, each on the patients it held out"
+
+    def measured(metric: str) -> Interval:
+        function = survival_draws(model, metric, horizons, censoring)
+        return patient_interval(function, model.patient, **_held_out(model, draws, seed))
+
     metrics = ["c_index", "c_index_ipcw", *(f"auc_t_{h:g}" for h in horizons)]
     metrics += [*(f"brier_t_{h:g}" for h in horizons), "ibs"]
-    rows = [
-        survival_row(name, cohort, setting, model, metric, horizons, censoring, draws, seed)
-        for metric in metrics
-    ]
+    rows = [_row((name, cohort, setting, each), counts, partial(measured, each), words) for each in metrics]
     for test in risk_groups({name: model}).itertuples():
         how = f"log-rank p, {RISK_CUTS[test.cut]}, at or above is high risk; "
         how += f"not computable: {test.why}" if test.why else f"chi-square {test.chi_square:.2f}"
-        names, (n, events, seeds) = (name, cohort, setting, f"logrank_p_{test.cut}"), _counts(model)
-        rows.append(dict(zip(COLUMNS, (*names, test.p, np.nan, np.nan, n, events, seeds, how), strict=True)))
+        names = name, cohort, setting, f"logrank_p_{test.cut}"
+        rows.append(dict(zip(COLUMNS, (*names, test.p, np.nan, np.nan, *counts, how), strict=True)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def risk_group(model: HeldOut, rule: str) -> np.ndarray:
-    """ "high" or "low" risk of each patient by a rule of `RISK_CUTS`; risks are averaged over seeds.
-
-    NotComputable where the rule leaves a group empty.
-    """
-    risk = model.risk.mean(axis=0)
-    return fold_median(risk, model.fold) if rule == "fold_median" else pooled_median(risk)
+    """ "high" or "low" risk of each patient by a rule of `RISK_CUTS`; risks are averaged over seeds."""
+    return median_groups(model.risk.mean(axis=0), model.fold if rule == "fold_median" else None)
 
 
 def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
-    """High against low risk of every model under every rule: sizes, deaths, chi-square and log-rank p.
-
-    Returns
-    -------
-    DataFrame
-        model, cut (a rule of `RISK_CUTS`), high, high_events, low, low_events, chi_square, p, why. Without two groups the
-        numbers are NaN and `why` says the reason.
+    """High against low risk of every model under every rule of `RISK_CUTS` (`cut`): sizes, deaths, chi-square and log-rank p;
+    without two groups these are NaN and `why` says the reason.
     """
     rows = []
     for name, model in models.items():
@@ -480,27 +333,20 @@ def c_index_by_fold(models: Mapping[str, HeldOut]) -> pd.DataFrame:
         for fold in dict.fromkeys(model.fold.tolist()):
             held_out = model.on(model.patient[model.fold == fold])
             value = survival_draws(held_out, "c_index")(np.ones((1, held_out.time.size), dtype=int))[0]
-            n, events, _ = _counts(held_out)
-            rows.append({"model": name, "fold": fold, "n": n, "events": events, "c_index": float(value)})
-    return pd.DataFrame(rows)
+            rows.append((name, fold, held_out.time.size, int(held_out.event.sum()), float(value)))
+    return pd.DataFrame(rows, columns=["model", "fold", "n", "events", "c_index"])
 
 
 def c_index_differences(models: Mapping[str, HeldOut], draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Paired differences of the c-index between all pairs of models, on the patients that both held out.
-
-    Returns
-    -------
-    DataFrame
-        model, minus, difference (above 0 the first is better), low, high, n, how.
+    """Paired differences of the c-index between all pairs of models (above 0 the first is better), on the patients that both
+    held out.
     """
     rows = []
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
-        found = paired_patient_difference(
-            survival_draws(first, "c_index"),
-            survival_draws(second, "c_index"),
-            first.patient,
-            **_resampling(first, draws, seed),
+        functions = (survival_draws(model, "c_index") for model in (first, second))
+        found = intervals.paired_patient_difference(
+            *functions, first.patient, **_held_out(first, draws, seed)
         )
         rows.append((a, b, found.estimate, found.low, found.high, found.n, found.how))
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])

@@ -5,6 +5,7 @@ test, groups of high and low risk, and predictions for patients a model was not 
 patient was censored (TCGA's `censorship` columns say the opposite). A higher risk means an earlier event.
 """
 
+from collections import namedtuple
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,25 +18,17 @@ from lib.statistics.classification import NotComputable
 
 
 def checked_outcomes(time: ArrayLike, event: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Times (float64) and events (bool) as vectors of one length.
-
-    Raises
-    ------
-    ValueError
-        Lengths differ, an event is neither 0 nor 1, or a time is negative, NaN or infinite.
-    NotComputable
-        No patient.
+    """Times (float64) and events (bool) as vectors of one length; ValueError for a time that is negative, NaN or infinite
+    or an event that is neither 0 nor 1, NotComputable for no patient.
     """
     time, event = np.asarray(time, dtype=float), np.asarray(event)
     if time.ndim != 1 or time.shape != event.shape:
-        raise ValueError(
-            f"time has shape {time.shape}, event {event.shape}; two vectors of one length are needed"
-        )
+        raise ValueError(f"time {time.shape} and event {event.shape} must be two vectors of one length")
     if time.size == 0:
         raise NotComputable("there is no patient")
     if bad := int((~np.isfinite(time) | (time < 0)).sum()):
         raise ValueError(
-            f"{bad} of {time.size} times are negative, NaN or infinite: leave those patients out, and count them, before"
+            f"{bad} of {time.size} times are negative, NaN or infinite: leave those patients out before"
         )
     if not np.isin(event, (0, 1)).all():
         raise ValueError(f"event must be 0 (censored) or 1 (event), found {np.unique(event)[:5].tolist()}")
@@ -55,12 +48,9 @@ def checked_risk(risk: ArrayLike, patients: int) -> np.ndarray:
 def kaplan_meier(time: ArrayLike, event: ArrayLike, level: float = 0.95) -> pd.DataFrame:
     """Kaplan-Meier curve with its pointwise log-log band ("exponential Greenwood"), and who was at risk.
 
-    Returns
-    -------
-    DataFrame
-        A row for time 0 and each distinct time, increasing: `time`; `at_risk` just before it (who is censored at the
-        time of an event was at risk of it), `events` and `censored` at it; `survival` from it on; `low`, `high`: its
-        band, both 1 before the first event and NaN once survival is 0, where Greenwood's formula has no value.
+    A row for time 0 and each distinct time, increasing: `time`; `at_risk` just before it (who is censored at the time of
+    an event was at risk of it), `events` and `censored` at it; `survival` from it on; `low`, `high`: its band, both 1
+    before the first event and NaN once survival is 0, where Greenwood's formula has no value.
 
     References
     ----------
@@ -71,13 +61,12 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike, level: float = 0.95) -> pd.D
         raise ValueError(f"the band's level is {level}; it lies between 0 and 1")
     with np.errstate():  # lifelines turns numpy's warnings off for good
         fitted = KaplanMeierFitter(alpha=1 - level).fit(time, event)
-    counts = fitted.event_table[["at_risk", "observed", "censored"]].astype(int)
+    counts = fitted.event_table[["at_risk", "observed", "censored"]].astype(int).to_numpy()
     survival = fitted.survival_function_.iloc[:, 0].to_numpy()
     band = np.where(survival[:, None] > 0, fitted.confidence_interval_.to_numpy(), np.nan)
-    table = (
-        counts.rename(columns={"observed": "events"}).rename_axis("time", axis=0).rename_axis(None, axis=1)
-    )
-    return table.reset_index().assign(survival=survival, low=band[:, 0], high=band[:, 1])
+    columns = ["time", "at_risk", "events", "censored", "survival", "low", "high"]
+    times = fitted.event_table.index.to_numpy(dtype=float)
+    return pd.DataFrame(dict(zip(columns, (times, *counts.T, survival, *band.T), strict=True)))
 
 
 def at_risk(time: ArrayLike, grid: ArrayLike) -> np.ndarray:
@@ -96,17 +85,15 @@ def _need_known(table: pd.DataFrame, until: float) -> None:
 
 
 def survival_at(time: ArrayLike, event: ArrayLike, times: ArrayLike) -> np.ndarray:
-    """Kaplan-Meier estimate at given times (k,).
-
-    NotComputable for a time beyond the longest follow-up, unless survival reached 0 there.
-    """
+    """Kaplan-Meier estimate at times (k,); NotComputable beyond the longest follow-up, unless survival reached 0 there."""
     table = kaplan_meier(time, event)
     times = np.asarray(times, dtype=float)
     _need_known(table, times.max(initial=0))
     return np.r_[1.0, table.survival][np.searchsorted(table.time, times, "right")]
 
 
-def _median(time: ArrayLike, event: ArrayLike, kind: str) -> float:
+def median_survival(time: ArrayLike, event: ArrayLike, kind: str = "the median survival") -> float:
+    """First time at which Kaplan-Meier survival is 0.5 or less; NotComputable if it never is."""
     table = kaplan_meier(time, event)
     half = table.survival <= 0.5 + 1e-9  # products of ratios miss 0.5 by their rounding
     if not half.any():
@@ -114,31 +101,18 @@ def _median(time: ArrayLike, event: ArrayLike, kind: str) -> float:
     return float(table.time[half].iloc[0])
 
 
-def median_survival(time: ArrayLike, event: ArrayLike) -> float:
-    """First time at which Kaplan-Meier survival is 0.5 or less; NotComputable if it never is."""
-    return _median(time, event, "the median survival")
-
-
 def median_follow_up(time: ArrayLike, event: ArrayLike) -> float:
     """Median time patients would have been followed had none had the event: the reverse Kaplan-Meier.
 
-    NotComputable where that curve does not fall to 0.5, as when nobody is censored.
-
-    References
-    ----------
     Schemper and Smith, Controlled Clinical Trials 17 (1996), 343, doi:10.1016/0197-2456(96)00075-X.
     """
     time, event = checked_outcomes(time, event)
-    return _median(time, ~event, "the median follow-up (reverse Kaplan-Meier)")
+    return median_survival(time, ~event, "the median follow-up (reverse Kaplan-Meier)")
 
 
 def rmst(time: ArrayLike, event: ArrayLike, horizon: float) -> tuple[float, float]:
     """Restricted mean survival time, the area under the curve up to a horizon, and its standard error (Greenwood).
 
-    NotComputable for a horizon beyond the longest follow-up, unless survival reached 0 there.
-
-    References
-    ----------
     Klein and Moeschberger, Survival Analysis (2003), section 4.5.
     """
     if not 0 < horizon < np.inf:
@@ -153,30 +127,17 @@ def rmst(time: ArrayLike, event: ArrayLike, horizon: float) -> tuple[float, floa
     return float(areas.sum()), float(np.sqrt(terms.sum()))
 
 
-def event_share(time: ArrayLike, event: ArrayLike, horizon: float, weights: ArrayLike) -> np.ndarray:
-    """1 - Kaplan-Meier at a horizon, for each row of weights (k, n); an event at the horizon counts.
+def event_share(time: ArrayLike, event: ArrayLike, horizon: float, level: float = 0.95) -> np.ndarray:
+    """1 - Kaplan-Meier at a horizon (an event at it counts) and its band, (3,): share, low, high.
 
-    Parameters
-    ----------
-    weights : array (k, n)
-        How often each patient counts: the counts of a bootstrap draw, or 1 for the members of a group.
-
-    Returns
-    -------
-    array (k,)
-        0 to 1; NaN where no patient is there, or where follow-up ends before the horizon with somebody still free of
-        the event, so that nothing is known of the horizon.
+    NaN for no patient, and where follow-up ends before the horizon with somebody still free of the event: nothing is known.
     """
-    time, event = checked_outcomes(time, event)
-    order = np.argsort(time, kind="stable")
-    time, event, weights = time[order], event[order], np.asarray(weights, dtype=float)[:, order]
-    starts = np.flatnonzero(np.r_[True, np.diff(time) > 0])
-    followed = np.cumsum(np.add.reduceat(weights, starts, axis=1)[:, ::-1], axis=1)[:, ::-1]
-    events = np.add.reduceat(weights * event, starts, axis=1)
-    lost = np.divide(events, followed, out=np.zeros(events.shape), where=followed > 0)
-    survival = (1 - lost[:, time[starts] <= horizon]).prod(axis=1)
-    known = (weights @ (time >= horizon) > 0) | (survival == 0)
-    return np.where(known, 1 - survival, np.nan)
+    if not np.size(time):
+        return np.full(3, np.nan)
+    curve = kaplan_meier(time, event, level)
+    last = curve[curve.time <= horizon].iloc[-1]
+    known = np.max(time) >= horizon or last.survival == 0
+    return 1 - last[["survival", "high", "low"]].to_numpy() if known else np.full(3, np.nan)
 
 
 @dataclass(frozen=True)
@@ -184,14 +145,7 @@ class Censoring:
     """Kaplan-Meier of the time to censoring, G. Fit it on the training fold, ask it about the others.
 
     Where a patient dies and another is censored at one time, death came first: who died was not at risk of being
-    censored then, as in scikit-survival.
-
-    Attributes
-    ----------
-    times : float array (m,)
-        Distinct follow-up times it was fitted on, increasing.
-    probability : float array (m,)
-        G at each of them, 1 to 0, never rising.
+    censored then, as in scikit-survival. `times` (m,), distinct and increasing, and G at each of them.
     """
 
     times: np.ndarray
@@ -208,37 +162,25 @@ class Censoring:
         share = np.divide(censored, staying, out=np.zeros(times.size), where=censored > 0)
         return cls(times, np.cumprod(1 - share))
 
-    def survival(self, times: ArrayLike) -> np.ndarray:
-        """G(t), the chance not to have been censored by t, t itself included, at times (k,).
+    def survival(self, times: ArrayLike, before: bool = False) -> np.ndarray:
+        """G(t), the chance not to have been censored by t, t itself included (or only `before` it), at times (k,).
 
         NotComputable for a time beyond the longest follow-up, unless G reached 0 there: nobody knows G then.
         """
-        return self._steps(times, "right")
-
-    def survival_before(self, times: ArrayLike) -> np.ndarray:
-        """G(t-), the chance not to have been censored before t: G without the step at t. As `survival`."""
-        return self._steps(times, "left")
-
-    def _steps(self, times: ArrayLike, side: str) -> np.ndarray:
-        times = np.asarray(times, dtype=float)
-        last = self.times[-1]
+        times, last = np.asarray(times, dtype=float), self.times[-1]
         if self.probability[-1] > 0 and (beyond := int((times > last).sum())):
             raise NotComputable(
                 f"{beyond} of {times.size} times lie beyond {last:g}, the longest follow-up that the censoring "
                 f"was fitted on, where nothing is known of it: choose an earlier horizon (tau)"
             )
-        return np.r_[1.0, self.probability][np.searchsorted(self.times, times, side)]
+        return np.r_[1.0, self.probability][np.searchsorted(self.times, times, "left" if before else "right")]
 
     def weights(self, time: ArrayLike, event: ArrayLike) -> np.ndarray:
         """Inverse-probability-of-censoring weights (n,): 1 / G(time) for events, 0 for the censored.
 
         G is taken at the event's time, as in scikit-survival, not just before it as in Graf et al. (1999); the two
         differ only where a patient was censored at the time of another's event. NotComputable where an event lies
-        where G is 0 or unknown.
-
-        References
-        ----------
-        Robins and Finkelstein, Biometrics 56 (2000), 779, doi:10.1111/j.0006-341X.2000.00779.x.
+        where G is 0 or unknown. Robins and Finkelstein (2000), doi:10.1111/j.0006-341X.2000.00779.x.
         """
         time, event = checked_outcomes(time, event)
         followed = self.survival(time[event])
@@ -252,13 +194,7 @@ class Censoring:
         return weights
 
 
-@dataclass(frozen=True)
-class LogRank:
-    """Chi-squared statistic, its p-value, and its degrees of freedom (groups less one)."""
-
-    statistic: float
-    p: float
-    degrees: int
+LogRank = namedtuple("LogRank", "statistic p degrees")  # chi-squared, its p-value, groups less one
 
 
 def _logrank_weights(weighting: str, dead: np.ndarray, alive: np.ndarray, p: float, q: float) -> np.ndarray:
@@ -278,33 +214,14 @@ def _logrank_weights(weighting: str, dead: np.ndarray, alive: np.ndarray, p: flo
 
 
 def logrank(
-    time: ArrayLike,
-    event: ArrayLike,
-    group: ArrayLike,
-    weighting: str = "none",
-    p: float = 1.0,
-    q: float = 0.0,
+    time: ArrayLike, event: ArrayLike, group: ArrayLike, weighting: str = "none", p: float = 1, q: float = 0
 ) -> LogRank:
     """Log-rank test of two or more groups (n,), optionally weighted over time.
 
     Own code: lifelines answers with a pseudo-inverse where the groups cannot be compared, and fails under
-    Fleming-Harrington with a time of 0.
-
-    Parameters
-    ----------
-    weighting : str
-        Of an event time: "none" 1; "wilcoxon" (Gehan, Breslow) the number at risk; "tarone-ware" its root; "peto" the
-        survival estimate of Peto and Peto, modified; "fleming-harrington" S(t-)^p (1 - S(t-))^q. All but "none", and
-        Fleming-Harrington with q > 0, look harder at early differences.
-    p, q : float
-        Of Fleming-Harrington, 0 or more.
-
-    Raises
-    ------
-    NotComputable
-        Fewer than two groups, no event, or a group that is never at risk beside the others when an event happens.
-    ValueError
-        Lengths differ, a missing group, an unknown weighting, or unusable times or events.
+    Fleming-Harrington with a time of 0. Weights of an event time: "none" 1; "wilcoxon" (Gehan, Breslow) the number at
+    risk; "tarone-ware" its root; "peto" the survival estimate of Peto and Peto, modified; "fleming-harrington"
+    S(t-)^p (1 - S(t-))^q. All but "none", and Fleming-Harrington with q > 0, look harder at early differences.
 
     References
     ----------
@@ -312,8 +229,6 @@ def logrank(
     """
     time, event = checked_outcomes(time, event)
     code, names = pd.factorize(np.asarray(group), sort=True)
-    if code.shape != time.shape:
-        raise ValueError(f"group has shape {code.shape}, time {time.shape}; one group a patient is needed")
     if missing := int((code < 0).sum()):
         raise ValueError(f"{missing} of {code.size} patients have no group: leave them out, and count them")
     if len(names) < 2:
@@ -330,23 +245,23 @@ def logrank(
     spread = weights**2 * dead * (all_alive - dead) / np.maximum(all_alive - 1, 1) / all_alive**2
     variance = np.diag((alive * all_alive * spread).sum(1)) - (alive * spread) @ alive.T
     if np.linalg.matrix_rank(variance, hermitian=True) < len(names) - 1:
+        groups = ", ".join(map(str, names))
         raise NotComputable(
-            f"of the groups {', '.join(map(str, names))} one is never at risk beside the others when an event "
-            f"happens, so they cannot be compared"
+            f"one of the groups {groups} is never at risk beside the others: they cannot be compared"
         )
     statistic = float(apart[:-1] @ np.linalg.solve(variance[:-1, :-1], apart[:-1]))
     return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)), len(names) - 1)
 
 
 def split_at(risk: ArrayLike, cut: ArrayLike) -> np.ndarray:
-    """Groups by a cut, or by one for each patient: (n,) of str, "high" where risk >= cut, else "low".
-
-    NotComputable where all are on one side; ValueError where a risk or cut is NaN or infinite, or shapes do not fit.
+    """Groups by a cut, or by one for each patient (of the training patients of the fold, say, which looks at no tested
+    one): (n,) of str, "high" where risk >= cut, else "low". NotComputable where all are on one side.
     """
-    risk, cut = _finite_risk(risk), np.asarray(cut, dtype=float)
-    if cut.shape not in ((), risk.shape) or not np.isfinite(cut).all():
+    risk, cut = np.asarray(risk, dtype=float), np.asarray(cut, dtype=float)
+    if risk.ndim != 1 or cut.shape not in ((), risk.shape) or not np.isfinite(risk + cut).all():
+        bad = int((~np.isfinite(risk)).sum())
         raise ValueError(
-            f"one finite cut, or one for each of {risk.size} patients, is needed, not {cut.shape}"
+            f"finite risks (n,) and one finite cut or n are needed: {risk.shape}, {bad} not finite"
         )
     high = risk >= cut
     if high.all() or not high.any():
@@ -354,48 +269,22 @@ def split_at(risk: ArrayLike, cut: ArrayLike) -> np.ndarray:
     return np.where(high, "high", "low")
 
 
-def pooled_median(risk: ArrayLike) -> np.ndarray:
-    """Groups by the median of all risks together, as CrossFusion does; see `split_at`."""
-    return split_at(risk, np.median(_finite_risk(risk)))
+def median_groups(risk: ArrayLike, fold: ArrayLike | None = None) -> np.ndarray:
+    """Groups by the median of all risks (n,) together, as CrossFusion does, or of each patient's own fold; see `split_at`.
 
-
-def fold_median(risk: ArrayLike, fold: ArrayLike) -> np.ndarray:
-    """Groups by the median of the risks of each patient's own fold: fold (n,); see `split_at`.
-
-    Models of different folds have scales of their own, so this and `pooled_median` can disagree wildly: for MCAT's
-    AMIL on LUAD the log-rank p is .066 with this one and .85 with the other.
+    Models of different folds have scales of their own, so the two can disagree wildly: for MCAT's AMIL on LUAD the
+    log-rank p is .85 with the first and .066 with the second.
     """
-    return split_at(risk, pd.Series(_finite_risk(risk)).groupby(np.asarray(fold)).transform("median"))
-
-
-def _finite_risk(risk: ArrayLike) -> np.ndarray:
-    risk = np.asarray(risk, dtype=float)
-    if risk.size == 0:
-        raise NotComputable("risk: there is no patient")
-    if risk.ndim != 1 or not np.isfinite(risk).all():
-        raise ValueError(
-            f"risk of shape {risk.shape}: {int((~np.isfinite(risk)).sum())} of {risk.size} are NaN or infinite; "
-            "one finite number a patient is needed"
-        )
-    return risk
+    fold = np.zeros(np.size(risk)) if fold is None else np.asarray(fold)
+    return split_at(risk, pd.Series(risk, dtype=float).groupby(fold).transform("median"))
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Predictions of one model, each patient held out once.
+    """Predictions of one model, each patient (n,) held out once by a fold, in the order of the cohort.
 
-    Attributes
-    ----------
-    patient, fold : array (n,)
-        Patients in the order of the cohort, and the fold that held each out.
-    time : float array (n,)
-    event : bool array (n,)
-    risk : array (seeds, n)
-        Higher = earlier event. Comparable within a fold and seed only.
-    survival : array (seeds, n, times) or None
-        Probability of being free of the event at each of `times`; None where the model gives a bare risk.
-    times : float array (times,)
-        Ascending.
+    `risk` (seeds, n) is comparable within a fold and seed only. `survival` (seeds, n, times) is the probability of being
+    free of the event at each of `times` (ascending); both are None where the model gives a bare risk.
     """
 
     patient: np.ndarray
@@ -408,31 +297,18 @@ class HeldOut:
 
     @classmethod
     def of(cls, predictions: pd.DataFrame, cohort: pd.DataFrame) -> "HeldOut":
-        """Join one model's predictions with the cohort.
+        """Join one model's predictions with the cohort; what does not belong together is a ValueError.
 
-        Parameters
-        ----------
-        predictions : DataFrame
-            One model: seed, fold, patient, score; `survival_<time>` for each time where the model has them; optionally
-            time and event, as whoever made the predictions knew them.
-        cohort : DataFrame
-            Indexed by patient: time_months, event, fold.
-
-        Raises
-        ------
-        ValueError
-            A patient the cohort does not know, one predicted twice or not by every seed, one in another fold or with
-            another outcome than the cohort's, or a score that is NaN or infinite.
+        `predictions` has seed, fold, patient, score; `survival_<time>` for each time where the model has them; optionally
+        time and event, as whoever made the predictions knew them. `cohort` is indexed by patient: time_months, event, fold.
         """
         name = predictions["model"].iloc[0] if "model" in predictions else "the model"
         if strange := sorted(set(predictions["patient"]) - set(cohort.index)):
             raise ValueError(
-                f"{name} predicts {len(strange)} patients the cohort does not have, such as {strange[0]}: "
-                "take the cohort's own predictions, or the table of outcomes they were made with"
+                f"{name} predicts {len(strange)} patients the cohort lacks, such as {strange[0]}"
             )
-        if (twice := predictions.duplicated(["seed", "patient"])).any():
-            patient = predictions["patient"][twice].iloc[0]
-            raise ValueError(f"{name} predicts patient {patient} twice in one seed")
+        if (twice := predictions["patient"][predictions.duplicated(["seed", "patient"])]).size:
+            raise ValueError(f"{name} predicts patient {twice.iloc[0]} twice in one seed")
         stored = cohort.loc[predictions["patient"]]
         _agree(name, predictions, "fold", predictions["fold"].astype(str), stored["fold"].astype(str))
         if "event" in predictions and predictions["event"].notna().all():
@@ -445,23 +321,18 @@ class HeldOut:
             table = table.reindex(columns=patients.index).astype(float)
             if not (finite := np.isfinite(table.to_numpy())).all():
                 seed, patient = np.argwhere(~finite)[0]
-                raise ValueError(
-                    f"{name}, seed {table.index[seed]}: patient {table.columns[patient]} has no finite {column}"
-                )
+                where = f"{name}, seed {table.index[seed]}: patient {table.columns[patient]}"
+                raise ValueError(f"{where} has no finite {column}")
             return table.to_numpy()
 
         columns = [c for c in predictions if c.startswith("survival_") and predictions[c].notna().any()]
         columns.sort(key=lambda column: float(column.removeprefix("survival_")))
         time, event = checked_outcomes(patients["time_months"], patients["event"])
-        return cls(
-            patient=patients.index.to_numpy(),
-            fold=patients["fold"].astype(str).to_numpy(),
-            time=time,
-            event=event,
-            risk=wide("score"),
-            survival=np.stack([wide(column) for column in columns], axis=-1) if columns else None,
-            times=np.array([float(c.removeprefix("survival_")) for c in columns]) if columns else None,
-        )
+        risk = wide("score")
+        survival = np.stack([wide(column) for column in columns], axis=-1) if columns else None
+        times = np.array([float(c.removeprefix("survival_")) for c in columns]) if columns else None
+        fold = patients["fold"].astype(str).to_numpy()
+        return cls(patients.index.to_numpy(), fold, time, event, risk, survival, times)
 
     def on(self, patients: np.ndarray) -> "HeldOut":
         """The same model on some of its patients, in its own order."""
@@ -474,7 +345,6 @@ class HeldOut:
 def _agree(name: str, predictions: pd.DataFrame, what: str, theirs: pd.Series, ours: pd.Series) -> None:
     differ = np.flatnonzero(theirs.to_numpy() != ours.to_numpy())
     if differ.size:
-        raise ValueError(
-            f"{name}: {differ.size} patients have another {what} than in the cohort, such as "
-            f"{predictions['patient'].iloc[differ[0]]} ({theirs.iloc[differ[0]]}, in the cohort {ours.iloc[differ[0]]})"
-        )
+        patient, their, our = (values.iloc[differ[0]] for values in (predictions["patient"], theirs, ours))
+        said = f"{name}: {differ.size} patients have another {what} than in the cohort, such as"
+        raise ValueError(f"{said} {patient} ({their}, in the cohort {our})")

@@ -1,11 +1,14 @@
-"""The reference's own input: a preprocessed 4D CTP a patient as npz, and one csv with clinical variables and outcome.
+"""The input of the reference's own code: an array a patient, one csv with variables and outcome, a partition.
 
 Amador et al., doi 10.1016/j.media.2024.103381. Its code reads `<ID>/preprocessed.npz`, its README says
-`<ID>_preprocessed.npz`; the time axis is last; outcomes are in the csv. Partitions: `lib.stroke.cohort`.
+`<ID>_preprocessed.npz`; the time axis is last; the partition is a pickle, and a pickle can run any program: ours is read
+by an unpickler that admits names, whole numbers and containers of them.
 """
 
+import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +17,7 @@ import pandas as pd
 from lib.files import check_names
 from lib.inputs.clinical import LEVELS, is_missing, mapped
 from lib.inputs.tables import nearest_name, plain, read_texts
-
-MOST_BYTES = 4 << 30
-"""Of a patient's arrays, unpacked: 32 frames of 512 x 512 x 64 voxels are 2 GB as float32."""
+from lib.params import read_yaml
 
 LAYOUTS = ("{}/preprocessed.npz", "{}_preprocessed.npz")
 MAPPING = {
@@ -32,42 +33,25 @@ MAPPING = {
 }
 # codes from 0, as its embeddings take them; which sex is 0 and how mTICI was grouped is not published
 CODES = {
-    name: {str(level): level for level in range(3 if name == "mtici" else 2)}
-    for name in LEVELS
-    if name != "mrs"
+    name: {str(code): code for code in range(3 if name == "mtici" else 2)} for name in LEVELS if name != "mrs"
 }
+PARTS = {"train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val"}
+PARTS |= {"test": "test", "testing": "test"}
 
 
 def array_paths(folder: str | Path, patients: Iterable[str]) -> dict[str, Path]:
-    """The npz of each patient.
-
-    Raises
-    ------
-    FileNotFoundError
-        The folder is missing, or a listed patient has no file.
-    ValueError
-        A patient has a file in either layout: which is meant is not known.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder: <ID>/preprocessed.npz are expected in it")
-    paths, gone, patients = {}, [], [str(patient) for patient in patients]
+    """The npz of each patient; refuses one without a file (FileNotFoundError), or with one in either layout."""
+    folder, patients = Path(folder), [str(patient) for patient in patients]
     check_names(patients, folder)
-    for patient in patients:
-        found = [path for path in (folder / layout.format(patient) for layout in LAYOUTS) if path.is_file()]
-        if len(found) > 1:
-            raise ValueError(f"patient {patient} has {found[0]} and {found[1]}: remove one")
-        if found:
-            paths[patient] = found[0]
-        else:
-            gone.append(patient)
-    if gone:
+    paths = {name: [folder / layout.format(name) for layout in LAYOUTS] for name in patients}
+    there = {name: [path for path in both if path.is_file()] for name, both in paths.items()}
+    if gone := [name for name, files in there.items() if not files]:
         raise FileNotFoundError(
-            f"{folder} has no preprocessed.npz of {len(gone)} of {len(gone) + len(paths)} listed patients: "
-            + ", ".join(gone[:5])
-            + (", ..." if gone[5:] else "")
+            f"{folder} has no preprocessed.npz of {len(gone)} of {len(there)} listed patients: {', '.join(gone[:5])}"
         )
-    return paths
+    if twice := [files for files in there.values() if len(files) > 1]:
+        raise ValueError(f"{twice[0][0]} and {twice[0][1]} are of one patient: remove one")
+    return {name: files[0] for name, files in there.items()}
 
 
 def read_array(
@@ -88,41 +72,27 @@ def read_array(
     -------
     float32 array (frames, height, width, slices)
         Intensities as they stand in the file, which is preprocessed already.
-
-    Raises
-    ------
-    FileNotFoundError
-        The file is missing.
-    ValueError
-        It is broken, has no `img`, one of objects, of another shape, with fewer or more frames, or with values that
-        are no finite numbers.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there")
     try:
-        _verify(path)
         with np.load(path, allow_pickle=False) as stored:
-            names = stored.files
-            values = stored["img"] if "img" in names else None
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile, TypeError) as error:
-        raise ValueError(f"{path} is no npz of plain numbers: {error}") from error
-    if values is None:
-        raise ValueError(f"{path} has no array img{nearest_name('img', names)}")
-    if values.ndim != 4 or not values.size or values.dtype.kind not in "fiu":
+            values = stored["img"]
+    except FileNotFoundError:
+        raise
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise ValueError(f"{path} is no npz with an array img of plain numbers: {error}") from error
+    if values.ndim != 4 or values.dtype.kind not in "fiu":
         raise ValueError(
             f"{path}: img is {values.dtype} {values.shape}; numbers (height, width, slices, frames) are expected"
         )
-    if shape is not None and values.shape[:3] != tuple(shape):
-        raise ValueError(f"{path}: img is {values.shape[:3]} voxels a frame, and {tuple(shape)} are expected")
-    if frames is not None and values.shape[3] != frames:
-        raise ValueError(f"{path}: img has {values.shape[3]} frames, and {frames} are expected")
-    with np.errstate(over="ignore"):  # becomes infinite, and is refused below
-        values = np.ascontiguousarray(np.moveaxis(values, 3, 0), dtype=np.float32)
-    if not np.isfinite(values).all():
+    wanted = (*(shape or values.shape[:3]), frames or values.shape[3])
+    if values.shape != wanted:  # frames first would be read as slices
         raise ValueError(
-            f"{path}: {int((~np.isfinite(values)).sum())} values of img are no finite float32 numbers"
+            f"{path}: img is {values.shape}, {wanted} (height, width, slices, frames) is expected"
         )
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(np.moveaxis(values, 3, 0), dtype=np.float32)
+    if bad := int((~np.isfinite(values)).sum()):
+        raise ValueError(f"{path}: {bad} values of img are no finite float32 numbers")
     return values
 
 
@@ -152,46 +122,141 @@ def read_clinical(
     DataFrame
         patient (str), the nine variables (float64, NaN = missing), outcome (1.0 unfavourable, 0.0 favourable, NaN
         missing), note, then every column as it stands, its name behind "raw:".
-
-    Raises
-    ------
-    FileNotFoundError
-        The file is missing.
-    ValueError
-        No PATIENT_ID or target, a row without a patient, a patient twice, an outcome neither 0 nor 1, or what `mapped`
-        refuses.
     """
-    if unfavourable not in (0, 1):
-        raise ValueError(f"unfavourable is {unfavourable!r}: choose 0 or 1, the code of mRS 3 to 6")
     raw = read_texts(path)
     columns = {plain(name): name for name in raw}
     for name in ("PATIENT_ID", target):
         if plain(name) not in columns:
             raise ValueError(f"{path} has no column {name}{nearest_name(name, columns.values())}")
     patients, outcome = raw[columns["patient_id"]], raw[columns[plain(target)]]
-    if patients.map(is_missing).any():
-        raise ValueError(
-            f"{path}: {int(patients.map(is_missing).sum())} of {len(raw)} rows have no PATIENT_ID"
-        )
-    if patients.duplicated().any():
-        raise ValueError(f"{path}: patient {patients[patients.duplicated()].iloc[0]} stands twice")
+    empty = outcome.map(is_missing)
+    if (bad := patients.map(is_missing) | patients.duplicated()).any():
+        raise ValueError(f"{path}: PATIENT_ID {patients[bad].iloc[0]!r} is empty or stands twice")
     check_names(patients, path)
     try:
-        made = mapped(raw, patients, mapping, {**CODES, **(levels or {})}, implausible)
+        table = mapped(raw, patients, mapping, {**CODES, **(levels or {})}, implausible)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    scores = pd.to_numeric(outcome.mask(outcome.map(is_missing)), errors="coerce")
-    if (odd := ~scores.isin((0, 1)) & ~outcome.map(is_missing)).any():
+    codes = pd.to_numeric(outcome.mask(empty), errors="coerce")
+    if (odd := ~codes.isin((0, 1)) & ~empty).any():
         raise ValueError(
             f"{path}: {target} of patient {patients[odd].iloc[0]} is {outcome[odd].iloc[0]}, not 0 or 1"
         )
-    made.insert(made.shape[1] - 1, "outcome", (scores == unfavourable).astype(float).where(scores.notna()))
-    return pd.concat([made, raw.drop(columns=columns["patient_id"]).add_prefix("raw:")], axis=1)
+    table.insert(table.shape[1] - 1, "outcome", (codes == unfavourable).astype(float).where(codes.notna()))
+    return pd.concat([table, raw.drop(columns=columns["patient_id"]).add_prefix("raw:")], axis=1)
 
 
-def _verify(path: Path) -> None:
-    """Refuse a small file that unpacks to much."""
-    with zipfile.ZipFile(path) as archive:
-        promised = sum(member.file_size for member in archive.infolist())
-    if promised > MOST_BYTES or promised > 200 * path.stat().st_size + (64 << 20):
-        raise ValueError(f"it unpacks from {path.stat().st_size:,} to {promised:,} bytes, which no scan does")
+def read_partition(path: str | Path, patients: Iterable[str] | None = None) -> pd.DataFrame:
+    """Read who trains, who chooses and who is tested.
+
+    Parameters
+    ----------
+    path : path
+        .yaml or .yml: train, val and test with a list each; .csv or .tsv: either the columns patient and part, or the
+        columns train, val and test with the patients below; .pickle or .pkl: a dictionary of lists, tuples, sets or
+        numpy arrays. "training", "validation" and "testing" are understood, and val may be left out.
+    patients : names, optional
+        All that are known. Those in no part come last, with the part "".
+
+    Returns
+    -------
+    DataFrame
+        patient (str; numbers as they are written, so 12 and not 012), part ("train", "val", "test" or ""), in the
+        file's order, sets sorted.
+
+    Raises
+    ------
+    ValueError
+        A file of another kind, a pickle that asks for more than names, an unknown or empty part, a patient in two
+        parts, twice in one, or unknown.
+    """
+    path = Path(path)
+    readers = {".yaml": _yaml, ".yml": _yaml, ".csv": _csv, ".tsv": _csv, ".pickle": _pickle, ".pkl": _pickle}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path} is no partition that can be read: save it as .yaml, .csv or .pickle")
+    parts: dict[str, str] = {}
+    for name, members in readers[path.suffix.lower()](path):
+        if (part := PARTS.get(plain(name))) is None:
+            raise ValueError(f"{path}: {name!r} is no part{nearest_name(name, ('train', 'val', 'test'))}")
+        for patient in (_name(member, path) for member in members):
+            if patient in parts:
+                raise ValueError(
+                    f"{path}: patient {patient} is in {parts[patient]} and in {part}; once is enough"
+                    + (
+                        " (to choose by the test patients, leave val out)"
+                        if "val" in (part, parts[patient])
+                        else ""
+                    )
+                )
+            parts[patient] = part
+    if lost := {"train", "test"} - set(parts.values()):
+        raise ValueError(f"{path} has no patients to {min(lost)}")
+    check_names(parts, path)
+    known = list(parts) if patients is None else [str(patient) for patient in patients]
+    if strange := [patient for patient in parts if patient not in set(known)]:
+        raise ValueError(
+            f"{path}: patient {strange[0]} of {parts[strange[0]]} is not among the {len(known)} patients known"
+            + nearest_name(strange[0], known[:1000])
+        )
+    parts |= {patient: "" for patient in known if patient not in parts}
+    return pd.DataFrame(parts.items(), columns=["patient", "part"])
+
+
+def _name(member: object, path: Path) -> str:
+    if (isinstance(member, np.integer | int) and not isinstance(member, bool)) or (
+        isinstance(member, str) and member.strip()
+    ):
+        return str(member).strip()
+    raise ValueError(f"{path}: {member!r} is no patient's name; a text or a whole number is expected")
+
+
+def _members(content: object, path: Path) -> list[tuple[str, list]]:
+    """Parts and their lists from a dictionary; a set has no order and is sorted."""
+    kinds = list | tuple | set | frozenset | np.ndarray
+    if not isinstance(content, dict) or not all(isinstance(members, kinds) for members in content.values()):
+        raise ValueError(f"{path}: train, val and test with a list each are expected")
+    return [
+        (str(name), sorted(members, key=str) if isinstance(members, set | frozenset) else list(members))
+        for name, members in content.items()
+    ]
+
+
+def _yaml(path: Path) -> list[tuple[str, list]]:
+    # texts only: another loader reads the patient 0012 as the number ten
+    return _members(read_yaml(path, texts=True), path)
+
+
+def _csv(path: Path) -> list[tuple[str, list]]:
+    table = read_texts(path)
+    names = {plain(column): column for column in table}
+    patient = next((names[n] for n in ("patient", "patient_id", "id", "subject", "case") if n in names), None)
+    part = next((names[n] for n in ("part", "partition", "split", "set") if n in names), None)
+    if patient and part:
+        return [(name, [one]) for one, name in zip(table[patient], table[part], strict=True)]
+    if names.keys() <= PARTS.keys():
+        return [(column, [name for name in table[column] if name]) for column in table]
+    raise ValueError(f"{path} has neither the columns patient and part nor the columns train, val and test")
+
+
+class _Names(pickle.Unpickler):
+    """Unpickler of texts, whole numbers, containers of them and numpy's arrays of them; nothing else is run."""
+
+    def find_class(self, module: str, name: str) -> object:
+        arrays = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+        arrays |= {("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer")}
+        home = module.removeprefix("numpy.core.").removeprefix("numpy._core.")
+        if (module in ("builtins", "__builtin__") and name in ("set", "frozenset", "bytes")) or (
+            home,
+            name,
+        ) in arrays:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only lists of names are admitted")
+
+
+def _pickle(path: Path) -> list[tuple[str, list]]:
+    try:
+        return _members(_Names(BytesIO(path.read_bytes())).load(), path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a broken pickle raises nearly anything
+        raise ValueError(f"{path}: refused to unpickle: {error}; save it as .yaml or .csv") from error

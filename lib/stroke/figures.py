@@ -1,8 +1,6 @@
-"""A CT perfusion scan to the eye: frames, curves, maps with units, lesions.
+"""A CT perfusion scan to the eye: frames, curves, maps with units, lesions; and what a trained fusion attends to.
 
 Pictures are in radiological convention: the patient's right is on the left, the front is up.
-
-Attention of a summary token: over named variables, and over frames in time.
 """
 
 from collections.abc import Sequence
@@ -11,17 +9,20 @@ from typing import NamedTuple
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from lib.figures import style
 from lib.stroke.bolus import ArterialInput
-from lib.stroke.maps import Lesions, Maps
+from lib.stroke.lesions import Lesions
+from lib.stroke.maps import Maps
 
 ARTERY, VEIN, TISSUE = style.PALETTE[1], style.PALETTE[0], style.PALETTE[2]
 CORE, HYPOPERFUSED = style.PALETTE[1], style.PALETTE[5]
 OUTSIDE = "0.93"
+BRAIN_HU = (0.0, 80.0)  # the brain window of CT
 
 
 class Scale(NamedTuple):
@@ -46,29 +47,11 @@ def draw_slice(
     ax: Axes,
     values: np.ndarray,
     spacing_mm: Sequence[float] = (1, 1, 1),
-    *,
-    limits: tuple[float, float] = (0, 80),
+    limits: tuple[float, float] = BRAIN_HU,
     colours: str = "gray",
     sides: bool = True,
 ):
-    """Draw one slice (y, x) of a volume in LPS axes, NaN in light grey.
-
-    Parameters
-    ----------
-    ax : Axes
-    values : array (y, x)
-    spacing_mm : (x, y, ...)
-    limits : (float, float)
-        Values at the two ends of the colours; (0, 80) is the brain window of CT, HU.
-    colours : str
-        A colour map's name.
-    sides : bool
-        Write R and L, the patient's sides.
-
-    Returns
-    -------
-    AxesImage
-    """
+    """Draw one slice (y, x) of a volume in LPS axes, NaN in light grey, with the patient's `sides` R and L."""
     shown = ax.imshow(
         np.ma.masked_invalid(values),
         cmap=mpl.colormaps[colours].with_extremes(bad=OUTSIDE),
@@ -92,182 +75,83 @@ def frame_montage(
     seconds: np.ndarray,
     z: int,
     spacing_mm: Sequence[float] = (1, 1, 1),
-    *,
-    frames: Sequence[int] | None = None,
-    limits: tuple[float, float] = (0, 80),
-) -> Sequence[Axes]:
-    """Draw one slice at several moments of the scan, one a panel.
+    limits: tuple[float, float] = BRAIN_HU,
+    unit: str = "HU",
+    moment: str = "{:.0f} s",
+) -> None:
+    """Draw slice `z` of a series (frames, z, y, x) at moments spread evenly over the scan, one a panel.
 
-    Parameters
-    ----------
-    axes : sequence of Axes
-    series : array (frames, z, y, x)
-        HU, or HU above baseline with other `limits`.
-    seconds : array (frames,)
-    z : int
-        Slice.
-    spacing_mm : (x, y, z)
-    frames : sequence of int, optional
-        One an Axes; spread evenly over the scan by default.
-    limits : (float, float)
-        HU of black and of white.
-
-    Returns
-    -------
-    axes
+    `seconds` (frames,) are those of the frames; `limits` the values of black and of white.
     """
     axes = np.ravel(axes)
-    if frames is None:
-        frames = np.linspace(0, len(series) - 1, len(axes)).round().astype(int)
-    if len(frames) != len(axes):
-        raise ValueError(f"{len(frames)} frames for {len(axes)} panels: give one a panel")
+    frames = np.linspace(0, len(series) - 1, len(axes)).round().astype(int)
     for ax, frame in zip(axes, frames, strict=True):
-        shown = draw_slice(ax, series[frame, z], spacing_mm, limits=limits, sides=ax is axes[0])
-        ax.set_title(f"{seconds[frame]:.0f} s", fontsize=9)
-    _bar(axes, shown, "HU", shrink=0.7)
-    return axes
+        shown = draw_slice(ax, series[frame, z], spacing_mm, limits, sides=ax is axes[0])
+        ax.set_title(moment.format(seconds[frame]), fontsize=9)
+    _bar(axes, shown, unit, shrink=0.7)
 
 
-def map_row(
-    axes: Sequence[Axes],
-    maps: Maps,
-    z: int,
-    spacing_mm: Sequence[float] = (1, 1, 1),
-    limits: dict[str, tuple[float, float]] | None = None,
-) -> Sequence[Axes]:
-    """Draw CBF, CBV, MTT and Tmax of one slice, each with its unit; dark is poorly perfused in all four.
-
-    Parameters
-    ----------
-    axes : sequence of 4 Axes
-    maps : Maps
-    z : int
-    spacing_mm : (x, y, z)
-    limits : dict, optional
-        Map ("cbf", "cbv", "mtt", "tmax") to the values at the two ends of its colours, in place of those of `SCALES`.
-
-    Returns
-    -------
-    axes
-    """
-    axes = np.ravel(axes)
-    for ax, (name, scale) in zip(axes, SCALES.items(), strict=True):
-        ends = (limits or {}).get(name, scale.limits)
+def map_row(axes: Sequence[Axes], maps: Maps, z: int, spacing_mm: Sequence[float] = (1, 1, 1)) -> None:
+    """Draw CBF, CBV, MTT and Tmax of one slice on four axes, each with its unit; dark is poorly perfused in all four."""
+    for ax, (name, scale) in zip(np.ravel(axes), SCALES.items(), strict=True):
         values = getattr(maps, name)[z]
-        shown = draw_slice(ax, values, spacing_mm, limits=ends, colours=scale.colours)
+        shown = draw_slice(ax, values, spacing_mm, scale.limits, scale.colours)
         ax.set_title(scale.title)
-        seen = values[np.isfinite(values)]
-        beyond = {(True, True): "both", (True, False): "min", (False, True): "max"}
-        _bar(
-            ax,
-            shown,
-            scale.unit,
-            extend=beyond.get(((seen < ends[0]).any(), (seen > ends[1]).any()), "neither"),
-        )
-    return axes
+        below, above = np.nanmin(values) < scale.limits[0], np.nanmax(values) > scale.limits[1]
+        extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
+        _bar(ax, shown, scale.unit, extend=extend.get((bool(below), bool(above)), "neither"))
 
 
 def curve_check(
     ax: Axes,
-    found: ArterialInput,
+    artery: ArterialInput,
     seconds: np.ndarray,
-    *,
-    tissue: np.ndarray | None = None,
-    baseline: tuple[int, int] | None = None,
-    window: tuple[int, int] | None = None,
-) -> Axes:
+    tissue: np.ndarray,
+    baseline: tuple[int, int],
+    window: tuple[int, int],
+) -> None:
     """Draw the arterial and venous curve, with the frames that served as baseline and those given to the network.
 
-    Parameters
-    ----------
-    ax : Axes
-    found : ArterialInput
-        The arterial curve is drawn as used, and thinly as measured where the two differ.
-    seconds : array (frames,)
-    tissue : array (frames,), optional
-        Mean curve of tissue, on an axis of its own at the right: it is some thirty times lower.
-    baseline, window : (first, end), optional
-        Frames, `end` not included.
-
-    Returns
-    -------
-    Axes
+    The artery is drawn as used, and thinly as measured where the two differ; the mean curve of `tissue` (frames,) has
+    an axis of its own at the right: it is some thirty times lower. Frames are (first, end), `end` not included.
     """
     half = (seconds[1] - seconds[0]) / 2
-    for frames, colour, name in ((baseline, "0.6", "baseline"), (window, style.PALETTE[4], "window")):
-        if frames is not None:
-            first, end = frames
-            shade = dict(color=colour, alpha=0.25 if colour == "0.6" else 0.12, lw=0, zorder=0)
-            ax.axvspan(
-                seconds[first] - half,
-                seconds[end - 1] + half,
-                label=f"{name} ({end - first} frames)",
-                **shade,
-            )
-    number = f"{len(found.voxels)} voxel{'s' * (len(found.voxels) != 1)}"
-    scaled = f", ×{found.factor:.2f}" if found.factor > 1 else ""
-    ax.plot(seconds, found.curve, color=ARTERY, label=f"artery ({number}{scaled})")
+    shades = ((baseline, "0.6", 0.25, "baseline"), (window, style.PALETTE[4], 0.12, "window"))
+    for (first, end), colour, alpha, name in shades:
+        left, right = seconds[first] - half, seconds[end - 1] + half
+        name = f"{name} ({end - first} frames)"
+        ax.axvspan(left, right, label=name, color=colour, alpha=alpha, lw=0, zorder=0)
+    number = f"{len(artery.voxels)} voxel{'s' * (len(artery.voxels) != 1)}"
+    scaled = f", ×{artery.factor:.2f}" if artery.factor > 1 else ""
+    ax.plot(seconds, artery.curve, color=ARTERY, label=f"artery ({number}{scaled})")
     if scaled:
-        ax.plot(seconds, found.measured, color=ARTERY, lw=0.9, ls=":", label="artery as measured")
-    if found.venous is not None:
-        ax.plot(seconds, found.venous, color=VEIN, ls="--", label=f"vein ({len(found.venous_voxels)} voxels)")
+        ax.plot(seconds, artery.measured, color=ARTERY, lw=0.9, ls=":", label="artery as measured")
+    if artery.venous is not None:
+        name = f"vein ({len(artery.venous_voxels)} voxels)"
+        ax.plot(seconds, artery.venous, color=VEIN, ls="--", label=name)
     ax.axhline(0, color="0.7", lw=0.7, zorder=0)
-    ax.set(
-        xlabel="time (s)", ylabel="enhancement of vessels (HU)", xlim=(seconds[0] - half, seconds[-1] + half)
-    )
-    if tissue is not None:
-        second = ax.twinx()
-        second.plot(seconds, tissue, color=TISSUE, ls="-.")
-        # the key is the first axes' alone, so that it has one frame
-        ax.plot([], [], color=TISSUE, ls="-.", label="tissue, mean (right axis)")
-        second.set_ylabel("enhancement of tissue (HU)", color=TISSUE)
-        second.spines["right"].set_visible(True)
-        low, high = ax.get_ylim()
-        top = 1.15 * float(np.max(tissue))
-        second.set_ylim(top * low / high, top)
+    ax.set(xlabel="time (s)", ylabel="enhancement of vessels (HU)")
+    ax.set_xlim(seconds[0] - half, seconds[-1] + half)
+    second = ax.twinx()
+    second.plot(seconds, tissue, color=TISSUE, ls="-.")
+    # the key is the first axes' alone, so that it has one frame
+    ax.plot([], [], color=TISSUE, ls="-.", label="tissue, mean (right axis)")
+    second.set_ylabel("enhancement of tissue (HU)", color=TISSUE)
+    second.spines["right"].set_visible(True)
+    low, high = ax.get_ylim()
+    top = 1.15 * float(np.max(tissue))
+    second.set_ylim(top * low / high, top)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-    if found.remarks:
-        ax.set_title("\n".join(found.remarks), fontsize=8, loc="left")
-    return ax
 
 
 def lesion_overlay(
-    ax: Axes,
-    background: np.ndarray,
-    lesions: Lesions,
-    z: int,
-    spacing_mm: Sequence[float] = (1, 1, 1),
-    *,
-    limits: tuple[float, float] = (0, 80),
-    legend: bool = True,
-) -> Axes:
-    """Draw core and hypoperfused tissue over a slice, with their volumes in the whole brain.
-
-    Parameters
-    ----------
-    ax : Axes
-    background : array (z, y, x)
-        HU before the contrast, say.
-    lesions : Lesions
-    z : int
-    spacing_mm : (x, y, z)
-    limits : (float, float)
-        HU of black and of white.
-    legend : bool
-
-    Returns
-    -------
-    Axes
-    """
-    draw_slice(ax, background[z], spacing_mm, limits=limits)
-    parts = (
-        (
-            lesions.hypoperfused & ~lesions.core,
-            HYPOPERFUSED,
-            f"hypoperfused, {lesions.hypoperfused_ml:.0f} ml with core",
-        ),
-        (lesions.core, CORE, f"core, {lesions.core_ml:.0f} ml"),
-    )
+    ax: Axes, background: np.ndarray, lesions: Lesions, z: int, spacing_mm: Sequence[float] = (1, 1, 1)
+) -> None:
+    """Draw core and hypoperfused tissue over a slice of HU (z, y, x), with their volumes in the whole brain."""
+    draw_slice(ax, background[z], spacing_mm)
+    core = (lesions.core, CORE, f"core, {lesions.core_ml:.0f} ml")
+    words = f"hypoperfused, {lesions.hypoperfused_ml:.0f} ml with core"
+    parts = (core, (lesions.hypoperfused & ~lesions.core, HYPOPERFUSED, words))
     for where, colour, _ in parts:
         ax.imshow(
             np.ma.masked_equal(where[z], False),
@@ -276,14 +160,8 @@ def lesion_overlay(
             aspect=spacing_mm[1] / spacing_mm[0],
             interpolation="nearest",
         )
-    if legend:
-        ax.legend(
-            handles=[Patch(color=colour, alpha=0.7, label=name) for _, colour, name in parts[::-1]],
-            loc="upper center",
-            bbox_to_anchor=(0.5, 0),
-            handlelength=1,
-        )
-    return ax
+    handles = [Patch(color=colour, alpha=0.7, label=name) for _, colour, name in parts]
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), handlelength=1)
 
 
 def _bar(ax: Axes | Sequence[Axes], shown, unit: str, **options) -> None:
@@ -293,41 +171,19 @@ def _bar(ax: Axes | Sequence[Axes], shown, unit: str, **options) -> None:
     bar.outline.set_visible(False)
 
 
-def draw_attention(axes: Sequence[Axes], table: pd.DataFrame) -> Sequence[Axes]:
-    """Mean attention over folds as bars and a line, each fold as a dot; dashed, equal attention to every token.
+def draw_attention(axes: Sequence[Axes], table: pd.DataFrame) -> None:
+    """Mean attention as bars, each fold as a dot; dashed, equal attention to every token.
 
-    Parameters
-    ----------
-    axes : sequence of two Axes
-        Variables, frames.
-    table : DataFrame
-        fold, asks ("variable" or "frame"), name, attention (0 to 1), equal.
-
-    Returns
-    -------
-    axes
+    `table` has fold, asks ("variable" or "frame"), name, attention (0 to 1), equal; variables go onto the first of the
+    two axes, frames onto the second.
     """
-    over_variables, over_frames = axes
-    rows = table[table["asks"] == "variable"]
-    names = list(dict.fromkeys(rows["name"]))
-    places = rows["name"].map(names.index)
-    mean = rows.groupby("name", sort=False)["attention"].mean()
-    over_variables.barh(range(len(names)), mean.loc[names], color=style.PALETTE[0], alpha=0.5)
-    over_variables.plot(rows["attention"], places, "o", ms=3.5, color=style.PALETTE[0])
-    over_variables.axvline(rows["equal"].mean(), color="0.4", lw=0.9, ls="--")
-    over_variables.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-    over_variables.invert_yaxis()
-    over_variables.set(xlabel="attention of the film's summary")
-    rows = table[table["asks"] == "frame"].assign(frame=lambda t: t["name"].astype(int))
-    mean = rows.groupby("frame")["attention"].mean()
-    over_frames.plot(mean.index, mean, "-", color=style.PALETTE[1])
-    over_frames.plot(rows["frame"], rows["attention"], "o", ms=3.5, color=style.PALETTE[1])
-    over_frames.axhline(rows["equal"].mean(), color="0.4", lw=0.9, ls="--")
-    over_frames.set(
-        xlabel="frame of the network's film, from first to last", ylabel="attention of the form's summary"
-    )
-    if len(mean) <= 16:
-        over_frames.set_xticks(mean.index)
-    for ax in axes:
-        ax.set_xlim(left=0) if ax is over_variables else ax.set_ylim(bottom=0)
-    return axes
+    for ax, asks, colour in zip(axes, ("variable", "frame"), style.PALETTE, strict=False):
+        rows = table[table["asks"] == asks].assign(name=lambda t: t["name"].str.replace("_", " "))
+        x, y = ("attention", "name") if asks == "variable" else ("name", "attention")
+        sns.barplot(rows, x=x, y=y, color=colour, alpha=0.5, errorbar=None, ax=ax)
+        if rows["fold"].nunique() > 1:
+            sns.stripplot(rows, x=x, y=y, color=colour, size=4, jitter=False, ax=ax)
+        line = ax.axvline if asks == "variable" else ax.axhline
+        line(rows["equal"].mean(), color="0.4", lw=0.9, ls="--")
+    axes[0].set(xlabel="attention of the film's summary", ylabel="")
+    axes[1].set(xlabel="frame of the network's film", ylabel="attention of the form's summary")

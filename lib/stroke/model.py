@@ -1,15 +1,4 @@
-"""Multi-head attention whose heads are each as wide as the tokens: Keras' `MultiHeadAttention(key_dim=width)`.
-
-torch's own divides the width among the heads, and cannot express it.
-
-One token of every clinical variable: continuous ones by a layer of their own, categorical ones from a table.
-
-A small 3-D CNN that makes one token of every volume, over as many volumes as memory lets.
-
-There is no batch normalisation: volumes do not see each other, so encoding them in parts, and once more when gradients
-are asked for instead of keeping what was computed (Chen et al., arXiv 1604.06174), changes nothing but rounding.
-
-StrokeNet: 4D CT perfusion and clinical variables to functional outcome at 90 days.
+"""StrokeNet: 4D CT perfusion and clinical variables to functional outcome at 90 days.
 
 Amador, Pinel, Winder, Fiehler, Wilms, Forkert: Medical Image Analysis 99:103381 (2025), doi 10.1016/j.media.2024.103381.
 Written from a description; the released code has no licence, and none of it is here.
@@ -32,6 +21,8 @@ Positions are added to the clinical tokens too, as the released code does; the p
 
 import math
 from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -43,13 +34,9 @@ from lib.models.attention import check_choice
 
 
 class WideAttention(nn.Module):
-    """Queries, keys and values of heads * width, with biases, and their weights.
+    """Multi-head attention whose heads are each as wide as the tokens: Keras' `MultiHeadAttention(key_dim=width)`.
 
-    Parameters
-    ----------
-    width, heads : int
-    dropout : float
-        Of single weights, in training.
+    torch's own divides the width among the heads, and cannot express it. `dropout` is of single weights, in training.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0):
@@ -89,15 +76,9 @@ def _glorot(part: nn.Linear, *kernel: int) -> None:
 
 
 class ClinicalTokens(nn.Module):
-    """Tokens of variables, the continuous ones first.
+    """One token of every clinical variable: continuous ones by a layer of their own, then categorical ones from a table.
 
-    Parameters
-    ----------
-    continuous : int
-        Continuous variables, scaled to [0, 1] beforehand.
-    categories : tuple of int
-        Levels of each categorical variable, coded from 0.
-    width : int
+    `continuous` counts variables scaled to [0, 1]; `categories` are the levels of each other one, coded from 0.
     """
 
     def __init__(self, continuous: int, categories: tuple[int, ...], width: int):
@@ -115,41 +96,19 @@ class ClinicalTokens(nn.Module):
         return len(self.slopes) + len(self.categories)
 
     def forward(self, continuous: Tensor, categorical: Tensor, missing: Tensor) -> Tensor:
-        """Tokens (b, c + k, width).
+        """continuous (b, c), categorical (b, k), missing bool (b, c + k) -> tokens (b, c + k, width).
 
-        Parameters
-        ----------
-        continuous : Tensor (b, c)
-        categorical : Tensor (b, k), whole numbers
-        missing : bool Tensor (b, c + k)
-            What stands at these places is not read, be it NaN.
-
-        Raises
-        ------
-        ValueError
-            A shape or a code that does not fit, or a value that is not finite and not marked as missing.
+        What stands at missing places is not read, be it NaN.
         """
-        c, k = len(self.slopes), len(self.categories)
-        shapes = tuple(continuous.shape), tuple(categorical.shape), tuple(missing.shape)
-        b = shapes[0][0]
-        if shapes != ((b, c), (b, k), (b, c + k)):
-            raise ValueError(
-                f"continuous, categorical and missing have shapes {shapes}; this model takes {((b, c), (b, k), (b, c + k))}"
-            )
+        c = len(self.slopes)
         numbers = continuous.masked_fill(missing[:, :c], 0)
         codes = categorical.long().masked_fill(missing[:, c:], 0)
-        if not numbers.isfinite().all():
-            row, column = (~numbers.isfinite()).nonzero()[0].tolist()
-            raise ValueError(
-                f"continuous variable {column} of patient {row} of the batch is {numbers[row, column].item()}; "
-                "mark it in `missing`"
-            )
         levels = torch.tensor(self.categories, device=codes.device)
-        if ((codes < 0) | (codes >= levels)).any():
-            row, column = ((codes < 0) | (codes >= levels)).nonzero()[0].tolist()
+        if not numbers.isfinite().all() or ((codes < 0) | (codes >= levels)).any():
+            # a code too high would be read from the next variable's table
             raise ValueError(
-                f"categorical variable {column} of patient {row} of the batch is {codes[row, column].item()}; its "
-                f"{self.categories[column]} levels are coded from 0"
+                f"a clinical variable is not finite and not marked as missing, or a code is none of its levels "
+                f"{self.categories}, counted from 0: {continuous.tolist()}, {categorical.tolist()}"
             )
         tokens = (numbers.unsqueeze(2) * self.slopes + self.offsets).relu()  # (b, c, width)
         return torch.cat([tokens, self.levels(codes + self.starts)], 1)
@@ -166,10 +125,8 @@ class Level(nn.Module):
 
     def __init__(self, before: int, width: int, after: int):
         super().__init__()
-        self.first, self.second = (
-            nn.Conv3d(before, width, 3, padding=1),
-            nn.Conv3d(width, width, 3, padding=1),
-        )
+        self.first = nn.Conv3d(before, width, 3, padding=1)
+        self.second = nn.Conv3d(width, width, 3, padding=1)
         self.down = nn.Conv3d(width, after, 2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:  # (n, before, h, w, z) -> (n, after, h / 2, w / 2, z / 2)
@@ -177,19 +134,20 @@ class Level(nn.Module):
 
 
 class VolumeEncoder(nn.Module):
-    """Tokens of volumes: every level halves the volume, the last leaves `channels` numbers a place.
+    """A small 3-D CNN: every level halves the volume, the last leaves `channels` numbers a place, together one token.
+
+    No batch normalisation: volumes do not see each other, so encoding them in parts, and once more when gradients are
+    asked for instead of keeping what was computed (Chen et al., arXiv 1604.06174), changes nothing but rounding.
 
     Parameters
     ----------
     widths : tuple of int
         Channels of the levels. Height, width and depth must be multiples of 2 ** levels.
     channels : int
-        Numbers a place of the last level.
     frames_at_once : int or None
         Volumes in one part; None for what keeps activations small enough to be quick.
     recompute : bool or None
-        Forget activations and compute them again when gradients are asked for: a third more time, memory of one part
-        only. None does so where they would pass 1 GB.
+        A third more time, memory of one part only. None does so where activations would pass 1 GB.
     bf16 : bool
         Convolutions in bfloat16; parameters, gradients and tokens stay float32.
     """
@@ -203,8 +161,6 @@ class VolumeEncoder(nn.Module):
         bf16: bool = False,
     ):
         super().__init__()
-        if frames_at_once is not None and frames_at_once < 1:
-            raise ValueError(f"frames_at_once={frames_at_once}: one frame at least must be encoded at once")
         self.frames_at_once, self.recompute, self.bf16 = frames_at_once, recompute, bf16
         ins, outs = (1, *widths[:-1]), (*widths[:-1], channels)
         self.levels = nn.Sequential(*(Level(*sizes) for sizes in zip(ins, widths, outs, strict=True)))
@@ -219,13 +175,9 @@ class VolumeEncoder(nn.Module):
         least = 2 if math.prod(volumes.shape[1:3]) <= SMALL else 1
         part = self.frames_at_once or max(least, AT_ONCE // largest)
         again = kept * len(volumes) > KEPT if self.recompute is None else self.recompute
-        tokens = [
-            checkpoint(self.tokens, some, use_reentrant=False, preserve_rng_state=False)
-            if again
-            else self.tokens(some)
-            for some in volumes.split(part)
-        ]
-        return torch.cat(tokens).unflatten(0, series.shape[:2])
+        encode = partial(checkpoint, self.tokens, use_reentrant=False, preserve_rng_state=False)
+        parts = [encode(some) if again else self.tokens(some) for some in volumes.split(part)]
+        return torch.cat(parts).unflatten(0, series.shape[:2])
 
     def tokens(self, volumes: Tensor) -> Tensor:
         """volumes (n, h, w, z) -> (n, length)."""
@@ -252,7 +204,6 @@ def _initial(part: nn.Module) -> None:
     nn.init.zeros_(part.bias)
 
 
-VARIANTS = ("described", "released")
 FUSIONS = ("cross", "concatenation", "imaging", "clinical")
 POSITIONAL = {"described": "learned", "released": "frozen"}
 
@@ -306,35 +257,25 @@ class Crossing(nn.Module):
 class StrokeNet(nn.Module):
     """The whole model and its ablations.
 
+    154,161,410 parameters at full size with frozen positions; 41,984 more when they are learned.
+
     Parameters
     ----------
     shape : (int, int, int)
         Height, width and depth of a frame in voxels, multiples of 2 ** len(widths).
     frames : int
     variant : {"described", "released"}
-        Sets what is None; see the module's docstring.
+        Sets `positional` where it is None, and whether values may be missing; see the module's docstring.
     fusion : {"cross", "concatenation", "imaging", "clinical"}
         "cross" is the model; "concatenation" puts the class tokens of the two self-attentions side by side; the
         others have one modality only.
-    continuous : int
-    categories : tuple of int
-        Clinical variables, see `lib.stroke.model`. The paper's: age, onset to CT perfusion, CT perfusion to
-        recanalisation, NIHSS; sex, hypertension, smoking, atrial fibrillation, mTICI.
-    positional : {None, "learned", "frozen"}
-    clinical_positions : bool
-    widths : tuple of int
-    channels : int
-        Of the CNN's last convolution: tokens `channels` times as long. 1 is the paper's.
-    heads : int
-        Each as wide as a token.
-    dropout : float
-        Of attention weights, after the crossings' layer and in the head; in training only.
-    frames_at_once, recompute, bf16
-        See `lib.stroke.model`.
-
-    Notes
-    -----
-    154,161,410 parameters at full size with frozen positions; 41,984 more when they are learned.
+    continuous, categories : int, tuple of int
+        Clinical variables. The paper's: age, onset to CT perfusion, CT perfusion to recanalisation, NIHSS; sex,
+        hypertension, smoking, atrial fibrillation, mTICI.
+    widths, channels, frames_at_once, recompute, bf16
+        See `VolumeEncoder`; `channels` 1 is the paper's, more make longer tokens.
+    heads, dropout : int, float
+        Each head as wide as a token; dropout of attention weights, after the crossings' layer and in the head.
     """
 
     def __init__(
@@ -359,19 +300,14 @@ class StrokeNet(nn.Module):
         super().__init__()
         check_choice(
             "StrokeNet",
-            variant=(variant, VARIANTS),
+            variant=(variant, tuple(POSITIONAL)),
             fusion=(fusion, FUSIONS),
             positional=(positional, (None, "learned", "frozen")),
         )
         step = 2 ** len(widths)
-        if len(shape) != 3 or any(side < step or side % step for side in shape):
+        if any(side < step or side % step for side in shape):
             raise ValueError(
-                f"StrokeNet(shape={tuple(shape)}): height, width and depth must be multiples of {step}; "
-                "pad or crop the frames"
-            )
-        if fusion != "imaging" and not continuous and not categories:
-            raise ValueError(
-                f"StrokeNet(fusion={fusion!r}) without clinical variables; name some, or use 'imaging'"
+                f"StrokeNet(shape={tuple(shape)}): sides must be multiples of {step}, pad or crop"
             )
         self.shape, self.frames, self.variant, self.fusion = tuple(shape), frames, variant, fusion
         self.width = width = math.prod(shape) // step**3 * channels
@@ -386,15 +322,9 @@ class StrokeNet(nn.Module):
         if fusion == "cross":
             self.imaging_asks = Crossing(width, heads, dropout)
             self.clinical_asks = Crossing(width, heads, dropout)
-        self.head = nn.Sequential(
-            nn.Linear(width if fusion in ("imaging", "clinical") else 2 * width, 4 * width),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(4 * width, 2 * width),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * width, 1),
-        )
+        sizes = (width if fusion in ("imaging", "clinical") else 2 * width, 4 * width, 2 * width)
+        layers = [[nn.Linear(*both), nn.ReLU(), nn.Dropout(dropout)] for both in pairwise(sizes)]
+        self.head = nn.Sequential(*layers[0], *layers[1], nn.Linear(2 * width, 1))
         self.head.apply(_initial_of_stroke)
 
     def forward(
@@ -414,41 +344,22 @@ class StrokeNet(nn.Module):
         continuous : Tensor (b, c), categorical : Tensor (b, k)
             Scaled to [0, 1]; codes from 0. "imaging" does not read them.
         missing : bool Tensor (b, c + k) or None
-            True: not known, and whatever stands there is not read. All may be missing.
+            True: not known, and whatever stands there is not read. All may be missing; "released" refuses any.
         attention : bool
-            Also return attention weights, before dropout.
-
-        Returns
-        -------
-        Outcome
-            Weights by name, (b, heads, asking, asked), the class token first on both axes, rows sum to 1: "imaging" and
-            "clinical" (self-attention), "imaging_asks" (frames to variables), "clinical_asks" (variables to frames). Of
-            the last two the logit depends on the first row only.
-
-        Raises
-        ------
-        ValueError
-            Frames of another number or shape, clinical arrays of another shape, an unknown code, a value that is not
-            finite and not missing, or anything missing in variant "released".
+            Also return attention weights, before dropout: by name, (b, heads, asking, asked), the class token first on
+            both axes, rows sum to 1: "imaging" and "clinical" (self-attention), "imaging_asks" (frames to variables),
+            "clinical_asks" (variables to frames). Of the last two the logit depends on the first row only.
         """
         seen, imaging, clinical, masked = {}, None, None, None
         if self.fusion != "clinical":
-            self._check(series)
+            if series is None or tuple(series.shape[1:]) != (self.frames, *self.shape):
+                raise ValueError(f"series must be (b, {self.frames}, {', '.join(map(str, self.shape))})")
             imaging, seen["imaging"] = self.imaging(self.encoder(series))  # (b, 1 + frames, width)
         if self.fusion != "imaging":
-            if continuous is None or categorical is None:
-                raise ValueError(
-                    f"StrokeNet(fusion={self.fusion!r}) reads clinical variables; none were given"
-                )
             if missing is None:
-                missing = torch.zeros(
-                    len(continuous), len(self.tokens), dtype=torch.bool, device=continuous.device
-                )
+                missing = continuous.new_zeros(len(continuous), len(self.tokens), dtype=torch.bool)
             elif self.variant == "released" and missing.any():
-                raise ValueError(
-                    f"{int(missing.sum())} clinical values are missing; variant 'released' has no place for missing "
-                    "values: fill them in, or use 'described'"
-                )
+                raise ValueError(f"variant 'released' has no place for {int(missing.sum())} missing values")
             tokens = self.tokens(continuous, categorical, missing)  # (b, c + k, width)
             masked = F.pad(missing, (1, 0)) if missing.any() else None  # the class token never is
             clinical, seen["clinical"] = self.clinical(tokens, masked)  # (b, 1 + c + k, width)
@@ -464,17 +375,8 @@ class StrokeNet(nn.Module):
 
     def penalty(self, strength: float = 5e-5) -> Tensor:
         """L2 of the CNN's 3x3x3 kernels, to be added to the loss; not Adam's weight decay. 0 without a CNN."""
-        return (
-            self.head[0].weight.new_zeros(()) if self.fusion == "clinical" else self.encoder.penalty(strength)
-        )
-
-    def _check(self, series: Tensor | None) -> None:
-        expected = (self.frames, *self.shape)
-        if series is None or tuple(series.shape[1:]) != expected:
-            found = "none was given" if series is None else f"found {tuple(series.shape)}"
-            raise ValueError(
-                f"series must be (patients, frames, height, width, depth) = (b, {', '.join(map(str, expected))}), {found}"
-            )
+        none = self.head[0].weight.new_zeros(())
+        return none if self.fusion == "clinical" else self.encoder.penalty(strength)
 
 
 def _initial_of_stroke(part: nn.Module) -> None:

@@ -1,25 +1,42 @@
-"""The parameters of the stroke study. The defaults are the demo, so that Run All works on a fresh clone."""
+"""The parameters of the stroke study, and its contenders. The defaults are the demo: Run All works on a fresh clone."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, model_validator
 
 from lib.params import Checked
 
-# Written out, not imported: checking a YAML must not take the seconds that torch needs to load.
 QUIRKS = ("frozen_positions", "scaler_on_all", "epoch_by_test")
-CONTENDERS = (
-    "fusion",
-    "fusion-released",
-    *(f"fusion+{quirk}" for quirk in QUIRKS),
-    "concatenation",
-    "ctp",
-    "clinical-branch",
-    "late-fusion",
-    "logistic-clinical",
-    "logistic-volumes",
-    "logistic-both",
-)
+"""Habits of the released code: position vectors that are random and never learnt; a scaler of the clinical numbers that
+has seen the held-out patients; the epoch that was best on the held-out patients. The last one is not what the code does,
+but what its validation on the test patients invites to: `RELEASED` is without it."""
+RELEASED = ("frozen_positions", "scaler_on_all")
+
+
+class Contender(NamedTuple):
+    """What a model sees and how it decides."""
+
+    kind: str  # "network" | "logistic" | "late"
+    fusion: str = ""  # of a network, see `lib.stroke.model.StrokeNet`
+    series: bool = True  # sees the scan: its series, or the volumes of its maps
+    clinical: bool = True
+    quirks: tuple[str, ...] = ()
+
+
+CONTENDERS = {
+    "fusion": Contender("network", "cross"),
+    "fusion-released": Contender("network", "cross", quirks=RELEASED),
+    **{f"fusion+{quirk}": Contender("network", "cross", quirks=(quirk,)) for quirk in QUIRKS},
+    "concatenation": Contender("network", "concatenation"),
+    "ctp": Contender("network", "imaging", clinical=False),
+    "clinical-branch": Contender("network", "clinical", series=False),
+    "late-fusion": Contender("late"),  # no run: the mean probability of ctp and clinical-branch
+    "logistic-clinical": Contender("logistic", series=False),
+    "logistic-volumes": Contender("logistic", clinical=False),
+    "logistic-both": Contender("logistic"),
+}
+NETWORKS = tuple(name for name, contender in CONTENDERS.items() if contender.kind == "network")
+OF_VOLUMES = ("logistic-volumes", "logistic-both")
 SETTINGS = ("admission", "postprocedural")
 
 
@@ -32,7 +49,30 @@ class Phantom(Checked):
 
 
 class Preparation(Checked):
-    """How a scan is prepared: the fields of `lib.stroke.perfusion.Settings`, where they are described."""
+    """How a scan is prepared; see `lib.stroke.perfusion`. In ISLES24-PrediCTP: 3; (0.45, 0.45, 2); (416, 416); 16; None.
+
+    Attributes
+    ----------
+    baseline : int or "found"
+        Frames averaged before contrast arrives, from the first on; "found" takes all before it does. A fixed number
+        goes wrong without a word when the bolus is early.
+    tissue_hu, blur_mm, erosion_mm
+        Soft tissue and fluid; standard deviation of the blur in a slice; the rim that cuts scalp and orbits off.
+    spacing_mm : (x, y, z) or None
+        To resample to, linearly; None keeps the scan's voxels.
+    size, slices : (y, x) or None, int or None
+        Centred on the tissue's bounding box; None keeps all, padded to multiples of 16. 16 slices of 2 mm are a
+        quarter of a brain: `tissue_kept` says how much.
+    frames : int
+        Around the peak.
+    ceiling_hu : float or None
+        Enhancement above it is set to it in what networks read. None, as published, lets vessels set the scale: they
+        enhance thirty times as much as tissue, whose differences then count little.
+    masked : bool
+        Values outside the mask are 0 (the mean inside it, and what a convolution pads with).
+    roughest : float
+        Tissue's mean curve may be this rough, see `lib.stroke.perfusion.roughness`.
+    """
 
     baseline: int | Literal["found"] = "found"
     tissue_hu: tuple[float, float] = (1.0, 100.0)
@@ -47,8 +87,56 @@ class Preparation(Checked):
     roughest: float = Field(1.0, gt=0)
 
 
-class StrokeParams(Checked):
-    """Parameters of `notebooks/stroke/`, in the order of the notebooks' parameter cell.
+class Recipe(Checked):
+    """What the networks read and how they are trained.
+
+    Attributes
+    ----------
+    shape, frames : (h, w, z), int
+        Of the network's film; whole fractions of what preparation leaves.
+    variant : str
+        "released" gives every network the released code's habits, see `QUIRKS`.
+    epochs, batch : int
+        The last epoch counts unless `inner_folds` or a quirk says otherwise; patients a step.
+    learning_rate : float
+        Of Adam, where its schedule begins.
+    schedule : str
+        The paper's 16 cosines, each three quarters as high as the one before, or a tenth of warming up and one cosine.
+    widths, channels : tuple of int, int
+        Channels of the encoder's four stages and of its last convolution; the paper's are 16, 32, 64, 128 and 1.
+    frames_at_once : int
+        Frames the encoder reads together; 0 all. Changes memory, not the result.
+    bf16 : bool
+        The encoder's convolutions in bfloat16: half the time on a processor that has it, logits move by hundredths.
+    mirrored : bool
+        In training, exchange left and right of a scan at random each time it comes up. The paper does not.
+    standardise : bool
+        Take from every voxel and frame its mean over the training patients; the paper does not.
+    inner_folds : int
+        Folds within the training patients that choose the number of epochs by their mean AUC, after which the model is
+        trained on all of them for as long; 0 keeps `epochs`.
+    """
+
+    shape: tuple[int, int, int] = (16, 16, 16)
+    frames: int = Field(4, ge=2)
+    variant: Literal["described", "released"] = "described"
+    epochs: int = Field(25, ge=1)
+    batch: int = Field(8, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["warm_restarts", "one_fall"] = "one_fall"
+    widths: tuple[int, int, int, int] = (4, 8, 16, 16)
+    channels: int = Field(16, ge=1)
+    heads: int = Field(8, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    frames_at_once: int = Field(0, ge=0)
+    bf16: bool = False
+    mirrored: bool = False
+    standardise: bool = True
+    inner_folds: int = Field(0, ge=0)
+
+
+class StrokeParams(Recipe):
+    """Parameters of `notebooks/stroke/`.
 
     Paths count from data/raw, where a cohort's sources of data/sources.yaml are fetched to.
 
@@ -67,23 +155,15 @@ class StrokeParams(Checked):
         What becomes of a scan tilted by more than 1 degree, see `lib.inputs.volumes.read_series`.
     interval_s : float
         Seconds between frames where the file does not say it; 0 believes the header.
-    preparation : Preparation
     unfavourable_from : int
         First grade of the modified Rankin scale that counts as unfavourable.
-    shape, frames
-        What the networks read: (h, w, z) and frames; whole fractions of what preparation leaves.
-    deconvolution : str, lambda_ : float
+    deconvolution, lambda_ : str, float
         "circulant" or "standard"; singular values below this share of the largest are dropped.
     core_rcbf, tmax_s : float
         Thresholds of core and hypoperfusion.
     models : dict
         Clinical setting ("admission": what is known before thrombectomy; "postprocedural": mTICI and the time to
         recanalisation too) -> contenders.
-    variant : str
-        "released" gives every network the released code's habits, see `lib.stroke.train.QUIRKS`.
-    epochs, batch, learning_rate, schedule, widths, channels, heads, dropout, frames_at_once, bf16, mirrored,
-    standardise, inner_folds
-        See `lib.stroke.train.Recipe`.
     """
 
     cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -103,41 +183,20 @@ class StrokeParams(Checked):
     folds: int = Field(3, ge=2)
     seed: int = Field(1, ge=0)
     # 2-embed
-    shape: tuple[int, int, int] = (16, 16, 16)
-    frames: int = Field(4, ge=2)
     deconvolution: Literal["circulant", "standard"] = "circulant"
     lambda_: float = Field(0.1, gt=0, lt=1)
     core_rcbf: float = Field(0.3, gt=0, lt=1)
     tmax_s: float = Field(6.0, gt=0)
     # 3-train
-    models: dict[Literal[SETTINGS], list[Literal[CONTENDERS]]] = {
+    models: dict[Literal[SETTINGS], list[Literal[tuple(CONTENDERS)]]] = {
         "admission": [
-            "fusion",
-            "ctp",
-            "clinical-branch",
-            "late-fusion",
-            "logistic-clinical",
-            "logistic-volumes",
-            "logistic-both",
+            *("fusion", "ctp", "clinical-branch", "late-fusion"),
+            *("logistic-clinical", "logistic-volumes", "logistic-both"),
         ],
         "postprocedural": ["clinical-branch", "logistic-clinical", "logistic-both"],
     }
     seeds: list[NonNegativeInt] = Field([1], min_length=1)
-    first_seed_only: list[Literal[CONTENDERS]] = []
-    variant: Literal["described", "released"] = "described"
-    epochs: int = Field(25, ge=1)
-    batch: int = Field(8, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    schedule: Literal["warm_restarts", "one_fall"] = "one_fall"
-    widths: tuple[int, int, int, int] = (4, 8, 16, 16)
-    channels: int = Field(16, ge=1)
-    heads: int = Field(8, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    frames_at_once: int = Field(0, ge=0)
-    bf16: bool = False
-    mirrored: bool = False
-    standardise: bool = True
-    inner_folds: int = Field(0, ge=0)
+    first_seed_only: list[Literal[tuple(CONTENDERS)]] = []
     # 4-evaluate
     bootstrap_draws: int = Field(1000, ge=100)
     # how to run
@@ -150,7 +209,7 @@ class StrokeParams(Checked):
     def fits_together(self) -> "StrokeParams":
         if sum((self.phantom is not None, bool(self.isles), bool(self.arrays))) != 1:
             raise ValueError(
-                "give exactly one of `phantom`, `isles` (an ISLES'24 tree) and `arrays` (the reference's own input)"
+                "give exactly one of `phantom`, `isles` and `arrays` (the reference's own input)"
             )
         if bool(self.arrays) != bool(self.arrays_clinical):
             raise ValueError("`arrays` and `arrays_clinical` (its clinical CSV) go together")

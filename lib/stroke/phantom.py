@@ -1,4 +1,4 @@
-"""Phantom stroke patients: covariates, lesion volumes, and an outcome that needs both.
+"""Phantom stroke patients, an outcome that needs form and film, and their files as ISLES'24 is unpacked.
 
     z = 1.6 (age - 70)/10 + 0.8 (NIHSS - 12)/5 + 0.2 log2(onset to CT/150)
       + 3 core/30 + 6 lost penumbra/60 + 6 (left hemisphere) + logistic noise
@@ -6,8 +6,6 @@
 
 Only the metadata tell how much of the penumbra was lost, only the images how much there was: the product is seen where
 they meet. On which side it lies the images show, and no volume tells.
-
-A cohort of phantom strokes as ISLES'24 is unpacked: CT perfusion, lesion masks, clinical tables.
 """
 
 from collections.abc import Iterable
@@ -15,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import distance_transform_edt
 from scipy.special import expit, ndtr
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -23,22 +20,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from lib.files import write_csv
-from lib.inputs.volumes import Volume, write_series, write_volume
-from lib.stroke.phantom_scan import LABELS, Anatomy, anatomy, draw_scan, geometry, series
+from lib.inputs.volumes import write_series
+from lib.stroke.phantom_scan import anatomy, draw_scan, series
 
 MARGINAL = (0.12, 0.16, 0.17, 0.15, 0.14, 0.08, 0.18)  # of mRS 0 to 6, with an effect or without
 LARGEST_ML = 140.0  # core and penumbra together, about 40 % of a hemisphere's tissue
 REPERFUSION = (0.0, 0.6, 1.0)  # by mTICI 0-2a, 2b, 2c-3
+ADMISSION = "age onset_to_ctp_min nihss male hypertension diabetes atrial_fibrillation"
 METADATA = {
-    "admission": [
-        "age",
-        "onset_to_ctp_min",
-        "nihss",
-        "male",
-        "hypertension",
-        "diabetes",
-        "atrial_fibrillation",
-    ],
+    "admission": ADMISSION.split(),
     "procedure": ["ctp_to_recanalisation_min", "mtici_2b", "mtici_3"],
     "imaging": ["core_ml", "penumbra_ml", "on_left"],
 }
@@ -49,18 +39,24 @@ ORACLES = {
     "admission + imaging": ["admission", "imaging"],
     "postprocedural + imaging": ["admission", "procedure", "imaging"],
 }
+MTICI = (("0", "1", "2a"), ("2b",), ("2c", "3"))
+UNKNOWN = {  # share of patients in whom a column is empty
+    "TICI postinterventional": 0.08,
+    "NIHSS at admission": 0.03,
+    "Onset to door": 0.03,
+    "Hypertension": 0.04,
+    "Atrial fibrillation": 0.04,
+    "Door to recanalization": 0.04,
+}
+TOKENS = ("", "nan", "null")  # ISLES'24 has all three
+OUTCOME = ("TICI postinterventional", "mRS 3 months")  # the other columns are known at the procedure's end
 
 
 def patients(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
     """Draw a cohort.
 
-    Parameters
-    ----------
-    n : int
-    seed : int
-    effect : float
-        Factor of everything in z but the noise, 0 or more. With 0 the outcome is independent of all; covariates and
-        lesions are those of the same seed with another effect, and the mRS have the same frequencies.
+    `effect` is the factor of everything in z but the noise. With 0 the outcome is independent of all; covariates and
+    lesions are those of the same seed with another effect, and the mRS have the same frequencies.
 
     Returns
     -------
@@ -69,38 +65,23 @@ def patients(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
         whole numbers), male, hypertension, diabetes, atrial_fibrillation (0 or 1), mtici (0, 1, 2), side ("left",
         "right"), collateral (0 poor to 1 good), core_ml, penumbra_ml, lost_share (of the penumbra), signal (z without
         noise), risk (probability of mRS 3 or more), mrs (0 to 6).
-
-    Raises
-    ------
-    ValueError
-        Less than one patient, a negative effect.
     """
-    if n < 1 or effect < 0:
-        raise ValueError(
-            f"a cohort needs a patient and an effect of 0 or more, got {n} patients, effect {effect}"
-        )
     random = np.random.default_rng([seed, 0])
     table = _measured(random, n)
     table["signal"] = effect * _signal(table)
     large = np.random.default_rng(0)
-    cuts = np.quantile(
-        effect * _signal(_measured(large, 40_000)) + large.logistic(size=40_000), np.cumsum(MARGINAL)[:-1]
-    )
+    z = effect * _signal(_measured(large, 40_000)) + large.logistic(size=40_000)
+    cuts = np.quantile(z, np.cumsum(MARGINAL)[:-1])
     table["risk"] = expit(table["signal"] - cuts[2])
     table["mrs"] = np.searchsorted(cuts, table["signal"] + random.logistic(size=n))
     return table
 
 
 def oracle_aucs(effect: float = 1.0, n: int = 20_000, seed: int = 11) -> dict[str, float]:
-    """AUC that a large cohort allows for mRS 3 or more: ceilings for any model.
+    """AUC that a large cohort allows for mRS 3 or more: ceilings for any model, by the names of `ORACLES`, and "truth".
 
     Lesion volumes stand for the images, no value is missing. Logistic regression with squares and products, fitted on
-    one half of the patients, tested on the other.
-
-    Returns
-    -------
-    dict
-        By the names of `ORACLES`, and "truth": of the probability the outcome was drawn with.
+    one half of the patients, tested on the other; "truth" is the probability the outcome was drawn with.
     """
     table = patients(n, seed, effect)
     table = table.assign(
@@ -166,35 +147,8 @@ def _signal(table: pd.DataFrame) -> pd.Series:
     )
 
 
-MTICI = (("0", "1", "2a"), ("2b",), ("2c", "3"))
-UNKNOWN = {  # share of patients in whom a column is empty
-    "TICI postinterventional": 0.08,
-    "NIHSS at admission": 0.03,
-    "Onset to door": 0.03,
-    "Hypertension": 0.04,
-    "Atrial fibrillation": 0.04,
-    "Door to recanalization": 0.04,
-}
-TOKENS = ("", "nan", "null")  # ISLES'24 has all three
-OUTCOME = ("TICI postinterventional", "mRS 3 months")  # the other columns are known at the procedure's end
-
-
 def draw(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
-    """Draw a cohort's patients, before any file.
-
-    Parameters
-    ----------
-    n : int
-        Patients; their numbers have gaps.
-    seed : int
-    effect : float
-        See `lib.stroke.phantom.patients`; 0 for the null twin, whose scans are the same.
-
-    Returns
-    -------
-    DataFrame
-        One row a patient: patient; the columns of `patients`, without missing values.
-    """
+    """Draw a cohort before any file: patient, whose numbers have gaps, and the columns of `patients`."""
     table = patients(n, seed, effect)
     numbers = np.cumsum(np.random.default_rng([seed, 1]).integers(1, 3, n))
     table.insert(0, "patient", [f"sub-stroke{number:04d}" for number in numbers])
@@ -209,41 +163,20 @@ def series_path(folder: str | Path, patient: str) -> Path:
 def write_patient(
     folder: str | Path, row, seed: int = 7, shape: tuple[int, int, int] = (16, 64, 64), frames: int = 48
 ) -> dict[str, object]:
-    """Write all files of one patient; equal arguments give equal bytes, whoever else is written.
+    """Write all files of one patient, a row of `draw`; equal arguments give equal bytes, whoever else is written.
 
     Below `folder`: `raw_data/<patient>/ses-01/<patient>_ses-01_ctp.nii.gz` (int16, HU),
-    `derivatives/<patient>/ses-02/<patient>_ses-02_space-ncct_lesion-msk.nii.gz` (core and lost penumbra),
     `phenotype/<patient>/ses-01/..._demographic_baseline.csv` and `ses-02/..._outcome.csv` with some values missing,
-    and, for no model to read, `truth/<patient>.csv`: what this function returns.
-
-    Parameters
-    ----------
-    folder : path
-    row : Series or named tuple
-        A row of `draw`.
-    seed : int
-        That of `draw`.
-    shape : (z, y, x)
-        Voxels of a frame.
-    frames : int
-
-    Returns
-    -------
-    dict
-        The row, with volumes as made; oligaemia_ml, interval_s, noise (HU), orientation (of the file), bolus_peak (HU),
-        bolus_arrival (s).
+    and, for no model to read, `truth/<patient>.csv`: what this function returns, the row with volumes as made;
+    oligaemia_ml, interval_s, noise (HU), orientation (of the file), bolus_peak (HU), bolus_arrival (s).
     """
     folder, number = Path(folder), int(row.patient.removeprefix("sub-stroke"))
     random = np.random.default_rng([seed, 2, number])
     stroke = anatomy([seed, 3, number], shape, row.core_ml, row.penumbra_ml, row.side)
     scan = draw_scan(random)._replace(frames=frames)
     write_series(series_path(folder, row.patient), series(stroke, scan, [seed, 4, number]), "int16")
-    second = folder / "derivatives" / row.patient / "ses-02"
-    mask = Volume(_lesion(stroke, row.lost_share), geometry(stroke))
-    write_volume(second / f"{row.patient}_ses-02_space-ncct_lesion-msk.nii.gz", mask, "uint8")
     _write_phenotype(folder / "phenotype" / row.patient, row, random)
-    given = row.to_dict() if isinstance(row, pd.Series) else row._asdict()
-    made = given | {
+    truth = row.to_dict() | {
         "core_ml": stroke.core_ml,
         "penumbra_ml": stroke.penumbra_ml,
         "oligaemia_ml": stroke.oligaemia_ml,
@@ -253,38 +186,14 @@ def write_patient(
         "bolus_peak": scan.bolus.peak,
         "bolus_arrival": scan.bolus.arrival,
     }
-    write_csv(pd.DataFrame([made]), folder / "truth" / f"{row.patient}.csv")
-    return made
-
-
-def write_cohort(
-    folder: str | Path,
-    n: int,
-    seed: int = 7,
-    effect: float = 1.0,
-    shape: tuple[int, int, int] = (16, 64, 64),
-    frames: int = 48,
-) -> pd.DataFrame:
-    """`draw` a cohort and `write_patient` each of it; the truth of all, one row a patient."""
-    drawn = draw(n, seed, effect).itertuples(index=False)
-    return pd.DataFrame([write_patient(folder, row, seed, shape, frames) for row in drawn])
+    write_csv(pd.DataFrame([truth]), folder / "truth" / f"{row.patient}.csv")
+    return truth
 
 
 def read_truth(folder: str | Path, patients: Iterable[str]) -> pd.DataFrame:
     """What was planted in these patients, indexed by patient: for pictures, never for a model."""
     tables = [pd.read_csv(Path(folder) / "truth" / f"{name}.csv") for name in patients]
     return pd.concat(tables).set_index("patient")
-
-
-def _lesion(stroke: Anatomy, lost_share: float) -> np.ndarray:
-    """The infarct that stays: the core, and of the penumbra the lost share, nearest to the core first."""
-    penumbra = np.flatnonzero(stroke.labels == LABELS["penumbra"])
-    infarct = stroke.labels == LABELS["core"]
-    if infarct.any():
-        away = distance_transform_edt(~infarct, stroke.spacing_mm[::-1]).ravel()[penumbra]
-        penumbra = penumbra[np.argsort(away, kind="stable")]
-    infarct.ravel()[penumbra[: round(lost_share * len(penumbra))]] = True
-    return infarct
 
 
 def _write_phenotype(folder: Path, row, random: np.random.Generator) -> None:

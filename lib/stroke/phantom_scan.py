@@ -1,11 +1,7 @@
-"""A phantom's head: scalp, skull, grey and white matter, ventricles, vessels, in millimetres.
-
-A bolus of contrast: the artery's curve and what a tissue makes of it.
+"""A 4D CT perfusion scan of a phantom's stroke: the head in millimetres, a bolus of contrast, what a scanner sees.
 
 Indicator dilution as in Fieselmann et al. 2011 (doi 10.1155/2011/467563): concentration is measured in HU of
 enhancement, to which iodine is proportional.
-
-A 4D CT perfusion scan of a phantom's stroke, with its truth.
 """
 
 import itertools
@@ -14,23 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
-from scipy.special import gamma
 
 from lib.inputs.volumes import Geometry, Series
 
-LABELS = {
-    "air": 0,
-    "scalp": 1,
-    "skull": 2,
-    "csf": 3,
-    "white": 4,
-    "grey": 5,
-    "oligaemia": 6,
-    "penumbra": 7,
-    "core": 8,
-    "artery": 9,
-    "vein": 10,
-}
+NAMES = ("air", "scalp", "skull", "csf", "white", "grey", "oligaemia", "penumbra", "core", "artery", "vein")
+LABELS = {name: number for number, name in enumerate(NAMES)}
 FIELD_MM = (192.0, 192.0, 80.0)  # x, y, z covered, from just above the skull base upwards
 BASE_MM = -20.0  # of the lowest slice's edge, where the head is widest at 0
 RADII_MM = (73.0, 87.0, 84.0)  # of the scalp
@@ -48,43 +32,93 @@ VENTRICLES = (
     ((0, 2, -8), (2.5, 12, 10)),  # third ventricle
 )
 FISSURE = ((47, -8, -2), (5, 17, 8))  # Sylvian
+# of the right half, mirrored: stem, then branches up the Sylvian fissure and over the cortex
+MIDDLE_ARTERY = (
+    [(4, -16, -16), (18, -14, -17), (34, -12, -15), (44, -10, -12)],
+    [(44, -10, -12), (48, -18, 0), (50, -24, 14), (48, -26, 28)],
+    [(44, -10, -12), (49, 4, 0), (51, 14, 14), (48, 20, 28)],
+)
+OTHER_ARTERIES = (  # anterior cerebral; basilar and posterior cerebral
+    [(3, -17, -16), (2, -34, -10), (2, -44, 4), (2, -40, 20), (2, -24, 34)],
+    [(0, 12, -19), (10, 18, -16), (17, 30, -14), (16, 44, -10)],
+)
+DENSITY = 1.05  # of brain, g/ml
+HU = {"air": -1000, "scalp": 25, "skull": 900, "csf": 5, "artery": 42, "vein": 44}
+LARGEST = 0.55  # of the side's tissue that can lack blood
+RIM = 0.35  # oligaemia's volume over that of core and penumbra
+PARTIAL_VOLUME = (0.3, 0.5, 0.5)  # voxels (z, y, x), of the scanner's blur
+ORIENTATIONS = ("LPS", "RAS", "LAS", "RPI", "PLS")
+
+
+class Bolus(NamedTuple):
+    """A gamma-variate arterial curve; the defaults lie in the middle of what scanners show."""
+
+    peak: float = 300.0  # HU above the baseline
+    arrival: float = 5.0  # s
+    a: float = 5.5  # shape; the peak comes a * b seconds after the arrival
+    b: float = 1.5  # s, of the wash-out
+
+
+class Tissue(NamedTuple):
+    """What flows through a tissue, and what it weighs in HU before the contrast comes."""
+
+    cbf: float  # ml/100 g/min
+    mtt: float  # s
+    delay: float  # s after the artery
+    baseline: float  # HU
+
+
+# typical textbook values, not measurements of one source
+TISSUES = {
+    "grey": Tissue(60, 4.0, 0.0, 37),
+    "white": Tissue(25, 4.8, 0.5, 29),
+    "oligaemia": Tissue(35, 6.0, 2.0, 37),
+    "penumbra": Tissue(18, 10.0, 5.0, 37),
+    "core": Tissue(5, 12.0, 7.0, 35),
+}
 
 
 class Head(NamedTuple):
-    """A head without a stroke.
+    """A head without a stroke; axes to the patient's left (x), back (y) and crown (z)."""
 
-    Attributes
-    ----------
-    labels : uint8 (z, y, x)
-        By `LABELS`; axes to the patient's left (x), back (y) and crown (z).
-    middle : tuple of 3 open float arrays
-        x, y, z in the head's own frame, mm: x is 0 in the midline.
-    field : float32 (z, y, x)
-        Smooth texture of unit variance.
-    branches : bool (z, y, x)
-        The middle cerebral arteries with their branches, a part of the arteries.
-    """
+    labels: np.ndarray  # uint8 (z, y, x), by `LABELS`
+    middle: tuple[
+        np.ndarray, np.ndarray, np.ndarray
+    ]  # x, y, z in the head's own frame, mm: x is 0 in the midline
+    field: np.ndarray  # float32 (z, y, x), smooth texture of unit variance
+    branches: np.ndarray  # bool (z, y, x), the middle cerebral arteries with their branches
 
-    labels: np.ndarray
-    middle: tuple[np.ndarray, np.ndarray, np.ndarray]
-    field: np.ndarray
-    branches: np.ndarray
+
+class Anatomy(NamedTuple):
+    """A head with a stroke; axes to the patient's left (x), back (y) and crown (z)."""
+
+    labels: np.ndarray  # uint8 (z, y, x), by `LABELS`
+    healthy: np.ndarray  # the same before the stroke
+    texture: np.ndarray  # float32 (z, y, x), relative blood flow within a tissue, about 1
+    spacing_mm: tuple[float, float, float]  # x, y, z
+    core_ml: float
+    penumbra_ml: float
+    oligaemia_ml: float
+
+
+class Scan(NamedTuple):
+    """How a scanner looks at a head."""
+
+    frames: int = 48
+    interval_s: float = 1.0  # between frames
+    noise: float = (
+        1.8  # HU, sd of a voxel in the head; voxels of 3 x 3 x 5 mm average what a scanner's own have
+    )
+    motion_mm: float = (
+        0.08  # sd of what registration left along each axis; taken to first order, so below a voxel
+    )
+    motion_degrees: float = 0.05  # about each axis
+    orientation: str = "LPS"  # where the axes of the file point to, as SimpleITK names it
+    bolus: Bolus = Bolus()
 
 
 def head(random: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple) -> Head:
-    """Draw a head that lies a little off centre and a little turned.
-
-    Parameters
-    ----------
-    random : Generator
-    shape : (z, y, x)
-        Voxels.
-    spacing_mm : (x, y, z)
-
-    Returns
-    -------
-    Head
-    """
+    """Draw a head of `shape` (z, y, x) voxels that lies a little off centre and a little turned."""
     x, y, z = _middle(random, shape, spacing_mm)
     radii = np.array(RADII_MM) * random.uniform(0.95, 1.04, 3)
     length = np.sqrt(x**2 + y**2 + z**2) + 1e-6
@@ -96,13 +130,12 @@ def head(random: np.random.Generator, shape: tuple[int, int, int], spacing_mm: t
     labels[depth < 4 + bone] = LABELS["skull"]
     labels[depth < 4] = LABELS["scalp"]
     labels[depth < 0] = LABELS["air"]
-    inner = radii - 4 - bone
     grid = (x, y, z, spacing_mm, labels >= LABELS["csf"])
-    branches = _drawn(_middle_arteries(), 1.4, *grid)
-    labels[branches | _drawn(_other_arteries(), 1.4, *grid)] = LABELS["artery"]
-    sagittal, straight, *transverse = _sinuses(inner)
+    branches = _drawn(_both_sides(MIDDLE_ARTERY), 1.4, *grid)
+    labels[branches | _drawn(_both_sides(OTHER_ARTERIES), 1.4, *grid)] = LABELS["artery"]
+    sagittal, straight, transverse = _sinuses(radii - 4 - bone)
     labels[_drawn([straight], 1.8, *grid)] = LABELS["vein"]
-    labels[_drawn([sagittal, *transverse], 3.4, *grid)] = LABELS["vein"]
+    labels[_drawn([sagittal, *_both_sides([transverse])], 3.4, *grid)] = LABELS["vein"]
     return Head(labels, (x, y, z), field, branches & (labels == LABELS["artery"]))
 
 
@@ -150,35 +183,19 @@ def _ellipsoid(x, y, z, centre, radii) -> np.ndarray:
     return sum(((place - middle) / radius) ** 2 for place, middle, radius in places) < 1
 
 
-def _middle_arteries() -> list[list[tuple[float, float, float]]]:
-    """Middle cerebral arteries: stem, then branches up the Sylvian fissure and over the cortex."""
-    right = [
-        [(4, -16, -16), (18, -14, -17), (34, -12, -15), (44, -10, -12)],
-        [(44, -10, -12), (48, -18, 0), (50, -24, 14), (48, -26, 28)],
-        [(44, -10, -12), (49, 4, 0), (51, 14, 14), (48, 20, 28)],
-    ]
-    return right + [[(-x, y, z) for x, y, z in line] for line in right]
-
-
-def _other_arteries() -> list[list[tuple[float, float, float]]]:
-    """Anterior and posterior cerebral arteries, basilar artery."""
-    right = [
-        [(3, -17, -16), (2, -34, -10), (2, -44, 4), (2, -40, 20), (2, -24, 34)],
-        [(0, 12, -19), (10, 18, -16), (17, 30, -14), (16, 44, -10)],
-    ]
-    return right + [[(-x, y, z) for x, y, z in line] for line in right]
+def _both_sides(lines) -> list[list[tuple[float, float, float]]]:
+    return [*lines, *([(-x, y, z) for x, y, z in line] for line in lines)]
 
 
 def _sinuses(inner: np.ndarray) -> list[list[tuple[float, float, float]]]:
-    """Superior sagittal, straight and transverse sinus along the inner table, whose radii are given in mm."""
+    """Superior sagittal, straight and right transverse sinus along the inner table, whose radii are given in mm."""
     a, b, c = inner - 3.5
     arc = np.deg2rad(np.linspace(125, -15, 40))  # from the front over the crown to the back
     sagittal = [(0.0, b * np.cos(angle), c * np.sin(angle)) for angle in arc]
-    straight = [(0.0, 30.0, 8.0), (0.0, b, -14.0)]
     low = np.sqrt(1 - (16 / c) ** 2)
     around = np.deg2rad(np.linspace(0, 60, 20))
-    right = [(a * low * np.sin(angle), b * low * np.cos(angle), -16.0) for angle in around]
-    return [sagittal, straight, right, [(-x, y, z) for x, y, z in right]]
+    transverse = [(a * low * np.sin(angle), b * low * np.cos(angle), -16.0) for angle in around]
+    return [sagittal, [(0.0, 30.0, 8.0), (0.0, b, -14.0)], transverse]
 
 
 def _drawn(lines, radius, x, y, z, spacing_mm, where) -> np.ndarray:
@@ -189,18 +206,12 @@ def _drawn(lines, radius, x, y, z, spacing_mm, where) -> np.ndarray:
         for start, end in itertools.pairwise(line):
             share = np.linspace(0, 1, int(np.linalg.norm(end - start) / 1.0) + 2)[:, None]
             points.append(start + share * (end - start))
-    points = np.concatenate(points)
     steps = np.arange(-radius, radius + 1e-6, min(radius, 1.1))
     ball = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
     ball = ball[(ball**2).sum(axis=1) <= radius**2]
-    points = (points[:, None] + ball).reshape(-1, 3)
+    points = (np.concatenate(points)[:, None] + ball).reshape(-1, 3)
     # the head's frame is a turned grid: x = a i + b j + c, solved for the indices
-    side = np.array(
-        [
-            [x[0, 0, 1] - x[0, 0, 0], x[0, 1, 0] - x[0, 0, 0]],
-            [y[0, 0, 1] - y[0, 0, 0], y[0, 1, 0] - y[0, 0, 0]],
-        ]
-    )
+    side = np.array([[each[0, 0, 1] - each[0, 0, 0], each[0, 1, 0] - each[0, 0, 0]] for each in (x, y)])
     column, row = np.linalg.solve(side, (points[:, :2] - [x[0, 0, 0], y[0, 0, 0]]).T)
     level = (points[:, 2] - z[0, 0, 0]) / spacing_mm[2]
     index = np.rint(np.stack([level, row, column])).astype(int)
@@ -208,269 +219,6 @@ def _drawn(lines, radius, x, y, z, spacing_mm, where) -> np.ndarray:
     drawn = np.zeros(where.shape, dtype=bool)
     drawn[tuple(index[:, inside])] = True
     return drawn & where
-
-
-DENSITY = 1.05  # of brain, g/ml
-RESIDUES = ("exponential", "box", "linear")
-
-
-class Bolus(NamedTuple):
-    """A gamma-variate arterial curve; the defaults lie in the middle of what scanners show."""
-
-    peak: float = 300.0  # HU above the baseline
-    arrival: float = 5.0  # s
-    a: float = 5.5  # shape; the peak comes a * b seconds after the arrival
-    b: float = 1.5  # s, of the wash-out
-
-    @property
-    def area(self) -> float:
-        """Area under the curve, HU s: peak b e^a a^-a Gamma(a + 1)."""
-        return self.peak * self.b * np.exp(self.a) * self.a**-self.a * gamma(self.a + 1)
-
-
-class Tissue(NamedTuple):
-    """What flows through a tissue, and what it weighs in HU before the contrast comes."""
-
-    cbf: float  # ml/100 g/min
-    mtt: float  # s
-    delay: float  # s after the artery
-    baseline: float  # HU
-
-    @property
-    def cbv(self) -> float:
-        """Blood volume, ml/100 g."""
-        return self.cbf * self.mtt / 60
-
-
-# typical textbook values, not measurements of one source
-TISSUES = {
-    "grey": Tissue(60, 4.0, 0.0, 37),
-    "white": Tissue(25, 4.8, 0.5, 29),
-    "oligaemia": Tissue(35, 6.0, 2.0, 37),
-    "penumbra": Tissue(18, 10.0, 5.0, 37),
-    "core": Tissue(5, 12.0, 7.0, 35),
-}
-
-
-def arterial(
-    seconds: np.ndarray, peak: float = 300.0, arrival: float = 5.0, a: float = 5.5, b: float = 1.5
-) -> np.ndarray:
-    """Gamma-variate curve of an artery.
-
-    Parameters
-    ----------
-    seconds : float array
-        Times, of any shape and order.
-    peak : float
-        HU above the baseline, reached at arrival + a b.
-    arrival : float
-        s; zero until then.
-    a, b : float
-        Shape and scale (s), above 0.
-
-    Returns
-    -------
-    float array shaped as `seconds`
-        HU above the baseline.
-    """
-    if a <= 0 or b <= 0:
-        raise ValueError(f"a gamma-variate curve needs a and b above 0, got a = {a} and b = {b}")
-    since = np.maximum(np.asarray(seconds, dtype=float) - arrival, 0) / (a * b)
-    return peak * since**a * np.exp(a * (1 - since))
-
-
-def residue(seconds: np.ndarray, mtt: float | np.ndarray, shape: str = "exponential") -> np.ndarray:
-    """Share of the contrast still in the tissue so long after it came in; its integral is `mtt`.
-
-    Parameters
-    ----------
-    seconds : float array
-    mtt : float or array that broadcasts against `seconds`
-        Mean transit time, s, above 0.
-    shape : "exponential" | "box" | "linear"
-        exp(-t/mtt); 1 until mtt; 1 - t/(2 mtt) until 2 mtt.
-
-    Returns
-    -------
-    float array
-        1 at 0 s, 0 before.
-    """
-    seconds, mtt = np.asarray(seconds, dtype=float), _transit(mtt)
-    after = np.maximum(seconds, 0) / mtt
-    share = {
-        "exponential": lambda: np.exp(-after),
-        "box": lambda: (after < 1).astype(float),
-        "linear": lambda: np.maximum(1 - after / 2, 0),
-    }[_known(shape)]()
-    return np.where(seconds < 0, 0.0, share)
-
-
-def tissue_curve(
-    seconds: np.ndarray,
-    cbf: float | np.ndarray,
-    mtt: float | np.ndarray,
-    delay: float | np.ndarray = 0.0,
-    shape: str = "exponential",
-    bolus: Bolus | None = None,
-    step: float = 0.05,
-) -> np.ndarray:
-    """Enhancement of tissues: density CBF (arterial curve convolved with the residue), delayed.
-
-    Parameters
-    ----------
-    seconds : float array (frames,)
-        When the scanner looks; need not be regular.
-    cbf, mtt, delay : float or arrays that broadcast against each other, of shape S
-        ml/100 g/min, s, s. A tissue without flow has cbf 0.
-    shape : one of `RESIDUES`
-    bolus : Bolus, optional
-        The artery; `Bolus()` by default.
-    step : float
-        s, of the integration. Each step carries the residue's integral over it, so that areas are exact.
-
-    Returns
-    -------
-    float array (frames, *S)
-        HU above the baseline.
-
-    Raises
-    ------
-    ValueError
-        Negative flow, a transit time not above 0, an unknown residue.
-    """
-    bolus = Bolus() if bolus is None else bolus
-    cbf, mtt, delay = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (cbf, mtt, delay)))
-    if (cbf < 0).any():
-        raise ValueError(f"blood flow cannot be negative, got {cbf.min()} ml/100 g/min")
-    transit = _transit(mtt).reshape(-1, 1)
-    since = np.subtract.outer(np.asarray(seconds, dtype=float) - bolus.arrival, delay.ravel())
-    fine = np.arange(0, max(float(since.max(initial=0.0)), 0.0) + 2 * step, step)
-    artery = arterial(fine, bolus.peak, 0.0, bolus.a, bolus.b)
-    edges = np.append(0.0, fine + step / 2)
-    weights = np.diff(_residue_integral(edges, transit, shape), axis=1)
-    held = fftconvolve(artery[None], weights, axes=1)[:, : len(fine)]
-    curves = [np.interp(when, fine, curve, left=0.0) for when, curve in zip(since.T, held, strict=True)]
-    flow = DENSITY * cbf / 6000
-    return np.stack(curves, axis=1).reshape(len(since), *cbf.shape) * flow
-
-
-def venous(
-    seconds: np.ndarray, bolus: Bolus | None = None, transit: float = 4.0, delay: float = 2.0
-) -> np.ndarray:
-    """Curve of the vein that drains the brain: the artery's, later and wider, with the same area.
-
-    Parameters
-    ----------
-    seconds : float array (frames,)
-    bolus : Bolus, optional
-    transit, delay : float
-        s: mean of an exponential spread of transit times, and the time before it.
-
-    Returns
-    -------
-    float array (frames,)
-        HU above the baseline.
-    """
-    return tissue_curve(seconds, 6000 / (DENSITY * transit), transit, delay, bolus=bolus)
-
-
-def _residue_integral(seconds: np.ndarray, mtt: np.ndarray, shape: str) -> np.ndarray:
-    after = seconds / mtt
-    return (
-        mtt
-        * {
-            "exponential": lambda: -np.expm1(-after),
-            "box": lambda: np.minimum(after, 1),
-            "linear": lambda: np.where(after < 2, after - after**2 / 4, 1.0),
-        }[_known(shape)]()
-    )
-
-
-def _transit(mtt: float | np.ndarray) -> np.ndarray:
-    mtt = np.asarray(mtt, dtype=float)
-    if not (mtt > 0).all():
-        raise ValueError(f"a mean transit time must be above 0 s, got {mtt.min()}")
-    return mtt
-
-
-def _known(shape: str) -> str:
-    if shape not in RESIDUES:
-        raise ValueError(f"no residue function is called {shape!r}; there are {', '.join(RESIDUES)}")
-    return shape
-
-
-HU = {"air": -1000, "scalp": 25, "skull": 900, "csf": 5, "artery": 42, "vein": 44}
-LARGEST = 0.55  # of the side's tissue that can lack blood
-RIM = 0.35  # oligaemia's volume over that of core and penumbra
-PARTIAL_VOLUME = (0.3, 0.5, 0.5)  # voxels (z, y, x), of the scanner's blur
-ORIENTATIONS = ("LPS", "RAS", "LAS", "RPI", "PLS")
-
-
-class Anatomy(NamedTuple):
-    """A head with a stroke.
-
-    Attributes
-    ----------
-    labels : uint8 (z, y, x)
-        By `lib.stroke.phantom_scan.LABELS`; axes to the patient's left, back and crown.
-    healthy : uint8 (z, y, x)
-        The same before the stroke.
-    texture : float32 (z, y, x)
-        Relative blood flow within a tissue, about 1.
-    spacing_mm : (x, y, z)
-    core_ml, penumbra_ml, oligaemia_ml : float
-        Volumes of the labels.
-    side : "left" | "right"
-        The patient's.
-    """
-
-    labels: np.ndarray
-    healthy: np.ndarray
-    texture: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    core_ml: float
-    penumbra_ml: float
-    oligaemia_ml: float
-    side: str
-
-
-class Scan(NamedTuple):
-    """How a scanner looks at a head.
-
-    Attributes
-    ----------
-    frames : int
-    interval_s : float
-        Between frames.
-    noise : float
-        HU, standard deviation of a voxel in the head; voxels of 3 x 3 x 5 mm average what a scanner's own have.
-    motion_mm, motion_degrees : float
-        What the registration left of the patient's motion: standard deviations along and about each axis. Its
-        effect is taken to first order, so it must stay well below a voxel.
-    orientation : str
-        Where the axes of the file point to, as SimpleITK names it ("LPS": left, back, crown).
-    bolus : Bolus
-    residue : str
-        One of `lib.stroke.phantom_scan.RESIDUES`.
-    """
-
-    frames: int = 48
-    interval_s: float = 1.0
-    noise: float = 1.8
-    motion_mm: float = 0.08
-    motion_degrees: float = 0.05
-    orientation: str = "LPS"
-    bolus: Bolus = Bolus()
-    residue: str = "exponential"
-
-
-class Truth(NamedTuple):
-    """Maps (z, y, x), float32, on the anatomy's grid; 0 where no tissue is."""
-
-    cbf: np.ndarray  # ml/100 g/min
-    cbv: np.ndarray  # ml/100 g
-    mtt: np.ndarray  # s
-    delay: np.ndarray  # s after the artery
 
 
 def anatomy(
@@ -481,35 +229,11 @@ def anatomy(
     side: str = "left",
     spacing_mm: tuple[float, float, float] | None = None,
 ) -> Anatomy:
-    """Draw a head and a stroke in one middle cerebral artery's territory.
+    """Draw a head of `shape` (z, y, x) voxels and a stroke in one middle cerebral artery's territory.
 
-    Parameters
-    ----------
-    seed : int or sequence of int
-    shape : (z, y, x)
-        Voxels.
-    core_ml, penumbra_ml : float
-        Volumes asked for; those made are the nearest whole number of voxels. Where both together would exceed
-        `LARGEST` of the side's tissue they are shrunk in proportion, as the volumes returned tell.
-    side : "left" | "right"
-    spacing_mm : (x, y, z), optional
-        By default the grid covers `FIELD_MM`.
-
-    Returns
-    -------
-    Anatomy
-
-    Raises
-    ------
-    ValueError
-        A negative volume, an unknown side.
+    The volumes made are the nearest whole number of voxels; where both together would exceed `LARGEST` of the side's
+    tissue they are shrunk in proportion. `side` is the patient's; by default the grid covers `FIELD_MM`.
     """
-    if side not in ("left", "right"):
-        raise ValueError(f'a stroke is on the "left" or "right" side, not {side!r}')
-    if not (core_ml >= 0 and penumbra_ml >= 0):
-        raise ValueError(
-            f"volumes are 0 ml or more, got a core of {core_ml} and a penumbra of {penumbra_ml} ml"
-        )
     if spacing_mm is None:
         spacing_mm = tuple(field / n for field, n in zip(FIELD_MM, shape[::-1], strict=True))
     random = np.random.default_rng(seed)
@@ -523,7 +247,7 @@ def anatomy(
         labels[whole.branches & (x > 10)] = LABELS["csf"]
     texture = np.exp(0.12 * smooth(random, shape, (0.7, 1.5, 1.5)))
     volumes = (len(zones[name]) * ml for name in ("core", "penumbra", "oligaemia"))
-    return Anatomy(labels, whole.labels, texture, spacing_mm, *volumes, side)
+    return Anatomy(labels, whole.labels, texture, spacing_mm, *volumes)
 
 
 def _zones(random, whole: Head, side: str, core: float, penumbra: float) -> dict[str, np.ndarray]:
@@ -546,15 +270,51 @@ def _zones(random, whole: Head, side: str, core: float, penumbra: float) -> dict
     return {"oligaemia": rim, "penumbra": inward[core:], "core": inward[:core]}
 
 
-def truth(stroke: Anatomy) -> Truth:
-    """What a perfect analysis would find."""
-    maps = np.zeros((4, *stroke.labels.shape), dtype=np.float32)
-    for name, tissue in TISSUES.items():
-        here = stroke.labels == LABELS[name]
-        flow = stroke.texture[here]
-        maps[0, here], maps[1, here] = tissue.cbf * flow, tissue.cbv * flow
-        maps[2, here], maps[3, here] = tissue.mtt, tissue.delay
-    return Truth(*maps)
+def arterial(
+    seconds: np.ndarray, peak: float = 300.0, arrival: float = 5.0, a: float = 5.5, b: float = 1.5
+) -> np.ndarray:
+    """Gamma-variate curve of an artery, HU above the baseline; see `Bolus`."""
+    since = np.maximum(np.asarray(seconds, dtype=float) - arrival, 0) / (a * b)
+    return peak * since**a * np.exp(a * (1 - since))
+
+
+def tissue_curve(
+    seconds: np.ndarray, cbf, mtt, delay=0.0, bolus: Bolus | None = None, step: float = 0.05
+) -> np.ndarray:
+    """Enhancement of tissues: density CBF (arterial curve convolved with exp(-t / MTT)), delayed.
+
+    Parameters
+    ----------
+    seconds : float array (frames,)
+        When the scanner looks; need not be regular.
+    cbf, mtt, delay : float or arrays that broadcast against each other, of shape S
+        ml/100 g/min, s, s. A tissue without flow has cbf 0.
+    bolus : Bolus, optional
+    step : float
+        s, of the integration. Each step carries the residue's integral over it, so that areas are exact.
+
+    Returns
+    -------
+    float array (frames, *S)
+        HU above the baseline.
+    """
+    bolus = Bolus() if bolus is None else bolus
+    cbf, mtt, delay = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (cbf, mtt, delay)))
+    since = np.subtract.outer(np.asarray(seconds, dtype=float) - bolus.arrival, delay.ravel())
+    fine = np.arange(0, max(float(since.max(initial=0.0)), 0.0) + 2 * step, step)
+    artery = arterial(fine, bolus.peak, 0.0, bolus.a, bolus.b)
+    transit = mtt.reshape(-1, 1)
+    integral = transit * -np.expm1(-np.append(0.0, fine + step / 2) / transit)  # of the residue function
+    held = fftconvolve(artery[None], np.diff(integral, axis=1), axes=1)[:, : len(fine)]
+    curves = [np.interp(when, fine, curve, left=0.0) for when, curve in zip(since.T, held, strict=True)]
+    return np.stack(curves, axis=1).reshape(len(since), *cbf.shape) * (DENSITY * cbf / 6000)
+
+
+def venous(
+    seconds: np.ndarray, bolus: Bolus | None = None, transit: float = 4.0, delay: float = 2.0
+) -> np.ndarray:
+    """Curve of the vein that drains the brain, HU: the artery's, later and wider, with the same area."""
+    return tissue_curve(seconds, 6000 / (DENSITY * transit), transit, delay, bolus)
 
 
 def draw_scan(random: np.random.Generator) -> Scan:
@@ -570,28 +330,19 @@ def draw_scan(random: np.random.Generator) -> Scan:
 
 
 def series(stroke: Anatomy, scan: Scan | None = None, seed: int = 0) -> Series:
-    """Scan a head: baseline, enhancement, motion, noise.
-
-    Parameters
-    ----------
-    stroke : Anatomy
-    scan : Scan, optional
-    seed : int or sequence of int
-        Of the motion and the noise.
-
-    Returns
-    -------
-    Series
-        HU in whole numbers, float32 (frames, ...), on axes that point as `scan.orientation` says.
-    """
+    """Scan a head: baseline, enhancement, motion, noise; HU in whole numbers, on axes as `scan.orientation` says."""
     scan = Scan() if scan is None else scan
     random = np.random.default_rng(seed)
     seconds = np.arange(scan.frames) * scan.interval_s
-    parts, courses = _parts(stroke), _courses(scan, seconds)
+    cbf, mtt, delay, _ = np.array(list(TISSUES.values())).T
+    vessels = [arterial(seconds, *scan.bolus), venous(seconds, scan.bolus)]
+    courses = np.column_stack(  # how much of each part is in each frame, (frames, part)
+        [np.ones(scan.frames), tissue_curve(seconds, cbf, mtt, delay, scan.bolus), *vessels]
+    )
     shifts = scan.motion_mm * _wander(random, scan.frames)
     turns = np.deg2rad(scan.motion_degrees) * _wander(random, scan.frames)
     shifts[0] = turns[0] = 0  # everything is aligned to the first frame
-    moved = _moved(parts, stroke.spacing_mm)
+    moved = _moved(_parts(stroke), stroke.spacing_mm)
     weights = np.concatenate([np.ones((scan.frames, 1)), shifts, turns], axis=1)
     mixing = np.einsum("fm,fp->fmp", weights, courses).reshape(scan.frames, -1).astype(np.float32)
     values = mixing @ moved.reshape(len(mixing[0]), -1)
@@ -599,17 +350,15 @@ def series(stroke: Anatomy, scan: Scan | None = None, seed: int = 0) -> Series:
     noise = random.standard_normal((scan.frames, len(inside)), dtype=np.float32)
     noise *= scan.noise
     values[:, inside] += noise
-    np.rint(values, out=values)
-    np.maximum(values, HU["air"], out=values)
+    values = np.maximum(np.rint(values), HU["air"], dtype=np.float32)
     frames = values.reshape(scan.frames, *stroke.labels.shape)
     return _oriented(frames, geometry(stroke), scan.orientation, seconds)
 
 
 def _parts(stroke: Anatomy) -> np.ndarray:
     """Pictures (part, z, y, x) of which every frame is a mixture: the baseline, then what enhances."""
-    baseline = np.zeros(len(LABELS), dtype=np.float32)
-    for name, number in LABELS.items():
-        baseline[number] = TISSUES[name].baseline if name in TISSUES else HU[name]
+    density = HU | {name: tissue.baseline for name, tissue in TISSUES.items()}
+    baseline = np.array([density[name] for name in LABELS], dtype=np.float32)
     # a lesion of some hours darkens grey and white matter alike, and hardly
     early = np.where(stroke.labels == LABELS["core"], -2.0, 0.0).astype(np.float32)
     pictures = [baseline[stroke.healthy] + early]
@@ -618,19 +367,10 @@ def _parts(stroke: Anatomy) -> np.ndarray:
     return np.stack([gaussian_filter(picture, PARTIAL_VOLUME, truncate=3) for picture in pictures])
 
 
-def _courses(scan: Scan, seconds: np.ndarray) -> np.ndarray:
-    """How much of each part is in each frame, (frames, part)."""
-    cbf, mtt, delay, _ = np.array(list(TISSUES.values())).T
-    tissues = tissue_curve(seconds, cbf, mtt, delay, scan.residue, scan.bolus)
-    vessels = [arterial(seconds, *scan.bolus), venous(seconds, scan.bolus)]
-    return np.column_stack([np.ones(len(seconds)), tissues, *vessels])
-
-
 def _wander(random: np.random.Generator, frames: int) -> np.ndarray:
     """Slow motion of unit variance in three directions, (frames, 3)."""
-    return gaussian_filter(random.standard_normal((frames, 3)), (2, 0), mode="wrap") * np.sqrt(
-        4 * np.sqrt(np.pi)
-    )
+    slow = gaussian_filter(random.standard_normal((frames, 3)), (2, 0), mode="wrap")
+    return slow * np.sqrt(4 * np.sqrt(np.pi))
 
 
 def _moved(parts: np.ndarray, spacing_mm: tuple) -> np.ndarray:
@@ -657,10 +397,6 @@ def geometry(stroke: Anatomy) -> Geometry:
 def _oriented(values: np.ndarray, grid: Geometry, code: str, seconds: np.ndarray) -> Series:
     """Store (frames, z, y, x) with axes that point elsewhere; every voxel keeps its place in the patient."""
     world = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
-    if len(code) != 3 or sorted(world.get(letter, (9,))[0] for letter in code) != [0, 1, 2]:
-        raise ValueError(
-            f"an orientation is three letters of L/R, P/A and S/I, for instance LPS, not {code!r}"
-        )
     origin, direction, order = list(grid.origin_mm), np.zeros((3, 3)), []
     for axis, (where, sign) in enumerate(world[letter] for letter in code):
         direction[where, axis] = sign
@@ -669,10 +405,6 @@ def _oriented(values: np.ndarray, grid: Geometry, code: str, seconds: np.ndarray
             values = np.flip(values, 3 - where)
             origin[where] += (grid.size[where] - 1) * grid.spacing_mm[where]
     values = values.transpose(0, *(3 - where for where in order[::-1]))
-    turned = Geometry(
-        tuple(grid.spacing_mm[where] for where in order),
-        tuple(origin),
-        tuple(direction.ravel().tolist()),
-        tuple(grid.size[where] for where in order),
-    )
+    spacing, size = (tuple(each[where] for where in order) for each in (grid.spacing_mm, grid.size))
+    turned = Geometry(spacing, tuple(origin), tuple(direction.ravel().tolist()), size)
     return Series(np.ascontiguousarray(values), turned, seconds)

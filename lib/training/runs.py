@@ -12,6 +12,8 @@ from lib.stage import Stage
 from lib.training.folds import Fold
 from lib.training.loop import Checkpoint, write_weights
 
+ABOUT = ["setting", "model", "seed", "fold"]  # columns that tell a run's rows from those of others
+
 
 class Run(NamedTuple):
     """One contender, trained on one fold of one setting with one seed."""
@@ -29,8 +31,8 @@ class Run(NamedTuple):
 
     @property
     def about(self) -> dict[str, object]:
-        """The columns that tell a run's rows from those of others."""
-        return {"setting": self.setting, "model": self.model, "seed": self.seed, "fold": self.fold.name}
+        """The run in the columns `ABOUT`."""
+        return dict(zip(ABOUT, (self.setting, self.model, self.seed, self.fold.name), strict=True))
 
 
 class Result(NamedTuple):
@@ -76,7 +78,7 @@ def plan_runs(
 
 def counted(runs: Mapping[str, Run]) -> pd.DataFrame:
     """How many folds and trainings each contender has in each setting."""
-    rows = pd.DataFrame([run.about for run in runs.values()], columns=["setting", "model", "seed", "fold"])
+    rows = pd.DataFrame([run.about for run in runs.values()], columns=ABOUT)
     return (
         rows.groupby(["setting", "model"], sort=False)["fold"].agg(folds="nunique", runs="size").reset_index()
     )
@@ -142,6 +144,13 @@ def carry_out(
     return {table: collect(stage, {name: runs[name] for name in whole}, table) for table in names}
 
 
+def no_runs(stage: Stage) -> None:
+    """End a stage in which nothing can be trained: its tables have no rows."""
+    stage.write(pd.DataFrame(columns=[*ABOUT, "patient", "score"]), "predictions.csv")
+    stage.write(pd.DataFrame(columns=[*ABOUT, "epoch"]), "history.csv")
+    stage.finish()
+
+
 def collect(stage: Stage, runs: Mapping[str, Run], table: str) -> pd.DataFrame:
     """One table of every run below each other."""
     parts = []
@@ -150,4 +159,4 @@ def collect(stage: Stage, runs: Mapping[str, Run], table: str) -> pd.DataFrame:
         about = {column: value for column, value in run.about.items() if column not in rows}
         parts.append(pd.DataFrame(about, index=rows.index).join(rows))
     full = [part for part in parts if len(part)]
-    return pd.concat(full or parts or [pd.DataFrame(columns=list(Run._fields[:4]))], ignore_index=True)
+    return pd.concat(full or parts or [pd.DataFrame(columns=ABOUT)], ignore_index=True)

@@ -4,6 +4,7 @@ A line of JSON in, {"study", "stages", "values", "results", "kill_at", "kill_aft
 an order may bring the `source` of a stage of its own. Figures, most of the time of stages as small as these, are not drawn.
 """
 
+import functools
 import importlib
 import json
 import os
@@ -67,11 +68,10 @@ def of_notebooks() -> None:
     import torch
 
     from lib.figures import style
-    from lib.training import loop
+    from lib.training import loop, runs
 
     torch.set_num_threads(1)
-    keeper = loop._keeper
-    loop._keeper = lambda path, key, every_s, *rest: keeper(path, key, 0.0, *rest)
+    runs.Checkpoint = functools.partial(loop.Checkpoint, every_s=0.0)
     style.save = save_nothing
 
 

@@ -1,7 +1,6 @@
 """A disk that is full or cannot be written to: one sentence, nothing half, and a later run that ends the same."""
 
 import json
-import os
 import re
 import resource
 import shutil
@@ -15,16 +14,11 @@ import pytest
 import torch
 
 from lib import files
-from lib import stage as stage_module
+from lib import params as params_module
 from lib.features.feature_files import write_features
-from lib.features.tiles import TileGrid, Tiles, write_grid
 from lib.files import DiskFull, sha256_of, write_csv, write_json, written
 from lib.params import Checked
-from lib.spacrd.section_files import write_section
-from lib.spacrd.spots import assemble
 from lib.stage import begin
-from lib.stroke.series import write_series_features
-from lib.training import loop as checkpoints
 from lib.training.loop import write_weights
 
 SIZE = 1 << 18
@@ -43,23 +37,6 @@ def features(path):
     )
 
 
-def grid(path):
-    many = np.arange(20_000)
-    tiles = Tiles(np.stack([many, many], 1), np.stack([many, many], 1), many, many.astype(np.float32))
-    about = dict.fromkeys(("slide", "status", "mode", "note"), "x")
-    sizes = {"tile_px": 256, "cell_px": 16, "um_per_px": 0.5, "size": (9, 9)}
-    write_grid(path, TileGrid(**about, **sizes, tiles={20: tiles}, origins=np.zeros((1, 2), np.int64)))
-
-
-def checkpoint(path):
-    torch.manual_seed(0)
-    model = torch.nn.Linear(300, 300)
-    adam = torch.optim.Adam(model.parameters())
-    state = {"adam": adam, "schedule": torch.optim.lr_scheduler.ConstantLR(adam), "history": [], "best": None}
-    state |= {"order": torch.Generator().manual_seed(0), "tiles": np.random.default_rng(0)}
-    checkpoints.save_of_checkpoints(path, "key", model, state)
-
-
 def weights(path):
     torch.manual_seed(0)
     write_weights({"x": torch.randn(100_000)}, path)
@@ -72,28 +49,12 @@ def picture(path):
         file.write(np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8))
 
 
-def section(path):
-    rng, places = np.random.default_rng(0), 80.0 * np.stack([np.arange(400) % 20, np.arange(400) // 20], 1)
-    write_section(
-        assemble(
-            rng.poisson(1.0, (400, 300)), spots=[f"s{i}" for i in range(400)], genes=[f"G{i}" for i in range(300)],
-            xy=places, array_xy=places / 80, tissue=[""] * 400, label_source="none", name="X1", patient="X",
-            platform="st", spot_diameter_um=100, pitch_um=200,
-        ),
-        path,
-    )  # fmt: skip
-
-
 FILES = {
     "features.h5": features,
-    "series.h5": lambda path: write_series_features(path, np.random.default_rng(0).random((4, 32, 32, 32))),
-    "grid.h5": grid,
-    "checkpoint.safetensors": checkpoint,
     "weights.safetensors": weights,
     "metrics.csv": lambda path: write_csv(pd.DataFrame({"x": np.random.default_rng(0).random(20_000)}), path),
     "manifest.json": lambda path: write_json(list(range(100_000)), path),
     "slide.tiff": picture,
-    "section.h5ad": section,
 }
 
 
@@ -201,8 +162,8 @@ UNITS = [f"A{number}" for number in range(6)]
 def run_stage(monkeypatch, results, made: list[str], **params):
     """Six units of 60 kB, and a table."""
     monkeypatch.setenv("CROSSBOOK_RESULTS", str(results))
-    monkeypatch.setattr(stage_module, "schema_of", lambda study: Params)
-    stage = begin("spacrd", "2-embed", {"In": [""], **params})
+    monkeypatch.setattr(params_module, "schema_of", lambda study: Params)
+    stage = begin("toy", "2-embed", {"In": [""], **params})
 
     def make(name):
         made.append(name)
@@ -211,18 +172,11 @@ def run_stage(monkeypatch, results, made: list[str], **params):
             file.create_dataset("x", data=numbers, track_times=False)
 
     try:
-        stage.units(
-            UNITS,
-            make,
-            outputs=lambda name: [stage.folder / "features" / f"{name}.h5"],
-            inputs=lambda name: [],
-            depends=lambda name: {},
-            code=(files,),
-        )
-        write_csv(pd.DataFrame({"unit": UNITS}), stage.writes("table.csv"))
+        stage.each(UNITS, make, outputs="features/{}.h5")
+        stage.write(pd.DataFrame({"unit": UNITS}), "table.csv")
         stage.finish()
     finally:
-        stage.lock.release()
+        stage.release()
 
 
 def test_stage_stops_at_once_where_the_disk_is_full_and_goes_on_when_there_is_room(
@@ -231,9 +185,7 @@ def test_stage_stops_at_once_where_the_disk_is_full_and_goes_on_when_there_is_ro
     run_stage(monkeypatch, tmp_path / "whole", made := [])
     assert made == UNITS
     disk = small_disk(SIZE)
-    with pytest.raises(
-        DiskFull, match=r"^spacrd/demo 2-embed, A3: features/A3\.h5 is not written, there is no room for it"
-    ):
+    with pytest.raises(DiskFull, match=r"^features/A3\.h5 is not written, there is no room for it"):
         run_stage(monkeypatch, disk, made := [], max_failed=9)
     assert made == UNITS[:4], "no unit after the first without room is begun, whatever may fail"
     assert [path.name for path in sorted(disk.rglob("*.h5"))] == ["A0.h5", "A1.h5", "A2.h5"]
@@ -243,43 +195,5 @@ def test_stage_stops_at_once_where_the_disk_is_full_and_goes_on_when_there_is_ro
     assert made == UNITS[3:]
     for path in (tmp_path / "whole").rglob("*.h5"):
         assert sha256_of(path) == sha256_of(disk / path.relative_to(tmp_path / "whole"))
-    record = json.loads((disk / "spacrd" / "demo" / "runs" / "2-embed.json").read_text())
+    record = json.loads((disk / "toy" / "demo" / "runs" / "2-embed.json").read_text())
     assert record["units"] == {"all": 6, "made": 3, "kept": 3}
-
-
-def test_stage_does_not_begin_on_a_disk_without_any_room(small_disk, monkeypatch):
-    disk = small_disk(SIZE)
-    (disk / "ballast").write_bytes(b"0" * SIZE)
-    with pytest.raises(
-        DiskFull,
-        match=r"^spacrd/demo 2-embed: the disk of the results folder is full; make room and run again$",
-    ):
-        run_stage(monkeypatch, disk, made := [])
-    assert made == []
-
-
-READ_ONLY = r"^spacrd/demo 2-embed: nothing can be written to the results folder \((Read-only file system|Permission denied)\)"
-
-
-def test_read_only_disk_is_said_before_any_work(small_disk, monkeypatch):
-    disk = small_disk(SIZE, options=",ro")
-    with pytest.raises(PermissionError, match=READ_ONLY):
-        run_stage(monkeypatch, disk, made := [])
-    assert made == []
-
-
-def test_folder_of_somebody_else_is_said_before_any_work(tmp_path, monkeypatch):
-    folder = tmp_path / "results"
-    folder.mkdir(mode=0o555)
-    user = os.geteuid()
-    if user == 0:  # whom no mode hinders: be somebody else for a moment
-        for parent in (tmp_path, *tmp_path.parents[:2]):
-            parent.chmod(0o755)
-        os.seteuid(65534)
-    try:
-        with pytest.raises(PermissionError, match=READ_ONLY):
-            run_stage(monkeypatch, folder, made := [])
-    finally:
-        os.seteuid(user)
-    assert made == []
-    assert list(folder.iterdir()) == []

@@ -1,10 +1,11 @@
-"""kill -9 at any moment: the next run ends as if nothing had happened."""
+"""kill -9 at any moment: the next run ends as if nothing had happened. The same seed gives the same bits, also in shards."""
 
 import json
 import random
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 POINTS = 20
@@ -13,9 +14,9 @@ UNITS = 6
 SOURCE = """
 import numpy as np
 import pandas as pd
-from lib import files
-from lib.study import stage as stages
+from lib import files, params
 from lib.params import Checked
+from lib.stage import begin
 
 class Params(Checked):
     cohort: str = "tiny"
@@ -23,22 +24,19 @@ class Params(Checked):
     shards: int = 1
     max_failed: int = 0
 
-stages.schema_of = lambda study: Params
-stage = stages.begin("stroke", "2-embed", {"In": [""], **values})
-paths = lambda name: [stage.folder / "features" / f"{name}{end}" for end in (".h5", ".json")]
+params.schema_of = lambda study: Params
+stage = begin("toy", "2-embed", {"In": [""], **values})
+features = stage.folder / "features"
 
 def make(name):
     numbers = np.random.default_rng(int(name)).normal(size=2000)
-    with files.written_hdf5(paths(name)[0]) as file:
+    with files.written_hdf5(features / f"{name}.h5") as file:
         file.create_dataset("features", data=numbers, track_times=False)
-    files.write_json({"mean": numbers.mean()}, paths(name)[1])
+    files.write_json({"mean": numbers.mean()}, features / f"{name}.json")
 
-done = stage.units(
-    [str(number) for number in range(6)], make, outputs=paths, inputs=lambda name: [], depends=lambda name: {},
-    code=(files,),
-)
-means = [pd.read_json(paths(name)[1], typ="series")["mean"] for name in done]
-files.write_csv(pd.DataFrame({"unit": done, "mean": means}), stage.writes("means.csv"))
+done = stage.each(map(str, range(6)), make, outputs=["features/{}.h5", "features/{}.json"])
+means = [pd.read_json(features / f"{name}.json", typ="series")["mean"] for name in done]
+stage.write(pd.DataFrame({"unit": done, "mean": means}), "means.csv")
 stage.finish()
 """
 
@@ -49,7 +47,7 @@ def record(folder: Path, stage: str) -> dict:
 
 def kill_and_resume(stages, hashes, before: Path, at: Path, run: dict, resumed: tuple, whole: dict) -> int:
     """Kill a run that starts from `before`, run again; how many units the second run found whole."""
-    folder = at / "stroke" / "tiny"
+    folder = at / ("toy" if "source" in run else "stroke") / "tiny"
     for _ in range(5):
         shutil.copytree(before, folder, dirs_exist_ok=True)
         killed = stages.run(at, *resumed[:1], **run)
@@ -73,7 +71,7 @@ def kill_and_resume(stages, hashes, before: Path, at: Path, run: dict, resumed: 
 def test_stage_killed_at_any_write_ends_as_an_undisturbed_one(stages, hashes, tmp_path):
     """Every twelfth of the some hundred things it does to its folder."""
     undisturbed = stages.must_run(tmp_path / "whole", source=SOURCE)
-    whole = hashes(tmp_path / "whole" / "stroke" / "tiny")
+    whole = hashes(tmp_path / "whole" / "toy" / "tiny")
     assert len(whole) == 3 * UNITS + 2, "two files and a record a unit, the table, the manifest"
     (tmp_path / "before").mkdir()
     kept = [
@@ -123,3 +121,46 @@ def test_stage_killed_at_20_random_points_ends_as_an_undisturbed_one(
     ]
     assert len(kept) == POINTS
     assert max(kept) > 0, "no run was resumed: all began anew"
+
+
+STAGES = ("2-embed", "3-train", "4-evaluate")
+
+
+def in_shards(stages, results: Path, *names: str, **options) -> None:
+    """Each stage in two shards, the second first, and then gathered."""
+    for name in names or ("",):
+        given = (name,) if name else ()
+        for shard in (1, 0):
+            stages.must_run(results, *given, shard=shard, shards=2, **options)
+        assert "0 made now" in stages.must_run(results, *given, **options)["said"]
+
+
+def test_stage_in_two_shards_leaves_what_one_run_does(stages, hashes, tmp_path):
+    stages.must_run(tmp_path / "one", source=SOURCE)
+    in_shards(stages, tmp_path / "two", source=SOURCE)
+    one, two = (hashes(tmp_path / name / "toy" / "tiny") for name in ("one", "two"))
+    assert len(one) == 3 * UNITS + 2
+    assert one == two
+
+
+@pytest.mark.slow
+def test_two_runs_with_one_seed_are_equal_to_the_last_bit_also_in_two_shards(stages, hashes, tmp_path):
+    """Every file from the phantom to the metrics, the manifests and the weights among them."""
+    for name in ("one", "again"):
+        stages.must_run(tmp_path / name, "1-preprocess")
+    for name in ("shards", "other"):
+        shutil.copytree(tmp_path / "one", tmp_path / name)
+    for name, changes in (("one", {}), ("again", {}), ("other", {"seeds": [2]})):
+        stages.must_run(tmp_path / name, *STAGES, **changes)
+    in_shards(stages, tmp_path / "shards", *STAGES[:2])
+    stages.must_run(tmp_path / "shards", STAGES[2])
+    one, again, shards = (hashes(tmp_path / name / "stroke" / "tiny") for name in ("one", "again", "shards"))
+    assert {"metrics.csv", "predictions.csv", "history.csv"} <= set(one)
+    assert len([name for name in one if name.startswith("weights/")]) == 6
+    assert one == again
+    assert {name for name in one if one[name] != shards.get(name)} <= {"manifests/3-train.json"}
+    scores = [
+        pd.read_csv(tmp_path / name / "stroke" / "tiny" / "predictions.csv")["score"]
+        for name in ("one", "other")
+    ]
+    assert not scores[0].equals(scores[1]), "the seed must matter, or nothing was proved"

@@ -1,23 +1,19 @@
+"""Files as this project writes them, and as CLAM, TRIDENT and STAMP do (layouts read in their sources)."""
+
 import os
 import time
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
+import torch
 
-from lib.features.feature_files import _finite, read_attributes, read_features, write_features
+from lib.features.feature_files import bag_files, read_attributes, read_features, read_foreign, write_features
 from lib.files import sha256_of
 
-ABOUT = {
-    "encoder": "colour",
-    "revision": "v1",
-    "um_per_px": 0.5,
-    "crop_um": 112,
-    "counts": {"n_white": 2, "n_failed": 0},
-}
+ABOUT = {"encoder": "colour", "revision": "v1", "um_per_px": 0.5, "crop_um": 112}
+COUNTS = {"n_white": 2, "n_failed": 0}
+NAMES = ["10x13", "µm", "Ångström", "x", "日本", "a b", "0"]
 
 
 @pytest.fixture
@@ -30,97 +26,72 @@ def coords():
     return np.arange(14.0).reshape(7, 2)
 
 
-NAMES = ["10x13", "µm", "Ångström", "x", "日本", "a b", "0"]
+def write(path, features, coords, **changed):
+    write_features(path, **{"features": features, "coords": coords, "counts": COUNTS, **ABOUT, **changed})
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_what_is_written_is_read(tmp_path, features, coords, dtype):
-    path = tmp_path / "deep" / "A1.colour.h5"
-    counts = {"n_white": 2, "n_failed": 1, "n_padded": 3}
-    write_features(path, features, coords, **ABOUT | {"counts": counts}, names=NAMES, dtype=dtype)
+    path, counts = tmp_path / "deep" / "A1.colour.h5", COUNTS | {"n_padded": 3}
+    write(path, features, coords, counts=counts, names=NAMES, dtype=dtype)
     file = read_features(path)
     np.testing.assert_array_equal(file.features, features.astype(dtype))
-    assert file.features.dtype == dtype
     np.testing.assert_array_equal(file.coords, coords)
-    assert file.coords.dtype == np.float32
-    assert list(file.names) == NAMES
-    assert file.attributes == counts | {
-        "layout": "crossbook",
-        "encoder": "colour",
-        "revision": "v1",
-        "um_per_px": 0.5,
-        "crop_um": 112.0,
-        "coords_unit": "px",
-        "n": 7,
-        "dim": 5,
-    }
+    assert (file.features.dtype, file.coords.dtype, list(file.names)) == (dtype, np.float32, NAMES)
+    about = {"layout": "crossbook", "coords_unit": "px", "n": 7, "dim": 5}
+    assert file.attributes == read_attributes(path) == counts | ABOUT | about
     assert os.listdir(path.parent) == ["A1.colour.h5"]
 
 
-def test_names_may_be_absent(tmp_path, features, coords):
-    write_features(tmp_path / "a.h5", features, coords, **ABOUT)
-    assert read_features(tmp_path / "a.h5").names is None
-
-
 def test_the_file_is_plain_contiguous_hdf5(tmp_path, features, coords):
-    write_features(tmp_path / "a.h5", features, coords, **ABOUT, names=NAMES)
+    write(tmp_path / "a.h5", features, coords, names=NAMES)
     with h5py.File(tmp_path / "a.h5") as file:
         assert set(file) == {"features", "coords", "names"}
-        for dataset in file.values():
-            assert dataset.chunks is None
-            assert dataset.compression is None
+        assert all(dataset.chunks is None for dataset in file.values())
         assert file["names"].asstr()[:].tolist() == NAMES  # UTF-8 for every other reader as well
         assert file.attrs["um_per_px"] == 0.5
 
 
 def test_equal_content_gives_equal_bytes(tmp_path, features, coords):
-    write_features(tmp_path / "a.h5", features, coords, **ABOUT, names=NAMES)
+    write(tmp_path / "a.h5", features, coords)
+    assert read_features(tmp_path / "a.h5").names is None
     time.sleep(1.1)  # HDF5 counts its time stamps in seconds
-    backwards = dict(reversed((ABOUT | {"counts": {"n_failed": 0, "n_white": 2}}).items()))
-    write_features(
-        tmp_path / "b.h5", np.asfortranarray(features), coords.astype(int), **backwards, names=NAMES
-    )
+    backwards = {"counts": dict(reversed(COUNTS.items()))}
+    write(tmp_path / "b.h5", np.asfortranarray(features), coords.astype(int), **backwards)
     assert sha256_of(tmp_path / "a.h5") == sha256_of(tmp_path / "b.h5")
     features[3, 3] = np.nextafter(features[3, 3], np.float32(9))
-    write_features(tmp_path / "b.h5", features, coords, **ABOUT, names=NAMES)
+    write(tmp_path / "b.h5", features, coords)
     assert sha256_of(tmp_path / "a.h5") != sha256_of(tmp_path / "b.h5")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"features": np.full((7, 5), np.nan)}, r"NaN or infinity in 7 rows of features, first in row 0"),
-        (
-            {"features": np.where(np.arange(35).reshape(7, 5) == 22, np.inf, 0)},
-            r"in 1 rows .* first in row 4",
-        ),
+        ({"features": np.where(np.arange(35).reshape(7, 5) == 22, np.inf, 0)}, "in 1 rows .* first in row 4"),
         (
             {"features": np.full((7, 5), 70000.0), "dtype": "float16"},
-            r"70000 does not fit float16; store float32",
+            "70000 does not fit float16; store float32",
         ),
         ({"features": np.full((7, 5), 1e39)}, r"1e\+39 does not fit float32"),
         ({"features": np.zeros(7)}, r"features must be \(n, dim\)"),
-        ({"features": np.zeros((0, 5)), "coords": np.zeros((0, 2))}, r"features must be .* above 0"),
+        ({"features": np.zeros((0, 5)), "coords": np.zeros((0, 2))}, "features must be .* above 0"),
         ({"coords": np.zeros((6, 2))}, r"7 features but coords of shape \(6, 2\)"),
-        ({"coords": np.zeros((7, 3))}, r"expected \(7, 2\)"),
-        ({"coords": np.full((7, 2), np.nan)}, r"NaN or infinity in coords"),
-        ({"names": ["a"]}, r"7 features but 1 names"),
-        ({"names": ["a"] * 7}, r"names are not unique"),
-        ({"dtype": "float64"}, r"neither float32 nor float16"),
-        ({"counts": {"n_white": 0}}, r"counts lack n_failed"),
-        ({"encoder": ""}, r"encoder '', .* must be known"),
-        ({"um_per_px": float("nan")}, r"um_per_px nan .* must be known"),
+        ({"coords": np.full((7, 2), np.nan)}, "NaN or infinity in coords"),
+        ({"names": ["a"]}, "7 features but 1 names"),
+        ({"names": ["a"] * 7}, "names are not unique"),
+        ({"counts": {"n_white": 0}}, "counts lack n_failed"),
+        ({"encoder": ""}, "encoder '', .* must be known"),
+        ({"um_per_px": float("nan")}, "um_per_px nan .* must be known"),
     ],
 )
 def test_what_must_not_be_written_is_refused_and_the_old_file_stays(
     tmp_path, features, coords, change, message
 ):
-    path = tmp_path / "a.h5"
-    write_features(path, features, coords, **ABOUT)
-    before = sha256_of(path)
+    write(tmp_path / "a.h5", features, coords)
+    before = sha256_of(tmp_path / "a.h5")
     with pytest.raises(ValueError, match=r"a.h5 not written: .*" + message):
-        write_features(path, **{"features": features, "coords": coords, **ABOUT, **change})
-    assert sha256_of(path) == before
+        write(tmp_path / "a.h5", **{"features": features, "coords": coords, **change})
+    assert sha256_of(tmp_path / "a.h5") == before
     assert os.listdir(tmp_path) == ["a.h5"]
 
 
@@ -131,16 +102,10 @@ def test_a_missing_a_foreign_and_a_cut_file_are_told_apart(tmp_path, features, c
         file["features"], file["coords"] = features, coords
     with pytest.raises(ValueError, match=r"clam.h5 is not a feature file of this project .*read_foreign"):
         read_features(tmp_path / "clam.h5")
-    (tmp_path / "text.h5").write_text("no HDF5")
-    with pytest.raises(ValueError, match=r"text.h5 is not a feature file, or was cut short"):
-        read_features(tmp_path / "text.h5")
-
-
-def test_every_cut_of_a_file_is_noticed(tmp_path, features, coords):
-    write_features(tmp_path / "a.h5", features, coords, **ABOUT, names=NAMES)
-    whole = (tmp_path / "a.h5").read_bytes()
-    for length in range(0, len(whole), 97):
-        (tmp_path / "cut.h5").write_bytes(whole[:length])
+    write(tmp_path / "a.h5", features, coords, names=NAMES)
+    content = (tmp_path / "a.h5").read_bytes()
+    for length in range(0, len(content), 197):
+        (tmp_path / "cut.h5").write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"cut.h5"):
             read_features(tmp_path / "cut.h5")
 
@@ -149,14 +114,15 @@ def test_every_cut_of_a_file_is_noticed(tmp_path, features, coords):
     ("key", "value", "message"),
     [
         ("features", np.full((7, 5), np.nan, np.float32), "NaN or infinity in 7 rows"),
-        ("features", np.zeros((6, 5), np.float32), r"6 features but coords of shape \(7, 2\)"),
-        ("features", np.zeros((7, 4), np.float32), r"promise 7 x 5, features are \(7, 4\)"),
+        ("features", np.zeros((6, 5), np.float32), "promise 7 x 5"),
+        ("features", np.zeros((7, 5), np.int32), "features are int32, real numbers are expected"),
         ("coords", np.full((7, 2), np.inf), "infinity in coords"),
         ("names", np.array([b"a"] * 5), "7 features but 5 names"),
+        ("names", np.array([b"a"] * 7), "names are not unique"),
     ],
 )
 def test_damage_is_named(tmp_path, features, coords, key, value, message):
-    write_features(tmp_path / "a.h5", features, coords, **ABOUT, names=NAMES)
+    write(tmp_path / "a.h5", features, coords, names=NAMES)
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file[key]
         file[key] = value
@@ -164,38 +130,193 @@ def test_damage_is_named(tmp_path, features, coords, key, value, message):
         read_features(tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("key", ["n", "encoder", "revision", "um_per_px", "n_white", "n_failed"])
+@pytest.mark.parametrize("key", ["n", "encoder", "um_per_px", "n_failed"])
 def test_a_lost_attribute_is_named(tmp_path, features, coords, key):
-    write_features(tmp_path / "a.h5", features, coords, **ABOUT)
+    write(tmp_path / "a.h5", features, coords)
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file.attrs[key]
     with pytest.raises(ValueError, match=rf"a.h5 is damaged: .*({key}|promise None)"):
         read_features(tmp_path / "a.h5")
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.sampled_from(["float16", "float32"]).flatmap(
-        lambda dtype: arrays(dtype, st.integers(1, 300), elements=st.floats(width=int(dtype[-2:])))
-    )
+def test_numbers_that_a_killed_writer_only_announced_are_no_zeros(tmp_path, features, coords):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file.create_dataset("features", (9, 6), "f4", chunks=(4, 6))
+        file["coords"] = np.zeros((9, 2))
+    with pytest.raises(ValueError, match=r"s.h5 .*features claims \(9, 6\) numbers and holds none"):
+        read_foreign(tmp_path / "s.h5")
+
+
+# files of others
+
+
+def write_clam(path, features, coords):
+    """Grows batch by batch along the first axis."""
+    with h5py.File(path, "w") as file:
+        for key, values in (("features", features), ("coords", coords.astype(np.int32))):
+            shape = values.shape[1:]
+            file.create_dataset(key, data=values, chunks=(32, *shape), maxshape=(None, *shape))
+
+
+def write_trident(path, features, coords):
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = features, coords
+        file["features"].attrs.update({"encoder": "uni_v1", "name": "slide", "savetodir": "out"})
+        about = {"patch_size": 256, "patch_size_level0": 512, "level0_magnification": 40, "overlap": 0}
+        file["coords"].attrs.update(about | {"level0_width": "None"})
+
+
+def write_stamp(path, features, coords_um):
+    with h5py.File(path, "w") as file:
+        file["coords"], file["feats"] = coords_um, features.astype(np.float16)
+        about = {"stamp_version": "2.3.0", "extractor": "uni2", "unit": "um"}
+        file.attrs.update(about | {"tile_size_um": 256.0, "tile_size_px": 224})
+
+
+def write_tensor(path, features, coords):
+    torch.save(torch.from_numpy(features), path)
+
+
+def write_own(path, features, coords):
+    write(path, features.reshape(7, 5), coords.reshape(7, 2))
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["", "with a batch axis"])
+@pytest.mark.parametrize(
+    ("writer", "name", "about"),
+    [
+        (write_clam, "s.h5", {"layout": "clam", "encoder": "", "coords_unit": "px"}),
+        (
+            write_trident,
+            "s.h5",
+            {"layout": "trident", "encoder": "uni_v1", "coords_unit": "px", "level0_width": None},
+        ),
+        (
+            write_stamp,
+            "s.h5",
+            {"layout": "stamp", "encoder": "uni2", "coords_unit": "um", "tile_size_um": 256.0},
+        ),
+        (write_tensor, "s.pt", {"layout": "tensor", "encoder": "", "coords_unit": ""}),
+        (write_own, "s.h5", {"layout": "crossbook", "encoder": "colour", "um_per_px": 0.5}),
+    ],
 )
-def test_the_fast_look_for_nan_equals_numpys(values):
-    assert _finite(values) == np.isfinite(values).all()
-    assert _finite(values[::2]) == np.isfinite(values[::2]).all()
+def test_layouts_are_told_apart_by_what_is_in_them(tmp_path, features, coords, writer, name, about, batched):
+    writer(tmp_path / name, *((features[None], coords[None]) if batched else (features, coords)))
+    file = read_foreign(tmp_path / name)
+    stored = features.astype(np.float16) if writer is write_stamp else features
+    np.testing.assert_array_equal(file.features, stored)
+    if writer is write_tensor:
+        assert file.coords is None
+    else:
+        np.testing.assert_array_equal(
+            file.coords, coords.astype(np.int32) if writer is write_clam else coords
+        )
+    assert about.items() | {"n": 7, "dim": 5}.items() <= file.attributes.items()
+    assert file.names is None
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_the_fast_look_sees_the_last_value_of_a_large_array(dtype):
-    values = np.full((300, 1024), np.finfo(dtype).max, dtype)
-    values[::2] *= -1
-    assert _finite(values)
-    for bad in (np.nan, -np.nan, np.inf, -np.inf):
-        for place in (0, 65535, 65536, values.size - 1):
-            spoilt = values.copy()
-            spoilt.flat[place] = bad
-            assert not _finite(spoilt)
+def test_half_precision_of_torch_is_widened(tmp_path, features):
+    torch.save(torch.from_numpy(features).bfloat16(), tmp_path / "s.pt")
+    np.testing.assert_allclose(read_foreign(tmp_path / "s.pt").features, features, rtol=0.01)
 
 
-def test_attributes_are_read_without_the_features(tmp_path):
-    write_features(tmp_path / "a.h5", np.ones((3, 2)), np.zeros((3, 2)), **ABOUT)
-    assert read_attributes(tmp_path / "a.h5") == read_features(tmp_path / "a.h5").attributes
+@pytest.mark.parametrize("shape", [(0,), (0, 6)])
+def test_an_empty_slide_is_not_a_bag(tmp_path, shape):
+    write_trident(tmp_path / "s.h5", np.zeros(shape, np.float32), np.zeros((0, 2), np.int64))
+    with pytest.raises(ValueError, match=r"s.h5 holds no tiles .*no tissue"):
+        read_foreign(tmp_path / "s.h5")
+    torch.save(torch.zeros(shape), tmp_path / "s.pt")
+    with pytest.raises(ValueError, match=r"s.pt holds no tiles"):
+        read_foreign(tmp_path / "s.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"features": np.zeros(6, np.float32)}, "holds one vector of 6 for the whole slide"),
+        ({"coords": np.zeros((4, 2))}, "holds tile coordinates only"),
+        ({"masks": np.zeros(3)}, r"holds no features \(masks\)"),
+        ({"feats": np.zeros((4, 2)), "features": np.ones((4, 2))}, "holds feats and features"),
+        ({"features": np.ones((5, 3)), "coords": np.zeros((9, 2))}, "5 features but coords of shape"),
+        ({"feats": np.full((5, 3), np.nan)}, "NaN or infinity in 5 rows of features, first in row 0"),
+        ({"features": np.ones((5, 3), int)}, "features are int64, real numbers are expected"),
+        ({"features": np.full((5, 3), b"a")}, "features holds no numbers"),
+    ],
+)
+def test_what_is_no_bag_of_tiles_is_refused(tmp_path, content, message):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        for key, values in content.items():
+            file[key] = values
+    with pytest.raises(ValueError, match=rf"s.h5.*[ (]{message}"):
+        read_foreign(tmp_path / "s.h5")
+
+
+class Harm:
+    def __reduce__(self):
+        return (open, ("harm-was-done", "w"))
+
+
+def test_what_is_no_tensor_is_refused_and_runs_nothing(tmp_path, monkeypatch, features):
+    monkeypatch.chdir(tmp_path)
+    torch.save(Harm(), tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match=r"evil.pt is not a whole file of one plain tensor"):
+        read_foreign(tmp_path / "evil.pt")
+    assert not (tmp_path / "harm-was-done").exists()
+    torch.save({"features": torch.from_numpy(features)}, tmp_path / "dict.pt")
+    with pytest.raises(ValueError, match=r"dict.pt holds a dict, expected one tensor"):
+        read_foreign(tmp_path / "dict.pt")
+    for name in ("gone.pt", "gone.h5"):
+        with pytest.raises(FileNotFoundError, match=name):
+            read_foreign(tmp_path / name)
+
+
+# where the files of a slide lie
+
+
+@pytest.fixture
+def put(tmp_path):
+    def put(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        return tmp_path
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("x{}/s.h5", "{}x/s.h5", "x{}/h5_files/s.h5", "x{}/pt_files/s.pt", "{}x/s.pt"),
+        "{}x_256px_0px_overlap/features_uni_v1/s.h5",
+    ],
+)
+def test_places(put, name):
+    names = [name.format(scale) for scale in (20, 10, 5)]
+    folder = put(*names, name.format(20).replace("s.", "s2."))
+    assert [str(path.relative_to(folder)) for path in bag_files(folder, "s").values()] == names
+
+
+def test_a_pattern_names_the_scale_wherever_it_stands(put):
+    folder = put("stamp-20x/s.h5", "stamp-5x/s.h5")
+    assert set(bag_files(folder / "stamp-{scale}x", "s", (20, 5))) == {20, 5}
+
+
+def test_features_of_two_encoders_are_not_mixed(put):
+    folder = put("20x_256px/features_uni/s.h5", "20x_256px/features_conch/s.h5")
+    with pytest.raises(ValueError, match="slide s has two feature files at 20x"):
+        bag_files(folder, "s", (20,))
+
+
+def test_a_slides_name_is_taken_letter_by_letter(put):
+    folder = put("x20/s[1].h5", "x20/s1.h5")
+    assert bag_files(folder, "s[1]", (20,))[20].name == "s[1].h5"
+    with pytest.raises(FileNotFoundError, match="slide t has no features at 20x, 5x"):
+        bag_files(folder, "t", (20, 5))
+
+
+def test_a_single_scale_may_lie_in_the_folder_itself_several_may_not(put):
+    folder = put("s.h5")
+    assert bag_files(folder, "s", [20])[20] == folder / "s.h5"
+    with pytest.raises(FileNotFoundError, match="at 20x, 10x"):
+        bag_files(folder, "s", iter([20, 10]))

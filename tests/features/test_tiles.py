@@ -1,18 +1,148 @@
 import hashlib
+import threading
 from dataclasses import replace
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import tifffile
 
-from lib.features.tiles import STATUSES, clam_grid, clam_tiles, exact_tiles
+from lib.features.tiles import (
+    STATUSES,
+    TileGrid,
+    Tiles,
+    clam_grid,
+    clam_tiles,
+    exact_tiles,
+    found_slides,
+    level_for,
+    read_grid,
+    tile_batches,
+    tiled,
+    um_per_px_at,
+    write_grid,
+)
 from lib.features.tissue import Tissue, read_preset
-from lib.inputs.slides import open_slide
+from lib.inputs.slides import Slide, open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 
 GLASS, TISSUE = (244, 242, 246), (200, 120, 180)
 GOLDEN_SIDE, TILE = 12288, 1024
+
+
+def drawn(folder, rgb, um_per_px=0.5):
+    write_pyramid(folder / "drawn.tif", [rgb], um_per_px)
+    return open_slide(folder / "drawn.tif")
+
+
+def disc(side=4200, radius=1700):
+    rgb = np.full((side, side, 3), GLASS, np.uint8)
+    cv2.circle(rgb, (side // 2, side // 2), radius, TISSUE, -1)
+    return rgb
+
+
+# the grid
+
+
+def odd_grid(cell_px=2052.104208416834):
+    coords = np.array([[0, 0], [513, 513]])
+    tiles = Tiles(coords, coords // 513, np.zeros(2, np.int64), np.ones(2, np.float32))
+    empty = Tiles(coords[:0], coords[:0], np.zeros(0, np.int64), np.zeros(0, np.float32))
+    return TileGrid("a", "ok", "exact", 256, cell_px, 0.2495, (9000, 9000), {5: empty, 20: tiles})
+
+
+def test_scales_are_named_by_magnification():
+    assert [um_per_px_at(scale) for scale in (40, 20, 10, 5)] == [0.25, 0.5, 1.0, 2.0]
+    assert odd_grid().scales == (20, 5)
+    assert odd_grid().side_px(20) == pytest.approx(128 / 0.2495)
+
+
+def test_tiles_of_all_scales_share_edges_and_rounding_does_not_add_up():
+    made = odd_grid()
+    fine, middle, coarse = (made.edges(scale, np.arange(401)) for scale in (20, 10, 5))
+    np.testing.assert_array_equal(fine[::2], middle[:201])
+    np.testing.assert_array_equal(fine[::4], coarse[:101])
+    assert np.abs(fine - np.arange(401) * made.side_px(20)).max() <= 0.5
+
+
+def test_centres_are_those_of_the_tiles_and_failures_are_each_grids_own():
+    made = odd_grid()
+    np.testing.assert_allclose(made.centres(20), [[256.513, 256.513], [769.513, 769.513]], atol=1e-3)
+    made.failed[20].append(1)
+    assert odd_grid().failed == {20: [], 5: []}
+
+
+def small_grid(n: int = 3) -> TileGrid:
+    def tiles(k):
+        places = np.column_stack([np.arange(k), np.zeros(k, np.int64)])
+        return Tiles(places * 256, places, np.zeros(k, np.int64), np.linspace(0, 1, k).astype(np.float32))
+
+    return TileGrid(
+        *("S-1", "ok", "exact", 256, 1024.5, 0.499, (4000, 3000)),
+        {20: tiles(4 * n), 10: tiles(2 * n), 5: tiles(n)},
+        note="pen at the border",
+    )
+
+
+@pytest.mark.parametrize("n", [3, 0])
+def test_there_and_back(tmp_path, n):
+    write_grid(tmp_path / "a.h5", small_grid(n))
+    back, there = read_grid(tmp_path / "a.h5"), small_grid(n)
+    for name in ("slide", "status", "mode", "tile_px", "cell_px", "um_per_px", "size", "note", "scales"):
+        assert getattr(back, name) == getattr(there, name), name
+    for scale in there.scales:
+        for name in ("coords", "places", "origins", "tissue"):
+            np.testing.assert_array_equal(getattr(back.tiles[scale], name), getattr(there.tiles[scale], name))
+    np.testing.assert_array_equal(back.origins, there.origins)
+    write_grid(tmp_path / "b.h5", back)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_other_files_and_every_cut_of_a_file_are_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["features"] = np.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"a\.h5 is not a grid of tiles.*tile the slide again"):
+        read_grid(tmp_path / "a.h5")
+    write_grid(tmp_path / "b.h5", small_grid())
+    content = (tmp_path / "b.h5").read_bytes()
+    for length in range(0, len(content), 499):
+        (tmp_path / "b.h5").write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"b\.h5"):
+            read_grid(tmp_path / "b.h5")
+    with pytest.raises(FileNotFoundError):
+        read_grid(tmp_path / "c.h5")
+
+
+# slides on disk
+
+
+def test_slides_are_found_below_the_folder_by_name(tmp_path):
+    for name in ("a/S1.svs", "S2.TIF", "b/c/S3.ndpi", "S4.txt", "other.svs"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = found_slides(tmp_path, ["S1", "S2", "S3", "S4", "S5"])
+    assert [path.name for path in found.values()] == ["S2.TIF", "S1.svs", "S3.ndpi"]
+    assert set(found_slides(tmp_path)) == {"S1", "S2", "S3", "other"}
+    assert found_slides(tmp_path / "nowhere", ["S1"]) == {}
+    (tmp_path / "S1.tif").write_bytes(b"")
+    with pytest.raises(ValueError, match="slide S1 is there twice"):
+        found_slides(tmp_path, ["S1"])
+
+
+def test_both_ways_of_tiling(tmp_path):
+    write_slide(tmp_path / "p.tif", fine=0, coarse=0, cancer=0, seed=1)
+    with open_slide(tmp_path / "p.tif") as slide:
+        exact = tiled(slide, "exact", "tcga", 256, 0.5)
+        # a phantom is far smaller than what CLAM's presets take for tissue on a real slide
+        compat = tiled(slide, "clam_compat", "bwh_biopsy", 256, 0.5)
+        with pytest.raises(ValueError, match="tiling 'other' is neither"):
+            tiled(slide, "other", "tcga", 256, 0.5)
+    assert (exact.mode, exact.status, compat.mode) == ("exact", "ok", "clam_compat")
+    assert np.all(exact.tiles[20].coords % 256 == 0)
+
+
+# as CLAM
 
 
 @pytest.fixture(scope="module")
@@ -116,15 +246,7 @@ def test_tissue_too_small_for_the_preset_is_said_and_not_silent(tmp_path):
     assert grid.note == "1 contours found, 1 of them smaller than a_t, 0 kept"
 
 
-def drawn(folder, rgb, um_per_px=0.5):
-    write_pyramid(folder / "drawn.tif", [rgb], um_per_px)
-    return open_slide(folder / "drawn.tif")
-
-
-def disc(side=4200, radius=1700):
-    rgb = np.full((side, side, 3), GLASS, np.uint8)
-    cv2.circle(rgb, (side // 2, side // 2), radius, TISSUE, -1)
-    return rgb
+# in µm
 
 
 @pytest.mark.parametrize("um_per_px", [0.5, 0.499, 0.2532])
@@ -167,21 +289,6 @@ def test_every_tile_with_tissue_enough_is_kept_and_no_other(tmp_path):
                 if mask[y * side : (y + 1) * side, x * side : (x + 1) * side].mean() >= least
             ]
             assert [tuple(place) for place in grid.tiles[scale].places.tolist()] == expected
-
-
-def test_more_tissue_asked_for_keeps_fewer_tiles_of_the_same_grid(tmp_path):
-    slide = drawn(tmp_path, disc(2100, 900))
-    loose, strict = (
-        exact_tiles(slide, (20,), least_tissue=least).tiles[20].coords.tolist() for least in (0.1, 0.9)
-    )
-    assert len(strict) < len(loose)
-    assert {tuple(place) for place in strict} < {tuple(place) for place in loose}
-
-
-def test_tile_size_is_in_pixels_of_its_scale(tmp_path):
-    grid = exact_tiles(drawn(tmp_path, disc()), tile_px=224)
-    assert grid.side_px(20) == pytest.approx(224)
-    assert set(grid.tiles[5].coords.ravel() % 896) == {0}
 
 
 def test_blank_tiny_and_marked_slides_end_with_a_name(tmp_path):
@@ -246,3 +353,144 @@ def test_real_slides(mirror):
             assert exact_tiles(slide).status == "tiny"
             expected = "unreadable" if name == "unreadable.svs" else "ok"
             assert exact_tiles(slide, tile_px=4, least_tissue=0).status in (expected, "blank")
+
+
+# one pass
+
+
+@pytest.fixture(scope="module")
+def rgb(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pass") / "p.tiff"
+    write_slide(path, fine=1, coarse=1, cancer=1, seed=2, side_px=3072)
+    with open_slide(path) as slide:
+        return slide.read(0, 0, 3072)
+
+
+def slide_of(folder, rgb, um_per_px, downsamples=(1,)):
+    levels = [cv2.resize(rgb, None, fx=1 / d, fy=1 / d, interpolation=cv2.INTER_AREA) for d in downsamples]
+    write_pyramid(folder / "s.tif", levels, um_per_px)
+    return open_slide(folder / "s.tif")
+
+
+def collected(slide, grid, input_px=256, batch=64):
+    found = {scale: {} for scale in grid.tiles}
+    for scale, indices, crops in tile_batches(slide, grid, input_px, batch):
+        assert (crops.shape, crops.dtype) == ((len(indices), input_px, input_px, 3), np.uint8)
+        assert 1 <= len(indices) <= batch
+        assert not found[scale].keys() & set(indices.tolist()), "a tile came twice"
+        found[scale] |= dict(zip(indices.tolist(), crops, strict=True))
+    return found
+
+
+def check_against_one_by_one(slide, grid, input_px=256, apart=1):
+    """The slow reference: every tile of every scale read and resized by itself."""
+    for scale, crops in collected(slide, grid, input_px).items():
+        assert sorted(crops) == list(range(len(grid.tiles[scale]))) != []
+        for index, crop in crops.items():
+            place = grid.tiles[scale].places[index]
+            side = (grid.edges(scale, place + 1) - grid.edges(scale, place)).tolist()
+            pixels = slide.read(*grid.tiles[scale].coords[index].tolist(), side)
+            reference = cv2.resize(pixels, (input_px, input_px), interpolation=cv2.INTER_AREA)
+            # the finest is the very tile; averages of averages are rounded twice where the reference rounds once
+            assert np.abs(crop.astype(int) - reference).max() <= (0 if scale == 20 else apart)
+            assert np.corrcoef(crop.ravel(), reference.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("um_per_px", [0.5, 0.25])
+def test_three_scales_of_one_pass_are_those_read_and_resized_one_by_one(tmp_path, rgb, um_per_px):
+    """A single-level slide, so that 10x and 5x have nothing else to come from."""
+    slide = slide_of(tmp_path, rgb, um_per_px)
+    check_against_one_by_one(slide, exact_tiles(slide))
+
+
+def test_clams_tiles_come_out_of_one_pass_too(tmp_path, rgb):
+    slide = slide_of(tmp_path, rgb, 0.25)
+    check_against_one_by_one(slide, clam_grid(slide, read_preset("bwh_biopsy")))
+
+
+def test_tiles_that_are_no_whole_number_of_pixels(tmp_path, rgb):
+    slide = slide_of(tmp_path, rgb, 0.499)
+    check_against_one_by_one(slide, exact_tiles(slide), 44, apart=255)
+
+
+@pytest.mark.real
+def test_real_slide_of_one_level_gives_all_scales(mirror):
+    with open_slide(mirror / "wsi" / "cmu-1-small-region.svs") as slide:
+        check_against_one_by_one(slide, exact_tiles(slide), 224, apart=255)
+
+
+def test_the_coarsest_level_fine_enough_is_read(tmp_path, rgb):
+    slide = slide_of(tmp_path, rgb, 0.125, (1, 2, 4, 8))
+    assert [level_for(slide, scale) for scale in (40, 20, 10, 5)] == [1, 2, 3, 3]
+    assert level_for(slide_of(tmp_path, rgb, 0.126, (1, 2, 4)), 20) == 2  # 0.504: a hair coarser will do
+    assert level_for(slide_of(tmp_path, rgb, 0.13, (1, 2, 4)), 20) == 1
+    assert level_for(slide_of(tmp_path, rgb, 0.6, (1, 2, 4)), 20) == 0
+
+
+def test_a_level_gives_what_the_full_size_gives(tmp_path, rgb):
+    slide = slide_of(tmp_path, rgb, 0.2, (1, 2))
+    from_level = collected(slide, exact_tiles(slide))
+    bare = slide_of(tmp_path, rgb, 0.2)
+    for scale, crops in collected(bare, exact_tiles(bare)).items():
+        assert len(crops) >= 1
+        for index, crop in crops.items():
+            # two JPEGs apart, but at the same place: a shift by two pixels gives 0.93
+            assert np.corrcoef(crop.ravel(), from_level[scale][index].ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize(("scales", "batch"), [((20,), 1), ((10, 5), 7), ((40, 5), 1000)])
+def test_any_choice_of_scales_and_batches_gives_the_same_tiles(tmp_path, rgb, scales, batch):
+    slide = slide_of(tmp_path, rgb, 0.25)
+    all_scales = collected(slide, exact_tiles(slide, (40, 20, 10, 5)), 64)
+    some = collected(slide, exact_tiles(slide, scales), 64, batch)
+    for scale in scales:
+        assert some[scale].keys() == all_scales[scale].keys()
+        for index, crop in some[scale].items():
+            assert np.abs(crop.astype(int) - all_scales[scale][index]).max() <= 1
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_tiles_that_cannot_be_decoded_are_counted_and_never_white(tmp_path, rgb, direct):
+    slide = slide_of(tmp_path, rgb, 0.5)
+    grid = exact_tiles(slide)
+    intact = collected(slide, grid, 64)
+    slide.close()
+    with tifffile.TiffFile(tmp_path / "s.tif") as file:
+        page = file.pages[0]
+        offset, size = page.dataoffsets[5 * 12 + 6], page.databytecounts[5 * 12 + 6]
+    with open(tmp_path / "s.tif", "rb+") as file:
+        file.seek(offset)
+        file.write(b"\0" * size)
+    slide = open_slide(tmp_path / "s.tif")
+    if not direct:
+        slide._stored = None
+    for _ in range(2):  # a second pass counts anew
+        found = collected(slide, grid, 64)
+        for scale, place in ((20, (6, 5)), (10, (3, 2)), (5, (1, 1))):
+            (lost,) = np.flatnonzero((grid.tiles[scale].places == place).all(1))
+            assert grid.failed[scale] == [lost]
+            assert set(intact[scale]) - set(found[scale]) == {lost}
+            for index, crop in found[scale].items():
+                np.testing.assert_array_equal(crop, intact[scale][index])
+    # the mask of the same slide does not lose the place either: it is tried again, and fails again
+    again = exact_tiles(slide)
+    collected(slide, again, 64)
+    assert {scale: len(lost) for scale, lost in again.failed.items()} == {20: 1, 10: 1, 5: 1}
+
+
+def test_an_error_while_decoding_ahead_is_raised_here_and_the_thread_ends(tmp_path, rgb, monkeypatch):
+    slide = slide_of(tmp_path, rgb, 0.5)
+    grid = exact_tiles(slide)
+    for batch in tile_batches(slide, grid, 64, 1):
+        assert len(batch) == 3
+        break  # nobody wants the rest
+    monkeypatch.setattr(Slide, "read", lambda *_: (_ for _ in ()).throw(OSError("disk gone")))
+    with pytest.raises(OSError, match="disk gone"):
+        list(tile_batches(slide, grid, 64))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tiles")]
+
+
+def test_a_grid_of_another_slide_is_refused(tmp_path, rgb):
+    slide = slide_of(tmp_path, rgb, 0.5)
+    with pytest.raises(ValueError, match="the grid is of slide other"):
+        next(tile_batches(slide, replace(exact_tiles(slide), slide="other"), 64))

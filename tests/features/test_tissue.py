@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
-from lib.features.tissue import Tissue, find_ink, find_tissue
+from lib.features.tissue import Preset, Tissue, find_tissue, inside_contour, read_preset, seg_level, segment
 from lib.inputs.slides import open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 
 PENS = {"blue": (40, 60, 170), "green": (30, 130, 70), "red": (215, 25, 40), "black": (35, 33, 38)}
-GLASS = (244, 242, 246)
+GLASS, PINK = (244, 242, 246), (200, 120, 180)
+BIOPSY = read_preset("bwh_biopsy")
 
 
 @pytest.fixture(scope="module")
@@ -18,15 +21,16 @@ def phantom(tmp_path_factory):
         return slide.read(0, 0, 1024)
 
 
-def opened(folder, rgb, um_per_px=0.5, levels=1):
-    pictures = [
-        cv2.resize(rgb, None, fx=4.0**-i, fy=4.0**-i, interpolation=cv2.INTER_AREA) for i in range(levels)
-    ]
-    write_pyramid(folder / "s.tif", pictures, um_per_px)
+def opened(folder, rgb, um_per_px=0.5, levels=(1,)):
+    shrunk = [cv2.resize(rgb, None, fx=1 / d, fy=1 / d, interpolation=cv2.INTER_AREA) for d in levels]
+    write_pyramid(folder / "s.tif", shrunk, um_per_px)
     return open_slide(folder / "s.tif")
 
 
-def test_share_is_the_mean_of_the_mask_under_each_cell():
+# the mask
+
+
+def test_share_is_the_mean_of_the_mask_under_each_cell_and_none_beyond_the_slide():
     mask = np.random.default_rng(0).random((30, 40)) < 0.4
     tissue = Tissue(mask, ~mask, ~mask, (16.0, 16.0))
     edges_x, edges_y = np.array([0, 64, 100, 320, 640]), np.array([0, 33, 160, 480])
@@ -35,42 +39,30 @@ def test_share_is_the_mean_of_the_mask_under_each_cell():
     for row, column in np.ndindex(3, 4):
         part = pixels[edges_y[row] : edges_y[row + 1], edges_x[column] : edges_x[column + 1]]
         assert found[row, column] == pytest.approx(part.mean())
+    full = Tissue(np.ones((4, 4), bool), *[np.zeros((4, 4), bool)] * 2, (10.0, 10.0))
+    np.testing.assert_allclose(full.share(np.array([0, 30, 60]), np.array([0, 40])), [[1, 1 / 3]])
 
 
-def test_what_lies_beyond_the_slide_is_no_tissue():
-    tissue = Tissue(np.ones((4, 4), bool), *[np.zeros((4, 4), bool)] * 2, (10.0, 10.0))
-    np.testing.assert_allclose(tissue.share(np.array([0, 30, 60]), np.array([0, 40])), [[1, 1 / 3]])
-
-
-@pytest.mark.parametrize("levels", [1, 3])
-def test_disc_is_found_at_its_place_and_size(tmp_path, levels):
+@pytest.mark.parametrize("levels", [(1,), (1, 4, 16)])
+def test_disc_is_found_at_its_place_and_size_and_dust_is_left_out(tmp_path, levels):
     rgb = np.full((1600, 2000, 3), GLASS, np.uint8)
-    cv2.circle(rgb, (1200, 700), 500, (200, 120, 180), -1)
+    cv2.circle(rgb, (1200, 700), 500, PINK, -1)
+    cv2.circle(rgb, (200, 200), 60, PINK, -1)  # 0.0028 mm²
     tissue = find_tissue(opened(tmp_path, rgb, levels=levels))
-    assert tissue.mask.shape == (100, 125)
-    assert tissue.px == (16.0, 16.0)
+    assert (tissue.mask.shape, tissue.px) == ((100, 125), (16.0, 16.0))
     truth = np.hypot(*(np.indices((100, 125)) * 16 + 8 - np.array([700, 1200])[:, None, None])) < 500
     assert (tissue.mask != truth).mean() < 0.015  # of which the border is 2 %
+    assert not tissue.mask[:25, :25].any()
     assert not tissue.ink.any()
     (outer,), holes = tissue.outlines()
     np.testing.assert_allclose([outer.min(0), outer.max(0)], [[700, 200], [1700, 1200]], atol=16)
     assert holes == []
 
 
-def test_specks_of_dust_are_left_out(tmp_path):
-    rgb = np.full((1600, 1600, 3), GLASS, np.uint8)
-    cv2.circle(rgb, (400, 400), 60, (200, 120, 180), -1)  # 0.0028 mm²
-    cv2.circle(rgb, (1000, 1000), 120, (200, 120, 180), -1)  # 0.011 mm²
-    mask = find_tissue(opened(tmp_path, rgb)).mask
-    assert not mask[:50, :50].any()
-    assert mask[62, 62]
-
-
-def test_phantom_tissue_is_tissue_and_its_glass_is_not(tmp_path, phantom):
+def test_phantom_tissue_is_tissue_and_neither_glass_nor_ink(tmp_path, phantom):
     tissue = find_tissue(opened(tmp_path, phantom))
-    glass = (
-        cv2.resize(np.uint8(phantom.min(2) > 225), tissue.mask.shape[::-1], interpolation=cv2.INTER_AREA) == 1
-    )
+    shape = tissue.mask.shape[::-1]
+    glass = cv2.resize(np.uint8(phantom.min(2) > 225), shape, interpolation=cv2.INTER_AREA) == 1
     assert not tissue.mask[cv2.erode(np.uint8(glass), np.ones((3, 3))) > 0].any()
     assert tissue.mask[16:48, 16:48].mean() > 0.95
     assert not tissue.ink.any()
@@ -79,43 +71,24 @@ def test_phantom_tissue_is_tissue_and_its_glass_is_not(tmp_path, phantom):
 @pytest.mark.parametrize("pen", PENS)
 def test_ink_is_found_and_tissue_around_it_stays(tmp_path, phantom, pen):
     clean = find_tissue(opened(tmp_path, phantom)).mask
-    marked = phantom.copy()
-    line = ((100, 20), (700, 1000))  # glass, tissue, glass
+    marked, line = phantom.copy(), ((100, 20), (700, 1000))  # glass, tissue, glass
     cv2.line(marked, *line, PENS[pen], 40, cv2.LINE_AA)
     tissue = find_tissue(opened(tmp_path, marked))
-    under = np.zeros(phantom.shape[:2], np.uint8)
-    cv2.line(under, *line, 1, 40)
+    under = cv2.line(np.zeros(phantom.shape[:2], np.float32), *line, 1, 40)
     covered = cv2.resize(under, tissue.mask.shape[::-1], interpolation=cv2.INTER_AREA)
     assert tissue.ink[covered == 1].mean() > 0.95
     assert not tissue.mask[tissue.ink].any()
-    away = (
-        cv2.dilate(
-            np.uint8(cv2.resize(under * 255, clean.shape[::-1], interpolation=cv2.INTER_AREA) > 0),
-            np.ones((9, 9)),
-        )
-        == 0
-    )
+    away = cv2.dilate(np.uint8(covered > 0), np.ones((9, 9))) == 0
     np.testing.assert_array_equal(tissue.mask[away], clean[away])
 
 
-def test_stained_tissue_is_no_ink(phantom):
-    assert not find_ink(
-        cv2.resize(phantom, None, fx=1 / 16, fy=1 / 16, interpolation=cv2.INTER_AREA), 8.0
-    ).any()
-
-
 def test_unreadable_places_count_as_tissue_so_that_they_are_tried(tmp_path, monkeypatch):
-    rgb = np.full((1024, 1024, 3), GLASS, np.uint8)
-    slide = opened(tmp_path, rgb)
+    rgb = np.full((64, 64, 3), GLASS, np.uint8)
     unreadable = np.zeros((64, 64), bool)
     unreadable[10:20, 30:40] = True
-    monkeypatch.setattr(
-        "lib.features.tissue.overview",
-        lambda *_: (
-            np.where(unreadable[..., None], 128, np.full((64, 64, 3), GLASS)).astype(np.uint8),
-            unreadable,
-        ),
-    )
+    rgb[unreadable] = 128
+    monkeypatch.setattr("lib.features.tissue.overview", lambda *_: (rgb, unreadable))
+    slide = opened(tmp_path, np.full((1024, 1024, 3), GLASS, np.uint8))
     np.testing.assert_array_equal(find_tissue(slide).mask, unreadable)
 
 
@@ -129,3 +102,191 @@ def test_real_slides_have_tissue_and_no_ink(mirror, name, scale, least, most):
         tissue = find_tissue(slide)
     assert least < tissue.mask.mean() < most
     assert not tissue.ink.any()
+
+
+# CLAM's presets
+
+
+def test_known_presets_have_clams_values():
+    assert read_preset("bwh_resection") == Preset(-1, 15, 11, 4, False, 100, 16, 8, True, "four_pt")
+    assert Preset(-1, 15, 11, 2, False, 1, 1, 2, True, "four_pt") == BIOPSY
+    assert read_preset("tcga") == Preset(-1, 8, 7, 4, False, 16, 4, 8, True, "four_pt")
+
+
+OWN = {"seg_level": -1, "sthresh": 15, "mthresh": 11, "close": 4, "use_otsu": "FALSE", "a_t": 100, "a_h": 16}
+OWN |= {"max_n_holes": 8, "vis_level": -1, "line_thickness": 150, "white_thresh": 5, "black_thresh": 50}
+OWN |= {"use_padding": "TRUE", "contour_fn": "four_pt", "keep_ids": "none", "exclude_ids": "none"}
+
+
+def preset_file(folder, values, rows=1):
+    """A file as CLAM's: no name, one row."""
+    lines = [",".join(values), *[",".join(f'"{value}"' for value in values.values())] * rows]
+    (folder / "mine.csv").write_text("\n".join(lines) + "\n")
+    return folder / "mine.csv"
+
+
+def test_a_file_like_clams_is_read(tmp_path):
+    assert read_preset(preset_file(tmp_path, OWN)) == read_preset("bwh_resection")
+    other = {
+        "use_otsu": "True",
+        "use_padding": "FALSE",
+        "contour_fn": "center",
+        "exclude_ids": "3,5",
+        "a_t": 0.5,
+    }
+    changed = read_preset(preset_file(tmp_path, OWN | other))
+    assert (changed.use_otsu, changed.use_padding, changed.contour_fn) == (True, False, "center")
+    assert (changed.exclude_ids, changed.keep_ids, changed.a_t) == ((3, 5), (), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"sthresh": "many"}, "sthresh"),
+        ({"contour_fn": "five_pt"}, "five_pt"),
+        ({"mthresh": 8}, "must be odd"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path, changed, says):
+    with pytest.raises(ValueError, match=rf"mine.csv is no preset of CLAM(.|\n)*{says}"):
+        read_preset(preset_file(tmp_path, OWN | changed))
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"mine.csv is no preset .*one row"):
+        read_preset(preset_file(tmp_path, OWN, rows=2))
+    with pytest.raises(ValueError, match=r"mine.csv is no preset(.|\n)*a_h"):
+        read_preset(preset_file(tmp_path, {name: value for name, value in OWN.items() if name != "a_h"}))
+    with pytest.raises(FileNotFoundError, match="known are bwh_resection, bwh_biopsy, tcga"):
+        read_preset("bwh")
+
+
+# CLAM's contours
+
+
+def blob(seed, side=300):
+    """A ragged outline as findContours gives it: every pixel, spikes of one pixel's width included."""
+    rng = np.random.default_rng(seed)
+    mask = np.uint8(cv2.GaussianBlur(rng.standard_normal((side, side)), (0, 0), 6) > 0)
+    mask[rng.integers(0, side, 40), :] |= np.uint8(rng.random(side) < 0.5)
+    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return max(found, key=len)[:, 0]
+
+
+def one_by_one(contour, points):
+    return np.array([cv2.pointPolygonTest(contour, tuple(map(float, point)), False) for point in points])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scale", [(1, 1), (16, 16), (4.003, 3.99)])
+def test_many_points_at_once_are_decided_as_opencv_decides_each(seed, scale):
+    contour = (blob(seed) * scale).astype(np.int32)
+    rng = np.random.default_rng(seed)
+    anywhere = rng.integers(contour.min(0) - 9, contour.max(0) + 9, (2000, 2))
+    corners = contour[rng.integers(0, len(contour), 300)]
+    between = (contour[:-1] + contour[1:])[:300] // 2  # often on the line
+    points = np.concatenate([anywhere, corners, between])
+    expected = one_by_one(contour, points)
+    assert set(expected) == {-1, 0, 1}
+    np.testing.assert_array_equal(inside_contour(points, contour, [], 1, "basic"), expected >= 0)
+    # the centre of a tile of one pixel lies between pixels; only holes ask for it
+    around = np.array([[-9, -9], [9000, -9], [9000, 9000], [-9, 9000]])
+    in_hole = ~inside_contour(points, around, [contour], 1, "basic")
+    np.testing.assert_array_equal(in_hole, one_by_one(contour, points + 0.5) > 0)
+
+
+@pytest.mark.parametrize("contour", [[[5, 5]], [[5, 5], [9, 5]], [[5, 5], [9, 9]]])
+def test_contours_without_area_have_only_a_border(contour):
+    contour = np.array(contour, np.int32)
+    points = np.stack(np.meshgrid(np.arange(12), np.arange(12)), -1).reshape(-1, 2)
+    expected = one_by_one(contour, points) >= 0
+    np.testing.assert_array_equal(inside_contour(points, contour, [], 1, "basic"), expected)
+    assert len(inside_contour(points[:0], contour, [], 1, "basic")) == 0
+
+
+@pytest.mark.parametrize("rule", ["four_pt", "four_pt_hard", "center", "basic"])
+@pytest.mark.parametrize("patch", [512, 255])
+def test_tiles_are_kept_as_by_a_loop_over_tiles(rule, patch):
+    contour, hole = blob(2) * 16, np.array([[1000, 1000], [3000, 900], [2500, 2600]], np.int32)
+    coords = np.stack(np.meshgrid(np.arange(0, 4800, 97), np.arange(0, 4800, 113)), -1).reshape(-1, 2)
+    shift = int(patch // 2 * 0.5) if rule.startswith("four_pt") else 0
+    around = [(a, b) for a in (-shift, shift) for b in (-shift, shift)]
+    kept = []
+    for x, y in coords.tolist():
+        middle = (x + patch // 2, y + patch // 2) if rule != "basic" else (x, y)
+        inside = one_by_one(contour, [(middle[0] + a, middle[1] + b) for a, b in around]) >= 0
+        in_hole = cv2.pointPolygonTest(hole, (x + patch / 2, y + patch / 2), False) > 0
+        kept.append((all(inside) if rule == "four_pt_hard" else any(inside)) and not in_hole)
+    found = inside_contour(coords, contour, [hole], patch, rule)
+    assert 0 < found.sum() < len(found)
+    np.testing.assert_array_equal(found, kept)
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """Function: a slide with a disc of radius 700, a hole in it and a small disc beside it."""
+
+    def made(hole=300, levels=(1, 4)):
+        mask = np.zeros((2048, 2400), np.uint8)
+        for centre, radius, value in (((1000, 1000), 700, 1), ((1000, 1000), hole, 0), ((2100, 300), 60, 1)):
+            cv2.circle(mask, centre, radius, value, -1)
+        return opened(tmp_path, np.array([[242, 242, 242], PINK], np.uint8)[mask], levels=levels)
+
+    return made
+
+
+def test_contours_holes_and_islets_are_told_apart(drawn):
+    found = segment(drawn(), replace(BIOPSY, a_t=0, a_h=0))
+    assert (found.level, found.seen, found.small) == (1, 2, 0)
+    assert sorted(len(holes) for holes in found.holes) == [0, 1]
+    area = cv2.contourArea(max(found.contours, key=len))
+    assert area == pytest.approx(np.pi * 700**2, rel=0.02)
+    otsu = segment(
+        drawn(), replace(BIOPSY, use_otsu=True)
+    )  # its threshold lies half-way up the blurred border
+    assert cv2.contourArea(otsu.contours[0]) == pytest.approx(area, rel=0.05)
+
+
+def test_small_tissue_and_small_holes_are_left_out_and_counted(drawn):
+    # 512 x 512 pixels are the unit; the disc without its hole is 4.8 of them, the hole 1.08, the islet 0.04
+    found = segment(drawn(), replace(BIOPSY, a_t=1, a_h=1))
+    assert (len(found.contours), len(found.holes[0]), found.small) == (1, 1, 1)
+    assert found.sentence == "2 contours found, 1 of them smaller than a_t, 1 kept"
+    assert segment(drawn(), replace(BIOPSY, a_t=1, a_h=2)).holes == [[]]
+    assert segment(drawn(), replace(BIOPSY, a_t=1, a_h=0, max_n_holes=0)).holes == [[]]
+    none = segment(drawn(), replace(BIOPSY, a_t=5))
+    assert (none.contours, none.seen, none.small) == ([], 2, 2)
+    # a hole that a_h drops still counts against the area of its contour
+    assert segment(drawn(hole=600), replace(BIOPSY, a_t=2, a_h=100)).contours == []
+
+
+def test_contours_are_kept_and_excluded_by_number(drawn):
+    both = segment(drawn(), replace(BIOPSY, a_t=0)).contours
+    (kept,) = segment(drawn(), replace(BIOPSY, a_t=0, keep_ids=(1,))).contours
+    np.testing.assert_array_equal(kept, both[1])
+    without = segment(drawn(), replace(BIOPSY, a_t=0, exclude_ids=(1,)))
+    np.testing.assert_array_equal(without.contours[0], both[0])
+    assert "1 excluded by number" in without.sentence
+
+
+def test_strips_do_not_change_the_contours(drawn, monkeypatch):
+    expected = segment(drawn(), BIOPSY).contours
+    monkeypatch.setattr("lib.features.tissue.STRIP_PX", 3000)
+    for contour, found in zip(expected, segment(drawn(), BIOPSY).contours, strict=True):
+        np.testing.assert_array_equal(found, contour)
+
+
+def test_level_is_the_coarsest_up_to_64_times_and_never_too_large(drawn, monkeypatch):
+    slide = drawn(levels=(1, 4, 16))
+    assert seg_level(slide, BIOPSY) == 2
+    assert seg_level(slide, replace(BIOPSY, seg_level=1)) == 1
+    with pytest.raises(ValueError, match="has 3 levels, the preset asks for level 3"):
+        seg_level(slide, replace(BIOPSY, seg_level=3))
+    monkeypatch.setattr("lib.features.tissue.MOST_PX", 1e6)
+    with pytest.raises(ValueError, match="use the exact mode"):
+        seg_level(slide, replace(BIOPSY, seg_level=0))
+
+
+def test_blank_slide_has_no_contour_and_is_no_error(tmp_path):
+    found = segment(opened(tmp_path, np.full((600, 600, 3), 242, np.uint8)), BIOPSY)
+    assert (found.contours, found.seen, found.sentence) == ([], 0, "no contour found")

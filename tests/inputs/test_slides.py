@@ -1,12 +1,27 @@
-from concurrent.futures import ThreadPoolExecutor
+"""Slides: the very pixels of OpenSlide at the µm per pixel that the slide can prove, damage said and never painted over."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
 import numpy as np
 import openslide
 import pytest
 import tifffile
 from PIL import Image
 
-from lib.inputs.slides import Slide, UnreadableTile, open_slide
+from lib.inputs import slides
+from lib.inputs.slides import (
+    UNKNOWN,
+    AbsentTile,
+    Slide,
+    StoredTiles,
+    UnreadableTile,
+    open_slide,
+    overview,
+    scale_of,
+)
 from lib.phantoms.slides import write_pyramid
 
 
@@ -17,10 +32,14 @@ def plainly(path, x, y, size, level=0):
     return np.asarray(Image.alpha_composite(Image.new("RGBA", size, "white"), region))[..., :3]
 
 
+def blocks(rows, columns, seed=0):
+    small = np.random.default_rng(seed).integers(0, 255, (rows, columns, 3), dtype=np.uint8)
+    return np.kron(small, np.ones((8, 8, 1), np.uint8))
+
+
 @pytest.fixture
 def rgb():
-    small = np.random.default_rng(0).integers(0, 255, (80, 96, 3), dtype=np.uint8)
-    return np.kron(small, np.ones((8, 8, 1), np.uint8))  # 640 x 768
+    return blocks(80, 96)  # 640 x 768
 
 
 @pytest.fixture
@@ -30,12 +49,13 @@ def path(tmp_path, rgb):
     return path
 
 
-def spoil(path, tile, page=0):
+def overwrite(path, tile, data=None, at=0):
+    """Write bytes, zeros over all of it unless told, over a stored tile of the first page."""
     with tifffile.TiffFile(path) as file:
-        offset, size = file.pages[page].dataoffsets[tile], file.pages[page].databytecounts[tile]
+        offset, size = file.pages[0].dataoffsets[tile], file.pages[0].databytecounts[tile]
     with open(path, "rb+") as file:
-        file.seek(offset)
-        file.write(b"\0" * size)
+        file.seek(offset + at)
+        file.write(b"\0" * size if data is None else data)
 
 
 def test_what_a_slide_says_of_itself(path):
@@ -50,29 +70,20 @@ def test_what_a_slide_says_of_itself(path):
 
 
 @pytest.mark.parametrize("direct", [True, False])
-@pytest.mark.parametrize(
-    ("x", "y", "size", "level"),
-    [
+def test_pixels_are_openslides_over_white(path, direct):
+    regions = [
         (0, 0, (300, 200), 0),
         (201, 133, (57, 91), 0),
         (700, 600, (100, 80), 0),  # over the border
         (-20, -30, (64, 64), 0),
         (5000, 5000, (10, 10), 0),  # outside
         (400, 200, (60, 70), 1),
-    ],
-)
-def test_pixels_are_openslides_over_white(path, direct, x, y, size, level):
+    ]
     with open_slide(path) as slide:
         assert slide._stored is not None
-        if not direct:
-            slide._stored = None
-        found = slide.read(x, y, size, level)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, plainly(path, x, y, size, level))
-
-
-def test_one_number_is_a_square_and_no_pixel_is_an_error(path):
-    with open_slide(path) as slide:
+        slide._stored = slide._stored if direct else None
+        for region in regions:
+            np.testing.assert_array_equal(slide.read(*region), plainly(path, *region))
         np.testing.assert_array_equal(slide.read(10, 20, 30), slide.read(10, 20, (30, 30)))
         for size, level in ((0, 0), ((5, 0), 0), (5, 2), (5, -1)):
             with pytest.raises(ValueError, match="no region"):
@@ -81,10 +92,9 @@ def test_one_number_is_a_square_and_no_pixel_is_an_error(path):
 
 @pytest.mark.parametrize("direct", [True, False])
 def test_damage_is_an_error_each_time_and_the_rest_stays_readable(path, direct):
-    spoil(path, 4)  # 256 to 512, second row
+    overwrite(path, 4)  # 256 to 512, second row
     with open_slide(path) as slide:
-        if not direct:
-            slide._stored = None
+        slide._stored = slide._stored if direct else None
         for _ in range(2):
             with pytest.raises(
                 UnreadableTile, match=r"slide.one.tiff: 20 x 20 pixels of level 0 at 300, 300"
@@ -93,8 +103,22 @@ def test_damage_is_an_error_each_time_and_the_rest_stays_readable(path, direct):
             np.testing.assert_array_equal(slide.read(0, 0, 256), plainly(path, 0, 0, (256, 256)))
 
 
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.3, 0.6, 0.95, 0.9999])
+def test_a_file_cut_short_is_refused_or_gives_its_own_pixels(path, share):
+    whole = path.read_bytes()
+    with open_slide(path) as slide:
+        expected = slide.read(0, 0, slide.size)
+    path.write_bytes(whole[: int(len(whole) * share)])
+    try:
+        with open_slide(path) as slide:
+            pixels = slide.read(0, 0, slide.size)
+    except ValueError:
+        return
+    np.testing.assert_array_equal(pixels, expected)
+
+
 def test_a_direct_reader_that_disagrees_with_openslide_is_not_used(path, monkeypatch):
-    monkeypatch.setattr("lib.inputs.slides.StoredTiles._tile", lambda *_: np.zeros((256, 256, 3), np.uint8))
+    monkeypatch.setattr(StoredTiles, "_tile", lambda *_: np.zeros((256, 256, 3), np.uint8))
     with open_slide(path) as slide:
         assert slide._stored is None
         np.testing.assert_array_equal(slide.read(0, 0, 256), plainly(path, 0, 0, (256, 256)))
@@ -110,11 +134,10 @@ def test_thumbnail_is_the_slide_in_small(path, rgb):
 
 
 def test_threads_read_the_same_pixels(path):
-    places = [(x, y) for x in range(0, 700, 50) for y in range(0, 600, 50)]
+    places = [(x, y) for x in range(0, 700, 100) for y in range(0, 600, 100)]
     with open_slide(path) as slide, ThreadPoolExecutor(4) as pool:
         for direct in (True, False):
-            if not direct:
-                slide._stored = None
+            slide._stored = slide._stored if direct else None
             together = list(pool.map(lambda place: slide.read(*place, 70), places))
             for place, pixels in zip(places, together, strict=True):
                 np.testing.assert_array_equal(pixels, slide.read(*place, 70))
@@ -126,17 +149,202 @@ def test_what_is_no_slide_is_refused_by_name(tmp_path, rgb):
     (tmp_path / "text.svs").write_text("no slide")
     with pytest.raises(ValueError, match=r"^text.svs cannot be opened"):
         open_slide(tmp_path / "text.svs")
-    write_pyramid(tmp_path / "bare.tif", [rgb], None)
-    with pytest.raises(ValueError, match=r"^bare.tif"):
-        open_slide(tmp_path / "bare.tif")
+    for um_per_px in (None, 5.0, 0.05):
+        write_pyramid(tmp_path / "bare.tif", [rgb], um_per_px)
+        with pytest.raises(ValueError, match=r"^bare.tif.*look up the scanner's µm"):
+            open_slide(tmp_path / "bare.tif")
+
+
+def test_colours_that_openslide_would_turn_into_others_are_refused(tmp_path, rgb):
+    deep, clear = rgb.astype(np.uint16) * 257, np.dstack([rgb, np.full(rgb.shape[:2], 128, np.uint8)])
+    about = {
+        "tile": (256, 256),
+        "resolution": (2e4, 2e4),
+        "resolutionunit": "CENTIMETER",
+        "photometric": "rgb",
+    }
+    tifffile.imwrite(tmp_path / "deep.tif", deep, **about)
+    with pytest.raises(ValueError, match="16 bits a colour: RGB of 8 bits"):
+        open_slide(tmp_path / "deep.tif")
+    tifffile.imwrite(tmp_path / "clear.tif", clear, **about, extrasamples=["unassalpha"])
+    with pytest.raises(ValueError, match="one of transparency"):
+        open_slide(tmp_path / "clear.tif")
+
+
+# stored tiles, read directly
+
+
+def write(path, rgb, **how):
+    how = {"compression": "jpeg", "photometric": "rgb", "tile": (64, 64), "metadata": None} | how
+    tifffile.imwrite(path, rgb, **how)
+    return path
+
+
+@pytest.fixture
+def tiles(tmp_path):
+    return write(tmp_path / "a.tif", blocks(25, 38))  # 200 x 304: border tiles are not full
+
+
+def test_any_region_is_the_same_part_of_the_whole_picture(tiles):
+    whole = tifffile.imread(tiles)
+    stored = StoredTiles(tiles, [(304, 200)])
+    for x, y, width, height in [(0, 0, 304, 200), (63, 65, 1, 1), (60, 10, 70, 120), (250, 190, 54, 10)]:
+        region = stored.read(0, x, y, width, height)
+        np.testing.assert_array_equal(region, whole[y : y + height, x : x + width])
+    stored.close()
+
+
+def test_levels_are_found_by_their_size(tmp_path):
+    rgb, path = blocks(25, 38), tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for picture in (rgb, rgb[::2, ::2], rgb[::4, ::4]):
+            compression = None if len(picture) == 100 else "jpeg"
+            file.write(picture, compression=compression, photometric="rgb", tile=(64, 64), metadata=None)
+    stored = StoredTiles(path, [(304, 200), (152, 100), (76, 50)])
+    assert sorted(stored.pages) == [0, 2]  # the middle one is no JPEG
+    assert stored.read(2, 0, 0, 76, 50).shape == (50, 76, 3)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0" * 400, b"\xff\xd8\xff\xff\xff\xff\x00\x11\x22" * 3], ids=["zeros", "garbage"]
+)
+def test_damage_costs_its_own_tile_only(tiles, data):
+    whole = tifffile.imread(tiles)
+    overwrite(tiles, 6, data)  # second row, second of five columns
+    stored = StoredTiles(tiles, [(304, 200)])
+    with pytest.raises(UnreadableTile, match="stored tile 6"):
+        stored.read(0, 120, 120, 20, 20)
+    np.testing.assert_array_equal(stored.read(0, 128, 64, 64, 64), whole[64:128, 128:192])
+
+
+def test_a_tile_cut_short_is_told_though_libjpeg_would_fill_it_with_grey(tiles):
+    with tifffile.TiffFile(tiles) as file:
+        size, last = file.pages[0].databytecounts[0], file.pages[0].dataoffsets[-1]
+    overwrite(tiles, 0, b"\0" * (size // 2), at=size - size // 2)
+    stored = StoredTiles(tiles, [(304, 200)])
+    with pytest.raises(UnreadableTile, match="stored tile 0: it is cut short"):
+        stored.read(0, 0, 0, 10, 10)
+    with open(tiles, "rb+") as file:
+        file.truncate(last + 10)
+    with pytest.raises(UnreadableTile, match="cut short"):
+        stored.read(0, 300, 199, 1, 1)
+
+
+def test_a_tile_that_is_not_stored_is_no_damage(tiles):
+    with tifffile.TiffFile(tiles, mode="r+b") as file:
+        tag = file.pages[0].tags["TileByteCounts"]
+        tag.overwrite([0, *tag.value[1:]])
+    with pytest.raises(AbsentTile):
+        StoredTiles(tiles, [(304, 200)]).read(0, 0, 0, 10, 10)
+
+
+def test_what_is_no_tiled_jpeg_is_left_to_openslide(tmp_path):
+    for name in ("a.png", "b.tif"):
+        (tmp_path / name).write_bytes(b"not a TIFF")
+    write(tmp_path / "a.tif", blocks(25, 38), compression="zlib")
+    for name in ("a.png", "a.tif", "b.tif"):
+        assert not StoredTiles(tmp_path / name, [(304, 200)]).pages
+
+
+# overviews
+
+
+class Painted(SimpleNamespace):
+    """A slide of one level that exists in memory only, with a part that cannot be decoded."""
+
+    def __init__(self, rgb, broken=(0, 0, 0, 0)):
+        size = rgb.shape[1::-1]
+        super().__init__(path=Path("painted.tif"), size=size, level_sizes=(size,), downsamples=(1.0,))
+        self.rgb, self.broken, self.most = rgb, broken, 0
+
+    def read(self, x, y, size, level=0):
+        self.most = max(self.most, size[0] * size[1])
+        x0, y0, x1, y1 = self.broken
+        if x < x1 and y < y1 and x + size[0] > x0 and y + size[1] > y0:
+            raise UnreadableTile("broken")
+        return self.rgb[y : y + size[1], x : x + size[0]]
+
+
+@pytest.fixture(scope="module")
+def large():
+    return np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("strip", [2**30, 1600 * 60, 1])
+def test_strips_give_what_the_whole_level_gives(large, monkeypatch, strip):
+    monkeypatch.setattr(slides, "STRIP_PX", strip)
+    slide = Painted(large)
+    picture, unreadable = overview(slide, 0, (160, 120))
+    np.testing.assert_array_equal(picture, cv2.resize(large, (160, 120), interpolation=cv2.INTER_AREA))
+    assert not unreadable.any()
+    assert slide.most <= max(strip, 1600 * 10)  # never less than one row of the result
+
+
+def test_unreadable_pixels_are_marked_and_nothing_around_them(large):
+    picture, unreadable = overview(Painted(large, broken=(410, 620, 411, 621)), 0, (160, 120))
+    assert unreadable[62, 41]
+    assert unreadable.sum() <= (256 / 10 + 1) ** 2  # a search ends at blocks of at most 256 pixels
+    assert (picture[unreadable] == UNKNOWN).all()
+    known = cv2.resize(large, (160, 120), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(picture[~unreadable], known[~unreadable])
+    with pytest.raises(UnreadableTile, match=r"painted.tif: nothing of level 0"):
+        overview(Painted(large, broken=(0, 0, 1600, 1200)), 0, (160, 120))
+
+
+# µm per pixel
+
+
+def properties(mpp=None, power=None, mpp_y=None):
+    stated = {"openslide.mpp-x": mpp, "openslide.mpp-y": mpp_y or mpp, "openslide.objective-power": power}
+    return {key: str(value) for key, value in stated.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("stated", "override", "expected"),
+    [
+        (properties(0.2527, 40), None, (0.2527, "mpp")),
+        (properties(0.25, 20), None, (0.25, "mpp")),  # a 20x objective with a 2x changer
+        (properties(None, 20), None, (0.5, "objective")),
+        (properties(0.50, 20, 0.51), None, (0.505, "mpp")),
+        ({"openslide.mpp-y": "0.3"}, None, (0.3, "mpp")),
+        (properties(), 0.5, (0.5, "override")),
+        (properties(0.0274, 40), 0.274, (0.274, "override")),
+    ],
+)
+def test_scale_comes_from_override_then_mpp_then_objective(stated, override, expected):
+    assert scale_of(stated, "a.svs", override) == (pytest.approx(expected[0]), expected[1])
+
+
+@pytest.mark.parametrize(
+    ("stated", "override", "says"),
+    [
+        (properties(), None, "neither µm per pixel nor objective"),
+        (properties(0.0274, 40), None, "contradicts itself: 0.0274"),
+        (properties(2.5, 40), None, "contradicts itself"),
+        (properties(0.0274), None, "outside 0.1 to 2.4"),
+        (properties(2.41), None, "outside 0.1 to 2.4"),
+        (properties(None, 1), None, "from its objective"),
+        (properties(0.25, 40, 0.5), None, "0.25 x 0.5"),
+        (properties("zero"), None, "'zero'"),
+        (properties(0.25, -40), None, "'-40' as openslide.objective-power"),
+        (properties(0.25), 0.025, "0.025 µm per pixel (from its override)"),
+        (properties(0.25), float("nan"), "nan µm per pixel (from its override)"),
+    ],
+)
+def test_a_scale_that_cannot_be_trusted_is_refused_by_name(stated, override, says):
+    with pytest.raises(ValueError, match=r"^a\.svs") as error:
+        scale_of(stated, "a.svs", override)
+    assert says in str(error.value)
+
+
+# real slides
 
 
 @pytest.mark.real
 def test_real_slide_without_scale_is_refused_until_an_override_is_given(mirror):
     path = mirror / "wsi" / "tcga-cr-7395-01a-01-ts1.svs"
-    with pytest.raises(ValueError, match="neither µm per pixel nor objective power") as error:
+    with pytest.raises(ValueError, match=r"neither µm per pixel nor objective power.*give it as um_per_px"):
         open_slide(path)
-    assert "table of overrides" in str(error.value)
     with open_slide(path, 0.5) as slide:
         assert (slide.size, slide.scale_from) == ((4443, 3567), "override")
         assert slide.downsamples == (1.0, pytest.approx(2.0005, abs=1e-4))
@@ -156,7 +364,7 @@ def test_real_slide_of_one_level_is_decoded_directly_to_the_very_pixels(mirror):
 @pytest.mark.real
 def test_openslides_own_fixtures(mirror):
     folder = mirror / "wsi" / "openslide-fixtures"
-    with pytest.raises(ValueError, match=r"boxes.tiff: 352.8 µm per pixel .* outside 0.1 to 2.4"):
+    with pytest.raises(ValueError, match=r"boxes.tiff has 352.8 µm per pixel .* outside 0.1 to 2.4"):
         open_slide(folder / "boxes.tiff")  # 72 dots per inch
     with open_slide(folder / "boxes.tiff", 0.5) as slide:
         assert len(slide.downsamples) == 4

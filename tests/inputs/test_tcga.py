@@ -9,11 +9,14 @@ import pytest
 from lib.inputs.tcga import (
     DAYS_PER_MONTH,
     by_patient,
+    first_known,
+    grade_number,
     outcomes_at,
     patient_of,
     read_cdr,
     read_outcomes,
     site_of,
+    stage_number,
 )
 
 CANCERS = {"blca": 373, "brca": 956, "coadread": 340, "gbmlgg": 569, "luad": 453, "ucec": 480}
@@ -38,14 +41,14 @@ def changed(row=0, **fields):
     return [tuple(one.values()) for one in rows]
 
 
-def test_censorship_1_is_no_event(tmp_path):
-    assert read_outcomes(table(tmp_path))["event"].tolist() == [0, 0, 1]
-
-
 def test_rows_are_slides_and_become_patients(tmp_path):
     slides = read_outcomes(table(tmp_path))
     assert slides["slide"].tolist() == [row[1].removesuffix(".svs") for row in ROWS]
+    assert slides["event"].tolist() == [0, 0, 1]  # censorship 1 is no event
+    assert slides["site"].tolist() == ["05", "05", "A6"]  # from the barcode, with its zero
     cases = by_patient(slides)
+    np.testing.assert_array_equal(cases["age"], [67, np.nan])  # missing stays missing
+    np.testing.assert_array_equal(cases["female"], [0, 1])
     assert cases["patient"].tolist() == ["TCGA-05-4249", "TCGA-A6-4250"]
     assert cases["slides"].tolist() == [2, 1]
     assert cases["time_months"].tolist() == [50.03, 0.0]
@@ -59,16 +62,6 @@ def test_rows_are_slides_and_become_patients(tmp_path):
         "site",
         "oncotree_code",
     ]
-
-
-def test_site_comes_from_the_barcode_and_keeps_its_zero(tmp_path):
-    assert read_outcomes(table(tmp_path))["site"].tolist() == ["05", "05", "A6"]
-
-
-def test_missing_age_stays_missing(tmp_path):
-    cases = by_patient(read_outcomes(table(tmp_path)))
-    np.testing.assert_array_equal(cases["age"], [67, np.nan])
-    np.testing.assert_array_equal(cases["female"], [0, 1])
 
 
 def test_table_keyed_by_slide_finds_its_patients(tmp_path):
@@ -86,12 +79,14 @@ def test_table_keyed_by_slide_finds_its_patients(tmp_path):
     assert np.isnan(row["female"])
 
 
-def test_names_that_are_no_barcodes_are_patients_themselves(tmp_path):
-    path = table(
-        tmp_path, [("PHANTOM-0007-B", "PHANTOM-0007-B-DX1.svs", "PHANTOM", "PH", "1", "60", "5", "0")]
-    )
+@pytest.mark.parametrize(
+    ("patient", "slide"),
+    [("PHANTOM-0007-B", "PHANTOM-0007-B-DX1.svs"), ("patient_0", "slide_1.svs"), ("P001", "S21-12345-A1")],
+)
+def test_names_that_are_no_barcodes_are_taken_as_they_stand(tmp_path, patient, slide):
+    path = table(tmp_path, [(patient, slide, "PHANTOM", "PH", "1", "60", "5", "0")])
     row = read_outcomes(path).iloc[0]
-    assert row[["patient", "site"]].tolist() == ["PHANTOM-0007-B", "PH"]
+    assert row[["patient", "slide", "site"]].tolist() == [patient, slide.removesuffix(".svs"), "PH"]
 
 
 def test_zip_of_one_table_reads_alike_and_omics_are_not_read(tmp_path):
@@ -104,7 +99,7 @@ def test_zip_of_one_table_reads_alike_and_omics_are_not_read(tmp_path):
 
 def test_missing_table_is_read_from_the_one_it_was_taken_from(tmp_path):
     wanted = tmp_path / "survival" / "tcga_x_survival.csv"
-    with pytest.raises(FileNotFoundError, match=r"survival\.csv is not there, nor is .*_all_clean\.csv\.zip"):
+    with pytest.raises(FileNotFoundError, match=r"neither .*survival\.csv nor .*_all_clean\.csv\.zip"):
         read_outcomes(wanted)
     archive = tmp_path / "porpoise" / "datasets_csv_mutsig" / "tcga_x_all_clean.csv.zip"
     archive.parent.mkdir(parents=True)
@@ -114,23 +109,31 @@ def test_missing_table_is_read_from_the_one_it_was_taken_from(tmp_path):
     assert len(read_outcomes(wanted)) == 3
     table(tmp_path / "survival", ROWS[:1])
     assert len(read_outcomes(wanted)) == 1
-    with pytest.raises(FileNotFoundError, match=r"other\.csv is not there: run"):
+    with pytest.raises(FileNotFoundError, match=r"neither .*other\.csv nor .*run `make data`"):
         read_outcomes(tmp_path / "survival" / "other.csv")
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (changed(censorship="2"), "censorship of TCGA-05-4249 is 2, not 0 or 1"),
+        (changed(censorship="2"), "censorship of TCGA-05-4249 is 2.0, and 0 or 1 is needed"),
         (changed(2, censorship=""), "censorship of TCGA-A6-4250 is nan"),
         (changed(2, survival_months=""), "survival_months of TCGA-A6-4250 is nan"),
         (changed(survival_months="-1"), "survival_months of TCGA-05-4249 is -1.0"),
         (changed(survival_months="inf"), "survival_months of TCGA-05-4249 is inf"),
         (changed(survival_months="[Not Available]"), r"survival_months of TCGA-05-4249 is \[Not Available\]"),
+        (changed(survival_months="2019-05-01"), "survival_months of TCGA-05-4249 is 2019-05-01"),
+        (changed(survival_months="43586"), "survival_months of TCGA-05-4249 is 43586"),  # a spreadsheet's day
+        (changed(survival_months='"12,5"'), "survival_months of TCGA-05-4249 is 12,5"),
+        (changed(censorship="dead"), "censorship of TCGA-05-4249 is dead"),
         (changed(age="old"), "age of TCGA-05-4249 is old"),
+        (changed(age="22000"), "age of TCGA-05-4249 is 22000.0, and a number from 0 to 120"),  # in days
         (changed(slide_id=ROWS[1][1]), r"slide TCGA-05-4249-01Z-00-DX2\.77aa stands twice"),
         (changed(2, slide_id="TCGA-A6-4251-01Z.svs"), "slide TCGA-A6-4251-01Z is another patient's"),
-        (changed(case_id=""), "1 of 3 rows have no case_id or slide_id"),
+        (changed(case_id=""), "patient '' .*no name"),
+        (changed(case_id="tcga-05-4249"), "'tcga-05-4249'"),
+        (changed(case_id=" TCGA-05-4249 "), "' TCGA-05-4249 ' is a barcode .* with spaces"),
+        ([], "is no table of slides with follow-up"),
     ],
 )
 def test_unusable_rows_are_named(tmp_path, rows, message):
@@ -138,9 +141,19 @@ def test_unusable_rows_are_named(tmp_path, rows, message):
         read_outcomes(table(tmp_path, rows))
 
 
-def test_table_without_follow_up_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="has no column survival_months, censorship"):
-        read_outcomes(table(tmp_path, [row[:6] for row in ROWS], HEAD[:6]))
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (",".join(HEAD[:6]) + "\n" + ",".join(ROWS[0][:6]), "is no table of slides with follow-up"),
+        (";".join(HEAD) + "\n" + ";".join(ROWS[0]), "is no table of slides with follow-up"),
+        (",".join(HEAD) + ",age\n", "has the column age twice"),
+        (",".join(HEAD) + "\n" + ",".join(ROWS[0]) + ",1", "row 1 has 9 cells and the header 8"),
+    ],
+)
+def test_tables_of_another_kind_are_refused(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_outcomes(tmp_path / "t.csv")
 
 
 @pytest.mark.parametrize(
@@ -176,14 +189,57 @@ def test_cdr_os_1_is_dead_and_missing_stays_missing(tmp_path):
     np.testing.assert_array_equal(found["dfi_event"], [np.nan, 1])
     assert found["female"].tolist() == [0, 1]
     assert found["clinical_stage"].tolist() == ["[Not Applicable]", ""]
-    with pytest.raises(ValueError, match="patient TCGA-2F-A9KO stands twice"):
-        read_cdr(table(tmp_path, [rows[0], rows[0]], CDR_HEAD))
-    with pytest.raises(ValueError, match="OS of TCGA-2F-A9KP is 3, not 0 or 1"):
-        read_cdr(table(tmp_path, [rows[0], (*rows[1][:3], "3", *rows[1][4:])], CDR_HEAD))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (0, "TCGA-2F-A9KO", "patient TCGA-2F-A9KO stands twice"),
+        (0, "TCGA-2F-A9KO ", "with spaces"),
+        (0, "", "no name"),
+        (2, "M", "gender of TCGA-2F-A9KP is M, and 0 or 1"),
+        (3, "3", "OS of TCGA-2F-A9KP is 3, and 0 or 1"),
+        (4, "-1", "OS.time of TCGA-2F-A9KP is -1"),
+        (4, "soon", "OS.time of TCGA-2F-A9KP is soon"),
+    ],
+)
+def test_rows_of_cdr_that_cannot_be(tmp_path, field, value, message):
+    row = ["TCGA-2F-A9KP", "BLCA", "MALE", "1", "734", "", "", ""]
+    other = [*row[:field], value, *row[field + 1 :]]
+    with pytest.raises(ValueError, match=message):
+        read_cdr(table(tmp_path, [["TCGA-2F-A9KO", *row[1:]], other], CDR_HEAD))
     with pytest.raises(ValueError, match="so it is not TCGA-CDR"):
         read_cdr(table(tmp_path))
-    with pytest.raises(FileNotFoundError, match="run `make data`"):
-        read_cdr(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "number"),
+    [
+        *((stage_number, text, 1) for text in ("Stage I", "Stage IA")),
+        *((stage_number, text, 3) for text in ("stage iii", "Stage IIIC2")),
+        *((stage_number, text, 4) for text in ("IV", "Stage IVC")),
+        *(
+            (stage_number, text, np.nan)
+            for text in ("Stage X", "[Not Available]", "", None, np.nan, "Stage IIII", "Stage 2")
+        ),
+        *(
+            (grade_number, text, number)
+            for text, number in (("G1", 1), (" g2 ", 2), ("High Grade", 3), ("Low Grade", 1))
+        ),
+        *((grade_number, text, np.nan) for text in ("GX", "[Unknown]", "G5", "", None)),
+    ],
+)
+def test_stage_and_grade_are_numbers_or_missing(read, text, number):
+    np.testing.assert_equal(read(text), float(number))
+
+
+def test_second_column_fills_in_where_the_first_has_no_stage():
+    ajcc, clinical = (
+        ["Stage IV", "[Not Applicable]", "[Not Available]"],
+        ["Stage I", "Stage IIA", "[Not Available]"],
+    )
+    stages = first_known(pd.DataFrame({"ajcc": ajcc, "clinical": clinical}), ["ajcc", "clinical"])
+    np.testing.assert_array_equal(stages, [4, 2, np.nan])
 
 
 @pytest.mark.parametrize("cancer", CANCERS)

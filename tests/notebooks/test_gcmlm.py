@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from scipy.special import expit
 
+from lib.book import cleaned, machine_folders
 from lib.features import embedding as slide_embedding
 from lib.features.radiomics import feature_names
 from lib.figures import style
@@ -25,7 +26,6 @@ from lib.files import sha256_of
 from lib.gcmlm.phantom import FACTORS, draw
 from lib.gcmlm.train import COEFFICIENTS, PREDICTIONS, AttentionFusion
 from lib.statistics.metrics_table import COLUMNS
-from lib.study.book.chapters import cleaned, machine_folders
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cells import ROOT, STAGES, Cells

@@ -34,7 +34,7 @@ def test_slide_without_scale_is_refused_by_name(study):
     assert code != 0
     assert f"the first is {BARE}: ValueError: " in said
     assert "names neither µm per pixel nor objective power: look up" in said
-    assert "give it for this slide in the table of overrides" in said
+    assert "give it as um_per_px of this slide" in said
 
 
 def test_both_slides_pass_once_the_scale_is_given(study):

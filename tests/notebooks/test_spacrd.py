@@ -11,12 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from lib.book import cleaned, labels, machine_folders, read_executed
 from lib.features.feature_files import read_features
 from lib.files import sha256_of, write_csv
 from lib.spacrd.phantom import write_cohort
 from lib.statistics.metrics_table import COLUMNS
-from lib.study.book.chapters import cleaned, labels, machine_folders
-from lib.study.book.executed import read_executed
 
 STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
 MODELS = ["marker-smoothed", "linear-both-smoothed", "concatenation", "spacrd"]

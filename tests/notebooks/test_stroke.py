@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
+from lib.book import cleaned, machine_folders, read_executed
 from lib.files import sha256_of
 from lib.inputs.volumes import Series, Volume, read_series, write_series, write_volume
 from lib.statistics.metrics_table import COLUMNS
 from lib.stroke.phantom import draw, series_path, write_patient
 from lib.stroke.series import read_prepared, read_series_features
-from lib.study.book.chapters import cleaned, machine_folders
-from lib.study.book.executed import read_executed
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "inputs"))

@@ -1,9 +1,18 @@
-import numpy as np
-import pytest
+"""Paired differences of sections and of patients, what a printed margin can show, and the permutation test."""
 
-from lib.statistics.classification import NotComputable
-from lib.statistics.comparison import paired_difference
-from lib.statistics.intervals import ScoredSection, bootstrap, interval
+from functools import partial
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
+
+from lib.statistics import comparison
+from lib.statistics.classification import NotComputable, auc, auc_rows, delong_test
+from lib.statistics.comparison import differences, margin, paired_difference, paired_permutation
+from lib.statistics.intervals import ScoredSection, interval, section_draws
 
 
 def worse(sections, by=1.0, seed=7):
@@ -12,48 +21,31 @@ def worse(sections, by=1.0, seed=7):
 
 
 def test_difference_is_that_of_the_estimates_under_shared_draws(cohort):
-    a = cohort(effect=1.5)
-    b = worse(a)
+    a = cohort(effect=1.5, seeds=3)
+    b = [s.with_scores(s.scores[:1]) for s in worse(a)]  # seeds may differ in number
     found = paired_difference(a, b, "auc", draws=300)
     assert found.estimate == pytest.approx(interval(a, "auc", 10).estimate - interval(b, "auc", 10).estimate)
-    drawn, _ = bootstrap([a, b], "auc", draws=300)
+    drawn, _ = section_draws([a, b], "auc", draws=300)
     assert (found.low, found.high) == pytest.approx(np.quantile(drawn[0] - drawn[1], [0.025, 0.975]))
     # the first rival's draws are those it would have alone
-    np.testing.assert_array_equal(drawn[0], bootstrap([a], "auc", draws=300)[0][0])
-
-
-def test_swapping_the_models_mirrors_it(cohort):
-    a = cohort()
-    b = worse(a)
-    one, other = paired_difference(a, b, "ap", draws=200), paired_difference(b, a, "ap", draws=200)
-    assert (one.estimate, one.low, one.high) == pytest.approx((-other.estimate, -other.high, -other.low))
-
-
-def test_a_model_against_itself_differs_by_nothing(cohort):
-    a = cohort()
-    found = paired_difference(a, a[::-1], "auc", draws=50)
-    assert (found.estimate, found.low, found.high) == (0, 0, 0)
+    np.testing.assert_array_equal(drawn[0], section_draws([a], "auc", draws=300)[0][0])
+    other = paired_difference(b, a, "auc", draws=300)
+    assert (found.estimate, found.low, found.high) == pytest.approx(
+        (-other.estimate, -other.high, -other.low)
+    )
+    same = paired_difference(a, a[::-1], "auc", draws=50)
+    assert (same.estimate, same.low, same.high) == (0, 0, 0)
 
 
 def test_pairing_shortens_the_interval(cohort):
     a = cohort(patients=6, effect=1.5)
     b = worse(a, by=0.1)
-    paired = paired_difference(a, b, "auc")
-    one, other = interval(a, "auc"), interval(b, "auc")
+    paired, one, other = paired_difference(a, b, "auc"), interval(a, "auc"), interval(b, "auc")
     assert paired.high - paired.low < 0.5 * ((one.high - one.low) + (other.high - other.low)) / 2
 
 
-def test_seeds_may_differ_in_number(cohort):
-    a = cohort(seeds=3)
-    b = [s.with_scores(s.scores[:1]) for s in a]
-    found = paired_difference(a, b, "auc", draws=20)
-    expected = interval(a, "auc", 10).estimate - interval(b, "auc", 10).estimate
-    assert found.estimate == pytest.approx(expected)
-
-
 def test_sections_without_a_value_under_either_model(cohort):
-    a = cohort(patients=3)
-    calls = [s.with_scores((s.scores > 0.5).astype(float)) for s in a]
+    calls = [s.with_scores((s.scores > 0.5).astype(float)) for s in cohort(patients=3)]
     none_called = [calls[0].with_scores(np.zeros(144)), *calls[1:]]
     found = paired_difference(calls, none_called, "precision", draws=50)
     assert "mean over 2 patients" in found.how
@@ -69,3 +61,147 @@ def test_models_on_other_spots_are_refused(cohort):
     flipped = [a[0], ScoredSection("P1", "P1a", 1 - a[1].labels, a[1].scores, a[1].blocks)]
     with pytest.raises(ValueError, match="section P1a of patient P1"):
         paired_difference(a, flipped, "auc")
+
+
+# patients
+
+
+def table(strength: float, seeds=(1, 2), noise: int = 0, n: int = 60) -> pd.DataFrame:
+    random = np.random.default_rng(noise)
+    label = np.arange(n) % 2
+    parts = []
+    for seed in seeds:
+        probability = 1 / (1 + np.exp(-(strength * (label - 0.5) + random.normal(size=n))))
+        about = {"patient": [f"p{i:02d}" for i in range(n)], "fold": [str(i // 20) for i in range(n)]}
+        parts.append(pd.DataFrame({**about, "seed": seed, "label": label, "probability": probability}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_difference_is_that_of_the_mean_over_folds_and_seeds():
+    models = {"good": table(2.0), "poor": table(0.2, noise=1)}
+
+    def naive(rows):
+        by_run = rows.groupby(["fold", "seed"])[["label", "probability"]]
+        return (
+            by_run.apply(lambda g: roc_auc_score(g["label"], g["probability"])).groupby("fold").mean().mean()
+        )
+
+    row = differences(models, draws=200).iloc[0]
+    assert row["auc"] == pytest.approx(naive(models["good"]) - naive(models["poor"]))
+    assert row["low"] < row["auc"] < row["high"]
+    assert row["n"] == 60
+    swapped = differences(dict(reversed(models.items())), draws=200).iloc[0]
+    assert swapped["auc"] == pytest.approx(-row["auc"])
+    assert swapped["delong_p"] == pytest.approx(row["delong_p"])
+    assert swapped["only_first"] == row["only_second"]
+
+
+def test_tests_are_of_the_mean_probability():
+    models = {"good": table(2.0, n=40), "poor": table(0.2, noise=1, n=40)}
+    (row,) = differences(models, draws=100).itertuples()
+    good, poor = (m.groupby("patient")["probability"].mean() for m in models.values())
+    label, fold = (models["good"].groupby("patient")[column].first() for column in ("label", "fold"))
+    assert row.delong_p == pytest.approx(delong_test(label, good, poor, folds=fold).p)
+    only_good = int((((good >= 0.5) == label) & ((poor >= 0.5) != label)).sum())
+    only_poor = int((((good >= 0.5) != label) & ((poor >= 0.5) == label)).sum())
+    assert (row.only_first, row.only_second) == (only_good, only_poor)
+    assert row.mcnemar_p == pytest.approx(binomtest(only_good, only_good + only_poor).pvalue)
+
+
+def test_a_model_against_itself_and_models_that_disagree_on_a_label():
+    (row,) = differences({"a": table(1.0), "again": table(1.0)}, draws=100).itertuples()
+    assert row.auc == row.low == row.high == 0
+    assert np.isnan(row.mcnemar_p)
+    other = table(1.0).assign(label=lambda t: 1 - t["label"])
+    with pytest.raises(ValueError, match="a and b disagree on the label or the fold"):
+        differences({"a": table(1.0), "b": other}, draws=100)
+    assert differences({"alone": table(1.0)}).columns[0] == "model"
+
+
+def test_margin_of_the_paper():
+    """Stroke's printed accuracies: counts, Wilson's intervals and best-case McNemar at n = 70."""
+    found = margin({"fusion": 0.77, "late": 0.73, "ctp": 0.61, "clinical": 0.71}, 70).set_index("model")
+    assert found["right"].tolist() == [54, 51, 43, 50]
+    # the share as printed, not the count, was taken by hand: the third digit differs
+    printed = [[0.66, 0.85], [0.62, 0.82], [0.50, 0.72], [0.60, 0.81]]
+    np.testing.assert_allclose(found[["low", "high"]], printed, atol=0.0055)
+    assert found["fewer"].tolist() == [0, 3, 11, 4]
+    assert found.loc["late", "least_p"] == pytest.approx(binomtest(3, 3).pvalue) == 0.25
+    assert found.loc["clinical", "least_p"] == pytest.approx(binomtest(4, 4).pvalue) == 0.125
+    assert np.isnan(found.loc["fusion", "least_p"])
+
+
+# permutation
+
+
+@pytest.fixture
+def scored():
+    random = np.random.default_rng(0)
+    labels = np.tile([1.0, 0], 50)
+    ease = random.normal(size=100)
+    return labels, labels + ease, 0.4 * labels + ease + 0.7 * random.normal(size=100), np.arange(100)
+
+
+def test_all_swaps_equal_the_naive_loop_with_rows_of_a_patient_together():
+    random = np.random.default_rng(2)
+    labels, patients = np.tile([1.0, 0], 7), np.repeat([3, 1, 2, 0, 5, 4, 6], 2)
+    a, b = labels + random.normal(size=14), random.normal(size=14)
+    observed, extreme = auc(labels, a) - auc(labels, b), 0
+    for swaps in product([False, True], repeat=7):
+        swapped = np.array(swaps)[patients]
+        difference = auc(labels, np.where(swapped, b, a)) - auc(labels, np.where(swapped, a, b))
+        extreme += abs(difference) >= abs(observed) - 1e-12
+    test = partial(paired_permutation, partial(auc_rows, labels), a, b, ranks=False)
+    found = test(patients)
+    assert (found.p, found.exact) == (extreme / 128, True)
+    assert found.how == "paired permutation of 7 patients, all 128 swaps"
+    assert test(range(14), permutations=2**14).p != found.p
+    drawn = test(patients, permutations=127, seed=5)
+    assert drawn.p == pytest.approx(found.p, abs=0.1)
+    assert not drawn.exact
+
+
+def test_agrees_with_delong_and_is_symmetric(scored, monkeypatch):
+    labels, a, b, patients = scored
+    test = partial(paired_permutation, partial(auc_rows, labels), patients=patients, permutations=4000)
+    found, swapped = test(a, b), test(b, a)
+    assert found.difference == pytest.approx(auc(labels, a) - auc(labels, b))
+    assert found.p == pytest.approx(delong_test(labels, a, b).p, abs=0.02)
+    assert (swapped.difference, swapped.p) == pytest.approx((-found.difference, found.p))
+    assert test(np.exp(3 * a), b) == found  # ranks need no common scale
+    assert test(labels, -labels, permutations=99).p == 1 / 100  # the smallest p
+    assert test(a, a, permutations=99).p == 1
+    monkeypatch.setattr(comparison, "CELLS", 10_000)  # blocks of swaps change nothing
+    assert test(a, b) == found
+
+
+def test_p_is_uniform_where_the_models_are_alike():
+    random, p = np.random.default_rng(1), []
+    for seed in range(200):
+        labels, ease = np.tile([1.0, 0], 20), random.normal(size=40)
+        scores = labels + ease + random.normal(size=(2, 40))
+        found = paired_permutation(partial(auc_rows, labels), *scores, range(40), permutations=199, seed=seed)
+        p.append(found.p)
+    assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.06)
+    assert np.mean(np.array(p) <= 0.5) == pytest.approx(0.5, abs=0.1)
+
+
+def test_ranks_within_folds_ignore_the_level_of_a_fold(scored):
+    labels, a, b, patients = scored
+    fold = np.repeat(["x", "y"], 50)
+
+    def by_fold(scores):
+        return np.mean([auc_rows(labels[fold == f], scores[:, fold == f]) for f in ("x", "y")], axis=0)
+
+    test = partial(paired_permutation, by_fold, patients=patients, permutations=500, within=fold)
+    assert test(a + 10 * (fold == "x"), b - 10 * (fold == "x")) == test(a, b)
+
+
+def test_permutation_refuses(scored):
+    labels, a, b, patients = scored
+    metric = partial(auc_rows, labels)
+    for other in (b[:-1], np.r_[np.nan, b[1:]]):
+        with pytest.raises(ValueError, match="finite and of one length"):
+            paired_permutation(metric, a, other, patients)
+    with pytest.raises(NotComputable, match="no value in 1 of 1"):
+        paired_permutation(lambda scores: np.full(len(scores), np.nan), a, b, patients)

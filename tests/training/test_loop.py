@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lib.training import loop as checkpoints
-from lib.training.loop import Loop, run
+from lib.training import loop
+from lib.training.loop import Checkpoint, Loop, run, write_weights
 
 
 class Line(Loop):
@@ -110,19 +111,19 @@ class Killed(Exception):
 @pytest.fixture
 def saved(monkeypatch) -> list[int]:
     """Epochs done at each checkpoint written."""
-    seen, save = [], checkpoints.save_of_checkpoints
-    monkeypatch.setattr(checkpoints, "save", lambda *a: (seen.append(len(a[3]["history"])), save(*a))[1])
+    seen, save = [], loop.save_checkpoint
+    monkeypatch.setattr(
+        loop, "save_checkpoint", lambda one, *a: (seen.append(len(one.history)), save(one, *a))[1]
+    )
     return seen
 
 
 def test_checkpoint_is_written_when_it_is_due_and_never_after_the_last_epoch(saved, tmp_path):
-    started(Steps(), 4, checkpoint=tmp_path / "c", key="k", every_s=0)
+    started(Steps(), 4, checkpoint=Checkpoint(tmp_path / "c", "k", 0))
     assert saved == [1, 2, 3]
-    started(Steps(), 4, checkpoint=tmp_path / "c", key="k", every_s=1000)
+    started(Steps(), 4, checkpoint=Checkpoint(tmp_path / "c", "k", 1000))
     assert saved == [1, 2, 3]
     assert list(tmp_path.iterdir()) == [], "it goes when the training is over"
-    started(Steps(), 4)
-    assert saved == [1, 2, 3]
 
 
 def halted(path, epochs=6, at=3, key="k") -> None:
@@ -135,24 +136,36 @@ def halted(path, epochs=6, at=3, key="k") -> None:
             return super().loss_of(batch)
 
     with pytest.raises(Killed):
-        started(Broken(), epochs, checkpoint=path, key=key, every_s=0)
+        started(Broken(), epochs, checkpoint=Checkpoint(path, key, 0))
     assert path.is_file()
 
 
 def test_run_broken_within_an_epoch_goes_on_from_its_beginning(tmp_path):
     halted(tmp_path / "c")
     again, straight = Steps(), Steps()
-    done = started(again, 6, checkpoint=tmp_path / "c", key="k")
+    done = started(again, 6, checkpoint=Checkpoint(tmp_path / "c", "k"))
     assert done.equals(started(straight, 6))
     assert weight(again) == weight(straight)
     assert (again.taken, straight.taken) == (3 * 4, 6 * 4)
 
 
-def test_checkpoint_of_another_run_or_of_a_longer_one_is_not_taken_up(tmp_path):
-    for epochs, key in ((6, "other"), (2, "k")):
-        halted(tmp_path / "c")
-        again, straight = Steps(), Steps()
-        done = started(again, epochs, checkpoint=tmp_path / "c", key=key)
-        assert done.equals(started(straight, epochs))
-        assert weight(again) == weight(straight)
-        assert again.taken == 4 * epochs
+@pytest.mark.parametrize(("epochs", "key", "cut"), [(6, "other", 0), (2, "k", 0), (6, "k", 100)])
+def test_checkpoint_of_another_run_of_a_longer_one_or_cut_short_is_not_taken_up(epochs, key, cut, tmp_path):
+    halted(tmp_path / "c")
+    content = (tmp_path / "c").read_bytes()
+    (tmp_path / "c").write_bytes(content[: len(content) - cut])
+    again, straight = Steps(), Steps()
+    done = started(again, epochs, checkpoint=Checkpoint(tmp_path / "c", key))
+    assert done.equals(started(straight, epochs))
+    assert weight(again) == weight(straight)
+    assert again.taken == 4 * epochs
+
+
+def test_equal_tensors_give_equal_bytes_and_leave_nothing_beside(tmp_path):
+    tensors = {"b": torch.arange(6.0).reshape(2, 3).T, "a": torch.ones(2)}
+    for name in ("one", "two"):
+        write_weights(tensors, tmp_path / f"{name}.safetensors", {"edges": "[0]"})
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+    back = load_file(tmp_path / "one.safetensors")
+    assert all(torch.equal(back[name], value) for name, value in tensors.items())
+    assert len(list(tmp_path.iterdir())) == 2

@@ -9,7 +9,7 @@ from lib.files import sha256_of
 from lib.spacrd import train as runs
 from lib.spacrd.features import fold_features
 from lib.spacrd.model import SpaCRD
-from lib.spacrd.section_files import write_section
+from lib.spacrd.spots import write_section
 from lib.spacrd.train import Runs, Unit, predict
 from lib.training.folds import Fold
 

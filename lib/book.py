@@ -1,0 +1,599 @@
+"""The book: executed notebooks laid over the pages of the source tree, rendered and checked; `python -m lib.book`.
+
+A chapter is a notebook that papermill executed, cleaned of all that tells of the run and the machine. Generated parts of
+other pages come from the notebooks in ``book/``, executed here. Quarto renders; where it is missing, nbconvert does.
+"""
+
+import argparse
+import copy
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import quote
+
+import nbformat
+import yaml
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from lib import results, site
+from lib.files import sha256_of, written
+from lib.site import (
+    CODE,
+    LABEL,
+    NAME,
+    PICTURES,
+    caption_words,
+    labels,
+    options,
+    places,
+    read_contents,
+    text_labels,
+)
+
+REQUIRED = ("demo", "null")
+PRINTED = ("text/markdown", "text/latex", *PICTURES, "text/plain")
+NOTICES = {
+    "phantom": "**Phantom.** This page shows a phantom cohort, generated from a seed in the real file formats: its "
+    "numbers are not comparable with the paper's.",
+    "open": "**Open data.** This page shows real, public data, fetched or mirrored with checksums.",
+    "gated": "**Gated data.** This page shows data or an encoder that one must apply for: without that access it "
+    "cannot be made again.",
+}
+PYTHON = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "pygments_lexer": "ipython3", "file_extension": ".py"},
+}
+LARGEST_DRAWING = 300_000  # bytes; a map of ten thousand spots is smaller and quicker to show as pixels
+WIDE = 700.0  # points: drawn wider than the text, and read better in the margin as well
+
+
+class Chapter(NamedTuple):
+    """The place of an executed notebook in the book: ``notebooks/<study>/<cohort>/<stage>.ipynb``."""
+
+    place: str
+    study: str
+    cohort: str
+    stage: str
+
+    @property
+    def executed(self) -> str:
+        """Where papermill leaves it, below ``results/``."""
+        return f"{self.study}/{self.cohort}/notebooks/{self.stage}.ipynb"
+
+
+def chapters(contents: dict) -> list[Chapter]:
+    """The executed notebooks among the pages, in order; ValueError where a place is of another form."""
+    found = []
+    for place in (place for _, place in places(contents) if place.endswith(".ipynb")):
+        parts = PurePosixPath(place).with_suffix("").parts
+        if len(parts) != 4 or parts[0] != "notebooks":
+            raise ValueError(f"_quarto.yml: {place} is not notebooks/<study>/<cohort>/<stage>.ipynb.")
+        found.append(Chapter(place, *parts[1:]))
+    return found
+
+
+def pruned(contents: dict, root: Path) -> tuple[dict, list[str]]:
+    """The table of contents without the notebooks that were not run here.
+
+    Parameters
+    ----------
+    contents : dict
+        From `read_contents`; not changed.
+    root : Path
+        The repository.
+
+    Returns
+    -------
+    (dict, list of str)
+        The contents, and one sentence for each cohort left out, wholly or in part, or run without a chapter.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a chapter of a demo or null cohort is missing: `make book` runs those.
+    """
+    done, listed, missing = results.results_folder(root), {}, {}
+    for chapter in chapters(contents):
+        listed.setdefault(chapter[1:3], []).append(chapter.stage)
+        if not (done / chapter.executed).is_file():
+            missing.setdefault(chapter[1:3], []).append(chapter)
+    notes = []
+    for (study, cohort), lacking in missing.items():
+        if cohort in REQUIRED:
+            raise FileNotFoundError(f"results/{lacking[0].executed} is missing: `make book` runs it first.")
+        stages = [chapter.stage for chapter in lacking]
+        which = "" if stages == listed[study, cohort] else f" {', '.join(stages)}"
+        how = f"make run STUDY={study} COHORT={cohort}"
+        notes.append(f"left out: {study}/{cohort}{which} was not run here; {how}")
+    run = {path.parts[-4:-2] for path in done.glob("*/*/notebooks/*.ipynb")}
+    for study, cohort in sorted(run - set(listed)):
+        notes.append(f"not in the book: {study}/{cohort} was run here but _quarto.yml lists no chapter of it")
+    gone = {chapter.place for lacking in missing.values() for chapter in lacking}
+    return {**contents, "book": _kept(contents["book"], gone)}, notes
+
+
+def _kept(entry: object, gone: set[str]) -> object:
+    """A part of the table of contents without some places."""
+    if isinstance(entry, dict):
+        return {key: _kept(value, gone) for key, value in entry.items()}
+    if isinstance(entry, list):
+        return [_kept(each, gone) for each in entry if not (isinstance(each, str) and each in gone)]
+    return entry
+
+
+def binder_of(contents: dict, study: str, stage: str) -> str:
+    """Binder's address of a stage's notebook; "" where ``repo-url`` in ``_quarto.yml`` is none of GitHub.
+
+    Colab is left out: it brings another Python, and a notebook alone, without ``lib/``.
+    """
+    address = str(contents["book"].get("repo-url") or "").strip()
+    if address and not re.fullmatch(r"https://[^\s/]+/\S+", address):
+        raise ValueError(f"_quarto.yml: repo-url is {address!r}, expected an https address, or nothing.")
+    named = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", address)
+    path = quote(f"notebooks/{study}/{stage}.ipynb", safe="")
+    return f"https://mybinder.org/v2/gh/{named[1]}/{named[2]}/HEAD?labpath={path}" if named else ""
+
+
+def read_executed(path: str | os.PathLike, name: str) -> NotebookNode:
+    """Read a notebook that papermill executed from the first cell to the last.
+
+    Parameters
+    ----------
+    path : path
+        The executed notebook.
+    name : str
+        What to call it in errors, e.g. ``"results/spacrd/demo/notebooks/3-train.ipynb"``.
+
+    Returns
+    -------
+    NotebookNode
+        Up to where the stage ended itself (``sys.exit(0)``: there was nothing more to do).
+
+    Raises
+    ------
+    ValueError
+        If it is no notebook, failed, or holds a code cell that was never run: a renderer would print any of these.
+    """
+    try:
+        notebook = nbformat.read(Path(path), as_version=4)
+    except nbformat.reader.NotJSONError as error:
+        raise ValueError(f"{name} is not a readable notebook: run its stage again.") from error
+    for number, cell in enumerate(notebook.cells, 1):
+        errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
+        if [(error.ename, error.evalue) for error in errors] == [
+            ("SystemExit", "0")
+        ]:  # the stage ended itself
+            cell.outputs = [output for output in cell.outputs if output not in errors]
+            notebook.cells = notebook.cells[:number]
+            return notebook
+        banner = "papermill-error-cell-tag" in cell.metadata.get("tags", [])
+        if errors or banner or cell.metadata.get("papermill", {}).get("exception"):
+            said = errors[0].evalue if errors else "papermill says so"
+            raise ValueError(f"{name}, cell {number} failed ({said}): run the stage again.")
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
+            first = cell.source.strip().splitlines()[0]
+            raise ValueError(f"{name}, cell {number} was never executed ('{first}'): run the stage again.")
+    if notebook.metadata.get("papermill", {}).get("exception"):
+        raise ValueError(f"{name} failed: mend the cause and run the stage again.")
+    return notebook
+
+
+def machine_folders(root: Path) -> list[tuple[str, str]]:
+    """Folders of this machine that no page may show, and what stands in their place; longest first.
+
+    The repository's root becomes nothing (paths turn relative to it), a folder of results elsewhere ``results``,
+    the mirror named by ``CROSSBOOK_MIRROR`` that name, the home folder ``~``.
+    """
+    found = {str(Path.home()): "~", os.path.realpath(Path.home()): "~"}
+    if (mirror := os.environ.get("CROSSBOOK_MIRROR", "")).startswith("/"):
+        found[mirror.rstrip("/")] = "$CROSSBOOK_MIRROR"
+    found[str(results.results_folder(root))] = "results"
+    found |= {str(Path(root).absolute()): "", str(Path(root).resolve()): ""}
+    return sorted(((path, name) for path, name in found.items() if path != "/"), key=lambda it: -len(it[0]))
+
+
+def _without(text: str, folders: Sequence[tuple[str, str]]) -> str:
+    for folder, name in folders:
+        shown = (
+            (lambda match, name=name: f"{name}{match[1]}") if name else lambda match: "" if match[1] else "."
+        )
+        text = site.folder_pattern(folder).sub(shown, text)
+    return text
+
+
+def cleaned(
+    notebook: NotebookNode,
+    name: str,
+    study: str,
+    cohort: str,
+    kind: str,
+    folders: Sequence[tuple[str, str]] = (),
+    binder: str = "",
+    drawings: Mapping[str, str] | None = None,
+) -> NotebookNode:
+    """A copy of an executed notebook as the book prints it; equal results give equal bytes.
+
+    Gone are papermill's times, cell ids, progress bars and warnings (stderr), HTML and widgets that would fetch
+    scripts from the net, and folders of this machine. The parameters cells are tagged ``remove-cell`` and what was
+    given is folded below the title. The title names the cohort, a notice below it the kind, and labels end in
+    ``-<study>-<cohort>`` so that the pages of several cohorts can stand in one book.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        From `read_executed`; not changed.
+    name : str
+        What to call it in errors.
+    study, cohort : str
+        E.g. ``"spacrd"``, ``"demo"``.
+    kind : {"phantom", "open", "gated"}
+        The cohort's kind, from its parameter file.
+    folders : sequence of (str, str)
+        From `machine_folders`.
+    binder : str
+        Where a reader can run this notebook, from `binder_of`; "": nowhere.
+    drawings : mapping, optional
+        From `drawn`: a cell labelled ``fig-<name>`` with one picture shows that of its name.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, the title is missing or not the only one, an output has no form that can be printed
+        without a network, an option stands where it has no effect, or a labelled figure or table cell shows none.
+    """
+    if kind not in NOTICES:
+        raise ValueError(f"params/{study}/{cohort}.yaml: kind is {kind!r}, expected {', '.join(NOTICES)}.")
+    page, suffix = copy.deepcopy(notebook), f"-{study}-{cohort}"
+    page.nbformat, page.nbformat_minor, page.metadata = 4, 5, nbformat.from_dict(PYTHON)
+    injected = [cell for cell in page.cells if "injected-parameters" in cell.metadata.get("tags", [])]
+    for number, cell in enumerate(page.cells, 1):
+        where = f"{name}, cell {number}"
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        cell.source = _without(cell.source, folders)
+        if cell.cell_type == "code":
+            tags = cell.metadata.get("tags", [])
+            if injected and {"parameters", "injected-parameters"} & set(tags):
+                cell.metadata["tags"] = [*tags, "remove-cell"]
+            cell.outputs = _printed(cell.outputs, where, folders)
+            _draw(cell, drawings or {})
+            _label(cell, suffix, where)
+        elif cell.cell_type == "markdown":
+            cell.source = _renamed(cell.source, suffix)
+    _entitle(page, name, cohort, kind, binder)
+    if injected:  # papermill's own cell cannot be styled or captioned
+        given = injected[0].source.removeprefix("# Parameters\n").strip()
+        head = '<details class="code-fold"><summary>Parameters of this run</summary>'
+        folded = nbformat.v4.new_markdown_cell(f"{head}\n\n```python\n{given}\n```\n\n</details>")
+        page.cells.insert(1, folded)
+    for number, cell in enumerate(page.cells, 1):
+        cell.id = f"cell-{number}"
+    return page
+
+
+def _renamed(text: str, suffix: str) -> str:
+    """References and labels with the page's suffix."""
+    found = re.compile(rf"(?<![\w/])([@#])({LABEL})")
+    return found.sub(lambda match: match[0] if match[0].endswith(suffix) else match[0] + suffix, text)
+
+
+def _printed(outputs: Sequence[NotebookNode], where: str, folders: Sequence[tuple[str, str]]) -> list:
+    kept: list[NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream":
+            text = _without(output.text, folders)
+            if output.name == "stdout" and kept and kept[-1].output_type == "stream":
+                kept[-1].text += text
+            elif output.name == "stdout":
+                kept.append(nbformat.v4.new_output("stream", name="stdout", text=text))
+            continue
+        data = {mime: output.data[mime] for mime in PRINTED if mime in output.data}
+        unseen = re.fullmatch(r"<[\w.]+( object)?( at 0x\w+)?>", str(data.get("text/plain", "")).strip())
+        if not data or (list(data) == ["text/plain"] and len(output.data) > 1 and unseen):
+            shown = ", ".join(sorted(set(output.data) - {"text/plain"}))
+            raise ValueError(
+                f"{where} shows only {shown}, which needs scripts from the net: display Markdown."
+            )
+        for mime in set(data) - {"image/png", "image/jpeg"}:
+            data[mime] = _without(data[mime], folders)
+        if "text/markdown" in data:
+            data["text/markdown"] = _set(data["text/markdown"])
+        output.data, output.metadata = nbformat.from_dict(data), nbformat.from_dict({})
+        kept.append(output)
+    return kept
+
+
+def _set(table: str) -> str:
+    """A table in which no line ends within an interval, and a missing number leaves its cell empty."""
+    table = re.sub(r"\(([-+−]?[\d.]+) to ([-+−]?[\d.]+)\)", "(\\1\u00a0to\u00a0\\2)", table)
+    return re.sub(r"(?<=\|)( *)nan( *)(?=\|)", r"\1   \2", table)
+
+
+def _draw(cell: NotebookNode, drawings: Mapping[str, str]) -> None:
+    label = re.match(r"fig-(.*)", _label_of(cell)[0])
+    shown = [output for output in cell.outputs if set(PICTURES) & set(output.get("data", {}))]
+    if label and label[1] in drawings and len(shown) == 1:
+        shown[0].data = nbformat.from_dict({"image/svg+xml": drawings[label[1]]})
+
+
+def _label_of(cell: NotebookNode) -> tuple[str, re.Match | None]:
+    """A cell's label, from its options or its metadata, and where it stands among the options."""
+    match = re.search(rf"^#\|\s*label:\s*[\"']?({NAME})", "\n".join(options(cell.source)), re.MULTILINE)
+    return (match[1] if match else str(cell.metadata.get("label", ""))), match
+
+
+def _label(cell: NotebookNode, suffix: str, where: str) -> None:
+    """Give a cell's label and references the page's suffix, and a figure words; check that it shows what it says."""
+    lines = options(cell.source)
+    rest = cell.source.splitlines()[len(lines) :]
+    if any(line.startswith("#|") for line in rest):
+        raise ValueError(
+            f"{where}: '#|' options must be the cell's very first lines, or Quarto ignores them."
+        )
+    name, match = _label_of(cell)
+    mimes = {mime for output in cell.outputs for mime in output.get("data", {})}
+    if name.startswith("fig-") and not mimes & {*PICTURES, "text/markdown"}:
+        raise ValueError(f"{where}: {name} shows no picture: end the cell with the figure.")
+    if name.startswith("tbl-") and "text/markdown" not in mimes:
+        raise ValueError(f"{where}: {name} shows no table: display it as Markdown.")
+    if name.startswith("fig-") and not mimes & set(PICTURES):  # words say why there is no figure
+        cell.source = "\n".join(rest)
+        cell.metadata.pop("label", None)
+        return
+    head = "\n".join(lines)
+    if match and re.fullmatch(LABEL, name):
+        head = head[: match.end()] + suffix + head[match.end() :]
+    elif re.fullmatch(LABEL, name):
+        cell.metadata["label"] = name + suffix
+    head, given = _renamed(head, suffix), site.given(lines)
+    if lines and name.startswith("fig-") and "fig-alt" not in given and "fig-cap" in given:
+        head += f"\n#| fig-alt: {json.dumps(caption_words(str(given['fig-cap'])), ensure_ascii=False)}"
+    if lines and name.startswith("fig-") and "fig-column" not in given and any(map(_wide, cell.outputs)):
+        head += "\n#| fig-column: page-right"
+    cell.source = "\n".join([head, *rest] if lines else rest)
+    for output in cell.outputs:
+        if "text/markdown" in output.get("data", {}):
+            output.data["text/markdown"] = _renamed(output.data["text/markdown"], suffix)
+
+
+def _wide(output: NotebookNode) -> bool:
+    width = re.search(r'<svg[^>]*?\bwidth="([\d.]+)pt"', output.get("data", {}).get("image/svg+xml", ""))
+    return width is not None and float(width[1]) > WIDE
+
+
+def _entitle(page: NotebookNode, name: str, cohort: str, kind: str, binder: str) -> None:
+    """Name cohort and kind in the page's one title, which must be in the first cell."""
+    titles = [
+        (number, line)
+        for number, cell in enumerate(page.cells)
+        if cell.cell_type == "markdown"
+        for line in re.findall(r"^#\s+\S.*", re.sub(r"^```.*?^```", "", cell.source, flags=re.M | re.S), re.M)
+    ]
+    if not titles or titles[0][0] != 0:
+        raise ValueError(f"{name} has no title: its first cell must be Markdown that begins with '# Title'.")
+    if len(titles) > 1:
+        number, line = titles[1]
+        raise ValueError(f"{name}, cell {number + 1}: '{line}' is a second title; use '##' below the first.")
+    title, attributes = re.fullmatch(r"#\s+(.*?)\s*(\{[^}]*\})?\s*", titles[0][1]).groups()
+    notice = f'\n\n::: {{.callout-note appearance="minimal" .kind .kind-{kind}}}\n{NOTICES[kind]}\n:::\n'
+    if binder:
+        notice += f"\n[Run this notebook in Binder]({binder}){{.launch}}, after those before it.\n"
+    named = f"# {title}: {cohort} ({kind})" + (f" {attributes}" if attributes else "") + notice
+    page.cells[0].source = page.cells[0].source.replace(titles[0][1], named, 1)
+
+
+def drawn(cohort: Path, stage: str) -> dict[str, str]:
+    """A stage's figures by name, in lines: those its manifest names, unchanged since, below `LARGEST_DRAWING`."""
+    found = {}
+    for name, digest in results.manifests(cohort).get(stage, {}).get("outputs", {}).items():
+        path = cohort / name
+        drawing = path.parent.name == "figures" and path.suffix == ".svg" and path.is_file()
+        if drawing and path.stat().st_size <= LARGEST_DRAWING and sha256_of(path) == digest:
+            found[path.stem] = path.read_text(encoding="utf-8")
+    return found
+
+
+def generated(root: Path) -> dict[str, str]:
+    """Execute the notebooks in ``book/``, and gather the parts of pages that they hand to `lib.results.glue`.
+
+    A cell that fails raises `nbclient.exceptions.CellExecutionError`, with the notebook's own words.
+    """
+    parts: dict[str, str] = {}
+    environment = dict(
+        os.environ, CROSSBOOK_RESULTS=str(results.results_folder(root))
+    )  # the kernel works in book/
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    for path in sorted((root / "book").glob("*.ipynb")):
+        notebook, where = nbformat.read(path, as_version=4), {"metadata": {"path": str(path.parent)}}
+        NotebookClient(
+            notebook, kernel_name="python3", resources=where, extra_arguments=["--log-level=40"]
+        ).execute(env=environment)
+        for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+            if "part" in output.get("metadata", {}):
+                parts[output.metadata["part"]] = output.data["text/markdown"]
+    return parts
+
+
+def filled(
+    text: str, page: str, parts: Mapping[str, str], pages: Sequence[str], root: Path
+) -> tuple[str, dict[str, bytes]]:
+    """A page in which each line ``<!-- generated: NAME -->`` became the part of that name.
+
+    Parameters
+    ----------
+    text, page : str
+        A page, and its place in the book: links are written as seen from it.
+    parts : mapping
+        From `generated`.
+    pages : sequence of str
+        The pages that the book holds; a link to another becomes its words.
+    root : Path
+        The repository.
+
+    Returns
+    -------
+    (str, dict of str to bytes)
+        The page, and the pictures it needs by their place in the book.
+
+    Raises
+    ------
+    ValueError
+        If no part has that name, or a mark does not stand alone on its line.
+    """
+    pictures: dict[str, bytes] = {}
+
+    def seen(target: str) -> str:
+        return Path(os.path.relpath(target, Path(page).parent)).as_posix()
+
+    def picture(match: re.Match) -> str:
+        place = str(PurePosixPath(page).with_suffix("") / match[1].replace("/", "-"))
+        pictures[place] = (results.results_folder(root) / match[1]).read_bytes()
+        return f"({seen(place)})"
+
+    def link(match: re.Match) -> str:
+        return f"[{match[1]}]({seen(match[2])})" if match[2] in pages else match[1]
+
+    def part(match: re.Match) -> str:
+        if match[1] not in parts:
+            raise ValueError(f"{page}: no part is called {match[1]}; there are {', '.join(sorted(parts))}.")
+        made = re.sub(r"\(/results/([^)\s]+)\)", picture, parts[match[1]])
+        return re.sub(r"\[([^\[\]]*)\]\(/([^)\s]+)\)", link, made).strip("\n") + "\n"
+
+    pieces = CODE.split(text)
+    for at in range(0, len(pieces), 2):
+        pieces[at] = re.sub(r"^<!-- *generated: *(\S.*?) *-->[ \t]*$", part, pieces[at], flags=re.MULTILINE)
+        if loose := re.search(r"<!--\s*generated\b.*", pieces[at]):
+            raise ValueError(f"{page}: '{loose[0]}' must be '<!-- generated: NAME -->', alone on its line.")
+    return "".join(pieces), pictures
+
+
+def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
+    """What the book's folder holds, by path: pages with their parts and cleaned notebooks; and what was left out.
+
+    FileNotFoundError or ValueError if a page or a demo is missing, a notebook is unfit to print, or two pages define
+    one label. Equal results give equal bytes.
+    """
+    contents, notes = pruned(read_contents(root), root)
+    files = {"_quarto.yml": yaml.safe_dump(contents, sort_keys=False, allow_unicode=True).encode()}
+    parts, folders, pages = generated(root), machine_folders(root), [place for _, place in places(contents)]
+    defined: dict[str, str] = {}
+
+    def define(found: Sequence[str], page: str) -> None:
+        for label in found:
+            if label in defined:
+                raise ValueError(f"label {label} is defined in {defined[label]} and in {page}: rename one.")
+            defined[label] = page
+
+    looks = [path.relative_to(root).as_posix() for path in sorted((root / "book").rglob("*.*"))]
+    named = [place for place in [*pages, contents.get("bibliography", "index.qmd")] if place[-6:] != ".ipynb"]
+    for name in dict.fromkeys([*named, *(name for name in looks if not name.endswith((".qmd", ".ipynb")))]):
+        if not (root / name).is_file():
+            raise FileNotFoundError(f"{name} is named by _quarto.yml but missing.")
+        files[name] = (root / name).read_bytes()
+        if name.endswith(".qmd"):
+            text, pictures = filled(files[name].decode(), name, parts, pages, root)
+            define(text_labels(text), name)
+            files |= {name: text.encode(), **pictures}
+    for chapter in chapters(contents):
+        name, path = f"results/{chapter.executed}", results.results_folder(root) / chapter.executed
+        page = cleaned(
+            read_executed(path, name),
+            name,
+            chapter.study,
+            chapter.cohort,
+            results.kind_of(root, chapter.study, chapter.cohort),
+            folders,
+            binder_of(contents, chapter.study, chapter.stage) if chapter.cohort == "demo" else "",
+            drawn(path.parents[1], chapter.stage),
+        )
+        define(labels(page), name)
+        files[chapter.place] = (nbformat.writes(page) + "\n").encode()
+    return files, notes
+
+
+def stamp_of(files: dict[str, bytes], renderer: str) -> str:
+    """SHA-256 over names and contents of all laid files, and the renderer's name."""
+    digest = hashlib.sha256(renderer.encode())
+    for name in sorted(files):
+        digest.update(f"\n{name}\n{len(files[name])}\n".encode() + files[name])
+    return digest.hexdigest()
+
+
+def make_book(root: Path, only_preview: bool = False, require_quarto: bool = False) -> str:
+    """Make ``_book/`` from the executed notebooks in ``results/``.
+
+    Parameters
+    ----------
+    root : Path
+        The repository.
+    only_preview : bool
+        Render with nbconvert even where Quarto is installed.
+    require_quarto : bool
+        Raise where Quarto is missing, rather than render the preview.
+
+    Returns
+    -------
+    str
+        What was done, for the terminal; that nothing was, where the book that is there has the same files.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, RuntimeError
+        If something is missing, unfit to print, or the rendered site is not whole; the old book stays.
+    """
+    root = Path(root).resolve()
+    quarto = None if only_preview else site.find_quarto()
+    if quarto is None and require_quarto:
+        raise RuntimeError(f"no quarto program was found; {site.HOW_TO_GET_QUARTO}.")
+    files, notes = laid_files(root)
+    renderer = f"quarto {quarto[1]}" if quarto else f"preview {sha256_of(site.__file__)}"
+    stamp, final, folder = stamp_of(files, renderer), root / "_book", root / "_build" / "book"
+    if (final / ".stamp").is_file() and (final / ".stamp").read_text(encoding="utf-8") == stamp:
+        return "book: nothing changed"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in files.items():
+        with written(folder / name) as part:
+            part.write_bytes(content)
+    log = folder.parent / "quarto.log"
+    made, faults = site.quarto(quarto[0], folder, log) if quarto else (site.preview(folder), [])
+    if faults := [*faults, *site.faults(made, machine_folders(root))]:
+        raise RuntimeError("\n  ".join(["the rendered book is not whole:", *faults]))
+    (made / ".stamp").write_text(stamp, encoding="utf-8")
+    # a reader finds the old book or the new one, never half of either
+    aside = made.with_name("_book-before")
+    if final.exists():
+        os.replace(final, aside)
+    os.replace(made, final)
+    shutil.rmtree(aside, ignore_errors=True)
+    count = sum(name.endswith(".ipynb") for name in files)
+    notes.append(f"_book/index.html, {count} chapters, {renderer if quarto else 'a preview without Quarto'}")
+    return "\n".join(f"book: {note}" for note in [*notes, *([] if quarto else [site.HOW_TO_GET_QUARTO])])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m lib.book", description="Render the book from results/.")
+    parser.add_argument("--root", type=Path, default=Path(), help="the repository's folder")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--preview", action="store_true", help="the plain preview even where Quarto is installed"
+    )
+    choice.add_argument("--require-quarto", action="store_true", help="fail where Quarto is missing")
+    options = parser.parse_args(arguments)
+    try:
+        print(make_book(options.root, options.preview, options.require_quarto))
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        print(f"book: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+"""What was run here, as tables, and numbers as Markdown: what the notebooks in ``book/`` share.
+
+They read small result files of all cohorts; a part of a page is what one of their cells hands to `glue`.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from IPython.display import Markdown, display
+
+PHANTOMS_FIRST = {"demo": 0, "null": 1}
+
+
+def repository() -> Path:
+    """The folder that holds ``_quarto.yml``: the working folder or the nearest above it."""
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents):
+        if (folder / "_quarto.yml").is_file():
+            return folder
+    raise FileNotFoundError(f"no _quarto.yml in or above {here}: run from within the repository.")
+
+
+def results_folder(root: Path) -> Path:
+    """``results/`` of a repository, or the folder that the environment variable CROSSBOOK_RESULTS names."""
+    return Path(os.environ.get("CROSSBOOK_RESULTS") or Path(root) / "results").resolve()
+
+
+def kind_of(root: Path, study: str, cohort: str) -> str:
+    """A cohort's kind (phantom, open, gated), from its parameter file; FileNotFoundError without one."""
+    path = Path(root) / "params" / study / f"{cohort}.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"params/{study}/{cohort}.yaml is missing: it says the kind of {cohort}.")
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("kind")
+
+
+def studies() -> dict[str, dict]:
+    """``book/studies.yaml``: what the book's tables need to know of each study, in the book's order."""
+    path = repository() / "book" / "studies.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def cohorts() -> pd.DataFrame:
+    """Every cohort of which a stage was finished here: study, cohort, kind, folder; demo and null come first.
+
+    A folder of results without a parameter file is somebody's trial, and no cohort.
+    """
+    root, rows = repository(), []
+    for study in studies():
+        folders = [path.parent for path in results_folder(root).glob(f"{study}/*/manifests")]
+        for folder in sorted(folders, key=lambda path: (PHANTOMS_FIRST.get(path.name, 2), path.name)):
+            if (root / "params" / study / f"{folder.name}.yaml").is_file():
+                rows.append((study, folder.name, kind_of(root, study, folder.name), folder))
+    return pd.DataFrame(rows, columns=["study", "cohort", "kind", "folder"])
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A table of results; "null" is a name, and only an empty cell is missing. No rows where there is no file."""
+    if not path.is_file() or not path.read_text(encoding="utf-8").strip():
+        return pd.DataFrame()
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def read_all(
+    cohorts: pd.DataFrame, name: str, columns: Sequence[str], change=lambda table: table
+) -> pd.DataFrame:
+    """One table of all cohorts, with study, cohort and kind in front.
+
+    Parameters
+    ----------
+    cohorts : DataFrame
+        From `cohorts`.
+    name : str
+        Below a cohort's folder: ``metrics.csv``, ``tables/differences.csv``.
+    columns : sequence of str
+        Columns that are there even where no cohort has the file.
+    change : callable
+        What to do to each cohort's table first.
+    """
+    tables = []
+    for cohort in cohorts.itertuples():
+        table = read(cohort.folder / name)
+        if len(table):
+            tables.append(change(table).assign(study=cohort.study, cohort=cohort.cohort, kind=cohort.kind))
+    keys = ["study", "cohort", "kind"]
+    if not tables:
+        return pd.DataFrame(columns=list(dict.fromkeys([*keys, *columns])))
+    table = pd.concat(tables, ignore_index=True)
+    return table[[*keys, *(name for name in table if name not in keys)]]
+
+
+def metrics(cohorts: pd.DataFrame) -> pd.DataFrame:
+    """Every ``metrics.csv``: a row for each study, cohort, setting, model and metric."""
+    columns = ["model", "setting", "metric", "estimate", "low", "high", "n", "events", "seeds", "how"]
+    return read_all(cohorts, "metrics.csv", columns)
+
+
+def differences(cohorts: pd.DataFrame) -> pd.DataFrame:
+    """Every paired difference, both ways round: setting, model, minus, difference, low, high."""
+    keys = ["study", "cohort", "kind", "setting", "model", "minus"]
+    table = read_all(cohorts, "tables/differences.csv", [*keys, "difference", "low", "high"], _named)
+    turned = table.rename(columns={"model": "minus", "minus": "model", "low": "high", "high": "low"})
+    turned[["difference", "low", "high"]] *= -1
+    both = pd.concat([table, turned])[[*keys, "difference", "low", "high"]]
+    return both.drop_duplicates(keys).reset_index(drop=True)
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of differences whose columns are called alike: some name the metric, and the setting "where"."""
+    if "difference" not in table:
+        value = next(column for column in table if column not in ("model", "minus", "setting", "where"))
+        table = table.rename(columns={value: "difference"})
+    return table if "setting" in table else table.rename(columns={"where": "setting"})
+
+
+def published(study: str) -> pd.DataFrame:
+    """``data/published/<study>.csv``; no rows where there is none."""
+    return read(repository() / "data" / "published" / f"{study}.csv")
+
+
+def manifests(folder: Path) -> dict[str, dict]:
+    """A cohort's manifests by stage, in order."""
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("manifests/*.json"))
+    }
+
+
+def number(value: float, digits: int = 3, sign: bool = False) -> str:
+    """A number with a true minus, "" where it is missing."""
+    if pd.isna(value):
+        return ""
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def interval(low: float, high: float, sign: bool = False) -> str:
+    """ "0.512 to 0.634", "" where there is none."""
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    return f"{number(low, sign=sign)} to {number(high, sign=sign)}"
+
+
+def estimate(row: pd.Series) -> str:
+    """A row's estimate with its interval: "0.573 (0.512 to 0.634)"; the reason where it cannot be computed."""
+    if pd.isna(row["estimate"]):
+        return f"not computable: {row['how']}"
+    return f"{number(row['estimate'])} ({interval(row['low'], row['high'])})"
+
+
+def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float] | None:
+    """A paired difference with its interval, or None: ``difference(table, study=, cohort=, setting=, model=, minus=)``."""
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return tuple(table.iloc[0][["difference", "low", "high"]]) if len(table) else None
+
+
+def signed(found: tuple[float, float, float] | None) -> str:
+    """A difference with its interval: "+0.038 (−0.012 to +0.088)", "" where there is none."""
+    return "" if found is None else f"{number(found[0], sign=True)} ({interval(*found[1:], sign=True)})"
+
+
+def link(words: str, target: str) -> str:
+    """Words as a link to a page or result, given as seen from the repository: the book drops links to pages it lacks."""
+    return f"[{words}](/{target})"
+
+
+def chapter(study: str, cohort: str, stage: str = "5-figures", words: str = "") -> str:
+    """A link to a cohort's chapter, named by the cohort."""
+    return link(words or f"`{cohort}`", f"notebooks/{study}/{cohort}/{stage}.ipynb")
+
+
+def table(
+    columns: dict[str, str], rows: Iterable[Sequence[object]], caption: str, label: str, wide: bool = False
+) -> str:
+    """A pipe table with a caption that can be referred to.
+
+    Parameters
+    ----------
+    columns : dict of str to str
+        Heads, and "l" (words), "r" (numbers) or "c".
+    rows : iterable of sequences
+        Cells, as many as columns (ValueError); text is written as it is, but for the bar that would end a cell.
+    caption, label : str
+        E.g. "The four studies.", "tbl-studies".
+    wide : bool
+        Whether the table may use the margin as well.
+    """
+    rules = {"l": ":---", "r": "---:", "c": ":--:"}
+    lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(rules[side] for side in columns.values())}|"]
+    for row in rows:
+        cells = [
+            str(cell).replace("|", "\\|").replace("\n", " ") for _, cell in zip(columns, row, strict=True)
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f": {caption} {{#{label}}}"]
+    return "\n".join([f"::: {{.printed{' .column-page-right' if wide else ''}}}", "", *lines, "", ":::", ""])
+
+
+def glue(name: str, *markdown: str) -> None:
+    """Show Markdown, and make it the part of a page that the line ``<!-- generated: NAME -->`` stands for."""
+    display(Markdown("\n".join(markdown)), metadata={"part": name})

@@ -1,0 +1,496 @@
+"""Pages and the site made of them: the labels they define, Quarto or a preview by nbconvert, a check of the result."""
+
+import html
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from base64 import b64decode
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import yaml
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter, TemplateExporter
+from nbconvert.filters import Highlight2HTML
+from nbformat import NotebookNode
+from PIL import Image, UnidentifiedImageError
+
+from lib.files import written
+
+PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
+WORDS = {"fig": "Figure", "tbl": "Table", "lst": "Listing", "eq": "Equation", "sec": "Section"}
+NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
+LABEL = rf"(?:[Ff]ig|[Tt]bl|[Ll]st|[Ee]q|[Ss]ec)-{NAME}"
+CODE = re.compile(r"(^```.*?^```[ \t]*$|^~~~.*?^~~~[ \t]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+# a caption may hold links
+FIGURE = re.compile(r"!\[((?:[^\[\]]|\[[^\[\]]*\](?:\([^()]*\))?)*)\]\(([^)\s]+)\)\{#([\w-]+)([^}]*)\}")
+# what a program prints while it works or fails; no reader wants it
+NOISE = {
+    "a traceback": re.compile(r"Traceback \(most recent call last\)"),
+    "a progress bar": re.compile(r"\d+%\|[^|\n]*\||\d(?:it/s|s/it)\b"),
+    "a warning": re.compile(r"^\S+\.py:\d+: \w*Warning\b|^\w*Warning: ", re.MULTILINE),
+    "terminal colours": re.compile(r"\x1b\[|␛\["),
+}
+BLOCKS = ["p", "pre", "div", "li", "td", "th", "dd", "dt", "h1", "h2", "h3", "figcaption", "section"]
+FETCHING = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "manifest", "apple-touch-icon"}
+HOW_TO_GET_QUARTO = (
+    "for the whole book install Quarto (conda-forge: quarto; installer: quarto.org; `pip install quarto-cli` "
+    "where GitHub can be reached) and run `make book` again"
+)
+
+
+def read_contents(root: Path) -> dict:
+    """The repository's ``_quarto.yml``; FileNotFoundError or ValueError where it is no book."""
+    path = Path(root) / "_quarto.yml"
+    if not path.is_file():
+        raise FileNotFoundError(f"no _quarto.yml in {root}: run from the repository's root or give --root.")
+    contents = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(contents, dict) or not contents.get("book", {}).get("chapters"):
+        raise ValueError(f"{path} lists no chapters under book.")
+    return contents
+
+
+def places(contents: dict) -> Iterator[tuple[str | None, str]]:
+    """Every page in order, as (page of its part or None, place)."""
+    for entry in [*contents["book"].get("chapters", []), *contents["book"].get("appendices", [])]:
+        if isinstance(entry, str):
+            yield None, entry
+        else:
+            yield entry["part"], entry["part"]
+            yield from ((entry["part"], place) for place in entry.get("chapters", []))
+
+
+def options(source: str) -> list[str]:
+    """The `#|` lines a cell begins with: Quarto reads them nowhere else."""
+    lines = source.splitlines()
+    return lines[: next((at for at, line in enumerate(lines) if not line.startswith("#|")), len(lines))]
+
+
+def given(lines: list[str]) -> dict:
+    """What the `#|` lines of a cell say."""
+    return yaml.safe_load("\n".join(line[2:].removeprefix(" ") for line in lines)) or {}
+
+
+def text_labels(text: str) -> list[str]:
+    """The cross-reference labels that a page's Markdown defines, in order; what code shows is left aside."""
+    return re.findall(rf"\{{[^{{}}\n]*?#({LABEL})", CODE.sub("", text))
+
+
+def labels(page: NotebookNode) -> list[str]:
+    """The cross-reference labels a page defines, in order."""
+    found = []
+    for cell in page.cells:
+        if cell.cell_type == "code":
+            head = "\n".join(options(cell.source))
+            found += re.findall(rf"^#\|\s*label:\s*[\"']?({LABEL})", head, re.MULTILINE)
+        shown = [output.get("data", {}).get("text/markdown", "") for output in cell.get("outputs", [])]
+        for text in shown if cell.cell_type == "code" else [cell.source]:
+            found += text_labels(text)
+    return found
+
+
+def caption_words(caption: str) -> str:
+    """A caption as plain words, for who cannot see the figure."""
+    words = re.sub(r"\[@[^\]]*\]|\]\([^()]*\)|[*_`\[\]]", "", caption)
+    return re.sub(rf"@({LABEL})", lambda match: f"the {_word(match[1]).lower()}", words).strip()
+
+
+def _word(label: str) -> str:
+    return WORDS[label.split("-")[0].lower()]
+
+
+def folder_pattern(folder: str) -> re.Pattern:
+    """Finds a folder's path, not that of a sibling whose name only begins alike."""
+    return re.compile(rf"(?<![\w.-]){re.escape(folder)}(/|(?![\w.-]))")
+
+
+def find_quarto() -> tuple[str, str] | None:
+    """The Quarto program beside this Python or on the PATH, and its version; None where none works."""
+    where = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    program = shutil.which("quarto", path=where)
+    try:
+        version = program and subprocess.check_output([program, "--version"], text=True, timeout=60).strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return (program, version) if version else None
+
+
+def quarto(program: str, folder: Path, log: Path) -> tuple[Path, list[str]]:
+    """Render the book project in a folder with Quarto.
+
+    Returns
+    -------
+    (Path, list of str)
+        The site, and one sentence for each complaint: Quarto exits with 0 in spite of them.
+
+    Raises
+    ------
+    RuntimeError
+        If Quarto fails, with the end of what it said.
+    """
+    log.unlink(missing_ok=True)
+    # a profile of the user's would change the table of contents
+    environment = {key: os.environ[key] for key in set(os.environ) - {"QUARTO_PROFILE", "QUARTO_LOG_LEVEL"}}
+    command = [program, "render", str(folder), "--log", str(log), "--log-format", "json-stream"]
+    answer = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
+    if answer.returncode:
+        raise RuntimeError(f"quarto exited with {answer.returncode}: {answer.stderr.strip()[-2000:]}")
+    return folder / "_book", complaints(log.read_text(encoding="utf-8"), answer.stderr)
+
+
+def complaints(log: str, stderr: str) -> list[str]:
+    """What Quarto (its log, one JSON object a line) and pandoc (stderr) warned of: references, citations, shortcodes."""
+    found = []
+    for line in filter(str.strip, log.splitlines()):
+        entry = json.loads(line)
+        text = " ".join(str(entry.get("msg", "")).split())
+        if entry.get("levelName") in ("WARN", "WARNING", "ERROR", "CRITICAL") or "Shortcode" in text:
+            found.append(f"quarto warns: {text}")
+    lines = stderr.splitlines()
+    found += [f"pandoc warns: {line.strip()}" for line in lines if re.search(r"\[WARNING\]|citeproc", line)]
+    return list(dict.fromkeys(found))
+
+
+def preview(folder: Path) -> Path:
+    """Render a laid folder with nbconvert, as plain HTML pages that fetch nothing; formulas stay TeX.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``_quarto.yml``, every page it names and ``book/preview.html.j2``, nbconvert's template of a page.
+
+    Returns
+    -------
+    Path
+        The site: ``index.html``, one page a chapter, pictures inside the pages.
+    """
+    contents = read_contents(folder)
+    listed = list(places(contents))
+    notebooks = {place: _notebook(folder / place) for _, place in listed}
+    heads = {place: _title(notebook) for place, notebook in notebooks.items()}
+    titles = {place: caption_words(title) for place, (title, _) in heads.items()}
+    numbers = _chapter_numbers(contents, {place: attributes for place, (_, attributes) in heads.items()})
+    marks = _marks(notebooks, numbers)
+    bibliography = contents.get("bibliography")
+    works = _works((folder / bibliography).read_text(encoding="utf-8")) if bibliography else {}
+    exporter = HTMLExporter(
+        template_name="basic", extra_template_paths=[str(folder / "book")], template_file="preview.html.j2"
+    )
+    exporter.exclude_anchor_links = True
+    exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3"))
+    made = folder / "_book"
+    for place, notebook in notebooks.items():
+        nav = [
+            (_href(other, place), titles[other], numbers.get(other, ""), part == other, other == place)
+            for part, other in listed
+        ]
+        words = {"book": contents["book"]["title"], "title": titles[place], "nav": nav}
+        # HTMLExporter itself would parse the page once more, for alternative texts that ours has
+        shown = _plain_page(notebook, place, marks, works)
+        page, _ = TemplateExporter.from_notebook_node(exporter, shown, words)
+        number = f'<h1 data-number="{numbers[place]}"' if place in numbers else "<h1"
+        with written(made / Path(place).with_suffix(".html")) as part:
+            part.write_text(_anchored(page).replace("<h1", number, 1), encoding="utf-8")
+    for picture in sorted((folder / "book").rglob("*")):
+        if picture.suffix in (".svg", ".png", ".jpg"):
+            target = made / picture.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(picture, target)
+    return made
+
+
+def _notebook(path: Path) -> NotebookNode:
+    if path.suffix == ".ipynb":
+        return nbformat.read(path, as_version=4)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(path.read_text(encoding="utf-8"))])
+
+
+def _title(notebook: NotebookNode) -> tuple[str, str]:
+    """A page's title and the attributes behind it."""
+    lines = (line for cell in notebook.cells for line in cell.source.splitlines() if line.startswith("# "))
+    return re.fullmatch(r"#\s+(.*?)\s*(\{[^}]*\})?\s*", next(lines, "# ")).groups(default="")
+
+
+def _chapter_numbers(contents: dict, attributes: dict[str, str]) -> dict[str, str]:
+    """A number for each chapter, a letter for each appendix, none for parts and what is marked unnumbered."""
+    last = {place for _, place in places({"book": {"appendices": contents["book"].get("appendices", [])}})}
+    parts = {part for part, place in places(contents) if part == place} | {"index.qmd"}
+    plain = {place for place, given in attributes.items() if re.search(r"\.unnumbered|\{-", given)}
+    counted = [place for place in attributes if place not in parts | plain]
+    numbers = {place: str(n) for n, place in enumerate([p for p in counted if p not in last], 1)}
+    return numbers | {place: chr(64 + n) for n, place in enumerate([p for p in counted if p in last], 1)}
+
+
+def _marks(notebooks: dict[str, NotebookNode], numbers: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Each label's words ("Figure 3.1") and the page it stands on."""
+    marks = {}
+    for place, notebook in notebooks.items():
+        counts: Counter[str] = Counter()
+        for label in labels(notebook):
+            counts[_word(label)] += 1
+            number = f"{numbers[place]}." if place in numbers else ""
+            marks[label] = f"{_word(label)} {number}{counts[_word(label)]}", place
+    return marks
+
+
+def _plain_page(notebook: NotebookNode, place: str, marks: Mapping, works: Mapping) -> NotebookNode:
+    """A page that nbconvert understands: Quarto's options, and its Markdown beyond the common one, put plainly."""
+    page = nbformat.v4.new_notebook(metadata=notebook.metadata)
+    for cell in notebook.cells:
+        head = options(cell.source) if cell.cell_type == "code" else []
+        asked = {key: cell.metadata[key] for key in {"label", "include"} & set(cell.metadata)} | given(head)
+        if "remove-cell" in cell.metadata.get("tags", []) or asked.get("include") is False:
+            continue
+        page.cells.append(cell)
+        if cell.cell_type == "markdown":
+            cell.source = _plain(cell.source, place, marks, works)
+            continue
+        cell.source = "\n".join(cell.source.splitlines()[len(head) :])
+        mark = marks.get(asked.get("label"), ("", ""))[0]
+        caption = asked.get("fig-cap") or asked.get("tbl-cap") or ""
+        shown = {
+            "echo": bool(cell.source.strip()) and asked.get("echo") is not False,
+            "alt": str(asked.get("fig-alt") or asked.get("fig-cap") or "Picture made by the code above"),
+            "id": asked.get("label", ""),
+            "caption": _plain(f"**{mark}.** {caption}" if mark else caption, place, marks, works),
+            "above": mark.startswith("Table"),
+        }
+        cell.metadata = nbformat.from_dict(shown)
+        cell.outputs = [] if asked.get("output") is False else cell.outputs
+        for data in (output.get("data", {}) for output in cell.outputs):
+            if "text/markdown" in data:
+                data["text/markdown"] = _plain(data["text/markdown"], place, marks, works)
+    return page
+
+
+def _plain(text: str, place: str, marks: Mapping, works: Mapping) -> str:
+    """Quarto's Markdown as common Markdown: Divs, captions, cross-references, citations."""
+
+    def caption(match: re.Match) -> str:
+        label = re.search(rf"#({LABEL})", match[2] or "")
+        number = f'<span id="{label[1]}"></span>**{marks[label[1]][0]}.** ' if label else ""
+        return f"{number}*{match[1]}*"
+
+    def figure(match: re.Match) -> str:
+        words, address, label, rest = match.groups()
+        alt = re.search(r'fig-alt="([^"]*)"', rest)
+        number = marks.get(label, ("Figure", ""))[0]
+        picture = f"![{alt[1] if alt else caption_words(words)}]({address})"
+        return f'<span id="{label}"></span>{picture}\n\n**{number}.** {words}'
+
+    def reference(match: re.Match) -> str:
+        if match[1] not in marks:
+            return f"?{match[0]}"
+        words, there = marks[match[1]]
+        return f"[{words}]({_href(there, place)}#{match[1]})"
+
+    def citation(match: re.Match) -> str:
+        return _short(works[match[1]]) if match[1] in works else f"?{match[0]}"
+
+    entries = "\n".join(f"- {_entry(works[key])}" for key in sorted(works))
+    text = re.sub(r"\A---\n.*?\n---\n", "", _divs(text), flags=re.DOTALL)
+    text = re.sub(r"(?<=\n\n): (\S.*?)\s*(\{[^}]*\})?\s*(?=\n\n|\Z)", caption, text, flags=re.DOTALL)
+    pieces = CODE.split(FIGURE.sub(figure, text))
+    for at in range(0, len(pieces), 2):
+        piece = pieces[at].replace("<!--refs-->", entries)
+        piece = re.sub(rf"(?<=[\])$\w ])\{{#({LABEL})[^{{}}\n]*\}}", r'<span id="\1"></span>', piece)
+        piece = re.sub(r"(?<=[\])$\w ])\{[#.][^{}\n]*\}|(?<=\))\{[\w-]+=[^{}]*\}", "", piece)
+        piece = re.sub(rf"(?<![\w/\[])@({LABEL})", reference, piece)
+        piece = re.sub(r"\[([^\]\[]*@[^\]\[]*)\]", r"(\1)", piece)
+        piece = re.sub(r"(?<![\w/.?])@([\w:-]+)", citation, piece)
+        pieces[at] = re.sub(r"(\]\([^)\s]*)\.(?:qmd|ipynb)(?=[)#])", r"\1.html", piece)
+    return "".join(pieces)
+
+
+def _divs(text: str) -> str:
+    """Callouts become quotes, other fenced Divs vanish."""
+    lines: list[str] = []
+    inside: list[bool] = []
+    for line in text.splitlines():
+        if re.match(r":{3,}\s*[{\w]", line):
+            title = re.search(r'title="([^"]*)"', line)
+            inside.append("callout" in line)
+            lines += ["", "<!--refs-->" if "#refs" in line else f"> **{title[1]}**" if title else ""]
+        elif re.match(r":{3,}\s*$", line) and inside:
+            inside.pop()
+            lines.append("")
+        elif any(inside):
+            lines.append("> " + re.sub(r"^#+\s+(.*)", r"**\1**", line))
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _anchored(page: str) -> str:
+    """Ids of headings as Quarto gives them, so that a link to a heading works in both."""
+    seen: Counter[str] = Counter()
+
+    def heading(match: re.Match) -> str:
+        words = html.unescape(re.sub(r"<[^>]+>", "", match[2])).strip().lower()
+        name = re.sub(r"^[^a-z]+", "", re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", words))) or "section"
+        seen[name] += 1
+        name += f"-{seen[name] - 1}" if seen[name] > 1 else ""
+        return f'<h{match[1]} id="{name}">{match[2]}</h{match[1]}>'
+
+    return re.sub(r"<h([1-6])[^>]*>(.*?)</h\1>", heading, page, flags=re.DOTALL)
+
+
+def _works(bibliography: str) -> dict[str, dict[str, str]]:
+    """Entries of a BibTeX file by key; one field a line."""
+    works = {}
+    for entry in re.split(r"^@\w+\{", bibliography, flags=re.MULTILINE)[1:]:
+        fields = re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?\s*$", entry, re.MULTILINE)
+        fields = {name.lower(): re.sub(r"[{}]", "", value).replace("--", "–") for name, value in fields}
+        works[entry.split(",", 1)[0].strip()] = fields
+    return works
+
+
+def _short(work: dict[str, str]) -> str:
+    authors = work.get("author", "").split(" and ")
+    return f"{authors[0].split(',')[0]}{' et al.' if len(authors) > 1 else ''} {work.get('year', '')}"
+
+
+def _entry(work: dict[str, str]) -> str:
+    address = f"https://doi.org/{work['doi']}" if "doi" in work else work.get("url", "")
+    where = work.get("journal") or work.get("booktitle", "")
+    return f"{_short(work)}. {work.get('title', '')}. *{where}*. <{address}>"
+
+
+def _href(place: str, seen_from: str) -> str:
+    return Path(os.path.relpath(Path(place).with_suffix(".html"), Path(seen_from).parent)).as_posix()
+
+
+def faults(site: Path, folders: Sequence[tuple[str, str]]) -> list[str]:
+    """One sentence for each thing wrong with a rendered site, which a renderer's exit code does not tell.
+
+    Searched for: references and citations left open; pictures, pages and places of pages that are not there;
+    pictures that are empty or have no words for who cannot see them; ids given twice; tracebacks, progress bars and
+    warnings; Markdown that was not understood; anything fetched from the net when a page is opened; folders of the
+    machine that made it.
+
+    Parameters
+    ----------
+    site : Path
+        The folder with ``index.html``.
+    folders : sequence of (str, str)
+        Folders that must not appear, from `lib.book.machine_folders`.
+    """
+    if not (site / "index.html").is_file():
+        return ["the site has no index.html"]
+    files = sorted([*site.rglob("*.html"), *site.rglob("*.css"), *site.glob("*.json")])
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    pages = {path: BeautifulSoup(texts[path], "html.parser") for path in files if path.suffix == ".html"}
+    ids = {path.resolve(): _ids(page) for path, page in pages.items()}
+    found = []
+    for path, text in texts.items():
+        shown = [name for name, _ in folders if folder_pattern(name).search(text)]
+        said = [f"shows the folder {name} of this machine" for name in shown]
+        if path.suffix == ".css":
+            said += [f"fetches {address} from the net" for address in _fetched(text)]
+        elif page := pages.get(path):
+            twice = [label for label, count in ids[path.resolve()].items() if count > 1]
+            said += [f"the id {label} is given more than once" for label in twice]
+            said += _addresses(page, path, site, ids)
+            said += filter(None, (_picture(picture, path, site) for picture in page.find_all("img")))
+            said += _words(page)  # last of those that read the page: it takes code out
+            said += ["names the notebook it was made from (data-notebook)"] * ("data-notebook=" in text)
+        found += [f"{path.relative_to(site).as_posix()}: {fault}" for fault in said]
+    return list(dict.fromkeys(found))
+
+
+def _ids(page: BeautifulSoup) -> Counter[str]:
+    invisible = {"link", "meta", "script", "style", "title"}
+    return Counter(tag["id"] for tag in page.find_all(id=True) if tag.name not in invisible)
+
+
+def _fetched(style: str) -> list[str]:
+    return re.findall(r"(?:@import\s+(?:url\()?|url\()['\"]?((?:https?:)?//[^'\")\s;]+)", style)
+
+
+def _addresses(page: BeautifulSoup, path: Path, site: Path, ids: dict[Path, Counter[str]]) -> list[str]:
+    """What the page loads by itself must lie in the site; what it links to must be there, with the place it names."""
+    loads = [tag["href"] for tag in page.find_all("link", href=True) if FETCHING & set(tag.get("rel", []))]
+    for tag in page.find_all(lambda tag: tag.name not in ("a", "meta", "link")):
+        loads += [tag[key] for key in ("src", "data", "poster") if tag.get(key)]
+        loads += [part.split()[0] for part in tag.get("srcset", "").split(",") if part.split()]
+    styles = [tag.get_text() for tag in page.find_all("style")]
+    styles += [tag["style"] for tag in page.find_all(style=True)]
+    links = [tag["href"] for tag in page.find_all("a", href=True)]
+    outside = [address for address in loads if re.match(r"(https?:)?//", address)]
+    outside += [address for style in styles for address in _fetched(style)]
+    said = [f"fetches {address} from the net" for address in outside]
+    for target in loads + links:
+        there, anchor = _file(target, path, site), unquote(urlsplit(target).fragment)
+        if there is not None and not there.is_file():
+            said.append(f"{target} is not there")
+        elif there is not None and anchor and anchor not in ids.get(there.resolve(), {anchor}):
+            said.append(f"{target} leads to no place of that page")
+    return said
+
+
+def _file(target: str, page: Path, site: Path) -> Path | None:
+    """The file of the site that an address means; None for addresses elsewhere, pictures inside pages, mail."""
+    address = urlsplit(target)
+    if address.scheme or address.netloc:
+        return None
+    path = unquote(address.path)
+    there = page if not path else (site / path.lstrip("/")) if path.startswith("/") else (page.parent / path)
+    return there / "index.html" if there.is_dir() else there
+
+
+def _picture(picture: Mapping[str, str], page: Path, site: Path) -> str | None:
+    """What is wrong with a picture."""
+    source = picture.get("src", "")
+    name = source if len(source) < 80 else f"{source[:40]}..."
+    if not picture.get("alt", "").strip() and picture.get("aria-hidden") != "true":
+        return f"the picture {name} has no words for who cannot see it (alt)"
+    if source.startswith("data:"):
+        head, _, content = source.partition(",")
+        fault = picture_fault(b64decode(content) if head.endswith(";base64") else unquote(content).encode())
+    else:
+        there = _file(source, page, site)
+        fault = picture_fault(there.read_bytes()) if there is not None and there.is_file() else None
+    return f"the picture {name} {fault}" if fault else None
+
+
+def picture_fault(content: bytes) -> str | None:
+    """What is wrong with a PNG, JPEG or SVG, as the end of a sentence; None for one in which there is something to see."""
+    if b"<svg" in content[:4096]:
+        drawn = rb"<(?:\w+:)?(?:path|rect|circle|ellipse|line|polyline|polygon|text|image|use)\b"
+        return None if re.search(drawn, content) else "shows nothing"
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            extrema = picture.convert("RGB").getextrema()
+    except (UnidentifiedImageError, OSError):
+        return "cannot be read" if content.strip() else "is empty"
+    return "is of one colour: nothing was drawn" if all(low == high for low, high in extrema) else None
+
+
+def _words(page: BeautifulSoup) -> list[str]:
+    """References left open, noise of programs, and Markdown that was not understood, in what the page shows."""
+    for tag in page.find_all(["script", "style"]):
+        tag.decompose()
+    for tag in page.find_all(BLOCKS):
+        tag.insert_before("\n")
+    text = page.get_text()
+    open_ones = re.findall(r"\?@[\w-]+|\?(?:fig|tbl|lst|eq|sec)-[\w-]+", text, re.IGNORECASE)
+    # pandoc prints a key it does not know as "key?", Quarto a label as "?key", both in bold
+    bold = (tag.get_text().strip() for tag in page.find_all("strong"))
+    keys = [word for word in bold if re.fullmatch(r"\?[A-Za-z][\w:.-]*|[A-Za-z][\w:.-]*\d{2,}[\w-]*\?", word)]
+    said = [f"the reference or citation {key} is not resolved" for key in dict.fromkeys(open_ones + keys)]
+    for what, noise in NOISE.items():
+        if match := noise.search(text):
+            line = text[text.rfind("\n", 0, match.start()) + 1 :].split("\n", 1)[0]
+            said.append(f"shows {what}: '{line.strip()[:60]}'")
+    for tag in page.find_all(["pre", "code"]):
+        tag.decompose()
+    if match := re.search(r"^\s*:::+.*$|\{\{<.*|\{#[\w-]+[^}]*\}", page.get_text(), re.MULTILINE):
+        said.append(f"shows Markdown that was not understood: '{match[0].strip()[:60]}'")
+    return said

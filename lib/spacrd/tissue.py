@@ -1,0 +1,57 @@
+"""A section on its tissue: drawn over its picture, and as squidpy's graph of neighbouring spots."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+
+from lib.figures.pictures import picture_with_spots
+
+
+def draw(ax: Axes, section: AnnData, title: str = "", **drawn) -> Axes:
+    """Draw a section's spots to scale over its picture, or on white.
+
+    `drawn`: labels=, or values= (n,), and what else `lib.figures.pictures.picture_with_spots` takes.
+    """
+    about = section.uns["section"]
+    kept = section.uns["spatial"][about["name"]]
+    scale = kept["scalefactors"]["tissue_hires_scalef"]
+    picture_with_spots(
+        ax,
+        kept["images"].get("hires"),
+        section.obsm["spatial"],
+        spot_px=kept["scalefactors"]["spot_diameter_fullres"],
+        picture_scale=(scale, scale),
+        um_per_px=about["um_per_px"],
+        **drawn,
+    )
+    ax.set_title(title)
+    return ax
+
+
+def labelled(section: AnnData) -> AnnData:
+    """The spots with a label, as squidpy wants them: obs["class"], and a graph of the six nearest neighbours."""
+    import squidpy
+
+    logging.getLogger("spatialdata._logging").setLevel(logging.WARNING)  # it tells of every graph
+    known = section[section.obs["label"].notna()].copy()
+    known.obs["class"] = pd.Categorical(np.where(known.obs["label"] == 1, "cancer", "other"))
+    known.obs["counts"] = np.log10(np.asarray(known.X.sum(axis=1)).ravel() + 1)
+    if known.n_obs > 6:
+        squidpy.gr.spatial_neighbors_knn(known, n_neighs=6)
+    return known
+
+
+def morans_i(known: AnnData, columns: list[str]) -> pd.Series:
+    """Moran's I of columns of `obs` over the graph of `labelled`: 1 smooth, 0 random in space; NaN if constant."""
+    import squidpy
+
+    varied = [column for column in columns if known.obs[column].nunique() > 1 and known.n_obs > 6]
+    if not varied:
+        return pd.Series(np.nan, index=columns)
+    known.obs[varied] = known.obs[varied].astype(float)
+    return squidpy.gr.spatial_autocorr(known, mode="moran", attr="obs", genes=varied, copy=True)["I"].reindex(
+        columns
+    )

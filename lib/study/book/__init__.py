@@ -1,1 +1,0 @@
-"""The book: executed notebooks laid over the source tree and rendered."""

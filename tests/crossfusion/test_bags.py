@@ -1,0 +1,312 @@
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib.crossfusion.bags import TileFeatures, drawn, patient_bag, read_bag
+from lib.features.feature_files import write_features
+
+SIDE = {20: 512, 10: 1024, 5: 2048}  # level-0 pixels of a slide scanned at 40x
+
+
+def grid(columns, rows, scale):
+    """Corners of all tiles of a slide of `columns` x `rows` 5x cells, and features that say where they lie."""
+    times = scale // 5
+    x, y = np.meshgrid(np.arange(columns * times), np.arange(rows * times))
+    corners = np.stack([x.ravel(), y.ravel()], 1) * SIDE[scale]
+    return corners, np.hstack([corners, np.full((len(corners), 1), scale)]).astype(np.float32)
+
+
+def bag_of(columns=6, rows=5, keep=None):
+    bag = {}
+    for scale in (20, 10, 5):
+        corners, features = grid(columns, rows, scale)
+        kept = slice(None) if keep is None else keep(corners, scale)
+        bag[scale] = TileFeatures(features[kept], (corners[kept] + SIDE[scale] / 2).astype(np.float32))
+    return bag
+
+
+def cells(tiles, side=SIDE[5]):
+    return set(map(tuple, (tiles.coords // side).astype(int)))
+
+
+def write_own(folder, slide="s", scales=(20, 10, 5), **changes):
+    for scale, tiles in bag_of().items():
+        if scale in scales:
+            about = {
+                "encoder": "colour",
+                "revision": "v1",
+                "um_per_px": 0.25,
+                "crop_um": SIDE[scale] / 4,
+            } | changes
+            write_features(
+                folder / f"x{scale}" / f"{slide}.h5",
+                *tiles,
+                counts={"n_white": 0, "n_failed": 0, "scale": scale},
+                **about,
+            )
+
+
+def write_clam(path, corners, features):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file["features"], file["coords"] = features, corners.astype(np.int32)
+
+
+def write_trident(path, corners, features, scale, **changes):
+    write_clam(path, corners, features)
+    with h5py.File(path, "a") as file:
+        file["features"].attrs["encoder"] = "resnet50"
+        known = {"patch_size_level0": SIDE[scale], "target_magnification": scale, "level0_magnification": 40}
+        file["coords"].attrs.update(known | changes)
+
+
+def write_stamp(path, corners, features, scale):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file["feats"], file["coords"] = features, corners * 0.25
+        file.attrs.update(
+            {"extractor": "uni2", "unit": "um", "tile_size_um": SIDE[scale] / 4, "tile_size_px": 256}
+        )
+
+
+def assert_is(bag, expected, unit=1.0):
+    assert list(bag) == list(expected)
+    for scale, tiles in expected.items():
+        np.testing.assert_array_equal(bag[scale].features, tiles.features)
+        np.testing.assert_allclose(bag[scale].coords, tiles.coords * unit, atol=0.01)
+
+
+def test_every_layout_gives_one_and_the_same_bag(tmp_path):
+    write_own(tmp_path / "own")
+    for scale in SIDE:
+        made = grid(6, 5, scale)
+        write_clam(tmp_path / "clam" / f"x{scale}" / "h5_files" / "s.h5", *made)
+        place = f"{scale}x_256px_0px_overlap/features_resnet50"
+        write_trident(tmp_path / "trident" / place / "s.h5", *made, scale)
+        write_trident(tmp_path / "pattern" / f"at-{scale}" / "s.h5", *made, scale)
+        write_stamp(tmp_path / "stamp" / f"x{scale}" / "s.h5", *made, scale)
+    expected = bag_of()
+    for folder in ("own", "clam", "trident", "pattern/at-{scale}"):
+        assert_is(read_bag(tmp_path / folder, "s"), expected)
+    assert_is(read_bag(tmp_path / "stamp", "s"), expected, unit=0.25)
+
+
+@pytest.mark.parametrize("place", ["resnet50/x{}/pt_files", "resnet50/{}x"])
+def test_the_references_tensors(tmp_path, place):
+    """`<backbone>/x{5,10,20}/pt_files/<slide>.pt`, and the folders of an earlier version."""
+    for scale in SIDE:
+        path = tmp_path / place.format(scale) / "TCGA-A1-A0SP-01Z-00-DX1.pt"
+        path.parent.mkdir(parents=True)
+        torch.save(torch.from_numpy(grid(3, 2, scale)[1]), path)
+    bag = read_bag(tmp_path / "resnet50", "TCGA-A1-A0SP-01Z-00-DX1")
+    assert [len(tiles.features) for tiles in bag.values()] == [96, 24, 6]
+    assert all(tiles.coords is None for tiles in bag.values())
+    np.testing.assert_array_equal(bag[10].features, grid(3, 2, 10)[1])
+
+
+def test_clams_h5_is_preferred_to_its_tensor_which_has_no_coordinates(tmp_path):
+    made = grid(2, 2, 20)
+    write_clam(tmp_path / "h5_files" / "s.h5", *made)
+    (tmp_path / "pt_files").mkdir()
+    torch.save(torch.from_numpy(made[1]), tmp_path / "pt_files" / "s.pt")
+    assert read_bag(tmp_path, "s", (20,))[20].coords is not None
+
+
+def test_a_missing_scale_is_named_and_the_slide_not_passed_over(tmp_path):
+    write_own(tmp_path, scales=(20, 10))
+    with pytest.raises(FileNotFoundError, match=r"slide s has no features at 5x in .*embed it"):
+        read_bag(tmp_path, "s")
+    assert list(read_bag(tmp_path, "s", (20, 10))) == [20, 10]
+
+
+def test_two_encoders_in_one_folder_are_not_chosen_between(tmp_path):
+    for encoder in ("uni", "resnet50"):
+        path = tmp_path / f"20x_256px_0px_overlap/features_{encoder}/s.h5"
+        write_trident(path, *grid(2, 2, 20), 20)
+    with pytest.raises(ValueError, match=r"slide s has two feature files at 20x, .*resnet50.*uni.*\{scale\}"):
+        read_bag(tmp_path, "s", (20,))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder": "uni"}, "different encoders: 20x colour v1, 10x colour v1, 5x uni v1"),
+        ({"revision": "v2"}, "different encoders: .*5x colour v2"),
+        (
+            {"crop_um": 128.0},
+            "sides do not go with the scales: 20x 512, 10x 1024, 5x 512; are the folders .* exchanged",
+        ),
+    ],
+)
+def test_scales_that_do_not_belong_together_are_refused(tmp_path, change, message):
+    write_own(tmp_path)
+    write_own(tmp_path, scales=(5,), **change)
+    with pytest.raises(ValueError, match="slide s: .*" + message):
+        read_bag(tmp_path, "s")
+
+
+def test_widths_units_and_recorded_scales_must_agree(tmp_path):
+    for scale in SIDE:
+        write_trident(tmp_path / f"x{scale}" / "s.h5", *grid(2, 2, scale), scale)
+    corners, features = grid(2, 2, 5)
+    write_trident(tmp_path / "x5" / "s.h5", corners, features[:, :2], 5)
+    with pytest.raises(ValueError, match="different widths: 20x 3, 10x 3, 5x 2"):
+        read_bag(tmp_path, "s")
+    write_clam(tmp_path / "x10" / "s.h5", *grid(2, 2, 10))
+    write_stamp(tmp_path / "x5" / "s.h5", corners, features, 5)
+    with pytest.raises(ValueError, match="different units of coordinates: 10x px, 5x um"):
+        read_bag(tmp_path, "s", (10, 5))
+    write_trident(tmp_path / "x5" / "s.h5", corners, features, 5, target_magnification=10)
+    with pytest.raises(ValueError, match="the features taken for 5x are those of 10x"):
+        read_bag(tmp_path, "s")
+
+
+def test_a_lone_tile_of_clam_has_its_centre_told_by_the_other_scales(tmp_path):
+    for scale, columns in ((20, 1), (10, 1), (5, 1)):
+        write_clam(tmp_path / f"x{scale}" / "h5_files" / "s.h5", *grid(columns, 1, scale))
+    assert read_bag(tmp_path, "s")[5].coords.tolist() == [[1024, 1024]]
+
+
+def test_a_patients_slides_follow_each_other_and_do_not_touch():
+    left, right = bag_of(3, 2), bag_of(2, 4)
+    fine = {
+        scale: TileFeatures(tiles.features, tiles.coords / 2) for scale, tiles in right.items()
+    }  # scanned at 20x
+    bag = patient_bag([left, fine, left])
+    for scale in SIDE:
+        parts = [left[scale].features, right[scale].features, left[scale].features]
+        np.testing.assert_array_equal(bag[scale].features, np.concatenate(parts))
+        assert bag[scale].coords.dtype == np.float32
+    # in sides of a 20x tile, whatever the scanner: 1 between neighbours at 20x, 4 at 5x
+    np.testing.assert_allclose(bag[20].coords[:2], [[0.5, 0.5], [1.5, 0.5]], atol=1e-4)
+    first, second = 6, 8
+    np.testing.assert_allclose(bag[5].coords[first] % 4, [2, 2], atol=1e-3)
+    assert bag[5].coords[first, 0] > bag[5].coords[:first, 0].max() + 4
+    assert len(cells(bag[5], 4)) == first + second + first
+    for scale in (20, 10):
+        assert cells(bag[scale], 4) == cells(bag[5], 4)
+
+
+def test_a_patient_of_one_slide_is_in_the_same_unit():
+    bag = patient_bag([bag_of(2, 2)])
+    np.testing.assert_allclose(bag[5].coords[0], [2, 2])
+
+
+def test_slides_of_one_tile_keep_it_together():
+    lone = {
+        scale: TileFeatures(np.ones((1, 3), np.float32), np.full((1, 2), 1e4 + scale, np.float32))
+        for scale in SIDE
+    }
+    bag = patient_bag([bag_of(2, 1), lone, lone])
+    for tiles in bag.values():
+        assert len(cells(tiles, 4)) == 4
+    assert cells(bag[20], 4) == cells(bag[5], 4)
+
+
+def test_patients_whose_slides_do_not_fit_together():
+    bag = bag_of(2, 2)
+    with pytest.raises(ValueError, match=r"slide 2 of the patient has scales and widths .*the first has"):
+        patient_bag([bag, {20: bag[20]}])
+    bare = {scale: TileFeatures(tiles.features, None) for scale, tiles in bag.items()}
+    assert all(tiles.coords is None for tiles in patient_bag([bag, bare]).values())
+
+
+def test_what_is_drawn_is_the_same_tissue_at_every_scale():
+    bag = bag_of(10, 8)
+    found = drawn(bag, 320, seed=3)
+    assert [len(tiles.features) for tiles in found.values()] == [320, 80, 20]
+    assert cells(found[20]) == cells(found[10]) == cells(found[5])
+    for tiles in found.values():
+        np.testing.assert_array_equal(
+            tiles.features[:, :2], tiles.coords - SIDE[int(tiles.features[0, 2])] / 2
+        )
+    for scale, tiles in found.items():  # in the bag's order
+        rows = {tuple(row): i for i, row in enumerate(bag[scale].features)}
+        order = [rows[tuple(row)] for row in tiles.features]
+        assert order == sorted(order)
+
+
+def test_a_seed_is_a_draw_and_a_small_bag_stays_whole():
+    bag = bag_of(10, 8)
+    first, again, other = (drawn(bag, 320, seed)[20].features for seed in ([1, 0], [1, 0], [1, 1]))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert drawn(bag, 1280, 0) is bag
+
+
+def test_every_cell_has_the_same_chance():
+    bag = bag_of(6, 5)
+    times = np.zeros(30)
+    for seed in range(600):
+        features = drawn(bag, 160, seed)[5].features
+        times += np.isin(np.arange(30), features[:, 1] / 2048 * 6 + features[:, 0] / 2048)
+    # 10 of 30 cells, 600 times: 200 of each, standard deviation 11.5
+    assert np.abs(times - 200).max() < 4.5 * 11.5
+    assert times.sum() == 6000
+
+
+def test_the_draw_does_not_depend_on_the_unit_or_on_rounded_corners():
+    bag = bag_of(12, 9)
+    side = 506.93 / 512  # a scanner of 0.2525 µm per pixel: corners are rounded to whole pixels
+    odd = {}
+    for scale, tiles in bag.items():
+        corners = np.rint((tiles.coords - SIDE[scale] / 2) * side)
+        odd[scale] = TileFeatures(tiles.features, (corners + SIDE[scale] * side / 2).astype(np.float32))
+    for other in (
+        odd,
+        {scale: TileFeatures(tiles.features, tiles.coords * 0.2525) for scale, tiles in odd.items()},
+        patient_bag([odd]),
+    ):
+        for scale, tiles in drawn(other, 500, 4).items():
+            np.testing.assert_array_equal(tiles.features, drawn(bag, 500, 4)[scale].features)
+
+
+@pytest.mark.parametrize("cap", [1, 15, 16])
+def test_at_least_one_cell_is_drawn_and_it_is_whole(cap):
+    found = drawn(bag_of(10, 8), cap, seed=2)
+    assert [len(tiles.features) for tiles in found.values()] == [16, 4, 1]
+    assert cells(found[20]) == cells(found[10]) == cells(found[5])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cell_with_every_scale_is_drawn_where_there_is_one(seed):
+    def keep(corners, scale):
+        return slice(None) if scale == 20 else (corners // 2048 == [7, 5]).all(1)
+
+    found = drawn(bag_of(10, 8, keep), 64, seed)
+    assert (7, 5) in cells(found[20])
+    assert [len(tiles.features) for tiles in found.values()] == [64, 4, 1]
+
+
+def test_without_coordinates_each_scale_gives_the_same_share():
+    bag = {scale: TileFeatures(tiles.features, None) for scale, tiles in bag_of(10, 8).items()}
+    found = drawn(bag, 320, 0)
+    assert [len(tiles.features) for tiles in found.values()] == [320, 80, 20]
+    assert all(len(np.unique(tiles.features, axis=0)) == len(tiles.features) for tiles in found.values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 200), st.floats(0.02, 1))
+def test_ragged_tissue(seed, cap, share):
+    """TileFeatures kept here and there, at each scale others: never a scale without tiles, never above the cap but for one cell."""
+    rng = np.random.default_rng(seed)
+
+    def keep(corners, scale):
+        kept = rng.random(len(corners)) < share
+        kept[rng.integers(len(kept))] = True
+        return kept
+
+    bag = bag_of(5, 4, keep)
+    found = drawn(bag, cap, seed)
+    assert 1 <= len(found[20].features) <= max(cap, 25)
+    assert all(len(tiles.features) == len(tiles.coords) >= 1 for tiles in found.values())
+    for scale, tiles in found.items():
+        assert {tuple(row) for row in tiles.features} <= {tuple(row) for row in bag[scale].features}
+
+
+def test_one_scale_alone_is_drawn_tile_by_tile():
+    found = drawn({20: bag_of()[20]}, 100, 0)
+    assert len(found[20].features) == 100

@@ -1,0 +1,274 @@
+"""A cohort: published folds against outcomes, stored predictions of others, and the real files of both."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.crossfusion.cohort import of_patients, read_arrays, read_folds, stored_predictions, with_outcomes
+from lib.inputs.tcga import by_patient, read_outcomes
+from lib.statistics.concordance import harrell
+from lib.training.folds import Fold
+
+# train and val of each fold, as printed in the study's notes
+SIZES = {
+    "blca": [(298, 75)] * 3 + [(299, 74)] * 2,
+    "brca": [(764, 192)] + [(765, 191)] * 4,
+    "coad": [(338, 84), (338, 83), (338, 85), (338, 83), (344, 77)],
+    "coadread": [(271, 68)] * 4 + [(272, 67)],
+    "gbmlgg": [(455, 114)] * 4 + [(456, 113)],
+    "luad": [(362, 91)] * 3 + [(363, 90)] * 2,
+    "ucec": [(384, 96)] * 5,
+}
+
+
+def put(folder, *folds):
+    folder.mkdir(exist_ok=True)
+    for number, (train, val) in enumerate(folds):
+        rows = max(len(train), len(val))
+        columns = [[*part, *[""] * (rows - len(part))] for part in (train, val)]
+        lines = [f"{row},{a},{b}" for row, (a, b) in enumerate(zip(*columns, strict=True))]
+        (folder / f"splits_{number}.csv").write_text("\n".join([",train,val", *lines]) + "\n")
+    return folder
+
+
+def test_parts_keep_their_order_and_lose_the_padding(tmp_path):
+    folder = put(tmp_path, (["c", "a"], ["b"]), (["b"], ["a", "c"]))
+    assert read_folds(folder) == [Fold("0", ("c", "a"), ("b",)), Fold("1", ("b",), ("a", "c"))]
+
+
+def test_folds_come_in_the_order_of_their_numbers(tmp_path):
+    put(tmp_path, *((["x"], [f"p{number}"]) for number in range(11)))
+    assert [fold.test[0] for fold in read_folds(tmp_path)] == [f"p{number}" for number in range(11)]
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ([(["a", "b"], ["b"])], "patient b is in training and in test"),
+        (
+            [(["TCGA-05-4249-01Z-00-DX1"], ["TCGA-05-4249-01Z-00-DX2"])],
+            "patient TCGA-05-4249 is in training and in test",
+        ),
+        ([(["a", "a"], ["b"])], "column train is empty or has an id twice"),
+        ([(["a"], [])], "column val is empty"),
+        ([(["a"], ["b"]), (["c"], ["b"])], "b tested in more than one fold"),
+    ],
+)
+def test_folds_that_cannot_be_right_are_refused(tmp_path, folds, message):
+    with pytest.raises(ValueError, match=message):
+        read_folds(put(tmp_path, *folds))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has the folds none"):
+        read_folds(tmp_path)
+    put(tmp_path, (["a"], ["b"]), (["b"], ["a"]), (["a"], ["c"]))
+    (tmp_path / "splits_1.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has the folds \[0, 2\]: .* without a gap"):
+        read_folds(tmp_path)
+
+
+def test_everything_that_does_not_fit_is_said():
+    folds = [Fold("0", ("a", "b", "x"), ("c",)), Fold("1", ("a", "c"), ("b", "y"))]
+    kept, remarks = with_outcomes(folds, ["a", "b", "c", "d"])
+    assert kept == [Fold("0", ("a", "b"), ("c",)), Fold("1", ("a", "c"), ("b",))]
+    assert remarks == [
+        "2 named by the folds have no outcome and are left out: x, y",
+        "1 with an outcome are in no fold: d",
+        "1 train and are never tested: a",
+    ]
+    _, remarks = with_outcomes([Fold("0", ("a",), ("c",)), Fold("1", ("a", "b"), ("d",))], "abcd")
+    assert remarks[-2:] == ["2 are in neither part of fold 0: b, d", "1 are in neither part of fold 1: c"]
+
+
+def test_what_fits_leaves_nothing_to_say():
+    folds = [Fold("0", ("a",), ("b",)), Fold("1", ("b",), ("a",))]
+    assert with_outcomes(folds, ["b", "a"]) == (folds, [])
+
+
+@pytest.mark.parametrize("known", [["a"], ["b"]])
+def test_fold_without_any_outcome_is_refused(known):
+    with pytest.raises(ValueError, match="fold 0 has no outcome for any id"):
+        with_outcomes([Fold("0", ("a",), ("b",))], known)
+
+
+@pytest.mark.parametrize("cancer", SIZES)
+def test_sizes_of_the_real_folds(cancer, mirror):
+    folds = read_folds(mirror / "tcga/crossfusion/data/splits" / f"tcga_{cancer}")
+    assert [(len(fold.train), len(fold.test)) for fold in folds] == SIZES[cancer]
+
+
+@pytest.mark.parametrize("cancer", [name for name in SIZES if name != "coad"])
+def test_real_folds_test_every_patient_once(cancer, mirror):
+    """All patients of the survival tables but one: TCGA-DY-A1DF of coadread is in no fold."""
+    cases = by_patient(read_outcomes(mirror / "tcga/survival" / f"tcga_{cancer}_survival.csv"))
+    folds = read_folds(mirror / "tcga/crossfusion/data/splits" / f"tcga_{cancer}")
+    kept, remarks = with_outcomes(folds, cases["patient"])
+    assert kept == folds
+    left = ["TCGA-DY-A1DF"] if cancer == "coadread" else []
+    assert remarks == [f"1 with an outcome are in no fold: {name}" for name in left]
+    assert len([one for fold in folds for one in fold.test]) == len(cases) - len(left)
+
+
+def test_nine_patients_of_luad_are_reported_with_crossfusions_own_table(mirror):
+    cases = by_patient(read_outcomes(mirror / "tcga/crossfusion/data/tcga_luad_all_clean.csv.zip"))
+    folds = read_folds(mirror / "tcga/crossfusion/data/splits/tcga_luad")
+    kept, remarks = with_outcomes(folds, cases["patient"])
+    assert remarks[0].startswith("9 named by the folds have no outcome and are left out: TCGA-")
+    assert sum(len(fold.test) for fold in kept) == 444
+
+
+def test_coads_multi_slide_patients_are_never_tested(mirror):
+    slides = read_outcomes(mirror / "tcga/crossfusion/data/tcga_coad_all_clean.csv")
+    folds = read_folds(mirror / "tcga/crossfusion/data/splits/tcga_coad")
+    kept, remarks = with_outcomes(folds, slides["slide"])
+    assert kept == folds
+    assert remarks[0].startswith("12 train and are never tested: ")
+    absent = {remark.split(" fold ")[1][0]: int(remark.split()[0]) for remark in remarks[1:]}
+    assert absent == {"0": 2, "1": 3, "2": 1, "3": 3, "4": 3}
+
+
+GOLDEN = {"gbmlgg": 0.770, "brca": 0.636, "blca": 0.614, "coadread": 0.605, "ucec": 0.571, "luad": 0.535}
+
+
+@pytest.mark.parametrize("cancer", GOLDEN)
+def test_age_alone_on_the_official_folds(cancer, mirror):
+    """Mean c-index of the five tested parts; patients without an age are left out (LUAD 10, UCEC 2)."""
+    cases = by_patient(read_outcomes(mirror / "tcga/survival" / f"tcga_{cancer}_survival.csv"))
+    folds = read_folds(mirror / "tcga/crossfusion/data/splits" / f"tcga_{cancer}")
+    known = cases[cases["age"].notna()].set_index("patient")
+    kept, remarks = with_outcomes(folds, known.index)
+    assert [r.split()[0] for r in remarks] == {"luad": ["10"], "ucec": ["2"], "coadread": ["1"]}.get(
+        cancer, []
+    )
+    values = [
+        harrell(rows["time_months"], rows["event"], rows["age"])
+        for rows in (known.loc[list(fold.test)] for fold in kept)
+    ]
+    assert sum(values) / 5 == pytest.approx(GOLDEN[cancer], abs=0.0005)
+
+
+def test_folds_of_slides_become_folds_of_their_patients():
+    slide = "TCGA-A6-2683-01Z-00-DX{}.0dfc5d0a"
+    fold = Fold("0", ("TCGA-AA-3821", slide.format(1), slide.format(2)), ("TCGA-AA-3955-01Z-00-DX1.e0ee",))
+    assert of_patients([fold]) == [Fold("0", ("TCGA-AA-3821", "TCGA-A6-2683"), ("TCGA-AA-3955",))]
+    again = Fold("1", ("TCGA-AA-3821",), ("TCGA-AA-3955-01Z-00-DX2.ffff",))
+    with pytest.raises(ValueError, match="TCGA-AA-3955 tested in more than one fold"):
+        of_patients([fold, again])
+
+
+def test_coad_by_patient(mirror):
+    root = mirror / "tcga/crossfusion/data"
+    cases = by_patient(read_outcomes(root / "tcga_coad_all_clean.csv"))
+    folds, remarks = with_outcomes(of_patients(read_folds(root / "splits/tcga_coad")), cases["patient"])
+    assert len(cases) == 416
+    assert sum(len(fold.test) for fold in folds) == 412
+    never = {"TCGA-3L-AA1B", "TCGA-4N-A93T", "TCGA-QG-A5Z2", "TCGA-T9-A92H"}
+    (said,) = [remark for remark in remarks if "never tested" in remark]
+    assert set(said.partition(": ")[2].split(", ")) == never
+
+
+# ------------------------------------------------------------------------------ risks that MCAT's authors stored
+
+COHORT = "tcga_blca_AMILsm_nll_surv_a0.0_5foldcv_gc32_sig_s1"
+STORED = {"blca": (373, 169), "brca": (956, 130), "gbmlgg": (569, 187), "luad": (453, 158), "ucec": (480, 75)}
+
+
+def one(risk=-2.0, time=24.0, censorship=0.0):
+    return {
+        "slide_id": np.array("S1"),
+        "risk": risk,
+        "disc_label": 3,
+        "survival": time,
+        "censorship": censorship,
+    }
+
+
+def store(folder, content, fold=0, cohort=COHORT):
+    path = folder / cohort / f"split_latest_val_{fold}_results.pkl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol=3))
+    return path
+
+
+class Calls:
+    """A pickle of it calls a function when it is read."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_arrays_numbers_and_texts_are_read(protocol):
+    content = {
+        "p": {
+            "a": np.arange(6.0).reshape(2, 3),
+            "b": np.array(["x", "yy"]),
+            "c": np.float32(2.5),
+            "d": [1, None, True],
+        }
+    }
+    found = read_arrays(pickle.dumps(content, protocol=protocol))["p"]
+    np.testing.assert_array_equal(found["a"], content["p"]["a"])
+    assert found["b"].tolist() == ["x", "yy"]
+    assert (found["c"], found["d"]) == (2.5, [1, None, True])
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("where", ["top", "in a patient", "in an array of objects"])
+def test_hostile_pickle_is_refused_and_not_run(tmp_path, protocol, where):
+    trace = tmp_path / "trace"
+    hostile = Calls(exec, f"open({str(trace)!r}, 'w')")
+    content = {
+        "top": hostile,
+        "in a patient": {"TCGA-2F-A9KO": one(risk=hostile)},
+        "in an array of objects": {"TCGA-2F-A9KO": one() | {"slide_id": np.array([hostile], dtype=object)}},
+    }[where]
+    stored = pickle.dumps(content, protocol=protocol)
+    store(tmp_path, stored)
+    with pytest.raises(ValueError, match=r"refused to unpickle: it (asks for|holds an array of)"):
+        stored_predictions(tmp_path)
+    assert not trace.exists()
+    pickle.loads(stored)
+    assert trace.exists(), "the pickle would not have done anything"
+
+
+@pytest.mark.parametrize("change", [{"risk": np.nan}, {"censorship": 2.0}])
+def test_a_patient_without_risk_or_outcome_is_refused(change, tmp_path):
+    store(tmp_path, {"TCGA-2F-A9KO": one(**change)})
+    with pytest.raises(ValueError, match="patient TCGA-2F-A9KO has risk, survival and censorship"):
+        stored_predictions(tmp_path)
+
+
+def test_a_patient_in_two_folds_of_a_model_is_refused(tmp_path):
+    for fold in (0, 1):
+        store(tmp_path, {"TCGA-2F-A9KO": one()}, fold)
+    with pytest.raises(ValueError, match="TCGA-2F-A9KO has two risks"):
+        stored_predictions(tmp_path)
+
+
+def test_fifty_stored_c_indices(mirror):
+    folder = mirror / "mcat"
+    found = stored_predictions(folder)
+    sizes = found.groupby(["model", "cancer"])["event"].agg(["size", "sum"])
+    assert {key: tuple(row) for key, row in zip(sizes.index, sizes.to_numpy(), strict=True)} == {
+        (model, cancer): size for model in ("AMIL", "MCAT") for cancer, size in STORED.items()
+    }
+    compared = 0
+    for summary in folder.rglob("summary_latest.csv"):
+        model, cancer = (
+            ("AMIL" if "AMILsm" in summary.parent.name else "MCAT"),
+            summary.parent.name.split("_")[1],
+        )
+        mine = found[(found["model"] == model) & (found["cancer"] == cancer)]
+        for fold, stored in pd.read_csv(summary)[["folds", "val_cindex"]].itertuples(index=False):
+            rows = mine[mine["fold"] == fold]
+            value = harrell(rows["time"], rows["event"], rows["risk"])
+            assert value == pytest.approx(stored, abs=1e-6), (model, cancer, fold)
+            compared += 1
+    assert compared == 50

@@ -1,0 +1,261 @@
+"""A region lands on the patient's place or is refused; what number it has is read where it stands, and never guessed."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lib.inputs.masks import TOTALSEGMENTATOR, label_names, label_number, read_label
+from lib.inputs.volumes import Geometry, image_of, read_volume
+
+SIZE = (14, 12, 6)
+GRID = Geometry((0.8, 0.9, 5.0), (-20.0, 10.0, 40.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), SIZE)
+HERE = np.s_[1:3, 2:6, 1:6]  # off the middle along each axis
+
+
+def map_of() -> np.ndarray:
+    labels = np.zeros(SIZE[::-1], np.uint8)
+    labels[HERE] = 5
+    labels[4, 8:10, 9:12] = 2
+    return labels
+
+
+def store(path, labels=None, grid=GRID):
+    sitk.WriteImage(image_of(map_of() if labels is None else labels, grid), str(path))
+    return path
+
+
+@pytest.mark.parametrize("orientation", ["RPS", "LAS", "LPI", "RAI", "SPL"])
+def test_mask_stored_with_reversed_axes_lands_right(tmp_path, orientation):
+    turned = sitk.DICOMOrient(image_of(map_of(), GRID), orientation)
+    sitk.WriteImage(turned, str(tmp_path / "mask.nii.gz"))
+    assert sitk.GetArrayFromImage(turned).tolist() != map_of().tolist()
+    np.testing.assert_array_equal(read_label(tmp_path / "mask.nii.gz", GRID, 5), map_of() == 5)
+
+
+def test_voxels_reversed_without_the_header_land_elsewhere(tmp_path):
+    """Nothing in the file tells: the header is believed, and the picture shows it."""
+    store(tmp_path / "mask.nii.gz", map_of()[::-1].copy())
+    found = read_label(tmp_path / "mask.nii.gz", GRID, 5)
+    np.testing.assert_array_equal(found, (map_of() == 5)[::-1])
+    assert not (found & (map_of() == 5)).any()
+
+
+@pytest.mark.parametrize("flip", [(-1, 1, 1), (1, -1, 1), (1, 1, -1)])
+def test_header_reversed_without_the_voxels_is_never_overlaid_by_index(tmp_path, flip):
+    wrong = GRID._replace(direction=tuple(np.diag(np.array(flip, dtype=float)).ravel().tolist()))
+    store(tmp_path / "mask.nii.gz", grid=wrong)
+    with pytest.raises(ValueError, match=r"mask.nii.gz lies on another grid than its volume.*resample=True"):
+        read_label(tmp_path / "mask.nii.gz", GRID, 5)
+    with pytest.raises(ValueError, match="no voxel of label 5 falls inside the volume"):
+        read_label(tmp_path / "mask.nii.gz", GRID, 5, resample=True)
+
+
+def test_mask_of_another_grid_is_brought_over_by_its_place(tmp_path):
+    wide = GRID._replace(
+        origin_mm=tuple(GRID.points(np.array([[-3, -2, -1]]))[0].tolist()), size=tuple(n + 6 for n in SIZE)
+    )
+    labels = np.zeros(wide.size[::-1], np.uint8)
+    labels[1:7, 2:14, 3:17] = map_of()
+    store(tmp_path / "mask.nrrd", labels, wide)
+    np.testing.assert_array_equal(read_label(tmp_path / "mask.nrrd", GRID, 5, resample=True), map_of() == 5)
+
+
+@pytest.mark.parametrize(("mm", "said"), [(500.0, "no voxel of"), (3.2, "only 40% of")])
+def test_mask_outside_the_image(tmp_path, mm, said):
+    store(tmp_path / "mask.nii.gz", grid=GRID._replace(origin_mm=(-20.0 - mm, 10.0, 40.0)))
+    with pytest.raises(ValueError, match="another grid"):
+        read_label(tmp_path / "mask.nii.gz", GRID, 5)
+    with pytest.raises(ValueError, match=f"{said} label 5 falls inside the volume"):
+        read_label(tmp_path / "mask.nii.gz", GRID, 5, resample=True)
+
+
+def test_empty_mask_one_voxel_and_wrong_label(tmp_path):
+    store(tmp_path / "empty.nii.gz", np.zeros(SIZE[::-1], np.uint8))
+    for label in (1, None, "1"):
+        with pytest.raises(ValueError, match=r"empty.nii.gz is empty"):
+            read_label(tmp_path / "empty.nii.gz", GRID, label)
+    one = np.zeros(SIZE[::-1], np.uint8)
+    one[2, 3, 4] = 1
+    assert np.argwhere(read_label(store(tmp_path / "one.nii.gz", one), GRID)).tolist() == [[2, 3, 4]]
+    store(tmp_path / "mask.nii.gz")
+    for label in (1, "1"):
+        with pytest.raises(ValueError, match="has no label 1: its labels are 2, 5"):
+            read_label(tmp_path / "mask.nii.gz", GRID, label)
+    for value in (0.5, -1):
+        store(tmp_path / "other.nii.gz", np.full(SIZE[::-1], value, np.float32))
+        with pytest.raises(ValueError, match="is no mask: its values reach from"):
+            read_label(tmp_path / "other.nii.gz", GRID, 1)
+    for label in ("0", "-1"):
+        with pytest.raises(ValueError, match="a whole number of 1 or more"):
+            read_label(tmp_path / "mask.nii.gz", GRID, label)
+
+
+def test_label_by_name(tmp_path):
+    store(tmp_path / "mask.nii.gz")
+    (tmp_path / "mask.json").write_text(json.dumps({"Liver": 5, "kidney_right": 2, "spleen": 1}))
+    for label in (5, "5", "Liver", "liver", "LIVER "):
+        np.testing.assert_array_equal(read_label(tmp_path / "mask.nii.gz", GRID, label), map_of() == 5)
+    for label in ("kidney right", "Kidney-Right"):
+        np.testing.assert_array_equal(read_label(tmp_path / "mask.nii.gz", GRID, label), map_of() == 2)
+    with pytest.raises(ValueError, match=r"no label 1 \(spleen\): its labels are 2, 5"):
+        read_label(tmp_path / "mask.nii.gz", GRID, "spleen")
+    with pytest.raises(
+        ValueError, match=r"no label named 'livr'; nearest: liver; the names in .*mask.json are Liver"
+    ):
+        read_label(tmp_path / "mask.nii.gz", GRID, "livr")
+
+
+def test_thick_slices_keep_their_volume(tmp_path):
+    """A map drawn on slices of 1 mm, brought onto those of 5 mm."""
+    fine = GRID._replace(
+        spacing_mm=(0.8, 0.9, 1.0), origin_mm=(-20.0, 10.0, 38.0), size=(SIZE[0], SIZE[1], 5 * SIZE[2])
+    )
+    store(tmp_path / "mask.nii.gz", map_of().repeat(5, 0), fine)
+    np.testing.assert_array_equal(read_label(tmp_path / "mask.nii.gz", GRID, 5, resample=True), map_of() == 5)
+
+
+# names of regions
+
+TABLE = (
+    '<?xml version="1.0" encoding="UTF-8"?> <CaretExtension>  <VolumeInformation Index="0">   <LabelTable>\n'
+    '<Label Key="3" Red="0.0" Green="1.0" Blue="0.0" Alpha="1"><![CDATA[stomach]]></Label>\n'
+    '<Label Key="8" Red="0.0" Green="1.0" Blue="0.0" Alpha="1"><![CDATA[tumour]]></Label>\n'
+    "</LabelTable> </VolumeInformation></CaretExtension>\n   "
+)
+
+
+@pytest.fixture
+def mask(tmp_path):
+    """A map in the folder nnU-Net keeps maps in."""
+    folder = tmp_path / "labelsTr"
+    folder.mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), folder / "case.nii.gz")
+    return folder / "case.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("where", "content"),
+    [
+        ("case.json", {"gastric tumour": 2}),
+        ("case.json", {"labels": {"gastric tumour": 2}}),
+        ("case.json", {"2": "gastric tumour", "1": "stomach"}),
+        ("labels.json", {"gastric tumour": "2"}),
+        ("../dataset.json", {"labels": {"background": 0, "gastric tumour": 2}, "numTraining": 1}),
+        ("dataset.json", {"labels": {"0": "background", "2": "gastric tumour"}}),
+        ("case.csv", "label,name\n1,stomach\n2,gastric tumour\n"),
+        ("labels.csv", "Structure;Value;note\ngastric tumour;2;x\n"),
+    ],
+)
+def test_where_names_stand(mask, where, content):
+    assert label_names(mask) is None
+    text = content if isinstance(content, str) else json.dumps(content)
+    (mask.parent / where).write_text(text)
+    assert label_number(mask, "gastric tumour") == label_number(mask, "Gastric_Tumour") == 2
+    assert "background" not in label_names(mask).numbers
+    assert where.split("/")[-1] in label_names(mask).source
+
+
+def test_the_files_own_table_goes_before_those_beside_it(mask):
+    image = nibabel.load(mask)
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension(0, TABLE.encode()))
+    nibabel.save(nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4), image.header), mask)
+    (mask.parent / "case.json").write_text('{"tumour": 5}')
+    assert label_names(mask).numbers == {"stomach": 3, "tumour": 8}
+    assert label_number(mask, "tumour") == 8
+    (mask.parent / "plain.json").write_text('{"tumour": 5}')
+    sitk.WriteImage(sitk.ReadImage(str(mask)), str(mask.parent / "plain.nii.gz"))  # loses the table
+    assert label_number(mask.parent / "plain.nii.gz", "tumour") == 5
+
+
+def test_segments_of_3d_slicer(tmp_path):
+    image = sitk.GetImageFromArray(np.ones((3, 3, 3), np.uint8))
+    for key, value in {
+        "Segment0_Name": "liver",
+        "Segment0_LabelValue": "4",
+        "Segment1_Name": "tumour",
+        "Segment1_LabelValue": "1",
+    }.items():
+        image.SetMetaData(key, value)
+    sitk.WriteImage(image, str(tmp_path / "a.seg.nrrd"))
+    assert label_names(tmp_path / "a.seg.nrrd").numbers == {"liver": 4, "tumour": 1}
+
+
+def test_nothing_is_guessed(mask):
+    assert label_number(mask, 4) == label_number(mask, "4") == label_number(mask, " 4 ") == 4
+    with pytest.raises(
+        ValueError, match=r"does not say which label is 'liver'.*totalsegmentator:liver if Total.*case.json"
+    ):
+        label_number(mask, "liver")
+    with pytest.raises(ValueError, match="does not say which label is 'tumour': give its number, or lay"):
+        label_number(mask, "tumour")
+    assert label_number(mask, "TotalSegmentator:Liver") == 5
+    assert label_number(mask, "totalsegmentator:kidney right") == 2
+    with pytest.raises(
+        ValueError, match="'totalsegmentator:gut'; the names in the classes verified here are spleen"
+    ):
+        label_number(mask, "totalsegmentator:gut")
+    with pytest.raises(FileNotFoundError, match="no image at"):
+        label_number(mask.parent / "none.nii.gz", "liver")
+
+
+@pytest.mark.parametrize(
+    ("where", "content", "said"),
+    [
+        ("case.json", "{", "no json that can be read"),
+        ("case.json", "[1, 2]", "does not map names to numbers"),
+        ("dataset.json", '{"name": "x"}', "does not map names to numbers"),
+        ("case.json", '{"tumour": 1.5}', "the label of 'tumour' is 1.5, a whole number"),
+        ("case.json", '{"tumour": true}', "the label of 'tumour' is True"),
+        ("case.json", '{"whole tumour": [1, 2]}', r"the label of 'whole tumour' is \[1, 2\], a whole number"),
+        ("case.json", '{"tumour": 1, "Tumour": 2}', "has the name 'Tumour' for the labels 1 and 2"),
+        ("case.csv", "a,b\n1,2\n", "needs the columns label"),
+    ],
+)
+def test_tables_that_cannot_be_read(mask, where, content, said):
+    (mask.parent / where).write_text(content)
+    with pytest.raises(ValueError, match=said):
+        label_number(mask, "tumour")
+
+
+@pytest.mark.parametrize("name", ["map.nii.gz", "map.nii", "map.nrrd"])
+def test_damaged_maps_are_said_to_be_so(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x1f\x8b no image at all")
+    with pytest.raises(ValueError, match=f"{name} (was cut short|cannot be read as an image)"):
+        label_number(tmp_path / name, "liver")
+
+
+# real maps
+
+
+@pytest.mark.real
+def test_regions_of_totalsegmentators_example_by_the_names_in_its_file(mirror):
+    folder = mirror / "ct" / "totalsegmentator"
+    if not folder.is_dir():
+        pytest.skip("the mirror has no ct/totalsegmentator")
+    volume = read_volume(folder / "example_ct_sm.nii.gz")
+    known = {
+        "spleen": (32.8, 9452),
+        "liver": (45.3, 38634),
+        "kidney_right": (10.9, None),
+        "kidney_left": (14.7, None),
+        "aorta": (42.3, None),
+        "stomach": (-21.8, 4675),
+        "pancreas": (-7.9, None),
+    }
+    for name, (mean, count) in known.items():
+        inside = read_label(folder / "example_seg.nii.gz", volume.geometry, name)
+        assert round(float(volume.values[inside].mean(dtype=float)), 1) == mean, name
+        assert count in (None, inside.sum()), name
+
+
+@pytest.mark.real
+def test_the_classes_are_those_of_a_map_the_tool_made(mirror):
+    path = mirror / "ct" / "totalsegmentator" / "example_seg.nii.gz"
+    if not path.is_file():
+        pytest.skip("the mirror has no ct/totalsegmentator")
+    found = label_names(path)
+    assert len(found.numbers) == 117
+    assert TOTALSEGMENTATOR.items() <= found.numbers.items()

@@ -1,0 +1,165 @@
+"""Tables: csv in the dialects that occur, xlsx with the types a spreadsheet gives, and nothing lost without a word."""
+
+import datetime
+import io
+import zipfile
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from lib.inputs.tables import nearest_name, plain, read_columns, read_texts, text_of
+
+
+def put(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_csv_is_read_as_it_stands(tmp_path):
+    path = put(tmp_path / "t.csv", "\ufeff Age ,Sex,TICI,Onset\n 71.0,F,2b,01:23:00\n,nan,null,\n")
+    table = read_texts(path)
+    assert list(table) == ["Age", "Sex", "TICI", "Onset"]
+    assert table.to_numpy().tolist() == [["71.0", "F", "2b", "01:23:00"], ["", "nan", "null", ""]]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("t.csv", ","), ("t.csv", ";"), ("t.tsv", "\t")])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_delimiter_is_the_header_s(tmp_path, name, mark, end):
+    path = put(tmp_path / name, f'Age{mark}"a, b; c"{mark}Sex{end}1{mark}"x, y;"{mark}M{end}{end}')
+    assert read_texts(path).iloc[0].tolist() == ["1", "x, y;", "M"]
+
+
+def test_latin_letters_and_lines_within_a_cell(tmp_path):
+    path = put(tmp_path / "t.csv", 'Center,Note\nZürich,"one\ntwo"\n'.encode("latin-1"))
+    assert read_texts(path).iloc[0].tolist() == ["Zürich", "one\ntwo"]
+    assert read_columns(path).Center.tolist() == ["Zürich"]
+
+
+def test_an_export_s_index_is_no_column_and_a_short_row_is_filled(tmp_path):
+    pd.DataFrame({"Age": [71]}).to_csv(tmp_path / "t.csv")
+    assert list(read_texts(tmp_path / "t.csv")) == ["Age"]
+    assert list(read_texts(put(tmp_path / "t.csv", "Unnamed: 0,Age\n0,71\n"))) == ["Age"]
+    assert read_texts(put(tmp_path / "t.csv", "Age,Sex\n71\n")).iloc[0].tolist() == ["71", ""]
+    assert read_texts(put(tmp_path / "t.csv", "Age,Sex\n71,F,\n")).iloc[0].tolist() == ["71", "F"]
+    assert read_texts(put(tmp_path / "t.csv", 'Note\na "b" c\n')).iloc[0].tolist() == ['a "b" c']
+
+
+def workbook(path, *rows):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(path)
+    return book
+
+
+def test_xlsx_types_become_the_texts_somebody_would_type(tmp_path):
+    long = datetime.timedelta(hours=27, minutes=10)
+    header = [None, " Age", "Onset", "Long", "Span", "TICI", "CRP", "Wake-up", "Sex", "Empty", "Grade"]
+    row = [0, 71.0, datetime.time(1, 23), long, long, "2b", 3.5, True, "nan", None, "#N/A"]
+    book = workbook(tmp_path / "t.xlsx", header, row, [None] * 11, [1, 80])
+    book.active["D2"].number_format, book.active["E2"].number_format = "h:mm:ss", "[h]:mm:ss"
+    book.save(tmp_path / "t.xlsx")
+    expected = ["71", "1:23:00", "27:10:00", "27:10:00", "2b", "3.5", "1", "nan", "", ""]
+    first, second = read_texts(tmp_path / "t.xlsx").to_numpy().tolist()
+    assert first == expected
+    assert second == ["80", *[""] * 9]
+
+
+def test_formulas_never_computed_and_errors_of_a_spreadsheet_are_no_missing_values(tmp_path):
+    workbook(tmp_path / "t.xlsx", ["patient", "age"], ["P1", 61], ["P2", "=B2+1"])
+    with pytest.raises(ValueError, match="cell B3 is a formula never computed"):
+        read_texts(tmp_path / "t.xlsx")
+    workbook(tmp_path / "t.xlsx", ["patient", "age"], ["P1", "#DIV/0!"])
+    with pytest.raises(ValueError, match="cell B2 is the error #DIV/0!"):
+        read_texts(tmp_path / "t.xlsx")
+    workbook(tmp_path / "t.xlsx", ["patient", "age"], ["P1", "=60+1"])
+    computed = io.BytesIO()
+    with zipfile.ZipFile(tmp_path / "t.xlsx") as old, zipfile.ZipFile(computed, "w") as new:
+        for name in old.namelist():
+            new.writestr(
+                name, old.read(name).replace(b"<v></v>", b"<v>61</v>").replace(b"<v />", b"<v>61</v>")
+            )
+    assert read_texts(put(tmp_path / "t.xlsx", computed.getvalue())).age.tolist() == ["61"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (datetime.timedelta(minutes=-5), "-0:05:00"),
+        (datetime.datetime(2024, 3, 1, 8, 30), "2024-03-01 08:30:00"),
+        (float("nan"), ""),
+        (float("inf"), "inf"),
+        (3, "3"),
+        (0.25, "0.25"),
+    ],
+)
+def test_text_of_a_cell(value, text):
+    assert text_of(value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "", "is empty"),
+        ("t.csv", " \n,\n", "is empty"),
+        ("t.csv", "Age,age \n1,2\n", "has the column Age twice"),
+        ("t.csv", "Age,Sex\n1,F,3\n", "row 1 has 3 cells and the header 2"),
+        ("t.csv", 'Age,Sex\n1,"F\n2,M\n', "quote that is opened and never closed"),
+        ("t.csv", 'Age\n"1' + "\n2" * 99_999, "quote that is opened and never closed"),
+        ("t.csv", "Age\n1\0\n", "zero bytes"),
+        ("t.csv", "Age\n1\n".encode("utf-16"), "UTF-16"),
+        ("t.xls", "x", "no table that can be read: save it as .csv or .xlsx"),
+        ("t.xlsx", "no zip", "is no readable xlsx"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, name, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_texts(put(tmp_path / name, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        (
+            "a,b\n1,2,3\n4,5,6\n",
+            "row 1 has 3 cells and the header 2",
+        ),  # pandas would shift all columns by one
+        ("a,b\n1,2,\n4,5,\n", "row 1 has 3 cells"),  # the same
+        ("a,b\n1,2\n4,5,6\n", "Expected 2 fields in line 3, saw 3"),
+        ("a,A\n1,2\n", "has the column a twice"),  # pandas would rename the second of two equal ones
+        ("a,b\n1\0,2\n", "zero bytes"),
+        ('a,b\n1,"2\n', "cannot be read as a table"),
+    ],
+)
+def test_what_pandas_would_pass_over_is_refused(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_columns(put(tmp_path / "t.csv", content))
+
+
+def test_a_zip_of_one_table_is_read_and_of_two_refused(tmp_path):
+    for names in (["a.csv"], ["a.csv", "b.csv"]):
+        with zipfile.ZipFile(tmp_path / "t.csv.zip", "w") as archive:
+            for name in names:
+                archive.writestr(name, "a,b\n1,x\n")
+        if len(names) == 1:
+            table = read_columns(tmp_path / "t.csv.zip", usecols=lambda name: name == "a")
+            assert table.to_dict("list") == {"a": [1]}
+    for path in (tmp_path / "t.csv.zip", put(tmp_path / "t.csv.gz", b"\x1f\x8b\x08 cut")):
+        with pytest.raises(ValueError, match=f"{path.name} cannot be read as a table"):
+            read_columns(path)
+
+
+def test_missing_table_is_named(tmp_path):
+    for read in (read_texts, read_columns):
+        with pytest.raises(FileNotFoundError, match=r"t\.csv is not there"):
+            read(tmp_path / "t.csv")
+
+
+def test_names_are_compared_without_case_and_spaces():
+    assert plain(" \ufeffMRS  3 Months\t") == plain("mRS 3 months")
+    assert nearest_name("mRS 3 month", ["Age", "mRS 3 months "]) == "; nearest: mRS 3 months"
+    assert nearest_name("zzz", ["Age", "Sex"]) == "; known: Age, Sex"
+    assert nearest_name("zzz", [str(n) for n in range(20)]).endswith("10, 11, ...")
+    assert nearest_name("zzz", []) == "; known: none"

@@ -1,0 +1,31 @@
+"""The open cohorts whose raw files are small: none of their numbers moves."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from goldens import golden_of, moved, summary
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
+COHORTS = [
+    *(("crossfusion", cancer) for cancer in ("blca", "brca", "coad", "coadread", "gbmlgg", "luad", "ucec")),
+    ("gcmlm", "lro"),
+    ("gcmlm", "stad"),
+]
+
+
+@pytest.mark.parametrize(("study", "cohort"), COHORTS)
+def test_no_number_moves(study, cohort, checkout, mirror, notebooks, tmp_path):
+    clone = checkout(tmp_path / "tree")
+    run = notebooks(
+        clone,
+        tmp_path / "results",
+        clone / "params" / study / f"{cohort}.yaml",
+        {"CROSSBOOK_MIRROR": str(mirror.resolve())},
+        study=study,
+    )
+    run.must_run(*STAGES)
+    assert moved(golden_of(study, cohort), summary(run.folder)) == []

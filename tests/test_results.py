@@ -1,0 +1,438 @@
+"""The tables of the book's notebooks: a phantom never stands beside a paper's number, and what is missing is said.
+
+The notebooks' cells run here in this process, on a small repository with results as the stages leave them.
+"""
+
+import json
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from lib import results
+
+HEAD = "model,cohort,setting,metric,estimate,low,high,n,events,seeds,how\n"
+PAPER = "CrossFusion, ResNet50 features, Table 1"
+PUBLISHED = (
+    "item,cohort,setting,metric,value,source,certainty,testable,why,ours_model,ours_cohort,ours_setting\n"
+    f'"{PAPER}",blca,blca,c_index,0.63,T1,verified,yes,"five folds (standard deviation 0.027)",crossfusion-released,blca,blca\n'
+    f'"{PAPER}",ucec,ucec,c_index,0.702,T1,verified,yes,"five folds (standard deviation 0.044)",crossfusion-released,ucec,ucec\n'
+    '"MCAT, stored",blca,blca,c_index,0.62,S1,verified,yes,"",mcat:MCAT,blca,blca\n'
+)
+SPACRD = PUBLISHED.splitlines()[0] + (
+    "\nAUC of one set,HBC,genes,auc,0.83,T3,second hand,yes,,spacrd,her2st,genes\n"
+    "gain in percent,HBC,all,auc_gain_percent,13.5,T3,second hand,no,other models,,,\n"
+    "never found,HBC,all,f1,,T3,unverified,no,nowhere,,,\n"
+)
+STROKE = PUBLISHED.splitlines()[0] + (
+    "\nfusion,hamburg,all,accuracy,0.77,abstract,read,no,not public,,,\nscan,hamburg,all,accuracy,0.61,abstract,read,no,not public,,,\n"
+)
+DIFFERENCES = (
+    "model,minus,difference,low,high,n,how,setting\n"
+    "age,cox-clinical,-0.08,-0.14,-0.03,80,paired,blca\nmcat:MCAT,age,0.04,-0.02,0.09,80,paired,blca\n"
+)
+MAIN = {
+    "age": (0.58, 0.52, 0.64),
+    "cox-clinical": (0.66, 0.61, 0.71),
+    "mcat:MCAT": (0.62, 0.56, 0.67),
+}
+
+
+COMPARED = [
+    {"cohort": "blca", "item": PAPER, "without": "needs slides"},
+    {"cohort": "blca", "item": "MCAT, stored"},
+]
+
+
+class Repository:
+    """Writes results as the stages leave them, and runs the book's notebooks on them."""
+
+    def __init__(self, root, source, monkeypatch):
+        self.root, self.source, self.patch = root, source, monkeypatch
+        self.studies = yaml.safe_load((source / "book" / "studies.yaml").read_text(encoding="utf-8"))
+        for key, each in self.studies.items():
+            each |= {
+                "comparisons": [dict(row) for row in COMPARED] if key == "crossfusion" else [],
+                "rivals": [],
+            }
+        self.write("_quarto.yml", "book: {title: T, chapters: [index.qmd]}\n")
+        self.write("data/published/crossfusion.csv", PUBLISHED)
+        self.write("params/crossfusion/blca.yaml", "kind: open\n")
+
+    def write(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def cohort(self, study, name, rows, kind="phantom", differences="", **manifest):
+        """Rows are model, setting, metric, estimate, low, high."""
+        folder = f"results/{study}/{name}"
+        lines = [f"{m},{name},{s},{x},{e},{low},{high},80,30,1,drawn" for m, s, x, e, low, high in rows]
+        self.write(f"params/{study}/{name}.yaml", f"kind: {kind}\n")
+        self.write(f"{folder}/metrics.csv", HEAD + "\n".join(lines) + "\n")
+        self.write(f"{folder}/tables/differences.csv", differences)
+        given = {"commit": "c0ffee" * 7, "failed": {}, "inputs": {"a.csv": "1", "b.csv": "2"}}
+        given |= {"outputs": {"metrics.csv": "5ca1ab1e" * 8}, "parameters": {"seeds": [1, 2]}}
+        self.write(
+            f"{folder}/manifests/4-evaluate.json",
+            json.dumps(given | {"versions": {"numpy": "2.4"}} | manifest),
+        )
+
+    def notebook(self, name, **parameters):
+        """The parts that a notebook of the book hands over, and what its cells defined."""
+        self.write("book/studies.yaml", yaml.safe_dump(self.studies, sort_keys=False))
+        self.patch.chdir(self.root)
+        parts, defined = {}, {}
+        self.patch.setattr(results, "glue", lambda part, *text: parts.update({part: "\n".join(text)}))
+        for cell in nbformat.read(self.source / "book" / f"{name}.ipynb", as_version=4).cells:
+            if cell.cell_type == "code":
+                exec(cell.source, defined)
+                if "parameters" in cell.metadata.get("tags", []):
+                    defined |= parameters
+        return parts, defined
+
+    def parts(self, name="standings", **parameters):
+        return self.notebook(name, **parameters)[0]
+
+
+@pytest.fixture
+def bare(root, tmp_path, monkeypatch):
+    """A repository in which nothing was run."""
+    monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
+    return Repository(tmp_path, root, monkeypatch)
+
+
+@pytest.fixture
+def phantoms(bare):
+    """Demo and null of one study, and of nothing else."""
+    for name, value in (("demo", 0.8), ("null", 0.5)):
+        models = [(model, setting) for model in ("age", "crossfusion") for setting in ("a", "b")]
+        rows = [(*pair, "c_index", value, value - 0.1, value + 0.1) for pair in models]
+        bare.cohort("crossfusion", name, [*rows, ("kaplan-meier", "a", "c_index", 0.5, 0.5, 0.5)])
+    return bare
+
+
+@pytest.fixture
+def cancer(phantoms):
+    """The same, and a real cancer type with a Kaplan-Meier picture."""
+    main = [(model, "blca", "c_index", *value) for model, value in MAIN.items()]
+    phantoms.cohort("crossfusion", "blca", main, kind="open", differences=DIFFERENCES)
+    phantoms.write("results/crossfusion/blca/figures/kaplan-meier.svg", "<svg><path/></svg>")
+    return phantoms
+
+
+def rows(markdown):
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line[1:-1].split(" | ")] for line in lines if not line.startswith("|:")]
+
+
+def test_every_part_says_something_where_nothing_was_run(bare):
+    (bare.root / "data/published/crossfusion.csv").unlink()
+    parts = bare.parts() | bare.parts("costs")
+    assert set(parts) == {"standings", "studies", "rivals", "demo-null", "deviations", "cross-cancer"} | {
+        *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
+        *("provenance", "citation", "runs", "unit-costs", "disk", "estimate", "cost"),
+    }
+    assert [name for name, text in parts.items() if len(text) < 20] == []
+    assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 4
+
+
+def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_parts(root, cancer):
+    cancer.studies = yaml.safe_load((root / "book/studies.yaml").read_text(encoding="utf-8"))
+    for path in (root / "data/published").glob("*.csv"):
+        cancer.write(f"data/published/{path.name}", path.read_text(encoding="utf-8"))
+    for path in root.glob("params/*/*.yaml"):
+        cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
+    parts = cancer.parts() | cancer.parts("costs")
+    pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
+    marks = [
+        mark for page in pages for mark in re.findall("^<!-- generated: (.*) -->", page.read_text(), re.M)
+    ]
+    assert len(marks) >= 16
+    assert set(marks) <= set(parts)
+    assert cancer.parts() | cancer.parts("costs") == parts
+    keys = (root / "references.bib").read_text(encoding="utf-8")
+    assert all(f"{{{each['cite']}," in keys for each in cancer.studies.values() if each["cite"])
+
+
+def test_null_is_a_name_and_a_trial_without_parameters_is_no_cohort(cancer):
+    cancer.write("results/crossfusion/trial/manifests/1-preprocess.json", "{}")
+    _, found = cancer.notebook("standings")
+    assert list(found["cohorts"]["cohort"]) == ["demo", "null", "blca"]
+    assert found["metrics"]["cohort"].isna().sum() == 0
+    assert list(found["cohorts"]["kind"]) == ["phantom", "phantom", "open"]
+
+
+def test_a_phantom_never_stands_beside_a_papers_number_and_a_verdict_comes_from_the_interval(cancer):
+    first, second, demo, null = table = rows(cancer.parts()["standings"])[1:]
+    assert {row[4] for row in table if row[1] == "phantom"} == {"none: a phantom"}
+    assert {row[1] for row in table if row[4] != "none: a phantom"} == {"open"}
+    assert first[3:] == ["c-index", "0.630 (verified)", "–", "–", "not testable here: needs slides"]
+    assert second[3:] == ["c-index", "0.620 (verified)", "0.620", "0.560 to 0.670", "reproduced"]
+    assert demo[5:] == ["0.800", "0.700 to 0.900", "planted effect found"]
+    assert null[5:] == ["0.500", "0.400 to 0.600", "covers chance, as it must"]
+    assert [first[0][:13], second[0]] == ["[CrossFusion]", ""]
+
+
+def test_a_null_that_finds_something_and_a_model_without_rows_are_told(phantoms):
+    phantoms.cohort("crossfusion", "null", [("crossfusion", "a", "c_index", 0.7, 0.6, 0.8)])
+    phantoms.cohort("crossfusion", "demo", [("age", "a", "c_index", 0.5, 0.4, 0.6)])
+    *_, demo, null = rows(phantoms.parts()["standings"])
+    assert demo[5:] == ["–", "–", "no c_index of crossfusion, which book/studies.yaml names"]
+    assert null[-1] == "**does not cover chance**"
+
+
+def test_an_item_that_is_not_published_is_refused(cancer):
+    cancer.studies["crossfusion"]["comparisons"][1]["item"] = "MCAT, lost"
+    with pytest.raises(ValueError, match=r"'MCAT, lost' of blca stands 0 times in data/published"):
+        cancer.parts()
+
+
+WHERE = "model,minus,auc,low,high,delong_p,where\nage,mcat:MCAT,-0.05,-0.09,-0.01,0.01,blca\n"
+
+
+def rival(repository, **changes):
+    given = {"cohort": "blca", "setting": "blca", "model": "mcat:MCAT", "minus": "age"}
+    given |= {"model_words": "the model", "minus_words": "age"} | changes
+    repository.studies["crossfusion"]["rivals"] = [given]
+    return rows(repository.parts()["rivals"])[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown", "said"),
+    [
+        ({}, "+0.040 (−0.020 to +0.090)", "not settled"),
+        ({"model": "cox-clinical"}, "+0.080 (+0.030 to +0.140)", "better"),
+        ({"model": "age", "minus": "cox-clinical"}, "−0.080 (−0.140 to −0.030)", "**worse**"),
+        ({"setting": "elsewhere"}, "–", "not compared: one of the two was not run"),
+        ({"minus": "stage"}, "–", "not compared: one of the two was not run"),
+    ],
+)
+def test_a_rival_is_compared_in_pairs_whichever_way_round_the_table_has_it(cancer, changes, shown, said):
+    row = rival(cancer, of="those with slides", **changes)
+    assert row[1].endswith(", those with slides")
+    assert row[4:] == [shown, said]
+    # a table that calls the setting "where" and the difference by its metric is read alike
+    cancer.write("results/crossfusion/blca/tables/differences.csv", WHERE)
+    assert rival(cancer)[3:] == ["age: 0.580 (0.520 to 0.640)", "+0.050 (+0.010 to +0.090)", "better"]
+
+
+def test_a_phantom_has_no_place_among_rivals(cancer):
+    with pytest.raises(ValueError, match=r"rivals of crossfusion/demo: a phantom"):
+        rival(cancer, cohort="demo", setting="a")
+
+
+def test_demo_and_null_stand_side_by_side_and_a_miss_is_bold(phantoms):
+    made = phantoms.parts()["demo-null"]
+    assert "4 of 4 intervals of `null` cover 0.5." in made
+    table = rows(made)
+    assert table[0] == ["Setting", "Model", "`demo`", "`null`", "`null` covers 0.5"]
+    assert ["b", "`crossfusion`\u00a0\\*", "0.800 (0.700 to 0.900)", "0.500 (0.400 to 0.600)", "yes"] in table
+    assert ["a", "`kaplan-meier`", "0.500 (0.500 to 0.500)", "0.500 (0.500 to 0.500)", "all alike"] in table
+    phantoms.cohort("crossfusion", "null", [("age", "a", "c_index", 0.7, 0.6, 0.8)])
+    made = phantoms.parts()["demo-null"]
+    assert "0 of 1 intervals of `null` cover 0.5. An interval of 95 % misses" in made
+    assert rows(made)[1][2:] == ["0.800 (0.700 to 0.900)", "0.700 (0.600 to 0.800)", "**no**"]
+    assert rows(made)[3][2:] == ["0.800 (0.700 to 0.900)", "–", ""]
+
+
+def test_a_habit_is_worth_its_paired_difference(phantoms):
+    scores = {"crossfusion": 0.6, "crossfusion+best_epoch": 0.7}
+    main = [(model, "a", "c_index", value, 0.5, 0.8) for model, value in scores.items()]
+    paired = "model,minus,difference,low,high,setting\ncrossfusion,crossfusion+best_epoch,-0.1,-0.2,-0.01,a\n"
+    phantoms.cohort("crossfusion", "demo", main, differences=paired)
+    row = rows(phantoms.parts()["deviations"])[1]
+    habit = phantoms.studies["crossfusion"]["habits"]["crossfusion+best_epoch"]
+    assert row[:2] == [habit, "`crossfusion+best_epoch`"]
+    assert row[2].endswith("(phantom), a")
+    assert row[3] == "+0.100 (+0.010 to +0.200)"
+    phantoms.cohort("crossfusion", "quirks", main)
+    (_, row) = rows(phantoms.parts()["deviations"])
+    assert [row[2][:10], row[3]] == ["[`quirks`]", "no paired interval"]
+
+
+def test_twins_and_the_cut_that_saw_the_labels(bare):
+    def spots(auc, oracle):
+        return [
+            ("spacrd", "genes", "auc", auc, 0.4, 0.9),
+            ("spacrd", "genes", "f1_oracle", oracle, 0.4, 0.9),
+            ("spacrd", "genes", "f1_gmm", 0.5, 0.4, 0.6),
+        ]
+
+    bare.cohort("spacrd", "her2st", spots(0.8, 0.7), kind="open")
+    bare.cohort("spacrd", "her2st-released", spots(0.7, 0.6), kind="open")
+    made = rows(bare.parts()["deviations"])
+    assert made[1][:2] == ["`spacrd` as released in everything", "cohort `her2st-released`"]
+    assert made[1][3] == "0.700 (0.400 to 0.900) against 0.800 (0.400 to 0.900)"
+    assert [row[-1] for row in made[3:]] == ["+0.200", "+0.100"]
+
+
+def test_cancer_types_stand_with_differences_from_age_and_the_papers_number(cancer):
+    made = cancer.parts()["cross-cancer"]
+    shown = [" | ".join(row) for row in rows(made)]
+    both = "0.580 (0.520 to 0.640) | 0.660 (0.610 to 0.710) | 0.620 (0.560 to 0.670)"
+    assert f"`blca` | 80 (30) | {both}" in shown
+    assert "`blca` | +0.080 (+0.030 to +0.140) | +0.040 (−0.020 to +0.090)" in shown
+    assert "`blca` | 0.630 | 0.027 | 0.580 (0.520 to 0.640) | inside age's interval" in shown
+    assert "`ucec` | 0.702 | 0.044 | not run here | –" in shown
+    assert "](/results/crossfusion/blca/figures/kaplan-meier.svg){#fig-kaplan-meier-blca fig-alt=" in made
+    assert "demo" not in made, "a phantom is no cancer type"
+
+
+@pytest.mark.parametrize(
+    ("age", "begins", "lies"),
+    [
+        ((0.58, 0.52, 0.64), "**Not shown.**", "lies inside"),
+        ((0.53, 0.50, 0.56), "**Perhaps, by a loose comparison.**", "lies above"),
+        ((0.70, 0.65, 0.75), "**No.**", "lies below"),
+    ],
+)
+def test_the_answer_follows_the_numbers(cancer, age, begins, lies):
+    cancer.cohort("crossfusion", "blca", [("age", "blca", "c_index", *age)], kind="open")
+    said = cancer.parts()["answer-age blca"]
+    assert said.startswith(begins)
+    assert f"the paper's number {lies} that interval" in said
+    assert "no paired difference" in said
+
+
+def test_a_model_trained_here_answers_with_its_paired_difference_and_an_unknown_age_is_said(cancer):
+    main = [(model, "blca", "c_index", 0.6, 0.55, 0.67) for model in ("age", "crossfusion")]
+    paired = "model,minus,difference,low,high,setting\nage,crossfusion,-0.03,-0.09,0.02,blca\n"
+    cancer.cohort("crossfusion", "blca", main, kind="open", differences=paired)
+    said = cancer.parts()
+    assert (
+        "minus age on the same patients: `crossfusion` +0.030 (−0.020 to +0.090)" in said["answer-age blca"]
+    )
+    assert said["answer-age ucec"].startswith("**Not shown in this copy.**")
+    assert "`make run STUDY=crossfusion COHORT=ucec`" in said["answer-age ucec"]
+    cancer.cohort("crossfusion", "blca", main[1:], kind="open")
+    assert "The ages of `blca`'s patients are not known here." in cancer.parts()["answer-age blca"]
+
+
+def test_ours_stands_beside_a_printed_number_only_where_it_is_of_the_same_real_cohort(bare):
+    bare.write("data/published/spacrd.csv", SPACRD)
+    bare.cohort("spacrd", "her2st", [("spacrd", "genes", "auc", 0.85, 0.8, 0.9)], kind="open")
+    bare.cohort("spacrd", "demo", [("spacrd", "genes", "auc", 0.99, 0.98, 1.0)])
+    said = bare.parts()["printed spacrd"]
+    _, first, second = rows(said)
+    assert first == ["AUC of one set", "HBC", "AUROC", "0.830", "0.850 (0.800 to 0.900)", "second hand"]
+    assert second[2:5] == ["`auc_gain_percent`", "13.5", "–"]
+    assert said.endswith("given by no source that could be read: never found.\n")
+    bare.write("data/published/spacrd.csv", SPACRD.replace("her2st", "demo"))
+    assert "0.990" not in bare.parts()["printed spacrd"], "even if the table asks for a phantom"
+
+
+def test_the_same_printed_rows_of_several_cohorts_stand_side_by_side(bare):
+    bare.write("data/published/stroke.csv", STROKE)
+    parts = bare.parts()
+    head, *lines = rows(parts["printed crossfusion"])
+    assert head == ["What", "Metric", "`blca`", "`ucec`"]
+    assert [PAPER, "c-index", "0.630", "0.702"] in lines
+    assert ["MCAT, stored", "c-index", "0.620", "–"] in lines
+    assert [row[2:] for row in rows(parts["margin stroke 70"])[1:]] == [
+        ["54", "0", "–"],
+        ["43", "11", "0.001"],
+    ]
+
+
+def record(made=4, kept=0, shard=0, shards=1, failed=None, seconds=20.0, peak=700.0, finished=True):
+    units = {"all": made + kept + len(failed or {}), "made": made, "kept": kept}
+    content = {"stage": "2-embed", "shard": shard, "shards": shards, "seconds": seconds, "peak_mb": peak}
+    content |= {"processor_seconds": seconds / 4, "units": units, "failed": failed or {}}
+    return content | {"finished": finished, "host": {"cores": 2, "memory_gb": 25.3, "gpu": ""}}
+
+
+def runs_of(repository, *records, name="2-embed"):
+    for content in records:
+        end = f".{content['shard']}of{content['shards']}" if content["shards"] > 1 else ""
+        repository.write(f"results/crossfusion/blca/runs/{name}{end}.json", json.dumps(content))
+    parts, found = repository.notebook("costs")
+    table = next(table for cohort, table in found["recorded"] if cohort.cohort == "blca").set_index("stage")
+    return parts, table.loc[name]
+
+
+def test_a_recorded_stage_has_its_row_and_what_failed_its_reason_without_path(cancer):
+    why = {"slide-9": "OSError: /data/secret/slide-9.svs | cut short"}
+    parts, _ = runs_of(cancer, record(kept=2, failed=why))
+    shown = [row[1:] for row in rows(parts["runs"])]
+    assert ["embed", "7", "4", "2", "1", "20.0\u00a0s", "5.0\u00a0s", "700\u00a0MB", "0\u00a0B"] in shown
+    assert ["evaluate", "–", "–", "–", "0", "not recorded", "–", "–"] in [row[:8] for row in shown]
+    assert "| embed | `slide-9` | OSError: slide-9.svs \\| cut short |" in parts["runs"]
+    assert "secret" not in parts["runs"]
+    # of 7 units 4 were made: the disk of all is no measure of theirs
+    unit = rows(parts["unit-costs"])[1]
+    assert unit[1:] == ["embed", "slide", "4", "5.00\u00a0s", "1.25\u00a0s", "–", "700\u00a0MB"]
+
+
+def test_shards_and_their_gathering_are_one_run(cancer):
+    shards = [record(5, 0, 0, 2, seconds=100), record(3, 2, 1, 2, seconds=60, peak=900)]
+    _, run = runs_of(cancer, *shards, record(0, 10, seconds=4, peak=300))
+    assert [run["units"], run["made"], run["kept"], run["shards"]] == [10, 8, 2, 2]
+    assert [run["seconds"], run["processor_seconds"], run["peak_mb"]] == [164, 41, 900]
+
+
+def test_shards_of_an_older_run_do_not_count_and_ungathered_ones_stand_for_themselves(cancer):
+    old = [record(5, 0, shard, 2, seconds=1000) for shard in (0, 1)]
+    _, run = runs_of(cancer, *old, record(10, seconds=50))
+    assert [run["seconds"], run["shards"]] == [50, 1]
+    present = cancer.notebook("costs")[1]["present"]
+    assert present([*old, *(record(0, 2, i, 4) for i in range(4)), record(0, 10)]) == [record(0, 10), *old]
+    late = [record(5, 0, 0, 2), record(1, 0, 1, 2, failed={"x": "no"}, finished=False)]
+    parts, run = runs_of(cancer, *late, name="3-train")
+    assert [run["units"], run["made"], run["failed"], run["finished"]] == [7, 6, {"x": "no"}, False]
+    assert "train (2 shards) (did not finish)" in parts["runs"]
+
+
+def test_every_byte_belongs_to_one_stage_and_one_folder(cancer):
+    cancer.write("results/crossfusion/demo/raw/a.tif", "x" * 3_000_000)
+    cancer.write("results/crossfusion/demo/weights/a.safetensors", "x" * 2_000_000)
+    for stage in ("1-preprocess", "3-train"):
+        names = dict.fromkeys(["raw/a.tif", *(["weights/a.safetensors"] if stage[0] == "3" else [])], "")
+        cancer.write(
+            f"results/crossfusion/demo/manifests/{stage}.json",
+            json.dumps({"outputs": names, "parameters": {}}),
+        )
+    parts, found = cancer.notebook("costs")
+    demo = next(table for cohort, table in found["recorded"] if cohort.cohort == "demo")
+    assert list(demo["bytes"])[:2] == [3_000_000, 2_000_000]
+    row = next(row for row in rows(parts["disk"]) if "`demo`" in row[0])
+    assert row[1:7] == ["3.0\u00a0MB", "–", "–", "–", "–", "2.0\u00a0MB"]
+    assert "| **all** | 3.0\u00a0MB |" in parts["disk"]
+
+
+def test_provenance_names_commit_seeds_files_and_versions_that_differ(cancer):
+    cancer.cohort("crossfusion", "demo", [], commit=f"{'c0ffee' * 7}+changes", versions={"numpy": "2.5"})
+    made = cancer.parts("costs")["provenance"]
+    assert "| phantom | `c0ffeec0ff` with changes | 1, 2 | 2 | 1 | 0 | `5ca1ab1e5ca1ab1e` |" in made
+    assert "| numpy | 2.4 (2 stages), 2.5 (1 stages) |" in made
+
+
+def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(bare, root):
+    measured = ["slide_embedding", "crossfusion_step", "tile_decoding"]
+    for name in ("data/assumptions/cost.csv", *(f"benchmarks/results/{name}.csv" for name in measured)):
+        bare.write(name, (root / name).read_text(encoding="utf-8"))
+    _, one = bare.notebook("costs")
+    v, cores, hours = one["v"], 16 * 0.85, one["hours"]["16 such cores"]
+    assert v[["tiles_20x", "tiles_10x", "tiles_5x"]].sum() == 17_840
+    cut = pd.read_csv(root / "benchmarks/results/tile_decoding.csv").query("tool == 'crossbook'").iloc[-1]
+    assert v["ms_to_decode"] == pytest.approx(1e3 * cut["cpu_s"] / cut["tiles"])
+    steps = pd.read_csv(root / "benchmarks/results/crossfusion_step.csv").set_index(["size", "scheme"])
+    assert v["s_per_step"] == steps.loc[("4,096", "described"), "seconds"]
+    assert hours["download"] == pytest.approx(1000 * 0.989e3 / 50 / 3600)
+    assert hours["tiles to features"] == pytest.approx(1000 * 17_840 * v["ms_per_tile"] / 3.6e6 / cores)
+    assert hours["training"] == pytest.approx(1000 * 4 * 20 * 3 * v["s_per_step"] / 3600 / cores)
+    looked = hours["held-out slides, every epoch"]
+    assert looked == pytest.approx(1000 * 20 * 3 * v["s_per_look"] / 3600 / cores)
+    _, six = bare.notebook("costs", given={"slides": 6000})
+    pd.testing.assert_frame_equal(six["hours"], 6 * one["hours"])
+    assert six["disk_gb"]()["features"] == pytest.approx(6 * one["disk_gb"]()["features"])
+    assert six["disk_gb"]()["weights"] == one["disk_gb"]()["weights"]
+    stored = sum(one["disk_gb"]().values()) / 1e3
+    assert one["money"](10.0) == pytest.approx(
+        10 * v["price_machine_hour"] + stored * v["price_tb_month"] * v["months"]
+    )
+    with pytest.raises(ValueError, match="no factor is called slide"):
+        bare.notebook("costs", given={"slide": 1})
