@@ -368,6 +368,11 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
 
 
 def test_what_is_unfit_leaves_the_old_book(checkout, capsys):
+    small = {"title": "T", "chapters": ["index.qmd", "book/demo-null.qmd", *PLACES[:2]]}
+    contents = {"book": small, "bibliography": "references.bib"}
+    (checkout / "_quarto.yml").write_text(yaml.safe_dump(contents))
+    (checkout / "book/demo-null.qmd").write_text("# Small\n")
+    (checkout / "index.qmd").write_text("# Small\n")
     for name in ("index.qmd", "book/demo-null.qmd"):
         shutil.copyfile(checkout / name, checkout / f"{name}.before")
         (checkout / name).write_text("# A\n\n## B {#sec-b}\n")
