@@ -20,7 +20,7 @@ from lib.stroke.phantom import draw, series_path, write_patient
 from lib.stroke.series import read_prepared, read_series_features
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "inputs"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stroke"))
 import cells
 from isles_tree import BASELINE, OUTCOME, current, mixed, older, touch
 
