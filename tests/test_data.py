@@ -192,9 +192,7 @@ def test_download_goes_on_where_it_broke_off_in_one_run_and_in_the_next(tmp_path
     server.offered["/data/a.tsv"] = content
     known = listed(a_file(sha256=hashlib.sha256(content).hexdigest()), base_url=server.url)
     server.cuts = [70_000, 100_000, 0, 0, 0, 0, 0]
-    with pytest.raises(
-        FileNotFoundError, match=r"cannot get a\.tsv: http.* failed \(ConnectionError|Chunked"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"cannot get a\.tsv: 127.* failed \("):
         fetch("a", tmp_path, listed=known)
     assert names_in(tmp_path) == [".a.tsv.partial"], "nothing under the final name"
     kept = (tmp_path / "a/data/.a.tsv.partial").stat().st_size

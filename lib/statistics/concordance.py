@@ -51,21 +51,22 @@ def harrell_draws(
     # in the order of time, events before the censored of the same time: whom an event can be compared with comes later
     key = 2 * np.unique(time, return_inverse=True)[1] + ~event
     order = np.argsort(key, kind="stable")
-    key, risk, counts = key[order], risk[order], counts[:, order].astype(float)
+    key, risk, counts = key[order], risk[order], counts[:, order].astype(np.float32)  # whole numbers: exact
     events = np.flatnonzero(key % 2 == 0)
     start = np.searchsorted(key, key[events], "right")
-    leading = counts[:, events]
+    leading = counts[:, events].astype(float)
     if event_weights is not None:
-        leading = leading * np.asarray(event_weights, dtype=float)[order][events]
+        leading *= np.asarray(event_weights, dtype=float)[order][events]
     since = counts.sum(axis=1, keepdims=True) - np.cumsum(counts, axis=1)  # of those after each position
     comparable = np.einsum("de,de->d", leading, since[:, start - 1])
     concordant = np.zeros(len(counts))
     for first in range(0, events.size, BLOCK):
         block = slice(first, first + BLOCK)
-        later, ahead = slice(start[block][0], None), risk[events[block], None]
-        lower = (risk[later] < ahead - tied_tol) + (risk[later] <= ahead + tied_tol).astype(float)
-        lower *= np.arange(risk.size)[later] >= start[block, None]
-        concordant += np.einsum("de,de->d", leading[:, block], counts[:, later] @ lower.T)
+        begin, until, ahead = start[block][0], start[block][-1], risk[events[block], None]
+        later = risk[begin:]
+        lower = np.add(later < ahead - tied_tol, later <= ahead + tied_tol, dtype=np.float32)
+        lower[:, : until - begin] *= np.arange(begin, until) >= start[block, None]
+        concordant += np.einsum("de,de->d", leading[:, block], counts[:, begin:] @ lower.T)
     return np.divide(concordant / 2, comparable, out=np.full(len(counts), np.nan), where=comparable > 0)
 
 
