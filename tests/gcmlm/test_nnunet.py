@@ -1,6 +1,5 @@
 """nnU-Net's commands: a stand-in package for their order, variables and failures, and the real ones on demand."""
 
-import ast
 import importlib.util
 import json
 import os
@@ -12,13 +11,15 @@ import textwrap
 import time
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
+from lib.files import sha256_of
 from lib.gcmlm import nnunet, nnunet_command
-from lib.gcmlm import nnunet as nnunet_process
-from lib.gcmlm.nnunet_files import Case, Dataset, export_cases, predicted_mask
-from lib.inputs.volumes import Geometry, Volume, read_volume, write_volume
+from lib.gcmlm.nnunet import Case, Dataset, cases_in, export_cases
+from lib.inputs.volumes import Geometry, Volume, brought_onto, image_of, read_volume, write_volume
 
 ROOT = Path(__file__).resolve().parents[2]
 FULLRES = "3d_fullres"
@@ -160,19 +161,8 @@ def test_commands_are_those_of_the_documentation_in_its_order(stand_in, dataset,
         "nnUNetv2_plan_and_preprocess -d 501 -c 3d_fullres --verify_dataset_integrity --clean -np 1 -npfp 1"
     )
     # dataset, configuration, fold; the trainer behind -tr (a v1 habit puts it in the fold's place)
-    assert train["argv"] == (
-        [
-            "nnUNetv2_train",
-            "501",
-            "3d_fullres",
-            "2",
-            "-tr",
-            "nnUNetTrainer_5epochs",
-            "-p",
-            "nnUNetPlans",
-            "-device",
-            "cpu",
-        ]
+    assert " ".join(train["argv"]) == (
+        "nnUNetv2_train 501 3d_fullres 2 -tr nnUNetTrainer_5epochs -p nnUNetPlans -device cpu"
     )
     given = dict(zip(predict["argv"][1:-2:2], predict["argv"][2:-2:2], strict=True))
     assert predict["argv"][0] == "nnUNetv2_predict"
@@ -195,26 +185,16 @@ def test_variables_name_the_folders_and_keep_a_cpu_run_in_one_process(
     for each in (plan, train, predict):
         for stage in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             assert Path(each[stage]) == dataset.folder / stage
-        assert Path(each["nnUNet_extTrainer"]) == ROOT / "lib" / "training" / "nnunet_trainers"
+        assert Path(each["nnUNet_extTrainer"]) == ROOT / "lib" / "gcmlm" / "nnunet_trainers"
     assert (train["nnUNet_compile"], train["nnUNet_n_proc_DA"], train["nnUNet_def_n_proc"]) == ("f", "0", "1")
     assert predict["nnUNet_compile"] == "f"
     assert plan["nnUNet_n_proc_DA"] == "1"  # planning sets as many threads, and none is an error
     assert all(call["guarded"] for call in calls(dataset)), "torchvision would stop nnU-Net"
 
 
-def test_a_gpu_keeps_the_users_own_choice_of_compiling():
-    assert nnunet_process.compiling("cuda") == {}
-    assert nnunet_process.compiling("cpu") == {"nnUNet_compile": "f"}
-
-
-def test_workers_reach_every_command(stand_in, dataset, tmp_path):
-    nnunet.plan(dataset, workers=3)
-    nnunet.train(dataset, device="cpu", workers=3)
-    nnunet.predict(dataset, tmp_path / "masks", device="cpu", workers=3)
-    plan, train, predict = calls(dataset)
-    assert plan["argv"][-4:] == ["-np", "3", "-npfp", "3"]
-    assert (train["variables"]["nnUNet_n_proc_DA"], train["variables"]["nnUNet_def_n_proc"]) == ("3", "3")
-    assert predict["argv"][predict["argv"].index("-npp") :][:4] == ["-npp", "3", "-nps", "3"]
+def test_a_gpu_keeps_the_users_own_choices():
+    assert nnunet._quiet("cuda") == {}
+    assert nnunet._quiet("cpu")["nnUNet_compile"] == "f"
 
 
 def test_what_is_whole_is_not_run_again_even_without_nnunet(stand_in, dataset, tmp_path, monkeypatch):
@@ -261,16 +241,14 @@ def test_a_changed_network_or_image_is_predicted_again(stand_in, dataset, tmp_pa
     nnunet.predict(dataset, tmp_path / "masks", device="cpu")
     (folder / "checkpoint_final.pth").write_bytes(b"another")
     nnunet.predict(dataset, tmp_path / "masks", device="cpu")
-    every = nnunet.predict(dataset, tmp_path / "all", dataset.stage("raw") / "imagesTr", device="cpu")
-    assert list(every) == [f"p{number}" for number in range(5)]
-    assert len(calls(dataset)) == 5
+    assert len(calls(dataset)) == 4
 
 
 def test_a_failure_says_how_the_log_ends_and_where_it_is(stand_in, dataset, monkeypatch):
     monkeypatch.setenv("STAND_IN", "fails")
     with pytest.raises(RuntimeError, match="nnUNetv2_plan_and_preprocess failed with exit code 3") as failed:
         nnunet.plan(dataset)
-    log = dataset.folder / "logs" / "Dataset501_Phantom_plan_3d_fullres.log"
+    log = dataset.folder / "logs" / "Dataset501_Phantom_plan.log"
     assert str(log) in str(failed.value)
     assert str(failed.value).endswith("line 38\nline 39")
     assert "line 20" not in str(failed.value)
@@ -312,27 +290,34 @@ def test_a_killed_training_goes_on_from_its_checkpoint(stand_in, dataset, monkey
     assert second == [*first, "--c"]
 
 
-def test_a_killed_prediction_goes_on_without_the_damaged_mask(stand_in, dataset, tmp_path, monkeypatch):
+@pytest.fixture
+def more(dataset) -> Dataset:
+    """Two further cases to predict."""
+    raw = dataset.stage("raw")
+    for name in ("p6", "p7"):
+        shutil.copy(raw / "imagesTs" / "p5_0000.nii.gz", raw / "imagesTs" / f"{name}_0000.nii.gz")
     nnunet.plan(dataset)
     nnunet.train(dataset, device="cpu")
-    images, output = dataset.stage("raw") / "imagesTr", tmp_path / "masks"
+    return dataset
+
+
+def test_a_killed_prediction_goes_on_without_the_damaged_mask(stand_in, more, tmp_path, monkeypatch):
+    images, output = more.stage("raw") / "imagesTs", tmp_path / "masks"
     monkeypatch.setenv("STAND_IN", "fails")
     with pytest.raises(RuntimeError, match="nnUNetv2_predict failed"):
-        nnunet.predict(dataset, output, images, device="cpu")
+        nnunet.predict(more, output, device="cpu")
     assert not output.exists()
     monkeypatch.delenv("STAND_IN")
-    masks = nnunet.predict(dataset, output, images, device="cpu")
-    assert (tmp_path / "resumed.txt").read_text(encoding="utf-8") == "p0_0000.nii.gz"
+    masks = nnunet.predict(more, output, device="cpu")
+    assert (tmp_path / "resumed.txt").read_text(encoding="utf-8") == "p5_0000.nii.gz"
     for case, path in masks.items():
         assert path.read_bytes() == (images / f"{case}_0000.nii.gz").read_bytes()
 
 
-def test_cases_left_out_are_named(stand_in, dataset, tmp_path, monkeypatch):
-    nnunet.plan(dataset)
-    nnunet.train(dataset, device="cpu")
+def test_cases_left_out_are_named(stand_in, more, tmp_path, monkeypatch):
     monkeypatch.setenv("STAND_IN", "leaves out")
-    with pytest.raises(RuntimeError, match=r"left out 1 of 5 cases \(p0\)"):
-        nnunet.predict(dataset, tmp_path / "masks", dataset.stage("raw") / "imagesTr", device="cpu")
+    with pytest.raises(RuntimeError, match=r"left out 1 of 3 cases \(p5\)"):
+        nnunet.predict(more, tmp_path / "masks", device="cpu")
     assert not (tmp_path / "masks").exists()
 
 
@@ -352,29 +337,19 @@ def test_stages_are_asked_for_in_order(stand_in, dataset, tmp_path):
         nnunet.train(dataset, device="cpu")
     with pytest.raises(FileNotFoundError, match="train fold 0 with nnUNetTrainer first"):
         nnunet.predict(dataset, tmp_path / "masks", device="cpu")
-    with pytest.raises(FileNotFoundError, match="no images"):
-        nnunet.predict(dataset, tmp_path / "masks", tmp_path / "nothing", device="cpu")
     (dataset.stage("raw") / "dataset.json").unlink()
     with pytest.raises(FileNotFoundError, match="export the cases again"):
         nnunet.plan(dataset)
     assert calls(dataset) == []
 
 
-@pytest.mark.parametrize("fold", [5, -1, "nnUNetTrainerV2"])
-def test_unknown_folds_are_refused(dataset, fold):
-    with pytest.raises(ValueError, match="fold is 0 to 4"):
-        nnunet.train(dataset, fold=fold)
-
-
 def test_devices(monkeypatch):
-    monkeypatch.setattr(nnunet_process.torch.cuda, "is_available", lambda: False)
-    assert (nnunet_process.chosen_device("auto"), nnunet_process.chosen_device("cpu")) == ("cpu", "cpu")
-    with pytest.raises(ValueError, match="sees no GPU"):
-        nnunet_process.chosen_device("cuda")
-    with pytest.raises(ValueError, match="auto, cpu or cuda"):
-        nnunet_process.chosen_device("gpu")
-    monkeypatch.setattr(nnunet_process.torch.cuda, "is_available", lambda: True)
-    assert (nnunet_process.chosen_device("auto"), nnunet_process.chosen_device("cpu")) == ("cuda", "cpu")
+    monkeypatch.setattr(nnunet.torch.cuda, "is_available", lambda: False)
+    assert (nnunet._device("auto"), nnunet._device("cpu")) == ("cpu", "cpu")
+    with pytest.raises(ValueError, match="torch sees none here"):
+        nnunet._device("gpu")
+    monkeypatch.setattr(nnunet.torch.cuda, "is_available", lambda: True)
+    assert (nnunet._device("auto"), nnunet._device("cpu")) == ("cuda", "cpu")
 
 
 def test_without_nnunet_one_sentence_says_what_to_run(dataset, monkeypatch):
@@ -384,7 +359,7 @@ def test_without_nnunet_one_sentence_says_what_to_run(dataset, monkeypatch):
 
 
 def test_the_small_trainer_is_small_and_takes_what_nnunet_passes(stand_in, monkeypatch):
-    spec = importlib.util.spec_from_file_location("smoke", nnunet_process.TRAINERS / "crossbook_smoke.py")
+    spec = importlib.util.spec_from_file_location("smoke", nnunet.TRAINERS / "crossbook_smoke.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     made = getattr(module, nnunet.SMOKE)("plans", FULLRES, 0, "json", "cpu")
@@ -405,19 +380,6 @@ def test_nnunet_before_2_8_is_handed_our_trainer(stand_in, monkeypatch, version)
     monkeypatch.delitem(sys.modules, "lib.gcmlm.nnunet_trainers.crossbook_smoke", raising=False)
 
 
-def test_importing_crossbook_needs_no_nnunet():
-    """Outside functions, only the trainers' folder imports nnunetv2, and nothing imports that folder."""
-    for path in (ROOT / "lib").rglob("*.py"):
-        if path.parent.name == "nnunet_trainers":
-            continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            names = [alias.name for alias in getattr(node, "names", [])] + [
-                getattr(node, "module", None) or ""
-            ]
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                assert not any("nnunetv2" in name or "nnunet_trainers" in name for name in names), path
-
-
 @pytest.mark.skipif(
     importlib.util.find_spec("nnunetv2") is None or not os.environ.get("CROSSBOOK_NNUNET"),
     reason="the real nnU-Net takes minutes: install the extra 'segmentation' and set CROSSBOOK_NNUNET=1",
@@ -433,5 +395,135 @@ def test_the_real_nnunet_from_scans_to_a_mask(tmp_path):
     assert "Epoch 1" not in log
     masks = nnunet.predict(dataset, tmp_path / "masks", trainer=nnunet.SMOKE, device="cpu")
     assert list(masks) == ["p5"]
-    volume = read_volume(cases[5].image)
-    assert predicted_mask(masks["p5"], volume.geometry).shape == volume.values.shape
+    assert read_volume(masks["p5"]).values.shape == read_volume(cases[5].image).values.shape
+
+
+# cases in nnU-Net's folders
+
+GRID = Geometry((1.5, 1.0, 3.0), (-10.0, 20.0, 5.0), tuple(np.eye(3).ravel()), (12, 14, 6))
+
+
+def corner() -> np.ndarray:
+    """A mask that no flip or swap of axes leaves in place."""
+    mask = np.zeros(GRID.size[::-1], dtype=bool)
+    mask[1:3, 2:5, 7:11] = mask[1, 2, 1:7] = True
+    return mask
+
+
+@pytest.fixture
+def six(tmp_path) -> list[Case]:
+    """Five cases with a mask and one without."""
+    cases = []
+    for number in range(6):
+        image, mask = tmp_path / f"{number}.nii.gz", tmp_path / f"{number}_mask.nii.gz"
+        values = np.rint(np.random.default_rng([6, number]).normal(40, 30, GRID.size[::-1]))
+        write_volume(image, Volume(values.astype(np.float32), GRID), "int16")
+        write_volume(mask, Volume(corner(), GRID), "uint8")
+        cases.append(Case(f"patient_{number:04d}", image, mask if number < 5 else None))
+    return cases
+
+
+@pytest.fixture
+def fresh(tmp_path) -> Dataset:
+    return Dataset(tmp_path / "nnunet", 501, "Stomach")
+
+
+def test_layout_and_dataset_json_are_what_nnunet_asks_for(six, fresh):
+    export_cases(fresh, six)
+    raw = fresh.folder / "nnUNet_raw" / "Dataset501_Stomach"
+    assert json.loads((raw / "dataset.json").read_text(encoding="utf-8")) == {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "tumour": 1},
+        "numTraining": 5,
+        "file_ending": ".nii.gz",
+    }
+    assert cases_in(raw / "imagesTr") == [f"patient_{n:04d}" for n in range(5)]
+    assert cases_in(raw / "imagesTs") == ["patient_0005"]
+    for case in six[:5]:
+        image = nibabel.load(raw / "imagesTr" / f"{case.name}_0000.nii.gz")
+        label = nibabel.load(raw / "labelsTr" / f"{case.name}.nii.gz")
+        np.testing.assert_array_equal(image.affine, label.affine)
+        assert (image.get_data_dtype(), label.get_data_dtype()) == (np.int16, np.uint8)
+        np.testing.assert_array_equal(read_volume(case.image).values, image.get_fdata().T)
+        np.testing.assert_array_equal(label.get_fdata().T, corner())
+
+
+def test_fractions_of_a_unit_are_kept_and_the_wanted_label_becomes_one(six, fresh, tmp_path):
+    values = read_volume(six[0].image).values * np.float32(1.3)
+    write_volume(tmp_path / "0.nii.gz", Volume(values, GRID))
+    labels = np.where(corner(), 5, 2).astype(np.float32)
+    write_volume(tmp_path / "0_mask.nii.gz", Volume(labels, GRID), "uint8")
+    export_cases(fresh, [six[0]._replace(label=5), *six[1:]])
+    raw = fresh.stage("raw")
+    np.testing.assert_array_equal(read_volume(raw / "imagesTr" / "patient_0000_0000.nii.gz").values, values)
+    np.testing.assert_array_equal(read_volume(raw / "labelsTr" / "patient_0000.nii.gz").values, corner())
+
+
+@pytest.mark.parametrize("turn", ["RAS", "PIR"])
+def test_a_file_stored_with_turned_axes_gives_the_same_export(six, fresh, tmp_path, turn):
+    export_cases(fresh, six)
+    before = {path: sha256_of(path) for path in fresh.stage("raw").rglob("*.nii.gz")}
+    for name in ("0", "0_mask", "1_mask"):  # one turned, the mask of another turned alone
+        path = str(tmp_path / f"{name}.nii.gz")
+        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(path), turn), path)
+    export_cases(fresh, six)
+    assert {path: sha256_of(path) for path in before} == before
+
+
+def test_a_mask_of_another_grid_is_brought_over_by_its_place(six, fresh, tmp_path):
+    wide = Geometry(GRID.spacing_mm, (-14.5, 18.0, 2.0), GRID.direction, (20, 20, 10))
+    there = brought_onto(image_of(corner(), GRID), wide, 0, sitk.sitkNearestNeighbor)
+    write_volume(tmp_path / "2_mask.nii.gz", Volume(sitk.GetArrayFromImage(there) > 0, wide), "uint8")
+    export_cases(fresh, six)
+    label = read_volume(fresh.stage("raw") / "labelsTr" / "patient_0002.nii.gz")
+    np.testing.assert_array_equal(label.values, corner())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a/b", "misread"),
+        ("two words", "misread"),
+        ("tumour_seg", "misread"),
+        ("p1.nii.gz", "misread"),
+        ("PATIENT_0001", "two cases are called 'patient_0001' and 'PATIENT_0001'"),
+    ],
+)
+def test_names_nnunet_would_misread_or_mix_are_refused(six, fresh, name, said):
+    with pytest.raises(ValueError, match=said):
+        export_cases(fresh, [six[0], six[1], six[2]._replace(name=name), *six[3:]])
+    assert not fresh.stage("raw").exists()
+
+
+def test_cases_that_cannot_be_used_are_named_together_and_the_dataset_is_not_whole(six, fresh, tmp_path):
+    with pytest.raises(ValueError, match="has 4 cases with a mask, nnU-Net's 5 folds need 5"):
+        export_cases(fresh, six[1:])
+    export_cases(fresh, six)
+    write_volume(tmp_path / "1_mask.nii.gz", Volume(corner() & False, GRID), "uint8")
+    bad = [six[0]._replace(label=3), *six[1:3], six[3]._replace(image=tmp_path / "gone.nii.gz"), *six[4:]]
+    with pytest.raises(ValueError, match="3 of 6 cases cannot be exported") as refused:
+        export_cases(fresh, bad)
+    for word in ("patient_0000", "patient_0001", "empty", "patient_0003", "gone.nii.gz"):
+        assert word in str(refused.value)
+    assert not (fresh.stage("raw") / "dataset.json").exists()
+
+
+def test_cases_of_another_export_are_not_mixed_in(six, fresh):
+    export_cases(fresh, six)
+    with pytest.raises(ValueError, match=r"patient_0000\.nii\.gz.* of another export"):
+        export_cases(fresh, [six[0]._replace(name="other"), *six[1:]])
+    with pytest.raises(ValueError, match="Dataset501_Stomach has the number of Dataset501_Liver"):
+        export_cases(fresh._replace(name="Liver"), six)
+
+
+@pytest.mark.parametrize("stray", ["imagesTr/patient_0002_0001.nii.gz", "imagesTr/patient_0002_0000.nii"])
+def test_an_image_nnunet_would_take_for_another_is_refused(stand_in, six, fresh, stray):
+    export_cases(fresh, six)
+    raw = fresh.stage("raw")
+    shutil.copy(raw / "imagesTr" / "patient_0002_0000.nii.gz", raw / stray)
+    with pytest.raises(ValueError, match="would misread it"):
+        nnunet.plan(fresh)
+    (raw / stray).unlink()
+    (raw / "labelsTr" / "patient_0002.nii.gz").unlink()
+    with pytest.raises(ValueError, match="are of different cases: export the cases again"):
+        nnunet.plan(fresh)

@@ -1,11 +1,15 @@
-"""Cox tables: what statsmodels finds too, what lifelines would hide, and every reason for a missing number."""
+"""Cox tables: what statsmodels finds too, and every reason for a missing number. Stability of a selection, by hand."""
+
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 from statsmodels.duration.hazard_regression import PHReg
 
-from lib.gcmlm.statistics import multivariable, printed, univariable
+from lib.gcmlm.statistics import multivariable, nogueira, printed, stability, univariable
+from lib.statistics.classification import NotComputable
 
 
 def drawn(patients: int = 240, seed: int = 1) -> pd.DataFrame:
@@ -33,38 +37,28 @@ def rows(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table[table["column"] == column].set_index("level")
 
 
-def test_statsmodels_finds_the_same_with_efrons_ties(cohort):
-    found = multivariable(cohort, "time", "event", ["age", "stage", "sex", "score"], per="unit")
-    assert found["level"].tolist() == ["per 1", "I", "II", "III", "1 against 0", "per 1"]
-    design = cohort[["age"]].assign(
-        two=cohort["stage"] == "II",
-        three=cohort["stage"] == "III",
-        sex=cohort["sex"],
-        score=cohort["score"],
+def test_statsmodels_finds_the_same_with_efrons_ties_per_standard_deviation(cohort):
+    found = multivariable(cohort, "time", "event", ["age", "stage", "sex", "score"])
+    sd = cohort[["age", "score"]].std()
+    assert found["level"].tolist() == [
+        f"per SD ({sd['age']:.4g})", "I", "II", "III", "1 against 0", f"per SD ({sd['score']:.4g})"
+    ]  # fmt: skip
+    design = pd.DataFrame(
+        {
+            "age": cohort["age"] / sd["age"],
+            "two": cohort["stage"] == "II",
+            "three": cohort["stage"] == "III",
+            "sex": cohort["sex"],
+            "score": cohort["score"] / sd["score"],
+        }
     )
     theirs = PHReg(cohort["time"], design.astype(float), status=cohort["event"], ties="efron").fit()
     ours = found[found["level"] != "I"]
     np.testing.assert_allclose(ours["hazard_ratio"], np.exp(theirs.params), rtol=1e-4)
     np.testing.assert_allclose(ours[["low", "high"]], np.exp(theirs.conf_int()), rtol=1e-3)
     np.testing.assert_allclose(ours["p"], theirs.pvalues, rtol=1e-3)
-    alone = univariable(cohort, "time", "event", ["score"], per="unit").loc[0]
-    theirs = PHReg(cohort["time"], cohort[["score"]], status=cohort["event"], ties="efron").fit()
-    assert alone["hazard_ratio"] == pytest.approx(np.exp(theirs.params[0]), rel=1e-4)
-    assert alone["low"] < np.exp(0.7) < alone["high"]
-
-
-def test_the_step_of_a_number_is_stated_and_changes_nothing_else(cohort):
-    by_sd = univariable(cohort, "time", "event", ["age"]).loc[0]
-    by_unit = univariable(cohort, "time", "event", ["age"], per="unit").loc[0]
-    by_ten = univariable(cohort, "time", "event", ["age"], per={"age": 10}).loc[0]
-    sd = cohort["age"].std()
-    assert by_sd["level"] == f"per SD ({sd:.4g})"
-    assert by_ten["level"] == "per 10"
-    assert np.log(by_sd["hazard_ratio"]) == pytest.approx(sd * np.log(by_unit["hazard_ratio"]), rel=1e-5)
-    assert np.log(by_ten["hazard_ratio"]) == pytest.approx(10 * np.log(by_unit["hazard_ratio"]), rel=1e-5)
-    assert by_sd["p"] == pytest.approx(by_unit["p"], rel=1e-4)
-    # a number of 0 and 1 has no use for a standard deviation
-    assert univariable(cohort, "time", "event", ["sex"])["level"].tolist() == ["1 against 0"]
+    alone = univariable(cohort, "time", "event", ["score"]).loc[0]
+    assert alone["low"] < np.exp(0.7 * sd["score"]) < alone["high"]
 
 
 def test_levels_are_compared_with_the_most_frequent_one_and_counted(cohort):
@@ -74,12 +68,6 @@ def test_levels_are_compared_with_the_most_frequent_one_and_counted(cohort):
     assert found["events"].sum() == cohort["event"].sum()
     assert (found.loc[0, "hazard_ratio"], found.loc[0, "how"]) == (1.0, "compared with")
     assert found.loc[0, ["low", "high", "p"]].isna().all()
-    coded = cohort.assign(stage=cohort["stage"].map({"I": 1, "II": 2, "III": 3}))
-    again = univariable(coded, "time", "event", ["stage"], categories=["stage"])
-    np.testing.assert_allclose(again["hazard_ratio"], found["hazard_ratio"])
-    assert len(univariable(coded, "time", "event", ["stage"])) == 1
-    true = univariable(cohort.assign(old=cohort["age"] > 65), "time", "event", ["old"])
-    assert true["level"].tolist() == ["False", "True"]
 
 
 def test_patients_without_a_value_are_left_out_and_counted(cohort):
@@ -175,7 +163,6 @@ def test_both_are_printed_side_by_side(cohort):
     assert score["p (proportional hazards)"] == f"{found['ph_p']:.3f}"
     assert text.loc[("stage", "I"), ["univariable", "p"]].tolist() == ["1 (reference)", ""]
     assert text.loc[("site", ""), "univariable"] == "not computable"
-    assert text.xs("age", level="column").iloc[0]["note"] == "7 of 240 patients lack a value: left out"
     with pytest.raises(ValueError, match="different rows"):
         printed(one, two[1:])
     # another level is the most frequent one: the ratios of one line would be of different comparisons
@@ -184,21 +171,119 @@ def test_both_are_printed_side_by_side(cohort):
         printed(univariable(cohort[cohort["stage"] != "III"], "time", "event", ["stage"]), other)
 
 
-@pytest.mark.parametrize(
-    ("change", "asked", "said"),
-    [
-        ({}, {"columns": ["smoker"]}, "lacks \\['smoker'\\]"),
-        ({}, {"columns": []}, "needs columns"),
-        ({}, {"columns": ["age", "age"]}, "each once"),
-        ({}, {"columns": ["age"], "per": "year"}, 'not "year"'),
-        ({}, {"columns": ["age"], "per": {"age": 0}}, "above 0"),
-        ({"time": -1.0}, {"columns": ["age"]}, "240 of 240 times are negative"),
-        ({"age": np.inf}, {"columns": ["age", "score"]}, "column age holds an infinite number"),
-    ],
-)
-def test_refusals(cohort, change, asked, said):
-    table = cohort.assign(**change)
-    if "age" in change:
-        table.loc[0, "age"] = 50.0
-    with pytest.raises(ValueError, match=said):
-        univariable(table, "time", "event", **asked)
+# stability of a selection
+
+
+def test_index_and_interval_by_hand():
+    """Sets {1, 2}, {1}, {1, 2} of three features.
+
+    Frequencies 1, 2/3, 0; mean size 5/3, so chance is 5/9 * 4/9 = 20/81; sample variances 0, 1/3, 0, mean 1/9:
+    index 1 - 81/180 = 0.55. The sets' parts are 1.3275, 1.13625, 1.3275; variance 4/9 * 0.024384375 = 0.0108375.
+    """
+    found = nogueira([[1, 1, 0], [1, 0, 0], [1, 1, 0]])
+    assert found.estimate == pytest.approx(0.55)
+    assert (found.high - found.estimate) / 1.959963985 == pytest.approx(np.sqrt(0.0108375))
+    assert found.estimate - found.low == pytest.approx(found.high - found.estimate)
+    narrow = nogueira([[1, 1, 0], [1, 0, 0], [1, 1, 0]], level=0.5)
+    assert found.low < narrow.low < narrow.high < found.high
+
+
+def test_sets_of_one_size_give_kunchevas_index():
+    rng = np.random.default_rng([3])
+    chosen = np.zeros((8, 20), int)
+    for row in chosen:
+        row[rng.choice(20, 6, replace=False)] = 1
+    pairs = [(np.sum(a * b) - 6 * 6 / 20) / (6 - 6 * 6 / 20) for a, b in combinations(chosen, 2)]
+    assert nogueira(chosen).estimate == pytest.approx(np.mean(pairs))
+
+
+def test_same_sets_are_one_and_lots_are_zero():
+    assert nogueira(np.tile([1, 0, 0, 1], (5, 1))).estimate == 1
+    lots = np.random.default_rng([4]).random((400, 50)) < 0.2
+    found = nogueira(lots)
+    assert found.low < 0 < found.high
+    assert found.high - found.low < 0.01
+
+
+def test_order_of_sets_and_features_changes_nothing():
+    rng = np.random.default_rng([6])
+    chosen = rng.random((10, 12)) < rng.random(12)
+    other = chosen[rng.permutation(10)][:, rng.permutation(12)]
+    np.testing.assert_allclose(nogueira(chosen)[:3], nogueira(other)[:3])
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "no feature is"), (1, "all 3 features are")])
+def test_no_choice_has_no_stability(value, words):
+    with pytest.raises(NotComputable, match=words):
+        nogueira(np.full((4, 3), value))
+
+
+def planted(patients: int = 150) -> tuple[pd.DataFrame, pd.Series]:
+    rng = np.random.default_rng([7])
+    names = [f"P{number:03d}" for number in range(patients)]
+    table = pd.DataFrame(rng.normal(size=(patients, 10)), names, [f"f{each}" for each in range(10)])
+    odds = 1.6 * table["f2"] - 1.4 * table["f7"]
+    return table, pd.Series((rng.random(patients) < 1 / (1 + np.exp(-odds))).astype(int), names)
+
+
+def lasso(table: pd.DataFrame, label: pd.Series) -> pd.Series:
+    model = LogisticRegression(solver="liblinear", l1_ratio=1.0, C=0.15, random_state=0).fit(
+        table, label.loc[table.index]
+    )
+    return pd.Series(model.coef_[0], table.columns)
+
+
+def test_planted_features_are_chosen_again_and_again():
+    table, label = planted()
+    found = stability(lasso, table, label, resamples=12)
+    assert set(found.features["feature"][:2]) == {"f2", "f7"}
+    own = found.features.set_index("feature")
+    assert (own.loc[["f2", "f7"], "frequency"] == 1).all()
+    assert (own.loc[["f2", "f7"], "sign_agreement"] == 1).all()
+    assert own.loc["f2", "low"] > 0 > own.loc["f7", "high"]
+    assert own.loc["f2", "low"] <= own.loc["f2", "mean"] <= own.loc["f2", "high"]
+    assert own.loc["f2", "coefficient"] == pytest.approx(lasso(table, label)["f2"], rel=1e-4)
+    assert found.agreement.estimate > 0.2
+    assert found.how == "12 draws of 80% of 150 patients, 10 candidates"
+
+
+def test_equal_seeds_draw_equal_patients_within_each_label():
+    table, label = planted()
+    seen = []
+
+    def watched(part, own):
+        assert part.index.equals(own.index)
+        seen.append(own)
+        return pd.Series({"f0": 1.0, "f1": 0.0})
+
+    stability(watched, table, label, resamples=3, seed=5)
+    stability(watched, table, label, resamples=3, seed=5)
+    stability(watched, table, label, resamples=3, seed=6)
+    whole, *first = seen[:4]
+    assert whole.equals(label)
+    assert all(a.equals(b) for a, b in zip(first, seen[5:8], strict=True))
+    assert not first[0].equals(first[1])
+    assert not first[0].equals(seen[9])
+    for one in first:
+        assert one.sum() == round(0.8 * label.sum())
+        assert len(one) == one.sum() + round(0.8 * (label == 0).sum())
+        assert not one.index.duplicated().any()
+
+
+def test_signs_that_disagree_and_features_never_chosen():
+    table, label = planted()
+    turns = iter([1.0, 1.0, 1.0, -1.0, 0.0])
+    fit = lambda part, own: pd.Series({"f0": next(turns), "f1": 0.0})  # noqa: E731
+    own = stability(fit, table, label, resamples=4).features.set_index("feature")
+    assert own.loc["f0", ["mean", "frequency", "sign_agreement"]].tolist() == pytest.approx(
+        [0.25, 0.75, 2 / 3]
+    )
+    assert own.loc["f1", "frequency"] == 0
+    assert np.isnan(own.loc["f1", "sign_agreement"])
+
+
+def test_nothing_selected_is_told():
+    table, label = planted()
+    found = stability(lambda part, own: pd.Series(0.0, part.columns), table, label, resamples=2)
+    assert np.isnan(found.agreement.estimate)
+    assert found.agreement.how.startswith("not computable: no feature is selected")

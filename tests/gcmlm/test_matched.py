@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.gcmlm.matched import modalities, read_matched
+from lib.gcmlm.matched import found_at, read_matched, size_of, written_as
 
 CLINICAL = """patient,hospital,age,male,lauren,cea,time_months,event
 GA1,A,61,1,intestinal,3.5,30.2,0
@@ -69,17 +69,6 @@ def test_what_is_read(cohort):
     assert (slides["problem"] == "").all()
 
 
-def test_patients_without_a_slide_or_ct_are_kept_and_counted(cohort):
-    matched = read_matched(cohort, FACTORS)
-    found = modalities(matched).set_index("patient")
-    assert found["ct"].to_dict() == {"GA1": True, "GA2": True, "GA3": True, "GA4": False}
-    assert found["slide"].to_dict() == {"GA1": True, "GA2": True, "GA3": False, "GA4": True}
-    assert found["slides"].to_dict() == {"GA1": 2, "GA2": 1, "GA3": 0, "GA4": 1}
-    assert found.index[found["complete"]].tolist() == ["GA1", "GA2"]
-    assert found["clinical"].all()
-    assert not modalities(matched, ["lauren"]).set_index("patient").loc["GA4", "clinical"]
-
-
 def test_listed_file_that_is_not_there_is_reported_in_its_row(cohort):
     (cohort / "scans" / "GA3_mask.nii.gz").unlink()
     (cohort / "scans" / "GA2" / "one.dcm").unlink()
@@ -88,19 +77,15 @@ def test_listed_file_that_is_not_there_is_reported_in_its_row(cohort):
     matched = read_matched(cohort, FACTORS)
     assert matched.scans["problem"].tolist() == [
         "",
-        "image scans/GA2 is an empty folder",
+        "image scans/GA2 is empty",
         "mask scans/GA3_mask.nii.gz is not there",
     ]
     assert matched.slides["problem"].tolist() == [
         "",
-        "slide slides/GA1-b.svs is an empty file",
+        "slide slides/GA1-b.svs is empty",
         "",
         "slide slides/other.svs is not there",
     ]
-    found = modalities(matched).set_index("patient")
-    assert found["failed"].to_dict() == {"GA1": 1, "GA2": 1, "GA3": 1, "GA4": 1}
-    assert found.loc["GA1", ["slide", "slides", "complete"]].tolist() == [True, 1, True]
-    assert not found.loc["GA4", "slide"]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
@@ -116,11 +101,10 @@ def test_delimiter_and_byte_order_mark_make_no_difference(cohort, delimiter):
 def test_a_spreadsheet_reads_alike(cohort):
     before = read_matched(cohort, FACTORS)
     pd.read_csv(cohort / "clinical.csv").to_excel(cohort / "clinical.xlsx", index=False)
-    with pytest.raises(ValueError, match=r"both clinical\.csv and clinical\.xlsx: remove one, or name it"):
+    with pytest.raises(ValueError, match=r"both clinical\.csv and clinical\.xlsx: remove one"):
         read_matched(cohort, FACTORS)
-    pd.testing.assert_frame_equal(
-        read_matched(cohort, FACTORS, clinical="clinical.xlsx").patients, before.patients
-    )
+    (cohort / "clinical.csv").unlink()
+    pd.testing.assert_frame_equal(read_matched(cohort, FACTORS).patients, before.patients)
 
 
 def test_declared_columns_and_levels(cohort):
@@ -139,17 +123,16 @@ def test_declared_columns_and_levels(cohort):
     people = read_matched(cohort, ["age", "male"], mapping).patients
     assert people["male"].tolist() == [1, 0, 1, 0]
     assert people["hospital"].tolist() == ["A", "A", "B", "B"]
-    with pytest.raises(ValueError, match="mapping names cea, which is not asked for"):
+    with pytest.raises(ValueError, match="mapping names cea, not asked for"):
         read_matched(cohort, ["age", "male"], mapping | {"cea": "CEA"})
 
 
 def test_files_of_a_modality_may_be_absent_altogether(cohort):
     (cohort / "slides.csv").unlink()
-    matched = read_matched(cohort, FACTORS)
-    assert matched.slides.empty
-    assert not modalities(matched)["slide"].any()
-    with pytest.raises(FileNotFoundError, match=r"slides\.csv is not there"):
-        read_matched(cohort, FACTORS, slides="slides.csv")
+    assert read_matched(cohort, FACTORS).slides.empty
+    (cohort / "clinical.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no clinical\.csv or clinical\.xlsx"):
+        read_matched(cohort)
 
 
 def test_one_of_two_scans_is_chosen_by_name(cohort):
@@ -174,7 +157,8 @@ def test_one_of_two_scans_is_chosen_by_name(cohort):
         ("clinical", "GA2,A", "unknown,A", "row 2 names no patient"),
         ("clinical", "GA2,A,70", "GA2,A,seventy", "age of patient GA2: 'seventy' is no number, as 2 others are"),
         ("clinical", "8,,", "8,soon,", "time_months of patient GA4: 'soon' is no number"),
-        ("clinical", "30.2", "-1", "time_months of patient GA1 is -1, 0 or more is needed"),
+        ("clinical", "30.2", "-1", "time_months of patient GA1 is -1, 0 to 1200 months"),
+        ("clinical", "30.2", "43586", "time_months of patient GA1 is 43586, 0 to 1200 months, no date"),
         ("clinical", "4.5,yes", "4.5,2", "event of patient GA3: '2' is no category"),
         ("clinical", ",cea,", ",cea_level,", "has no column cea; nearest: cea_level"),
         ("clinical", "time_months", "months", "has no column time_months; nearest: months"),
@@ -187,8 +171,8 @@ def test_one_of_two_scans_is_chosen_by_name(cohort):
         ("slides", "slides/GA2-a.tiff", "slides\\..\\..\\a.tiff", "a path must stay in the folder"),
         ("slides", "GA1-b,", "GA1-a,", "slide GA1-a stands twice, of GA1 and GA1"),
         ("slides", "GA4-a,slides/GA4-a", "GA4-a,slides/GA1-a", "path slides/GA1-a.svs stands twice, of GA1 and GA4"),
-        ("slides", "GA4-a,slides", "x/GA4-a,slides", "slide 'x/GA4-a' is no plain name"),
-        ("slides", "0.25", "0", "um_per_px of slide GA1-a is not above 0"),
+        ("slides", "GA4-a,slides", "x/GA4-a,slides", "slide 'x/GA4-a' holds a slash"),
+        ("slides", "0.25", "0", "um_per_px of slide GA1-a is not within"),
         ("slides", "0.25", "40x", "um_per_px of slide GA1-a: '40x' is no number"),
         ("slides", "GA4,GA4-a", "GB4,GA4-a", "patient GB4 is not in the clinical table"),
     ],
@@ -199,18 +183,17 @@ def test_refused_in_a_sentence(cohort, table, old, new, said):
         read_matched(cohort, FACTORS)
 
 
-def test_refused_before_any_table_is_read(cohort):
-    with pytest.raises(FileNotFoundError, match="is no folder"):
-        read_matched(cohort / "nowhere")
-    with pytest.raises(ValueError, match="factors name age"):
-        read_matched(cohort, ["age", "age"])
-    with pytest.raises(ValueError, match="factors name event"):
-        read_matched(cohort, ["event"])
-    with pytest.raises(ValueError, match="a path must stay in the folder"):
-        read_matched(cohort, clinical="../clinical.csv")
-    (cohort / "clinical.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"has no clinical\.csv or clinical\.xlsx"):
-        read_matched(cohort)
+def test_factors_named_twice_are_refused(cohort):
+    for wrong in (["age", "age"], ["event"]):
+        with pytest.raises(ValueError, match=f"factors name {wrong[0]}"):
+            read_matched(cohort, wrong)
+
+
+@pytest.mark.parametrize("cell", ["=1+2", "61,5", "2019-05-01", "1/5/2019"])
+def test_a_formula_a_date_or_a_decimal_comma_is_no_category(cohort, cell):
+    change(cohort, "clinical", "intestinal", f'"{cell}"')
+    with pytest.raises(ValueError, match=r"lauren of patient GA1 is .*write numbers with a point"):
+        read_matched(cohort, FACTORS)
 
 
 def test_windows_separators_mean_folders(cohort):
@@ -218,3 +201,23 @@ def test_windows_separators_mean_folders(cohort):
     slides = read_matched(cohort).slides
     assert slides["problem"].tolist() == [""] * 4
     assert slides["slide"].iloc[2] == "GA2-a"
+
+
+# where a file lies
+
+
+def test_a_path_comes_back_relative_and_the_first_folder_wins(tmp_path):
+    raw, made = tmp_path / "raw", tmp_path / "made"
+    for folder in (raw, made):
+        (folder / "ct").mkdir(parents=True)
+    (made / "ct" / "mask.nii.gz").write_bytes(b"1234")
+    text = written_as(made / "ct" / "mask.nii.gz", [raw, made])
+    assert text == "ct/mask.nii.gz"
+    assert found_at(text, [raw, made]) == made / "ct" / "mask.nii.gz"
+    (raw / "ct" / "mask.nii.gz").write_bytes(b"1")
+    assert found_at(text, [raw, made]) == raw / "ct" / "mask.nii.gz"
+    assert (size_of(made / "ct"), size_of(made / "ct" / "mask.nii.gz")) == (4, 4)
+    with pytest.raises(ValueError, match="lies below none of"):
+        written_as("/elsewhere/scan.nii.gz", [tmp_path])
+    with pytest.raises(FileNotFoundError, match="run the stage before again"):
+        found_at("scan.nii.gz", [tmp_path])
