@@ -46,6 +46,8 @@ class Cells:
         self.pages, self.executed = pages, {}
         if not (tree / "data" / "published").exists():
             shutil.copytree(ROOT / "data" / "published", tree / "data" / "published")
+        if not (tree / "lib").exists():
+            (tree / "lib").symlink_to(ROOT / "lib")
         self.folder = results / study / values["cohort"]
 
     def run(self, *stages: str, **changes) -> str:
@@ -53,8 +55,8 @@ class Cells:
         said = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, mpl.rc_context(), threadpool_limits(1):
             patch.setenv("CROSSBOOK_RESULTS", str(self.folder.parents[1]))
-            for module in ("params", "stage", "provenance"):
-                patch.setattr(f"lib.study.{module}.ROOT", self.tree)
+            for module in ("params", "stage"):
+                patch.setattr(f"lib.{module}.ROOT", self.tree)
             mpl.use("agg")
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
