@@ -190,8 +190,8 @@ def assemble(
     """
     xy, array_xy = (np.asarray(each, np.float64).reshape(-1, 2) for each in (xy, array_xy))
     values = sparse.csr_matrix(counts)
-    if values.nnz and np.nanmax(values.data) > MOST_COUNT:
-        raise ValueError(f"a count of {np.nanmax(values.data):g}, which no spot holds: give raw counts")
+    if (most := values.data[np.isfinite(values.data)].max(initial=0)) > MOST_COUNT:
+        raise ValueError(f"a count of {most:g}, which no spot holds: give raw counts")
     if dated := [gene for gene in map(str, genes) if re.fullmatch(DATED, gene)]:
         warnings.warn(
             f"{name}: {len(dated)} genes are named like dates ({', '.join(dated[:3])}), as a spreadsheet makes of "
