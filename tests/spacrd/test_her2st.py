@@ -232,7 +232,7 @@ def test_a_dark_picture_is_in_warped_coordinates(pair, monkeypatch):
 
     warped["warped_x"] += np.random.default_rng(0).uniform(0, 50, len(warped))
     warped.to_csv(pair / CLUSTERS.format("A2"), sep="\t")
-    with pytest.raises(ValueError, match="warped positions of .* are no affine motion"):
+    with pytest.raises(ValueError, match="are no affine motion"):
         read_section(pair, "A2")
 
 
