@@ -7,7 +7,7 @@ One thread, one patient of random numbers; forward, L2, backward and Adam, witho
 last compute the same. Each has its own process, so that its peak memory is its own. Seconds are the processor's, of the
 process; the least of the repeats counts. Needs 2.5 GB.
 
-- port: the CNN called 32 times, once a frame, everything kept, contiguous (`tests/models/plain_stroke.py`)
+- port: the CNN called 32 times, once a frame, everything kept, contiguous (`tests/stroke/plain_stroke.py`)
 - kept: frames as a batch, in parts, channels last
 - described: the default: besides, parts are computed again for the backward pass, which is one forward pass more
 - described, bf16: its convolutions in bfloat16
@@ -53,7 +53,7 @@ def measured(size: str, scheme: str, repeats: int) -> dict:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = StrokeNet(SIZES[size], dropout=0.0, **SCHEMES[scheme]).train()
-    place = importlib.util.spec_from_file_location("plain", ROOT / "tests" / "models" / "plain_stroke.py")
+    place = importlib.util.spec_from_file_location("plain", ROOT / "tests" / "stroke" / "plain_stroke.py")
     plain = importlib.util.module_from_spec(place)
     place.loader.exec_module(plain)
     port = plain.Plain(dict(model.named_parameters()) | dict(model.named_buffers()))

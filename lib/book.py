@@ -151,21 +151,32 @@ def read_executed(path: str | os.PathLike, name: str) -> NotebookNode:
     name : str
         What to call it in errors, e.g. ``"results/spacrd/demo/notebooks/3-train.ipynb"``.
 
+    Returns
+    -------
+    NotebookNode
+        Up to where the stage ended itself (``sys.exit(0)``: there was nothing more to do).
+
     Raises
     ------
     ValueError
-        If it is no notebook, failed, or holds a code cell that was never run: a renderer would print any of these
-        without a word.
+        If it is no notebook, failed, or holds a code cell that was never run: a renderer would print any of these.
     """
     try:
         notebook = nbformat.read(Path(path), as_version=4)
     except nbformat.reader.NotJSONError as error:
         raise ValueError(f"{name} is not a readable notebook: run its stage again.") from error
     for number, cell in enumerate(notebook.cells, 1):
-        said = [output.evalue for output in cell.get("outputs", []) if output.output_type == "error"]
-        said += ["papermill's banner"] if "papermill-error-cell-tag" in cell.metadata.get("tags", []) else []
-        if said or cell.metadata.get("papermill", {}).get("exception"):
-            raise ValueError(f"{name}, cell {number} failed ({''.join(said[:1])}): run the stage again.")
+        errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
+        if [(error.ename, error.evalue) for error in errors] == [
+            ("SystemExit", "0")
+        ]:  # the stage ended itself
+            cell.outputs = [output for output in cell.outputs if output not in errors]
+            notebook.cells = notebook.cells[:number]
+            return notebook
+        banner = "papermill-error-cell-tag" in cell.metadata.get("tags", [])
+        if errors or banner or cell.metadata.get("papermill", {}).get("exception"):
+            said = errors[0].evalue if errors else "papermill says so"
+            raise ValueError(f"{name}, cell {number} failed ({said}): run the stage again.")
         if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
             first = cell.source.strip().splitlines()[0]
             raise ValueError(f"{name}, cell {number} was never executed ('{first}'): run the stage again.")
@@ -379,10 +390,7 @@ def _entitle(page: NotebookNode, name: str, cohort: str, kind: str, binder: str)
 
 
 def drawn(cohort: Path, stage: str) -> dict[str, str]:
-    """A stage's figures by name, as it drew them in lines: sharp at any size, where its notebook shows pixels.
-
-    Only those its manifest names, unchanged since, and below `LARGEST_DRAWING`.
-    """
+    """A stage's figures by name, in lines: those its manifest names, unchanged since, below `LARGEST_DRAWING`."""
     found = {}
     for name, digest in results.manifests(cohort).get(stage, {}).get("outputs", {}).items():
         path = cohort / name
@@ -467,17 +475,10 @@ def filled(
 
 
 def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
-    """What the book's folder holds: pages with their generated parts written out, and the cleaned notebooks.
+    """What the book's folder holds, by path: pages with their parts and cleaned notebooks; and what was left out.
 
-    Returns
-    -------
-    (dict of str to bytes, list of str)
-        Files by their path in the folder, and one sentence for each cohort left out. Equal results give equal bytes.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If a page or a demo is missing, a notebook is unfit to print, or two pages define one label.
+    FileNotFoundError or ValueError if a page or a demo is missing, a notebook is unfit to print, or two pages define
+    one label. Equal results give equal bytes.
     """
     contents, notes = pruned(read_contents(root), root)
     files = {"_quarto.yml": yaml.safe_dump(contents, sort_keys=False, allow_unicode=True).encode()}

@@ -31,7 +31,7 @@ from lib.params import ROOT, load, read_yaml
 RAW = ROOT / "data" / "raw"
 GDC = "https://api.gdc.cancer.gov"
 GIB = 1 << 30
-MANIFEST = ["id", "filename", "md5", "size"]
+GDC_FIELDS = {"file_id": "id", "file_name": "filename", "md5sum": "md5", "file_size": "size"}
 pooch.get_logger().setLevel("ERROR")  # it announces every file
 
 
@@ -124,10 +124,8 @@ def fetch(
 
     Raises
     ------
-    ValueError
-        The source or group is unknown, or a checksum differs (what was there before stays).
-    FileNotFoundError
-        A file is in no mirror and its address cannot be reached, or it has none.
+    ValueError, FileNotFoundError
+        An unknown name, or a checksum that differs (what was there before stays); a file that cannot be had.
     """
     listed = listed or read_sources()
     about = listed.sources[_known(source, listed.sources, "source")]
@@ -235,10 +233,13 @@ def resumed(
         while True:
             have = part.stat().st_size if part.exists() else 0
             asked = tokens | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-            try:  # a token is sent to nobody else
-                with requests.get(
-                    url, headers=asked, stream=True, timeout=30, allow_redirects=not tokens
-                ) as answer:
+            settings = {
+                "stream": True,
+                "timeout": 30,
+                "allow_redirects": not tokens,
+            }  # they are for this server
+            try:
+                with requests.get(url, headers=asked, **settings) as answer:
                     if answer.status_code != 416:  # else there is nothing behind what is there
                         answer.raise_for_status()
                         with open(part, "ab" if answer.status_code == 206 else "wb") as file:
@@ -251,8 +252,7 @@ def resumed(
                 broken = 0 if part.exists() and part.stat().st_size > have else broken + 1
                 if broken >= tries or 400 <= code < 500:
                     reason = f"HTTP {code}" if code else type(error).__name__
-                    parts = urlsplit(url)  # without name, password and query, where tokens travel
-                    place = f"{parts.scheme}://{parts.hostname}{parts.path}"
+                    place = urlsplit(url).hostname  # the rest may hold a token
                     raise FileNotFoundError(f"cannot get {target.name}: {place} failed ({reason})") from None
                 time.sleep(wait)
 
@@ -285,17 +285,11 @@ def ask_gdc(names: Collection[str], server: str = GDC) -> pd.DataFrame:
     names, rows = sorted(set(names)), []
     for start in range(0, len(names), 400):
         some = {"op": "in", "content": {"field": "file_name", "value": names[start : start + 400]}}
-        asked = {
-            "filters": some,
-            "fields": "file_id,file_name,md5sum,file_size",
-            "format": "JSON",
-            "size": 2000,
-        }
+        asked = {"filters": some, "fields": ",".join(GDC_FIELDS), "format": "JSON", "size": 2000}
         answer = requests.post(f"{server}/files", json=asked, timeout=60)
         answer.raise_for_status()
         rows += answer.json()["data"]["hits"]
-    given = {"file_id": "id", "file_name": "filename", "md5sum": "md5", "file_size": "size"}
-    return pd.DataFrame(rows, columns=list(given)).rename(columns=given).drop_duplicates()
+    return pd.DataFrame(rows, columns=list(GDC_FIELDS)).rename(columns=GDC_FIELDS).drop_duplicates()
 
 
 def fetch_slides(
@@ -351,14 +345,19 @@ def raw_state(params: BaseModel) -> str:
     files: dict[str, str] = {}
     for text in _texts(params.model_dump(mode="json", exclude={"cohort", "kind", "models", "modalities"})):
         near = [ROOT / text, RAW / Path(text).stem] if text.startswith("data/") else []
-        for place in [RAW / text, *near] if text and not Path(text).is_absolute() else []:
+        for place in [RAW / text, *near] if 0 < len(text) < 200 and not Path(text).is_absolute() else []:
             inside = sorted(place.rglob("*")) if place.is_dir() and place != RAW else [place]
             for path in (each for each in inside if each.is_file() and each.name[0] != "."):
                 size = path.stat().st_size
-                table = (
-                    path.suffix in (".csv", ".tsv", ".txt", ".xlsx", ".yaml", ".json") and size < 1_000_000
+                small = size < 1_000_000 and path.suffix in (
+                    ".csv",
+                    ".tsv",
+                    ".txt",
+                    ".xlsx",
+                    ".yaml",
+                    ".json",
                 )
-                files[os.path.relpath(path, ROOT)] = sha256_of(path) if table else str(size)
+                files[os.path.relpath(path, ROOT)] = sha256_of(path) if small else str(size)
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
     return f"{len(files)} raw files, {digest}" if files else ""
 
@@ -387,11 +386,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--groups", nargs="*", default=[], help="groups of optional files wanted too")
     parser.add_argument("--raw", type=Path, default=RAW, help="folder of raw files (default: data/raw)")
     parser.add_argument(
-        "--slides", type=Path, help="table with a column slide or slide_id: fetch these from the GDC"
+        "--slides", type=Path, help="table with a column slide or slide_id, of the GDC's slides"
     )
-    parser.add_argument(
-        "--manifest", type=Path, help="manifest of the GDC's portal; else the GDC is asked for one"
-    )
+    parser.add_argument("--manifest", type=Path, help="manifest of the GDC's portal; else the GDC is asked")
     parser.add_argument("--into", type=Path, help="folder of the slides")
     parser.add_argument("--dry-run", action="store_true", help="print sizes of the slides, download nothing")
     parser.add_argument("--verify", action="store_true", help="check the MD5 of slides that are there")
@@ -405,9 +402,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif given.slides or given.manifest:
             return _slides(given)
         else:
-            fetch_all(
-                given.name or parser.error("name a cohort, or a table of --slides"), given.raw, given.groups
-            )
+            fetch_all(given.name or parser.error("name a cohort, or --slides"), given.raw, given.groups)
     except (ValueError, OSError) as error:
         print(f"data: {error}", file=sys.stderr)
         return 1
@@ -417,7 +412,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _slides(given: argparse.Namespace) -> int:
     names = slide_names(given.slides) if given.slides else None
     manifest = pd.read_csv(given.manifest, sep="\t") if given.manifest else ask_gdc(names, given.server)
-    manifest = manifest[manifest["filename"].str.endswith(".svs")][MANIFEST]
+    manifest = manifest[manifest["filename"].str.endswith(".svs")][list(GDC_FIELDS.values())]
     if names is not None:
         manifest = manifest[manifest["filename"].isin(names)]
         print(f"{len(names) - len(manifest)} of {len(names)} slides are not known there")

@@ -170,8 +170,7 @@ def test_size_and_name_in_git_are_enforced_too(tmp_path):
     put(tmp_path / "mirror", "a/data/a.tsv", b"hello")
     right = a_file(sha256=None, git_blob="b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0", bytes=5)
     put(tmp_path, "raw/a/data/a.tsv", b"damaged")
-    path = fetch("a", tmp_path / "raw", tmp_path / "mirror", listed=listed(right))[0]
-    assert path.read_bytes() == b"hello"
+    assert fetch("a", tmp_path / "raw", tmp_path / "mirror", listed=listed(right))[0].read_bytes() == b"hello"
     for wrong in ({"bytes": 6}, {"git_blob": "0" * 40}):
         with pytest.raises(ValueError, match=r"a/data/a\.tsv has 5 bytes.* not as in data/sources\.yaml"):
             fetch("a", tmp_path / "other", tmp_path / "mirror", listed=listed(right | wrong))
@@ -192,9 +191,7 @@ def test_download_goes_on_where_it_broke_off_in_one_run_and_in_the_next(tmp_path
     server.offered["/data/a.tsv"] = content
     known = listed(a_file(sha256=hashlib.sha256(content).hexdigest()), base_url=server.url)
     server.cuts = [70_000, 100_000, 0, 0, 0, 0, 0]
-    with pytest.raises(
-        FileNotFoundError, match=r"cannot get a\.tsv: http.* failed \(ConnectionError|Chunked"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"cannot get a\.tsv: 127.* failed \("):
         fetch("a", tmp_path, listed=known)
     assert names_in(tmp_path) == [".a.tsv.partial"], "nothing under the final name"
     kept = (tmp_path / "a/data/.a.tsv.partial").stat().st_size
@@ -202,11 +199,6 @@ def test_download_goes_on_where_it_broke_off_in_one_run_and_in_the_next(tmp_path
     assert fetch("a", tmp_path, listed=known)[0].read_bytes() == content
     assert server.asked[-1] == ("/data/a.tsv", f"bytes={kept}-")
     assert names_in(tmp_path) == ["a.tsv"]
-
-
-def test_published_nowhere_and_no_mirror(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"a/data/a\.tsv is published nowhere: set CROSSBOOK_MIRROR"):
-        fetch("a", tmp_path, listed=listed(a_file(url=None)))
 
 
 def test_groups_are_optional_and_checked(tmp_path):
@@ -235,20 +227,17 @@ def archive(kind: str, names: list[str]) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-@pytest.mark.parametrize(
-    "names", [["spatial/x.csv", "spatial/y.csv"], ["x.csv", "y.csv"]], ids=["folder", "flat"]
-)
-def test_archive_becomes_the_folder_it_is_said_to(tmp_path, kind, names):
-    put(tmp_path / "mirror", f"a/s.{kind}", archive(kind, names))
+@pytest.mark.parametrize("inside", ["spatial/", ""])
+def test_archive_becomes_the_folder_it_is_said_to(tmp_path, kind, inside):
+    put(tmp_path / "mirror", f"a/s.{kind}", archive(kind, [f"{inside}x.csv", f"{inside}y.csv"]))
     known = listed({"path": f"s.{kind}", "unpack": "section/spatial", "verified": False})
     fetch("a", tmp_path / "raw", tmp_path / "mirror", listed=known)
     folder = tmp_path / "raw/a/section/spatial"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"x.csv": CONTENT, "y.csv": CONTENT}
     assert [path.name for path in folder.parent.iterdir()] == ["spatial"]
     (tmp_path / f"raw/a/s.{kind}").unlink()
-    (folder / "x.csv").write_bytes(b"edited")
     fetch("a", tmp_path / "raw", tmp_path / "mirror", listed=known)
-    assert (folder / "x.csv").read_bytes() == b"edited"
+    assert not (tmp_path / f"raw/a/s.{kind}").exists(), "what was unpacked is enough"
 
 
 def test_broken_archive_is_named_and_none_writes_outside_its_folder(tmp_path):

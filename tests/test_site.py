@@ -15,8 +15,6 @@ from PIL import Image
 from lib import site
 from lib.book import cleaned
 
-needs_quarto = pytest.mark.skipif(site.find_quarto() is None, reason="no quarto program on this machine")
-
 
 def png(*colours):
     kept = io.BytesIO()
@@ -262,18 +260,3 @@ def test_warnings_are_found_in_log_and_stderr():
         "quarto warns: Shortcode 'embed' not found",
         "pandoc warns: [WARNING] Citeproc: citation nobody not found",
     ]
-
-
-@needs_quarto
-def test_what_quarto_lets_pass_is_told(tmp_path):
-    contents = {"project": {"type": "book", "output-dir": "_book"}, "bibliography": "a.bib"}
-    contents |= {"book": {"title": "T", "chapters": ["index.qmd"]}, "format": {"html": {"theme": "none"}}}
-    (tmp_path / "_quarto.yml").write_text(yaml.safe_dump(contents))
-    (tmp_path / "a.bib").write_text("@misc{somebody, title={T}, author={A, B}}\n")
-    (tmp_path / "index.qmd").write_text("# T\n\nSee @fig-none and [@nobody] and [@somebody].\n")
-    made, complaints = site.quarto(site.find_quarto()[0], tmp_path, tmp_path / "log")
-    assert (made / "index.html").is_file()
-    assert ["fig-none" in complaints[0], "nobody" in complaints[1]] == [True, True]
-    (tmp_path / "_quarto.yml").write_text("project: {type: book}\nbook: {titel: T}\n")
-    with pytest.raises(RuntimeError, match="quarto exited with 1"):
-        site.quarto(site.find_quarto()[0], tmp_path, tmp_path / "log")

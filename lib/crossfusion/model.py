@@ -27,7 +27,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.models.attention import (
-    DROPOUTS,
     LOOKS,
     PPEG,
     Attention,
@@ -40,8 +39,6 @@ from lib.models.attention import (
 )
 
 FUSIONS = ("conv", "concat", "single")
-VARIANTS = ("described", "released")
-RESIDUALS = ("normalised", "input")
 STREAMS = ("source", "fine", "coarse")
 QUIRKS = {
     "described": {"attention_dropout_of": "keys", "dropout_in_evaluation": False},
@@ -196,18 +193,7 @@ class CrossFusion(nn.Module):
         bf16: bool = False,
     ):
         super().__init__()
-        check_choice(
-            "CrossFusion",
-            fusion=(fusion, FUSIONS),
-            variant=(variant, VARIANTS),
-            attention_dropout_of=(attention_dropout_of, (None, *DROPOUTS)),
-            residual=(residual, RESIDUALS),
-        )
-        if width % heads or width % 2 or not 0 <= attention_dropout < 1:
-            raise ValueError(
-                f"CrossFusion(width={width}, heads={heads}, attention_dropout={attention_dropout}): width must be "
-                "even and divisible by heads, attention_dropout at least 0 and below 1"
-            )
+        check_choice("CrossFusion", fusion=(fusion, FUSIONS), variant=(variant, tuple(QUIRKS)))
         given = {"attention_dropout_of": attention_dropout_of, "dropout_in_evaluation": dropout_in_evaluation}
         quirks = QUIRKS[variant] | {name: value for name, value in given.items() if value is not None}
         attention = {

@@ -25,13 +25,7 @@ def white_share(crops: np.ndarray, threshold: int = 200) -> np.ndarray:
     At 200, three of HER2ST's pictures (A2, B4, C2; glass from 207 to 255) give over 0.8 for 99 % of crops of bare glass
     and for none of the spots, fat included.
 
-    Parameters
-    ----------
-    crops : ndarray of uint8, shape (n, height, width, 3)
-
-    Returns
-    -------
-    ndarray of float64, shape (n,), in [0, 1]
+    Crops are uint8 (n, height, width, 3), shares float64 (n,).
     """
     return (crops.min(axis=3) > threshold).mean(axis=(1, 2))
 
@@ -39,18 +33,12 @@ def white_share(crops: np.ndarray, threshold: int = 200) -> np.ndarray:
 class Embedded(NamedTuple):
     """The tiles of one scale.
 
-    Attributes
-    ----------
-    features : ndarray of float32, shape (n, dim)
-    coords : ndarray of float32, shape (n, 2)
-        Centres, level-0 pixels.
-    counts : dict
-        n_white: tiles of which more than 80 % looks like glass, kept; n_failed: tiles that could not be decoded,
-        neither in features nor in coords.
+    counts has n_white: tiles of which more than 80 % looks like glass, kept; n_failed: tiles that could not be decoded,
+    neither in features nor in coords.
     """
 
-    features: np.ndarray
-    coords: np.ndarray
+    features: np.ndarray  # float32, (n, dim)
+    coords: np.ndarray  # float32, (n, 2): centres, level-0 pixels
     counts: dict[str, int]
 
 
@@ -65,8 +53,6 @@ def embed_slide(
     ----------
     grid : TileGrid
         Of this slide; `grid.failed` is filled.
-    batch : int
-        Tiles at a time.
     most_failed : float
         Largest share of a scale's tiles that may fail to decode, 0 to 1.
 
@@ -106,9 +92,7 @@ def embed_slide(
     return embedded
 
 
-def embedding_paths(
-    folder: str | os.PathLike, encoder: str, slide: str, scales: Iterable[int]
-) -> dict[int, Path]:
+def embedding_paths(folder: str | os.PathLike, encoder: str, slide: str, scales: Iterable[int]) -> dict:
     """Where the features of a slide lie, by scale: `folder`/<encoder>/x20/<slide>.h5, x10, x5.
 
     What no file name takes in the encoder's name (hf-hub:owner/model) becomes a hyphen.

@@ -57,9 +57,7 @@ def describe_colour(crops: np.ndarray, um_per_px: float) -> np.ndarray:
     Parameters
     ----------
     crops : ndarray of uint8, shape (n, height, width, 3)
-        RGB.
-    um_per_px : float
-        µm per pixel of the crops; they are resized to `UM_PER_PX` first.
+        RGB; resized from `um_per_px` to `UM_PER_PX` first.
 
     Returns
     -------
@@ -178,18 +176,11 @@ OURS = ("colour", *GATED, TRUNCATED)
 """Names of encoders that timm does not know."""
 
 
-class Loaded(NamedTuple):
-    """A network without classifier, and what must be known to use it."""
-
-    model: nn.Module  # has `head_hidden_size`, the length of its features
-    mean: tuple[float, float, float]  # of RGB in 0 to 1, as it was trained
-    std: tuple[float, float, float]
-    revision: str  # names the weights
-    input_px: int  # side of the pictures it takes
-
-
-def network(name: str, weights: str | os.PathLike = "") -> Loaded:
+def network(name: str, weights: str | os.PathLike = "") -> tuple[nn.Module, tuple, str, int]:
     """A network without its classifier, from a file or from the hub (or from the hub's cache on this machine).
+
+    With it come mean and standard deviation of RGB (0 to 1) in its training, a name of its weights, and the side of the
+    pictures it takes. The module's `head_hidden_size` is the length of its features.
 
     `TRUNCATED` is torchvision's ResNet50 with its third stage's 1024 channels averaged over the picture, as CLAM has it
     (Lu et al., Nat Biomed Eng 5:555, 2021, doi 10.1038/s41551-020-00682-w).
@@ -223,13 +214,11 @@ def network(name: str, weights: str | os.PathLike = "") -> Loaded:
     if name == TRUNCATED:
         model.layer4 = nn.Identity()
         model.head_hidden_size = model.num_features = 1024
-    # timm's mean and std of some pathology encoders are others, but all three were trained with ImageNet's
-    norm = CONCH_NORM if name == "conch" else IMAGENET if about.hub else ((0.5,) * 3, (0.5,) * 3)
-    if not about.hub and not folded:
-        settings = resolve_data_config({}, model=model)
-        norm = settings["mean"], settings["std"]
-    side = {"conch": 448}.get(name, 224) if about.hub else model.pretrained_cfg["input_size"][-1]
-    return Loaded(model, *norm, revision, side)
+    if about.hub:  # timm's mean and std of some are others, but all three were trained with ImageNet's
+        return model, *((CONCH_NORM, revision, 448) if name == "conch" else (IMAGENET, revision, 224))
+    settings = resolve_data_config({}, model=model)
+    norm = ((0.5,) * 3, (0.5,) * 3) if folded else (settings["mean"], settings["std"])
+    return model, norm, revision, model.pretrained_cfg["input_size"][-1]
 
 
 def _ask_for_hub(about: Gated) -> None:
@@ -257,9 +246,8 @@ def in_cache(name: str) -> bool:
     if repository == name:
         repository = timm.get_pretrained_cfg(name).hf_hub_id
     files = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
-    return bool(repository) and any(
-        isinstance(try_to_load_from_cache(repository, each), str) for each in files
-    )
+    found = (try_to_load_from_cache(repository, each) for each in files if repository)
+    return any(isinstance(path, str) for path in found)
 
 
 def tensors_in(name: str, weights: str | os.PathLike) -> dict[str, torch.Tensor]:
@@ -284,9 +272,8 @@ def _fill(model: nn.Module, tensors: dict, name: str, weights: str | os.PathLike
     try:
         model.load_state_dict(body, strict=True)
     except RuntimeError as error:
-        raise ValueError(
-            f"{weights} does not fit encoder {name}: {' '.join(str(error).split())[:400]}"
-        ) from error
+        said = " ".join(str(error).split())[:400]
+        raise ValueError(f"{weights} does not fit encoder {name}: {said}") from error
 
 
 def _digest(model: nn.Module) -> str:
@@ -377,28 +364,28 @@ def load_encoder(
         )
     if weights and not Path(weights).is_file():
         raise FileNotFoundError(f"no weights of encoder {name} at {weights}")
-    loaded = network(name, weights)
-    encode = _Frozen(loaded, device, precision, batch)
-    revision = f"{loaded.revision}+{encode.half}" if encode.half else loaded.revision
-    return Encoder(name, revision, loaded.model.head_hidden_size, loaded.input_px, crop_um or 112.0, encode)
+    model, norm, revision, input_px = network(name, weights)
+    encode = _Frozen(model, norm, input_px, device, precision, batch)
+    revision += f"+{encode.half}" if encode.half else ""
+    return Encoder(name, revision, model.head_hidden_size, input_px, crop_um or 112.0, encode)
+
+
+EXACT = dict(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 class _Frozen:
     """A network in evaluation mode that takes bytes."""
 
-    def __init__(self, loaded: Loaded, device: str, precision: str, batch: int | None):
+    def __init__(self, model: nn.Module, norm, input_px: int, device: str, precision: str, batch: int | None):
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device, self.input_px = torch.device(device), loaded.input_px
+        self.device, self.input_px = torch.device(device), input_px
         self.batch = batch or (16 if self.device.type == "cpu" else 64)
         cuda = self.device.type == "cuda"
         mixed = precision == "mixed" or (precision == "auto" and cuda)
         self.half = ("float16" if cuda else "bfloat16") if mixed else ""
-        self.model = loaded.model.eval().requires_grad_(False).to(self.device)
-        self.mean, self.std = (
-            255 * torch.tensor(value, device=self.device).reshape(1, 3, 1, 1)
-            for value in (loaded.mean, loaded.std)
-        )
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.mean, self.std = 255 * torch.tensor(norm, device=self.device).reshape(2, 1, 3, 1, 1)
 
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         side = self.input_px
@@ -407,10 +394,7 @@ class _Frozen:
                 f"this encoder takes uint8 RGB crops (n, {side}, {side}, 3), got {crops.dtype} {crops.shape}"
             )
         features = [np.empty((0, self.model.head_hidden_size), np.float32)]
-        exact = torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        )
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), torch.backends.cudnn.flags(**EXACT):
             for start in range(0, len(crops), self.batch):
                 pixels = torch.tensor(crops[start : start + self.batch], device=self.device)
                 pixels = pixels.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)

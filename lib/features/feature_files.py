@@ -30,19 +30,15 @@ class FeatureFile:
 
     Attributes
     ----------
-    features : ndarray of float16 or float32, shape (n, dim)
-        As stored.
     coords : ndarray of float32, shape (n, 2), or None
         x, y in the unit `attributes["coords_unit"]`. None where a foreign file holds none.
-    names : ndarray of str, shape (n,), or None
-        Spot or tile names.
     attributes : dict
         encoder, revision, um_per_px (µm per unit of coords), crop_um, n, dim, n_white, n_failed, layout, ...
     """
 
-    features: np.ndarray
+    features: np.ndarray  # float16 or float32 as stored, (n, dim)
     coords: np.ndarray | None
-    names: np.ndarray | None
+    names: np.ndarray | None  # of spots or tiles, (n,)
     attributes: dict
 
 
@@ -69,16 +65,13 @@ def write_features(
         Centres, x and y in full-resolution pixels.
     encoder, revision : str
         As of `lib.features.encoders.Encoder`.
-    um_per_px : float
-        µm per full-resolution pixel: coords * um_per_px are µm.
-    crop_um : float
-        Side of tissue behind a row, µm.
+    um_per_px, crop_um : float
+        µm per full-resolution pixel: coords * um_per_px are µm; side of tissue behind a row, µm.
     counts : mapping
         Must name n_white (crops that are mostly glass, kept in the file) and n_failed (spots that could not be read,
         not in the file); more whole numbers may be added.
     names : sequence of str, optional
-        Names of the rows.
-    dtype : "float32" or "float16"
+        Of the rows.
 
     Raises
     ------
@@ -120,8 +113,7 @@ def read_features(path: str | os.PathLike) -> FeatureFile:
 
     Raises
     ------
-    FileNotFoundError
-    ValueError
+    FileNotFoundError, ValueError
         Names the file and what is wrong: not HDF5 or cut short, another layout, lengths that differ, NaN or infinity.
     """
     with opened(path, "a feature file", AGAIN) as file:
@@ -144,14 +136,7 @@ def read_features(path: str | os.PathLike) -> FeatureFile:
 
 
 def read_attributes(path: str | os.PathLike) -> dict:
-    """What a feature file says of itself (encoder, n, n_white, n_failed, ...), without reading its features.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        Not an HDF5 file, or cut short.
-    """
+    """What a feature file says of itself (encoder, n, n_white, n_failed, ...), without reading its features."""
     with opened(path, "a feature file", AGAIN) as file:
         return attributes_of(file)
 
@@ -176,13 +161,13 @@ def whole(dataset: h5py.Dataset) -> np.ndarray:
 
 def attributes_of(item: h5py.File | h5py.Dataset) -> dict:
     """HDF5 attributes as Python values; the text "None", TRIDENT's way to store it, as None."""
-    return {name: _plain(value) for name, value in item.attrs.items()}
-
-
-def _plain(value):
-    value = value.decode() if isinstance(value, bytes) else value
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, str) and value == "None" else value
+    plain = {
+        name: value.item() if isinstance(value, np.generic) else value for name, value in item.attrs.items()
+    }
+    plain = {name: value.decode() if isinstance(value, bytes) else value for name, value in plain.items()}
+    return {
+        name: None if isinstance(value, str) and value == "None" else value for name, value in plain.items()
+    }
 
 
 def _fault(features: np.ndarray, coords: np.ndarray | None, names: Sequence[str] | None = None) -> str:
@@ -225,10 +210,8 @@ def bag_files(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCA
 
     Raises
     ------
-    FileNotFoundError
-        Names the scales without a file.
-    ValueError
-        A scale has several.
+    FileNotFoundError, ValueError
+        A scale has no file (they are named); a scale has several.
     """
     files, scales = {}, list(scales)
     for scale in scales:
@@ -281,8 +264,7 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
 
     Raises
     ------
-    FileNotFoundError
-    ValueError
+    FileNotFoundError, ValueError
         Names the file: an empty slide (TRIDENT writes it with shape (0,)), one vector for the whole slide, coordinates
         without features, a pickle that is no tensor, lengths that differ, NaN or infinity.
     """
@@ -325,8 +307,7 @@ def plain_tensors(path: str | os.PathLike, what: str) -> object:
 
     Raises
     ------
-    FileNotFoundError
-    ValueError
+    FileNotFoundError, ValueError
         Anything but tensors in plain containers, or cut short.
     """
     import torch

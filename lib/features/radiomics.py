@@ -30,13 +30,7 @@ WAVELETS = tuple(f"wavelet-{x}{y}{z}" for x in "LH" for y in "LH" for z in "LH")
 
 
 def pyradiomics() -> ModuleType:
-    """The package.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        Not installed; says how.
-    """
+    """The package, or a sentence that says how to install it."""
     try:
         package = importlib.import_module("radiomics")
         importlib.import_module("radiomics.featureextractor")

@@ -50,16 +50,9 @@ def um_per_px_at(scale: int) -> float:
 class Tiles:
     """Tiles of one scale, in rows from the top left.
 
-    Attributes
-    ----------
-    coords : ndarray of int64, shape (n, 2)
-        x, y of the top left corner, level-0 pixels.
-    places : ndarray of int64, shape (n, 2)
-        Column and row on the grid of this scale.
-    origins : ndarray of int64, shape (n,)
-        Which row of the grid's `origins` columns and rows are counted from.
-    tissue : ndarray of float32, shape (n,)
-        Share of the tile that is tissue, 0 to 1; NaN where it was not measured.
+    coords (int64, (n, 2)) are x, y of the top left corner in level-0 pixels; places (int64, (n, 2)) column and row on
+    the grid of this scale, counted from the row of the grid's `origins` that origins (int64, (n,)) name; tissue
+    (float32, (n,)) the share of the tile that is tissue, 0 to 1, NaN where it was not measured.
     """
 
     coords: np.ndarray
@@ -77,8 +70,6 @@ class TileGrid:
 
     Attributes
     ----------
-    slide : str
-        Name.
     status : str
         One of `STATUSES`; "ok" where every scale has a tile.
     mode : "exact" | "clam_compat"
@@ -90,14 +81,12 @@ class TileGrid:
         µm per level-0 pixel.
     size : (int, int)
         Width and height of level 0.
-    tiles : dict of int -> Tiles
-        By scale.
     origins : ndarray of int64, shape (k, 2)
         Level-0 pixels: one, (0, 0), of the exact mode; one a contour of clam_compat.
     failed : dict of int -> list of int
         Indices of tiles that could not be decoded, by scale: filled by `tile_batches`.
     note : str
-        What a reader should know beside the status; empty if nothing.
+        What a reader should know beside the status.
     """
 
     slide: str
@@ -161,8 +150,7 @@ def read_grid(path: str | os.PathLike) -> TileGrid:
 
     Raises
     ------
-    FileNotFoundError
-    ValueError
+    FileNotFoundError, ValueError
         Not such a file, or cut short.
     """
     with opened(path, "a grid of tiles", "tile the slide again") as file:
@@ -196,7 +184,7 @@ def exact_tiles(
     Returns
     -------
     TileGrid
-        With a named status; a blank, tiny or pen-marked slide is no error.
+        With a named status: a blank, tiny or pen-marked slide is no error.
 
     Raises
     ------
@@ -241,12 +229,7 @@ def clam_tiles(
 
     Each contour has a grid of its own, from the corner of its box, so that tiles of neighbours may overlap.
 
-    Parameters
-    ----------
-    patch_px, step_px : int
-        In pixels of `level`; the step is the patch where not given.
-    found : Segmentation, optional
-        Where it was found before.
+    `patch_px` and `step_px` (the patch where not given) are in pixels of `level`; `found` is what was segmented before.
 
     Returns
     -------
@@ -265,10 +248,6 @@ def clam_grid(slide: Slide, preset: Preset, scales: tuple[int, ...] = SCALES, ti
     half of that at 20x), and the tiles of each scale are kept by CLAM's rule at that patch size. `tissue` is NaN.
     Beyond the slide's border, where CLAM's padding is black, pixels are white here.
 
-    Raises
-    ------
-    ValueError
-        As of `exact_tiles`; the level that CLAM would segment is too large.
     """
     nominal = max(1, round(um_per_px_at(20) / slide.um_per_px))
     grid = _empty(slide, "clam_compat", tile_px, float(tile_px * nominal * 20 // CELL_SCALE), scales)
@@ -334,10 +313,8 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
 
     Raises
     ------
-    ValueError
-        Two files of one name: which of them is meant is not known; two names that differ in case alone.
-    FileNotFoundError
-        No such folder, where no names are given.
+    ValueError, FileNotFoundError
+        Two files of one name, or names that differ in case alone; no such folder, where no names are given.
     """
     folder, found, names = Path(folder), {}, None if names is None else set(names)
     if names is None and not folder.is_dir():
@@ -353,20 +330,9 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
 
 
 def tiled(
-    slide: Slide,
-    tiling: str,
-    preset: str,
-    tile_px: int,
-    least_tissue: float,
-    scales: tuple[int, ...] = SCALES,
+    slide: Slide, tiling: str, preset: str, tile_px: int, least_tissue: float, scales=SCALES
 ) -> TileGrid:
-    """The tiles of a slide at each scale: "exact" on one grid in µm, or "clam_compat" under a CLAM preset.
-
-    Raises
-    ------
-    ValueError
-        Another tiling, or what `exact_tiles` and `clam_grid` refuse.
-    """
+    """The tiles of a slide at each scale: "exact" on one grid in µm, or "clam_compat" under a CLAM preset."""
     if tiling == "exact":
         return exact_tiles(slide, scales, tile_px, least_tissue)
     if tiling == "clam_compat":
@@ -397,22 +363,15 @@ def tile_batches(
     indices : ndarray of int64, shape (b,)
         Into `grid.tiles[scale]`. Each index comes once; those of tiles that cannot be decoded never do.
     crops : ndarray of uint8, shape (b, input_px, input_px, 3)
-        RGB.
 
     Raises
     ------
     ValueError
-        The grid belongs to another slide; a side or batch below 1.
+        The grid belongs to another slide.
     """
     if (grid.slide, tuple(grid.size)) != (slide.name, tuple(slide.size)):
         raise ValueError(f"the grid is of slide {grid.slide} {grid.size}, not of {slide.name} {slide.size}")
-    if input_px < 1 or batch < 1:
-        raise ValueError(f"input_px {input_px} and batch {batch} must be at least 1")
     grid.failed = {scale: [] for scale in grid.tiles}
-    return _batches(slide, grid, input_px, batch)
-
-
-def _batches(slide, grid, input_px, batch):
     waiting = {scale: ([], []) for scale in grid.tiles}
     for scale, indices, crops in _ahead(_cells(slide, grid, input_px)):
         numbers, pictures = waiting[scale]

@@ -29,21 +29,14 @@ INK_REACH_UM = 24.0  # how far the faint rim of an ink line goes
 class Tissue:
     """Mask of a slide's tissue.
 
-    Attributes
-    ----------
-    mask : ndarray of bool, shape (height, width)
-        True on tissue, and where the slide could not be read: a tile there must be tried, to be counted as failed.
-    ink : ndarray of bool, shape (height, width)
-        True on pen marks, which are left out of `mask`.
-    unreadable : ndarray of bool, shape (height, width)
-    px : (float, float)
-        Level-0 pixels per mask pixel, in x and y.
+    Three arrays of bool (height, width). The mask is True on tissue, and where the slide could not be read: a tile there
+    must be tried, to be counted as failed. Pen marks, `ink`, are left out of it.
     """
 
     mask: np.ndarray
     ink: np.ndarray
     unreadable: np.ndarray
-    px: tuple[float, float]
+    px: tuple[float, float]  # level-0 pixels per mask pixel, in x and y
 
     def share(self, edges_x: np.ndarray, edges_y: np.ndarray) -> np.ndarray:
         """Share of each cell of a grid that is tissue, exact to fractions of a mask pixel.
@@ -72,28 +65,18 @@ class Tissue:
         return lines
 
 
-def find_tissue(
-    slide: Slide, um_per_px: float = MASK_UM, least_saturation: float = LEAST_SATURATION
-) -> Tissue:
-    """Find tissue by its colour.
+def find_tissue(slide: Slide) -> Tissue:
+    """Find tissue by its colour, on a mask of 8 µm per pixel; level 0 is taken as it is where it is coarser.
 
-    Tissue is what has more HSV saturation than `least_saturation` after a median filter, less ink and less specks
-    under 0.005 mm². No more of the slide is in memory at a time than a strip of it.
-
-    Parameters
-    ----------
-    slide : Slide
-    um_per_px : float
-        Of the mask. Level 0 is taken as it is where it is coarser.
-    least_saturation : float
-        0 to 1.
+    Tissue is what has an HSV saturation above 0.08 after a median filter, less ink and less specks under 0.005 mm².
+    No more of the slide is in memory at a time than a strip of it.
 
     Raises
     ------
     UnreadableTile
         Nothing of the slide can be decoded.
     """
-    times = max(1.0, um_per_px / slide.um_per_px)
+    times = max(1.0, MASK_UM / slide.um_per_px)
     size = tuple(max(1, round(side / times)) for side in slide.size)
     level = max((i for i, down in enumerate(slide.downsamples) if down <= 1.02 * times), default=0)
     rgb, unreadable = overview(slide, level, size)
@@ -102,7 +85,7 @@ def find_tissue(
     hsv = _smoothed_hsv(rgb)
     del rgb  # large where the slide is
     ink = _ink(hsv, um) & ~unreadable
-    stained = (hsv[..., 1] > 255 * least_saturation) & ~ink & ~unreadable
+    stained = (hsv[..., 1] > 255 * LEAST_SATURATION) & ~ink & ~unreadable
     del hsv
     return Tissue(_without_specks(stained, LEAST_MM2 * 1e6 / um**2) | unreadable, ink, unreadable, px)
 
@@ -212,10 +195,8 @@ def read_preset(source: str | os.PathLike) -> Preset:
 
     Raises
     ------
-    FileNotFoundError
-        Neither a known name nor a file.
-    ValueError
-        A column lacks, more rows than one, or a value is not of its kind.
+    FileNotFoundError, ValueError
+        Neither a known name nor a file; a column lacks, more rows than one, or a value is not of its kind.
     """
     if source in PRESETS:
         return PRESETS[source]
@@ -235,24 +216,15 @@ def read_preset(source: str | os.PathLike) -> Preset:
 class Segmentation:
     """Tissue as CLAM sees it.
 
-    Attributes
-    ----------
-    contours : list of ndarray of int32, shape (m, 2)
-        Outer contours in level-0 pixels.
-    holes : list of list of ndarray
-        Of each contour.
-    level : int
-        The level that was segmented.
-    seen, small, not_asked : int
-        Outer contours found; dropped as smaller than a_t; dropped by keep_ids and exclude_ids.
+    `contours` are outer ones, int32 (m, 2) in level-0 pixels, `holes` those of each contour; `level` was segmented.
     """
 
     contours: list[np.ndarray]
     holes: list[list[np.ndarray]] = field(default_factory=list)
     level: int = 0
-    seen: int = 0
-    small: int = 0
-    not_asked: int = 0
+    seen: int = 0  # outer contours found
+    small: int = 0  # of them smaller than a_t
+    not_asked: int = 0  # of them dropped by keep_ids and exclude_ids
 
     @property
     def sentence(self) -> str:
@@ -270,10 +242,8 @@ def segment(slide: Slide, preset: Preset) -> Segmentation:
 
     Raises
     ------
-    ValueError
-        The level to segment has more than 1e8 pixels (CLAM: failed_seg), or does not exist.
-    UnreadableTile
-        Pixels of that level cannot be decoded.
+    ValueError, UnreadableTile
+        The level to segment has more than 1e8 pixels (CLAM: failed_seg), does not exist, or cannot be decoded.
     """
     level = seg_level(slide, preset)
     scale = np.array(slide.size) / np.array(slide.level_sizes[level])
@@ -308,9 +278,8 @@ def seg_level(slide: Slide, preset: Preset) -> int:
     if level < 0:
         level = max((i for i, down in enumerate(slide.downsamples) if down <= DOWNSAMPLE), default=0)
     if level >= len(slide.level_sizes):
-        raise ValueError(
-            f"{slide.path.name} has {len(slide.level_sizes)} levels, the preset asks for level {level}"
-        )
+        levels = len(slide.level_sizes)
+        raise ValueError(f"{slide.path.name} has {levels} levels, the preset asks for level {level}")
     width, height = slide.level_sizes[level]
     if width * height > MOST_PX:
         raise ValueError(
@@ -351,11 +320,7 @@ def inside_contour(
     Parameters
     ----------
     coords : ndarray of int, shape (n, 2)
-        Top left corners, level-0 pixels.
-    contour : ndarray of int, shape (m, 2)
-    holes : list of ndarray
-    patch_px : int
-        Side of a tile in level-0 pixels.
+        Top left corners; all in level-0 pixels, the tiles' side `patch_px` too.
     rule : str
         "four_pt" (any of four points half-way between centre and corners lies in the contour or on it; CLAM's docs say
         all), "four_pt_hard" (all), "center", "basic" (the corner).

@@ -17,11 +17,8 @@ from lib.statistics.intervals import Interval, ScoredSection, by_patient
 _GRID = np.linspace(0, 1, 401)
 
 
-def _named(label: str, metric: str, value: float, interval: Interval | None) -> str:
-    number = f"{metric} {value:.3f}"
-    if interval is not None:
-        number = f"{metric} {interval.estimate:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-    return f"{label}: {number}" if label else number
+def _named(label: str, metric: str, found: Interval) -> str:
+    return f"{label}: {metric} {found.estimate:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def _diagonal(ax: Axes) -> bool:
@@ -33,14 +30,7 @@ def _diagonal(ax: Axes) -> bool:
     return first
 
 
-def roc(
-    ax: Axes,
-    labels: ArrayLike,
-    scores: ArrayLike,
-    interval: Interval | None = None,
-    label: str = "",
-    color: str | None = None,
-) -> Axes:
+def roc(ax: Axes, labels: ArrayLike, scores: ArrayLike, label: str = "", color: str | None = None) -> Axes:
     """ROC curve with the chance diagonal, and the AUC in the key; several models may share the axes.
 
     Parameters
@@ -49,8 +39,6 @@ def roc(
         1 the outcome, 0 none.
     scores : array (n,)
         Higher = the outcome more likely.
-    interval : Interval, optional
-        Its estimate and ends go into the key in place of this curve's own area.
     label : str
         Model.
 
@@ -59,7 +47,7 @@ def roc(
     NotComputable
         As `classification.auc`.
     """
-    name = _named(label, "AUC", auc(labels, scores), interval)
+    name = f"{label}: " * bool(label) + f"AUC {auc(labels, scores):.3f}"
     false_positive, true_positive, _ = roc_curve(labels, scores)
     _diagonal(ax)
     ax.plot(false_positive, true_positive, color=color, label=name)
@@ -114,7 +102,7 @@ def mean_roc(
         Draw each patient's curve.
     """
     _diagonal(ax)
-    _mean_over_patients(ax, sections, _roc_at, _named(label, "AUC", 0, interval), color, each)
+    _mean_over_patients(ax, sections, _roc_at, _named(label, "AUC", interval), color, each)
     ax.set(xlabel="1 − specificity", ylabel="sensitivity")
     ax.legend(loc="lower right")
     return ax
@@ -136,32 +124,25 @@ def mean_precision_recall(
         shares = [np.mean([part.labels.mean() for part in parts]) for parts in by_patient(sections).values()]
         share = float(np.mean(shares))
         ax.axhline(share, color="0.4", lw=0.9, ls="--", zorder=0, label=f"prevalence {share:.2f}")
-    _mean_over_patients(ax, sections, _precision_at, _named(label, "AP", 0, interval), color, each)
+    _mean_over_patients(ax, sections, _precision_at, _named(label, "AP", interval), color, each)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="sensitivity", ylabel="precision")
     ax.legend(loc="best")
     return ax
 
 
 def history(
-    ax: Axes,
-    frame: pd.DataFrame,
-    value: str,
-    by: str | None = None,
-    epoch: str = "epoch",
-    order: Sequence[str] | None = None,
+    ax: Axes, frame: pd.DataFrame, value: str, by: str | None = None, order: Sequence[str] | None = None
 ) -> Axes:
     """Mean of a logged number over the runs at each epoch, with the band from the lowest to the highest.
 
     Parameters
     ----------
     frame : DataFrame
-        Long: one row a run (fold, seed) and epoch. Rows where `value` is NaN were not logged and are skipped.
+        Long: epoch, `value`, `by`, one row a run (fold, seed) and epoch. Rows where `value` is NaN were not logged and are skipped.
     value : str
         Column drawn, and the label of the y axis.
     by : str, optional
         Column that splits runs into lines (loss term, model, stage).
-    epoch : str
-        Column of the x axis.
     order : sequence of str, optional
         Names that may occur in `by`: each keeps its colour over several panels, whichever of them a panel shows.
 
@@ -178,7 +159,7 @@ def history(
         names = list(order or dict.fromkeys(logged[by]))
         colours = {name: style.PALETTE[number % len(style.PALETTE)] for number, name in enumerate(names)}
         lines = dict(hue=by, hue_order=[name for name in names if name in set(logged[by])], palette=colours)
-    sns.lineplot(logged, x=epoch, y=value, errorbar=("pi", 100), err_kws={"lw": 0}, ax=ax, **lines)
+    sns.lineplot(logged, x="epoch", y=value, errorbar=("pi", 100), err_kws={"lw": 0}, ax=ax, **lines)
     if by:
         ax.get_legend().set_title("")
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -211,15 +192,9 @@ def calibration_plot(
 
 
 def calibration_at_horizon(
-    ax: Axes,
-    groups: pd.DataFrame,
-    horizon: float,
-    label: str = "",
-    color: str | None = None,
-    outcome: str = "death",
-    unit: str = "months",
+    ax: Axes, groups: pd.DataFrame, months: float, label: str = "", color: str | None = None
 ) -> Axes:
-    """Share with the event by a horizon (Kaplan-Meier, with its band) against the mean prediction of a group.
+    """Share that died by a horizon (Kaplan-Meier, with its band) against the mean prediction of a group.
 
     Both axes start at 0, share a scale and end above the highest band. A group whose follow-up ends before
     the horizon has no dot, and a note counts those groups.
@@ -228,12 +203,10 @@ def calibration_at_horizon(
     ----------
     groups : DataFrame
         Of `lib.statistics.calibration`: predicted, observed, observed_low, observed_high.
-    horizon : float
-        In `unit`.
+    months : float
+        The horizon.
     label : str
         Model; several may share the axes.
-    outcome, unit : str
-        The event and the unit of time, for the axes.
 
     Raises
     ------
@@ -242,9 +215,9 @@ def calibration_at_horizon(
     """
     known = groups.dropna(subset=["observed"])
     if known.empty:
-        raise ValueError(f"no group is followed to {horizon:g} {unit}, so there is no calibration to draw")
+        raise ValueError(f"no group is followed to {months:g} months, so there is no calibration to draw")
     reached = 0.02 if _diagonal(ax) else ax.get_xlim()[1]
-    by = f"{outcome} by {horizon:g} {unit}"
+    by = f"death by {months:g} months"
     ax.set(xlabel=f"predicted probability\nof {by}", ylabel=f"observed {by}")
     dots = dict(ms=5, lw=1, color=color, label=label or None)
     (line,) = ax.plot(groups["predicted"], groups["observed"], "o-", **dots)

@@ -1,7 +1,5 @@
 """Estimates with their intervals one below the other, and scores of each tissue class side by side."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -67,31 +65,26 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool) -> Non
         ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=7.5, color=colour)
 
 
-def scores_by_class(ax: Axes, frame: pd.DataFrame, order: Sequence[str] | None = None) -> Axes:
-    """Box (quartiles, median; whiskers to 1.5 interquartile ranges) and points for each tissue class.
+def scores_by_class(ax: Axes, frame: pd.DataFrame) -> Axes:
+    """Box (quartiles, median; whiskers to 1.5 interquartile ranges) and points for each tissue class, by falling median.
 
     Parameters
     ----------
     frame : DataFrame
         tissue (class a spot was given; "" is drawn as "unlabelled"), score (higher = more cancer-like).
         Optional `label` (1 cancer, 0 other, NaN undetermined) colours a class.
-    order : sequence of str, optional
-        Classes from top to bottom; by falling median where not given. Must name every class present.
 
     Raises
     ------
     ValueError
-        A score is not finite, or `order` leaves out a class.
+        A score is not finite.
     """
     if not np.isfinite(frame["score"]).all():
         raise ValueError(f"{int((~np.isfinite(frame['score'])).sum())} scores are NaN or infinite")
     frame = frame.assign(tissue=frame["tissue"].replace("", "unlabelled"))
     by_class = frame.groupby("tissue")
     sizes, medians = by_class.size(), by_class["score"].median()
-    order = sorted(sizes.index, key=lambda name: (-medians[name], name)) if order is None else list(order)
-    if absent := sorted(set(sizes.index) - set(order)):
-        raise ValueError(f"the order leaves out the tissue classes {absent}")
-    order = [name for name in order if name in sizes]
+    order = sorted(sizes.index, key=lambda name: (-medians[name], name))
     share = by_class["label"].mean() if "label" in frame else medians * 0
     colours = (
         share.gt(0.5).map({True: style.CANCER, False: style.OTHER}).where(share.notna(), style.UNDETERMINED)

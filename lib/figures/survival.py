@@ -1,6 +1,6 @@
 """Survival: Kaplan-Meier curves with the numbers at risk below them, and the c-index of models by epoch and by fold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -18,36 +18,23 @@ from lib.statistics.survival import kaplan_meier as estimate
 _RISK = {"low": style.OTHER, "high": style.CANCER, False: style.OTHER, True: style.CANCER}
 _SMALL = 7.5  # points, of the table
 _LINE = 10.5  # points, from row to row of the table
-_STEPS = {
-    "months": (1, 2, 3, 6, 12, 24, 36, 48, 60, 72, 96, 120, 240),
-    "days": (1, 2, 5, 10, 15, 30, 60, 90, 180, 365, 730, 1095, 1825, 3650),
-}
+_STEPS = (1, 2, 3, 6, 12, 24, 36, 48, 60, 72, 96, 120, 240)  # months
 
 
 def kaplan_meier(
-    ax: Axes,
-    time: ArrayLike,
-    event: ArrayLike,
-    group: ArrayLike | None = None,
-    *,
-    labels: Mapping | None = None,
-    order: Sequence | None = None,
-    unit: str = "months",
-    until: float | None = None,
-    band: bool = True,
-    at_risk: bool = True,
-    test: str | bool | None = None,
+    ax: Axes, time: ArrayLike, event: ArrayLike, group: ArrayLike | None = None, labels: Mapping | None = None
 ) -> Axes:
-    """Kaplan-Meier curves of one cohort or of its groups, on axes of their own.
+    """Kaplan-Meier curves of one cohort or of its groups, on axes of their own, with 95 % log-log bands.
 
-    Censored patients are ticks on the curve. The table hangs below the label of the x axis and belongs to
-    the axes, so a constrained or tight layout makes room for it. More than three groups have their key at
-    the right of the axes: give such a panel 3 inches or more.
+    Censored patients are ticks on the curve. The numbers at risk, everybody whose time is not before the tick, hang
+    below the label of the x axis and belong to the axes, so a constrained or tight layout makes room for them. A
+    log-rank test stands above the key of groups; more than three have it at the right of the axes: give such a panel 3
+    inches or more.
 
     Parameters
     ----------
     time : array (n,)
-        Follow-up in `unit`, 0 or longer.
+        Follow-up in months, 0 or longer.
     event : array (n,)
         1 the event happened, 0 censored.
     group : array (n,), optional
@@ -55,57 +42,41 @@ def kaplan_meier(
         groups. Without it all patients are one cohort.
     labels : mapping of group to str, optional
         Names to print.
-    order : sequence of groups, optional
-        Order of the key and of the table, and of the colours; every group exactly once, and a group without
-        a patient may be named too: it keeps its colour and is not drawn. Default: low, high; else sorted.
-    unit : str
-        Of time, for the x axis.
-    until : float, optional
-        Last time shown. The numbers and the test still are those of the whole follow-up.
-    band : bool
-        Draw the 95 % log-log band.
-    at_risk : bool
-        Write the numbers at risk, which count everybody whose time is not before the tick.
-    test : str or bool, optional
-        Weighting of the log-rank test written above the key of groups: "none" by default, or another that
-        `lib.statistics.survival.logrank` takes without powers. False for no test.
 
     Raises
     ------
     ValueError
-        Outcomes unusable, `group` of another length or with a missing name, or `order` lacking a group.
+        Outcomes unusable, or `group` of another length or with a missing name.
     NotComputable
         No patient.
     """
     time, event = checked_outcomes(time, event)
     alone = group is None
-    group, names = _groups(group, time.size, order)
+    group, names = _groups(group, time.size)
     colours = {name: style.PALETTE[number % len(style.PALETTE)] for number, name in enumerate(names)}
     if set(names) <= set(_RISK):
         colours = {name: _RISK[name] for name in names}
-    names = [name for name in names if (group == name).any()]
     titles = {name: str((labels or {}).get(name, name)) for name in names}
     for name in names:
         part = group == name
         died, size = event[part].sum(), part.sum()
         key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died}/{size}"
-        _curve(ax, estimate(time[part], event[part]), colours[name], band, key)
-    head = "" if alone or test is False else _tested(time, event, group, test or "none") + "\n"
+        _curve(ax, estimate(time[part], event[part]), colours[name], key)
+    head = None if alone else f"{_tested(time, event, group)}\nevents/patients"
     # more than three names find no empty corner
     place = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(names) > 3 else dict(loc="best")
-    ax.legend(**place, title=None if alone else f"{head}events/patients", title_fontsize=8, handlelength=1.3)
+    ax.legend(**place, title=head, title_fontsize=8, handlelength=1.3)
     ax.get_legend().set_alignment("left")
-    until = float(time.max() or 1) if until is None else float(until)
-    ticks = _ticks(ax, until, unit)
+    until = float(time.max() or 1)
+    ticks = _ticks(ax, until)
     ax.set(xlim=(0, 1.01 * until), ylim=(0, 1.03), xticks=ticks, yticks=np.linspace(0, 1, 6))
-    ax.set(xlabel=f"time ({unit})", ylabel="survival probability")
-    if at_risk:
-        rows = [number_at_risk(time[group == name], ticks) for name in names]
-        _table(ax, ticks, rows, [titles[name] for name in names], [colours[name] for name in names])
+    ax.set(xlabel="time (months)", ylabel="survival probability")
+    rows = [number_at_risk(time[group == name], ticks) for name in names]
+    _table(ax, ticks, rows, [titles[name] for name in names], [colours[name] for name in names])
     return ax
 
 
-def _groups(group: ArrayLike | None, size: int, order: Sequence | None) -> tuple[np.ndarray, list]:
+def _groups(group: ArrayLike | None, size: int) -> tuple[np.ndarray, list]:
     if group is None:
         return np.full(size, "", dtype=object), [""]
     group = np.asarray(group, dtype=object)
@@ -115,39 +86,32 @@ def _groups(group: ArrayLike | None, size: int, order: Sequence | None) -> tuple
         raise ValueError(
             f"{missing} of {size} patients have no group: leave them out, and count them, before"
         )
-    found = set(group)
-    if order is None:
-        return group, sorted(found, key=list(_RISK).index if found <= set(_RISK) else None)
-    if lacking := found - set(order):
-        raise ValueError(f"order lacks the groups {sorted(lacking, key=str)}; it has {list(order)}")
-    return group, list(dict.fromkeys(order))
+    names = set(group)
+    return group, sorted(names, key=list(_RISK).index if names <= set(_RISK) else None)
 
 
-def _curve(ax: Axes, table: pd.DataFrame, colour: str, band: bool, key: str) -> None:
+def _curve(ax: Axes, table: pd.DataFrame, colour: str, key: str) -> None:
     ax.step(table["time"], table["survival"], where="post", color=colour, label=key)
-    if band:
-        ends = table["low"], table["high"]
-        ax.fill_between(table["time"], *ends, step="post", color=colour, alpha=0.17, lw=0, zorder=1)
+    look = dict(step="post", color=colour, alpha=0.17, lw=0, zorder=1)
+    ax.fill_between(table["time"], table["low"], table["high"], **look)
     ticks = table[table["censored"] > 0]
     ax.plot(ticks["time"], ticks["survival"], "|", color=colour, ms=4.5, mew=0.7, label="_censored")
 
 
-def _tested(time: np.ndarray, event: np.ndarray, group: np.ndarray, weighting: str | bool) -> str:
-    weighting = "none" if weighting is True else weighting
-    name = "log-rank" if weighting == "none" else f"log-rank ({weighting})"
+def _tested(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> str:
     try:
-        p = logrank(time, event, group, weighting=weighting).p
+        p = logrank(time, event, group).p
     except NotComputable:
-        return f"{name} not computable"
-    return f"{name} p < 0.001" if p < 0.001 else f"{name} p = {p:.2g}"
+        return "log-rank not computable"
+    return "log-rank p < 0.001" if p < 0.001 else f"log-rank p = {p:.2g}"
 
 
-def _ticks(ax: Axes, until: float, unit: str) -> np.ndarray:
-    """Times from 0 to `until` at round steps, as many as have room for a number each."""
+def _ticks(ax: Axes, until: float) -> np.ndarray:
+    """Months from 0 to `until` at round steps, as many as have room for a number each."""
     wide = ax.get_window_extent().width / ax.figure.dpi * 72
     gaps = np.clip(wide / 29, 2, 7)
     powers = [factor * 10.0**power for power in range(-4, 7) for factor in (1, 2, 5)]
-    step = next(step for step in (*_STEPS.get(unit, ()), *powers) if step * gaps >= until * 0.999)
+    step = next(step for step in (*_STEPS, *powers) if step * gaps >= until * 0.999)
     return np.arange(0, until * 1.001, step)
 
 
@@ -172,11 +136,7 @@ def _table(ax: Axes, ticks: np.ndarray, rows: list, titles: list[str], colours: 
 
 
 def by_epoch(
-    ax: Axes,
-    history: pd.DataFrame,
-    chosen: int | Mapping[int, int] | None = None,
-    value: str = "c_index",
-    name: str = "c-index",
+    ax: Axes, history: pd.DataFrame, chosen: Mapping[int, int] | None = None, value: str = "c_index"
 ) -> Axes:
     """C-index of each fold at each epoch, their mean where every fold was still trained, and the epoch kept.
 
@@ -185,12 +145,10 @@ def by_epoch(
     history : DataFrame
         One row a fold and epoch: fold, epoch, and `value`. Rows where it is NaN were not logged: the line
         has a gap there.
-    chosen : int, or mapping of fold to epoch, optional
-        The epoch kept: one for all folds is a vertical line, one for each fold a ring on its line.
+    chosen : mapping of fold to epoch, optional
+        The epoch kept, a ring on the fold's line.
     value : str
         Column drawn.
-    name : str
-        For the y axis.
 
     Raises
     ------
@@ -206,51 +164,33 @@ def by_epoch(
         ax.plot(line.index, line, lw=1, alpha=0.85, color=colours[fold], label=f"fold {fold}")
     if len(runs.columns) > 1:
         ax.plot(runs.index, runs.mean(axis=1, skipna=False), color="0.15", lw=2.2, label="mean")
-    if isinstance(chosen, Mapping):
-        for fold, epoch in chosen.items():
-            if epoch not in runs.index or np.isnan(runs.at[epoch, fold]):
-                raise ValueError(f'epoch {epoch}, chosen in fold {fold}, has no value of "{value}"')
-            edge = dict(mfc="white", mec=colours[fold], mew=1.6, ms=6.5, zorder=4)
-            ax.plot(epoch, runs.at[epoch, fold], "o", label="_chosen", **edge)
-        ax.plot([], [], "o", mfc="white", mec="0.3", mew=1.6, ms=6.5, label="epoch kept")
-    elif chosen is not None:
-        ax.axvline(chosen, color="0.15", lw=1, ls=":", label="epoch kept")
+    ring = dict(marker="o", ls="", mfc="white", mew=1.6, ms=6.5, zorder=4)
+    for fold, epoch in (chosen or {}).items():
+        if epoch not in runs.index or np.isnan(runs.at[epoch, fold]):
+            raise ValueError(f'epoch {epoch}, chosen in fold {fold}, has no value of "{value}"')
+        ax.plot(epoch, runs.at[epoch, fold], label="_chosen", mec=colours[fold], **ring)
+    if chosen:
+        ax.plot([], [], mec="0.3", label="epoch kept", **ring)
     # below the axis' label whatever the panel's height, so in points
     below = ax.transAxes + ScaledTranslation(0, -32 / 72, ax.figure.dpi_scale_trans)
     place = dict(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below)
     ax.legend(**place, ncols=4, columnspacing=1.2, handlelength=1.3)
-    ax.set(xlabel="epoch", ylabel=name)
+    ax.set(xlabel="epoch", ylabel="c-index")
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
 
 
-def by_fold(
-    ax: Axes,
-    table: pd.DataFrame,
-    intervals: pd.DataFrame | None = None,
-    value: str = "c_index",
-    reference: float | None = 0.5,
-    name: str = "c-index",
-    numbers: bool = True,
-) -> Axes:
-    """A dot for each fold of each model, first model on top, with the mean and its interval below the dots.
+def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame | None = None) -> Axes:
+    """C-index: a dot for each fold of each model, first model on top, with the mean and its interval below the dots.
 
     Parameters
     ----------
     table : DataFrame
-        One row a model and fold: model, fold, and `value`. NaN is a fold in which it is not computable; the
+        One row a model and fold: model, fold, c_index. NaN is a fold in which it is not computable; the
         number of the others is then written below the mean.
     intervals : DataFrame, optional
         model, estimate, low, high (rows of metrics.csv): drawn in place of the plain mean. A model without
         a row keeps its plain mean.
-    value : str
-        Column drawn.
-    reference : float, optional
-        Value of chance.
-    name : str
-        For the x axis.
-    numbers : bool
-        Write mean and interval below the model's name.
 
     Raises
     ------
@@ -263,18 +203,16 @@ def by_fold(
         raise ValueError("the table of intervals has a model twice: draw one cohort and one metric at a time")
     models = list(dict.fromkeys(table["model"]))
     found = {} if intervals is None else {row["model"]: row for _, row in intervals.iterrows()}
-    if reference is not None:
-        ax.axvline(reference, color="0.6", lw=0.9, ls="--", zorder=0, label="_reference")
+    ax.axvline(0.5, color="0.6", lw=0.9, ls="--", zorder=0, label="_chance")
     labels = []
     for y, model in enumerate(models):
-        values = table.loc[table["model"] == model].sort_values("fold")[value].to_numpy(float)
+        values = table.loc[table["model"] == model].sort_values("fold")["c_index"].to_numpy(float)
         colour = style.PALETTE[y % len(style.PALETTE)]
         heights = y - 0.12 + (np.linspace(-0.14, 0.14, values.size) if values.size > 1 else np.zeros(1))
         ax.plot(values, heights, "o", ms=4, color=colour, alpha=0.55, mew=0)
-        text = _summary(ax, y + 0.22, values, found.get(model), colour)
-        labels.append(f"{model}\n{text}" if numbers else str(model))
+        labels.append(f"{model}\n{_summary(ax, y + 0.22, values, found.get(model), colour)}")
     style.rows(ax, labels)
-    ax.set_xlabel(name)
+    ax.set_xlabel("c-index")
     ax.xaxis.get_major_locator().set_params(nbins=5)
     return ax
 

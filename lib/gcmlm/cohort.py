@@ -1,27 +1,13 @@
-"""From time to liver metastasis to a yes or no, with what is not known left open.
+"""From raw files to one table of patients: who counts as a metachronous liver metastasis, and where cohorts come from.
 
-Metachronous means later than six months after surgery (Ding et al., Nature Communications 2026, doi
-10.1038/s41467-026-76382-x, at second hand). What a binary label does with patients who were followed for a short time
-is not stated there: here they are neither yes nor no.
-
-Tables of features that were made elsewhere: one row a patient, numbers in all other columns.
-
-Head-and-neck radiomics with clinical data: CT and PET before and after radiotherapy, locoregional recurrence.
-
-Wang et al., arXiv 2208.14452, repository wangkaiwan/LRO_ReliableRadiomics; 150 of its 224 patients, as
-ct/lro_headneck of data/sources.yaml. There is no time to recurrence and no follow-up: yes or no is all that is known.
-
-In every feature sheet of the repository the last column is the outcome itself: a model that is given it has an AUC of 1.
-Those sheets are not read, and a table in which any column is the outcome is refused.
-
-Liver metastasis in TCGA-STAD, from TCGA-CDR's first new tumour events. A demonstration, not a validation.
-
-- TCGA-CDR (Liu et al., Cell 173:400, 2018, doi 10.1016/j.cell.2018.02.052) holds one new tumour event a patient: a
-  metastasis of the liver that came after another event is not recorded, so "free" means free of a liver metastasis as
-  the first event.
-- Days count from the diagnosis, not from surgery, and follow-up is short: most patients free of an event were not
-  seen for two years.
-- Metastases were reported by many hospitals, not looked for by a protocol; stage IV at diagnosis is in the table.
+- `metachronous`: from time and event to yes, no, or not known.
+- `read_feature_table`: features of one modality that were made elsewhere, one row a patient.
+- `read_lro`: head-and-neck radiomics of CT and PET with locoregional recurrence (Wang et al., arXiv 2208.14452,
+  repository wangkaiwan/LRO_ReliableRadiomics; 150 of its 224 patients). Yes or no is all that is known. In the
+  repository's own sheets the last column of features is the outcome itself, so those sheets are not read.
+- `read_stad`: liver metastasis in TCGA-STAD, from the new tumour events of TCGA-CDR (Liu et al., Cell 173:400, 2018,
+  doi 10.1016/j.cell.2018.02.052). A demonstration: one event a patient is recorded, so "free" means free of a liver
+  metastasis as the first event; days count from diagnosis, not from surgery; nobody looked for metastases by protocol.
 """
 
 import os
@@ -32,14 +18,68 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.data import fetch_all, read_sources
 from lib.files import check_names
+from lib.gcmlm.matched import SCANS, SLIDES, read_matched
 from lib.inputs.clinical import is_missing
 from lib.inputs.tables import nearest_name, plain, read_columns, read_texts
-from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, site_of
+from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, read_outcomes, site_of
+from lib.params import ROOT
+from lib.stage import Stage
 
-POSITIVE, NEGATIVE, LATER = "metastasis", "free", "metastasis after the horizon"
+POSITIVE, NEGATIVE = "metastasis", "free"
 SYNCHRONOUS, CENSORED = "synchronous", "censored early"
-STATUSES = (POSITIVE, NEGATIVE, LATER, SYNCHRONOUS, CENSORED)
+STATUSES = (POSITIVE, NEGATIVE, SYNCHRONOUS, CENSORED)
+
+
+class Cohort(NamedTuple):
+    """patients: one row each; scans, slides: see `lib.gcmlm.matched.Matched`; given: modality -> table made elsewhere."""
+
+    patients: pd.DataFrame
+    scans: pd.DataFrame
+    slides: pd.DataFrame
+    given: dict[str, pd.DataFrame]
+
+
+def raw_folder(stage: Stage) -> Path:
+    """Where a matched cohort's files lie: below the results where a phantom is made, else in data/raw."""
+    return (
+        stage.folder / "raw" if stage.params.phantom else ROOT / "data" / "raw" / stage.params.matched_cohort
+    )
+
+
+def read_cohort(stage: Stage) -> Cohort:
+    """Read the cohort that the parameters name; patients who cannot be used are printed and left out."""
+    params, data = stage.params, ROOT / "data" / "raw"
+    if params.cohort in read_sources().cohorts:
+        fetch_all(params.cohort)
+    scans, slides, given = pd.DataFrame(columns=SCANS), pd.DataFrame(columns=SLIDES), {}
+    if params.lro_folder:
+        lro = read_lro(data / params.lro_folder, params.lro_when)
+        given, patients = lro.tables, lro.label.reset_index().assign(hospital="", problem="")
+        print(lro.note or "every feature has its name")
+    elif params.stad_table:
+        with_slides = read_outcomes(stage.reads(data / params.stad_slides))["patient"]
+        patients = read_stad(stage.reads(data / params.stad_table), with_slides)
+    else:
+        matched = read_matched(raw_folder(stage), params.factors, params.mapping, label=params.mask_label)
+        patients, scans, slides = matched
+    for row in patients[patients["problem"] != ""].itertuples():
+        print(f"{row.patient}: {row.problem}, so left out")
+    patients = patients[patients["problem"] == ""].set_index("patient", drop=False)
+    if unknown := sorted(set(params.external_hospitals) - set(patients["hospital"])):
+        known = ", ".join(sorted(set(patients["hospital"])))
+        said = f"external_hospitals names {unknown[0]}, where no patient is: known are {known}"
+        if not params.phantom:
+            raise ValueError(said)
+        print(said)
+    for modality, path in params.feature_tables.items():
+        given[modality] = read_feature_table(stage.reads(data / path))
+        strangers = len(given[modality].index.difference(patients.index))
+        print(
+            f"{modality} made elsewhere: {len(given[modality])} patients, {strangers} of them not in this cohort"
+        )
+    return Cohort(patients, scans, slides, given)
 
 
 def metachronous(
@@ -47,19 +87,21 @@ def metachronous(
     event: Sequence[int],
     earliest_months: float = 6.0,
     least_follow_up_months: float = 24.0,
-    horizon_months: float | None = None,
 ) -> pd.DataFrame:
     """Binary label of metachronous liver metastasis.
 
-    ============================ ===== =======================================================================
-    status                       label
-    ============================ ===== =======================================================================
-    metastasis                   1     seen later than `earliest_months`, and by `horizon_months` where given
-    free                         0     followed without it for `least_follow_up_months` and to the horizon
-    metastasis after the horizon 0     free at the horizon, which is all that is asked
-    synchronous                  NaN   seen at or before `earliest_months`: to be left out of every analysis
-    censored early               NaN   free when last seen, but not followed long enough: for time-to-event only
-    ============================ ===== =======================================================================
+    Metachronous is later than six months after surgery (Ding et al., Nature Communications 2026, doi
+    10.1038/s41467-026-76382-x, at second hand). What the paper does with patients who were followed for a short time is
+    not known: here they are neither yes nor no.
+
+    ============== ===== =============================================================================
+    status         label
+    ============== ===== =============================================================================
+    metastasis     1     seen later than `earliest_months`
+    free           0     followed without it for `least_follow_up_months`
+    synchronous    NaN   seen at or before `earliest_months`: to be left out of every analysis
+    censored early NaN   free when last seen, but not followed long enough: for time-to-event only
+    ============== ===== =============================================================================
 
     Parameters
     ----------
@@ -67,12 +109,7 @@ def metachronous(
         Months from surgery to liver metastasis or to the last look, 0 or more. Of a Series the index names patients.
     event : sequence of 0 or 1, length n
         1: liver metastasis.
-    earliest_months : float
-        0 or more.
-    least_follow_up_months : float
-        0 or more.
-    horizon_months : float, optional
-        Later than `earliest_months`.
+    earliest_months, least_follow_up_months : float
 
     Returns
     -------
@@ -82,54 +119,31 @@ def metachronous(
     Raises
     ------
     ValueError
-        A time that is negative, missing or infinite, an event that is neither 0 nor 1, lengths that differ, or
-        parameters that contradict each other.
+        A time that is negative, missing or infinite, an event that is neither 0 nor 1, or two indices that differ.
     """
-    times = pd.to_numeric(pd.Series(time_months), errors="coerce").astype(float)
-    events = pd.to_numeric(pd.Series(event), errors="coerce").astype(float)
-    if len(times) != len(events):
-        raise ValueError(f"{len(times)} times but {len(events)} events: one each a patient is expected")
-    both = isinstance(time_months, pd.Series) and isinstance(event, pd.Series)
-    if both and not times.index.equals(events.index):
-        raise ValueError("times and events are indexed by different patients: bring them into one table")
-    for wrong, values, what in (
-        (
-            ~np.isfinite(times) | (times < 0),
-            times,
-            "time_months of {} is {}, a number of 0 or more is needed",
-        ),
-        (~events.isin((0, 1)).to_numpy(), events, "event of {} is {}, 0 or 1 is needed"),
+    times, events = pd.Series(time_months, dtype=float), pd.Series(event, dtype=float)
+    if not times.index.equals(events.index):
+        raise ValueError("times and events are of different patients: bring them into one table")
+    for what, values, wrong, needed in (
+        ("time_months", times, ~np.isfinite(times) | (times < 0), "a number of 0 or more"),
+        ("event", events, ~events.isin((0, 1)), "0 or 1"),
     ):
-        if (wrong := np.asarray(wrong, bool)).any():
-            row = int(np.flatnonzero(wrong)[0])
-            said = what.format(times.index[row], values.iloc[row])
-            raise ValueError(f"{said} ({int(wrong.sum())} such rows): correct or leave out the patient")
-    if not (np.isfinite(earliest_months) and earliest_months >= 0):
-        raise ValueError(f"earliest_months is {earliest_months}, a number of 0 or more is needed")
-    if not (np.isfinite(least_follow_up_months) and least_follow_up_months >= 0):
-        raise ValueError(
-            f"least_follow_up_months is {least_follow_up_months}, a number of 0 or more is needed"
-        )
-    horizon = np.inf if horizon_months is None else float(horizon_months)
-    if not horizon > earliest_months:
-        raise ValueError(
-            f"horizon_months {horizon_months} is not later than earliest_months {earliest_months}"
-        )
-    time, seen = times.to_numpy(), events.to_numpy() == 1
-    needed = max(least_follow_up_months, horizon if np.isfinite(horizon) else 0.0)
+        if wrong.any():
+            raise ValueError(
+                f"{what} of {times.index[wrong][0]} is {values[wrong].iloc[0]}, {needed} is needed"
+            )
+    seen = events == 1
     status = np.select(
-        [seen & (time <= earliest_months), seen & (time <= horizon), seen, time >= needed],
-        [SYNCHRONOUS, POSITIVE, LATER, NEGATIVE],
+        [seen & (times <= earliest_months), seen, times >= least_follow_up_months],
+        [SYNCHRONOUS, POSITIVE, NEGATIVE],
         CENSORED,
     )
-    label = np.select(
-        [status == POSITIVE, (status == NEGATIVE) | (status == LATER)], [1.0, 0.0], default=np.nan
-    )
+    label = np.select([status == POSITIVE, status == NEGATIVE], [1.0, 0.0], np.nan)
     return pd.DataFrame({"label": label, "status": status.astype(object)}, index=times.index)
 
 
 def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
-    """Read features, csv or xlsx.
+    """Read features of one modality, csv or xlsx.
 
     Parameters
     ----------
@@ -144,42 +158,45 @@ def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
 
     Raises
     ------
-    FileNotFoundError
     ValueError
         No column patient, a patient twice or without name, no feature, or a cell that is no finite number.
     """
-    path = Path(path)
     texts = read_texts(path)
     key = next((name for name in texts if plain(name) == "patient"), None)
     if key is None:
         raise ValueError(f"{path} has no column patient{nearest_name('patient', texts.columns)}")
-    texts = texts.rename(columns={key: "patient"})
-    if (blank := texts["patient"].map(is_missing)).any():
-        raise ValueError(f"{path}: row {int(np.flatnonzero(blank)[0]) + 1} names no patient")
-    if (twice := texts["patient"].duplicated()).any():
-        raise ValueError(
-            f"{path}: patient {texts['patient'][twice].iloc[0]} stands twice; one row is expected"
-        )
-    check_names(texts["patient"], path)
-    cells = texts.set_index("patient")
+    cells = _by_patient(texts.rename(columns={key: "patient"}), path)
     cells = cells[[name for name in cells if not plain(name).startswith("diagnostics_")]]
     if cells.empty:
         raise ValueError(f"{path} has no feature: a column of numbers beside patient is expected")
-    empty = cells.map(is_missing)
+    return _numbers(cells, cells.map(is_missing).to_numpy(bool), path)
+
+
+def _by_patient(table: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
+    """Indexed by patient, each once."""
+    patient = table["patient"].fillna("").astype(str)
+    if (blank := patient.map(is_missing)).any():
+        raise ValueError(f"{path}: row {int(np.flatnonzero(blank)[0]) + 1} names no patient")
+    if (twice := patient.duplicated()).any():
+        raise ValueError(f"{path}: patient {patient[twice].iloc[0]} stands twice; one row is expected")
+    check_names(patient, path)
+    return table.assign(patient=patient).set_index("patient")
+
+
+def _numbers(cells: pd.DataFrame, empty: np.ndarray, path: str | os.PathLike) -> pd.DataFrame:
+    """Finite numbers, NaN where a cell is empty."""
     values = cells.mask(empty).apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    if (odd := ~empty.to_numpy(bool) & ~np.isfinite(values.to_numpy())).any():
+    if (odd := ~empty & ~np.isfinite(values.to_numpy())).any():
         row, column = np.argwhere(odd)[0]
         raise ValueError(
-            f"{path}: {cells.columns[column]} of patient {cells.index[row]} is {cells.iloc[row, column]!r}, a finite "
-            f"number is needed ({int(odd.sum())} such cells)"
+            f"{path}: {cells.columns[column]} of patient {cells.index[row]} is {str(cells.iloc[row, column])!r}, "
+            f"a finite number is needed ({int(odd.sum())} such cells)"
         )
     return values
 
 
-WHEN = {"pre": ("pre",), "post": ("post",), "both": ("pre", "post")}
-MODALITIES = ("ct", "pet")
+PHASES = {"pre": ("pre",), "post": ("post",), "both": ("pre", "post")}
 NAMES = "RadiomicsFeatureName.xlsx"
-OUTCOME = "label"
 
 
 class Lro(NamedTuple):
@@ -201,13 +218,13 @@ class Lro(NamedTuple):
 
 
 def read_lro(folder: str | Path, when: str = "pre") -> Lro:
-    """Read the tables.
+    """Read the head-and-neck tables.
 
     Parameters
     ----------
     folder : path
-        clinical.csv (patient, ten factors, label) and {ct,pet}_fea_{pre,post}.csv.gz (patient, 257 features) or the
-        same as .csv; RadiomicsFeatureName.xlsx, one row of names, where it is there.
+        clinical.csv (patient, ten factors, label) and {ct,pet}_fea_{pre,post}.csv.gz (patient, 257 features);
+        RadiomicsFeatureName.xlsx, one row of names, where it is there.
     when : "pre" | "post" | "both"
         Scans before radiotherapy, after it, or both; then columns begin with pre_ or post_. Recurrence is predicted
         before treatment by "pre" alone.
@@ -221,109 +238,58 @@ def read_lro(folder: str | Path, when: str = "pre") -> Lro:
     Raises
     ------
     FileNotFoundError
-        A table is missing.
     ValueError
-        A word `when` is not; a patient twice, or not the same patients in all tables; a value that is no number, with
-        patient and column; a label that is neither 0 nor 1; a column that is the outcome.
+        Not the same patients in all tables; a value that is no number; a column that is the outcome.
     """
     folder = Path(folder)
-    if when not in WHEN:
-        raise ValueError(f"when is {when!r}: choose one of {', '.join(WHEN)}")
-    clinical = _table(folder / "clinical.csv")
-    if OUTCOME not in clinical:
-        raise ValueError(f"{folder / 'clinical.csv'} has no column {OUTCOME}, 1 for a recurrence")
-    label = clinical.pop(OUTCOME)
+    clinical = _lro_table(folder / "clinical.csv")
+    label = clinical.pop("label")
     if (odd := ~label.isin((0, 1))).any():
         raise ValueError(f"label of patient {label.index[odd][0]} is {label[odd].iloc[0]:g}, not 0 or 1")
     clinical.columns = [plain(name).replace(" ", "_").replace("-", "_") for name in clinical]
-    tables, notes = {"clinical": clinical}, []
-    _no_outcome(clinical, label, folder / "clinical.csv")
-    for modality in MODALITIES:
+    _refuse_outcome(clinical, label, folder / "clinical.csv")
+    names = list(read_texts(folder / NAMES)) if (folder / NAMES).is_file() else []
+    tables, note = {"clinical": clinical}, ""
+    for modality in ("ct", "pet"):
         parts = []
-        for phase in WHEN[when]:
-            path = _found(folder, f"{modality}_fea_{phase}")
-            part = _table(path)
+        for phase in PHASES[when]:
+            path = folder / f"{modality}_fea_{phase}.csv.gz"
+            part = _lro_table(path)
             if list(part.index) != list(label.index):
                 odd = sorted(set(part.index) ^ set(label.index)) or ["in another order"]
                 raise ValueError(
                     f"{path} and clinical.csv do not have the same patients: {', '.join(odd[:3])}"
                 )
-            _no_outcome(part, label, path)
-            part, said = _named(part, folder / NAMES)
-            notes += [said] if said and said not in notes else []
+            _refuse_outcome(part, label, path)
+            if len(set(names)) == len(names) == part.shape[1]:
+                part = part.set_axis(names, axis=1)
+            else:
+                note = f"{NAMES} has {len(names)} names for {part.shape[1]} features: features are numbered"
             parts.append(part.add_prefix(f"{phase}_") if when == "both" else part)
         tables[modality] = pd.concat(parts, axis=1)
-    return Lro(tables, label, "; ".join(notes))
+    return Lro(tables, label, note)
 
 
-def _found(folder: Path, stem: str) -> Path:
-    for suffix in (".csv.gz", ".csv"):
-        if (path := folder / f"{stem}{suffix}").is_file():
-            return path
-    sheets = [path.name for path in folder.glob("*.xls*") if plain(path.stem) == stem]
-    hint = (
-        f"; {sheets[0]} is the repository's own sheet, whose last column is the outcome: it is not read"
-        if sheets
-        else ": run `make data COHORT=lro`"
-    )
-    raise FileNotFoundError(f"{folder / stem}.csv.gz is not there{hint}")
-
-
-def _table(path: Path) -> pd.DataFrame:
-    """Numbers, indexed by patient."""
+def _lro_table(path: Path) -> pd.DataFrame:
+    path = path if path.is_file() else path.with_suffix("")  # .csv for .csv.gz
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there: run `make data COHORT=lro`")
-    table = read_columns(path, dtype={"patient": str})
-    if "patient" not in table:
-        raise ValueError(
-            f"{path} has no column patient, as the repository's own sheets, whose last column is the outcome: "
-            "take the tables of the source ct/lro_headneck"
-        )
-    table = table.set_index("patient")
-    if (twice := table.index.duplicated()).any():
-        raise ValueError(
-            f"{path}: patient {table.index[twice][0]} stands twice; one row a patient is expected"
-        )
-    check_names(table.index.fillna("").astype(str), path)
-    numbers = table.apply(pd.to_numeric, errors="coerce").astype(float)
-    if (odd := ~np.isfinite(numbers.to_numpy())).any():
-        row, column = np.argwhere(odd)[0]
-        raise ValueError(
-            f"{path}: {table.columns[column]} of patient {table.index[row]} is {table.iloc[row, column]}, "
-            f"a number is needed ({int(odd.sum())} such cells)"
-        )
-    return numbers
+    cells = _by_patient(read_columns(path, dtype={"patient": str}), path)
+    return _numbers(cells, np.zeros(cells.shape, bool), path)
 
 
-def _no_outcome(table: pd.DataFrame, label: pd.Series, path: Path) -> None:
-    """Refuse a column that tells the label: two values, one for each outcome."""
+def _refuse_outcome(table: pd.DataFrame, label: pd.Series, path: Path) -> None:
+    """Refuse a column of two values, one for each outcome."""
     for name, column in table.items():
-        if plain(name) in (OUTCOME, "outcome") or (
-            column.nunique() == 2 and label.nunique() == 2 and (column.groupby(label).nunique() == 1).all()
-        ):
+        if column.nunique() == 2 and label.nunique() == 2 and (column.groupby(label).nunique() == 1).all():
             raise ValueError(
                 f"{path}: column {name} is the outcome itself, as the last column of the repository's sheets is: "
                 "remove it"
             )
 
 
-def _named(table: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, str]:
-    """The table with the names of the sheet's header, or why it keeps its own."""
-    if not path.is_file():
-        return table, f"{path.name} is not there: features are numbered"
-    names = list(read_texts(path))
-    if len(names) != table.shape[1] or len(set(names)) != len(names):
-        return (
-            table,
-            f"{path.name} has {len(names)} names for {table.shape[1]} features: features are numbered",
-        )
-    return table.set_axis(names, axis=1), ""
-
-
-CANCER = "STAD"
 SITES = ("new_tumor_event_site", "new_tumor_event_site_other")
 STAGES = ("ajcc_pathologic_tumor_stage", "clinical_stage")
-FACTORS = ("age", "male", "stage", "grade")
 
 
 def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.DataFrame:
@@ -350,31 +316,15 @@ def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.Dat
 
     Raises
     ------
-    FileNotFoundError
-        The table is missing.
     ValueError
-        See `lib.inputs.tcga.read_cdr`; no gastric cancer, a column is missing, a listed patient is not there, or an
-        event without a day.
+        See `lib.inputs.tcga.read_cdr`; a listed patient is not there, or an event without a day.
     """
     table = read_cdr(path)
-    needed = (
-        "age",
-        "female",
-        "os_days",
-        "pfi_days",
-        *SITES,
-        "new_tumor_event_type",
-        "new_tumor_event_dx_days_to",
-    )
-    if missing := [name for name in (*needed, STAGES[0], "histological_grade") if name not in table]:
-        raise ValueError(f"{path} has no column for {missing[0]}, so liver metastasis cannot be told from it")
-    table = table[table["cancer"] == CANCER].reset_index(drop=True)
-    if table.empty:
-        raise ValueError(f"{path} has no patient of type {CANCER}")
+    table = table[table["cancer"] == "STAD"].reset_index(drop=True)
     if patients is not None:
         wanted = set(patients)
         if gone := sorted(wanted - set(table["patient"])):
-            raise ValueError(f"{path} has no {CANCER} patient {gone[0]} ({len(gone)} such patients)")
+            raise ValueError(f"{path} has no STAD patient {gone[0]} ({len(gone)} such patients)")
         table = table[table["patient"].isin(wanted)].reset_index(drop=True)
     texts = [table[name].fillna("").astype(str) for name in SITES]
     liver = texts[0].str.contains("liver", case=False) | texts[1].str.contains("liver", case=False)
@@ -383,7 +333,6 @@ def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.Dat
     if (odd := event & ~(day >= 0)).any():
         raise ValueError(f"{path}: the liver metastasis of {table['patient'][odd].iloc[0]} has no day")
     last = pd.concat([table["os_days"], table["pfi_days"], day], axis=1).max(axis=1)
-    both = [" ".join(filter(None, pair)) for pair in zip(*texts, strict=True)]
     return pd.DataFrame(
         {
             "patient": table["patient"],
@@ -395,7 +344,7 @@ def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.Dat
             "time_months": np.where(event, day, last) / DAYS_PER_MONTH,
             "event": event.astype(int),
             "event_type": table["new_tumor_event_type"],
-            "event_site": both,
+            "event_site": [" ".join(filter(None, pair)) for pair in zip(*texts, strict=True)],
             "problem": np.where(event | last.notna(), "", "no follow-up"),
         }
     )

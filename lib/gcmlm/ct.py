@@ -1,19 +1,14 @@
-"""A CT scan and the region of it that is studied: Hounsfield units verified, mask at its place, grid and window.
-
-A tilted gantry, see `oblique`, is `lib.inputs.volumes.upright`'s matter.
-"""
+"""A CT scan and the region of it that is studied: Hounsfield units verified, the mask at its place, a window."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 
 from lib.inputs.dicom import read_dicom
 from lib.inputs.masks import read_label
-from lib.inputs.volumes import AIR_HU, Geometry, Volume, brought_onto, image_of, read_volume
+from lib.inputs.volumes import AIR_HU, Volume, read_volume
 
 PADDING_HU = -1500.0
 """Below it nothing was measured: scanners fill the corners outside their field with -2000 or -3024."""
@@ -36,25 +31,10 @@ class Region(NamedTuple):
 
 
 def read_ct(path: str | os.PathLike, oblique: str = "refuse", series: str | None = None) -> Volume:
-    """Read a CT scan: a folder with one DICOM series, or one file (.nii, .nii.gz, .nrrd, .mha).
+    """Read a CT scan in HU: a folder with one DICOM series, or one file (.nii, .nii.gz, .nrrd, .mha).
 
-    Parameters
-    ----------
-    path : path
-    oblique : "refuse" | "keep" | "resample"
-    series : str, optional
-        Of a folder with several; see `lib.inputs.dicom.read_dicom`.
-
-    Returns
-    -------
-    Volume
-        HU.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        What `read_dicom` and `lib.inputs.volumes.read_volume` refuse; values that are no HU, see `check_hounsfield`.
+    `oblique`: see `lib.inputs.volumes.upright`; `series`: of a folder with several, see `lib.inputs.dicom.read_dicom`.
+    Values that are no HU are refused by `check_hounsfield`.
     """
     folder = Path(path).is_dir()
     volume = read_dicom(path, series, oblique) if folder else read_volume(path, oblique)
@@ -67,12 +47,6 @@ def check_hounsfield(values: np.ndarray, path: str | os.PathLike) -> None:
 
     A volume cropped to soft tissue is legal: that it has no air, or no value below 0, is no sign alone. An MR volume
     with values like CT's passes.
-
-    Parameters
-    ----------
-    values : array
-    path : path
-        For the sentences.
 
     Raises
     ------
@@ -126,22 +100,12 @@ def read_region(
         See `read_ct`.
     mask : path
     label : int or str, optional
-        Number or name; None: everything above 0.
+        Number or name, see `lib.inputs.masks.read_label`; None: everything above 0.
     oblique : "keep" | "refuse" | "resample"
         "resample" puts the scan on another grid, so its mask then needs `resample` too.
     resample : bool
         Bring a mask from another grid over; else that is refused.
     series : str, optional
-
-    Returns
-    -------
-    Region
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        What `read_ct` and `lib.inputs.masks.read_label` refuse.
     """
     volume = read_ct(image, oblique, series)
     return Region(volume, read_label(mask, volume.geometry, label, resample))
@@ -162,72 +126,7 @@ def measured(volume: Volume, mask: np.ndarray) -> dict[str, object]:
     }
 
 
-def resampled(volume: Volume, spacing_mm: float | Sequence[float]) -> Volume:
-    """A volume with voxels of another size, linear; nothing is smoothed before, so coarser grids skip voxels.
-
-    Parameters
-    ----------
-    volume : Volume
-    spacing_mm : float or (x, y, z)
-
-    Returns
-    -------
-    Volume
-        On `grid_of_spacing`.
-    """
-    grid = grid_of_spacing(volume.geometry, spacing_mm)
-    image = brought_onto(image_of(volume.values, volume.geometry), grid, AIR_HU)
-    return Volume(sitk.GetArrayFromImage(image), grid, volume.stored_as)
-
-
-def resampled_mask(mask: np.ndarray, geometry: Geometry, spacing_mm: float | Sequence[float]) -> np.ndarray:
-    """A mask on the grid that `resampled` gives its volume, nearest neighbour.
-
-    Raises
-    ------
-    ValueError
-        The region falls between the voxels of the new grid.
-    """
-    grid = grid_of_spacing(geometry, spacing_mm)
-    image = brought_onto(image_of(np.asarray(mask, dtype=bool), geometry), grid, 0, sitk.sitkNearestNeighbor)
-    brought = sitk.GetArrayFromImage(image) > 0
-    if np.any(mask) and not brought.any():
-        raise ValueError(
-            f"a region of {int(np.sum(mask))} voxels is lost on {grid}: choose a smaller spacing than {spacing_mm} mm"
-        )
-    return brought
-
-
-def grid_of_spacing(geometry: Geometry, spacing_mm: float | Sequence[float]) -> Geometry:
-    """The grid of another spacing with the same middle that covers the same extent, by less than a voxel more.
-
-    Raises
-    ------
-    ValueError
-        Spacing that is not one or three numbers above 0.
-    """
-    try:
-        new = np.broadcast_to(np.asarray(spacing_mm, dtype=float), 3)
-    except ValueError:
-        new = np.zeros(3)
-    if not (np.isfinite(new) & (new > 0)).all():
-        raise ValueError(f"spacing_mm is one number above 0, or three (x, y, z), it is {spacing_mm!r}")
-    size = np.asarray(geometry.size)
-    more = np.ceil(size * geometry.spacing_mm / new - 1e-6).astype(int)
-    first = (size - 1) / 2 - (more - 1) / 2 * new / geometry.spacing_mm  # in voxels of the old grid
-    origin = geometry.points(first[None])[0]
-    return Geometry(tuple(new.tolist()), tuple(origin.tolist()), geometry.direction, tuple(more.tolist()))
-
-
 def windowed(values: np.ndarray, level: float = 40, width: float = 400) -> np.ndarray:
-    """HU as float32 from 0 (level - width / 2 and below) to 1 (level + width / 2 and above).
-
-    Raises
-    ------
-    ValueError
-        Width not above 0.
-    """
-    if not width > 0:
-        raise ValueError(f"a window's width is above 0 HU, it is {width}")
+    """HU as float32 from 0 (level - width / 2 and below) to 1 (level + width / 2 and above)."""
     low = np.float32(level - width / 2)
     return np.clip((np.asarray(values, dtype=np.float32) - low) / np.float32(width), 0, 1)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 
 class ModalityAttention(nn.Module):
@@ -46,34 +47,36 @@ class ModalityAttention(nn.Module):
         self.hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.logit = nn.Linear(width, 1)
 
-    def forward(self, features: Mapping[str, Tensor], missing: Tensor | None = None) -> Tensor:
-        """Features, (n, p) each, to logits (n,); `missing` (n, modalities) is True where a patient has no such token.
+    def tokens(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Features, (n, p) each, to tokens (n, modalities, width)."""
+        embedded = [self.embed[name](self.input_dropout(features[name])) for name in self.names]
+        return torch.stack(embedded, 1) + self.kind
 
-        What stands in the features of a missing token does not matter, as long as it is finite. A patient who lacks
-        all modalities is refused.
-        """
-        if missing is not None and missing.all(1).any():
-            raise ValueError("a patient has no modality at all: leave the patient out")
-        tokens = [self.embed[name](self.input_dropout(features[name])) for name in self.names]
-        x = torch.stack(tokens, 1) + self.kind  # (n, m, width)
+    def forward(
+        self, features: Mapping[str, Tensor], label: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features, (n, p) each, to logits (n,), and their loss where labels (n,) of 0 and 1 are given."""
+        x = self.tokens(features)  # (n, m, width)
         y = self.before_self(x)
-        y, _ = self.self_attention(y, y, y, key_padding_mask=missing, need_weights=False)
-        x = x + self.dropout(y)  # (n, m, width), residual
-        y, _ = self._read(x, missing)
-        x = self.query + self.dropout(y)  # (n, 1, width), residual
+        y, _ = self.self_attention(y, y, y, need_weights=False)
+        x = x + self.dropout(y)  # (n, m, width), residual: each token has asked the others
+        y, _ = self._read(x)
+        x = self.query + self.dropout(y)  # (n, 1, width), residual: one token, the patient
         x = x + self.dropout(self.hidden(self.before_hidden(x)))
-        return self.logit(self.last(x))[:, 0, 0]
+        logits = self.logit(self.last(x))[:, 0, 0]
+        return logits, None if label is None else binary_cross_entropy_with_logits(logits, label)
 
     @torch.no_grad()
-    def shares(self, features: Mapping[str, Tensor], missing: Tensor | None = None) -> Tensor:
-        """How much the query reads of each token, (n, m), rows sum to 1. Attention is not importance."""
-        tokens = [self.embed[name](features[name]) for name in self.names]
-        x = torch.stack(tokens, 1) + self.kind
-        y = self.before_self(x)
-        x = x + self.self_attention(y, y, y, key_padding_mask=missing, need_weights=False)[0]
-        return self._read(x, missing)[1][:, 0]
+    def attention(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Who reads whom, (n, modalities + 1, modalities): a row a token, the query last; rows sum to 1.
 
-    def _read(self, x: Tensor, missing: Tensor | None) -> tuple[Tensor, Tensor]:
+        Attention is not importance: it says where the network looks, not what it makes of it.
+        """
+        x = self.tokens(features)
+        y = self.before_self(x)
+        y, among = self.self_attention(y, y, y)
+        return torch.cat([among, self._read(x + y)[1]], 1)
+
+    def _read(self, x: Tensor) -> tuple[Tensor, Tensor]:
         asked = self.before_cross(x)  # (n, m, width)
-        asking = self.query.expand(len(x), 1, -1)  # (n, 1, width)
-        return self.cross_attention(asking, asked, asked, key_padding_mask=missing)
+        return self.cross_attention(self.query.expand(len(x), 1, -1), asked, asked)

@@ -1,11 +1,11 @@
-"""Notes beside what nnU-Net made: what of, in how many seconds, by which versions. A whole stage is not run again.
+"""nnU-Net v2 driven by its own commands: cases written as a raw dataset, planned, trained, predicted.
 
-nnU-Net's commands as processes of their own: variables, device, log, what is said when one fails.
+Layout and keys: nnU-Net's documentation/dataset_format.md; Isensee et al., doi:10.1038/s41592-020-01008-z. nnU-Net's
+reader takes voxels in the order in which a file stores them, so a cohort stored in several orientations would reach the
+network turned and mirrored: every case is written along the patient's axes (LPS).
 
-nnU-Net v2 driven by its own commands: plan and preprocess, train, predict.
-
-Each runs in a process of its own and writes a log. What came out whole is noted in a file crossbook*.json beside it,
-with what it was made of, and is not run again. nnU-Net is an optional extra; what is whole is used without it.
+Each command runs in a process of its own and writes a log. What came out whole is noted in a file crossbook*.json
+beside it, with what it was made of, and is not run again. nnU-Net is an optional extra; what is whole is used without it.
 
 On a CPU: no compilation and no background workers, whose deaths are nnU-Net's most frequent complaint (MIC-DKFZ/nnUNet
 issues 2162, 2747, 2769). An epoch of the stock trainer takes a CPU half an hour, of which it has 1,000: `SMOKE` shows
@@ -17,70 +17,359 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 
 import lib
 from lib.files import sha256_of, write_json
-from lib.gcmlm.nnunet_files import ENDING, STAGES, Dataset, case_names, read_dataset
-from lib.inputs.volumes import opened
+from lib.gcmlm.ct import read_ct
+from lib.inputs.masks import read_label
+from lib.inputs.volumes import Volume, opened, write_volume
+from lib.stage import Stage
 
+ENDING = ".nii.gz"
+FOLDS = 5  # of nnU-Net's own cross-validation: every fold needs a case to be held out
+STAGES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+STOCK, SMOKE = "nnUNetTrainer", "nnUNetTrainerSmoke"
+PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
 PACKAGES = ("nnunetv2", "dynamic-network-architectures", "torch", "torchvision", "timm")
-
-
-def made_of(stamp: Path) -> str:
-    """What a stage was made of, "" where there is none."""
-    try:
-        return json.loads(stamp.read_text(encoding="utf-8"))["made_of"]
-    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
-        return ""
-
-
-def note(stamp: Path, source: str, seconds: float) -> None:
-    """Write down that a stage is whole, or begun."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = ""
-    write_json({"made_of": source, "seconds": round(seconds, 1), "versions": versions}, stamp)
-
-
-def contents(folders: Iterable[Path]) -> dict[str, str]:
-    """Every image by name with the last 8 bytes of its .gz: check sum and length of what it holds, without reading it."""
-    found = {}
-    for folder in folders:
-        for path in sorted(folder.glob(f"[!.]*{ENDING}")):
-            with open(path, "rb") as file:
-                file.seek(-min(8, path.stat().st_size), os.SEEK_END)
-                found[f"{folder.name}/{path.name}"] = file.read().hex()
-    return found
-
-
-def digest(content: object) -> str:
-    """Anything JSON can write, in 64 letters."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-LAST_LINES = 12
 TRAINERS = Path(__file__).with_name("nnunet_trainers")
+LAST_LINES = 12  # of a log, in the message of a command that failed
 
 
-def require() -> None:
-    """Raise where nnU-Net is not installed.
+class Dataset(NamedTuple):
+    """A dataset of nnU-Net, numbered 1 to 999, below a folder of ours that holds its three folders and logs/."""
+
+    folder: Path
+    number: int
+    name: str
+
+    @property
+    def title(self) -> str:
+        """As nnU-Net spells it: Dataset501_Stomach."""
+        return f"Dataset{self.number:03d}_{self.name}"
+
+    def stage(self, stage: str) -> Path:
+        """The dataset's folder in "raw", "preprocessed" or "results"."""
+        return Path(self.folder) / f"nnUNet_{stage}" / self.title
+
+
+class Case(NamedTuple):
+    """A scan to be exported: its name, image, mask (None: a case to predict) and the region's label in the mask."""
+
+    name: str
+    image: str | os.PathLike
+    mask: str | os.PathLike | None = None
+    label: int | str | None = 1
+
+
+def fill_masks(stage: Stage, scans: pd.DataFrame, outside: Iterable[str]) -> pd.DataFrame:
+    """The table of scans with masks for those without, by a network trained here on the inside scans that have one."""
+    asked = {"number": 501, "trainer": STOCK, "fold": 0, **stage.params.segmentation}
+    dataset = Dataset(stage.folder / "nnunet", asked.pop("number"), "Gastric")
+    sound = scans[(scans["problem"] == "") & ((scans["mask"] == "") | ~scans["patient"].isin(outside))]
+    cases = [Case(row.patient, row.image, row.mask or None, row.label) for row in sound.itertuples()]
+    export_cases(dataset, cases, stage.params.oblique)
+    plan(dataset)
+    train(dataset, device=stage.params.device, **asked)
+    masks = predict(dataset, stage.folder / "masks", device=stage.params.device, **asked)
+    print(f"segmented by nnU-Net, trained here on {(sound['mask'] != '').sum()} scans: {len(masks)} scans")
+    scans, lacks = scans.copy(), scans["mask"] == ""
+    scans.loc[lacks, "mask"] = scans.loc[lacks, "patient"].map(lambda name: str(masks.get(name, "")))
+    scans.loc[lacks, "label"] = 1
+    return scans
+
+
+def export_cases(dataset: Dataset, cases: Sequence[Case], oblique: str = "keep") -> None:
+    """Write cases as a raw dataset of nnU-Net v2: with a mask to imagesTr and labelsTr, without one to imagesTs.
+
+    Writing the same cases again gives the same bytes. dataset.json is written last: while it is missing, the dataset is
+    not whole.
 
     Raises
     ------
-    ModuleNotFoundError
+    ValueError
+        Names that are unfit, double, or differ in capitals only; fewer than five masks; folders of another dataset of
+        this number or with other cases; scans and masks that cannot be used, all of them named.
     """
+    _check_names(dataset, cases)
+    raw = dataset.stage("raw")
+    _check_free(dataset, cases)
+    (raw / "dataset.json").unlink(missing_ok=True)
+    problems = []
+    for case in cases:
+        try:
+            _export(raw, case, oblique)
+        except (ValueError, FileNotFoundError) as error:
+            problems.append(f"{case.name}: {error}")
+    if problems:
+        raise ValueError(
+            f"{dataset.title} is not whole, {len(problems)} of {len(cases)} cases cannot be exported: "
+            + "; ".join(problems)
+        )
+    content = {
+        "channel_names": {"0": "CT"},  # nnU-Net clips and scales CT by the intensities under the masks
+        "labels": {"background": 0, "tumour": 1},
+        "numTraining": sum(case.mask is not None for case in cases),
+        "file_ending": ENDING,
+    }
+    write_json(content, raw / "dataset.json")
+
+
+def plan(dataset: Dataset) -> Path:
+    """Measure a raw dataset, choose network and patch size, preprocess: nnUNetv2_plan_and_preprocess.
+
+    Returns the dataset's folder in nnUNet_preprocessed.
+    """
+    folder, stamp = dataset.stage("preprocessed"), dataset.stage("preprocessed") / "crossbook.json"
+    source = _planned_from(dataset)
+    if _made_of(stamp) == source and (folder / f"{PLANS}_{CONFIGURATION}").is_dir():
+        return folder
+    stamp.unlink(missing_ok=True)
+    (folder / "splits_final.json").unlink(missing_ok=True)  # of other cases; nnU-Net would go on using it
+    command = ["nnUNetv2_plan_and_preprocess", "-d", str(dataset.number), "-c", CONFIGURATION]
+    command += ["--verify_dataset_integrity", "--clean", "-np", "1", "-npfp", "1"]
+    seconds = _run(command, dataset, "plan", {"nnUNet_n_proc_DA": "1"})  # planning sets as many threads
+    _note(stamp, source, seconds)
+    return folder
+
+
+def train(dataset: Dataset, fold: int | str = 0, trainer: str = STOCK, device: str = "auto") -> Path:
+    """Train one fold and validate it: nnUNetv2_train. A training that was killed goes on from its last checkpoint.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Planned.
+    fold : int or "all"
+        0 to 4 of nnU-Net's cross-validation, or all cases.
+    trainer : str
+        `STOCK`, `SMOKE`, or any other class that nnU-Net knows.
+    device : "auto" | "cpu" | "gpu"
+
+    Returns
+    -------
+    Path
+        The fold's folder in nnUNet_results, with checkpoint_final.pth.
+    """
+    planned = _planned_from(dataset)
+    if _made_of(dataset.stage("preprocessed") / "crossbook.json") != planned:
+        raise ValueError(f"{dataset.title} is not planned, or its cases changed: plan it first")
+    source = _digest({"planned": planned, "fold": str(fold), "trainer": trainer})
+    folder = _model(dataset, trainer) / f"fold_{fold}"
+    stamp, begun = folder / "crossbook.json", folder / "crossbook_begun.json"
+    if _made_of(stamp) == source and (folder / "checkpoint_final.pth").is_file():
+        return folder
+    checkpoints = sorted(folder.glob("checkpoint_*.pth"))
+    if checkpoints and _made_of(begun) != source:
+        raise ValueError(
+            f"{folder} holds a network that was trained on other data or plans, or outside Crossbook: remove it to "
+            "train again, or give another fold or trainer"
+        )
+    where = _device(device)
+    command = ["nnUNetv2_train", str(dataset.number), CONFIGURATION, str(fold), "-tr", trainer]
+    command += ["-p", PLANS, "-device", where, *(["--c"] if checkpoints else [])]
+    _require()
+    _note(begun, source, 0)
+    seconds = _run(command, dataset, f"train_{trainer}_{fold}", _quiet(where))
+    _note(stamp, source, seconds)
+    return folder
+
+
+def predict(
+    dataset: Dataset,
+    output: str | os.PathLike,
+    fold: int | str = 0,
+    trainer: str = STOCK,
+    device: str = "auto",
+) -> dict[str, Path]:
+    """Segment the dataset's imagesTs: nnUNetv2_predict. Parameters as of `train`; case to its mask in `output`.
+
+    Masks appear in `output` when all are whole; a prediction that was killed goes on where it stopped. A network from
+    elsewhere may lie in nnUNet_results: its checkpoint is a pickle, which runs what it likes when nnU-Net opens it.
+    """
+    images, output = dataset.stage("raw") / "imagesTs", Path(output)
+    if not (cases := cases_in(images)):
+        raise FileNotFoundError(f"no images CASE_0000{ENDING} in {images}")
+    network = _model(dataset, trainer) / f"fold_{fold}" / "checkpoint_final.pth"
+    if not network.is_file():
+        raise FileNotFoundError(f"no trained network at {network}: train fold {fold} with {trainer} first")
+    masks = {case: output / f"{case}{ENDING}" for case in cases}
+    source = _digest({"images": _contents([images]), "network": sha256_of(network)})
+    stamp = output / "crossbook.json"
+    if _made_of(stamp) == source and all(path.is_file() for path in masks.values()):
+        return masks
+    if not stamp.exists() and (there := [path for path in masks.values() if path.exists()]):
+        raise ValueError(f"{there[0]} is a mask of another origin and would be replaced: give another folder")
+    part = output.with_name(f".part-{output.name}")
+    if _made_of(part / "crossbook.json") != source:
+        shutil.rmtree(part, ignore_errors=True)
+    where = _device(device)
+    _require()
+    _note(part / "crossbook.json", source, 0)
+    _remove_damaged(part.glob(f"*{ENDING}"))
+    command = ["nnUNetv2_predict", "-i", str(images), "-o", str(part), "-d", str(dataset.number)]
+    command += ["-c", CONFIGURATION, "-f", str(fold), "-tr", trainer, "-p", PLANS, "-device", where]
+    command += ["-npp", "0", "-nps", "0"] if where == "cpu" else []
+    command += ["--continue_prediction", "--disable_progress_bar"]
+    seconds = _run(command, dataset, f"predict_{trainer}_{fold}", _quiet(where))
+    if missing := [case for case in cases if not (part / f"{case}{ENDING}").is_file()]:
+        raise RuntimeError(
+            f"nnU-Net left out {len(missing)} of {len(cases)} cases ({', '.join(missing[:5])}): "
+            f"see {dataset.folder / 'logs'}"
+        )
+    _note(stamp, "", 0)  # ours, and not whole
+    for path in masks.values():
+        os.replace(part / path.name, path)
+    _note(stamp, source, seconds)
+    shutil.rmtree(part)
+    return masks
+
+
+def cases_in(folder: Path) -> list[str]:
+    """Names of the cases whose images lie in a folder, CASE_0000.nii.gz, sorted.
+
+    Raises
+    ------
+    ValueError
+        A volume that nnU-Net would pass over, or take for another channel of a case.
+    """
+    last, names = f"_0000{ENDING}", []
+    for path in sorted(folder.glob("[!.]*")):
+        if not re.search(r"\.(nii|nii\.gz|nrrd|mha|mhd)$", path.name, re.IGNORECASE):
+            continue
+        if not path.name.endswith(last):
+            raise ValueError(f"{path} is no CASE{last}, so nnU-Net would misread it: rename or remove it")
+        names.append(path.name.removesuffix(last))
+    return names
+
+
+def _export(raw: Path, case: Case, oblique: str) -> None:
+    """Write image and mask of a case on one grid."""
+    volume = read_ct(case.image, oblique)
+    if case.mask is not None:
+        mask = read_label(case.mask, volume.geometry, case.label, resample=True)
+        write_volume(raw / "labelsTr" / f"{case.name}{ENDING}", Volume(mask, volume.geometry), "uint8")
+    limit, values = np.iinfo(np.int16), volume.values
+    whole = limit.min <= values.min() and values.max() <= limit.max and (values == np.rint(values)).all()
+    write_volume(_image_path(raw, case), volume, "int16" if whole else "float32")
+
+
+def _image_path(raw: Path, case: Case) -> Path:
+    return raw / ("imagesTs" if case.mask is None else "imagesTr") / f"{case.name}_0000{ENDING}"
+
+
+def _check_names(dataset: Dataset, cases: Iterable[Case]) -> None:
+    if not 1 <= dataset.number <= 999 or not re.fullmatch(r"[A-Za-z0-9_]+", dataset.name):
+        raise ValueError(
+            f"nnU-Net takes datasets numbered 1 to 999 with a name of letters, digits and _, "
+            f"not {dataset.number} and {dataset.name!r}"
+        )
+    seen: dict[str, str] = {}
+    for case in cases:
+        # the mask of a case is stored as NAME_seg, and files ending so are not taken for cases
+        if not re.fullmatch(r"[A-Za-z0-9](?!.*(\.nii|_seg$))[A-Za-z0-9._-]*", case.name, re.IGNORECASE):
+            raise ValueError(
+                f"nnU-Net would misread the case name {case.name!r}: letters, digits, '.', '_' and '-' are expected, "
+                "a letter or digit first, no '.nii', and not '_seg' last; rename the case"
+            )
+        if (other := seen.get(case.name.lower())) is not None:
+            raise ValueError(
+                f"two cases are called {other!r} and {case.name!r}: names must differ, not in capitals only"
+            )
+        seen[case.name.lower()] = case.name
+    if (masks := sum(case.mask is not None for case in cases)) < FOLDS:
+        raise ValueError(
+            f"{dataset.title} has {masks} cases with a mask, nnU-Net's {FOLDS} folds need {FOLDS}"
+        )
+
+
+def _check_free(dataset: Dataset, cases: Iterable[Case]) -> None:
+    """Refuse what nnU-Net would mix with this dataset: another name of its number, cases of another export."""
+    for stage in STAGES:
+        for other in (Path(dataset.folder) / stage).glob(f"Dataset{dataset.number:03d}*"):
+            if other.name != dataset.title:
+                raise ValueError(f"{other} has the number of {dataset.title}: choose another, or remove it")
+    raw = dataset.stage("raw")
+    wanted = {_image_path(raw, case) for case in cases}
+    wanted |= {raw / "labelsTr" / f"{case.name}{ENDING}" for case in cases if case.mask is not None}
+    if stray := sorted(path.name for path in set(raw.glob(f"*T[rs]/[!.]*{ENDING}")) - wanted):
+        raise ValueError(
+            f"{raw} holds {', '.join(stray[:5])}{' ...' if stray[5:] else ''} of another export: remove that folder, "
+            "or choose another number"
+        )
+
+
+def _planned_from(dataset: Dataset) -> str:
+    """What the plans are made of: the whole raw dataset, every image with its mask."""
+    raw = dataset.stage("raw")
+    if not (raw / "dataset.json").is_file():
+        raise FileNotFoundError(f"no whole raw dataset at {raw}: export the cases again")
+    about = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
+    masks = sorted(path.name.removesuffix(ENDING) for path in (raw / "labelsTr").glob(f"[!.]*{ENDING}"))
+    if not cases_in(raw / "imagesTr") == masks or len(masks) != about["numTraining"]:
+        raise ValueError(
+            f"images, masks and dataset.json in {raw} are of different cases: export the cases again"
+        )
+    return _digest({"dataset": about, "data": _contents([raw / "imagesTr", raw / "labelsTr"])})
+
+
+def _contents(folders: Iterable[Path]) -> dict[str, str]:
+    """Every image by name with the last 8 bytes of its .gz: check sum and length of what it holds, without reading it."""
+    ends = {}
+    for folder in folders:
+        for path in sorted(folder.glob(f"[!.]*{ENDING}")):
+            with open(path, "rb") as file:
+                file.seek(-8, os.SEEK_END)
+                ends[f"{folder.name}/{path.name}"] = file.read().hex()
+    return ends
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _made_of(stamp: Path) -> str:
+    """What a stage was made of, "" where there is none."""
+    return json.loads(stamp.read_text(encoding="utf-8"))["made_of"] if stamp.is_file() else ""
+
+
+def _note(stamp: Path, source: str, seconds: float) -> None:
+    """Write down that a stage is whole, or begun: what of, in how many seconds, by which versions."""
+    there = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()}
+    versions = {name: there.get(name, "") for name in PACKAGES}
+    write_json({"made_of": source, "seconds": round(seconds, 1), "versions": versions}, stamp)
+
+
+def _model(dataset: Dataset, trainer: str) -> Path:
+    """Where nnU-Net keeps the folds of a trained network."""
+    return dataset.stage("results") / f"{trainer}__{PLANS}__{CONFIGURATION}"
+
+
+def _device(device: str) -> str:
+    if device == "gpu" and not torch.cuda.is_available():
+        raise ValueError("device is gpu and torch sees none here: set it to auto or cpu")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _quiet(device: str) -> dict[str, str]:
+    """A CPU run stays in one process; a GPU run is as nnU-Net, or its user's own variables, say."""
+    few = {"nnUNet_compile": "f", "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
+    return few if device == "cpu" else {}
+
+
+def _require() -> None:
     if importlib.util.find_spec("nnunetv2") is None:
         raise ModuleNotFoundError(
             "nnU-Net is not installed (Crossbook's extra 'segmentation'): in Crossbook's folder run "
@@ -88,44 +377,23 @@ def require() -> None:
         )
 
 
-def run(command: list[str], dataset: Dataset, stage: str, variables: Mapping[str, str]) -> float:
-    """Run a command of nnU-Net to its end.
-
-    Parameters
-    ----------
-    command : list of str
-        Name and arguments, as in a shell.
-    dataset : Dataset
-    stage : str
-        Names the log: logs/DatasetXXX_Name_STAGE.log.
-    variables : mapping
-        Of its environment, beside those of `environment`.
-
-    Returns
-    -------
-    float
-        Seconds it took.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        nnU-Net is not installed.
-    RuntimeError
-        It failed: with the last lines of its log, and where the whole log is.
-    """
-    require()
-    log = Path(dataset.folder) / "logs" / f"{dataset.title}_{stage}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    for name in STAGES:
-        (Path(dataset.folder) / name).mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
+def _run(command: list[str], dataset: Dataset, stage: str, variables: Mapping[str, str]) -> float:
+    """Run a command of nnU-Net to its end, with the log logs/DatasetXXX_Name_STAGE.log; the seconds it took."""
+    _require()
+    folder = Path(dataset.folder).resolve()
+    for name in ("logs", *STAGES):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    log, begun = folder / "logs" / f"{dataset.title}_{stage}.log", time.monotonic()
+    home = [str(Path(lib.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    ours = {"nnUNet_extTrainer": str(TRAINERS), "PYTHONPATH": os.pathsep.join(home)}
+    ours |= {name: str(folder / name) for name in STAGES}
     with open(log, "ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "lib.gcmlm.nnunet_command", *command],
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=environment(dataset, variables),
+            env=os.environ | ours | variables,
             start_new_session=True,
         )
         try:
@@ -141,267 +409,6 @@ def run(command: list[str], dataset: Dataset, stage: str, variables: Mapping[str
             + "\n".join(lines[-LAST_LINES:])
         )
     return time.monotonic() - begun
-
-
-def environment(dataset: Dataset, variables: Mapping[str, str]) -> dict[str, str]:
-    """Variables of the process a command runs in: nnU-Net's three folders, our trainers, and where `lib` is."""
-    home = [str(Path(lib.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    folders = {stage: str(Path(dataset.folder).resolve() / stage) for stage in STAGES}
-    ours = {"nnUNet_extTrainer": str(TRAINERS), "PYTHONPATH": os.pathsep.join(home)}
-    return {**os.environ, **folders, **ours, **variables}
-
-
-def chosen_device(device: str) -> str:
-    """ "cpu" or "cuda" for "auto", "cpu" or "cuda".
-
-    Raises
-    ------
-    ValueError
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu or cuda, it is {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is cuda and torch sees no GPU here: set it to auto or cpu")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def compiling(device: str) -> dict[str, str]:
-    """Not on a CPU; on a GPU as nnU-Net or its user's own nnUNet_compile says."""
-    return {"nnUNet_compile": "f"} if device == "cpu" else {}
-
-
-STOCK, SMOKE = "nnUNetTrainer", "nnUNetTrainerSmoke"
-PLANS = "nnUNetPlans"
-
-
-def plan(dataset: Dataset, configuration: str = "3d_fullres", *, workers: int = 0) -> Path:
-    """Measure a raw dataset, choose network and patch size, preprocess: nnUNetv2_plan_and_preprocess.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Whole, see `lib.gcmlm.nnunet_files.export_cases`.
-    configuration : str
-    workers : int
-        Background processes; 0: as few as nnU-Net can do with.
-
-    Returns
-    -------
-    Path
-        The dataset's folder in nnUNet_preprocessed.
-
-    Raises
-    ------
-    FileNotFoundError
-        No whole raw dataset.
-    ValueError
-        A raw dataset that is damaged, see `lib.gcmlm.nnunet_files.read_dataset`.
-    ModuleNotFoundError
-        nnU-Net is not installed.
-    RuntimeError
-        The command failed.
-    """
-    folder, stamp = dataset.stage("preprocessed"), _plan_stamp(dataset, configuration)
-    source = _planned_from(dataset, configuration)
-    if made_of(stamp) == source and (folder / f"{PLANS}_{configuration}").is_dir():
-        return folder
-    stamp.unlink(missing_ok=True)
-    # of other cases; nnU-Net would go on using it
-    (folder / "splits_final.json").unlink(missing_ok=True)
-    few = str(max(1, workers))
-    options = ["--verify_dataset_integrity", "--clean", "-np", few, "-npfp", few]
-    command = ["nnUNetv2_plan_and_preprocess", "-d", str(dataset.number), "-c", configuration, *options]
-    # not 0 workers: planning sets as many threads
-    seconds = run(command, dataset, f"plan_{configuration}", {"nnUNet_n_proc_DA": few})
-    for wanted in (folder / f"{PLANS}.json", folder / f"{PLANS}_{configuration}"):
-        if not wanted.exists():
-            raise RuntimeError(
-                f"nnU-Net planned {dataset.title} without leaving {wanted}: see {dataset.folder / 'logs'}"
-            )
-    note(stamp, source, seconds)
-    return folder
-
-
-def train(
-    dataset: Dataset,
-    configuration: str = "3d_fullres",
-    fold: int | str = 0,
-    trainer: str = STOCK,
-    device: str = "auto",
-    *,
-    workers: int = 0,
-) -> Path:
-    """Train one fold and validate it: nnUNetv2_train. A training that was killed goes on from its last checkpoint.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Planned.
-    configuration : str
-    fold : int or "all"
-        0 to 4 of nnU-Net's cross-validation, or all cases.
-    trainer : str
-        `STOCK`, `SMOKE`, or any other class that nnU-Net knows.
-    device : "auto" | "cpu" | "cuda"
-        "auto" is the GPU where there is one.
-    workers : int
-        Background processes for augmentation and validation.
-
-    Returns
-    -------
-    Path
-        The fold's folder in nnUNet_results, with checkpoint_final.pth.
-
-    Raises
-    ------
-    ValueError
-        Not planned; no such fold or device; a network of other data or plans lies there.
-    ModuleNotFoundError
-        nnU-Net is not installed.
-    RuntimeError
-        The command failed.
-    """
-    _check_fold(fold)
-    source = _trained_from(dataset, configuration, fold, trainer)
-    folder = model_folder(dataset, configuration, trainer) / f"fold_{fold}"
-    stamp, begun = folder / "crossbook.json", folder / "crossbook_begun.json"
-    final = folder / "checkpoint_final.pth"
-    if made_of(stamp) == source and final.is_file():
-        return folder
-    checkpoints = sorted(folder.glob("checkpoint_*.pth"))
-    if checkpoints and made_of(begun) != source:
-        raise ValueError(
-            f"{folder} holds a network that was trained on other data or plans, or outside Crossbook: remove it to "
-            "train again, or give another fold or trainer"
-        )
-    where = chosen_device(device)
-    command = ["nnUNetv2_train", str(dataset.number), configuration, str(fold), "-tr", trainer]
-    command += ["-p", PLANS, "-device", where, *(["--c"] if checkpoints else [])]
-    variables = {"nnUNet_n_proc_DA": str(workers), "nnUNet_def_n_proc": str(max(1, workers))}
-    require()
-    note(begun, source, 0)
-    seconds = run(command, dataset, f"train_{configuration}_{trainer}_{fold}", variables | compiling(where))
-    if not final.is_file():
-        raise RuntimeError(
-            f"nnU-Net trained {dataset.title} without leaving {final}: see {dataset.folder / 'logs'}"
-        )
-    note(stamp, source, seconds)
-    return folder
-
-
-def predict(
-    dataset: Dataset,
-    output: str | os.PathLike,
-    images: str | os.PathLike | None = None,
-    configuration: str = "3d_fullres",
-    fold: int | str = 0,
-    trainer: str = STOCK,
-    device: str = "auto",
-    *,
-    workers: int = 0,
-) -> dict[str, Path]:
-    """Segment every case of a folder: nnUNetv2_predict.
-
-    Masks appear in `output` when all are whole; a prediction that was killed goes on where it stopped. A network from
-    elsewhere may lie in nnUNet_results: its checkpoint is a pickle, which runs what it likes when nnU-Net opens it.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    output : path
-        Folder for the masks, CASE.nii.gz.
-    images : path, optional
-        Folder of CASE_0000.nii.gz; None: the dataset's imagesTs.
-    configuration, fold, trainer, device
-        As for `train`.
-    workers : int
-        Background processes for reading and for writing.
-
-    Returns
-    -------
-    dict
-        Case to the path of its mask, sorted by case; read it with `lib.gcmlm.nnunet_files.predicted_mask`.
-
-    Raises
-    ------
-    FileNotFoundError
-        No images, or no trained network.
-    ValueError
-        No such fold or device; masks of another origin lie in `output`.
-    ModuleNotFoundError
-        nnU-Net is not installed.
-    RuntimeError
-        The command failed, or left cases out.
-    """
-    _check_fold(fold)
-    images, output = Path(images or dataset.stage("raw") / "imagesTs"), Path(output)
-    cases = case_names(images)
-    if not cases:
-        raise FileNotFoundError(f"no images CASE_0000{ENDING} in {images}")
-    model = model_folder(dataset, configuration, trainer)
-    network = model / f"fold_{fold}" / "checkpoint_final.pth"
-    if not network.is_file():
-        raise FileNotFoundError(f"no trained network at {network}: train fold {fold} with {trainer} first")
-    masks = {case: output / f"{case}{ENDING}" for case in cases}
-    source = digest({"images": contents([images]), "network": sha256_of(network)})
-    stamp = output / "crossbook.json"
-    if made_of(stamp) == source and all(path.is_file() for path in masks.values()):
-        return masks
-    if not stamp.exists() and (there := [path for path in masks.values() if path.exists()]):
-        raise ValueError(f"{there[0]} is a mask of another origin and would be replaced: give another folder")
-    part = output.with_name(f".part-{output.name}")
-    if made_of(part / "crossbook.json") != source:
-        shutil.rmtree(part, ignore_errors=True)
-    where = chosen_device(device)
-    require()
-    note(part / "crossbook.json", source, 0)
-    _remove_damaged(part.glob(f"*{ENDING}"))
-    few = str(workers)
-    command = ["nnUNetv2_predict", "-i", str(images), "-o", str(part), "-d", str(dataset.number)]
-    command += ["-c", configuration, "-f", str(fold), "-tr", trainer, "-p", PLANS, "-device", where]
-    command += ["-npp", few, "-nps", few, "--continue_prediction", "--disable_progress_bar"]
-    seconds = run(command, dataset, f"predict_{configuration}_{trainer}_{fold}", compiling(where))
-    if missing := [case for case in cases if not (part / f"{case}{ENDING}").is_file()]:
-        raise RuntimeError(
-            f"nnU-Net left out {len(missing)} of {len(cases)} cases ({', '.join(missing[:5])}): "
-            f"see {dataset.folder / 'logs'}"
-        )
-    note(stamp, "", 0)  # ours, and not whole
-    for path in masks.values():
-        os.replace(part / path.name, path)
-    note(stamp, source, seconds)
-    shutil.rmtree(part)
-    return masks
-
-
-def model_folder(dataset: Dataset, configuration: str = "3d_fullres", trainer: str = STOCK) -> Path:
-    """Where nnU-Net keeps the folds of a trained network."""
-    return dataset.stage("results") / f"{trainer}__{PLANS}__{configuration}"
-
-
-def _check_fold(fold: int | str) -> None:
-    if str(fold) not in ("0", "1", "2", "3", "4", "all"):
-        raise ValueError(f"fold is 0 to 4 of nnU-Net's cross-validation, or 'all', not {fold!r}")
-
-
-def _plan_stamp(dataset: Dataset, configuration: str) -> Path:
-    return dataset.stage("preprocessed") / f"crossbook_{configuration}.json"
-
-
-def _planned_from(dataset: Dataset, configuration: str) -> str:
-    raw = dataset.stage("raw")
-    about = read_dataset(raw)
-    data = contents([raw / "imagesTr", raw / "labelsTr"])
-    return digest({"configuration": configuration, "dataset": about, "data": data})
-
-
-def _trained_from(dataset: Dataset, configuration: str, fold: int | str, trainer: str) -> str:
-    planned = _planned_from(dataset, configuration)
-    if made_of(_plan_stamp(dataset, configuration)) != planned:
-        raise ValueError(
-            f"{dataset.title} is not planned for {configuration}, or its cases changed: plan it first"
-        )
-    return digest({"planned": planned, "fold": str(fold), "trainer": trainer})
 
 
 def _remove_damaged(paths: Iterable[Path]) -> None:

@@ -1,4 +1,5 @@
-"""Phantom patients after gastrectomy: clinical factors, what CT and slides hide, months to liver metastasis.
+"""A matched cohort of phantom patients after gastrectomy: clinical factors, CT with label maps, slides, and months to
+liver metastasis, which hang on what the three hide.
 
     score = 0.58 clinical + 0.58 CT + 0.58 slide + 0.15 CT x slide
     log hazard = 6 (effect score + sqrt(1 - effect^2) stranger's score)
@@ -6,8 +7,6 @@
 
 The hazard is steep and ends: who is at risk has the metastasis within two and a half years, nearly all others never,
 so that the outcome is almost decided by the score, of which no modality alone shows more than a third.
-
-A matched cohort of phantom patients after gastrectomy: CT with label maps, slides, and the tables that name them.
 """
 
 import functools
@@ -25,8 +24,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from lib.files import write_csv
+from lib.gcmlm.cohort import metachronous
 from lib.gcmlm.phantom_ct import LABELS, ORIENTATIONS, write_ct
 from lib.phantoms.slides import Look, Stain, write_slide
+from lib.stage import Stage
 
 MODALITIES = ("clinical", "ct", "slide")
 SIGNALS = {name: f"{name}_signal" for name in MODALITIES}
@@ -37,7 +38,6 @@ WEIGHT, JOINT = 0.58, 0.15  # of each signal, of the product of CT and slide
 STEEPNESS = 6.0
 LEVEL = 0.22  # the median patient's cumulative hazard when all time is over
 MONTHS, SHAPE = 24.0, 8.0  # of the Weibull distribution in which the hazard is spent
-EARLIEST, LEAST_FOLLOW_UP = 6.0, 24.0  # months: metachronous after the one, known from the other
 FOLLOW_UP = (24.0, 84.0)
 LOST_EARLY = 0.05  # share of patients followed for less
 STAGES_T = {"A": (0.14, 0.20, 0.42, 0.24), "B": (0.10, 0.18, 0.42, 0.30)}
@@ -72,18 +72,8 @@ def patients(n: int, external: int = 0, seed: int = 7, effect: float = 1.0) -> p
         lauren ("intestinal", "mixed", "diffuse"), histology, cea (ng/ml), the last three empty or NaN in some;
         clinical_signal (of stages, Lauren and CEA, standardised in hospital A), ct_signal, slide_signal (standard
         normal); score, log_hazard; time_months (from surgery to liver metastasis or the last look), event (1: liver
-        metastasis); label (see `label_of`).
-
-    Raises
-    ------
-    ValueError
-        Less than one patient, a negative number of others, an effect outside 0 to 1.
+        metastasis); label (see `lib.gcmlm.cohort.metachronous`).
     """
-    if n < 1 or external < 0 or not 0 <= effect <= 1:
-        raise ValueError(
-            f"a cohort needs a patient, 0 or more external ones and an effect of 0 to 1, got {n} patients, "
-            f"{external} external ones, effect {effect}"
-        )
     parts = [
         _hospital(np.random.default_rng([seed, number]), size, name, effect)
         for number, (name, size) in enumerate(zip(HOSPITALS, (n, external), strict=True))
@@ -92,14 +82,6 @@ def patients(n: int, external: int = 0, seed: int = 7, effect: float = 1.0) -> p
     table = pd.concat(parts, ignore_index=True)
     table.insert(0, "patient", [f"GC-{number:04d}" for number in range(1, len(table) + 1)])
     return table
-
-
-def label_of(time_months: pd.Series, event: pd.Series) -> pd.Series:
-    """1 metachronous metastasis, 0 none in at least 24 months, NaN synchronous or lost before."""
-    label = pd.Series(np.nan, index=time_months.index)
-    label[(event == 0) & (time_months >= LEAST_FOLLOW_UP)] = 0.0
-    label[(event == 1) & (time_months > EARLIEST)] = 1.0
-    return label
 
 
 def oracle_aucs(effect: float = 1.0, n: int = 20_000, seed: int = 11) -> dict[str, float]:
@@ -137,14 +119,14 @@ def _hospital(random: np.random.Generator, n: int, hospital: str, effect: float)
         onset = np.where(spent < 1, MONTHS * (-np.log1p(-np.minimum(spent, 1))) ** (1 / SHAPE), np.inf)
     end = random.uniform(*FOLLOW_UP, n)
     lost = random.uniform(size=n) < LOST_EARLY
-    end[lost] = random.uniform(3, LEAST_FOLLOW_UP, lost.sum())
+    end[lost] = random.uniform(3, FOLLOW_UP[0], lost.sum())
     time = np.maximum(np.round(np.minimum(onset, end), 1), 0.1)
     table = table.assign(time_months=time, event=(onset <= end).astype(int))
     # what surgery or a lost patient leaves out is drawn last: no other number hangs on it
     for column, share in UNKNOWN.items():
         table.loc[random.uniform(size=n) < share, column] = np.nan if column == "cea" else ""
     table.insert(0, "hospital", hospital)
-    return table.assign(label=label_of(table["time_months"], table["event"]))
+    return table.assign(label=metachronous(table["time_months"], table["event"])["label"])
 
 
 def _measured(random: np.random.Generator, n: int, hospital: str) -> pd.DataFrame:
@@ -206,9 +188,7 @@ LOOKS = {  # the same nuclei, stained in two laboratories
     "B": Look(Stain(haematoxylin=(0.58, 0.715, 0.38), eosin=(0.20, 0.81, 0.545)), eosin=0.21, stretch=1.25),
 }
 TRUTH = (
-    "clinical_signal",
-    "ct_signal",
-    "slide_signal",
+    *SIGNALS.values(),
     "score",
     "log_hazard",
     "label",
@@ -228,18 +208,13 @@ class Paths(NamedTuple):
 
 
 def draw(n: int, external: int = 0, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
-    """Draw a cohort's patients, before any file.
-
-    Parameters
-    ----------
-    n, external, seed, effect
-        See `lib.gcmlm.phantom.patients`; effect 0 for the null twin, whose pictures are the same.
+    """`patients` with their files, before any is written; effect 0 for the null twin, whose pictures are the same.
 
     Returns
     -------
     DataFrame
-        One row a patient: the columns of `patients`; has_ct, as_dicom (0 or 1; a folder with a series, else
-        .nii.gz), slides (0 to 2), mask_orientation (of the label map's file).
+        One row a patient: the columns of `patients`; has_ct, as_dicom (0 or 1; a folder with a series, else .nii.gz),
+        slides (0 to 2), mask_orientation (of the label map's file).
     """
     table, parts = patients(n, external, seed, effect), []
     for number, hospital in enumerate(HOSPITALS):
@@ -260,15 +235,7 @@ def draw(n: int, external: int = 0, seed: int = 7, effect: float = 1.0) -> pd.Da
 
 
 def paths_of(folder: str | os.PathLike, row) -> Paths:
-    """Where a patient's files lie below the cohort's folder.
-
-    Parameters
-    ----------
-    folder : path
-        "" gives them as the tables have them.
-    row : Series or named tuple
-        A row of `draw`.
-    """
+    """Where the files of a row of `draw` lie below the cohort's folder; "" gives them as the tables have them."""
     folder, name = Path(folder), row.patient
     image = folder / "ct" / (name if row.as_dicom else f"{name}.nii.gz") if row.has_ct else None
     mask = folder / "masks" / f"{name}.nii.gz" if row.has_ct else None
@@ -285,33 +252,14 @@ def files_of(folder: str | os.PathLike, row) -> list[Path]:
 
 
 def write_patient(folder: str | os.PathLike, row, seed: int = 7) -> Paths:
-    """Write a patient's scan, label map and slides, each atomically.
+    """Write scan, label map and slides of a row of `draw`, each atomically; `seed` is that of `draw`.
 
     Equal rows and seeds give equal bytes, whoever else is written and whatever the outcome.
-
-    Parameters
-    ----------
-    folder : path
-    row : Series or named tuple
-        A row of `draw`.
-    seed : int
-        That of `draw`.
-
-    Returns
-    -------
-    Paths
     """
     paths, number = paths_of(folder, row), int(row.patient.removeprefix("GC-"))
     if paths.image is not None:
-        write_ct(
-            paths.image,
-            paths.mask,
-            row.ct_signal,
-            [seed, 11, number],
-            row.hospital,
-            row.mask_orientation,
-            row.patient,
-        )
+        how = (row.hospital, row.mask_orientation, row.patient)
+        write_ct(paths.image, paths.mask, row.ct_signal, [seed, 11, number], *how)
     um_per_px = UM_PER_PX[row.hospital]
     for k, path in enumerate(paths.slides):
         write_slide(
@@ -328,36 +276,33 @@ def write_patient(folder: str | os.PathLike, row, seed: int = 7) -> Paths:
 
 
 def write_tables(folder: str | os.PathLike, drawn: pd.DataFrame) -> None:
-    """Write clinical.csv, scans.csv and slides.csv of a matched cohort, and truth.csv for no model to read.
-
-    Parameters
-    ----------
-    folder : path
-    drawn : DataFrame
-        From `draw`.
-    """
-    folder, paths = Path(folder), [paths_of("", row) for row in drawn.itertuples(index=False)]
-    scans = [
-        {
-            "patient": row.patient,
-            "image": files.image.as_posix(),
-            "mask": files.mask.as_posix(),
-            "label": LABELS["tumour"],
-        }
-        for row, files in zip(drawn.itertuples(index=False), paths, strict=True)
-        if files.image is not None
-    ]
-    slides = [
-        {
-            "patient": row.patient,
-            "slide": path.stem,
-            "path": path.as_posix(),
-            "um_per_px": UM_PER_PX[row.hospital],
-        }
-        for row, files in zip(drawn.itertuples(index=False), paths, strict=True)
-        for path in files.slides
-    ]
+    """Write clinical.csv, scans.csv and slides.csv of a matched cohort, and truth.csv for no model to read."""
+    folder, scans, slides = Path(folder), [], []
+    for row in drawn.itertuples(index=False):
+        files = paths_of("", row)
+        if files.image is not None:
+            scans.append((row.patient, files.image.as_posix(), files.mask.as_posix(), LABELS["tumour"]))
+        for path in files.slides:
+            slides.append((row.patient, path.stem, path.as_posix(), UM_PER_PX[row.hospital]))
     write_csv(drawn[["patient", "hospital", *FACTORS, "time_months", "event"]], folder / "clinical.csv")
     write_csv(pd.DataFrame(scans, columns=["patient", "image", "mask", "label"]), folder / "scans.csv")
     write_csv(pd.DataFrame(slides, columns=["patient", "slide", "path", "um_per_px"]), folder / "slides.csv")
     write_csv(drawn[["patient", *TRUTH]], folder / "truth.csv")
+
+
+def write_cohort(stage: Stage, folder: Path) -> None:
+    """Write the phantom that a stage's parameters ask for, and oracle.json: what a model that saw its secrets could reach."""
+    asked = stage.params.phantom
+    drawn = draw(asked.patients, asked.external, asked.seed, asked.effect).set_index("patient", drop=False)
+    pictured = drawn[(drawn["has_ct"] == 1) | (drawn["slides"] > 0)]
+    followed = ["time_months", "event", "label", "score", "log_hazard"]  # no picture depends on them
+    stage.write(oracle_aucs(asked.effect), "oracle.json")
+    stage.each(
+        [f"raw/{name}" for name in pictured.index],
+        lambda unit: write_patient(folder, drawn.loc[unit.removeprefix("raw/")], asked.seed),
+        outputs=lambda unit: files_of(folder, drawn.loc[unit.removeprefix("raw/")]),
+        depends=lambda unit: (
+            drawn.loc[unit.removeprefix("raw/")].drop(followed).to_dict() | {"seed": asked.seed}
+        ),
+    )
+    write_tables(folder, drawn)

@@ -1,7 +1,5 @@
-"""A phantom's scan as a scanner sends it: one DICOM file a slice.
-
-A phantom's upper abdomen in CT with a tumour in the wall of the stomach, and the label map that belongs to it.
-"""
+"""A phantom's upper abdomen in CT with a tumour in the wall of the stomach, the label map that belongs to it, and the
+files of both: NIfTI, or a DICOM series of one file a slice, as a scanner sends it."""
 
 import hashlib
 import os
@@ -21,26 +19,17 @@ INTERCEPT = -1024  # HU of a stored 0
 
 
 def write_dicom(folder: str | os.PathLike, values: np.ndarray, geometry: Geometry, patient: str) -> None:
-    """Write a volume as one DICOM series, all slices or none; a series already there is replaced.
+    """Write HU, int16 (z, y, x) on an LPS grid, as one DICOM series, all slices or none.
 
     Equal arguments give equal bytes: identifiers come from the patient's name, and the date is always the same. The files'
     names run against the slices' order, as nothing but their position tells it.
-
-    Parameters
-    ----------
-    folder : path
-    values : ndarray of int16, shape (z, y, x)
-        HU.
-    geometry : Geometry
-        LPS.
-    patient : str
-        PatientID.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     image = image_of(values, geometry)
     x_mm, y_mm, z_mm = geometry.spacing_mm
-    series = _uid(patient)
+    # below 2.25, the root of identifiers that anybody may make; short enough for what is added
+    series = f"2.25.{int(hashlib.sha256(patient.encode()).hexdigest()[:24], 16)}"
     common = {
         "0008|0008": "ORIGINAL\\PRIMARY\\AXIAL",
         "0008|0016": CT_STORAGE,
@@ -84,32 +73,16 @@ def write_dicom(folder: str | os.PathLike, values: np.ndarray, geometry: Geometr
         os.replace(part, folder)
 
 
-def _uid(patient: str) -> str:
-    """Below 2.25, the root of identifiers that anybody may make; short enough for what is added."""
-    return f"2.25.{int(hashlib.sha256(patient.encode()).hexdigest()[:24], 16)}"
-
-
 LABELS = {"tumour": 1, "stomach": 2, "liver": 5}
 FIELD_MM = (260.0, 200.0, 84.0)  # x, y, z covered
 ORIENTATIONS = ("LPS", "RAS", "LAS", "RPI", "PSR")  # of the label map's file; the image's is LPS
 REACH = 2.5  # standard deviations of the signal; beyond it a tumour would be gas or bone
 TUMOUR_HU, UNEVEN_HU = 82.0, 15.0
 UNEVEN_MM = 3.0  # standard deviation of the smoothing of the tumour's texture
-HU = {
-    "air": -1000.0,
-    "fat": -100.0,
-    "muscle": 55.0,
-    "bone": 260.0,
-    "canal": 30.0,
-    "aorta": 150.0,
-    "vein": 130.0,
-    "kidney": 150.0,
-    "liver": 105.0,
-    "spleen": 118.0,
-    "wall": 68.0,
-    "fluid": 12.0,
-    "gas": -950.0,
-}
+HU = dict(
+    air=-1000.0, fat=-100.0, muscle=55.0, bone=260.0, canal=30.0, aorta=150.0, vein=130.0, kidney=150.0, liver=105.0,
+    spleen=118.0, wall=68.0, fluid=12.0, gas=-950.0,
+)  # fmt: skip
 # centre and radii in mm from the middle of the field; x to the left, y to the back, z up
 ORGANS = (
     ("bone", (0, 48, 0), (19, 15, 400)),
@@ -161,20 +134,7 @@ def abdomen(signal: float, seed: int | list[int], hospital: str = "A") -> Abdome
         Anatomy, texture and noise: one seed, two signals, and only the tumour differs.
     hospital : "A" | "B"
         See `SCANNERS`: B has slices of 5 mm, more noise, a sharper kernel and all values 5 HU higher.
-
-    Returns
-    -------
-    Abdomen
-
-    Raises
-    ------
-    ValueError
-        Another hospital; a signal that is not finite.
     """
-    if hospital not in SCANNERS or not np.isfinite(signal):
-        raise ValueError(
-            f"hospital {hospital!r} must be one of {', '.join(SCANNERS)}, signal {signal} finite"
-        )
     signal, scanner = float(np.clip(signal, -REACH, REACH)), SCANNERS[hospital]
     random = np.random.default_rng(seed)
     size = tuple(round(side / step) for side, step in zip(FIELD_MM, scanner.spacing_mm, strict=True))
@@ -221,19 +181,14 @@ def write_ct(
         In which the label map lies in its file; its place in the patient is the image's.
     patient : str
         PatientID in a DICOM series.
-
-    Returns
-    -------
-    Abdomen
-        As written, both LPS.
     """
-    made = abdomen(signal, seed, hospital)
+    drawn = abdomen(signal, seed, hospital)
     if is_nifti(image):
-        write_image(image, image_of(made.values, made.geometry))
+        write_image(image, image_of(drawn.values, drawn.geometry))
     else:
-        write_dicom(image, made.values, made.geometry, patient)
-    write_image(mask, sitk.DICOMOrient(image_of(made.labels, made.geometry), orientation))
-    return made
+        write_dicom(image, drawn.values, drawn.geometry, patient)
+    write_image(mask, sitk.DICOMOrient(image_of(drawn.labels, drawn.geometry), orientation))
+    return drawn
 
 
 def _places(size, spacing_mm, random) -> tuple[np.ndarray, ...]:
@@ -249,11 +204,8 @@ def _places(size, spacing_mm, random) -> tuple[np.ndarray, ...]:
 
 def _ball(x, y, z, centre, radii) -> np.ndarray:
     """1 on the surface of an ellipsoid, less inside."""
-    return np.sqrt(
-        ((x - centre[0]) / radii[0]) ** 2
-        + ((y - centre[1]) / radii[1]) ** 2
-        + ((z - centre[2]) / radii[2]) ** 2
-    )
+    u, v, w = (x - centre[0]) / radii[0], (y - centre[1]) / radii[1], (z - centre[2]) / radii[2]
+    return np.sqrt(u**2 + v**2 + w**2)
 
 
 def _organs(x, y, z, random) -> tuple[np.ndarray, np.ndarray]:
@@ -267,10 +219,8 @@ def _organs(x, y, z, random) -> tuple[np.ndarray, np.ndarray]:
     labels = np.zeros(body.shape, np.uint8)
     values[_ball(x, y, 0 * z, (0, 66, 0), (46, 17, 1)) < 1] = HU["muscle"]  # of the back
     for name, centre, radii in ORGANS:
-        centre, radii = (
-            np.add(centre, random.normal(0, 1.5, 3)),
-            np.multiply(radii, random.uniform(0.95, 1.05, 3)),
-        )
+        centre = np.add(centre, random.normal(0, 1.5, 3))
+        radii = np.multiply(radii, random.uniform(0.95, 1.05, 3))
         there = _ball(x, y, z, centre, radii) < 1
         if name in ("liver", "spleen", "kidney"):
             there &= inside

@@ -104,49 +104,31 @@ def _one_series(
     slices: list[Dataset], folder: Path, series: str | None, modality: str | None
 ) -> list[Dataset]:
     """The slices of one series: the only one of the modality, or the one of that UID, number or description."""
-    groups: dict[str, list[Dataset]] = {}
+    wanted, groups, about, fits = str(series or "").strip(), {}, [], []
     for each in slices:
         groups.setdefault(str(each.get("SeriesInstanceUID", "")), []).append(each)
-    wanted = "" if series is None else str(series).strip()
-    fits = []
     for uid, group in groups.items():
         header = group[0]
-        names = (uid, str(header.get("SeriesNumber", "")), _description(header), _described(header))
-        usual = modality in (None, header.get("Modality")) and not _is_localiser(header)
-        if wanted in names if series is not None else usual or len(groups) == 1:
+        number, stated = (str(header.get(f"Series{key}", "")).strip() for key in ("Number", "Description"))
+        kind, shown = str(header.get("Modality", "")), stated
+        for part in re.split(r"[\^=\s,]+", str(header.get("PatientName", ""))):
+            shown = re.sub(re.escape(part), "***", shown, flags=re.IGNORECASE) if len(part) > 2 else shown
+        about.append(
+            f"{uid} (number {number or 'none'}, slices: {len(group)}, {kind}, {shown or 'no description'!r})"
+        )
+        usual = modality in (None, kind) and not _is_localiser(header)
+        if wanted in (uid, number, stated, shown) if wanted else usual or len(groups) == 1:
             fits.append(group)
     if len(fits) != 1:
-        named = "; ".join(_named(group) for group in groups.values())
         raise ValueError(
-            f"{folder}: {len(fits) or 'no'} series fit {wanted or modality or 'any modality'!r}; it holds {named}. Choose one with `series`"
+            f"{folder}: {len(fits) or 'no'} series fit {wanted or modality or 'any modality'!r}; it holds "
+            f"{'; '.join(about)}. Choose one with `series`"
         )
     return fits[0]
 
 
 def _is_localiser(header: Dataset) -> bool:
-    return bool({"LOCALIZER", "SCOUT"} & {str(each).upper() for each in header.get("ImageType", ())})
-
-
-def _description(header: Dataset) -> str:
-    return str(header.get("SeriesDescription", "")).strip()
-
-
-def _described(header: Dataset) -> str:
-    """The description without the patient's name."""
-    text = _description(header)
-    for part in re.split(r"[\^=\s,]+", str(header.get("PatientName", ""))):
-        if len(part) > 2:
-            text = re.sub(re.escape(part), "***", text, flags=re.IGNORECASE)
-    return text
-
-
-def _named(group: list[Dataset]) -> str:
-    header, slices = group[0], f"{len(group)} slice" + "s" * (len(group) != 1)
-    number = f"number {header.SeriesNumber}, " if "SeriesNumber" in header else ""
-    return (
-        f"{header.get('SeriesInstanceUID', '')} ({number}{slices}, {header.get('Modality', '')}, "
-        f"{_described(header) or 'no description'!r})"
-    )
+    return bool(re.search("LOCALIZER|SCOUT", str(header.get("ImageType", "")).upper()))
 
 
 def _numbers(header: Dataset, keyword: str, count: int) -> np.ndarray:

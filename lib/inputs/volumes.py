@@ -196,7 +196,7 @@ def opened(path: str | os.PathLike) -> sitk.Image:
     try:
         image = _nifti(path) if is_nifti(path) else sitk.ReadImage(str(path))
     except (*DAMAGED, RuntimeError, TypeError) as error:  # some speak of several lines, the last one tells
-        said = str(error).strip().splitlines()[-1]
+        said = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ValueError(f"{path} cannot be read as an image, it may have been cut short ({said})") from error
     if image.GetNumberOfComponentsPerPixel() > 1:
         raise ValueError(
@@ -217,7 +217,8 @@ def _nifti(path: Path) -> sitk.Image:
     stored = kind.from_bytes(content)
     header = kind.header_class(content[: kind.header_class.sizeof_hdr], check=False)  # nibabel mends its own
     values = np.asanyarray(stored.dataobj)
-    values = values.astype(np.float32, copy=False) if values.dtype.kind == "f" else values
+    native = np.float32 if values.dtype.kind == "f" else values.dtype.newbyteorder("=")
+    values = values.astype(native, copy=False)
     affine = _affine(header, path) * [[-1], [-1], [1], [1]]  # RAS to LPS
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     direction = affine[:3, :3] / np.maximum(spacing, 1e-30)

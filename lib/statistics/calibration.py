@@ -55,12 +55,8 @@ def calibration_bins(
 def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edges = "width") -> float:
     """Expected calibration error, 0 (best) to 1: distance of observed and predicted share, averaged over the cases.
 
-    It depends on the bins (as `calibration_bins`), and even a calibrated model's is above 0 in a finite sample: name
-    the bins beside it.
-
-    References
-    ----------
-    Naeini, Cooper and Hauskrecht, AAAI 29 (2015), doi:10.1609/aaai.v29i1.9602.
+    It depends on the bins (as `calibration_bins`), and even a calibrated model's is above 0 in a finite sample: name the
+    bins beside it. Naeini, Cooper and Hauskrecht, AAAI 29 (2015), doi:10.1609/aaai.v29i1.9602.
     """
     table = calibration_bins(labels, probabilities, bins, edges)
     distance = (table["observed"] - table["predicted"]).abs()
@@ -124,10 +120,6 @@ def calibration_at_horizon(
     One row a group: low, high (predictions; the last includes `high`), n, events (by the horizon), at_risk (still followed
     at it), predicted (mean), observed, observed_low, observed_high. These three are NaN where a group's follow-up ends
     before the horizon with somebody free of the event; NotComputable where that of all patients does.
-
-    References
-    ----------
-    Kaplan and Meier, J Am Stat Assoc 53:457 (1958), doi:10.1080/01621459.1958.10501452.
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)

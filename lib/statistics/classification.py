@@ -311,7 +311,7 @@ def auc_rows(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
 def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """AUCs (models,) of several models' scores (models, n) on the same cases, and the covariance of the estimates.
 
-    One row a patient: where a patient has several, their dependence is not seen; take `intervals.patient_interval`.
+    Their dependence is not seen where a patient has several rows: take `intervals.patient_interval`.
 
     References
     ----------
@@ -367,11 +367,7 @@ def mcnemar(
     """Test whether two models' 0/1 calls (n,) are right equally often on the same cases, one row a patient.
 
     Only the positive rows compare sensitivities, only the others specificities. Exact, by default, below 25 cases that
-    only one calls rightly, else with continuity correction. NotComputable where the two are right on the same cases.
-
-    References
-    ----------
-    McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
+    only one calls rightly, else with continuity correction. McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
     """
     right = [np.equal(*_checked_calls(labels, calls)) for calls in (called_a, called_b)]
     table = [[int((a & b).sum()) for b in (right[1], ~right[1])] for a in (right[0], ~right[0])]

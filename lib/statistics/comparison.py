@@ -4,9 +4,7 @@ from collections import namedtuple
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,11 +14,10 @@ from statsmodels.stats.proportion import proportion_confint
 from lib.statistics.classification import NotComputable, auc, delong_test, mcnemar
 from lib.statistics.intervals import (
     CELLS,
-    DrawsFunction,
     Interval,
     ScoredSection,
     interval,
-    mean_over_folds,
+    of_scores,
     paired_patient_difference,
     patients_by_stratum,
     strata,
@@ -83,23 +80,12 @@ def differences(
             table.pivot(index="seed", columns="patient", values="probability")[both].to_numpy()
             for table in (first, second)
         ]
-
-        def over_folds(
-            values: np.ndarray, labels: np.ndarray = labels, fold: np.ndarray = fold
-        ) -> DrawsFunction:
-            return mean_over_folds(
-                fold, lambda rows: [partial(auc, labels[rows], of_seed[rows]) for of_seed in values]
-            )
-
-        found = paired_patient_difference(
-            *map(over_folds, wide),
-            both,
-            draws=draws,
-            seed=seed,
-            strata=strata(fold, labels),
-            events=int(labels.sum()),
-        )
-        row = dict(zip(ENDS, (a, b, found.estimate, found.low, found.high), strict=True)) | {"n": len(both)}
+        functions = (of_scores(auc, labels, values, fold) for values in wide)
+        options = {"draws": draws, "seed": seed, "strata": strata(fold, labels), "events": int(labels.sum())}
+        difference = paired_patient_difference(*functions, both, **options)
+        row = dict(zip(ENDS, (a, b, difference.estimate, difference.low, difference.high), strict=True)) | {
+            "n": len(both)
+        }
         first_mean, second_mean = (values.mean(axis=0) for values in wide)
         # equal scores or equal calls: nothing to test, and the row says so by its gaps
         with suppress(NotComputable):
@@ -115,11 +101,8 @@ def margin(accuracies: Mapping[str, float], n: int) -> pd.DataFrame:
 
     Table of model, accuracy, right: the number of patients nearest to it; low, high: Wilson's 95 % interval of right / n;
     fewer: patients the model is behind the first; least_p: the smallest p that McNemar's exact test can give for that,
-    reached where every patient whom the other calls rightly the first does too. NaN for the first.
-
-    References
-    ----------
-    Wilson, J Am Stat Assoc 22:209 (1927), doi:10.1080/01621459.1927.10502953.
+    reached where every patient whom the other calls rightly the first does too. NaN for the first. Wilson, J Am Stat
+    Assoc 22:209 (1927), doi:10.1080/01621459.1927.10502953.
     """
     table = pd.DataFrame({"model": list(accuracies), "accuracy": list(accuracies.values())})
     right = (table["accuracy"] * n).round().astype(int)
@@ -141,7 +124,7 @@ def paired_permutation(
     *,
     permutations: int = 10_000,
     seed: int = 0,
-    scale: Literal["ranks", "given"] = "ranks",
+    ranks: bool = True,
     within: Sequence[Hashable] | None = None,
 ) -> Permutation:
     """Would a difference this large arise if it did not matter which model scored a patient?
@@ -150,24 +133,22 @@ def paired_permutation(
     difference of the metric is taken anew. Where all swaps are no more than `permutations` each is taken once (exact);
     else they are drawn, and the data themselves count as one of them, so p is never 0.
 
-    `metric` takes scores (k, n) and returns values (k,): `functools.partial(classification.auc_rows, labels)`. The scale
-    "ranks" puts each model's scores on their ranks first, for metrics of order (AUC, c-index), `within` (n,) the fold
-    where each fold has a model of its own; "given" swaps them as they are, for calls and probabilities.
+    `metric` takes scores (k, n) and returns values (k,): `functools.partial(classification.auc_rows, labels)`. `ranks` puts
+    each model's scores on their ranks first, for metrics of order (AUC, c-index), `within` (n,) the fold where each fold
+    has a model of its own; calls and probabilities are swapped as they are.
 
     References
     ----------
     Venkatraman and Begg, Biometrika 83:835 (1996), doi:10.1093/biomet/83.4.835 (ranks swapped within a
     patient); p as Phipson and Smyth, Stat Appl Genet Mol Biol 9:39 (2010), doi:10.2202/1544-6115.1585.
     """
-    if scale not in ("ranks", "given"):
-        raise ValueError(f'scale must be "ranks" or "given", got "{scale}"')
     a, b = np.asarray(scores_a, dtype=float), np.asarray(scores_b, dtype=float)
     home, _ = patients_by_stratum(patients)
     if not a.shape == b.shape == home.shape or not np.isfinite([a, b]).all():
         raise ValueError(
             f"scores {a.shape}, {b.shape} of patients {home.shape} must be finite and of one length"
         )
-    if scale == "ranks":
+    if ranks:
         groups = np.zeros(a.size, int) if within is None else pd.factorize(np.asarray(within))[0]
         a, b = (pd.Series(scores).groupby(groups).rank().to_numpy() for scores in (a, b))
 
@@ -194,5 +175,5 @@ def paired_permutation(
     p = extreme / permutations if exact else (extreme + 1) / (permutations + 1)
     how = f"paired permutation of {count} patients, "
     how += f"all {permutations} swaps" if exact else f"{permutations} random swaps"
-    how += ", of ranks" if scale == "ranks" else ""
+    how += ", of ranks" if ranks else ""
     return Permutation(float(observed), p, permutations, exact, how)

@@ -51,21 +51,22 @@ def harrell_draws(
     # in the order of time, events before the censored of the same time: whom an event can be compared with comes later
     key = 2 * np.unique(time, return_inverse=True)[1] + ~event
     order = np.argsort(key, kind="stable")
-    key, risk, counts = key[order], risk[order], counts[:, order].astype(float)
+    key, risk, counts = key[order], risk[order], counts[:, order].astype(np.float32)  # whole numbers: exact
     events = np.flatnonzero(key % 2 == 0)
     start = np.searchsorted(key, key[events], "right")
-    leading = counts[:, events]
+    leading = counts[:, events].astype(float)
     if event_weights is not None:
-        leading = leading * np.asarray(event_weights, dtype=float)[order][events]
+        leading *= np.asarray(event_weights, dtype=float)[order][events]
     since = counts.sum(axis=1, keepdims=True) - np.cumsum(counts, axis=1)  # of those after each position
     comparable = np.einsum("de,de->d", leading, since[:, start - 1])
     concordant = np.zeros(len(counts))
     for first in range(0, events.size, BLOCK):
         block = slice(first, first + BLOCK)
-        later, ahead = slice(start[block][0], None), risk[events[block], None]
-        lower = (risk[later] < ahead - tied_tol) + (risk[later] <= ahead + tied_tol).astype(float)
-        lower *= np.arange(risk.size)[later] >= start[block, None]
-        concordant += np.einsum("de,de->d", leading[:, block], counts[:, later] @ lower.T)
+        begin, until, ahead = start[block][0], start[block][-1], risk[events[block], None]
+        later = risk[begin:]
+        lower = np.add(later < ahead - tied_tol, later <= ahead + tied_tol, dtype=np.float32)
+        lower[:, : until - begin] *= np.arange(begin, until) >= start[block, None]
+        concordant += np.einsum("de,de->d", leading[:, block], counts[:, begin:] @ lower.T)
     return np.divide(concordant / 2, comparable, out=np.full(len(counts), np.nan), where=comparable > 0)
 
 
@@ -92,9 +93,9 @@ def uno(
 ) -> DrawsFunction:
     """Uno's c-index: Harrell's with each pair weighted by 1 / G(time of the event)^2, of events before `tau` only.
 
-    Harrell's depends on who happened to be censored; this one does not, if censoring depends on nothing the risk
-    knows. tau keeps late events with large weights from ruling. Equals `sksurv.metrics.concordance_index_ipcw`.
-    NotComputable where G is 0 or unknown at an event, which a smaller tau mends.
+    Harrell's depends on who happened to be censored; this one does not, if censoring depends on nothing the risk knows.
+    tau keeps late events with large weights from ruling; a smaller one also mends a G that is 0 or unknown at an event
+    (NotComputable). Equals `sksurv.metrics.concordance_index_ipcw`.
 
     References
     ----------
@@ -135,10 +136,9 @@ def brier_at(
     mean over the stretch of several ascending horizons (trapezoids).
 
     Who had the event at or before t should have survival 0 and weighs 1 / G(time of the event); who was followed
-    beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. 0 and more,
-    lower = better; 0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals
-    `sksurv.metrics.brier_score` and `integrated_brier_score`. NotComputable where a probability is NaN or outside 0
-    to 1, or G is 0 or unknown where it is needed.
+    beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. Lower is better;
+    0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals `sksurv.metrics.brier_score` and
+    `integrated_brier_score`. NotComputable where G is 0 or unknown where it is needed.
 
     References
     ----------
@@ -172,12 +172,8 @@ class CoxBaseline:
 
     Numbers are standardised, and missing ones take the training median: that a number is missing says more of the
     hospital than of the patient, so it is no column of its own. Categories seen in fewer than `rare` training patients,
-    or never, share one column.
-    `ridge` is the weight of the L2 penalty on standardised coefficients, against the mean log likelihood.
-
-    References
-    ----------
-    Cox, J. R. Stat. Soc. B 34:187 (1972); Efron's ties and Breslow's baseline, by lifelines.
+    or never, share one column. `ridge` is the weight of the L2 penalty on standardised coefficients, against the mean log
+    likelihood. Cox, J. R. Stat. Soc. B 34:187 (1972); Efron's ties and Breslow's baseline, by lifelines.
     """
 
     def __init__(
@@ -187,11 +183,9 @@ class CoxBaseline:
         self.ridge, self.rare = ridge, rare
 
     def fit(self, table: pd.DataFrame, time: Sequence[float], event: Sequence[int]) -> "CoxBaseline":
-        """Fit on the training patients; ValueError where a column is missing or constant, or no event happened."""
+        """Fit on the training patients; ValueError where a column is constant, or no event happened."""
         time, event = checked_outcomes(time, event)
         columns = [*self.numbers, *self.categories]
-        if missing := [name for name in columns if name not in table]:
-            raise ValueError(f"the clinical table lacks {missing}; it has {list(table.columns)}")
         if not event.any():
             raise ValueError(f"none of the {event.size} training patients had an event: nothing to fit")
         if constant := [name for name in columns if table[name].nunique(dropna=True) < 2]:

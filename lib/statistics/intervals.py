@@ -59,8 +59,6 @@ def bootstrap(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple
 
 def ends(drawn: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The two ends of the interval of draws (draws,): their percentiles."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level:g}; 0.95 is usual")
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -70,13 +68,10 @@ def patients_by_stratum(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Number of each row's patient (rows,), in the order of their names, and the numbers of each stratum's patients.
 
-    `strata` (rows,) is what must keep its share in every draw (the event, the fold). ValueError for a row without a
-    patient or stratum, or a patient with rows in two strata; NotComputable for fewer than two patients.
+    `strata` (rows,) is what must keep its share in every draw (the event, the fold); a patient belongs to one.
     """
     patients = np.asarray(patients)
     strata = np.zeros(patients.shape, int) if strata is None else np.asarray(strata)
-    if patients.ndim != 1 or patients.shape != strata.shape:
-        raise ValueError(f"patients {patients.shape} and strata {strata.shape} must have one length")
     if missing := int((pd.isna(patients) | pd.isna(strata)).sum()):
         raise ValueError(f"{missing} of {patients.size} rows lack a patient or a stratum; name it first")
     names, home = np.unique(patients, return_inverse=True)
@@ -133,10 +128,9 @@ def patient_interval(
 
     `draws_function` takes counts (draws, rows), how often each row is in each draw, and returns values (draws,), NaN where
     a draw has none: `functools.partial(classification.auc, labels, scores)`. The estimate is its value at counts of 1.
-    `patients` and `strata` (rows,) as in `draw_counts`; strata of the event keep its number in every draw. `events` and
-    `n` (by default the number of patients) are for the row of metrics.csv. `how` tells what was drawn, how many draws had
-    no value and were drawn again, and when all draws were equal (an AUC of 1, say), which says nothing of how far off the
-    truth may lie.
+    `patients` and `strata` (rows,) as in `draw_counts`; `events` and `n` (by default the number of patients) are for the
+    row of metrics.csv. `how` tells what was drawn, how many draws had no value and were drawn again, and when all draws
+    were equal (an AUC of 1, say), which says nothing of how far off the truth may lie.
     """
     home, members = patients_by_stratum(patients, strata)
     estimate = float(evaluated(draws_function, np.ones((1, home.size), np.int32))[0])
@@ -159,18 +153,18 @@ def patient_interval(
 
 
 def paired_patient_difference(
-    draws_function_a: DrawsFunction, draws_function_b: DrawsFunction, patients: Sequence[Hashable], **options
+    first: DrawsFunction, second: DrawsFunction, patients: Sequence[Hashable], **options
 ) -> Interval:
-    """`patient_interval` of the metric of model a minus that of model b on the same rows, both under the same draws.
+    """`patient_interval` of the first model's metric minus the second's on the same rows, both under the same draws.
 
-    A draw in which either has no value is drawn again for both. estimate > 0: a scores higher.
+    A draw in which either has no value is drawn again for both. estimate > 0: the first scores higher.
     """
 
     def difference(counts: np.ndarray) -> np.ndarray:
-        return np.asarray(draws_function_a(counts), float) - np.asarray(draws_function_b(counts), float)
+        return np.asarray(first(counts), float) - np.asarray(second(counts), float)
 
-    found = patient_interval(difference, patients, **options)
-    return replace(found, how=f"paired; {found.how}")
+    paired = patient_interval(difference, patients, **options)
+    return replace(paired, how=f"paired; {paired.how}")
 
 
 def strata(fold: ArrayLike, event: ArrayLike) -> np.ndarray:
@@ -183,8 +177,7 @@ def mean_over_folds(
 ) -> DrawsFunction:
     """Draws function that averages a metric over seeds, then over folds; NaN where a fold or seed has none.
 
-    `fold` (n,) is where each row was held out; `within` takes the row numbers of one fold and returns a draws function
-    for each seed, on those rows.
+    `fold` (n,) held out each row; `within` takes the row numbers of one fold and returns a draws function for each seed.
     """
     fold = np.asarray(fold)
     parts = []
@@ -197,6 +190,11 @@ def mean_over_folds(
         return np.mean(by_fold, axis=0)
 
     return values
+
+
+def of_scores(metric: Callable, labels: np.ndarray, scores: np.ndarray, fold: ArrayLike) -> DrawsFunction:
+    """Draws function of a metric of `classification` on labels (n,) and scores (seeds, n), as `mean_over_folds`."""
+    return mean_over_folds(fold, lambda rows: [partial(metric, labels[rows], one[rows]) for one in scores])
 
 
 def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
@@ -282,13 +280,6 @@ def by_patient(sections: Sequence[ScoredSection]) -> dict[str, list[ScoredSectio
     return patients
 
 
-def section_value(section: ScoredSection, metric: str) -> float:
-    """Metric of one section by its name in `classification.METRICS`, mean over its seeds; NotComputable as there."""
-    if metric not in METRICS:
-        raise ValueError(f'unknown metric "{metric}"; known are {", ".join(METRICS)}')
-    return float(np.mean([METRICS[metric](section.labels, scores) for scores in section.scores]))
-
-
 def section_draws(
     rivals: Sequence[Sequence[ScoredSection]], metric: str, draws: int = 1000, seed: int = 0
 ) -> tuple[np.ndarray, int]:
@@ -344,20 +335,18 @@ def interval(
 ) -> Interval:
     """Metric averaged over patients, with an interval of the two-level bootstrap (`section_draws`).
 
-    The metric is taken per section and seed, averaged over seeds, within the patient, and over patients. With few
-    patients the interval is approximate and somewhat short, as every cluster bootstrap is.
-
-    The sections' `scores` hold what the metric, a name in `classification.METRICS`, wants: scores (auc, ap), 0/1 calls (f1,
-    sensitivity, ...; the cut is held fixed over the draws), or probabilities (brier). With `minus`, the same spots under
-    another model's scores, the other's metric is taken off (see `comparison.paired_difference`). Sections without a value
-    are left out and `how` names each with its reason, as those in `left_out` (section -> reason); NotComputable where no
-    section has one.
+    The metric, a name in `classification.METRICS`, is taken per section and seed, averaged over seeds, within the patient,
+    and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...; the cut is held
+    fixed over the draws), or probabilities (brier). With `minus`, the same spots under another model's scores, the other's
+    is taken off (see `comparison.paired_difference`). Sections without a value are left out and named in `how` with the
+    reason, as those in `left_out`; NotComputable where none has one. With few patients the interval is approximate and
+    somewhat short, as every cluster bootstrap is.
     """
     reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
     values: dict[str, list[float]] = {}
     for same in zip(*(chain(*by_patient(rival).values()) for rival in rivals), strict=True):
         try:
-            each = [section_value(section, metric) for section in same]
+            each = [np.mean([METRICS[metric](s.labels, row) for row in s.scores]) for s in same]
         except NotComputable as reason:
             reasons[f"{same[0].section} of {same[0].patient}"] = str(reason)
             continue

@@ -16,7 +16,7 @@ from lib.statistics import classification, intervals
 from lib.statistics.classification import METRICS, NotComputable
 from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
 from lib.statistics.intervals import DrawsFunction, Interval, ScoredSection, mean_over_folds, patient_interval
-from lib.statistics.survival import Censoring, HeldOut, fold_median, logrank, pooled_median
+from lib.statistics.survival import Censoring, HeldOut, logrank, median_groups
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
 COLUMNS = [*NAMES, *ENDS, "n", "events", "seeds", "how"]
@@ -38,9 +38,9 @@ def _row(
     """A row of `COLUMNS`: names (model, cohort, setting, metric), counts (n, events, seeds), and the interval, or why none."""
     row = dict(zip(COLUMNS, (*names, np.nan, np.nan, np.nan, *counts), strict=False))
     try:
-        found = measured()
-        row |= {name: getattr(found, name) for name in (*ENDS, "n", "events")}
-        return row | {"how": "; ".join(part for part in (words, found.how) if part)}
+        interval = measured()
+        row |= {name: getattr(interval, name) for name in (*ENDS, "n", "events")}
+        return row | {"how": "; ".join(part for part in (words, interval.how) if part)}
     except NotComputable as reason:
         return row | {"how": f"not computable: {reason}"}
 
@@ -50,30 +50,6 @@ def written_out(row: pd.Series) -> str:
     if np.isnan(row["estimate"]):
         return "not computable"
     return f"{row['estimate']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-
-
-def _calls(sections: Sequence[ScoredSection], rule: str) -> tuple[list[ScoredSection], dict[str, str]]:
-    """Each section with 0/1 calls as scores, seed by seed, and why sections without a cut are left out."""
-    decided, left_out = [], {}
-    for section in sections:
-        if rule == "calibrated" and (section.scores.min() < 0 or section.scores.max() > 1):
-            raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
-        try:
-            if rule == "gmm":
-                cuts = [classification.gmm_threshold(scores) for scores in section.every_score()]
-            elif rule == "oracle":
-                cuts = [
-                    classification.prevalence_threshold(scores, section.labels.mean())
-                    for scores in section.scores
-                ]
-            else:
-                cuts = [0.5] * len(section.scores)
-            decided.append(
-                section.with_scores(classification.called(section.scores, np.array(cuts)[:, None]))
-            )
-        except NotComputable as reason:
-            left_out[f"{section.section} of {section.patient}"] = str(reason)
-    return decided, left_out
 
 
 def spot_rows(
@@ -88,9 +64,8 @@ def spot_rows(
 ) -> pd.DataFrame:
     """Metrics of one model on the test spots of one setting, columns `COLUMNS`.
 
-    `metrics` are by default auc, ap, prevalence, brier, then f1, sensitivity and specificity with each rule of `SPOT_CUTS`,
-    such as "f1_gmm". brier and the calibrated rule need `probabilities`: the same spots under `classification.platt`'s fit
-    on training spots.
+    By default auc, ap, prevalence, brier, then f1, sensitivity and specificity with each rule of `SPOT_CUTS` ("f1_gmm").
+    brier and the calibrated rule need `probabilities`: the same spots under `platt`'s fit on training spots.
     """
     calls = [f"{metric}_{rule}" for rule in SPOT_CUTS for metric in ("f1", "sensitivity", "specificity")]
     rows = []
@@ -107,10 +82,30 @@ def spot_rows(
 
 
 def _of_spots(sections: Sequence[ScoredSection], base: str, rule: str, draws: int, seed: int) -> Interval:
-    decided, left_out = _calls(sections, rule) if rule else (sections, {})
-    if not decided:
+    """The metric of scores, or of 0/1 calls by a rule, seed by seed; sections without a cut are left out and named."""
+    usable, left_out = [] if rule else sections, {}
+    for section in sections if rule else ():
+        try:
+            calls = classification.called(section.scores, np.array(_cuts(section, rule))[:, None])
+            usable.append(section.with_scores(calls))
+        except NotComputable as reason:
+            left_out[f"{section.section} of {section.patient}"] = str(reason)
+    if not usable:
         raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
-    return intervals.interval(decided, base, draws, seed, left_out=left_out)
+    return intervals.interval(usable, base, draws, seed, left_out=left_out)
+
+
+def _cuts(section: ScoredSection, rule: str) -> list[float]:
+    """Cut of each seed's scores."""
+    if rule == "gmm":
+        return [classification.gmm_threshold(scores) for scores in section.every_score()]
+    if rule == "oracle":
+        return [
+            classification.prevalence_threshold(scores, section.labels.mean()) for scores in section.scores
+        ]
+    if section.scores.min() < 0 or section.scores.max() > 1:
+        raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
+    return [0.5] * len(section.scores)
 
 
 def section_rows(
@@ -174,26 +169,15 @@ def outcome_rows(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every metric of one model of a yes-or-no outcome on patients it was not trained on.
+    """Every metric of one model of a yes-or-no outcome on patients it was not trained on, columns `COLUMNS`: auc, ap,
+    prevalence, brier where there are probabilities, and `<metric>_<rule>` for `OUTCOME_CALLED` and each rule.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        One row a held-out patient and seed: patient, fold, seed, label (1 has the outcome), score (higher = more likely
-        so); optionally probability (0 to 1) and, for each rule, `called_<rule>` (0 or 1), cut by a threshold that was
-        fitted on training patients.
-    rules : mapping of rule to str, optional
-        What each rule is, for `how`; see `lib.statistics.classification`.
-    pooled : bool
-        Compare patients of different folds too: only where all folds score on one scale, as one model tested outside
-        does. Else the mean over folds of what is computed within each.
-
-    Returns
-    -------
-    DataFrame
-        Columns `COLUMNS`; rows auc, ap, prevalence, brier where there are probabilities, and `<metric>_<rule>` for
-        `OUTCOME_CALLED`. ValueError where a column is missing, a patient is in one seed twice or with two labels or
-        folds, or seeds are of other patients.
+    `predictions` has one row a held-out patient and seed: patient, fold, seed, label (1 has the outcome), score (higher =
+    more likely so); optionally probability (0 to 1) and, for each rule, `called_<rule>` (0 or 1), cut by a threshold that
+    was fitted on training patients. `rules` says in words what each is, for `how`. `pooled` compares patients of different
+    folds too: only where all folds score on one scale, as one model tested outside does; else the mean over folds of what
+    is computed within each. ValueError where a column is missing, a patient is in one seed twice or with two labels or
+    folds, or seeds are of other patients.
     """
     needed = ["patient", "fold", "seed", "label", "score"]
     if missing := [column for column in needed if column not in predictions]:
@@ -217,18 +201,11 @@ def outcome_rows(
     mean = "all patients together" if pooled else f"mean over {len(set(fold))} folds"
     events = int(labels.sum())
 
-    def measured(metric: str, column: str) -> Interval:
-        def within(rows: np.ndarray) -> list[DrawsFunction]:
-            return [partial(METRICS[metric], labels[rows], values[rows]) for values in wide[column]]
+    options = {"draws": draws, "seed": seed, "strata": intervals.strata(fold, labels), "events": events}
 
-        return patient_interval(
-            mean_over_folds(fold, within),
-            patients["patient"].to_numpy(),
-            draws=draws,
-            seed=seed,
-            strata=intervals.strata(fold, labels),
-            events=events,
-        )
+    def measured(metric: str, column: str) -> Interval:
+        function = intervals.of_scores(METRICS[metric], labels, wide[column], fold)
+        return patient_interval(function, patients["patient"].to_numpy(), **options)
 
     rows = []
     for row, metric, column, rule in wanted:
@@ -281,10 +258,8 @@ def survival_draws(
             return auc_at(time, event, risk, float(at), fitted)
         return brier_at(time, event, model.survival[seed][np.ix_(rows, columns)], times, fitted)
 
-    def within(rows: np.ndarray) -> list[DrawsFunction]:
-        return [of_seed(rows, seed) for seed in range(len(model.risk))]
-
-    return mean_over_folds(model.fold, within)
+    seeds = range(len(model.risk))
+    return mean_over_folds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
 
 
 def _held_out(model: HeldOut, draws: int, seed: int) -> dict[str, object]:
@@ -327,8 +302,7 @@ def survival_rows(
 
 def risk_group(model: HeldOut, rule: str) -> np.ndarray:
     """ "high" or "low" risk of each patient by a rule of `RISK_CUTS`; risks are averaged over seeds."""
-    risk = model.risk.mean(axis=0)
-    return fold_median(risk, model.fold) if rule == "fold_median" else pooled_median(risk)
+    return median_groups(model.risk.mean(axis=0), model.fold if rule == "fold_median" else None)
 
 
 def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
@@ -371,8 +345,8 @@ def c_index_differences(models: Mapping[str, HeldOut], draws: int = 1000, seed: 
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
         functions = (survival_draws(model, "c_index") for model in (first, second))
-        found = intervals.paired_patient_difference(
+        paired = intervals.paired_patient_difference(
             *functions, first.patient, **_held_out(first, draws, seed)
         )
-        rows.append((a, b, found.estimate, found.low, found.high, found.n, found.how))
+        rows.append((a, b, paired.estimate, paired.low, paired.high, paired.n, paired.how))
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])

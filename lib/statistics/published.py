@@ -6,20 +6,14 @@ import numpy as np
 import pandas as pd
 
 _KEYS = {"ours_model": "model", "ours_cohort": "cohort", "ours_setting": "setting", "metric": "metric"}
-_NEEDED = ["item", "value", "source", "certainty", "testable", "why", *_KEYS]
 _ENDS = ["estimate", "low", "high"]
 
 
 def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Join data/published/<study>.csv with metrics.csv, one verdict a row.
+    """Join data/published/<study>.csv with metrics.csv (of one or several cohorts), one verdict a row.
 
-    Parameters
-    ----------
-    published : DataFrame
-        item, cohort, setting, metric, value (empty = the number was not found), source, certainty, testable ("yes" /
-        "no"), why (why not, or what to keep in mind), ours_model, ours_cohort, ours_setting (empty where not testable).
-    metrics : DataFrame
-        metrics.csv of one or several cohorts.
+    `published` has item, cohort, setting, metric, value (empty = the number was not found), source, certainty, testable
+    ("yes" / "no"), why (why not, or what to keep in mind), ours_model, ours_cohort, ours_setting (empty where not testable).
 
     Returns
     -------
@@ -29,8 +23,6 @@ def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd
         published value, that it lies inside or outside our interval; where it was recomputed from the predictions that
         ours are made of too, that it agrees by construction; or "not testable here: " and the reason.
     """
-    if missing := [column for column in _NEEDED if column not in published]:
-        raise ValueError(f"the table of published numbers lacks the columns {missing}")
     if odd := sorted(set(published["testable"]) - {"yes", "no"}):
         raise ValueError(f'`testable` must be "yes" or "no", found {odd}')
     keys = list(_KEYS.values())
@@ -38,9 +30,9 @@ def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd
         raise ValueError(f"metrics hold two rows for {metrics.loc[twice, keys].iloc[0].tolist()}")
     ours, rows = metrics.set_index(keys), []
     for row in published.fillna({"why": ""}).to_dict("records"):
-        verdict, note, found = _verdict(row, ours)
+        verdict, note, estimates = _verdict(row, ours)
         about = (row["item"], row["source"], row["value"], row["certainty"])
-        rows.append((*about, *found, verdict, note))
+        rows.append((*about, *estimates, verdict, note))
     columns = ["item", "where", "published", "certainty", "ours", "low", "high", "verdict", "note"]
     return pd.DataFrame(rows, columns=columns)
 

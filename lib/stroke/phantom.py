@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import distance_transform_edt
 from scipy.special import expit, ndtr
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -21,8 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from lib.files import write_csv
-from lib.inputs.volumes import Volume, write_series, write_volume
-from lib.stroke.phantom_scan import LABELS, Anatomy, anatomy, draw_scan, geometry, series
+from lib.inputs.volumes import write_series
+from lib.stroke.phantom_scan import anatomy, draw_scan, series
 
 MARGINAL = (0.12, 0.16, 0.17, 0.15, 0.14, 0.08, 0.18)  # of mRS 0 to 6, with an effect or without
 LARGEST_ML = 140.0  # core and penumbra together, about 40 % of a hemisphere's tissue
@@ -56,12 +55,8 @@ OUTCOME = ("TICI postinterventional", "mRS 3 months")  # the other columns are k
 def patients(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
     """Draw a cohort.
 
-    Parameters
-    ----------
-    n, seed : int
-    effect : float
-        Factor of everything in z but the noise, 0 or more. With 0 the outcome is independent of all; covariates and
-        lesions are those of the same seed with another effect, and the mRS have the same frequencies.
+    `effect` is the factor of everything in z but the noise. With 0 the outcome is independent of all; covariates and
+    lesions are those of the same seed with another effect, and the mRS have the same frequencies.
 
     Returns
     -------
@@ -168,38 +163,18 @@ def series_path(folder: str | Path, patient: str) -> Path:
 def write_patient(
     folder: str | Path, row, seed: int = 7, shape: tuple[int, int, int] = (16, 64, 64), frames: int = 48
 ) -> dict[str, object]:
-    """Write all files of one patient; equal arguments give equal bytes, whoever else is written.
+    """Write all files of one patient, a row of `draw`; equal arguments give equal bytes, whoever else is written.
 
     Below `folder`: `raw_data/<patient>/ses-01/<patient>_ses-01_ctp.nii.gz` (int16, HU),
-    `derivatives/<patient>/ses-02/<patient>_ses-02_space-ncct_lesion-msk.nii.gz` (core and lost penumbra),
     `phenotype/<patient>/ses-01/..._demographic_baseline.csv` and `ses-02/..._outcome.csv` with some values missing,
-    and, for no model to read, `truth/<patient>.csv`: what this function returns.
-
-    Parameters
-    ----------
-    folder : path
-    row : Series
-        A row of `draw`.
-    seed : int
-        That of `draw`.
-    shape : (z, y, x)
-        Voxels of a frame.
-    frames : int
-
-    Returns
-    -------
-    dict
-        The row, with volumes as made; oligaemia_ml, interval_s, noise (HU), orientation (of the file), bolus_peak (HU),
-        bolus_arrival (s).
+    and, for no model to read, `truth/<patient>.csv`: what this function returns, the row with volumes as made;
+    oligaemia_ml, interval_s, noise (HU), orientation (of the file), bolus_peak (HU), bolus_arrival (s).
     """
     folder, number = Path(folder), int(row.patient.removeprefix("sub-stroke"))
     random = np.random.default_rng([seed, 2, number])
     stroke = anatomy([seed, 3, number], shape, row.core_ml, row.penumbra_ml, row.side)
     scan = draw_scan(random)._replace(frames=frames)
     write_series(series_path(folder, row.patient), series(stroke, scan, [seed, 4, number]), "int16")
-    second = folder / "derivatives" / row.patient / "ses-02"
-    mask = Volume(_lesion(stroke, row.lost_share), geometry(stroke))
-    write_volume(second / f"{row.patient}_ses-02_space-ncct_lesion-msk.nii.gz", mask, "uint8")
     _write_phenotype(folder / "phenotype" / row.patient, row, random)
     truth = row.to_dict() | {
         "core_ml": stroke.core_ml,
@@ -219,17 +194,6 @@ def read_truth(folder: str | Path, patients: Iterable[str]) -> pd.DataFrame:
     """What was planted in these patients, indexed by patient: for pictures, never for a model."""
     tables = [pd.read_csv(Path(folder) / "truth" / f"{name}.csv") for name in patients]
     return pd.concat(tables).set_index("patient")
-
-
-def _lesion(stroke: Anatomy, lost_share: float) -> np.ndarray:
-    """The infarct that stays: the core, and of the penumbra the lost share, nearest to the core first."""
-    penumbra = np.flatnonzero(stroke.labels == LABELS["penumbra"])
-    infarct = stroke.labels == LABELS["core"]
-    if infarct.any():
-        away = distance_transform_edt(~infarct, stroke.spacing_mm[::-1]).ravel()[penumbra]
-        penumbra = penumbra[np.argsort(away, kind="stable")]
-    infarct.ravel()[penumbra[: round(lost_share * len(penumbra))]] = True
-    return infarct
 
 
 def _write_phenotype(folder: Path, row, random: np.random.Generator) -> None:

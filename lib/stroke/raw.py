@@ -9,7 +9,6 @@ from lib.data import fetch_all, read_sources
 from lib.files import write_json
 from lib.inputs.clinical import CATEGORICAL, POSTPROCEDURAL, unfavourable
 from lib.inputs.volumes import Series, describe, read_series
-from lib.params import ROOT
 from lib.stroke import arrays, cohort, phantom
 from lib.stroke.params import StrokeParams
 from lib.stroke.perfusion import prepare
@@ -120,14 +119,15 @@ class Arrays(Isles):
         return patients["patient"].map(part).map({"test": "test", "train": "", "val": ""})
 
 
-def raw_input(params: StrokeParams, folder: Path) -> Isles:
-    """The raw input of a cohort: below `folder` for a phantom, else below data/raw, fetched where it can be."""
+def raw_input(params: StrokeParams, folder: Path, downloads: Path) -> Isles:
+    """The raw input of a cohort: below `folder` for a phantom, else below `downloads`, fetched where it can be."""
     if params.phantom:
         return Phantoms(folder / "raw", params)
     if params.cohort in read_sources().cohorts:
         fetch_all(params.cohort)
-    raw = ROOT / "data" / "raw"
-    return Isles(raw / params.isles, params) if params.isles else Arrays(raw / params.arrays, params, raw)
+    if params.isles:
+        return Isles(downloads / params.isles, params)
+    return Arrays(downloads / params.arrays, params, downloads)
 
 
 def described(patients: pd.DataFrame) -> pd.DataFrame:

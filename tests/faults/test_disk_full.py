@@ -16,14 +16,10 @@ import torch
 from lib import files
 from lib import params as params_module
 from lib.features.feature_files import write_features
-from lib.features.tiles import TileGrid, Tiles, write_grid
 from lib.files import DiskFull, sha256_of, write_csv, write_json, written
 from lib.params import Checked
-from lib.spacrd.spots import write_section
-from lib.spacrd.spots import assemble
 from lib.stage import begin
-from lib.stroke.series import write_series_features
-from lib.training.loop import Checkpoint, Loop, run, write_weights
+from lib.training.loop import write_weights
 
 SIZE = 1 << 18
 SENTENCE = (
@@ -41,39 +37,6 @@ def features(path):
     )
 
 
-def grid(path):
-    many = np.arange(20_000)
-    tiles = Tiles(np.stack([many, many], 1), np.stack([many, many], 1), many, many.astype(np.float32))
-    about = dict.fromkeys(("slide", "status", "mode", "note"), "x")
-    sizes = {"tile_px": 256, "cell_px": 16, "um_per_px": 0.5, "size": (9, 9)}
-    write_grid(path, TileGrid(**about, **sizes, tiles={20: tiles}, origins=np.zeros((1, 2), np.int64)))
-
-
-class Net(Loop):
-    def loss_of(self, batch):
-        return self.model(batch[0]).square().mean()
-
-    def watched(self):
-        return {}
-
-    def descent(self):
-        adam = torch.optim.Adam(self.parameters())
-        return adam, torch.optim.lr_scheduler.ConstantLR(adam), "epoch"
-
-
-def checkpoint(path):
-    """Of the first of two epochs, kept by a fault in the second."""
-    torch.manual_seed(0)
-    net = Net(torch.nn.Linear(200, 200))
-    net.watched = lambda: {"x": 1 / (1 - len(net.history))}
-    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(2, 200)))
-    generators = {"order": torch.Generator().manual_seed(0), "drawing": np.random.default_rng(0)}
-    try:
-        run(net, batches, 3, device="cpu", checkpoint=Checkpoint(path, "key", 0.0), **generators)
-    except ZeroDivisionError:
-        return
-
-
 def weights(path):
     torch.manual_seed(0)
     write_weights({"x": torch.randn(100_000)}, path)
@@ -86,28 +49,12 @@ def picture(path):
         file.write(np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8))
 
 
-def section(path):
-    rng, places = np.random.default_rng(0), 80.0 * np.stack([np.arange(400) % 20, np.arange(400) // 20], 1)
-    write_section(
-        assemble(
-            rng.poisson(1.0, (400, 300)), spots=[f"s{i}" for i in range(400)], genes=[f"G{i}" for i in range(300)],
-            xy=places, array_xy=places / 80, tissue=[""] * 400, label_source="none", name="X1", patient="X",
-            platform="st", spot_diameter_um=100, pitch_um=200,
-        ),
-        path,
-    )  # fmt: skip
-
-
 FILES = {
     "features.h5": features,
-    "series.h5": lambda path: write_series_features(path, np.random.default_rng(0).random((4, 32, 32, 32))),
-    "grid.h5": grid,
-    "checkpoint.safetensors": checkpoint,
     "weights.safetensors": weights,
     "metrics.csv": lambda path: write_csv(pd.DataFrame({"x": np.random.default_rng(0).random(20_000)}), path),
     "manifest.json": lambda path: write_json(list(range(100_000)), path),
     "slide.tiff": picture,
-    "section.h5ad": section,
 }
 
 

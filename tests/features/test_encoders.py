@@ -330,7 +330,7 @@ def test_the_hubs_cache_will_do_without_a_token(nothing_here, monkeypatch, tmp_p
     monkeypatch.setattr(
         lib.features.encoders, "hf_hub_download", lambda *wanted: asked.append(wanted) or tmp_path / "w.bin"
     )
-    assert network("conch").model is made
+    assert network("conch")[0] is made
     assert asked == [("MahmoodLab/CONCH", "pytorch_model.bin")]
     with pytest.raises(PermissionError, match="UNI2-h is given on application"):
         network("uni2-h")

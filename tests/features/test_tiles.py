@@ -493,4 +493,4 @@ def test_an_error_while_decoding_ahead_is_raised_here_and_the_thread_ends(tmp_pa
 def test_a_grid_of_another_slide_is_refused(tmp_path, rgb):
     slide = slide_of(tmp_path, rgb, 0.5)
     with pytest.raises(ValueError, match="the grid is of slide other"):
-        tile_batches(slide, replace(exact_tiles(slide), slide="other"), 64)
+        next(tile_batches(slide, replace(exact_tiles(slide), slide="other"), 64))

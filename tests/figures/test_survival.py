@@ -66,15 +66,6 @@ def test_risk_groups_keep_their_colours_and_the_key_tells_sizes_and_test(ax):
     assert [line.get_color() for line in curves(other).values()] == [style.OTHER, style.CANCER]
 
 
-def test_a_weighted_test_says_so_and_no_test_is_silent(ax):
-    kaplan_meier(ax, TIME, EVENT, RISK, test="wilcoxon")
-    p = logrank(TIME, EVENT, RISK, weighting="wilcoxon").p
-    assert ax.get_legend().get_title().get_text() == f"log-rank (wilcoxon) p = {p:.2g}\nevents/patients"
-    other = ax.figure.add_subplot()
-    kaplan_meier(other, TIME, EVENT, RISK, test=False)
-    assert other.get_legend().get_title().get_text() == "events/patients"
-
-
 def test_a_clear_difference_is_below_a_thousandth_and_none_at_all_is_told(ax):
     time, group = np.r_[np.arange(1, 31), np.arange(101, 131)], np.repeat(["high", "low"], 30)
     kaplan_meier(ax, time, np.ones(60), group)
@@ -107,45 +98,19 @@ def test_a_wide_panel_has_more_columns(ax, width, ticks):
     assert ax.get_xticks().tolist() == np.linspace(0, 144, ticks).tolist()
 
 
-def test_the_table_can_be_left_out_and_the_end_be_set(ax):
-    kaplan_meier(ax, TIME, EVENT, RISK, until=12, unit="weeks", at_risk=False, band=False)
-    assert notes(ax) == []
-    assert len(ax.collections) == 0
-    assert ax.get_xlim()[1] == pytest.approx(12, rel=0.02)
-    assert ax.get_xlabel() == "time (weeks)"
-    assert list(curves(ax)) == ["low: 3/5", "high: 3/5"]  # of the whole follow-up
-
-
-def test_order_fixes_colours_also_of_a_group_that_is_not_there(ax):
-    kaplan_meier(ax, TIME, EVENT, SIX, order=["z", *"fedcba"], test=False)
-    drawn = curves(ax)
-    assert [name[0] for name in drawn] == list("fedcba")
-    assert drawn["f: 1/1"].get_color() == style.PALETTE[1]
-
-
 @pytest.mark.parametrize(("width", "groups"), [(2.2, RISK), (3.2, None), (3.2, SIX)])
 def test_nothing_overlaps_in_panels_of_any_width(width, groups):
     with mpl.rc_context(style.RC):
         fig, axes = plt.subplots(2, 2, figsize=(2 * width, 2 * width + (groups is SIX)))
         for ax in axes.flat:
-            kaplan_meier(
-                ax,
-                np.tile(TIME * 3, 200),
-                np.tile(EVENT, 200),
-                None if groups is None else np.tile(groups, 200),
-            )
+            many = None if groups is None else np.tile(groups, 200)
+            kaplan_meier(ax, np.tile(TIME * 3, 200), np.tile(EVENT, 200), many)
             ax.set_title("CANCER")
         fig.canvas.draw()
         boxes = []
         for ax in axes.flat:
-            texts = [
-                *ax.texts,
-                ax.xaxis.label,
-                ax.yaxis.label,
-                ax.title,
-                *ax.get_xticklabels(),
-                *ax.get_yticklabels(),
-            ]
+            texts = [*ax.texts, ax.xaxis.label, ax.yaxis.label, ax.title]
+            texts += [*ax.get_xticklabels(), *ax.get_yticklabels()]
             boxes += [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
         page = fig.bbox
         for number, (name, box) in enumerate(boxes):
@@ -168,8 +133,6 @@ def test_patients_without_a_group_are_not_dropped_silently(ax):
         kaplan_meier(ax, TIME, EVENT, RISK[:3])
     with pytest.raises(ValueError, match="1 of 10 patients have no group"):
         kaplan_meier(ax, TIME, EVENT, pd.Series(RISK).where(np.arange(10) != 2))
-    with pytest.raises(ValueError, match=r"lacks the groups \['high'\]"):
-        kaplan_meier(ax, TIME, EVENT, RISK, order=["low"])
     with pytest.raises(NotComputable, match="no patient"):
         kaplan_meier(ax, [], [])
     assert not ax.lines
@@ -221,15 +184,12 @@ def test_the_epoch_kept_is_a_ring_on_each_fold_or_one_line(ax, words):
     assert (*second.get_xdata(), *second.get_ydata()) == (0, 0.6)
     assert first.get_markeredgecolor() == lines(ax)["fold 0"].get_color() == style.PALETTE[0]
     assert "epoch kept" in words(ax)
-    other = ax.figure.add_subplot()
-    by_epoch(other, HISTORY, chosen=1)
-    assert set(lines(other)["epoch kept"].get_xdata()) == {1}
 
 
 @pytest.mark.parametrize("height", [2, 5])
 def test_the_key_stays_clear_of_the_axis_in_panels_of_any_height(ax, height):
     ax.figure.set_size_inches(3.2, height)
-    by_epoch(ax, HISTORY, chosen=1)
+    by_epoch(ax, HISTORY, chosen={0: 1, 1: 1})
     ax.figure.canvas.draw()
     key = ax.get_legend().get_window_extent()
     label = ax.xaxis.label.get_window_extent()
@@ -274,9 +234,6 @@ def test_intervals_stand_in_place_of_the_plain_mean(ax, words):
     assert [diamond[0, 0] for diamond in dots(ax, "D")] == pytest.approx([0.6, 0.66])
     assert any(list(line.get_xdata()) == [0.58, 0.74] for line in ax.lines)
     assert "Cox\n0.660 (0.580 to 0.740)" in words(ax)
-    other = ax.figure.add_subplot()
-    by_fold(other, FOLDS, INTERVALS, numbers=False)
-    assert "0.660" not in words(other)
 
 
 def test_tables_of_folds_that_are_refused(ax):

@@ -170,8 +170,8 @@ def test_several_series_are_named_without_the_patient_and_one_is_chosen(series):
     for k in range(3):
         write_slice(series, f"b{k}.dcm", k, uid="1.2.9", t0008_103e="Jane DOE arterial", t0020_0011="8")
     said = refused(series, "2 series fit 'CT'.*Choose one with `series`")
-    assert "1.2.3.4 (number 7, 6 slices, CT, 'Abdomen venous')" in said
-    assert "1.2.9 (number 8, 3 slices, CT, '*** *** arterial')" in said
+    assert "1.2.3.4 (number 7, slices: 6, CT, 'Abdomen venous')" in said
+    assert "1.2.9 (number 8, slices: 3, CT, '*** *** arterial')" in said
     for name in ("1.2.9", "8", "*** *** arterial", "Jane DOE arterial", 8):
         assert len(read_dicom(series, name).values) == 3
     assert len(read_dicom(series, "Abdomen venous").values) == 6

@@ -126,6 +126,7 @@ def test_what_is_no_table_is_refused(tmp_path, name, content, message):
             "a,b\n1,2,3\n4,5,6\n",
             "row 1 has 3 cells and the header 2",
         ),  # pandas would shift all columns by one
+        ("a,b\n1,2,\n4,5,\n", "row 1 has 3 cells"),  # the same
         ("a,b\n1,2\n4,5,6\n", "Expected 2 fields in line 3, saw 3"),
         ("a,A\n1,2\n", "has the column a twice"),  # pandas would rename the second of two equal ones
         ("a,b\n1\0,2\n", "zero bytes"),

@@ -405,11 +405,12 @@ def test_other_formats_are_read_alike_and_refused_when_cut(name, tmp_path):
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 @pytest.mark.parametrize("endian", "<>")
-def test_every_kind_of_nifti_gives_its_values(kind, endian, tmp_path):
+@pytest.mark.parametrize("slope", [0.5, 1])
+def test_every_kind_of_nifti_gives_its_values(kind, endian, slope, tmp_path):
     stored = np.arange(60, dtype=np.int16).reshape(SIZE)
     image = kind(stored, affine_of("RAS"), kind.header_class(endianness=endian))
     image.header.set_data_dtype(np.int16)
-    image.header.set_slope_inter(0.5, -1024)
+    image.header.set_slope_inter(slope, -1024 if slope < 1 else 0)
     image.to_filename(tmp_path / "a.nii")
     raw = (tmp_path / "a.nii").read_bytes()
     read = read_volume(tmp_path / "a.nii")

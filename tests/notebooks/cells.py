@@ -18,6 +18,8 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from threadpoolctl import threadpool_limits
 
+import lib.data
+import lib.stage  # noqa: F401  both take the repository's folder when they are imported
 from lib.figures import style
 from lib.files import sha256_of
 
@@ -44,6 +46,8 @@ class Cells:
     ):
         self.tree, self.values, self.study, self.patterns = tree, dict(values), study, patterns
         self.pages, self.executed = pages, {}
+        if not (tree / "lib").exists():
+            (tree / "lib").symlink_to(ROOT / "lib")
         if not (tree / "data" / "published").exists():
             shutil.copytree(ROOT / "data" / "published", tree / "data" / "published")
         self.folder = results / study / values["cohort"]
@@ -53,8 +57,8 @@ class Cells:
         said = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, mpl.rc_context(), threadpool_limits(1):
             patch.setenv("CROSSBOOK_RESULTS", str(self.folder.parents[1]))
-            for module in ("params", "stage", "provenance"):
-                patch.setattr(f"lib.study.{module}.ROOT", self.tree)
+            for module in ("params", "stage"):
+                patch.setattr(f"lib.{module}.ROOT", self.tree)
             mpl.use("agg")
             threads = torch.get_num_threads()
             torch.set_num_threads(1)

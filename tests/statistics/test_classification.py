@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, chi2, norm
+from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
@@ -47,32 +47,15 @@ two_classes = st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2,
 )
 
 
-def naive_auc(labels, scores):
-    pairs = [(c > o) + 0.5 * (c == o) for c in scores[labels == 1] for o in scores[labels == 0]]
-    return sum(pairs) / len(pairs)
-
-
-def naive_average_precision(labels, scores):
-    value, before = 0.0, 0.0
-    for cut in sorted(set(scores), reverse=True):
-        named = scores >= cut
-        recall = labels[named].sum() / labels.sum()
-        value += (recall - before) * labels[named].mean()
-        before = recall
-    return value
-
-
 @given(two_classes)
 @settings(max_examples=80, deadline=None)
-def test_auc_and_ap_are_the_naive_ones_with_ties_and_order_alone_counts(spots):
+def test_auc_and_ap_are_sklearns_with_ties_and_order_alone_counts(spots):
     labels, scores = np.array(spots, dtype=float).T
-    assert auc(labels, scores) == pytest.approx(naive_auc(labels, scores), abs=1e-12)
-    assert auc(labels, scores) == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores), abs=1e-12)
-    ap = average_precision(labels, scores)
-    assert ap == pytest.approx(naive_average_precision(labels, scores), abs=1e-12)
+    area, ap = auc(labels, scores), average_precision(labels, scores)
+    assert area == pytest.approx(sklearn_metrics.roc_auc_score(labels, scores), abs=1e-12)
     assert ap == pytest.approx(sklearn_metrics.average_precision_score(labels, scores), abs=1e-12)
-    assert auc(labels, -scores) == pytest.approx(1 - auc(labels, scores), abs=1e-12)
-    assert auc(labels[::-1], scores[::-1] + 5) == auc(labels, scores)
+    assert auc(labels, -scores) == pytest.approx(1 - area, abs=1e-12)
+    assert auc(labels[::-1], scores[::-1] + 5) == area
     assert average_precision(labels, 2 * scores + 5) == ap
 
 
@@ -95,16 +78,6 @@ def test_worked_example():
     # all called: 2p / (1 + p), at the 61.9 % of the Visium HBC section 0.765
     assert f1(np.r_[np.ones(619), np.zeros(381)], np.ones(1000)) == pytest.approx(0.765, abs=5e-4)
     assert brier([1, 0, 0, 0], [0.25] * 4) == pytest.approx(0.25 * 0.75)
-
-
-def test_calls_and_probabilities_are_sklearns():
-    random = np.random.default_rng(1)
-    labels, calls = (random.random((2, 200)) < 0.3).astype(float)
-    assert f1(labels, calls) == pytest.approx(sklearn_metrics.f1_score(labels, calls))
-    assert precision(labels, calls) == pytest.approx(sklearn_metrics.precision_score(labels, calls))
-    assert sensitivity(labels, calls) == pytest.approx(sklearn_metrics.recall_score(labels, calls))
-    p = random.random(200)
-    assert brier(labels, p) == pytest.approx(sklearn_metrics.brier_score_loss(labels, p))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -340,26 +313,11 @@ def test_delong_within_folds_is_the_mean_of_independent_differences(scored):
     assert delong_test(labels, a + 100 * folds, b).p != pytest.approx(delong_test(labels, a, b).p)
 
 
-def test_delong_metamorphic(scored):
+def test_delong_counts_the_order_alone_and_says_why_not(scored):
     labels, a, b = scored
-    found = delong_test(labels, a, b)
-    assert delong_test(labels, np.exp(a), 5 * b - 2) == found  # order alone counts
-    swapped, flipped = delong_test(labels, b, a), delong_test(1 - labels, -a, -b)
+    found, swapped = delong_test(labels, np.exp(a), 5 * b - 2), delong_test(labels, b, a)
+    assert found == delong_test(labels, a, b)
     assert (swapped.difference, swapped.p) == pytest.approx((-found.difference, found.p))
-    assert (flipped.difference, flipped.p) == pytest.approx((found.difference, found.p))
-
-
-def test_p_of_delong_is_uniform_where_the_models_are_alike():
-    random, p = np.random.default_rng(3), []
-    for _ in range(400):
-        labels, ease = (random.random(80) < 0.4).astype(float), random.normal(size=80)
-        p.append(delong_test(labels, *(labels + ease + random.normal(size=(2, 80)))).p)
-    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.03)
-    assert np.mean(np.array(p) < 0.5) == pytest.approx(0.5, abs=0.07)
-
-
-def test_delong_says_why_not(scored):
-    labels, a, _ = scored
     with pytest.raises(NotComputable, match="order the cases alike"):
         delong_test(labels, a, 2 * a)
     with pytest.raises(NotComputable, match="1 positive and 3 other"):
@@ -381,16 +339,12 @@ def calls_of(both, only_a, only_b, neither):
 
 @pytest.mark.parametrize("counts", [(30, 9, 2, 5), (0, 1, 0, 0), (50, 40, 21, 9), (10, 12, 12, 3)])
 @pytest.mark.parametrize("exact", [True, False])
-def test_mcnemar_is_statsmodels_and_the_formula(counts, exact):
+def test_mcnemar_is_statsmodels(counts, exact):
     found = mcnemar(*calls_of(*counts), exact=exact)
     both, only_a, only_b, neither = counts
     other = statsmodels_mcnemar([[both, only_a], [only_b, neither]], exact=exact)
     assert (found.statistic, found.p) == pytest.approx((other.statistic, other.pvalue))
     assert (found.only_a, found.only_b) == (only_a, only_b)
-    p = chi2.sf((abs(only_a - only_b) - 1) ** 2 / (only_a + only_b), 1)
-    if exact:
-        p = min(1, 2 * binom.cdf(min(only_a, only_b), only_a + only_b, 0.5))
-    assert found.p == pytest.approx(p)
 
 
 def test_mcnemar_metamorphic_and_why_not():

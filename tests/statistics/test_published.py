@@ -4,34 +4,18 @@ import pytest
 
 from lib.statistics.published import published_against_ours, published_markdown
 
-COLUMNS = [
-    "item",
-    "cohort",
-    "setting",
-    "metric",
-    "value",
-    "source",
-    "certainty",
-    "testable",
-    "why",
-    "ours_model",
-    "ours_cohort",
-    "ours_setting",
-]
-
 
 def printed(**changes):
-    row = dict.fromkeys(COLUMNS, "") | {
+    row = {
         "item": "ST only",
+        "cohort": "",
+        "setting": "",
         "metric": "auc",
         "value": 0.83,
         "source": "Table 3",
-        "certainty": "secondary source",
-        "testable": "yes",
-        "ours_model": "spacrd-genes",
-        "ours_cohort": "her2st",
-        "ours_setting": "genes",
     }
+    row |= {"certainty": "secondary source", "testable": "yes", "why": ""}
+    row |= {"ours_model": "spacrd-genes", "ours_cohort": "her2st", "ours_setting": "genes"}
     return pd.DataFrame([row | changes])
 
 
@@ -122,15 +106,9 @@ def test_markdown_leaves_out_what_nobody_says_and_keeps_what_differs():
     assert "nan" not in said
 
 
-def test_no_published_numbers_keep_the_columns():
-    assert published_against_ours(printed().iloc[:0], measured()).columns[0] == "item"
-
-
 def test_refusals():
     with pytest.raises(ValueError, match="testable"):
         published_against_ours(printed(testable="perhaps"), measured())
-    with pytest.raises(ValueError, match="lacks the columns"):
-        published_against_ours(printed().drop(columns="value"), measured())
     with pytest.raises(ValueError, match="two rows"):
         published_against_ours(printed(), pd.concat([measured(), measured()]))
 
@@ -141,7 +119,7 @@ def spacrd(root):
 
 
 def test_spacrd_table_is_whole(spacrd):
-    assert spacrd.columns.tolist() == COLUMNS
+    assert spacrd.columns.tolist() == printed().columns.tolist()
     assert spacrd["item"].is_unique
     assert set(spacrd["certainty"]) == {"secondary source", "recomputed from shipped scores", "unverified"}
     assert set(spacrd["testable"]) == {"yes", "no"}
@@ -151,28 +129,6 @@ def test_spacrd_table_is_whole(spacrd):
     assert ours[spacrd["testable"] == "no"].isna().all(axis=None)
     # what no source gives stays empty, and is not called more than unverified
     assert (spacrd.loc[spacrd["value"].isna(), "certainty"] == "unverified").all()
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        (13.5, 14.1, 14.0, 12.1, 11.8, 13.8, 11.9),
-        (0.953, 0.821, 0.979, 0.929, 0.900, 0.784, 0.891, 0.803),
-        (0.754, 0.494, 0.348),
-        (0.923, 0.892, 0.887, 0.849, 0.815, 0.832, 0.789),
-        (0.869, 0.824, 0.831, 0.797, 0.771, 0.782, 0.606),
-        (0.9021, 0.9288, 0.8607, 0.780, 0.840),
-    ],
-)
-def test_spacrd_table_holds_the_numbers_in_order(spacrd, values):
-    held = iter(spacrd["value"].dropna())
-    assert all(value in held for value in values)
-
-
-def test_spacrd_conflict_is_told(spacrd):
-    conflict = spacrd[spacrd["why"].str.contains("conflict")]
-    assert sorted(conflict["value"]) == [11.9, 13.8]
-    assert (conflict["certainty"] == "unverified").all()
 
 
 def test_spacrd_table_joins(spacrd):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lifelines import KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test
 from lifelines.utils import restricted_mean_survival_time
-from scipy.stats import chi2, kstest, norm
+from scipy.stats import kstest, norm
 
 from lib.crossfusion.cohort import stored_predictions
 from lib.statistics.classification import NotComputable
@@ -20,12 +20,11 @@ from lib.statistics.survival import (
     at_risk,
     checked_outcomes,
     event_share,
-    fold_median,
     kaplan_meier,
     logrank,
     median_follow_up,
+    median_groups,
     median_survival,
-    pooled_median,
     rmst,
     split_at,
     survival_at,
@@ -100,6 +99,13 @@ def test_scikit_survival_draws_the_same_band():
         np.testing.assert_allclose(table[["low", "high"]].T, band)
     with pytest.raises(ValueError, match="level is 95"):
         kaplan_meier([1, 2], [1, 0], 95)
+
+
+def test_a_curve_leaves_numpys_warnings_as_they_were():
+    with np.errstate(divide="raise", invalid="warn"):
+        before = np.geterr()
+        kaplan_meier([1, 2], [1, 1])
+        assert np.geterr() == before
 
 
 def test_survival_at_steps_down_at_the_event():
@@ -229,14 +235,6 @@ def test_censoring_by_hand():
     assert Censoring.fit([3, 1, 2], [1, 1, 1]).weights([3, 1, 2], [1, 1, 1]).tolist() == [1, 1, 1]
 
 
-def test_weights_of_events_add_up_to_everybody():
-    """What a weight is for: each event stands for those censored before it, so the weights share out n."""
-    random = np.random.default_rng(2)
-    time, event = random.permutation(300).astype(float), random.random(300) < 0.6
-    event[time.argmax()] = True
-    assert Censoring.fit(time, event).weights(time, event).sum() == pytest.approx(300)
-
-
 def test_where_nothing_is_known_of_the_censoring():
     censoring = Censoring.fit([1, 2, 3], [1, 0, 1])
     with pytest.raises(NotComputable, match="1 of 2 times lie beyond 3"):
@@ -261,57 +259,21 @@ def groups_of(n=120, groups=2, seed=0, steps=15, effect=0.0):
     return time, random.random(n) < 0.7, group
 
 
-def slow_logrank(time, event, group, weight):
-    """Two groups, one event time after the other: observed less expected, squared, over its variance."""
-    apart = variance = 0.0
-    survival = modified = 1.0
-    for moment in sorted(set(time[event])):
-        alive = (time >= moment).sum()
-        own_alive = ((time >= moment) & (group == 1)).sum()
-        dead = (event & (time == moment)).sum()
-        own_dead = (event & (time == moment) & (group == 1)).sum()
-        modified *= 1 - dead / (alive + 1)
-        w = weight(alive, survival, modified)
-        survival *= 1 - dead / alive
-        apart += w * (own_dead - dead * own_alive / alive)
-        if alive > 1:
-            share = own_alive / alive
-            variance += w**2 * dead * share * (1 - share) * (alive - dead) / (alive - 1)
-    return apart**2 / variance
-
-
-WEIGHTS = {
-    "none": lambda alive, survival, modified: 1,
-    "wilcoxon": lambda alive, survival, modified: alive,
-    "tarone-ware": lambda alive, survival, modified: alive**0.5,
-    "peto": lambda alive, survival, modified: modified,
-    "fleming-harrington": lambda alive, survival, modified: survival**0.5 * (1 - survival) ** 2,
-}
+WEIGHTS = ["none", "wilcoxon", "tarone-ware", "peto", "fleming-harrington"]
 
 
 @pytest.mark.parametrize("weighting", WEIGHTS)
 @pytest.mark.parametrize("groups", [2, 4])
-def test_log_rank_is_the_definition_and_lifelines(weighting, groups):
+def test_log_rank_is_lifelines(weighting, groups):
     time, event, group = groups_of(groups=groups, effect=0.3)
     found = logrank(time, event, group, weighting, p=0.5, q=2)
-    if groups == 2:
-        expected = slow_logrank(time, event, group, WEIGHTS[weighting])
-        assert (found.statistic, found.p) == pytest.approx((expected, chi2.sf(expected, 1)), rel=1e-10)
-    theirs = multivariate_logrank_test(
-        time, group, event, weightings=None if weighting == "none" else weighting, p=0.5, q=2
-    )
+    named = None if weighting == "none" else weighting
+    theirs = multivariate_logrank_test(time, group, event, weightings=named, p=0.5, q=2)
     assert (found.statistic, found.p) == pytest.approx((theirs.test_statistic, theirs.p_value), rel=1e-8)
     assert found.degrees == groups - 1
 
 
-def test_log_rank_is_scikit_survivals():
-    compare = pytest.importorskip("sksurv.compare")
-    time, event, group = groups_of(groups=4)
-    ours = logrank(time, event, group)
-    assert (ours.statistic, ours.p) == pytest.approx(compare.compare_survival(structured(time, event), group))
-
-
-@given(st.integers(0, 1000), st.sampled_from(list(WEIGHTS)), st.integers(2, 4))
+@given(st.integers(0, 1000), st.sampled_from(WEIGHTS), st.integers(2, 4))
 def test_order_names_shift_and_scale_change_no_log_rank(seed, weighting, groups):
     time, event, group = groups_of(60, groups, seed)
     expected = logrank(time, event, group, weighting).statistic
@@ -345,8 +307,6 @@ def test_groups_that_cannot_be_compared():
             logrank([1, 2, 5, 6, 6], [0, 0, 1, 1, 1], ["c", "c", "a", "b", "b"])
     with pytest.raises(ValueError, match="1 of 3 patients have no group"):
         logrank([1, 2, 3], [1, 1, 1], ["a", None, "b"])
-    with pytest.raises(ValueError, match="one group a patient"):
-        logrank([1, 2, 3], [1, 1, 1], ["a", "b"])
     with pytest.raises(ValueError, match=r'"gehan".* known are none, wilcoxon'):
         logrank([1, 2], [1, 1], ["a", "b"], "gehan")
     with pytest.raises(ValueError, match="p and q are 0 or more"):
@@ -364,31 +324,22 @@ def high(groups):
 
 
 def test_groups_by_hand():
-    assert high(pooled_median(RISK)) == [False] * 4 + [True] * 4
-    assert high(fold_median(RISK, FOLD)) == [False, False, True, True] * 2
+    assert high(median_groups(RISK)) == [False] * 4 + [True] * 4
+    assert high(median_groups(RISK, FOLD)) == [False, False, True, True] * 2
     assert high(split_at(RISK, np.repeat([2, 40], 4))) == [False, True, True, True, False, False, False, True]
     assert high(split_at([1, 2, 3], 2)) == [False, True, True]  # the cut itself is high
-
-
-def test_scale_of_a_fold_matters_to_the_pooled_median_only():
-    risk = np.random.default_rng(0).normal(size=8)
-    shifted = np.where(FOLD == "1", 5 + 3 * risk, risk)
-    assert high(fold_median(shifted, FOLD)) == high(fold_median(risk, FOLD))
-    assert high(pooled_median(shifted)) != high(pooled_median(risk))
-    order = np.random.default_rng(1).permutation(8)
-    assert (
-        high(fold_median(risk[order], FOLD[order])) == np.array(high(fold_median(risk, FOLD)))[order].tolist()
-    )
+    shifted = np.where(FOLD == "1", 5 + 3 * RISK, RISK)  # a fold's scale matters to the pooled median only
+    assert high(median_groups(shifted, FOLD)) == high(median_groups(RISK, FOLD))
 
 
 def test_groups_that_are_none():
     with pytest.raises(NotComputable, match="all 3 patients are of high risk"):
-        pooled_median([1, 1, 2])
+        median_groups([1, 1, 2])
     with pytest.raises(NotComputable, match="all 2 patients are of low risk"):
         split_at([1, 2], 3)
     for call in (
-        lambda: pooled_median([1, np.nan]),
-        lambda: fold_median([1, 2, 3], ["0", "0", None]),
+        lambda: median_groups([1, np.nan]),
+        lambda: median_groups([1, 2, 3], ["0", "0", None]),
         lambda: split_at([1, 2], [1, 2, 3]),
         lambda: split_at([1, 2], np.nan),
     ):
@@ -415,10 +366,10 @@ def test_log_rank_of_stored_predictions(mirror):
     found = stored_predictions(mirror / "mcat").groupby(["model", "cancer"])
     for key, (pooled, per_fold) in STORED.items():
         rows = found.get_group(key)
-        groups = pooled_median(rows["risk"])
+        groups = median_groups(rows["risk"])
         assert logrank(rows["time"], rows["event"], groups).p == pytest.approx(pooled, rel=5e-3), key
         if per_fold:
-            groups = fold_median(rows["risk"], rows["fold"])
+            groups = median_groups(rows["risk"], rows["fold"])
             assert logrank(rows["time"], rows["event"], groups).p == pytest.approx(per_fold, rel=5e-3), key
 
 

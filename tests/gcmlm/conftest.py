@@ -1,0 +1,57 @@
+"""No screen; patients of whom clinic, CT and slide each say something of their own."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.figures import style
+
+SIZES = {"clinical": 4, "ct": 30, "slide": 24}
+TELLING = {"clinical": 2, "ct": 8, "slide": 8}
+
+
+@pytest.fixture
+def ax():
+    """Axes of a fresh figure in the book's look."""
+    with matplotlib.rc_context(style.RC):
+        yield plt.subplots()[1]
+    plt.close("all")
+
+
+@pytest.fixture
+def words():
+    """Function: every text drawn on axes, its key, ticks and notes included."""
+
+    def found(ax) -> str:
+        ax.figure.canvas.draw()
+        return "\n".join(text.get_text() for text in ax.findobj(matplotlib.text.Text))
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def patients():
+    """Function -> tables of three modalities and the outcome; `effect` 0 gives features that know nothing."""
+
+    def drawn(n: int = 90, seed: int = 0, effect: float = 2.0, r: float = 0.7):
+        random = np.random.default_rng([seed, 6])
+        names = [f"p{at:03}" for at in random.permutation(n)]
+        hidden = random.normal(size=(n, 3))
+        risk = effect * hidden.sum(1)
+        label = np.zeros(n)
+        label[np.argsort(risk + random.logistic(size=n))[-int(0.4 * n) :]] = 1
+        tables = {}
+        for at, (name, size) in enumerate(SIZES.items()):
+            x = random.normal(size=(n, size))
+            some = slice(0, TELLING[name])
+            x[:, some] = r * hidden[:, [at]] + np.sqrt(1 - r * r) * x[:, some]
+            tables[name] = pd.DataFrame(x, names, [f"{name}_{column:02}" for column in range(size)])
+        time = random.exponential(np.where(label == 1, 15.0, 60.0)).clip(6.1, 60)
+        return tables, pd.DataFrame({"label": label, "time_months": time, "event": label}, names)
+
+    return drawn

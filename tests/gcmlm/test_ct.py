@@ -1,0 +1,178 @@
+"""A scan in Hounsfield units and its region: from a folder or a file, on another grid, in a window."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from lib.gcmlm.ct import MEASURED, check_hounsfield, measured, read_ct, read_region, windowed
+from lib.inputs.volumes import Geometry, Volume, image_of, same_grid, write_volume
+
+LPS = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
+SIZE = (20, 18, 8)
+THICK = Geometry((0.8, 0.8, 5.0), (-50.0, -40.0, 100.0), LPS, SIZE)
+
+
+def body(seed: int = 0) -> np.ndarray:
+    """A slice through a patient, say: air, fat, organs, a little bone, noise as a scanner has it."""
+    random = np.random.default_rng(seed)
+    values = np.full(SIZE[::-1], -1000.0)
+    values[:, 2:-2, 2:-2] = -100
+    values[:, 4:-4, 4:-4] = 50
+    values[:, 12:14, 8:12] = 700
+    return np.maximum(np.rint(values + random.normal(0, 15, values.shape)), -1024).astype(np.float32)
+
+
+def write_series(folder, values, grid=THICK):
+    folder.mkdir()
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k, picture in enumerate(values):
+        image = sitk.GetImageFromArray(picture.astype(np.int16))
+        image.SetSpacing(grid.spacing_mm[:2])
+        place = (*grid.origin_mm[:2], grid.origin_mm[2] + k * grid.spacing_mm[2])
+        tags = {
+            "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
+            "0008|0018": f"1.2.3.{k}",
+            "0008|0060": "CT",
+            "0020|000d": "1.2",
+            "0020|000e": "1.2.3",
+            "0020|0032": "\\".join(map(str, place)),
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0028|1052": "-1024",
+            "0028|1053": "1",
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{(k * 3) % len(values)}.dcm"))
+        writer.Execute(image)
+    return folder
+
+
+def test_a_folder_and_a_file_of_one_scan_are_one_volume(tmp_path):
+    scan = Volume(body(), THICK)
+    write_volume(tmp_path / "scan.nii.gz", scan, "int16")
+    for path in (write_series(tmp_path / "scan", scan.values), tmp_path / "scan.nii.gz"):
+        found = read_ct(path)
+        np.testing.assert_array_equal(found.values, scan.values)
+        assert same_grid(found.geometry, THICK)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_ct(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda v: v + 1024, "around 1024, soft tissue without the rescale intercept; convert it again"),
+        (lambda v: np.clip(v + 1024, 0, 4095), "subtract 1024"),
+        (lambda v: np.where(v < -900, -2000, v + 1024), "rescale intercept; convert"),
+        (lambda v: v - 1024, "is the rescale intercept applied twice"),
+        (lambda v: windowed(v), "as if scaled or standardised"),
+        (lambda v: (v - v.mean()) / v.std(), "as if scaled or standardised"),
+        (lambda v: np.rint(255 * windowed(v)), "grey levels of a picture"),
+        (lambda v: v * 0, "is blank: every voxel is 0"),
+        (lambda v: v * 0 - 2000, "is blank"),
+        (lambda v: v * 0 - 1000 + np.random.default_rng(0).normal(0, 15, v.shape), "0.00% of its voxels"),
+    ],
+    ids=[
+        "raw",
+        "raw, clipped",
+        "raw, padded",
+        "twice",
+        "0..1",
+        "standardised",
+        "0..255",
+        "blank",
+        "padding",
+        "air",
+    ],
+)
+def test_values_that_are_no_hounsfield_units(tmp_path, spoil, said):
+    write_volume(tmp_path / "scan.nii.gz", Volume(spoil(body()).astype(np.float32), THICK))
+    with pytest.raises(ValueError, match=f"scan.nii.gz.*{said}") as caught:
+        read_ct(tmp_path / "scan.nii.gz")
+    assert "\n" not in str(caught.value)
+
+
+def test_forgotten_rescale_is_seen_in_a_dicom_series_too(tmp_path):
+    with pytest.raises(ValueError, match="rescale intercept"):
+        read_ct(write_series(tmp_path / "scan", body() + 1024))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        body(),
+        body()[:, 5:11, 5:11],
+        np.abs(body()[:, 5:11, 5:11]),
+        body()[:, 4:-4, 4:-4],
+        np.random.default_rng(0).normal(60, 15, (4, 8, 8)),
+        np.random.default_rng(0).normal(np.where(np.arange(8) > 4, 1200, 350), 150, (4, 8, 8)),
+        np.where(body() < -900, -3024, body()),
+        np.random.default_rng(0).normal(-850, 40, (8, 10, 10))
+        + 850 * (np.arange(1000).reshape(10, 10, 10)[:8] % 20 == 0),
+    ],
+    ids=[
+        "body",
+        "organ",
+        "organ, nothing below 0",
+        "with bone",
+        "parenchyma",
+        "dense bone",
+        "padded",
+        "lung",
+    ],
+)
+def test_parts_of_a_scan_are_legal(values):
+    check_hounsfield(values.astype(np.float32), "crop")
+
+
+@pytest.mark.real
+def test_totalsegmentators_example(mirror):
+    folder = mirror / "ct" / "totalsegmentator"
+    if not folder.is_dir():
+        pytest.skip("the mirror has no ct/totalsegmentator")
+    scan, mask = folder / "example_ct_sm.nii.gz", folder / "example_seg.nii.gz"
+    volume, liver = read_region(scan, mask, "liver")
+    assert (liver.sum(), round(float(volume.values[liver].mean(dtype=float)), 1)) == (38634, 45.3)
+    check_hounsfield(volume.values[liver], "liver alone")
+    for said, values in (("intercept", volume.values + 1024), ("twice", volume.values - 1024)):
+        with pytest.raises(ValueError, match=said):
+            check_hounsfield(values, "example")
+    whole = read_ct(folder / "example_ct.nii.gz")
+    with pytest.raises(ValueError, match="another grid"):
+        read_region(folder / "example_ct.nii.gz", mask, "liver")
+    # the part's header has the origin of the whole, though it begins 82 slices above
+    np.testing.assert_allclose(whole.geometry.origin_mm, volume.geometry.origin_mm)
+    np.testing.assert_array_equal(whole.values[82:], volume.values)
+
+
+def test_region_of_thick_slices(tmp_path):
+    write_volume(tmp_path / "scan.nii.gz", Volume(body(), THICK), "int16")
+    inside = np.zeros(SIZE[::-1], bool)
+    inside[2:5, 6:11, 7:12] = True
+    sitk.WriteImage(
+        sitk.DICOMOrient(image_of(inside.astype(np.uint8) * 3, THICK), "RAI"), str(tmp_path / "mask.nii.gz")
+    )
+    region = read_region(tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz", 3)
+    np.testing.assert_array_equal(region.mask, inside)
+    with pytest.raises(ValueError, match="has no label 1: its labels are 3"):
+        read_region(tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz")
+
+
+def test_window():
+    found = windowed(np.array([-1000, -160, 40, 140, 240, 3000]))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [0, 0, 0.5, 0.75, 1, 1])
+    np.testing.assert_allclose(windowed([0, 80], level=40, width=80), [0, 1])
+
+
+def test_what_is_measured_of_a_region_is_its_size_and_its_hu():
+    mask = np.zeros(SIZE[::-1], bool)
+    mask[2:4, 5:8, 6:10] = True
+    told = measured(Volume(np.where(mask, 40.0, -100.0).astype(np.float32), THICK, "RAS"), mask)
+    assert tuple(told) == MEASURED
+    assert told["voxels"] == 24
+    assert told["volume_ml"] == pytest.approx(24 * 0.8 * 0.8 * 5 / 1000, abs=5e-4)
+    assert (told["mean_hu"], told["sd_hu"], told["stored_as"]) == (40.0, 0.0, "RAS")
+    assert told["spacing_mm"] == "0.8 x 0.8 x 5"
+    assert measured(Volume(np.zeros(SIZE[::-1], np.float32), THICK), mask & False)["mean_hu"] is None

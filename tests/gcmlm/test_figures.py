@@ -1,0 +1,415 @@
+"""The study's figures: what is drawn is what the tables say."""
+
+from itertools import combinations, pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.contour import ContourSet
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+
+from lib.features.radiomics import feature_names
+from lib.figures import style
+from lib.gcmlm.figures import (
+    PLANES,
+    Scales,
+    Term,
+    ablation_bars,
+    importance,
+    nomogram,
+    readable,
+    three_planes,
+    unscaled,
+)
+from lib.inputs.volumes import Geometry, Volume
+
+
+def table(*modalities: str, group: str = "signature", step: float = 0.05) -> pd.DataFrame:
+    subsets = [each for size in range(1, len(modalities) + 1) for each in combinations(modalities, size)]
+    estimate = [0.55 + step * number for number in range(len(subsets))]
+    rows = pd.DataFrame(
+        {"setting": ["+".join(each) for each in subsets], "estimate": estimate, "group": group}
+    )
+    return rows.assign(low=rows["estimate"] - 0.04, high=rows["estimate"] + 0.03)
+
+
+def matrix(ax) -> list[tuple[float, str]]:
+    """Place of each subset's joined dots, and the modalities it is labelled with."""
+    found = [line for line in ax.findobj(plt.Line2D) if str(line.get_label()).startswith("_")]
+    found = [line for line in found if line.get_marker() == "o" and line.get_linestyle() == "-"]
+    return [(float(line.get_xdata()[0]), line.get_label()[1:], len(line.get_xdata())) for line in found]
+
+
+def test_bars_rise_from_chance_to_their_estimates(ax, words):
+    rows = table("clinical", "ct", "slide").sample(frac=1, random_state=1)
+    ablation_bars(ax, rows, ["clinical", "ct", "slide"])
+    ends = sorted((bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height()) for bar in ax.patches)
+    assert [bar.get_y() for bar in ax.patches] == [0.5] * 7
+    assert len(ends) == 7
+    for (place, subset, size), (x, top) in zip(matrix(ax), ends, strict=True):
+        assert place == pytest.approx(x)
+        assert subset.count("+") + 1 == size
+        own = rows[rows["setting"].map(lambda s, subset=subset: set(s.split("+")) == set(subset.split("+")))]
+        assert top == pytest.approx(own["estimate"].iloc[0])
+        interval = [line for line in ax.lines if list(line.get_xdata()) == [x, x] and line.get_lw() == 1.2]
+        assert list(interval[0].get_ydata()) == own[["low", "high"]].iloc[0].tolist()
+    assert "0.85" in words(ax)
+    assert "chance" in words(ax)
+
+
+def test_subsets_stand_by_size_then_in_the_order_asked_for(ax):
+    ablation_bars(ax, table("slide", "clinical", "ct"), ["clinical", "ct", "slide"])
+    assert [subset for _, subset, _ in matrix(ax)] == [
+        "clinical",
+        "ct",
+        "slide",
+        "clinical+ct",
+        "clinical+slide",
+        "ct+slide",
+        "clinical+ct+slide",
+    ]
+
+
+def test_two_models_stand_side_by_side_in_their_colours(ax, words):
+    rows = pd.concat([table("ct", "slide", group="signature"), table("ct", "slide", group="attention")])
+    ablation_bars(ax, rows, ["ct", "slide"])
+    colours = {bar.get_facecolor() for bar in ax.patches}
+    assert len(ax.patches) == 6
+    assert len(colours) == 2
+    keys = ax.get_legend().get_patches()
+    assert {key.get_facecolor() for key in keys} == colours
+    spans = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches)
+    assert all(left < right for (_, left), (right, _) in pairwise(spans))
+
+
+def test_below_chance_a_bar_hangs_and_no_value_is_said(ax, words):
+    rows = table("ct", "slide")
+    rows.loc[0, ["estimate", "low", "high"]] = [0.42, 0.3, 0.5]
+    rows.loc[1, ["estimate", "low", "high"]] = np.nan
+    ablation_bars(ax, rows, ["ct", "slide"])
+    assert "not computable" in words(ax)
+    assert len(ax.patches) == 2
+    assert min(bar.get_height() for bar in ax.patches) == pytest.approx(-0.08)
+    assert ax.get_ylim()[0] < 0.3
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_texts_keep_apart_and_inside_beside_other_axes(ax, count):
+    figure = plt.figure(figsize=(11, 4))
+    both = figure.subplots(1, 2)
+    names = ["clinical", "ct", "pet", "slide"][:count]
+    rows = pd.concat([table(*names, group=each, step=0.02) for each in ("internal", "external")])
+    for each in both:
+        ablation_bars(each, rows, names)
+    figure.canvas.draw()
+    for each in both:
+        assert each.get_window_extent().width > 350
+        boxes = [text.get_window_extent() for text in each.texts if text.get_text()]
+        assert not any(one.overlaps(two) for n, one in enumerate(boxes) for two in boxes[n + 1 :])
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0 for box in boxes)
+    plt.close(figure)
+
+
+def test_a_subset_twice_is_refused(ax):
+    with pytest.raises(ValueError, match="is twice"):
+        ablation_bars(ax, pd.concat([table("ct"), table("ct")]), ["ct"])
+
+
+# three planes of a region: in mm, with the patient's sides where a radiologist looks for them
+
+SIZE, SPACING_MM = (20, 16, 8), (0.8, 0.9, 5.0)
+GRID = Geometry(SPACING_MM, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), SIZE)
+# the largest cross-sections are z 2, y 5, x 14
+INSIDE = np.zeros(SIZE[::-1], bool)
+INSIDE[2, 3:8, 12:17] = True
+INSIDE[1:4, 5, 14] = True
+
+
+@pytest.fixture
+def axes():
+    with plt.rc_context(style.RC):
+        yield plt.subplots(1, 3, figsize=(9, 3))[1]
+    plt.close("all")
+
+
+def volume() -> Volume:
+    values = np.random.default_rng(0).normal(40, 20, SIZE[::-1]).astype(np.float32)
+    values[INSIDE] = 1000
+    return Volume(values, GRID)
+
+
+def contour_of(ax) -> np.ndarray:
+    (found,) = (each for each in ax.get_children() if isinstance(each, ContourSet))
+    return np.concatenate([path.vertices for path in found.get_paths()])
+
+
+def seen(ax) -> tuple[np.ndarray, tuple[float, ...]]:
+    image = ax.images[0]
+    return np.asarray(image.get_array()), tuple(image.get_extent())
+
+
+def test_slices_are_those_of_the_largest_cross_sections(axes):
+    scan = volume()
+    three_planes(axes, scan, INSIDE)
+    for ax, expected in zip(axes, (scan.values[2], scan.values[:, 5], scan.values[:, :, 14]), strict=True):
+        np.testing.assert_allclose(seen(ax)[0], np.clip((expected + 160) / 400, 0, 1), atol=1e-6)
+    assert [ax.get_title() for ax in axes] == [
+        "axial, z 3 of 8",
+        "coronal, y 6 of 16",
+        "sagittal, x 15 of 20",
+    ]
+
+
+def test_pictures_are_in_millimetres_and_thick_slices_are_not_squashed(axes):
+    three_planes(axes, volume(), INSIDE)
+    x, y, z = (n * mm for n, mm in zip(SIZE, SPACING_MM, strict=True))
+    for ax, ends in zip(axes, ((0, x, y, 0), (0, x, 0, z), (0, y, 0, z)), strict=True):
+        assert seen(ax)[1] == pytest.approx(ends)
+        assert ax.get_aspect() == 1  # a millimetre is as long across as up
+        assert (ax.get_xlabel().split("\n")[0], ax.get_ylabel()) == ("mm", "mm")
+    axes[0].figure.canvas.draw()
+    box = axes[1].get_window_extent()
+    assert box.height / box.width == pytest.approx(z / x, rel=0.01)
+
+
+def test_contour_follows_the_edges_of_the_voxels(axes):
+    three_planes(axes, volume(), INSIDE)
+    for ax, (low, high) in zip(
+        axes,
+        (
+            ((12 * 0.8, 3 * 0.9), (17 * 0.8, 8 * 0.9)),
+            ((12 * 0.8, 1 * 5.0), (17 * 0.8, 4 * 5.0)),
+            ((3 * 0.9, 1 * 5.0), (8 * 0.9, 4 * 5.0)),
+        ),
+        strict=True,
+    ):
+        line = contour_of(ax)
+        np.testing.assert_allclose(line.min(0), low, atol=0.35)  # a sixteenth of a voxel, 5 mm at most
+        np.testing.assert_allclose(line.max(0), high, atol=0.35)
+
+
+def test_sides_are_where_a_radiologist_looks_for_them(axes):
+    """White where the contour is: in the picture, not only in the array."""
+    three_planes(axes, volume(), INSIDE)
+    expected = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
+    for ax, (name, (_, _, sides)) in zip(axes, PLANES.items(), strict=True):
+        letters = {text.get_text(): text.get_position() for text in ax.texts}
+        left, right, top, bottom = expected[name]
+        assert sides == expected[name]
+        assert letters[left][0] < 0.1 < 0.9 < letters[right][0]
+        assert letters[bottom][1] < 0.1 < 0.9 < letters[top][1]
+        assert not ax.xaxis_inverted()  # right, or front, at the left: where x, or y, begins
+        assert ax.yaxis_inverted() == (name == "axial")  # front up; head up
+        array, ends = seen(ax)
+        columns = np.nonzero(array == 1)[1]
+        centre = (columns.mean() + 0.5) / array.shape[1] * ends[1]
+        assert abs(centre - contour_of(ax)[:, 0].mean()) < 1.5
+
+
+def test_margin_limits_the_view_to_the_region(axes):
+    three_planes(axes, volume(), INSIDE, margin_mm=2)
+    assert axes[0].get_xlim() == pytest.approx((12 * 0.8 - 2, 17 * 0.8 + 2))
+    assert axes[0].get_ylim() == pytest.approx((8 * 0.9 + 2, 3 * 0.9 - 2))
+    assert axes[1].get_ylim() == pytest.approx((5 - 2, 20 + 2))
+    three_planes(axes, volume(), INSIDE, margin_mm=8)
+    assert axes[1].get_xlim() == pytest.approx((12 * 0.8 - 8, 16))  # no further than the volume
+    assert axes[1].get_ylim() == pytest.approx((0, 20 + 8))
+
+
+def test_without_a_mask_and_with_one_voxel(axes):
+    three_planes(axes, volume())
+    assert axes[0].get_title() == "axial, z 5 of 8"
+    one = np.zeros(SIZE[::-1], bool)
+    one[7, 0, 19] = True
+    plt.close("all")
+    axes = plt.subplots(1, 3)[1]
+    three_planes(axes, volume(), one, margin_mm=5)
+    assert [ax.get_title() for ax in axes] == [
+        "axial, z 8 of 8",
+        "coronal, y 1 of 16",
+        "sagittal, x 20 of 20",
+    ]
+
+
+def test_what_cannot_be_drawn(axes):
+    for wrong in (INSIDE & False, np.ones((2, 2, 2), bool)):
+        with pytest.raises(ValueError, match="is no region of a volume"):
+            three_planes(axes, volume(), wrong)
+    turned = volume()._replace(geometry=GRID._replace(direction=(-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)))
+    with pytest.raises(ValueError, match="whose axes lie LPS, it has RPS"):
+        three_planes(axes, turned, INSIDE)
+
+
+# features
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("original_glcm_JointEntropy", "GLCM joint entropy"),
+        ("log-sigma-2-0-mm-3D_glcm_Imc1", "LoG 2 mm · GLCM IMC1"),
+        ("log-sigma-2-5-mm-3D_firstorder_90Percentile", "LoG 2.5 mm · first-order 90th percentile"),
+        ("wavelet-LLH_gldm_DependenceNonUniformity", "wavelet LLH · GLDM dependence non uniformity"),
+        ("ct_original_shape_Maximum2DDiameterSlice", "CT · shape maximum 2D diameter slice"),
+        ("squareroot_ngtdm_Busyness", "square root · NGTDM busyness"),
+        ("original_firstorder_RootMeanSquared", "first-order root mean squared"),
+        ("slide_0123", "slide_0123"),
+        ("age", "age"),
+        ("T stage", "T stage"),
+    ],
+)
+def test_names_in_words(name, said):
+    assert readable(name) == said
+
+
+@pytest.mark.parametrize("preset", ["slicer", "default", "ct"])
+def test_every_feature_keeps_a_name_of_its_own(preset):
+    names = feature_names(preset)
+    short = [readable(name) for name in names]
+    assert len(set(short)) == len(names)
+    assert not any("_" in each or "log-sigma" in each for each in short)
+
+
+def features(count: int = 20) -> pd.DataFrame:
+    mean = np.linspace(1, 0.05, count) * np.where(np.arange(count) % 2, -1, 1)
+    names = [f"f{number:02d}" for number in range(count)]
+    frequency = np.linspace(1, 0.2, count)
+    return pd.DataFrame(
+        {"feature": names, "mean": mean, "low": mean - 0.1, "high": mean + 0.2, "frequency": frequency}
+    ).assign(coefficient=mean)
+
+
+def test_largest_effects_are_drawn_first_row_on_top(ax, words):
+    table = features().sample(frac=1, random_state=2)
+    importance(ax, table, top=4, outcome="metastasis")
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["f00", "f01", "f02", "f03"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+    spreads = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_lw() == 1.6]
+    assert [list(line.get_xdata()) for line in spreads] == features()[["low", "high"]][:4].to_numpy().tolist()
+    assert "above 0: metastasis more likely" in words(ax)
+
+
+def test_sign_is_coloured_and_frequencies_are_written(ax, words):
+    importance(ax, features(3))
+    bars = ax.child_axes[0].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx([1, 0.6, 0.2])
+    assert bars[0].get_facecolor() == bars[2].get_facecolor() != bars[1].get_facecolor()
+    for said in ("100 %", "60 %", "20 %"):
+        assert said in words(ax)
+
+
+def test_features_never_used_are_not_drawn(ax):
+    table = features(4)
+    table.loc[2:, ["mean", "low", "high", "frequency"]] = 0.0
+    importance(ax, table)
+    assert len(ax.get_yticklabels()) == 2
+    with pytest.raises(ValueError, match="no feature was selected"):
+        importance(ax, table.loc[2:])
+
+
+def test_long_names_keep_apart_and_inside(ax):
+    names = ["ct_" + name for name in feature_names("ct") if "LowGrayLevelEmphasis" in name][:15]
+    ax.figure.set_size_inches(8.5, 5)
+    importance(ax, features(15).assign(feature=names))
+    ax.figure.canvas.draw()
+    boxes = [tick.get_window_extent() for tick in ax.get_yticklabels()]
+    assert not any(one.overlaps(two) for n, one in enumerate(boxes) for two in boxes[n + 1 :])
+    texts = [text.get_window_extent() for text in ax.child_axes[0].texts]
+    assert all(box.x0 >= 0 for box in boxes)
+    assert all(box.x1 <= ax.figure.bbox.width for box in texts)
+
+
+# points read off the picture give the model's probability
+
+TERMS = [
+    Term("age (years)", 0.03, 35, 85),
+    Term("CT signature", 0.9, -2.5, 2.4),
+    Term("haemoglobin", -0.02, 80, 160),
+    Term("vessel invasion", 0.8, 0, 1, ("no", "yes")),
+]
+INTERCEPT = -2.0
+
+
+def drawn_patient(rng: np.random.Generator) -> dict:
+    return {t.name: int(rng.integers(2)) if t.words else rng.uniform(t.low, t.high) for t in TERMS}
+
+
+def log_odds(patient: dict) -> float:
+    return INTERCEPT + sum(term.coefficient * patient[term.name] for term in TERMS)
+
+
+def test_scales_give_the_models_probability_exactly():
+    scales = Scales(TERMS, INTERCEPT)
+    rng = np.random.default_rng([1])
+    for _ in range(20):
+        patient = drawn_patient(rng)
+        total = scales.total(patient)
+        assert 0 <= total <= scales.most
+        assert scales.probability(total) == pytest.approx(expit(log_odds(patient)))
+        assert scales.total_of(scales.probability(total)) == pytest.approx(total)
+    assert scales.points("CT signature", 2.4) == pytest.approx(100)
+    assert [scales.points("CT signature", -2.5), scales.points("vessel invasion", 0)] == [0, 0]
+    assert scales.points("haemoglobin", 160) == pytest.approx(0)  # a protective number runs backwards
+    with pytest.raises(ValueError, match="tells nobody apart"):
+        Scales([Term("age", 0.0, 1, 2)], 0.0)
+
+
+def test_it_is_the_model_of_standardised_columns():
+    rng = np.random.default_rng([3])
+    table = pd.DataFrame({"age": rng.normal(60, 9, 300), "score": rng.normal(2, 0.5, 300)})
+    label = rng.random(300) < expit(0.05 * (table["age"] - 60) + table["score"] - 2)
+    means, sds = table.mean(), table.std()
+    model = LogisticRegression().fit((table - means) / sds, label)
+    own, intercept = unscaled(dict(zip(table, model.coef_[0], strict=True)), means, sds, model.intercept_[0])
+    scales = Scales(
+        [Term(name, own[name], table[name].min(), table[name].max()) for name in table], intercept
+    )
+    read = [scales.probability(scales.total(row)) for row in table.to_dict("records")]
+    np.testing.assert_allclose(read, model.predict_proba((table - means) / sds)[:, 1])
+
+
+def scale(ax, row: int) -> tuple[list[str], np.ndarray]:
+    """Texts of one line of the picture and where they stand, from left to right."""
+    found = [
+        (text.get_position()[0], text.get_text())
+        for text in ax.texts
+        if abs(text.get_position()[1] - row) < 0.49
+    ]
+    x, texts = zip(*sorted(found), strict=True)
+    return list(texts), np.array(x)
+
+
+def test_reading_the_picture_reproduces_the_model(ax):
+    ax.figure.set_size_inches(7.5, 4)
+    nomogram(ax, TERMS, INTERCEPT, "metastasis")
+    totals, along = scale(ax, len(TERMS) + 1)
+    chances, below = scale(ax, len(TERMS) + 2)
+    rng = np.random.default_rng([2])
+    for _ in range(10):
+        patient, points = drawn_patient(rng), 0.0
+        for row, term in enumerate(TERMS, 1):
+            texts, x = scale(ax, row)
+            if term.words:
+                points += x[texts.index(term.words[patient[term.name]])]
+            else:  # numbers between and beyond the printed ticks, by ruler
+                line = np.polyfit([float(text) for text in texts], x, 1)
+                points += np.polyval(line, patient[term.name])
+        place = np.polyval(np.polyfit([float(text) for text in totals], along, 1), points)
+        read = expit(np.polyval(np.polyfit(below, logit([float(text) for text in chances]), 1), place))
+        assert read == pytest.approx(expit(log_odds(patient)), abs=0.005)
+
+
+def test_an_example_is_drawn_with_its_numbers(ax, words):
+    patient = drawn_patient(np.random.default_rng([4]))
+    nomogram(ax, TERMS, INTERCEPT, patient=patient)
+    total = Scales(TERMS, INTERCEPT).total(patient)
+    assert f"{total:.0f} points: {expit(log_odds(patient)):.2f}" in words(ax)
+
+
+def test_a_weak_model_still_has_probabilities_to_read(ax):
+    nomogram(ax, [Term("age", 0.001, 40, 80)], -1.9)
+    texts, _ = scale(ax, 3)
+    assert len(texts) >= 2
+    assert all(0.13 <= float(text) <= 0.14 for text in texts)

@@ -1,0 +1,357 @@
+"""Phantom patients, their scans and slides: what is planted is there, and only there; equal seeds give equal bytes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.ndimage import label
+
+from lib.features.embedding import embed_slide
+from lib.features.encoders import load_encoder
+from lib.features.radiomics import extract
+from lib.features.tiles import tiled
+from lib.files import sha256_of
+from lib.gcmlm.ct import read_ct
+from lib.gcmlm.phantom import (
+    FACTORS,
+    SIGNALS,
+    TRUTH,
+    UM_PER_PX,
+    UNKNOWN,
+    draw,
+    oracle_aucs,
+    paths_of,
+    patients,
+    write_patient,
+    write_tables,
+)
+from lib.gcmlm.phantom_ct import LABELS, ORIENTATIONS, abdomen, write_ct, write_dicom
+from lib.inputs.dicom import read_dicom
+from lib.inputs.masks import read_label
+from lib.inputs.slides import open_slide
+from lib.inputs.volumes import Geometry, Volume, same_grid
+
+SLIDES = 20
+
+
+def hashes(folder) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def drawn() -> pd.DataFrame:
+    return draw(600, 300, seed=2)
+
+
+def test_few_lack_a_modality_and_none_both(drawn):
+    without_ct, without_slide = drawn["has_ct"] == 0, drawn["slides"] == 0
+    for share in (without_ct.mean(), without_slide.mean()):
+        assert 0.02 < share < 0.065
+    assert not (without_ct & without_slide).any()
+    assert abs((drawn["slides"] == 2).mean() - 1 / 6) < 0.02
+    assert abs(drawn["as_dicom"].mean() - 1 / 20) < 0.01
+    assert 0.3 < (drawn["mask_orientation"] != "LPS").mean() < 0.5
+
+
+def test_tables_name_the_files_that_are_written(tmp_path):
+    table = draw(20, 2, seed=5)
+    write_tables(tmp_path, table)
+    chosen = table.iloc[[5, 9, 20]]  # two slides; a DICOM series; hospital B
+    assert (chosen["has_ct"] == 1).all()
+    assert list(chosen["as_dicom"]) == [0, 1, 0]
+    scans, slides = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("scans", "slides"))
+    assert list(scans.columns) == ["patient", "image", "mask", "label"]
+    for row in chosen.itertuples(index=False):
+        paths = write_patient(tmp_path, row, 5)
+        assert paths == paths_of(tmp_path, row)
+        scan = scans[scans["patient"] == row.patient].iloc[0]
+        volume = read_ct(tmp_path / scan["image"])
+        assert read_label(tmp_path / scan["mask"], volume.geometry, int(scan["label"])).sum() > 100
+        own = slides[slides["patient"] == row.patient]
+        assert [tmp_path / path for path in own["path"]] == list(paths.slides)
+        for slide in own.itertuples():
+            with open_slide(tmp_path / slide.path) as opened:
+                assert opened.um_per_px == pytest.approx(slide.um_per_px)
+            assert slide.um_per_px == UM_PER_PX[row.hospital]
+    assert slides["slide"].is_unique
+    assert (slides["patient"] == chosen["patient"].iloc[0]).sum() == 2
+
+
+def test_the_outcome_is_in_the_clinical_table_and_the_signals_are_not(tmp_path):
+    table = draw(30, 10)
+    write_tables(tmp_path, table)
+    clinical = pd.read_csv(tmp_path / "clinical.csv")
+    assert list(clinical.columns) == ["patient", "hospital", *FACTORS, "time_months", "event"]
+    assert list(clinical["patient"]) == list(table["patient"])
+    for column in ("lauren", "histology", "cea"):
+        np.testing.assert_array_equal(clinical[column].isna(), table[column].isin(["", np.nan]))
+    truth = pd.read_csv(tmp_path / "truth.csv")
+    assert set(SIGNALS.values()) < set(TRUTH)
+    np.testing.assert_allclose(truth["ct_signal"], table["ct_signal"])
+
+
+def test_equal_seeds_give_equal_bytes_and_the_null_twin_the_same_pictures(tmp_path):
+    chosen = [5, 9, 12]
+    for name, effect, seed in (("one", 1.0, 5), ("again", 1.0, 5), ("null", 0.0, 5), ("other", 1.0, 6)):
+        table = draw(12, 1, seed, effect)
+        write_tables(tmp_path / name, table)
+        for row in table.iloc[chosen].itertuples(index=False):
+            write_patient(tmp_path / name, row, seed)
+    one, again, null, other = (hashes(tmp_path / name) for name in ("one", "again", "null", "other"))
+    assert one == again
+    told = {"clinical.csv", "truth.csv"}
+    assert one.keys() == null.keys()
+    assert {name for name in one if one[name] != null[name]} == told
+    assert not {one[name] for name in one if name.startswith(("ct", "masks", "slides/"))} & set(
+        other.values()
+    )
+
+
+def test_a_patient_without_ct_or_slide_has_no_file_of_it(drawn, tmp_path):
+    without_ct = drawn[drawn["has_ct"] == 0].iloc[0]
+    without_slide = drawn[drawn["slides"] == 0].iloc[0]
+    for row in (without_ct, without_slide):
+        write_patient(tmp_path, row, 2)
+    assert not (tmp_path / "ct" / f"{without_ct.patient}.nii.gz").exists()
+    assert paths_of("", without_ct).image is None
+    assert [path.stem.rsplit("-", 1)[0] for path in (tmp_path / "slides").iterdir()] == [without_ct.patient]
+    write_tables(tmp_path, drawn)
+    assert without_ct.patient not in set(pd.read_csv(tmp_path / "scans.csv")["patient"])
+    assert without_slide.patient not in set(pd.read_csv(tmp_path / "slides.csv")["patient"])
+
+
+def test_slides_show_the_signal_in_both_hospitals(drawn, tmp_path):
+    encoder, means = load_encoder("colour"), {}
+    for hospital in "AB":
+        some = drawn[(drawn["hospital"] == hospital) & (drawn["slides"] == 1)].head(SLIDES // 2)
+        for row in some.assign(has_ct=0).itertuples(index=False):
+            (path,) = write_patient(tmp_path, row, 2).slides
+            with open_slide(path) as slide:
+                grid = tiled(slide, "exact", "tcga", 256, 0.5)
+                tiles = embed_slide(slide, grid, encoder)[20].features
+            assert len(tiles) >= 8
+            means.setdefault(hospital, []).append([row.slide_signal, *tiles.mean(0)])
+    best = {}
+    for hospital, rows in means.items():
+        between = np.corrcoef(np.transpose(rows))[0, 1:]
+        best[hospital] = int(np.nanargmax(np.abs(between)))
+        assert abs(between[best[hospital]]) > 0.85
+    # what tells it in A tells it in B, the same way round
+    signs = [np.corrcoef(np.transpose(rows))[0, 1 + best["A"]] for rows in means.values()]
+    assert signs[0] * signs[1] > 0.4
+
+
+# what is drawn of patients
+
+N = 4000
+
+
+@pytest.fixture(scope="module")
+def cohort() -> pd.DataFrame:
+    return patients(N, N, seed=1)
+
+
+@pytest.fixture(scope="module")
+def null() -> pd.DataFrame:
+    return patients(N, N, seed=1, effect=0)
+
+
+def rates(table) -> np.ndarray:
+    """Positive, synchronous, lost before 24 months."""
+    event, time = table["event"] == 1, table["time_months"]
+    return np.array([table["label"].mean(), (event & (time <= 6)).mean(), (~event & (time < 24)).mean()])
+
+
+def test_names_and_hospitals():
+    table = patients(3, 2)
+    assert list(table["patient"]) == [f"GC-{number:04d}" for number in range(1, 6)]
+    assert list(table["hospital"]) == list("AAABB")
+    assert list(patients(3)["hospital"]) == list("AAA")
+
+
+def test_frequencies(cohort):
+    for _, hospital in cohort.groupby("hospital"):
+        positive, synchronous, lost = rates(hospital)
+        assert 0.35 < positive < 0.46
+        assert 0.01 < synchronous < 0.05
+        assert 0.02 < lost < 0.05
+
+
+def test_null_has_the_same_patients_and_frequencies_and_knows_nothing(cohort, null):
+    same = ["patient", "hospital", *FACTORS, *SIGNALS.values(), "score"]
+    pd.testing.assert_frame_equal(cohort[same], null[same])
+    for hospital in "AB":
+        drawn, twin = (rates(table[table["hospital"] == hospital]) for table in (cohort, null))
+        np.testing.assert_allclose(drawn, twin, atol=0.035)
+    known = null[null["label"].notna()]
+    for name in [*SIGNALS.values(), "score"]:
+        assert abs(np.corrcoef(known[name], known["label"])[0, 1]) < 0.05  # 1 / sqrt(7500) is 0.012
+
+
+def test_oracles_need_all_modalities():
+    aucs = oracle_aucs(n=10_000)
+    assert len(aucs) == 7
+    for subset, auc in aucs.items():
+        low, high = {1: (0.71, 0.79), 2: (0.84, 0.90), 3: (0.96, 1)}[subset.count("+") + 1]
+        assert low < auc < high, subset
+
+
+def test_oracles_of_the_null_know_nothing():
+    # the standard error of 5,000 tested patients is 0.009
+    np.testing.assert_allclose(list(oracle_aucs(0, n=10_000).values()), 0.5, atol=0.04)
+
+
+def test_half_an_effect_lies_between():
+    assert 0.6 < oracle_aucs(0.5, n=10_000)["clinical+ct+slide"] < 0.9
+
+
+def test_hospital_b_has_higher_stages(cohort):
+    a, b = (cohort[cohort["hospital"] == name] for name in "AB")
+    assert b["t_stage"].mean() > a["t_stage"].mean()
+    assert b["age"].mean() > a["age"].mean() + 1.5
+    np.testing.assert_allclose([a["clinical_signal"].mean(), a["clinical_signal"].std()], [0, 1], atol=0.06)
+
+
+def test_signals_are_independent(cohort):
+    between = cohort.loc[cohort["hospital"] == "A", list(SIGNALS.values())].corr().to_numpy()
+    np.testing.assert_allclose(between, np.eye(3), atol=0.06)
+
+
+def test_factors_look_like_a_clinical_table(cohort):
+    assert set(cohort["t_stage"]) == {1, 2, 3, 4}
+    assert set(cohort["n_stage"]) == {0, 1, 2, 3}
+    assert set(cohort["lauren"]) == {"intestinal", "mixed", "diffuse", ""}
+    assert cohort["age"].between(25, 88).all()
+    assert (cohort["cea"].dropna() > 0).all()
+    for column, share in UNKNOWN.items():
+        lacking = cohort[column].isna() | (cohort[column] == "")
+        assert abs(lacking.mean() - share) < 0.015
+
+
+def test_internal_patients_do_not_hang_on_external_ones():
+    pd.testing.assert_frame_equal(patients(20, 0, 3), patients(20, 9, 3).iloc[:20])
+
+
+def test_equal_seeds_are_equal_and_others_not():
+    pd.testing.assert_frame_equal(patients(20, 5, 3), patients(20, 5, 3))
+    assert not np.allclose(patients(20, 0, 3)["ct_signal"], patients(20, 0, 4)["ct_signal"])
+
+
+# scans
+
+PATIENTS = 12
+
+
+def test_mask_and_image_agree_whatever_way_the_mask_is_stored(tmp_path):
+    for orientation in ORIENTATIONS:
+        image, mask = tmp_path / "image.nii.gz", tmp_path / f"{orientation}.nii.gz"
+        made = write_ct(image, mask, 0.5, 4, "A", orientation)
+        volume = read_ct(image)
+        np.testing.assert_array_equal(volume.values, made.values)
+        for number in LABELS.values():
+            # read_label refuses another grid
+            np.testing.assert_array_equal(read_label(mask, volume.geometry, number), made.labels == number)
+    # an overlay by index would be wrong: the file's voxels do lie otherwise
+    assert len({path.read_bytes() for path in tmp_path.glob("???.nii.gz")}) == len(ORIENTATIONS)
+
+
+def test_dicom_series_is_the_same_scan(tmp_path):
+    write_ct(tmp_path / "i.nii.gz", tmp_path / "m.nii.gz", 1, 2, "B")
+    made = write_ct(tmp_path / "series", tmp_path / "m.nii.gz", 1, 2, "B", patient="GC-0001")
+    volume, other = read_ct(tmp_path / "series"), read_ct(tmp_path / "i.nii.gz")
+    np.testing.assert_array_equal(volume.values, other.values)
+    np.testing.assert_array_equal(
+        read_label(tmp_path / "m.nii.gz", volume.geometry, 1), made.labels == LABELS["tumour"]
+    )
+
+
+def test_organs_have_their_hounsfield_units_and_the_tumour_its_size():
+    for seed in range(8):
+        made = abdomen(0, seed, "AB"[seed % 2])
+        offset = 5 * (seed % 2)
+        liver = made.values[made.labels == LABELS["liver"]]
+        assert abs(np.median(liver) - offset - 105) < 10
+        assert made.values.min() < -900
+        tumour = made.labels == LABELS["tumour"]
+        assert label(tumour)[1] == 1
+        assert 4 < tumour.sum() * made.geometry.voxel_ml < 18
+        assert 60 < made.values[tumour].mean() - offset < 105
+        extent_mm = [
+            np.ptp(axis) * step
+            for axis, step in zip(np.nonzero(tumour), made.geometry.spacing_mm[::-1], strict=True)
+        ]
+        assert all(15 < extent < 36 for extent in extent_mm)
+        # in the wall: it touches the stomach
+        near = np.pad(tumour, 1)
+        near = near[2:, 1:-1, 1:-1] | near[1:-1, 2:, 1:-1] | near[1:-1, 1:-1, 2:]
+        assert (near & (made.labels == LABELS["stomach"])).any()
+
+
+def test_one_seed_and_two_signals_differ_in_the_tumour_alone():
+    small, large = abdomen(-1, 6), abdomen(2, 6)
+    far = np.abs(small.values.astype(int) - large.values) > 0
+    places = np.argwhere((small.labels == 1) | (large.labels == 1))
+    reach = np.ceil(3 + 8 / np.array(small.geometry.spacing_mm[::-1]))
+    low, high = places.min(0) - reach, places.max(0) + reach
+    assert far.any()
+    assert ((np.argwhere(far) >= low) & (np.argwhere(far) <= high)).all()
+    spread = [each.values[each.labels == 1].std() for each in (small, large)]
+    assert spread[1] > 2 * spread[0]
+
+
+@pytest.mark.parametrize("hospital", ["A", "B"])
+def test_texture_shows_the_signal(hospital):
+    signals = np.random.default_rng(3).normal(size=PATIENTS)
+    rows = []
+    for seed, signal in enumerate(signals):
+        made = abdomen(signal, [8, seed], hospital)
+        volume = Volume(made.values.astype(np.float32), made.geometry)
+        rows.append(extract(volume, made.labels == LABELS["tumour"]))
+    for name in (
+        "firstorder_Entropy",
+        "firstorder_MeanAbsoluteDeviation",
+        "glcm_JointEntropy",
+        "glcm_SumEntropy",
+    ):
+        found = [row[f"original_{name}"] for row in rows]
+        assert np.corrcoef(found, signals)[0, 1] > 0.85, name
+    means = [row["original_firstorder_Mean"] for row in rows]
+    assert abs(np.corrcoef(means, signals)[0, 1]) < 0.7  # 12 patients: noise alone reaches 0.58 in one of 20
+
+
+def test_hospital_b_has_thick_slices_and_more_noise():
+    a, b = abdomen(0, 1, "A"), abdomen(0, 1, "B")
+    assert b.geometry.spacing_mm[2] == 5
+    noise = [each.values[:, :6, :6].std() for each in (a, b)]  # a corner, in air
+    assert noise[1] > 1.2 * noise[0]
+
+
+def test_extremes_are_held():
+    np.testing.assert_array_equal(abdomen(2.5, 1).values, abdomen(9, 1).values)
+
+
+GRID = Geometry((1.5, 2.0, 5.0), (-20.5, 3.25, 100.0), tuple(np.eye(3).ravel()), (12, 8, 4))
+VALUES = np.random.default_rng(0).integers(-1024, 2000, GRID.size[::-1]).astype(np.int16)
+
+
+def test_a_series_is_read_back_voxel_by_voxel(tmp_path):
+    write_dicom(tmp_path / "s", VALUES, GRID, "GC-0020")
+    volume = read_dicom(tmp_path / "s")
+    np.testing.assert_array_equal(volume.values, VALUES)
+    assert same_grid(volume.geometry, GRID)
+
+
+def test_equal_arguments_give_equal_bytes_before_and_after_a_reading(tmp_path):
+    # GDCM keeps a state between calls, so that a slice without a thickness of its own got another
+    for name in "ab":
+        write_dicom(tmp_path / name, VALUES, GRID, "GC-0020")
+        read_dicom(tmp_path / name)
+    a, b = ({path.name: sha256_of(path) for path in (tmp_path / name).iterdir()} for name in "ab")
+    assert len(a) == 4
+    assert a == b
+
+
+def test_a_shorter_series_replaces_a_longer_one(tmp_path):
+    write_dicom(tmp_path / "s", VALUES, GRID, "GC-0020")
+    write_dicom(tmp_path / "s", VALUES[:2], GRID._replace(size=(12, 8, 2)), "GC-0020")
+    assert len(list((tmp_path / "s").iterdir())) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]

@@ -1,0 +1,289 @@
+"""Cox tables: what statsmodels finds too, and every reason for a missing number. Stability of a selection, by hand."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from statsmodels.duration.hazard_regression import PHReg
+
+from lib.gcmlm.statistics import multivariable, nogueira, printed, stability, univariable
+from lib.statistics.classification import NotComputable
+
+
+def drawn(patients: int = 240, seed: int = 1) -> pd.DataFrame:
+    rng = np.random.default_rng([seed])
+    table = pd.DataFrame(
+        {
+            "age": rng.normal(60, 10, patients),
+            "stage": rng.choice(["I", "II", "III"], patients, p=[0.5, 0.3, 0.2]),
+            "sex": rng.integers(0, 2, patients),
+            "score": rng.normal(size=patients),
+        }
+    )
+    died = rng.exponential(30 / np.exp(0.7 * table["score"] + 0.04 * (table["age"] - 60)))
+    left = rng.uniform(5, 60, patients)
+    # whole months, so that there are ties
+    return table.assign(time=np.ceil(np.minimum(died, left)), event=(died <= left).astype(int))
+
+
+@pytest.fixture(scope="module")
+def cohort() -> pd.DataFrame:
+    return drawn()
+
+
+def rows(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    return table[table["column"] == column].set_index("level")
+
+
+def test_statsmodels_finds_the_same_with_efrons_ties_per_standard_deviation(cohort):
+    found = multivariable(cohort, "time", "event", ["age", "stage", "sex", "score"])
+    sd = cohort[["age", "score"]].std()
+    assert found["level"].tolist() == [
+        f"per SD ({sd['age']:.4g})", "I", "II", "III", "1 against 0", f"per SD ({sd['score']:.4g})"
+    ]  # fmt: skip
+    design = pd.DataFrame(
+        {
+            "age": cohort["age"] / sd["age"],
+            "two": cohort["stage"] == "II",
+            "three": cohort["stage"] == "III",
+            "sex": cohort["sex"],
+            "score": cohort["score"] / sd["score"],
+        }
+    )
+    theirs = PHReg(cohort["time"], design.astype(float), status=cohort["event"], ties="efron").fit()
+    ours = found[found["level"] != "I"]
+    np.testing.assert_allclose(ours["hazard_ratio"], np.exp(theirs.params), rtol=1e-4)
+    np.testing.assert_allclose(ours[["low", "high"]], np.exp(theirs.conf_int()), rtol=1e-3)
+    np.testing.assert_allclose(ours["p"], theirs.pvalues, rtol=1e-3)
+    alone = univariable(cohort, "time", "event", ["score"]).loc[0]
+    assert alone["low"] < np.exp(0.7 * sd["score"]) < alone["high"]
+
+
+def test_levels_are_compared_with_the_most_frequent_one_and_counted(cohort):
+    found = univariable(cohort, "time", "event", ["stage"])
+    assert found["level"].tolist() == ["I", "II", "III"]
+    assert found["n"].tolist() == [int((cohort["stage"] == level).sum()) for level in found["level"]]
+    assert found["events"].sum() == cohort["event"].sum()
+    assert (found.loc[0, "hazard_ratio"], found.loc[0, "how"]) == (1.0, "compared with")
+    assert found.loc[0, ["low", "high", "p"]].isna().all()
+
+
+def test_patients_without_a_value_are_left_out_and_counted(cohort):
+    holed = cohort.assign(age=cohort["age"].mask(np.arange(240) < 7), stage=cohort["stage"].astype(object))
+    holed.loc[239, "stage"] = None
+    alone = univariable(holed, "time", "event", ["age", "score"])
+    assert alone["n"].tolist() == [233, 240]
+    assert alone["how"].tolist() == ["7 of 240 patients lack a value: left out", ""]
+    both = multivariable(holed, "time", "event", ["age", "stage"])
+    assert both.loc[0, "n"] == 232
+    assert "8 of 240 patients lack a value" in both.loc[0, "how"]
+    whole = multivariable(holed.dropna(), "time", "event", ["age", "stage"])
+    pd.testing.assert_series_equal(both["hazard_ratio"], whole["hazard_ratio"])
+
+
+def test_few_events_are_computed_and_doubted(cohort):
+    few = cohort.assign(event=cohort["event"] * (cohort["event"].cumsum() <= 12))
+    found = multivariable(few, "time", "event", ["age", "score"])
+    assert found["hazard_ratio"].notna().all()
+    assert found["how"].str.contains("12 events for 2 coefficients: fewer than 10 for each").all()
+    assert "fewer" not in univariable(few, "time", "event", ["age"]).loc[0, "how"]
+
+
+def test_separation_gives_no_number_and_its_reason(cohort):
+    spared = cohort.index[cohort["event"] == 0][:15]
+    parted = cohort.assign(kind=np.where(cohort.index.isin(spared), "B", "A"), time_again=-cohort["time"])
+    alone = univariable(parted, "time", "event", ["kind", "time_again", "age"])
+    level = rows(alone, "kind").loc["B"]
+    assert np.isnan(level["hazard_ratio"])
+    assert level["how"] == "not computable: none of the 15 patients of this level has an event"
+    ordered = rows(alone, "time_again").iloc[0]
+    assert np.isnan(ordered["hazard_ratio"])
+    assert ordered["how"].startswith("not computable: ")
+    assert np.isfinite(rows(alone, "age").iloc[0]["hazard_ratio"])
+    both = multivariable(parted, "time", "event", ["age", "kind"])
+    assert np.isnan(rows(both, "kind").loc["B", "hazard_ratio"])
+    # the other column's estimate stands, and says beside what
+    assert rows(both, "age").iloc[0]["hazard_ratio"] > 1
+    assert "separates the events" in rows(both, "age").iloc[0]["how"]
+
+
+def test_separation_of_a_number_alone_is_seen():
+    """Only the highest values have events: no tie to a level without events, no failure of lifelines either."""
+    rng = np.random.default_rng([5])
+    value = np.sort(rng.normal(size=60))
+    table = pd.DataFrame({"value": value, "time": 10.0, "event": 0})
+    table.loc[57:, ["time", "event"]] = [[1, 1], [2, 1], [3, 1]]
+    table.loc[57:, "value"] = [9.0, 8.0, 7.0]
+    found = univariable(table, "time", "event", ["value"]).loc[0]
+    assert np.isnan(found["hazard_ratio"])
+    assert found["how"].startswith("not computable")
+
+
+def test_no_event_constants_and_dependent_columns_say_so(cohort):
+    none = univariable(cohort.assign(event=0), "time", "event", ["age"]).loc[0]
+    assert none["how"] == "not computable: none of the 240 patients has an event"
+    same = multivariable(cohort.assign(site="A"), "time", "event", ["site", "age"])
+    assert "the same (A) for all 240" in same.loc[0, "how"]
+    assert np.isfinite(same.loc[1, "hazard_ratio"])
+    twice = multivariable(cohort.assign(years=cohort["age"] * 2 + 3), "time", "event", ["age", "years"])
+    assert twice["hazard_ratio"].isna().all()
+    assert twice["how"].str.contains("linearly dependent").all()
+
+
+def test_proportional_hazards_are_checked():
+    """An effect that turns round with time is noticed; one that stays is not."""
+    rng = np.random.default_rng([2])
+    group = rng.integers(0, 2, 600)
+    steady = rng.exponential(20 / np.exp(0.8 * group))
+    turning = 10 * rng.weibull(np.where(group == 1, 0.6, 2.5))
+    for time, least, most in ((steady, 0.05, 1), (turning, 0, 1e-6)):
+        found = multivariable(pd.DataFrame({"x": group, "t": time, "e": 1}), "t", "e", ["x"])
+        assert least <= found.loc[0, "ph_p"] <= most
+
+
+def test_order_of_patients_and_columns_changes_nothing(cohort):
+    names = ["age", "stage", "score"]
+    found = multivariable(cohort, "time", "event", names)
+    other = multivariable(cohort.sample(frac=1, random_state=0), "time", "event", names[::-1])
+    one, two = (each.set_index(["column", "level"]).sort_index() for each in (found, other))
+    pd.testing.assert_frame_equal(one, two, rtol=1e-4)
+
+
+def test_both_are_printed_side_by_side(cohort):
+    holed = cohort.assign(age=cohort["age"].mask(cohort.index < 7), site="A")
+    names = ["age", "stage", "score", "site"]
+    one, two = univariable(holed, "time", "event", names), multivariable(holed, "time", "event", names)
+    text = printed(one, two).set_index(["column", "level"])
+    score = text.xs("score", level="column").iloc[0]
+    assert score["p"] == "< 0.001"
+    found = two[two["column"] == "score"].iloc[0]
+    assert score["multivariable"] == "{hazard_ratio:.2f} ({low:.2f} to {high:.2f})".format(**found)
+    assert score["p (proportional hazards)"] == f"{found['ph_p']:.3f}"
+    assert text.loc[("stage", "I"), ["univariable", "p"]].tolist() == ["1 (reference)", ""]
+    assert text.loc[("site", ""), "univariable"] == "not computable"
+    with pytest.raises(ValueError, match="different rows"):
+        printed(one, two[1:])
+    # another level is the most frequent one: the ratios of one line would be of different comparisons
+    other = multivariable(cohort[cohort["stage"] != "I"], "time", "event", ["stage"])
+    with pytest.raises(ValueError, match="give both the same patients"):
+        printed(univariable(cohort[cohort["stage"] != "III"], "time", "event", ["stage"]), other)
+
+
+# stability of a selection
+
+
+def test_index_and_interval_by_hand():
+    """Sets {1, 2}, {1}, {1, 2} of three features.
+
+    Frequencies 1, 2/3, 0; mean size 5/3, so chance is 5/9 * 4/9 = 20/81; sample variances 0, 1/3, 0, mean 1/9:
+    index 1 - 81/180 = 0.55. The sets' parts are 1.3275, 1.13625, 1.3275; variance 4/9 * 0.024384375 = 0.0108375.
+    """
+    found = nogueira([[1, 1, 0], [1, 0, 0], [1, 1, 0]])
+    assert found.estimate == pytest.approx(0.55)
+    assert (found.high - found.estimate) / 1.959963985 == pytest.approx(np.sqrt(0.0108375))
+    assert found.estimate - found.low == pytest.approx(found.high - found.estimate)
+    narrow = nogueira([[1, 1, 0], [1, 0, 0], [1, 1, 0]], level=0.5)
+    assert found.low < narrow.low < narrow.high < found.high
+
+
+def test_sets_of_one_size_give_kunchevas_index():
+    rng = np.random.default_rng([3])
+    chosen = np.zeros((8, 20), int)
+    for row in chosen:
+        row[rng.choice(20, 6, replace=False)] = 1
+    pairs = [(np.sum(a * b) - 6 * 6 / 20) / (6 - 6 * 6 / 20) for a, b in combinations(chosen, 2)]
+    assert nogueira(chosen).estimate == pytest.approx(np.mean(pairs))
+
+
+def test_same_sets_are_one_and_lots_are_zero():
+    assert nogueira(np.tile([1, 0, 0, 1], (5, 1))).estimate == 1
+    lots = np.random.default_rng([4]).random((400, 50)) < 0.2
+    found = nogueira(lots)
+    assert found.low < 0 < found.high
+    assert found.high - found.low < 0.01
+
+
+def test_order_of_sets_and_features_changes_nothing():
+    rng = np.random.default_rng([6])
+    chosen = rng.random((10, 12)) < rng.random(12)
+    other = chosen[rng.permutation(10)][:, rng.permutation(12)]
+    np.testing.assert_allclose(nogueira(chosen)[:3], nogueira(other)[:3])
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "no feature is"), (1, "all 3 features are")])
+def test_no_choice_has_no_stability(value, words):
+    with pytest.raises(NotComputable, match=words):
+        nogueira(np.full((4, 3), value))
+
+
+def planted(patients: int = 150) -> tuple[pd.DataFrame, pd.Series]:
+    rng = np.random.default_rng([7])
+    names = [f"P{number:03d}" for number in range(patients)]
+    table = pd.DataFrame(rng.normal(size=(patients, 10)), names, [f"f{each}" for each in range(10)])
+    odds = 1.6 * table["f2"] - 1.4 * table["f7"]
+    return table, pd.Series((rng.random(patients) < 1 / (1 + np.exp(-odds))).astype(int), names)
+
+
+def lasso(table: pd.DataFrame, label: pd.Series) -> pd.Series:
+    model = LogisticRegression(solver="liblinear", l1_ratio=1.0, C=0.15, random_state=0).fit(
+        table, label.loc[table.index]
+    )
+    return pd.Series(model.coef_[0], table.columns)
+
+
+def test_planted_features_are_chosen_again_and_again():
+    table, label = planted()
+    found = stability(lasso, table, label, resamples=12)
+    assert set(found.features["feature"][:2]) == {"f2", "f7"}
+    own = found.features.set_index("feature")
+    assert (own.loc[["f2", "f7"], "frequency"] == 1).all()
+    assert (own.loc[["f2", "f7"], "sign_agreement"] == 1).all()
+    assert own.loc["f2", "low"] > 0 > own.loc["f7", "high"]
+    assert own.loc["f2", "low"] <= own.loc["f2", "mean"] <= own.loc["f2", "high"]
+    assert own.loc["f2", "coefficient"] == pytest.approx(lasso(table, label)["f2"], rel=1e-4)
+    assert found.agreement.estimate > 0.2
+    assert found.how == "12 draws of 80% of 150 patients, 10 candidates"
+
+
+def test_equal_seeds_draw_equal_patients_within_each_label():
+    table, label = planted()
+    seen = []
+
+    def watched(part, own):
+        assert part.index.equals(own.index)
+        seen.append(own)
+        return pd.Series({"f0": 1.0, "f1": 0.0})
+
+    stability(watched, table, label, resamples=3, seed=5)
+    stability(watched, table, label, resamples=3, seed=5)
+    stability(watched, table, label, resamples=3, seed=6)
+    whole, *first = seen[:4]
+    assert whole.equals(label)
+    assert all(a.equals(b) for a, b in zip(first, seen[5:8], strict=True))
+    assert not first[0].equals(first[1])
+    assert not first[0].equals(seen[9])
+    for one in first:
+        assert one.sum() == round(0.8 * label.sum())
+        assert len(one) == one.sum() + round(0.8 * (label == 0).sum())
+        assert not one.index.duplicated().any()
+
+
+def test_signs_that_disagree_and_features_never_chosen():
+    table, label = planted()
+    turns = iter([1.0, 1.0, 1.0, -1.0, 0.0])
+    fit = lambda part, own: pd.Series({"f0": next(turns), "f1": 0.0})  # noqa: E731
+    own = stability(fit, table, label, resamples=4).features.set_index("feature")
+    assert own.loc["f0", ["mean", "frequency", "sign_agreement"]].tolist() == pytest.approx(
+        [0.25, 0.75, 2 / 3]
+    )
+    assert own.loc["f1", "frequency"] == 0
+    assert np.isnan(own.loc["f1", "sign_agreement"])
+
+
+def test_nothing_selected_is_told():
+    table, label = planted()
+    found = stability(lambda part, own: pd.Series(0.0, part.columns), table, label, resamples=2)
+    assert np.isnan(found.agreement.estimate)
+    assert found.agreement.how.startswith("not computable: no feature is selected")

@@ -1,0 +1,250 @@
+"""The reference's own input: arrays of a patient in either layout, its csv, its partition as YAML, csv or pickle."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.inputs.clinical import POSTPROCEDURAL
+from lib.stroke.arrays import MAPPING, array_paths, read_array, read_clinical, read_partition
+
+CSV = """PATIENT_ID,Age,Onset2CTP,CTP2Recanalization,NIHSS00,Sex,Hypertension,Smoking,Atrial_Fibrillation,mTICI,mRs90_binary
+001,71,120,60.5,12,0,1,0,1,2,1
+p 2,82,nan,,3,1,0,1,0,0,0
+p3,64,300,90,18,1,1,,0,1,
+"""
+PARTS = {"train": ["p1", "p2", "p3"], "val": ["p4"], "test": ["p5", "p6"]}
+ROWS = [("p1", "train"), ("p2", "train"), ("p3", "train"), ("p4", "val"), ("p5", "test"), ("p6", "test")]
+
+
+def image(h=4, w=5, z=3, t=6):
+    return np.arange(h * w * z * t, dtype=np.float32).reshape(h, w, z, t)
+
+
+def put(path, **stored):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **stored)
+    return path
+
+
+def written(tmp_path, text=CSV):
+    path = tmp_path / "manifest.csv"
+    path.write_text(text)
+    return path
+
+
+# arrays
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", ">f4"])
+def test_time_comes_first_and_numbers_become_float32(tmp_path, dtype):
+    path = put(tmp_path / "p1" / "preprocessed.npz", img=image().astype(dtype), other=np.array([1]))
+    found = read_array(path, shape=(4, 5, 3), frames=6)
+    assert (found.shape, found.dtype) == ((6, 4, 5, 3), np.float32)
+    for t, h, w, z in [(0, 0, 0, 0), (5, 3, 4, 2), (2, 1, 4, 0)]:
+        assert found[t, h, w, z] == image()[h, w, z, t]
+    assert found.flags["C_CONTIGUOUS"]
+
+
+def test_both_layouts_are_found_and_missing_or_doubled_files_named(tmp_path):
+    one = put(tmp_path / "001" / "preprocessed.npz", img=image())
+    two = put(tmp_path / "p 2_preprocessed.npz", img=image())
+    assert array_paths(tmp_path, ["p 2", "001"]) == {"p 2": two, "001": one}
+    with pytest.raises(FileNotFoundError, match=r"no preprocessed\.npz of 2 of 3 listed patients: b, c"):
+        array_paths(tmp_path, ["001", "b", "c"])
+    put(tmp_path / "001_preprocessed.npz", img=image())
+    with pytest.raises(ValueError, match=r"are of one patient: remove one"):
+        array_paths(tmp_path, ["001"])
+
+
+class Calls:
+    """A pickle of it calls a function when it is read."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        ({"image": image()}, "with an array img"),
+        ({"img": image()[..., 0]}, r"img is float32 \(4, 5, 3\); numbers \(height, width, slices, frames\)"),
+        ({"img": image().astype(complex)}, "img is complex128"),
+        (
+            {"img": np.full((2, 2, 2, 2), Calls(exec, "raise SystemExit"))},
+            "with an array img of plain numbers",
+        ),
+        ({"img": np.where(image() == 7, np.nan, image())}, "1 values of img are no finite"),
+        ({"img": image().astype(float) * 1e300}, "are no finite float32 numbers"),
+        ({"img": np.moveaxis(image(), 3, 0)}, r"img is \(6, 4, 5, 3\), \(4, 5, 3, 6\) .* is expected"),
+    ],
+)
+def test_unusable_arrays_are_named(tmp_path, stored, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        read_array(put(tmp_path / "p.npz", **stored), (4, 5, 3), 6)
+    assert "p.npz" in str(raised.value)
+
+
+def test_broken_npz_is_named(tmp_path):
+    whole = put(tmp_path / "whole.npz", img=image()).read_bytes()
+    for content in (b"", b"text", whole[:-30]):
+        (tmp_path / "p.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"p\.npz is no npz"):
+            read_array(tmp_path / "p.npz")
+    with pytest.raises(FileNotFoundError, match=r"gone\.npz"):
+        read_array(tmp_path / "gone.npz")
+
+
+# the csv
+
+
+def test_csv_by_hand(tmp_path):
+    found, nan = read_clinical(written(tmp_path)), np.nan
+    assert found["patient"].tolist() == ["001", "p 2", "p3"]
+    expected = [
+        [71, 120, 60.5, 12, 0, 1, 0, 1, 2, 1],
+        [82, nan, nan, 3, 1, 0, 1, 0, 0, 0],
+        [64, 300, 90, 18, 1, 1, nan, 0, 1, nan],
+    ]
+    np.testing.assert_array_equal(found[[*POSTPROCEDURAL, "outcome"]], expected)
+    assert found["raw:Onset2CTP"].tolist() == ["120", "nan", "300"]
+    other = read_clinical(written(tmp_path), unfavourable=0)["outcome"]
+    np.testing.assert_array_equal(other, 1 - found["outcome"])
+    text = CSV.replace(",12,0,", ",12,F,").replace("Smoking", "Diabetes")
+    mapping, levels = MAPPING | {"smoking": "diabetes"}, {"sex": {"F": 0, "1": 1}}
+    found = read_clinical(written(tmp_path, text), mapping, levels)
+    assert (found["sex"].tolist(), found["smoking"].tolist()[:2]) == ([0, 1, 1], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("mRs90_binary", "mRS90", "has no column mRs90_binary; nearest: mRS90"),
+        ("NIHSS00", "NIHSS", "nihss: no table has a column 'NIHSS00'; nearest: NIHSS"),
+        ("p3,", "001,", "PATIENT_ID '001' is empty or stands twice"),
+        ("p3,", "nan,", "PATIENT_ID 'nan' is empty"),
+        (",1,2,1\n", ",1,3,1\n", "mTICI of patient 001: '3' is no category it has"),
+        (",1,2,1\n", ",1,2,2\n", "mRs90_binary of patient 001 is 2, not 0 or 1"),
+        ("001,71", "001,710", "patient 001: age is 710, not between 0 and 120"),
+        (",12,0,", ",12,F,", "Sex of patient 001: 'F' is no category it has"),
+    ],
+)
+def test_unusable_csv_is_named(tmp_path, old, new, message):
+    assert old in CSV
+    with pytest.raises(ValueError, match=message) as raised:
+        read_clinical(written(tmp_path, CSV.replace(old, new)))
+    assert "manifest.csv" in str(raised.value)
+
+
+# the partition
+
+YAML = "train: [p1, p2, p3]\nval:\n- p4\ntest: [p5, p6]\n"
+LONG = "patient,part\np1,train\np2,train\np3,train\np4,val\np5,test\np6,test\n"
+WIDE = "train,val,test\np1,p4,p5\np2,,p6\np3,,\n"
+
+
+def rows(path, **others):
+    return list(read_partition(path, **others).itertuples(index=False, name=None))
+
+
+def pickled(folder, content, protocol=4):
+    path = folder / "partition.pickle"
+    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol=protocol))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.yaml", YAML),
+        ("p.yml", YAML.replace("train", "Training").replace("val", "validation").replace("test", "TESTING")),
+        ("p.csv", LONG),
+        ("p.csv", LONG.replace("patient,part", "PATIENT_ID,Split").replace(",val", ",valid")),
+        ("p.tsv", LONG.replace(",", "\t")),
+        ("p.csv", WIDE),
+        ("p.csv", WIDE.replace("train,val,test", "training;validation;testing").replace(",", ";")),
+    ],
+)
+def test_partitions_of_text(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert rows(tmp_path / name) == ROWS
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize(
+    "kind", [list, tuple, set, frozenset, np.array, lambda names: np.array(names, dtype=object)]
+)
+def test_pickle_of_whatever_holds_names(tmp_path, protocol, kind):
+    assert rows(pickled(tmp_path, {part: kind(names) for part, names in PARTS.items()}, protocol)) == ROWS
+    parts = {"training": np.array([3, 101], ">i8"), "testing": {np.int64(12)}}
+    assert rows(pickled(tmp_path, parts, protocol)) == [("3", "train"), ("101", "train"), ("12", "test")]
+
+
+def test_names_stay_as_they_are_written(tmp_path):
+    (tmp_path / "p.yaml").write_text("train: [0012, 0x1F, yes, 1e3, null]\ntest: [13]\n")
+    assert [name for name, _ in rows(tmp_path / "p.yaml")] == ["0012", "0x1F", "yes", "1e3", "null", "13"]
+
+
+@pytest.mark.parametrize("where", ["top", "as a part", "among names", "in an array of objects", "as a key"])
+def test_hostile_pickle_is_refused_and_not_run(tmp_path, where):
+    trace = tmp_path / "trace"
+    hostile = Calls(exec, f"open({str(trace)!r}, 'w')")
+    content = {
+        "top": hostile,
+        "as a part": PARTS | {"train": hostile},
+        "among names": PARTS | {"train": ["p1", hostile]},
+        "in an array of objects": PARTS | {"train": np.array([hostile, "p1"], dtype=object)},
+        "as a key": {hostile: ["p1"]},
+    }[where]
+    for protocol in (2, 5):
+        stored = pickle.dumps(content, protocol=protocol)
+        with pytest.raises(ValueError, match=r"partition\.pickle: refused to unpickle: it asks for .*exec"):
+            read_partition(pickled(tmp_path, stored))
+        assert not trace.exists()
+    pickle.loads(stored)
+    assert trace.exists(), "the pickle would not have done anything"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [Calls(eval, "1"), Calls(np.load, "x.npy"), pd.Series(["p1"]), np.array([1.5]), [1.5], [True], [b"p1"]],
+    ids=lambda content: type(content).__name__,
+)
+def test_only_names_are_admitted(tmp_path, content):
+    with pytest.raises(ValueError, match=r"refused to unpickle: it asks for|is no patient's name"):
+        read_partition(pickled(tmp_path, PARTS | {"train": content}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.yaml", "train: [p1, p2]\ntest: [p2]\n", "patient p2 is in train and in test"),
+        ("p.yaml", "train: [p1]\nval: [p2]\ntest: [p2]\n", "p2 is in val and in test.*leave val out"),
+        ("p.yaml", "train: [p1, p1]\ntest: [p2]\n", "patient p1 is in train and in train"),
+        ("p.yaml", "train: [12]\ntest: ['12']\n", "patient 12 is in train and in test"),
+        ("p.yaml", "train: [p1]\ntests: [p2]\n", "'tests' is no part; nearest: test"),
+        ("p.yaml", "train: [p1]\n", "has no patients to test"),
+        ("p.yaml", "train: p1\ntest: [p2]\n", "with a list each are expected"),
+        ("p.yaml", "train: ['']\ntest: [p2]\n", "'' is no patient's name"),
+        ("p.csv", "patient,part\np1,train\np1,test\n", "patient p1 is in train and in test"),
+        ("p.csv", "patient,fold\np1,1\n", "neither the columns patient and part nor"),
+        ("p.json", "{}", "no partition that can be read"),
+        ("p.pickle", "no pickle", "refused to unpickle"),
+    ],
+)
+def test_what_is_no_partition_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_partition(tmp_path / name)
+
+
+def test_patients_are_compared_with_those_known(tmp_path):
+    (tmp_path / "p.yaml").write_text(YAML)
+    known = [f"p{number}" for number in range(9)]
+    assert rows(tmp_path / "p.yaml", patients=known) == [*ROWS, ("p0", ""), ("p7", ""), ("p8", "")]
+    with pytest.raises(ValueError, match="patient p6 of test is not among the 6 patients known"):
+        rows(tmp_path / "p.yaml", patients=known[:6])

@@ -1,0 +1,233 @@
+"""Deconvolution against a textbook SVD and measured recoveries; maps of a planted scan, with their units."""
+
+import numpy as np
+import pytest
+from scipy.linalg import circulant, toeplitz
+
+from lib.stroke.bolus import arterial_input
+from lib.stroke.maps import DENSITY, inverse, perfusion_maps, sample_times, smoothed, smoothing_width
+from lib.stroke.phantom_scan import TISSUES, Bolus, arterial
+
+NAMES = ("grey", "white", "penumbra", "core")
+BOLUS = Bolus(arrival=8.0)
+SECONDS = np.arange(60.0)
+ARTERY = arterial(SECONDS, *BOLUS)
+RESIDUES = {
+    "exponential": lambda after: np.exp(-after),
+    "box": lambda after: (after < 1).astype(float),
+    "linear": lambda after: np.maximum(1 - after / 2, 0),
+}
+
+
+def curves(shape="exponential", later=0.0):
+    """The four tissues' curves, (60, 4), by plain convolution at 0.02 s."""
+    fine = np.arange(0, 60, 0.02)
+    artery = arterial(fine, *BOLUS)
+    found = []
+    for tissue in (TISSUES[name] for name in NAMES):
+        held = np.convolve(artery, RESIDUES[shape](fine / tissue.mtt))[: len(fine)] * 0.02
+        found.append(
+            DENSITY * tissue.cbf / 6000 * np.interp(SECONDS - tissue.delay - later, fine, held, left=0)
+        )
+    return np.stack(found, 1)
+
+
+def residue(curve, aif=ARTERY, interval_s=1.0, lambda_=0.1, how="circulant"):
+    return inverse(aif, interval_s, lambda_, how) @ np.asarray(curve, np.float32)
+
+
+def flow(found):
+    return 6000 * found.max(0) / DENSITY
+
+
+def recovered(found):
+    """Estimated over true CBF."""
+    return flow(found) / [TISSUES[name].cbf for name in NAMES]
+
+
+def naive(curve, aif, interval_s, lambda_, how):
+    """One voxel, from the textbook: build the matrix, decompose it, drop small singular values."""
+    if how == "circulant":
+        aif, curve = np.append(aif, 0 * aif), np.append(curve, 0 * curve)
+    matrix = (circulant(aif) if how == "circulant" else toeplitz(aif, 0 * aif)) * interval_s
+    left, sizes, right = np.linalg.svd(matrix)
+    share = [1 / size if size >= lambda_ * sizes[0] else 0.0 for size in sizes]
+    return right.T @ np.diag(share) @ left.T @ curve
+
+
+@pytest.mark.parametrize(
+    ("shape", "lambda_", "cbf", "tmax"),
+    [
+        ("exponential", 0.02, (0.65, 0.69, 0.85, 0.88), (2, 2, 7, 10)),
+        ("exponential", 0.10, (0.53, 0.59, 0.77, 0.81), (2, 3, 8, 10)),
+        ("exponential", 0.20, (0.48, 0.53, 0.73, 0.77), (3, 3, 9, 11)),
+        ("box", 0.02, (1.03, 1.12, 1.06, 1.12), (2, 3, 12, 10)),
+        ("box", 0.10, (0.76, 0.87, 1.18, 1.13), (2, 3, 10, 13)),
+        ("linear", 0.10, (0.65, 0.72, 0.88, 0.91), (2, 3, 9, 11)),
+    ],
+)
+def test_what_truncation_leaves_of_flow_is_as_measured(shape, lambda_, cbf, tmax):
+    """Measured independently, by an SVD of its own and tissue curves of its own, for the project's specification."""
+    found = residue(curves(shape), lambda_=lambda_)
+    np.testing.assert_allclose(recovered(found), cbf, atol=0.015)
+    np.testing.assert_allclose(sample_times(60, 1.0)[found.argmax(0)], tmax, atol=1)
+
+
+def test_standard_decomposition_loses_flow_with_delay_and_circulant_does_not():
+    for lambda_, expected in {0.1: (0.63, 0.57), 0.2: (0.60, 0.49)}.items():
+        standard = [recovered(residue(curves(later=s), lambda_=lambda_, how="standard"))[0] for s in (0, 3)]
+        np.testing.assert_allclose(standard, expected, atol=0.015)
+    still, late = (residue(curves("box", later)) for later in (0, 3))
+    np.testing.assert_allclose(flow(late), flow(still), rtol=1e-3)
+    np.testing.assert_array_equal(late.argmax(0), still.argmax(0) + 3)
+
+
+def test_tissue_that_leads_the_artery_has_negative_times():
+    early = residue(curves()[:, 0], arterial(SECONDS, *BOLUS._replace(arrival=13.0)))
+    assert sample_times(60, 1.0)[early.argmax()] == 2 - 5
+    assert flow(early) == pytest.approx(flow(residue(curves()[:, 0])), rel=1e-3)
+    assert sample_times(3, 2.0).tolist() == [0, 2, 4, 6, -4, -2]
+    assert sample_times(3, 2.0, "standard").tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("how", ["circulant", "standard"])
+def test_all_voxels_at_once_equal_a_textbook_svd_one_after_another(how):
+    noisy = curves() + np.random.default_rng(1).normal(0, 1, (60, 4))
+    for lambda_ in (0.02, 0.1, 0.2):
+        fast = residue(noisy, ARTERY, 1.25, lambda_, how)
+        slow = np.stack([naive(curve, ARTERY, 1.25, lambda_, how) for curve in noisy.T], axis=1)
+        assert fast.shape == ((120, 4) if how == "circulant" else (60, 4))
+        np.testing.assert_allclose(fast, slow, atol=2e-5 * np.abs(slow).max())
+    found = residue(curves(), how=how)
+    np.testing.assert_allclose(residue(3 * curves(), how=how), 3 * found, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(residue(curves(), 2 * ARTERY, how=how), found / 2, rtol=1e-4, atol=1e-8)
+
+
+def test_without_truncation_the_artery_itself_is_a_delta_and_rounding_is_never_inverted():
+    artery = np.exp(-np.arange(30.0) / 2)  # without zeros in its spectrum
+    np.testing.assert_allclose(residue(artery, artery, 0.5, 0.0), np.eye(60)[0] / 0.5, atol=1e-4)
+    for how in ("circulant", "standard"):
+        assert np.isfinite(inverse(ARTERY, 1.0, 0.0, how)).all()
+
+
+def test_order_of_flow_survives_half_a_hounsfield_unit_of_noise_and_core_and_penumbra_blur_at_two():
+    """Rows of the specification: estimates of core and penumbra at noise of 0, .5, 1, 2 HU (true flow 5 and 18)."""
+    random, core, penumbra = np.random.default_rng(2), {}, {}
+    for noise in (0, 0.5, 1, 2):
+        noisy = np.repeat(curves()[:, 2:], 300, axis=1)
+        noisy += random.normal(0, 1, noisy.shape) * noise
+        penumbra[noise], core[noise] = flow(residue(noisy)).reshape(2, 300).mean(1)
+    np.testing.assert_allclose(list(core.values()), (4.1, 5.3, 7.9, 13.7), rtol=0.08)
+    np.testing.assert_allclose(list(penumbra.values()), (13.8, 14.3, 15.3, 19.5), rtol=0.08)
+
+
+# maps
+
+
+@pytest.fixture(scope="module")
+def clean(brain_scan):
+    return brain_scan(noise=0.0)
+
+
+def middle(values, scan, name):
+    return float(np.median(values[scan.named[name]]))
+
+
+def test_maps_of_a_clean_scan_have_the_planted_values_and_units(clean):
+    maps = perfusion_maps(clean.enhancement, clean.mask, clean.artery, 1.0)
+    assert (maps.smoothing_mm, maps.noise_hu) == (0.0, pytest.approx(0, abs=0.01))
+    for name, share, when in zip(NAMES, (0.53, 0.59, 0.77, 0.81), (2, 3, 8, 10), strict=True):
+        planted = TISSUES[name]
+        assert middle(maps.cbv, clean, name) == pytest.approx(planted.cbf * planted.mtt / 60, rel=0.06)
+        assert middle(maps.cbf, clean, name) == pytest.approx(share * planted.cbf, rel=0.02)
+        assert middle(maps.mtt, clean, name) == pytest.approx(planted.mtt / share, rel=0.06)
+        assert middle(maps.tmax, clean, name) == pytest.approx(when, abs=1)
+    assert np.isnan(maps.cbf[~clean.mask]).all()
+    assert np.isfinite(maps.cbf[clean.mask]).all()
+    assert middle(maps.cbf, clean, "csf") == 0
+    assert np.isnan(maps.mtt[clean.named["csf"]]).all()
+    np.testing.assert_array_equal(maps.vessels, clean.named["artery"] | clean.named["vein"])
+
+
+@pytest.mark.parametrize("how", ["circulant", "standard"])
+def test_maps_equal_a_deconvolution_voxel_by_voxel(brain_scan, how):
+    scan = brain_scan(noise=1.0, interval_s=1.25, frames=40)
+    maps = perfusion_maps(scan.enhancement, scan.mask, scan.artery, 1.25, how=how, smoothing_mm=0)
+    for at in map(tuple, np.argwhere(scan.mask)[::701]):
+        curve = scan.enhancement[(slice(None), *at)]
+        found = residue(curve, scan.artery, 1.25, how=how)
+        assert maps.cbf[at] == pytest.approx(6000 * found.max() / DENSITY, rel=1e-4)
+        assert maps.tmax[at] == sample_times(40, 1.25, how)[found.argmax()]
+        cbv = 100 * curve.sum() / scan.artery.sum() / DENSITY
+        assert maps.cbv[at] == pytest.approx(cbv, rel=1e-3, abs=1e-4)
+        transit = 60 * cbv / maps.cbf[at] if cbv > 0 and maps.cbf[at] > 0 else np.nan
+        assert maps.mtt[at] == pytest.approx(transit, rel=1e-3, nan_ok=True)
+
+
+def test_noise_is_smoothed_to_the_goal_and_flow_keeps_its_order(brain_scan):
+    scan = brain_scan(noise=3.0)
+    artery = arterial_input(scan.enhancement, scan.mask, 1.0).curve
+    maps = perfusion_maps(scan.enhancement, scan.mask, artery, 1.0, spacing_mm=scan.geometry.spacing_mm)
+    assert 0.25 < maps.noise_hu <= 0.5
+    assert 2 < maps.smoothing_mm <= 6
+    flows = [middle(maps.cbf, scan, name) for name in NAMES]
+    assert flows == sorted(flows, reverse=True)
+    assert middle(maps.tmax, scan, "grey") <= 4 < 6 < middle(maps.tmax, scan, "penumbra")
+    rough = perfusion_maps(scan.enhancement, scan.mask, artery, 1.0, smoothing_mm=0)
+    assert rough.noise_hu == pytest.approx(3, rel=0.05)
+    assert middle(rough.cbf, scan, "core") > 1.8 * middle(maps.cbf, scan, "core")
+
+
+def test_vessels_do_not_leak_into_the_tissue_beside_them(clean):
+    """The artery's neighbours are grey matter or white, not fifty times as full of blood."""
+    maps = perfusion_maps(clean.enhancement, clean.mask, clean.artery, 1.0, smoothing_mm=4.0)
+    beside = clean.mask[3] & ~clean.named["artery"][3] & ~clean.named["vein"][3]
+    assert maps.cbv[3][beside].max() <= 4.0 * 1.01
+    assert maps.cbv[clean.named["artery"]].min() == pytest.approx(50 / DENSITY, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"aif": np.ones(7)}, "has 7 frames and an area of 7; it must have the 20 frames"),
+        ({"aif": np.r_[1.0, -np.ones(19)]}, "an area of -18"),
+        ({"aif": np.zeros(20)}, "rise above 0"),
+        ({"aif": np.full(20, np.nan)}, "must be finite"),
+        ({"mask": np.zeros((8, 40, 40), bool)}, "not empty"),
+        ({"how": "oscillating"}, "unknown: circulant or standard"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(brain_scan, change, words):
+    scan = brain_scan(frames=20)
+    good = {"enhancement": scan.enhancement, "mask": scan.mask, "aif": scan.artery, "interval_s": 1.0}
+    with pytest.raises(ValueError, match=words):
+        perfusion_maps(**{**good, **change})
+
+
+# smoothing
+
+
+def test_smoothing_equals_a_weighted_mean_of_the_mask_alone():
+    random, spacing = np.random.default_rng(0), np.array([5.0, 2.5, 2.0])  # z, y, x
+    values = random.normal(0, 1, (2, 5, 12, 14)).astype(np.float32)
+    mask = random.random((5, 12, 14)) < 0.7
+    values[:, ~mask] = 1000
+    found = smoothed(values, mask, 3.0, tuple(spacing[::-1]))
+    inside = np.argwhere(mask)
+    for at in inside[::90]:
+        weight = np.exp(-(((inside - at) * spacing) ** 2).sum(1) / 2 / 3.0**2)
+        expected = (weight * values[1][mask]).sum() / weight.sum()
+        assert found[1][tuple(at)] == pytest.approx(expected, abs=0.02)  # the Gaussian ends at 3 widths
+    assert (found[:, ~mask] == 0).all()
+    np.testing.assert_array_equal(smoothed(values, mask, 0, (1, 1, 2)), values * mask)
+
+
+@pytest.mark.parametrize(("noise", "widest"), [(0.4, 9.0), (4.0, 9.0), (20.0, 5.0)])
+def test_width_found_brings_noise_to_the_goal_and_no_further(noise, widest):
+    values = np.random.default_rng(0).normal(0, noise, (12, 8, 40, 40)).astype(np.float32)
+    mask = np.ones((8, 40, 40), bool)
+    width = smoothing_width(values, mask, (3, 3, 5), 0.5, widest)
+    left, less = (smoothed(values, mask, each, (3, 3, 5)).std() for each in (width, 0.75 * width))
+    assert {0.4: width == 0, 4.0: left < 0.55 < less, 20.0: width == 5 and left > 0.5}[noise]
+    with pytest.raises(ValueError, match="2 frames and 12800 voxels"):
+        smoothing_width(values[:2], mask, (3, 3, 5))

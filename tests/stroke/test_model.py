@@ -1,0 +1,578 @@
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from lib.stroke.model import FUSIONS, StrokeNet, VolumeEncoder, WideAttention
+
+sys.path.insert(0, str(Path(__file__).parent))
+from plain_stroke import Plain
+
+SMALL = {"shape": (32, 32, 16), "frames": 4}
+# spec: of the released model, by shape and frames
+COUNTS = {
+    ((512, 512, 16), 32): 154_161_410,
+    ((256, 256, 16), 32): 10_527_746,
+    ((128, 128, 16), 32): 1_530_050,
+    ((64, 64, 16), 32): 962_546,
+    ((32, 32, 16), 4): 925_790,
+}
+
+
+def parameters(part):
+    return sum(p.numel() for p in part.parameters())
+
+
+def patients(n, frames=4, shape=(32, 32, 16), dtype=torch.float32, seed=5):
+    draw = torch.Generator().manual_seed(seed)
+    series = torch.randn(n, frames, *shape, generator=draw, dtype=dtype)
+    continuous = torch.rand(n, 4, generator=draw, dtype=dtype)
+    codes = torch.stack([torch.randint(k, (n,), generator=draw) for k in (2, 2, 2, 2, 3)], 1)
+    return series, continuous, codes
+
+
+def lively(**options):
+    """Weights far from their start, so that every part shows in the logit."""
+    torch.manual_seed(2)
+    model = StrokeNet(**SMALL | options).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim < 5:  # the CNN's kernels are large enough from the start
+                p.add_((0.1 if name.startswith("encoder") else 0.4) * torch.randn_like(p))
+    return model
+
+
+# --- golden numbers: the released model in TensorFlow, filled by a formula
+
+
+def filled(k, shape, kind):
+    """Weights of the recipe in Keras' layout; a sine times 43,758 needs double precision."""
+    x = np.sin(12.9898 * np.arange(math.prod(shape)) + 78.233 * k) * 43758.5453
+    u = (x - np.floor(x) - 0.5).reshape(shape)
+    if kind == "conv":
+        u = u * np.sqrt(24 / math.prod(shape[:-1]))
+    elif kind == "bias":
+        u = 0.2 * u
+    elif kind == "gamma":
+        u = 1 + 0.2 * u
+    return torch.from_numpy(u.astype(np.float32))
+
+
+def golden(variant="released"):
+    model = StrokeNet(**SMALL, variant=variant).eval()
+    e, h, k = model.width, 8, 0
+    assert e == 4
+
+    def take(shape, kind="dense"):
+        nonlocal k
+        k += 1
+        return filled(k - 1, shape, kind)
+
+    def dense(layer, ins, outs):
+        layer.weight.copy_(take((ins, outs)).T)
+        layer.bias.copy_(take((outs,), "bias"))
+
+    def attention(part):
+        for layer in (part.query, part.key, part.value):
+            layer.weight.copy_(take((e, h, e)).reshape(e, h * e).T)
+            layer.bias.copy_(take((h, e), "bias").flatten())
+        part.output.weight.copy_(take((h, e, e)).reshape(h * e, e).T)
+        part.output.bias.copy_(take((e,), "bias"))
+
+    def norm(layer):
+        layer.weight.copy_(take((e,), "gamma"))
+        layer.bias.copy_(take((e,), "bias"))
+
+    a, b = model.imaging_asks, model.clinical_asks
+    with torch.no_grad():
+        for i in range(4):
+            model.tokens.slopes[i] = take((1, e))[0]
+            model.tokens.offsets[i] = take((e,), "bias")
+        model.tokens.levels.weight.copy_(torch.cat([take((n, e)) for n in (2, 2, 2, 2, 3)]))
+        for level in model.encoder.levels:
+            for layer in (level.first, level.second, level.down):
+                outs, ins, *size = layer.weight.shape
+                layer.weight.copy_(take((*size, ins, outs), "conv").permute(4, 3, 0, 1, 2))
+                layer.bias.copy_(take((outs,), "bias"))
+        for branch in (model.imaging, model.clinical):
+            branch.class_token.copy_(take((1, 1, e)))
+        for branch in (model.imaging, model.clinical):
+            attention(branch.attention)
+        for branch in (model.imaging, model.clinical):
+            norm(branch.norm)
+        attention(a.attention)
+        attention(b.attention)
+        norm(a.norm1)
+        norm(b.norm1)
+        dense(a.linear, e, e)
+        dense(b.linear, e, e)
+        norm(a.norm2)
+        norm(b.norm2)
+        dense(model.head[0], 2 * e, 4 * e)
+        dense(model.head[3], 4 * e, 2 * e)
+        dense(model.head[6], 2 * e, 1)
+        for branch in (model.imaging, model.clinical):
+            p, c = torch.meshgrid(
+                torch.arange(len(branch.positions)), torch.arange(e), indexing="ij"
+            )  # position, channel
+            branch.positions.copy_(0.02 * torch.cos(0.3 * p.double() + 0.11 * c.double()))
+    assert k == 93
+    t, i, j, z = np.meshgrid(*map(np.arange, (4, 32, 32, 16)), indexing="ij")
+    series = torch.from_numpy(np.sin(0.05 * i + 0.07 * j + 0.11 * z + 0.9 * t).astype(np.float32))
+    inputs = series[None], torch.tensor([[0.25, 0.5, 0.75, 1.0]]), torch.tensor([[1, 0, 1, 0, 2]])
+    return model, inputs
+
+
+@pytest.mark.parametrize("variant", ["released", "described"])
+def test_golden_numbers_of_the_reference(variant):
+    model, inputs = golden(variant)
+    seen = {}
+    watched = {"encoder": model.encoder, "tokens": model.tokens, "imaging": model.imaging} | {
+        "clinical": model.clinical,
+        "head0": model.head,
+        "head1": model.head[1],
+        "head2": model.head[4],
+    }
+    for name, part in watched.items():
+
+        def hook(part, took, gave, name=name):
+            seen[name] = took[0] if name == "head0" else gave[0] if isinstance(gave, tuple) else gave
+
+        part.register_forward_hook(hook)
+    with torch.inference_mode():
+        logit = model(*inputs).logit
+
+    expected = {
+        "encoder": [
+            [0.36085674, 0.80657613, 0.22850135, 0.3370675],
+            [0.3401204, 0.58177984, -0.44833258, 0.48912647],
+            [-0.03322377, 0.85617214, -0.34563836, 0.5480396],
+            [0.15886885, 0.7141058, -0.053333, 0.18258777],
+        ],
+        "tokens": [
+            [0, 0.153440, 0, 0.005505],
+            [0, 0, 0, 0],
+            [0, 0.175199, 0, 0],
+            [0.399384, 0.237359, 0, 0],
+        ],
+        "imaging": [[1.838387, -0.412906, -0.562903, -0.766132]],
+        "clinical": [[-1.073683, -0.893583, 1.149192, 0.747794]],
+    }
+    for name, rows in expected.items():
+        found = seen[name][0, : len(rows)]
+        torch.testing.assert_close(found, torch.tensor(rows), rtol=0, atol=1e-5, msg=name)
+    fused = [1.672607, -0.347533, -0.615555, -0.883734, -0.515238, 0.178651, -1.142959, 1.536615]
+    torch.testing.assert_close(seen["head0"][0], torch.tensor(fused), rtol=0, atol=1e-5)
+    assert seen["tokens"].sum().item() == pytest.approx(-0.374131, abs=1e-5)
+    assert seen["head1"].sum().item() == pytest.approx(6.749710, abs=1e-4)
+    assert seen["head2"].sum().item() == pytest.approx(2.823596, abs=1e-4)
+    assert logit.item() == pytest.approx(0.220630, abs=1e-5)
+    assert logit.sigmoid().item() == pytest.approx(0.55493492, abs=1e-5)
+    assert model.penalty().item() == pytest.approx(0.04801522, abs=1e-7)
+    for target, loss in ((1.0, 0.58890444), (0.0, 0.80953473)):
+        bce = torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.tensor([target]))
+        assert bce.item() == pytest.approx(loss, abs=1e-5)
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize(("size", "count"), COUNTS.items())
+def test_parameter_counts_of_the_reference(size, count):
+    with torch.device("meta"):
+        model = StrokeNet(*size, "released")
+        learned = StrokeNet(*size)
+    assert parameters(model) == count
+    assert parameters(learned) == count + (size[1] + 9) * model.width
+
+
+def test_parts_have_the_parameters_of_the_spec():
+    with torch.device("meta"):
+        model = StrokeNet(variant="released")
+    attention = parameters(model.imaging.attention)
+    crossings = (model.imaging_asks, model.clinical_asks)
+    found = {
+        "encoder": parameters(model.encoder),
+        "continuous": model.tokens.slopes.numel() + model.tokens.offsets.numel(),
+        "categorical": parameters(model.tokens.levels),
+        "class tokens": model.imaging.class_token.numel() + model.clinical.class_token.numel(),
+        "attention": attention,
+        "fusion": sum(parameters(part.linear) for part in crossings),
+        "norms": sum(parameters(part) for part in model.modules() if isinstance(part, torch.nn.LayerNorm)),
+        "head": parameters(model.head),
+        "positions": model.imaging.positions.numel() + model.clinical.positions.numel(),
+    }
+    assert found == {
+        "encoder": 922_881,
+        "continuous": 8_192,
+        "categorical": 11_264,
+        "class tokens": 2_048,
+        "attention": 33_580_032,
+        "fusion": 2_099_200,
+        "norms": 12_288,
+        "head": 16_785_409,
+        "positions": 41_984,
+    }
+
+
+def test_initial_values_are_those_of_keras():
+    torch.manual_seed(0)
+    kernel = VolumeEncoder().levels[2].second.weight  # 64 -> 64
+    spread = math.sqrt(2 / (27 * 64))
+    assert kernel.std().item() == pytest.approx(spread, rel=0.02)
+    assert 0.99 < kernel.abs().max().item() / (2 * spread / 0.8796) <= 1  # cut
+    attention = WideAttention(32, 8)
+    for part, fans in ((attention.query, 32 * 8 + 32 * 32), (attention.output, 8 * 32 + 8 * 32)):
+        limit = math.sqrt(6 / fans)
+        assert 0.98 < part.weight.abs().max().item() / limit <= 1
+        assert part.weight.std().item() == pytest.approx(limit / math.sqrt(3), rel=0.05)
+    model = StrokeNet((64, 64, 16), 32)
+    assert not any(part.bias.any() for part in model.modules() if hasattr(part, "out_features"))
+    assert not model.imaging.class_token.any()
+    assert not model.tokens.offsets.any()
+    assert model.imaging.positions.abs().max() <= 0.05 < 20 * model.imaging.positions.std()
+    assert model.tokens.levels.weight.abs().max() <= 0.05
+    assert 0.9 < model.tokens.slopes.abs().max().item() / math.sqrt(6 / 17) <= 1
+    crossing = model.clinical_asks.linear.weight
+    assert 0.95 < crossing.abs().max().item() / math.sqrt(6 / 32) <= 1
+
+
+# --- the fast against the plain
+
+
+@pytest.mark.parametrize("variant", ["described", "released"])
+@pytest.mark.parametrize("how", [{}, {"frames_at_once": 3, "recompute": True}, {"bf16": True}])
+def test_logits_and_gradients_equal_the_plain_reference(how, variant):
+    exact = not how.get("bf16")
+    model = lively(variant=variant, dropout=0.0, widths=(4, 6, 8, 10), **how).train()
+    x = patients(3)
+    if exact:
+        model, x = model.double(), (x[0].double(), x[1].double(), x[2])
+    ours = model(*x).logit
+    named = dict(model.named_parameters())
+    plain = Plain(named | dict(model.named_buffers()))(*x)
+    weights = torch.tensor([1.0, -2.0, 0.5], dtype=ours.dtype)
+    mine = torch.autograd.grad((ours * weights).sum(), list(named.values()))
+    theirs = torch.autograd.grad((plain * weights).sum(), list(named.values()))
+    assert all(gradient.abs().max() > 0 for gradient in theirs)
+    if not exact:  # eight bits of a number: close, and not the same
+        assert 0 < (ours - plain).abs().max() < 0.1 * plain.abs().max()
+        assert ours.dtype == mine[0].dtype == torch.float32
+        return
+    torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
+    for name, a, b in zip(named, mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+
+
+# torch convolves a single small volume by other code, which adds up in another order
+@pytest.mark.parametrize(("part", "within"), [(1, 1e-5), (2, 1e-6), (3, 1e-6), (8, 0), (100, 0)])
+def test_chunks_and_recomputing_change_nothing(part, within):
+    x = patients(2)
+    found = []
+    for how in ({"frames_at_once": 8, "recompute": False}, {"frames_at_once": part, "recompute": True}):
+        model = lively(dropout=0.0, **how).train()
+        logit = model(*x).logit
+        logit.sum().backward()
+        found.append((logit, {name: p.grad for name, p in model.named_parameters()}))
+    (plain, gradients), (chunked, again) = found
+    torch.testing.assert_close(chunked, plain, rtol=0, atol=within)
+    for name, gradient in gradients.items():
+        scale = gradient.abs().max().item()
+        assert scale > 0, name
+        assert (again[name] - gradient).abs().max().item() < 1e-5 * scale + 1e-6, name
+
+
+def test_what_would_not_fit_is_recomputed(monkeypatch):
+    calls = []
+    plain = VolumeEncoder.tokens
+    monkeypatch.setattr(VolumeEncoder, "tokens", lambda self, x: calls.append(len(x)) or plain(self, x))
+    encoder = VolumeEncoder((4, 4, 4, 4))
+    kept = 8 * 2 * 4 * (16**3 + 8**3 + 4**3 + 2**3)  # volumes, convolutions a level, channels, voxels
+    for most, times in ((kept, 1), (kept - 1, 2)):
+        monkeypatch.setattr("lib.stroke.model.KEPT", most)
+        calls.clear()
+        encoder(torch.randn(2, 4, 16, 16, 16)).sum().backward()
+        assert calls == [8] * times
+
+
+def test_frames_are_encoded_by_themselves():
+    encoder = VolumeEncoder((4, 4, 4, 4))
+    series = torch.randn(2, 3, 32, 16, 16)
+    tokens = encoder(series)
+    assert tokens.shape == (2, 3, 2)
+    order = [2, 0, 1]
+    torch.testing.assert_close(encoder(series[:, order]), tokens[:, order])
+    torch.testing.assert_close(encoder(series.flip(0)), tokens.flip(0))
+
+
+# --- what follows from the architecture
+
+
+@pytest.mark.parametrize("variant", ["described", "released"])
+def test_order_of_frames_matters_through_positions_only(variant):
+    model = lively(variant=variant)
+    series, *clinical = patients(2)
+    order = torch.tensor([2, 0, 3, 1])
+    with torch.no_grad():
+        model.imaging.positions.mul_(20)
+        before, moved = model(series, *clinical).logit, model(series[:, order], *clinical).logit
+        assert (moved - before).abs().max() > 1e-3
+        model.imaging.positions.copy_(model.imaging.positions[order])
+        back = model(series[:, order], *clinical).logit
+        torch.testing.assert_close(back, before, rtol=0, atol=1e-5)
+        model.imaging.positions.zero_()
+        before, moved = model(series, *clinical).logit, model(series[:, order], *clinical).logit
+        torch.testing.assert_close(moved, before, rtol=0, atol=1e-5)
+
+
+def test_order_of_variables_does_not_matter_if_their_tokens_move_along():
+    model = lively(clinical_positions=False)
+    series, continuous, codes = patients(2)
+    order = [2, 0, 3, 1]
+    with torch.no_grad():
+        before = model(series, continuous, codes).logit
+        swapped = model(series, continuous[:, order], codes).logit
+        for part in (model.tokens.slopes, model.tokens.offsets):
+            part.copy_(part[order])
+        moved = model(series, continuous[:, order], codes).logit
+    assert (swapped - before).abs().max() > 1e-3
+    torch.testing.assert_close(moved, before, rtol=0, atol=1e-5)
+
+
+def test_patients_of_a_batch_do_not_see_each_other():
+    model = lively()
+    series, continuous, codes = patients(3)
+    missing = torch.zeros(3, 9, dtype=torch.bool)
+    missing[1, 2] = missing[2, :8] = True
+    with torch.inference_mode():
+        together = model(series, continuous, codes, missing).logit
+        for i in range(3):
+            alone = model(
+                series[i : i + 1], continuous[i : i + 1], codes[i : i + 1], missing[i : i + 1]
+            ).logit
+            torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_input_is_read_and_no_other(fusion):
+    model = lively(fusion=fusion)
+    x, other = patients(2), patients(2, seed=6)
+    with torch.inference_mode():
+        before = model(*x).logit
+        moved = {
+            "imaging": (model(other[0], *x[1:]).logit - before).abs().max().item(),
+            "continuous": (model(x[0], other[1], x[2]).logit - before).abs().max().item(),
+            "categorical": (model(*x[:2], other[2]).logit - before).abs().max().item(),
+        }
+    read = {"imaging": ["imaging"], "clinical": ["continuous", "categorical"]}.get(fusion, list(moved))
+    assert {name for name, by in moved.items() if by > 1e-4} == set(read), moved
+    assert all(by == 0 for name, by in moved.items() if name not in read)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_parameter_learns(fusion):
+    model = lively(fusion=fusion).train()
+    (model(*patients(3)).logit.sum() + model.penalty()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("fusion", ["imaging", "clinical"])
+def test_modalities_that_are_not_read_need_not_be_given(fusion):
+    model = lively(fusion=fusion)
+    series, *clinical = patients(2)
+    given = (series,) if fusion == "imaging" else (None, *clinical)
+    torch.testing.assert_close(model(*given).logit, model(series, *clinical).logit)
+
+
+def test_penalty_is_of_the_large_kernels_only():
+    model = lively()
+    kernels = [p for name, p in model.named_parameters() if p.ndim == 5 and p.shape[-1] == 3]
+    assert len(kernels) == 8
+    assert model.penalty(0.5).item() == pytest.approx(0.5 * sum(p.square().sum().item() for p in kernels))
+    assert lively(fusion="clinical").penalty() == 0
+
+
+# --- missing variables
+
+
+@pytest.mark.parametrize("fusion", ["cross", "concatenation", "clinical"])
+def test_what_is_missing_is_not_read(fusion):
+    model = lively(fusion=fusion)
+    series, continuous, codes = patients(3)
+    missing = torch.zeros(3, 9, dtype=torch.bool)
+    missing[:, [1, 6]] = True
+    odd, strange = continuous.clone(), codes.clone()
+    odd[:, 1], strange[:, 2] = math.nan, -1
+    with torch.inference_mode():
+        before = model(series, continuous, codes, missing).logit
+        torch.testing.assert_close(model(series, odd, strange, missing).logit, before, rtol=0, atol=0)
+        assert (model(series, continuous, codes).logit - before).abs().min() > 1e-4
+
+
+def test_missing_gradients_are_finite_and_zero():
+    model = lively().train()
+    series, continuous, codes = patients(3)
+    missing = torch.zeros(3, 9, dtype=torch.bool)
+    missing[:, 1] = True
+    continuous[:, 1] = math.nan
+    model(series, continuous, codes, missing).logit.sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert not model.tokens.slopes.grad[1].any()
+    assert not model.clinical.positions.grad[1].any()
+    assert model.tokens.slopes.grad[0].any()
+
+
+@pytest.mark.parametrize("gone", [[0], [3, 8], [0, 1, 2, 3], list(range(9))])
+def test_missing_variables_are_as_if_they_were_not_there(gone):
+    model = lively().double()
+    series, continuous, codes = patients(2, dtype=torch.float64)
+    missing = torch.zeros(2, 9, dtype=torch.bool)
+    missing[:, gone] = True
+    with torch.inference_mode():
+        ours = model(series, continuous, codes, missing, attention=True)
+        kept = [i for i in range(9) if i not in gone]
+        plain = Plain(model.state_dict(), kept=kept)(series, continuous, codes)
+    torch.testing.assert_close(ours.logit, plain, rtol=1e-9, atol=1e-9)
+    for name in ("clinical", "imaging_asks"):
+        assert not ours.attention[name][..., 1:][..., gone].any()
+        assert ours.attention[name][..., 0].all()
+
+
+# --- attention
+
+
+def test_attention_is_of_every_head_and_sums_to_one():
+    model = lively().train()
+    x = patients(2)
+    model.eval()
+    outcome = model(*x, attention=True)
+    torch.testing.assert_close(outcome.logit, model(*x).logit, rtol=0, atol=1e-6)
+    assert {name: tuple(weights.shape) for name, weights in outcome.attention.items()} == {
+        "imaging": (2, 8, 5, 5),
+        "clinical": (2, 8, 10, 10),
+        "imaging_asks": (2, 8, 5, 10),
+        "clinical_asks": (2, 8, 10, 5),
+    }
+    for weights in outcome.attention.values():
+        torch.testing.assert_close(weights.sum(3), torch.ones(weights.shape[:3]))
+        assert not weights.requires_grad
+    assert model(*x).attention is None
+
+
+def test_attention_equals_a_loop_over_heads():
+    torch.manual_seed(0)
+    attention = WideAttention(4, 3)
+    asking, asked = torch.randn(2, 5, 4), torch.randn(2, 6, 4)
+    masked = torch.zeros(2, 6, dtype=torch.bool)
+    masked[0, 2] = masked[1, 4:] = True
+    found, weights = attention(asking, asked, masked)
+    for b in range(2):
+        keys = [m for m in range(6) if not masked[b, m]]
+        heads = []
+        for head in range(3):
+            mine = slice(4 * head, 4 * head + 4)
+            q, k, v = (
+                (x @ part.weight.T + part.bias)[:, mine]
+                for part, x in (
+                    (attention.query, asking[b]),
+                    (attention.key, asked[b, keys]),
+                    (attention.value, asked[b, keys]),
+                )
+            )
+            share = torch.softmax(q @ k.T / 2, 1)  # the root of the width of a head, 4
+            torch.testing.assert_close(weights[b, head][:, keys], share)
+            heads.append(share @ v)
+        expected = torch.cat(heads, 1) @ attention.output.weight.T + attention.output.bias
+        torch.testing.assert_close(found[b], expected)
+
+
+def test_dropout_is_at_work_in_training_only():
+    attention = WideAttention(4, 3, dropout=0.5)
+    tokens = torch.randn(2, 5, 4)
+    (first, weights), (second, same) = attention(tokens, tokens), attention(tokens, tokens)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(weights, same, rtol=0, atol=0)  # those shown are before dropout
+    model = lively()
+    x = patients(2)
+    torch.testing.assert_close(model(*x).logit, model(*x).logit, rtol=0, atol=0)
+    model.train()
+    assert not torch.equal(model(*x).logit, model(*x).logit)
+
+
+# --- saved and read again
+
+
+@pytest.mark.parametrize("variant", ["described", "released"])
+def test_positions_are_saved_with_the_weights(variant):
+    model = lively(variant=variant)
+    x = patients(2)
+    state = model.state_dict()
+    assert {name for name in state if "positions" in name} == {"imaging.positions", "clinical.positions"}
+    trained = {name for name, _ in model.named_parameters() if "positions" in name}
+    assert len(trained) == (2 if variant == "described" else 0)
+    torch.manual_seed(9)
+    other = StrokeNet(**SMALL, variant=variant).eval()
+    assert (other(*x).logit - model(*x).logit).abs().max() > 1e-3
+    other.load_state_dict(load(save(state)))
+    torch.testing.assert_close(other(*x).logit, model(*x).logit, rtol=0, atol=0)
+
+
+def test_frozen_positions_do_not_move_and_learned_ones_do():
+    for positional, moves in (("frozen", False), ("learned", True)):
+        model = lively(positional=positional).train()
+        before = model.imaging.positions.detach().clone()
+        step = torch.optim.SGD(model.parameters(), 0.1)
+        model(*patients(2)).logit.sum().backward()
+        step.step()
+        assert torch.equal(model.imaging.positions, before) != moves
+
+
+# --- refused
+
+
+@pytest.mark.parametrize(
+    ("options", "heard"),
+    [
+        ({"shape": (416, 416, 20)}, "multiples of 16"),
+        ({"shape": (32, 8, 16)}, "multiples of 16"),
+        ({"variant": "paper"}, "variant must be one of"),
+        ({"fusion": "late"}, "fusion must be one of"),
+        ({"positional": "sine"}, "positional must be one of"),
+    ],
+)
+def test_refused_options(options, heard):
+    with pytest.raises(ValueError, match=heard), torch.device("meta"):
+        StrokeNet(**SMALL | options)
+
+
+def test_refused_inputs():
+    """A code too high would be read from the table of the next variable."""
+    model = lively()
+    series, continuous, codes = patients(2)
+    bad, high = continuous.clone(), codes.clone()
+    bad[1, 3], high[0, 4] = math.nan, 3
+    for given, heard in (
+        ((series[:, :3], continuous, codes), r"series must be \(b, 4, 32, 32, 16\)"),
+        ((None, continuous, codes), "series must be"),
+        ((series, bad, codes), "not finite and not marked as missing"),
+        ((series, continuous, high), r"none of its levels \(2, 2, 2, 2, 3\)"),
+        ((series, continuous, -1 - codes), "none of its levels"),
+    ):
+        with pytest.raises(ValueError, match=heard):
+            model(*given)
+    missing = torch.zeros(2, 9, dtype=torch.bool)
+    missing[0, 0] = True
+    with pytest.raises(ValueError, match="no place for 1 missing values"):
+        lively(variant="released")(series, continuous, codes, missing)
+
+
+@pytest.mark.parametrize("counts", [(3, (2, 2, 2, 2)), (0, (3,)), (2, ())])
+def test_other_sets_of_variables(counts):
+    c, categories = counts
+    model = StrokeNet(**SMALL, continuous=c, categories=categories)
+    codes = torch.tensor([[n - 1 for n in categories]] * 2, dtype=torch.long).reshape(2, len(categories))
+    assert model(patients(2)[0], torch.rand(2, c), codes).logit.shape == (2,)

@@ -1,0 +1,400 @@
+"""Preparation of a scan: against a naive version, against what is known of a small head, and refused where it must be."""
+
+import itertools
+
+import nibabel
+import numpy as np
+import pytest
+
+from lib.inputs.volumes import Geometry, Series, read_mask, read_series, read_volume, write_series
+from lib.stroke.params import Preparation
+from lib.stroke.perfusion import (
+    arrival_frame,
+    grid_around,
+    laid_onto,
+    network_input,
+    prepare,
+    roughness,
+    tissue_mask,
+)
+
+IDENTITY = tuple(np.eye(3).ravel().tolist())
+SHAPE = (10, 44, 40)  # z, y, x
+GRID = Geometry((4.0, 3.6, 8.0), (-80.0, -70.0, 12.0), IDENTITY, SHAPE[::-1])
+PLAIN = Preparation(ceiling_hu=None)
+
+
+def settings(**changes) -> Preparation:
+    return Preparation(**{"size": (48, 48), "slices": 16, "ceiling_hu": None, **changes})
+
+
+NATIVE = settings()
+
+
+def regions() -> tuple[np.ndarray, np.ndarray]:
+    """A head's distance from its centre (1 at the scalp's surface), and how much each voxel enhances."""
+    z, y, x = (np.arange(n) - (n - 1) / 2 for n in SHAPE)
+    radius = np.sqrt((z[:, None, None] / 7) ** 2 + ((y[:, None] - 1.5) / 20) ** 2 + ((x + 2) / 17) ** 2)
+    share = np.where(radius < 0.75, 8.0, 0.0)
+    share[:, :, :16] *= 0.5
+    share[4:6, 20:22, 12:14] = 200  # an artery
+    share[radius >= 0.75] = 0
+    return radius, share
+
+
+def bolus(seconds, arrival: float = 8.0, a: float = 5.5, b: float = 1.5) -> np.ndarray:
+    """Gamma-variate of peak 1."""
+    late = np.maximum(np.asarray(seconds) - arrival, 0) / (a * b)
+    return late**a * np.exp(a * (1 - late))
+
+
+def scan(frames=44, interval=1.0, arrival=8.0, noise=2.0, seed=0) -> Series:
+    radius, share = regions()
+    still = np.select([radius < 0.75, radius < 0.9, radius < 1], [36.0, 900.0, 25.0], -1000.0)
+    seconds = interval * np.arange(frames)
+    curve = bolus(seconds, arrival)
+    values = still + curve[:, None, None, None] * share
+    values += np.random.default_rng(seed).normal(0, noise, values.shape) * (radius < 1)
+    return Series(values.astype(np.float32), GRID, seconds)
+
+
+@pytest.fixture(scope="module")
+def series() -> Series:
+    return scan()
+
+
+@pytest.fixture(scope="module")
+def prepared(series):
+    return prepare(series, NATIVE)
+
+
+def test_prepared_scan_equals_a_naive_version(series):
+    """Loops over frames and voxels, from the published order of steps."""
+    native = Preparation(baseline=3, ceiling_hu=None, masked=False)
+    made = prepare(series, native)
+    still = np.mean([series.values[0], series.values[1], series.values[2]], axis=0)
+    brain = tissue_mask(still, GRID, PLAIN)
+    curve = [float(np.mean((frame - still)[brain])) for frame in series.values]
+    peak = max(range(len(curve)), key=curve.__getitem__)
+    first = min(max(peak - 16, 0), len(curve) - 32)
+    window = np.stack([series.values[first + k] - still for k in range(32)])
+    numbers = [value for frame in window for value in frame[brain].tolist()]
+    mean = sum(numbers) / len(numbers)
+    sd = (sum((value - mean) ** 2 for value in numbers) / len(numbers)) ** 0.5
+    assert (made.peak_frame, made.first_frame, made.baseline_frames) == (peak, first, 3)
+    assert made.values.shape == (32, 16, 48, 48)
+    z, y, x = (
+        slice((new - old) // 2, (new - old) // 2 + old) for new, old in zip((16, 48, 48), SHAPE, strict=True)
+    )
+    np.testing.assert_allclose(made.values[:, z, y, x], (window - mean) / sd, atol=2e-4)
+    assert (made.mask[z, y, x] == brain).all()
+    assert made.mask.sum() == brain.sum()
+    assert (made.mean_hu, made.sd_hu) == (pytest.approx(mean, rel=1e-4), pytest.approx(sd, rel=1e-4))
+
+
+def test_prepared_arrays_fit_together(series, prepared):
+    inside = prepared.values[:, prepared.mask]
+    assert inside.mean() == pytest.approx(0, abs=1e-5)
+    assert inside.std() == pytest.approx(1, abs=1e-4)
+    assert (prepared.values[:, ~prepared.mask] == 0).all()
+    assert prepared.values.dtype == prepared.enhancement.dtype == np.float32
+    assert prepared.enhancement.shape == (44, 16, 48, 48)
+    first = prepared.first_frame
+    hu = prepared.enhancement[first : first + 32][:, prepared.mask]
+    np.testing.assert_allclose(inside * prepared.sd_hu + prepared.mean_hu, hu, atol=1e-3)
+    before = prepared.enhancement[: prepared.baseline_frames]
+    assert np.abs(before.mean(0)).max() < 1e-3
+    assert (prepared.seconds == series.seconds).all()
+    assert prepared.tissue_kept == pytest.approx(1)
+    _, share = regions()
+    peak = laid_onto(prepared.enhancement[16], prepared.geometry, GRID, 0)
+    assert peak[share == 8].mean() == pytest.approx(8, abs=0.3)
+    assert peak[share == 4].mean() == pytest.approx(4, abs=0.3)
+    assert peak[share == 200].mean() == pytest.approx(200, abs=3)
+
+
+def test_mask_is_made_of_all_baseline_frames():
+    noisy = scan(noise=25.0)
+    made = prepare(noisy, NATIVE)
+    first, all_of_them = (
+        tissue_mask(noisy.values[:n].mean(0), GRID, PLAIN) for n in (3, made.baseline_frames)
+    )
+    assert (first != all_of_them).any()
+    assert (laid_onto(made.mask, made.geometry, GRID, False) == all_of_them).all()
+
+
+def test_cropped_and_padded_voxels_keep_their_place(series, prepared):
+    assert prepared.geometry.spacing_mm == GRID.spacing_mm
+    still = series.values[: prepared.baseline_frames].mean(0)
+    back = laid_onto(prepared.baseline, prepared.geometry, GRID, np.nan)
+    seen = np.isfinite(back)
+    assert seen.sum() == np.prod(SHAPE)  # 48 x 48 x 16 holds all of it
+    assert (back == still)[seen].all()
+    inside = laid_onto(np.ones(SHAPE, bool), GRID, prepared.geometry, False)
+    assert (prepared.baseline[~inside] == -1024).all()
+    assert (prepared.enhancement[:, ~inside] == 0).all()
+    rows, columns = (np.flatnonzero(prepared.mask.any(axes)) for axes in ((0, 2), (0, 1)))
+    assert abs(rows.mean() - 23.5) <= 1
+    assert abs(columns.mean() - 23.5) <= 1
+    small = prepare(series, settings(size=(32, 16), slices=16))
+    assert small.values.shape == (32, 16, 32, 16)
+    assert small.tissue_kept < 0.9
+    kept = laid_onto(small.mask, small.geometry, GRID, False)
+    assert small.tissue_kept == pytest.approx(kept.sum() / prepared.mask.sum())
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 1.8, 4.0), (3.1, 4.7, 2.9)])
+def test_resampling_reproduces_a_field_that_is_linear_in_space(spacing):
+    """Interpolation must find a linear field at every place; the grid is centred on the mask's box."""
+    places = GRID.points(np.argwhere(np.ones(SHAPE[::-1]))).reshape(*SHAPE[::-1], 3).transpose(2, 1, 0, 3)
+    lean = np.array([0.1, -0.05, 0.2])
+    mask = np.zeros(SHAPE, bool)
+    mask[2:8, 8:36, 6:34] = True
+    grid = grid_around(mask, GRID, spacing, (64, 64, None))
+    assert grid.spacing_mm == spacing
+    low, high = (GRID.points(np.array([corner]))[0] for corner in ((6, 8, 2), (33, 35, 7)))
+    middle = grid.points(np.array([[31.5, 31.5, 0]]))[0]
+    assert middle[:2] == pytest.approx(((low + high) / 2)[:2])
+    new = grid.points(np.argwhere(np.ones(grid.size))).reshape(*grid.size, 3).transpose(2, 1, 0, 3)
+    inside = laid_onto(mask, GRID, grid, False)
+    assert inside.sum() * grid.voxel_ml == pytest.approx(mask.sum() * GRID.voxel_ml, rel=0.12)
+    found = laid_onto((places @ lean).astype(np.float32), GRID, grid, 0)
+    np.testing.assert_allclose(found[inside], (new @ lean)[inside], atol=1e-3)
+
+
+@pytest.mark.parametrize("code", ["RAS", "LAS", "PIR"])
+def test_orientation_of_the_file_changes_nothing(code, series, prepared, tmp_path):
+    write_series(tmp_path / "lps.nii", series)
+    plain = nibabel.load(tmp_path / "lps.nii")
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(plain.affine), nibabel.orientations.axcodes2ornt(code)
+    )
+    turned = plain.as_reoriented(turn)
+    turned.header["pixdim"][4] = 1
+    nibabel.save(turned, tmp_path / "turned.nii")
+    assert "".join(nibabel.aff2axcodes(turned.affine)) == code
+    made = prepare(read_series(tmp_path / "turned.nii"), NATIVE)
+    np.testing.assert_allclose(made.geometry.origin_mm, prepared.geometry.origin_mm, atol=1e-3)
+    assert (made.mask == prepared.mask).all()
+    assert (made.values == prepared.values).all()
+
+
+def test_a_later_bolus_shifts_frames_and_nothing_else():
+    early, late = (prepare(scan(60, arrival=when, noise=0), NATIVE) for when in (10.0, 16.0))
+    for name in ("peak_frame", "first_frame", "arrival_frame", "baseline_frames"):
+        assert getattr(late, name) - getattr(early, name) == 6, name
+    np.testing.assert_allclose(late.values, early.values, atol=1e-2)
+
+
+def tissue_of(series: Series) -> np.ndarray:
+    return tissue_mask(series.values[:3].mean(0), series.geometry, PLAIN)
+
+
+def test_ceiling_keeps_vessels_from_setting_the_scale(series, prepared):
+    made = prepare(series, settings(ceiling_hu=20.0))
+    assert (made.enhancement == prepared.enhancement).all()
+    top = (20 - made.mean_hu) / made.sd_hu
+    assert made.values.max() == pytest.approx(top, rel=1e-4)
+    assert made.sd_hu < 0.7 * prepared.sd_hu
+    assert made.values[:, made.mask].std() == pytest.approx(1, abs=1e-4)
+
+
+# when contrast comes
+
+
+@pytest.mark.parametrize("interval", [1.0, 1.41, 2.0])
+@pytest.mark.parametrize("arrival", [0.0, 1.0, 3.0, 5.2, 10.8])
+def test_baseline_ends_before_the_bolus(arrival, interval):
+    made = prepare(scan(44, interval, arrival), NATIVE)
+    assert made.baseline_frames == max(made.arrival_frame, 1)
+    held = bolus(interval * np.arange(made.baseline_frames), arrival)
+    assert held.mean() < 0.01
+    # and no frame without contrast is given away but those of the margin
+    assert made.arrival_frame >= min((arrival - 2) / interval, 1) - 1
+
+
+def test_a_fixed_baseline_is_taken_at_its_word():
+    """An early bolus in a fixed baseline is subtracted from itself, which the frames reported show."""
+    late = scan(arrival=0.0, noise=0.5)
+    fixed, found = (prepare(late, settings(baseline=how)) for how in (8, "found"))
+    assert fixed.baseline_frames == 8 > fixed.arrival_frame
+    assert found.baseline_frames <= max(found.arrival_frame, 1) <= 3
+    assert (
+        fixed.enhancement[fixed.peak_frame][fixed.mask].mean()
+        < found.enhancement[found.peak_frame][found.mask].mean() - 0.5
+    )
+
+
+def test_arrival_on_made_curves():
+    flat_then_up = np.r_[np.zeros(10), np.linspace(10, 100, 10), np.linspace(90, 0, 10)]
+    assert arrival_frame(flat_then_up, 1.0) == 10 - 2
+    assert arrival_frame(flat_then_up, 4.0) == 10 - 0
+    assert arrival_frame(flat_then_up + 40, 1.0) == 8
+    assert arrival_frame(np.linspace(100, 0, 20), 1.0) == 0
+
+
+@pytest.mark.parametrize(("arrival", "first"), [(0.0, 0), (40.0, 28)])
+def test_window_of_an_early_or_late_bolus(arrival, first):
+    made = prepare(scan(60, arrival=arrival), NATIVE)
+    assert made.first_frame == first
+    assert len(made.values) == 32
+
+
+def test_roughness_tells_a_bolus_from_frames_in_random_order():
+    curve = bolus(np.arange(48.0))
+    assert roughness(curve) < 0.1
+    assert roughness(bolus(np.arange(0, 60, 3.0))) < 0.5
+    shuffled = [roughness(np.random.default_rng(seed).permutation(curve)) for seed in range(200)]
+    assert np.mean(shuffled) == pytest.approx(2, abs=0.15)
+    assert min(shuffled) > 1
+    assert roughness(np.ones(20)) == np.inf
+
+
+# the mask
+
+
+def test_mask_is_the_brain_and_not_the_scalp(series):
+    radius, _ = regions()
+    mask = tissue_of(series)
+    brain = radius < 0.75
+    assert 2 * (mask & brain).sum() / (mask.sum() + brain.sum()) > 0.9
+    assert not (mask & (radius > 0.8)).any()
+
+
+def test_mask_means_the_same_mm_on_every_grid():
+    """A ball in bone, at three spacings: its radius shrinks by what is taken off."""
+    for spacing in (0.8, 1.0, 2.0):
+        n = int(44 / spacing)
+        x = (np.arange(n) - (n - 1) / 2) * spacing
+        radius = np.sqrt(x[:, None, None] ** 2 + x[:, None] ** 2 + x**2)
+        grid = Geometry((spacing,) * 3, (0, 0, 0), IDENTITY, (n, n, n))
+        ball = np.where(radius < 18, 35.0, 900.0)
+        mask = tissue_mask(ball, grid, Preparation(blur_mm=0, erosion_mm=4))
+        across = 2 * (3 * mask.sum() * spacing**3 / (4 * np.pi)) ** (1 / 3)
+        assert across == pytest.approx(2 * (18 - 4), abs=1.5 * spacing)
+
+
+def test_mask_keeps_the_largest_part_and_what_touches_the_scan_s_edge():
+    values = np.full(SHAPE, -1000.0)
+    values[:, 5:15, 5:35] = 40
+    values[:, 25:30, 5:10] = 40
+    grid = GRID._replace(spacing_mm=(1.0, 1.0, 1.0))
+    mask = tissue_mask(values, grid, Preparation(blur_mm=0))
+    expected = np.zeros(SHAPE, bool)
+    expected[:, 6:14, 6:34] = True  # a rim of 1 mm off in the slice, nothing off at the first and last slice
+    assert (mask == expected).all()
+    assert tissue_mask(values, grid, Preparation(blur_mm=0, erosion_mm=0))[:, 5:15, 5:35].all()
+    assert tissue_mask(np.full(SHAPE, 40.0), grid, PLAIN).all()
+    with pytest.raises(ValueError, match="after 9 mm were taken off"):
+        tissue_mask(values, grid, Preparation(erosion_mm=9))
+    with pytest.raises(ValueError, match="in Hounsfield units"):
+        tissue_mask(values + 2000, grid, Preparation(blur_mm=0))
+
+
+@pytest.mark.real
+def test_mask_of_a_real_ct_holds_its_organs(mirror):
+    folder = mirror / "ct" / "totalsegmentator"
+    if not folder.is_dir():
+        pytest.skip("no CT in the mirror")
+    ct = read_volume(folder / "example_ct_sm.nii.gz")
+    labels = read_volume(folder / "example_seg.nii.gz").values
+    mask = tissue_mask(ct.values, ct.geometry, PLAIN)
+    for organ in (1, 5):  # spleen, liver
+        assert mask[labels == organ].mean() > 0.9
+    assert not mask[ct.values < -500].any()
+    assert not mask[ct.values > 600].any()
+    # a scan made of it: contrast in the organs alone
+    organs = read_mask(folder / "example_seg.nii.gz", ct.geometry)
+    curve = bolus(np.arange(40.0))[:, None, None, None].astype(np.float32)
+    series = Series(ct.values + 30 * curve * organs, ct.geometry, np.arange(40.0))
+    made = prepare(series, settings(spacing_mm=(4.0, 4.0, 6.0), size=(96, 96)))
+    where = laid_onto(organs, ct.geometry, made.geometry, False)
+    peak = made.enhancement[made.peak_frame]
+    assert peak[where].mean() == pytest.approx(30, rel=0.15)
+    assert made.peak_frame == np.argmax(curve)
+    assert made.tissue_kept == pytest.approx(1, abs=0.02)
+
+
+# what the network reads
+
+
+def test_network_input_is_the_mean_of_blocks(prepared):
+    made = network_input(prepared, (24, 16, 4), 8)
+    assert made.shape == (8, 24, 16, 4)
+    assert made.dtype == np.float32
+    assert made.flags.c_contiguous
+    for t, h, w, z in itertools.product((0, 3, 7), (0, 11, 12), (5, 9), (0, 2)):
+        block = prepared.values[4 * t : 4 * t + 4, 4 * z : 4 * z + 4, 2 * h : 2 * h + 2, 3 * w : 3 * w + 3]
+        assert made[t, h, w, z] == pytest.approx(block.mean(), abs=1e-5)
+    whole = network_input(prepared, (48, 48, 16), 32)
+    assert (whole == prepared.values.transpose(0, 2, 3, 1)).all()
+
+
+def test_network_input_takes_whole_fractions_only(prepared):
+    for shape, frames in (((64, 48, 16), 32), ((48, 20, 16), 32), ((48, 48, 5), 32), ((48, 48, 16), 12)):
+        with pytest.raises(ValueError, match="are no whole fractions of what was prepared"):
+            network_input(prepared, shape, frames)
+
+
+# what is refused
+
+
+def test_fewer_frames_than_the_window_are_refused():
+    short = scan(31)
+    with pytest.raises(ValueError, match="31 frames and the window takes 32"):
+        prepare(short, NATIVE)
+    assert len(prepare(short, settings(frames=16)).values) == 16
+    assert len(prepare(scan(32), NATIVE).values) == 32
+
+
+def test_frames_out_of_order_are_refused(series):
+    order = np.random.default_rng(1).permutation(len(series.values))
+    with pytest.raises(ValueError, match="frames are out of order, or no contrast arrived"):
+        prepare(series._replace(values=series.values[order]), NATIVE)
+    with pytest.raises(ValueError, match="out of order: frame 0 at"):
+        prepare(series._replace(seconds=series.seconds[order]), NATIVE)
+    uneven = np.r_[series.seconds[:-1], series.seconds[-1] + 30]
+    with pytest.raises(ValueError, match="irregular: 1 to 31 s apart"):
+        prepare(series._replace(seconds=uneven), NATIVE)
+
+
+def test_a_scan_without_contrast_is_refused(series):
+    noise = np.random.default_rng(0).normal(0, 2, series.values.shape).astype(np.float32)
+    still = np.repeat(series.values[:1], 44, 0)
+    with pytest.raises(ValueError, match="no contrast arrived"):
+        prepare(series._replace(values=still + noise), NATIVE)
+    with pytest.raises(ValueError, match="no contrast arrived"):
+        prepare(series._replace(values=still), NATIVE)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"size": (100, 96)}, "multiples of 16.*not 100"),
+        ({"slices": 8}, "multiples of 16.*not 8"),
+        ({"baseline": 0}, 'must be "found" or 1 to 43'),
+        ({"baseline": 44}, 'must be "found" or 1 to 43'),
+        ({"tissue_hu": (2000, 3000)}, "no voxel of the baseline lies within 2000 to 3000 HU"),
+    ],
+)
+def test_settings_that_cannot_be(change, said, series):
+    with pytest.raises(ValueError, match=said):
+        prepare(series, settings(**change))
+
+
+def test_a_scan_whose_sides_are_exchanged_is_refused(series):
+    flipped = GRID._replace(direction=(-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    with pytest.raises(ValueError, match="lies RPS: read_series turns it to LPS"):
+        prepare(series._replace(geometry=flipped), NATIVE)
+
+
+def test_grid_around_rounds_up_to_multiples():
+    mask = np.zeros(SHAPE, bool)
+    mask[4, 30, 20] = True
+    grid = grid_around(mask, GRID, None, (None, 16, None))
+    assert grid.size == (48, 16, 16)
+    # all of x and z, padded on both sides; y centred on the one voxel
+    shift = np.subtract(grid.origin_mm, GRID.origin_mm) / GRID.spacing_mm
+    assert shift == pytest.approx((-4, 30 - 7, -3)) or shift == pytest.approx((-4, 30 - 8, -3))
+    finer = grid_around(mask, GRID, (2.0, 3.6, 8.0), (None, 16, None))
+    assert finer.size == (80, 16, 16)

@@ -1,0 +1,185 @@
+"""Phantom patients: the outcome needs form and film, null is chance; their files are read as ISLES'24 is, byte for byte."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.files import sha256_of
+from lib.inputs.volumes import Series, read_series
+from lib.stroke.cohort import MAPPING, find_patients, read_clinical
+from lib.stroke.phantom import (
+    LARGEST_ML,
+    MARGINAL,
+    UNKNOWN,
+    draw,
+    oracle_aucs,
+    patients,
+    read_truth,
+    write_patient,
+)
+
+N = 6
+
+
+def write(folder: Path, n: int, seed: int, effect: float = 1.0, **options) -> pd.DataFrame:
+    rows = draw(n, seed, effect)
+    return pd.DataFrame([write_patient(folder, row, seed, **options) for _, row in rows.iterrows()])
+
+
+@pytest.fixture(scope="module")
+def many() -> pd.DataFrame:
+    return patients(20_000, seed=1)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
+    folder = tmp_path_factory.mktemp("cohort")
+    return folder, write(folder, N, seed=3)
+
+
+@pytest.fixture(scope="module")
+def found(written) -> pd.DataFrame:
+    return find_patients(written[0])
+
+
+@pytest.fixture(scope="module")
+def scans(found) -> dict[str, Series]:
+    return {row.patient: read_series(row.series) for row in found.itertuples()}
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
+
+
+# the outcome
+
+
+@pytest.mark.parametrize("effect", [0.0, 1.0])
+def test_frequencies_of_mrs_do_not_depend_on_the_effect(effect):
+    mrs = patients(20_000, seed=2, effect=effect)["mrs"]
+    np.testing.assert_allclose(mrs.value_counts(normalize=True).sort_index(), MARGINAL, atol=0.012)
+
+
+def test_risk_is_the_frequency_of_a_poor_outcome(many):
+    bins = pd.cut(many["risk"], np.linspace(0, 1, 6))
+    observed = (many["mrs"] >= 3).groupby(bins, observed=True).mean()
+    np.testing.assert_allclose(observed, many["risk"].groupby(bins, observed=True).mean(), atol=0.03)
+
+
+def test_both_modalities_are_better_than_either_and_null_is_chance():
+    aucs = oracle_aucs()
+    assert 0.70 < aucs["admission"] < 0.80
+    assert 0.80 < aucs["imaging"] < 0.92
+    assert aucs["admission"] + 0.005 < aucs["postprocedural"] < 0.80
+    assert aucs["admission + imaging"] > aucs["imaging"] + 0.03
+    assert aucs["postprocedural + imaging"] > aucs["admission + imaging"] + 0.01
+    assert 0.92 < aucs["postprocedural + imaging"] < aucs["truth"] + 0.01
+    np.testing.assert_allclose(list(oracle_aucs(effect=0.0).values()), 0.5, atol=0.02)
+
+
+def test_null_twin_has_the_same_patients():
+    one, null = patients(50, seed=4), patients(50, seed=4, effect=0.0)
+    outcome = ["signal", "risk", "mrs"]
+    pd.testing.assert_frame_equal(one.drop(columns=outcome), null.drop(columns=outcome))
+    assert null["risk"].nunique() == 1
+    assert (one["mrs"] != null["mrs"]).any()
+
+
+def test_lost_penumbra_is_worth_the_product_and_the_side_counts_whatever_the_volumes(many):
+    """Reperfusion matters where there is a penumbra, and hardly where there is none."""
+
+    def gain(rows: pd.Series) -> float:
+        bad = (many["mrs"] >= 3) & rows
+        open_, shut = many["mtici"] == 2, many["mtici"] == 0
+        return bad[shut].sum() / (rows & shut).sum() - bad[open_].sum() / (rows & open_).sum()
+
+    assert gain(many["penumbra_ml"] > 40) > gain(many["penumbra_ml"] < 5) + 0.15
+    left = many["side"] == "left"
+    for volume in ("core_ml", "penumbra_ml"):
+        assert abs(np.corrcoef(left, many[volume])[0, 1]) < 0.03
+    assert (many.loc[left, "mrs"] >= 3).mean() > (many.loc[~left, "mrs"] >= 3).mean() + 0.2
+
+
+def test_covariates_are_those_of_stroke_patients(many):
+    total = many["core_ml"] + many["penumbra_ml"]
+    assert 40 < total.median() < 80
+    assert 0.9 * LARGEST_ML < total.quantile(0.95) <= total.max() <= LARGEST_ML
+    assert np.corrcoef(many["core_ml"] / total, many["collateral"])[0, 1] < -0.6
+    assert 67 < many["age"].mean() < 73
+    assert 130 < many["onset_to_ctp_min"].median() < 170
+    assert 80 < many["ctp_to_recanalisation_min"].median() < 100
+    assert 0.3 < np.corrcoef(many["nihss"], total)[0, 1] < 0.6
+    assert (many["onset_to_ctp_min"] == many["onset_to_door_min"] + many["door_to_imaging_min"]).all()
+
+
+# files
+
+
+def test_every_patient_is_found_with_its_files_and_truth(written, found):
+    folder, truth = written
+    assert list(found["patient"]) == list(truth["patient"])
+    assert not found["problem"].any()
+    assert not found["note"].any()
+    assert truth["patient"].str[-4:].astype(int).iloc[-1] > N, "numbers have gaps"
+    read = read_truth(folder, truth["patient"])
+    pd.testing.assert_frame_equal(read, truth.set_index("patient"), check_dtype=False)
+
+
+def test_clinical_tables_say_what_was_drawn(written, found):
+    table = read_clinical(found, MAPPING | {"smoking": "Diabetes"})
+    drawn = written[1].rename(columns={"male": "sex", "diabetes": "smoking"})
+    for name in [name for name in (*MAPPING, "mrs") if name != "center"]:
+        there = table[name].notna()
+        np.testing.assert_array_equal(table[name][there], drawn[name][there])
+    assert table["mrs"].notna().all()
+
+
+def test_some_values_are_missing_in_every_way(tmp_path):
+    write(tmp_path, 30, seed=1, shape=(4, 16, 16), frames=4)
+    table, tokens = read_clinical(find_patients(tmp_path)), set()
+    for column, share in UNKNOWN.items():
+        unknown = table[f"raw:{column}"].str.lower().isin(["", "nan", "null"])
+        tokens |= set(table[f"raw:{column}"][unknown])
+        assert unknown.mean() < share + 0.12
+    assert len(tokens) == 3
+    np.testing.assert_array_equal(table["mtici"].isna(), table["raw:TICI postinterventional"].isin(tokens))
+
+
+def test_series_are_read_with_their_own_clock_and_orientation(written, scans):
+    truth = written[1].set_index("patient")
+    for patient, film in scans.items():
+        assert film.values.shape == (48, 16, 64, 64)
+        np.testing.assert_allclose(film.interval_s, truth.loc[patient, "interval_s"], rtol=1e-5)
+        assert film.stored_as == truth.loc[patient, "orientation"]
+    assert truth["orientation"].nunique() > 2
+    assert truth["interval_s"].nunique() > 1
+
+
+def test_larger_lesions_enhance_less_on_their_side(written, scans):
+    """What a model should see: less contrast passes through the lesion's half of the head."""
+    truth, missing = written[1].set_index("patient"), []
+    for patient, film in scans.items():
+        baseline = film.values[:4].mean(axis=0)
+        tissue = (baseline > 15) & (baseline < 60)
+        peak = int((film.values - baseline)[:, tissue].mean(axis=1).argmax())
+        rise = np.where(tissue, film.values[peak - 2 : peak + 3].mean(axis=0) - baseline, 0).clip(-20, 20)
+        left, right = rise[..., 32:].sum(), rise[..., :32].sum()
+        missing.append((right - left) * (1 if truth.loc[patient, "side"] == "left" else -1))
+    assert np.corrcoef(missing, truth["core_ml"] + truth["penumbra_ml"])[0, 1] > 0.7
+
+
+def test_equal_seeds_give_equal_bytes_and_the_null_twin_equal_scans(written, tmp_path):
+    row = draw(N, seed=3).iloc[4]
+    write_patient(tmp_path / "alone", row, seed=3)
+    assert all(sha256_of(written[0] / name) == sha for name, sha in hashes(tmp_path / "alone").items())
+    small = {"n": 2, "shape": (8, 32, 32), "frames": 6}
+    cases = {"one": (5, 1.0), "null": (5, 0.0), "other": (6, 1.0)}
+    for name, (seed, effect) in cases.items():
+        write(tmp_path / name, seed=seed, effect=effect, **small)
+    one, null, other = (hashes(tmp_path / name) for name in cases)
+    assert one.keys() == null.keys()
+    scans = [name for name in one if name.endswith((".nii.gz", "baseline.csv"))]
+    assert all(one[name] == null[name] for name in scans)
+    assert not set(one.values()) & set(other.values())
