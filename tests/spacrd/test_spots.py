@@ -34,14 +34,16 @@ def section_of(counts=None, **kwargs):
         "xy": np.array([[0, 0], [10, 0], [0, 10], [10, 10]]),
         "array_xy": np.array([[0, 0], [1, 0], [0, 1], [1, 1]]),
         "tissue": ["invasive cancer", "connective tissue", "undetermined", ""],
-        "label_source": ["pathologist", "pathologist", "pathologist", "none"],
+        "source": ["pathologist", "pathologist", "pathologist", "none"],
         "name": "X1",
         "patient": "X",
         "platform": "st",
-        "spot_diameter_um": 100,
-        "pitch_um": 200,
+        "sizes_um": (100, 200),
     }
-    return assemble(counts, **{**told, **kwargs})
+    told |= kwargs
+    named = anndata.AnnData(counts)
+    named.obs_names, named.var_names = told.pop("spots"), told.pop("genes")
+    return assemble(named, **told)
 
 
 def test_pitch_is_the_median_over_a_naive_search():
@@ -57,7 +59,7 @@ def test_spots_in_one_place_have_no_pitch():
 
 
 def test_a_section_survives_h5ad(tmp_path):
-    section = section_of(dropped="one")
+    section = section_of(dropped=["one"])
     section.write_h5ad(tmp_path / "x.h5ad")
     again = anndata.read_h5ad(tmp_path / "x.h5ad")
     check_section(again)
@@ -86,7 +88,7 @@ def test_counts_that_are_not_raw_are_refused_with_their_place(bad):
     [
         ({"spots": ["a", "b", "c", "a"]}, r"spots named twice: \['a'\]"),
         ({"genes": ["G1", "G2", "G1"]}, r"genes named twice: \['G1'\]"),
-        ({"label_source": "guessed"}, r"unknown label_source \['guessed'\]"),
+        ({"source": ["guessed"] * 4}, r"unknown label_source \['guessed'\]"),
         ({"picture_scale": (1, 0)}, "not a positive number"),
     ],
 )
