@@ -206,13 +206,7 @@ def embed_spots(section: AnnData, picture: np.ndarray, encoder: Encoder) -> tupl
     features : ndarray of float32, shape (n, encoder.dim)
         In the order of the section's spots.
     counts : dict
-        n_white: spots of whose crop more than 80 % looks like glass; n_failed: always 0, since a crop that cannot be
-        cut raises.
-
-    Raises
-    ------
-    ValueError
-        A spot outside the picture (named); a section without picture.
+        n_white: spots of whose crop more than 80 % looks like glass; n_failed: 0, a crop that cannot be cut raises.
     """
     about = section.uns["section"]
     if not about["picture"]:

@@ -289,26 +289,16 @@ def _digest(model: nn.Module) -> str:
 class Encoder:
     """What turns crops into features, and what a feature file must record about it.
 
-    Attributes
-    ----------
-    name : str
-        As asked for: "colour", "uni", ..., or a timm model.
-    revision : str
-        The first 12 characters of the weights' sha256, or the version of a descriptor without weights; then "+float16"
-        or "+bfloat16" where the network ran in mixed precision.
-    dim, input_px : int
-        Length of a feature vector; side of the crops it takes.
-    crop_um : float
-        Side of tissue a crop shows, µm.
-    encode : callable
-        Crops (n, input_px, input_px, 3), uint8 RGB -> features (n, dim), float32. Deterministic on one machine.
+    The revision is the first 12 characters of the weights' sha256, or the version of a descriptor without weights; then
+    "+float16" or "+bfloat16" where the network ran in mixed precision.
     """
 
-    name: str
+    name: str  # as asked for: "colour", "uni", ..., or a timm model
     revision: str
-    dim: int
-    input_px: int
-    crop_um: float
+    dim: int  # length of a feature vector
+    input_px: int  # side of the crops it takes
+    crop_um: float  # side of tissue a crop shows, µm
+    # crops (n, input_px, input_px, 3), uint8 RGB -> features (n, dim), float32; deterministic on one machine
     encode: Callable[[np.ndarray], np.ndarray]
 
 

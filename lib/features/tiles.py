@@ -66,40 +66,23 @@ class Tiles:
 
 @dataclass
 class TileGrid:
-    """The kept tiles of a slide. A 5x cell holds 4 tiles of 10x and 16 of 20x.
+    """The kept tiles of a slide by scale. A 5x cell holds 4 tiles of 10x and 16 of 20x.
 
-    Attributes
-    ----------
-    status : str
-        One of `STATUSES`; "ok" where every scale has a tile.
-    mode : "exact" | "clam_compat"
-    tile_px : int
-        Side of a tile in pixels of its scale.
-    cell_px : float
-        Side of a 5x cell in level-0 pixels, not rounded.
-    um_per_px : float
-        µm per level-0 pixel.
-    size : (int, int)
-        Width and height of level 0.
-    origins : ndarray of int64, shape (k, 2)
-        Level-0 pixels: one, (0, 0), of the exact mode; one a contour of clam_compat.
-    failed : dict of int -> list of int
-        Indices of tiles that could not be decoded, by scale: filled by `tile_batches`.
-    note : str
-        What a reader should know beside the status.
+    `origins` (k, 2) are level-0 pixels: one, (0, 0), of the exact mode; one a contour of clam_compat. `failed` are
+    indices of tiles that could not be decoded, by scale, filled by `tile_batches`.
     """
 
     slide: str
-    status: str
-    mode: str
-    tile_px: int
-    cell_px: float
-    um_per_px: float
-    size: tuple[int, int]
+    status: str  # one of `STATUSES`; "ok" where every scale has a tile
+    mode: str  # "exact" or "clam_compat"
+    tile_px: int  # side of a tile in pixels of its scale
+    cell_px: float  # side of a 5x cell in level-0 pixels, not rounded
+    um_per_px: float  # of level 0
+    size: tuple[int, int]  # width and height of level 0
     tiles: dict[int, Tiles]
     origins: np.ndarray = field(default_factory=lambda: np.zeros((1, 2), np.int64))
     failed: dict[int, list[int]] = field(default_factory=dict)
-    note: str = ""
+    note: str = ""  # what a reader should know beside the status
 
     def __post_init__(self):
         self.failed = {scale: list(self.failed.get(scale, [])) for scale in self.tiles}

@@ -55,9 +55,9 @@ def read_cohort(stage: Stage) -> Cohort:
         fetch_all(params.cohort)
     scans, slides, given = pd.DataFrame(columns=SCANS), pd.DataFrame(columns=SLIDES), {}
     if params.lro_folder:
-        lro = read_lro(data / params.lro_folder, params.lro_when)
-        given, patients = lro.tables, lro.label.reset_index().assign(hospital="", problem="")
-        print(lro.note or "every feature has its name")
+        given, label, note = read_lro(data / params.lro_folder, params.lro_when)
+        patients = label.reset_index().assign(hospital="", problem="")
+        print(note or "every feature has its name")
     elif params.stad_table:
         with_slides = read_outcomes(stage.reads(data / params.stad_slides))["patient"]
         patients = read_stad(stage.reads(data / params.stad_table), with_slides)
@@ -199,25 +199,7 @@ PHASES = {"pre": ("pre",), "post": ("post",), "both": ("pre", "post")}
 NAMES = "RadiomicsFeatureName.xlsx"
 
 
-class Lro(NamedTuple):
-    """The tables of a study without time.
-
-    Attributes
-    ----------
-    tables : dict of str -> DataFrame
-        "clinical", "ct", "pet": float64, the same patients (str) as index in the same order, no missing value.
-    label : Series of float, indexed by patient
-        1 locoregional recurrence, 0 none.
-    note : str
-        What a reader should know; empty if nothing.
-    """
-
-    tables: dict[str, pd.DataFrame]
-    label: pd.Series
-    note: str
-
-
-def read_lro(folder: str | Path, when: str = "pre") -> Lro:
+def read_lro(folder: str | Path, when: str = "pre") -> tuple[dict[str, pd.DataFrame], pd.Series, str]:
     """Read the head-and-neck tables.
 
     Parameters
@@ -231,13 +213,17 @@ def read_lro(folder: str | Path, when: str = "pre") -> Lro:
 
     Returns
     -------
-    Lro
-        Clinical factors in small letters (t_stage, hpv_status, age in years); features under the sheet's names, which
-        say SUV for CT too (there it is HU), or f000, f001, ... where the sheet does not name as many.
+    tables : dict of str -> DataFrame
+        "clinical" (small letters: t_stage, hpv_status, age in years), "ct", "pet": float64, the same patients (str) as
+        index in the same order, no missing value. Features have the sheet's names, which say SUV for CT too (there it is
+        HU), or f000, f001, ... where the sheet does not name as many.
+    label : Series of float, indexed by patient
+        1 locoregional recurrence, 0 none.
+    note : str
+        What a reader should know; empty if nothing.
 
     Raises
     ------
-    FileNotFoundError
     ValueError
         Not the same patients in all tables; a value that is no number; a column that is the outcome.
     """
@@ -267,7 +253,7 @@ def read_lro(folder: str | Path, when: str = "pre") -> Lro:
                 note = f"{NAMES} has {len(names)} names for {part.shape[1]} features: features are numbered"
             parts.append(part.add_prefix(f"{phase}_") if when == "both" else part)
         tables[modality] = pd.concat(parts, axis=1)
-    return Lro(tables, label, note)
+    return tables, label, note
 
 
 def _lro_table(path: Path) -> pd.DataFrame:

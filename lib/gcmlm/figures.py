@@ -1,6 +1,7 @@
 """The study's own figures: a scan in three planes, what each subset of the modalities is worth, features, a nomogram."""
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,6 @@ def three_planes(
     *,
     level: float = 40,
     width: float = 400,
-    margin_mm: float | None = None,
 ) -> Sequence[Axes]:
     """Draw axial, coronal and sagittal slices through a region, each where its cross-section is largest, in mm.
 
@@ -47,13 +47,6 @@ def three_planes(
         Drawn as a contour. None: slices through the middle of the volume.
     level, width : float
         HU of the middle of the grey scale, and from black to white.
-    margin_mm : float, optional
-        Show so much round the region; else the whole volume.
-
-    Raises
-    ------
-    ValueError
-        A mask of another shape or empty; axes that are not LPS.
     """
     axes, (values, grid) = np.ravel(axes), volume[:2]
     if grid.orientation != "LPS":
@@ -80,8 +73,6 @@ def three_planes(
         )
         if mask is not None:
             _contour(ax, mask.take(at[along], along), spacing[across], spacing[down])
-            if margin_mm is not None:
-                _zoom(ax, mask, (across, down), spacing, margin_mm)
         _letters(ax, sides)
         ax.set_title(f"{name}, {letter} {at[along] + 1} of {values.shape[along]}")
         ax.set(xlabel="mm", ylabel="mm")
@@ -104,16 +95,6 @@ def _contour(ax: Axes, inside: np.ndarray, across_mm: float, down_mm: float) -> 
     y = (rows[0] + (np.arange(fine.shape[0]) - 0.5) / FINER) * down_mm
     x = (columns[0] + (np.arange(fine.shape[1]) - 0.5) / FINER) * across_mm
     ax.contour(x, y, fine, levels=[0.5], colors=[REGION], linewidths=1.2)
-
-
-def _zoom(ax: Axes, mask: np.ndarray, sides: tuple[int, int], spacing: np.ndarray, margin_mm: float) -> None:
-    """Limit an Axes to a region's box with a margin; y that grows downward stays so."""
-    limits = []
-    for axis in sides:
-        there = np.flatnonzero(mask.any(tuple(other for other in range(3) if other != axis)))
-        first, last = there[0] * spacing[axis] - margin_mm, (there[-1] + 1) * spacing[axis] + margin_mm
-        limits.append((max(first, 0), min(last, mask.shape[axis] * spacing[axis])))
-    ax.set(xlim=limits[0], ylim=limits[1] if sides[1] == 0 else limits[1][::-1])
 
 
 def _letters(ax: Axes, sides: str) -> None:
@@ -215,13 +196,11 @@ def _matrix(ax: Axes, order: list[str], subsets: list[frozenset[str]]) -> None:
 
 
 _RADIOMIC = re.compile(
-    r"^(?:(?P<modality>.+?)[_:./ ]+)?"
-    r"(?P<filter>original|log-sigma-(?P<mm>\d+)-(?P<tenth>\d+)-mm-3D|wavelet2?-(?P<bands>[LH]{2,3})"
-    r"|squareroot|square|logarithm|exponential|gradient|lbp-[23]D(?:-\w+?)?)"
+    r"^(?:(?P<modality>.+?)[_:./ ]+)?(?P<filter>original|log-sigma-(?P<mm>\d+)-(?P<tenth>\d)\d*-mm-3D"
+    r"|wavelet2?-[LH]+|square(?:root)?|logarithm|exponential|gradient|lbp-[23]D(?:-\w+?)?)"
     r"_(?P<family>shape2D|shape|firstorder|glcm|glrlm|glszm|gldm|ngtdm)_(?P<feature>\w+)$"
 )
 _FAMILY = {"shape": "shape", "shape2D": "2D shape", "firstorder": "first-order"}
-_SHORT = {"Imc1", "Imc2", "Idm", "Idmn", "Id", "Idn", "MCC"}
 PART = 0.78  # of the width, for the coefficients
 
 
@@ -233,26 +212,19 @@ def readable(feature: str) -> str:
     """
     if (found := _RADIOMIC.match(feature)) is None:
         return feature
-    parts = []
-    if modality := found["modality"]:
-        parts.append(modality.upper() if len(modality) <= 3 else modality)
+    modality, kind = found["modality"] or "", found["filter"]
     if found["mm"]:
-        parts.append(f"LoG {float(found['mm'] + '.' + found['tenth']):g} mm")
-    elif found["bands"]:
-        parts.append(f"wavelet {found['bands']}")
-    elif found["filter"] != "original":
-        parts.append(found["filter"].replace("squareroot", "square root").replace("lbp", "LBP"))
+        kind = f"LoG {float(found['mm'] + '.' + found['tenth']):g} mm"
+    kind = kind.replace("squareroot", "square root").replace("lbp", "LBP").replace("wavelet-", "wavelet ")
+    parts = [modality.upper() if len(modality) <= 3 else modality, "" if kind == "original" else kind]
+    name = re.sub(r"(\d+)Percentile", r"\1th percentile", found["feature"])
+    if not re.fullmatch(r"(Imc\d|Idm?n?|MCC)", name):
+        words = re.findall(r"\d+(?:D|th)|[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+        name = " ".join(word if word.isupper() or word[0].isdigit() else word.lower() for word in words)
+    else:
+        name = name.upper()
     family = _FAMILY.get(found["family"], found["family"].upper())
-    return " · ".join([*parts, f"{family} {_words(found['feature'])}"])
-
-
-def _words(name: str) -> str:
-    if name in _SHORT:
-        return name.upper()
-    if percentile := re.fullmatch(r"(\d+)Percentile", name):
-        return f"{percentile[1]}th percentile"
-    parts = re.findall(r"\d+D|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
-    return " ".join(part if part.isupper() or part[0].isdigit() else part.lower() for part in parts)
+    return " · ".join(filter(None, [*parts, f"{family} {name}"]))
 
 
 def importance(ax: Axes, table: pd.DataFrame, top: int = 15, outcome: str = "outcome") -> Axes:
@@ -263,7 +235,7 @@ def importance(ax: Axes, table: pd.DataFrame, top: int = 15, outcome: str = "out
     ax : Axes
         About 0.3 inch of height a feature. The frequencies are drawn in its child `ax.child_axes[0]`.
     table : DataFrame
-        `lib.gcmlm.statistics.Stability.features`.
+        The first of what `lib.gcmlm.statistics.stability` returns.
     top : int
         Features drawn: those with the largest absolute mean.
     outcome : str
@@ -290,7 +262,8 @@ def importance(ax: Axes, table: pd.DataFrame, top: int = 15, outcome: str = "out
         share.barh(row, each.frequency, 0.6, color=colour, alpha=0.75)
         text = f"{each.frequency:.0%}".replace("%", " %")
         share.text(each.frequency + 0.04, row, text, va="center", size=7.5)
-    names = [_broken(readable(name)) for name in shown["feature"]]
+    names = [readable(name) for name in shown["feature"]]
+    names = [textwrap.fill(name, max(38, len(name) // 2 + 8)) for name in names]  # on two lines at most
     ax.set(yticks=range(len(shown)), yticklabels=names, ylim=(len(shown) - 0.4, -0.6))
     ax.set(xlim=(low, low + (high - low) / PART))
     ax.set_xticks([tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high])
@@ -306,17 +279,6 @@ def importance(ax: Axes, table: pd.DataFrame, top: int = 15, outcome: str = "out
     ax.plot([], [], "D", ms=5, mfc="none", mec="0.15", mew=0.9, label="fitted on all patients")
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
     return ax
-
-
-def _broken(name: str) -> str:
-    """A long name on two lines, after a dot or near its middle."""
-    dots, spaces = ([m.end() for m in re.finditer(gap, name)] for gap in (" · ", " "))
-    longer = lambda end: max(end, len(name) - end)  # noqa: E731
-    places = [end for end in dots if longer(end) <= 42] or spaces
-    if len(name) <= 38 or not places:
-        return name
-    place = min(places, key=longer)
-    return f"{name[:place].rstrip()}\n{name[place:]}"
 
 
 POINTS = 100.0
@@ -421,100 +383,69 @@ def nomogram(
     """Points axis, one line a variable with ticks in its own units, total points, probability.
 
     Read a value's points straight up, add them, and read the probability straight below the total. For 3 to 10 variables
-    about 0.5 inch of height each, and 1.5 for the rest.
-
-    Parameters
-    ----------
-    ax : Axes
-    terms : sequence of Term
-        Drawn from top to bottom.
-    intercept : float
-    outcome : str
-        Name of the last axis.
-    patient : mapping of variable to value, optional
-        An example, drawn in red: its points, their sum and its probability.
+    about 0.5 inch of height each, and 1.5 for the rest. A `patient` (a value each variable) is drawn in red, with the
+    points, their sum and its probability.
     """
-    scales = Scales(terms, intercept)
-    # the axis of totals ends on a round number at or beyond the most a patient can have
-    ticks = MaxNLocator(nbins=10, steps=[1, 2, 2.5, 5, 10]).tick_values(0, scales.most)
-    last = float(ticks[ticks >= scales.most - 1e-9][0])
-    ticks = ticks[(ticks >= 0) & (ticks <= last)]
-    rows = len(terms) + 3
+    scales, rows = Scales(terms, intercept), len(terms) + 3
     ax.set(xlim=(-1.5, POINTS + 1.5), ylim=(rows - 0.35, -0.6))
     ax.set_yticks(range(rows), ["points", *(term.name for term in terms), "total points", outcome])
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_visible(False)
     ax.spines[:].set_visible(False)
     ax.figure.draw_without_rendering()  # gives the axes their place, so that widths of texts can be judged
-    letter = 0.6 * TICK_SIZE * ax.figure.dpi / 72 * (POINTS + 3) / max(ax.get_window_extent().width, 1.0)
     for each in range(0, 101, 10):
         ax.plot([each, each], [0, rows - 3 + 0.25], color="0.9", lw=0.6, zorder=0)
-    _scale(ax, letter, 0, {float(each): f"{each}" for each in range(0, 101, 10)}, range(0, 101, 2), up=True)
+    _scale(ax, 0, {float(each): f"{each}" for each in range(0, 101, 10)}, up=True)
     for row, term in enumerate(terms, 1):
-        _variable(ax, letter, row, term, lambda value, name=term.name: scales.points(name, value))
+        ends = [scales.points(term.name, value) for value in (term.low, term.high)]
+        # about one number an eighth of the points axis, or the two ends where the line is short
+        ticks = _nice(term.low, term.high, max(int(abs(ends[1] - ends[0]) / 8), 1))
+        short = abs(ends[1] - ends[0]) < 12 or len(ticks) < 2
+        words = term.words or [f"{tick:.4g}" for tick in ((term.low, term.high) if short else ticks)]
+        places = ends if short or term.words else [scales.points(term.name, tick) for tick in ticks]
+        _scale(ax, row, dict(sorted(zip(places, words, strict=True))), sorted(ends), both=len(words) == 2)
+    # the axis of totals ends on a round number at or beyond the most a patient can have
+    steps = MaxNLocator(nbins=10, steps=[1, 2, 2.5, 5, 10]).tick_values(0, scales.most)
+    last = float(steps[steps >= scales.most - 1e-9][0])
     along = lambda total: total / last * POINTS  # noqa: E731
-    fine = along(np.linspace(ticks[0], ticks[-1], (len(ticks) - 1) * 5 + 1))
-    _scale(ax, letter, rows - 2, {along(tick): f"{tick:g}" for tick in ticks}, fine)
+    _scale(ax, rows - 2, {along(step): f"{step:g}" for step in steps if 0 <= step <= last})
     ends = scales.probability(0), scales.probability(scales.most)
-    near = MaxNLocator(nbins=6).tick_values(*ends)
+    chances = [p for p in (*PROBABILITIES, *_nice(*ends, 6)) if ends[0] <= p <= ends[1] and 0 < p < 1]
     texts = {}
-    for probability in (*PROBABILITIES, *near[(near > 0) & (near < 1)]):
-        if ends[0] <= probability <= ends[1]:
-            texts.setdefault(along(scales.total_of(probability)), f"{probability:.4g}")
-    fine = [each for each in np.r_[0.01:0.1:0.01, 0.1:0.9:0.05, 0.9:0.995:0.01] if ends[0] <= each <= ends[1]]
-    fine = [along(scales.total_of(each)) for each in fine]
-    _scale(ax, letter, rows - 1, texts, fine, ends=(0, along(scales.most)))
+    for chance in chances:
+        texts.setdefault(along(scales.total_of(chance)), f"{chance:.4g}")
+    _scale(ax, rows - 1, texts, (0, along(scales.most)))
     if patient is not None:
         _example(ax, scales, patient, along)
     return ax
 
 
-def _variable(ax: Axes, letter: float, row: int, term: Term, place: Callable[[float], float]) -> None:
-    ends = sorted((place(term.low), place(term.high)))
-    if term.words:
-        texts = dict(zip((place(term.low), place(term.high)), term.words, strict=True))
-        _scale(ax, letter, row, dict(sorted(texts.items())), [], both=True)
-        return
-    # about one number an eighth of the points axis, or the two ends where the line is short
-    wanted = max(int((ends[1] - ends[0]) / 8), 1)
-    ticks = MaxNLocator(nbins=wanted, steps=[1, 2, 2.5, 5, 10]).tick_values(term.low, term.high)
-    ticks = ticks[(ticks >= term.low - 1e-9) & (ticks <= term.high + 1e-9)]
-    if ends[1] - ends[0] < 12 or len(ticks) < 2:
-        ticks, fine = np.array([term.low, term.high]), np.linspace(term.low, term.high, 5)
-    else:
-        step = (ticks[1] - ticks[0]) / 5
-        fine = np.arange(np.ceil(term.low / step), np.floor(term.high / step) + 1) * step
-    texts = {place(tick): f"{tick:.4g}" for tick in sorted(ticks, key=place)}
-    _scale(ax, letter, row, texts, [place(tick) for tick in fine], ends=ends, both=len(ticks) == 2)
+def _nice(low: float, high: float, wanted: int) -> np.ndarray:
+    ticks = MaxNLocator(nbins=wanted, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return ticks[(ticks >= low - 1e-9) & (ticks <= high + 1e-9)]
 
 
 def _scale(
     ax: Axes,
-    letter: float,
     row: int,
     ticks: Mapping[float, str],
-    fine: Sequence[float],
     ends: Sequence[float] = (),
     up: bool = False,
     both: bool = False,
 ) -> None:
     """A horizontal line with ticks; a text too close to one before it is left out, or with `both` takes another side."""
-    side, (start, end) = -1 if up else 1, ends or (min(ticks), max(ticks))
-    ax.plot([start, end], [row, row], color="0.15", lw=1.1, solid_capstyle="butt")
-    for x in fine:
-        ax.plot([x, x], [row, row + 0.06 * side], color="0.15", lw=0.5)
-    taken: list[tuple[float, float, int]] = []
+    letter = 0.6 * TICK_SIZE * ax.figure.dpi / 72 * (POINTS + 3) / max(ax.get_window_extent().width, 1.0)
+    side, taken = -1 if up else 1, []
+    ax.plot(ends or (min(ticks), max(ticks)), [row, row], color="0.15", lw=1.1, solid_capstyle="butt")
     for x, text in ticks.items():
         half = (len(text) + 1) * letter / 2
         for lane in (side, -side) if both else (side,):
             if not any(low < x + half and x - half < high and lane == other for low, high, other in taken):
+                taken.append((x - half, x + half, lane))
+                ax.plot([x, x], [row, row + 0.12 * lane], color="0.15", lw=0.9)
+                va = "top" if lane > 0 else "bottom"
+                ax.text(x, row + 0.16 * lane, text, ha="center", va=va, size=TICK_SIZE)
                 break
-        else:
-            continue
-        taken.append((x - half, x + half, lane))
-        ax.plot([x, x], [row, row + 0.12 * lane], color="0.15", lw=0.9)
-        va = "top" if lane > 0 else "bottom"
-        ax.text(x, row + 0.16 * lane, text, ha="center", va=va, size=TICK_SIZE)
 
 
 def _example(ax: Axes, scales: Scales, patient: Mapping[str, float], along: Callable) -> None:
@@ -523,17 +454,17 @@ def _example(ax: Axes, scales: Scales, patient: Mapping[str, float], along: Call
         x = scales.points(name, patient[name])
         ax.plot([x, x], [0, row], color=style.CANCER, lw=0.8, alpha=0.6, zorder=1)
         ax.plot(x, row, "o", ms=5, color=style.CANCER, zorder=4)
-    x = along(total)
+    x, right = along(total), along(total) < 0.75 * POINTS
     ax.plot([x, x], [rows - 2, rows - 1], "o-", ms=5, lw=1.2, color=style.CANCER, zorder=4)
-    right = x < 0.75 * POINTS
-    ax.annotate(
-        f"{total:.0f} points: {scales.probability(total):.2f}",
-        (x, rows - 1.5),
-        xytext=(6 if right else -6, 0),
-        textcoords="offset points",
-        ha="left" if right else "right",
-        va="center",
-        size=8,
-        color=style.CANCER,
-        bbox={"fc": "white", "ec": "none", "pad": 1.0},
-    )
+    place = {
+        "xytext": (6 if right else -6, 0),
+        "textcoords": "offset points",
+        "ha": "left" if right else "right",
+    }
+    box = {
+        "va": "center",
+        "size": 8,
+        "color": style.CANCER,
+        "bbox": {"fc": "white", "ec": "none", "pad": 1.0},
+    }
+    ax.annotate(f"{total:.0f} points: {scales.probability(total):.2f}", (x, rows - 1.5), **place, **box)

@@ -31,8 +31,6 @@ MOST_MONTHS = 1200
 MISTYPED = re.compile(r"\s*(=.*|@.*|[+-]?\d+,\d+|\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.]\d{2,4}.*)")
 """No category: a formula, a number with a decimal comma, a date."""
 
-Mapped = Mapping[str, str | Mapping[str, object]]
-
 
 def written_as(path: str | os.PathLike, folders: Sequence[Path]) -> str:
     """A path relative to the first of the folders that it lies below, so that no table names this machine's folders."""
@@ -84,7 +82,7 @@ class Matched(NamedTuple):
 def read_matched(
     folder: str | os.PathLike,
     factors: Sequence[str] = (),
-    mapping: Mapped | None = None,
+    mapping: Mapping[str, str] | None = None,
     *,
     label: int | str = 1,
 ) -> Matched:
@@ -97,8 +95,7 @@ def read_matched(
         Clinical factors wanted. A column whose cells are all numbers, or missing, is a number; one without any number
         is a category.
     mapping : dict, optional
-        For patient, hospital, time_months, event or a factor: the name of its column in the clinical table, or
-        {"column": name, "levels": {text: number}} for texts that mean numbers.
+        For patient, hospital, time_months, event or a factor: the name of its column in the clinical table.
     label : int or str
         Region of a mask where the table of scans does not say.
 
@@ -143,16 +140,13 @@ def _patients(table: pd.DataFrame, factors: Sequence[str], mapping: dict) -> pd.
     if twice := [name for name in factors if list(factors).count(name) > 1 or name in (*fixed, "problem")]:
         raise ValueError(f"factors name {twice[0]}, which is there already: name each factor once")
 
-    def texts(name: str) -> tuple[pd.Series, dict | None]:
-        given = mapping.get(name, name)
-        given = {"column": given} if isinstance(given, str) else {"column": name, **given}
-        if (key := plain(given["column"])) not in columns:
-            raise ValueError(
-                f"{path} has no column {given['column']}{nearest_name(given['column'], table.columns)}"
-            )
-        return table[columns[key]], given.get("levels")
+    def cells(name: str) -> pd.Series:
+        wanted = mapping.get(name, name)
+        if plain(wanted) not in columns:
+            raise ValueError(f"{path} has no column {wanted}{nearest_name(wanted, table.columns)}")
+        return table[columns[plain(wanted)]].reset_index(drop=True)
 
-    patient = texts("patient")[0].reset_index(drop=True)
+    patient = cells("patient")
     if (blank := patient.map(is_missing)).any():
         raise ValueError(f"{path}: row {int(np.flatnonzero(blank)[0]) + 1} names no patient")
     if (twice := patient.duplicated()).any():
@@ -160,13 +154,11 @@ def _patients(table: pd.DataFrame, factors: Sequence[str], mapping: dict) -> pd.
     check_names(patient, path)
     people = {"patient": patient, "hospital": ""}
     if "hospital" in mapping or "hospital" in columns:
-        people["hospital"] = texts("hospital")[0].map(lambda text: "" if is_missing(text) else text)
+        people["hospital"] = cells("hospital").map(lambda text: "" if is_missing(text) else text)
     for name in factors:
-        cells, levels = texts(name)
-        people[name] = _values(cells, patient, name, path, levels, category=levels is None)
-    people["time_months"] = time = _values(texts("time_months")[0], patient, "time_months", path)
-    cells, levels = texts("event")
-    people["event"] = event = _values(cells, patient, "event", path, levels or NO_YES)
+        people[name] = _values(cells(name), patient, name, path, category=True)
+    people["time_months"] = time = _values(cells("time_months"), patient, "time_months", path)
+    people["event"] = event = _values(cells("event"), patient, "event", path, NO_YES)
     for name, values, wrong, needed in (
         ("time_months", time, (time < 0) | (time > MOST_MONTHS), f"0 to {MOST_MONTHS} months, no date,"),
         ("event", event, ~np.isnan(event) & ~np.isin(event, (0, 1)), "0 or 1"),
@@ -205,7 +197,7 @@ def _values(
         return np.array([None if is_missing(text) else text for text in cells], dtype=object)
     if odd:
         others = f", as {known} others are" if known and levels is None else ""
-        raise ValueError(f"{odd[0]}{others}; correct the table, or give its levels in the mapping")
+        raise ValueError(f"{odd[0]}{others}; correct the table")
     return values
 
 

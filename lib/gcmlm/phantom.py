@@ -25,7 +25,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from lib.files import write_csv
 from lib.gcmlm.cohort import metachronous
-from lib.gcmlm.phantom_ct import LABELS, ORIENTATIONS, write_ct
+from lib.gcmlm.phantom_ct import FIELD_MM, LABELS, ORIENTATIONS, SCANNERS, write_ct
 from lib.phantoms.slides import Look, Stain, write_slide
 from lib.stage import Stage
 
@@ -243,11 +243,12 @@ def paths_of(folder: str | os.PathLike, row) -> Paths:
 
 
 def files_of(folder: str | os.PathLike, row) -> list[Path]:
-    """Files of a patient, those of a DICOM series one by one; an absent series is stood for by a file it lacks."""
+    """Files of a patient, those of a DICOM series one by one."""
     paths = paths_of(folder, row)
     files = [path for path in (paths.image, paths.mask, *paths.slides) if path is not None]
     if paths.image is not None and row.as_dicom:
-        files[:1] = sorted(paths.image.glob("*.dcm")) or [paths.image / "IM0001.dcm"]
+        count = round(FIELD_MM[2] / SCANNERS[row.hospital].spacing_mm[2])
+        files[:1] = [paths.image / f"IM{k:04d}.dcm" for k in range(1, count + 1)]
     return files
 
 

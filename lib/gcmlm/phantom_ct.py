@@ -167,20 +167,10 @@ def write_ct(
     orientation: str = "LPS",
     patient: str = "PHANTOM",
 ) -> Abdomen:
-    """Write the scan (int16, LPS) and its label map (uint8), atomically, with equal bytes for equal arguments.
+    """Write the scan (int16, LPS; .nii.gz, or a folder for a DICOM series) and its label map (uint8, .nii.gz), atomically.
 
-    Parameters
-    ----------
-    image : path
-        .nii.gz, or a folder for a DICOM series.
-    mask : path
-        .nii.gz.
-    signal, seed, hospital
-        See `abdomen`.
-    orientation : str
-        In which the label map lies in its file; its place in the patient is the image's.
-    patient : str
-        PatientID in a DICOM series.
+    Equal arguments give equal bytes. `orientation` is that in which the label map lies in its file; its place in the
+    patient is the image's. `patient` is the PatientID of a DICOM series; the others: see `abdomen`.
     """
     drawn = abdomen(signal, seed, hospital)
     if is_nifti(image):
@@ -244,10 +234,9 @@ def _tumour(x, y, z, signal, random) -> tuple[np.ndarray, np.ndarray]:
     flat = np.sqrt(1 - height**2)
     place = centre + np.array([np.cos(turn) * flat, np.sin(turn) * flat, height]) * np.subtract(radii, 2)
     size = random.uniform(12, 15, 3) * (1 + 0.04 * signal)
-    far = _ball(x, y, z, place, size)
     angle = np.arctan2(y - place[1], x - place[0])
     waves = sum(0.05 * random.normal() * np.cos(k * angle + random.uniform(0, 6.28)) for k in (2, 3, 4))
-    far = far * (1 + np.clip(waves, -0.15, 0.15))
+    far = _ball(x, y, z, place, size) * (1 + np.clip(waves, -0.15, 0.15))
     return far < 1, far < 1 + 3.5 / size.mean()
 
 

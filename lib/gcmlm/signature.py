@@ -29,7 +29,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from lib.gcmlm.tables import CLINICAL, coefficients, common_rows, factors_as_numbers, standardised
+from lib.gcmlm.tables import CLINICAL, Factors, coefficients, common_rows, standardised
 from lib.training.folds import stratified_folds
 
 Model = TypeVar("Model", bound=BaseEstimator)
@@ -234,7 +234,7 @@ class SignatureFusion:
 
     Attributes
     ----------
-    factors : ColumnTransformer or None
+    factors : Factors or None
     signatures : dict of Pipeline
     combiner : Combiner
     training_scores : DataFrame
@@ -276,7 +276,7 @@ class SignatureFusion:
                 shared[name] = cross_fitted(own, outcome["label"], parts, self.seed)
         self.signatures = {name: shared[name][0] for name in self.scores}
         mine = common_rows(tables, self.setting, outcome.index)
-        self.factors = factors_as_numbers(mine[CLINICAL]) if CLINICAL in mine else None
+        self.factors = Factors(mine[CLINICAL]) if CLINICAL in mine else None
         people = next(iter(mine.values())).index
         columns = self._columns(mine, {name: shared[name][1].loc[people] for name in self.scores})
         known, inside = outcome.loc[people], parts.loc[people]
@@ -344,7 +344,7 @@ class SignatureFusion:
         if columns.columns.has_duplicates:
             name = columns.columns[columns.columns.duplicated()][0]
             raise ValueError(f"{name} is a clinical factor and a modality: rename the factor")
-        return columns[sorted(columns)].astype(float)
+        return columns[sorted(columns)]
 
 
 def read_stored(path: str | PathLike) -> tuple[pd.DataFrame, float]:

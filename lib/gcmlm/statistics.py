@@ -254,24 +254,6 @@ class Agreement(NamedTuple):
     how: str = ""
 
 
-class Stability(NamedTuple):
-    """What resampling says of a selection.
-
-    Attributes
-    ----------
-    features : DataFrame
-        One row a feature, most often selected first: feature; coefficient (fitted on all patients); mean, low, high
-        (mean, 2.5 % and 97.5 % quantiles over resamples, 0 where not selected); frequency (share of resamples that select
-        it, 0 to 1); sign_agreement (of those, the share with the commoner sign, 0.5 to 1; NaN where never selected).
-    agreement : Agreement
-    how : str
-    """
-
-    features: pd.DataFrame
-    agreement: Agreement
-    how: str
-
-
 def stability(
     fit: Callable[[pd.DataFrame, pd.Series], pd.Series],
     table: pd.DataFrame,
@@ -279,7 +261,7 @@ def stability(
     resamples: int = 50,
     share: float = 0.8,
     seed: int = 0,
-) -> Stability:
+) -> tuple[pd.DataFrame, Agreement]:
     """Fit again and again on a share of the patients, drawn without replacement within each label, and count.
 
     Parameters
@@ -287,15 +269,21 @@ def stability(
     fit : callable
         (table, label) of some patients -> Series of feature -> coefficient, those not selected with 0. Everything learned
         is to be learned inside.
-    table : DataFrame
-        Indexed by patient, each once.
-    label : Series
-        Of the same patients.
+    table, label : DataFrame, Series
+        Indexed by the same patients, each once.
     resamples : int
         At least 2.
     share : float
         Above 0 and below 1.
     seed : int
+
+    Returns
+    -------
+    DataFrame
+        One row a feature, most often selected first: feature; coefficient (fitted on all patients); mean, low, high
+        (mean, 2.5 % and 97.5 % quantiles over resamples, 0 where not selected); frequency (share of resamples that select
+        it, 0 to 1); sign_agreement (of those, the share with the commoner sign, 0.5 to 1; NaN where never selected).
+    Agreement
     """
     if not table.index.equals(label.index) or table.index.duplicated().any():
         raise ValueError("table and label of the resampling are to have the same patients, each once")
@@ -330,8 +318,7 @@ def stability(
         agreement = nogueira(chosen.to_numpy())
     except NotComputable as reason:
         agreement = Agreement(np.nan, np.nan, np.nan, f"not computable: {reason}")
-    how = f"{resamples} draws of {share:.0%} of {len(label)} patients, {drawn.shape[1]} candidates"
-    return Stability(features, agreement, how)
+    return features, agreement
 
 
 def nogueira(chosen: ArrayLike, level: float = 0.95) -> Agreement:

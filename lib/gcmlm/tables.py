@@ -2,6 +2,7 @@
 how their columns are made comparable by what the training patients say."""
 
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
@@ -228,33 +229,41 @@ def standardised() -> list[tuple[str, BaseEstimator]]:
     ]
 
 
-def factors_as_numbers(table: pd.DataFrame) -> ColumnTransformer:
-    """Fitted on training patients: numbers stay as they are, texts become columns of 0 and 1.
+class Factors:
+    """Clinical factors as numbers, by what the training patients have: numbers stay, texts become columns of 0 and 1.
 
     Each category has a column "factor=level" but for the most frequent one, which the others are compared with; levels
     that fewer than five patients have share "factor=other", and so does a level not seen in training; an empty cell is the
-    level "unknown". The result is a DataFrame, its columns in the order of their names.
+    level "unknown".
     """
-    texts = [
-        name for name in table if not pd.api.types.is_numeric_dtype(table[name]) and table[name].notna().any()
-    ]
-    counts = {name: table[name].fillna("unknown").value_counts() for name in texts}
-    levels = OneHotEncoder(
-        drop=[min(count.index[count == count.max()]) for count in counts.values()],
-        min_frequency=min([RARE, *(count.max() for count in counts.values())]),
-        handle_unknown="infrequent_if_exist",
-        sparse_output=False,
-        feature_name_combiner=lambda name, level: (
-            f"{name}={str(level).replace('infrequent_sklearn', 'other')}"
-        ),
-    )
-    fill = SimpleImputer(strategy="constant", fill_value="unknown")
-    columns = ColumnTransformer(
-        [("levels", make_pipeline(fill, levels), texts)],
-        remainder="passthrough",
-        verbose_feature_names_out=False,
-    )
-    return columns.set_output(transform="pandas").fit(table)
+
+    def __init__(self, table: pd.DataFrame):
+        numeric, known = pd.api.types.is_numeric_dtype, table.notna().any()
+        texts = [name for name in table if known[name] and not numeric(table[name])]
+        counts = {name: table[name].fillna("unknown").value_counts() for name in texts}
+        levels = OneHotEncoder(
+            drop=[min(count.index[count == count.max()]) for count in counts.values()],
+            min_frequency=min([RARE, *(count.max() for count in counts.values())]),
+            handle_unknown="infrequent_if_exist",
+            sparse_output=False,
+            feature_name_combiner=lambda name, level: (
+                f"{name}={str(level).replace('infrequent_sklearn', 'other')}"
+            ),
+        )
+        fill = SimpleImputer(strategy="constant", fill_value="unknown")
+        columns = ColumnTransformer(
+            [("levels", make_pipeline(fill, levels), texts)],
+            remainder="passthrough",
+            verbose_feature_names_out=False,
+        )
+        self.columns = columns.set_output(transform="pandas").fit(table)
+
+    def transform(self, table: pd.DataFrame) -> pd.DataFrame:
+        """float64, columns in the order of their names; a missing number stays missing."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found unknown categories")  # they are "other"
+            columns = self.columns.transform(table)
+        return columns[sorted(columns)].astype(np.float64)
 
 
 def coefficients(prepare: Pipeline, weights: np.ndarray) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lib.gcmlm.model import ModalityAttention
 from lib.gcmlm.signature import SignatureFusion, inner_parts
-from lib.gcmlm.tables import CLINICAL, common_rows, factors_as_numbers, standardised
+from lib.gcmlm.tables import CLINICAL, Factors, common_rows, standardised
 from lib.training.folds import Fold, refuse_leak
 from lib.training.loop import Checkpoint
 from lib.training.runs import Result, Run
@@ -236,7 +236,7 @@ class Scaling:
     """What the network reads of each patient: factors as numbers, gaps filled, standardised by training patients."""
 
     def __init__(self, tables: Mapping[str, pd.DataFrame]):
-        self.factors = factors_as_numbers(tables[CLINICAL]) if CLINICAL in tables else None
+        self.factors = Factors(tables[CLINICAL]) if CLINICAL in tables else None
         encoded = self._encoded(tables)
         self.prepare = {name: Pipeline(standardised()).fit(table) for name, table in encoded.items()}
         self.sizes = {name: len(one.get_feature_names_out()) for name, one in self.prepare.items()}
@@ -255,6 +255,5 @@ class Scaling:
     def _encoded(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
         encoded = dict(tables)
         if self.factors is not None:
-            columns = self.factors.transform(tables[CLINICAL])
-            encoded[CLINICAL] = columns[sorted(columns)].astype(float)
+            encoded[CLINICAL] = self.factors.transform(tables[CLINICAL])
         return encoded

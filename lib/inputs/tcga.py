@@ -32,6 +32,7 @@ TEXTS = (
     *("ajcc_pathologic_tumor_stage", "clinical_stage", "histological_grade"),
     *("new_tumor_event_type", "new_tumor_event_site", "new_tumor_event_site_other"),
 )
+SLIDE_FILE = re.compile(r"\.(svs|tiff?|ndpi|mrxs|scn|bif|vms)$", re.IGNORECASE)
 BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
 
 
@@ -98,7 +99,7 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a slide, in the file's order: patient, slide (without .svs), time_months (float, 0 or longer),
+        One row a slide, in the file's order: patient, slide (without .svs, .ndpi, ...), time_months (float, 0 or longer),
         event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0, NaN), site (tissue source
         site), oncotree_code ("" where missing).
 
@@ -120,7 +121,7 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     table = table.reindex(columns=wanted)
     patient, slide = (
         table["case_id"].fillna("").map(patient_of),
-        table["slide_id"].fillna("").str.removesuffix(".svs"),
+        table["slide_id"].fillna("").str.replace(SLIDE_FILE, "", regex=True),
     )
     _check_barcodes([*table["case_id"].fillna(""), *slide], path)
     foreign = (slide.map(patient_of) != patient) & slide.str.match(BARCODE) & patient.str.match(BARCODE)

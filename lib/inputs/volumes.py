@@ -51,16 +51,9 @@ TIMES = ("seconds", "frametimesstart", "volumetiming", "time_s", "times")
 class Geometry(NamedTuple):
     """The grid of a volume.
 
-    Attributes
-    ----------
-    spacing_mm : tuple of 3 floats
-        Distance of neighbouring voxels along x, y, z, mm.
-    origin_mm : tuple of 3 floats
-        Centre of the first voxel, LPS, mm.
-    direction : tuple of 9 floats
-        3 x 3 cosines, row by row; column k is the direction in which index k grows. The identity is LPS.
-    size : tuple of 3 ints
-        Voxels along x, y, z: an array of the grid has the shape `size[::-1]`.
+    `spacing_mm` of neighbouring voxels along x, y, z; `origin_mm`, the centre of the first voxel, LPS; `direction`, 3 x 3
+    cosines row by row, column k being the direction in which index k grows (the identity is LPS); `size`, voxels along x,
+    y, z: an array of the grid has the shape `size[::-1]`.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -107,17 +100,10 @@ class Volume(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Volumes taken one after another.
+    """Volumes taken one after another: values float32 (frames, z, y, x) in HU, their grid, and when each was taken.
 
-    Attributes
-    ----------
-    values : ndarray of float32, shape (frames, z, y, x)
-        HU.
-    geometry : Geometry
-    seconds : ndarray of float64, shape (frames,)
-        Since the first frame; equal steps.
-    stored_as : str
-        Orientation of the file's axes, "RAS" for example; "" where there was no file.
+    `seconds` (frames,) count from the first frame, in equal steps; `stored_as` is the orientation of the file's axes,
+    "RAS" for example, "" where there was no file.
     """
 
     values: np.ndarray
@@ -148,10 +134,19 @@ def image_of(values: np.ndarray, geometry: Geometry) -> sitk.Image:
     """A SimpleITK image of an array (z, y, x) on its grid; bool becomes uint8."""
     if values.shape != geometry.size[::-1]:
         raise ValueError(f"an array (z, y, x) of shape {values.shape} does not lie on {geometry}")
-    image = sitk.GetImageFromArray(values.astype(np.uint8) if values.dtype == bool else values)
-    image.SetSpacing(geometry.spacing_mm)
-    image.SetOrigin(geometry.origin_mm)
-    image.SetDirection(geometry.direction)
+    values = values.astype(np.uint8) if values.dtype == bool else values
+    return _image(values, geometry.spacing_mm, geometry.origin_mm, geometry.direction)
+
+
+def _image(
+    values: np.ndarray, spacing: Sequence, origin: Sequence, direction: Sequence, steps: Sequence = ()
+) -> sitk.Image:
+    """An image of an array (z, y, x), or (frames, z, y, x) with the `steps` between its frames, and so on."""
+    image = sitk.GetImageFromArray(values, isVector=False)
+    image.SetSpacing([*map(float, (*spacing, *steps))])
+    image.SetOrigin([*map(float, (*origin, *[0] * len(steps)))])
+    whole = scipy.linalg.block_diag(np.reshape(direction, (3, 3)), *[1] * len(steps))
+    image.SetDirection(whole.ravel().tolist())
     return image
 
 
@@ -228,12 +223,8 @@ def _nifti(path: Path) -> sitk.Image:
             "those of a sheared (tilted) scan are not"
         )
     unit = {"meter": 1e3, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
-    more = stored.ndim - 3
-    image = sitk.GetImageFromArray(values.T, isVector=False)
-    image.SetSpacing([*(spacing * unit).tolist(), *[1.0] * more])
-    image.SetOrigin([*(affine[:3, 3] * unit).tolist(), *[0.0] * more])
-    image.SetDirection(scipy.linalg.block_diag(direction, np.eye(more)).ravel().tolist())
-    return image
+    more = [1] * (stored.ndim - 3)
+    return _image(values.T, spacing * unit, affine[:3, 3] * unit, direction, more)
 
 
 def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
@@ -527,13 +518,8 @@ def write_series(path: str | os.PathLike, series: Series, dtype: str = "float32"
         raise ValueError(
             f"{path} not written: values {series.values.shape} are not {len(series.seconds)} frames on {grid}"
         )
-    image = sitk.GetImageFromArray(_stored(series.values, dtype, path), isVector=False)
-    direction = np.eye(4)
-    direction[:3, :3] = np.reshape(grid.direction, (3, 3))
-    image.SetSpacing((*grid.spacing_mm, interval))
-    image.SetOrigin((*grid.origin_mm, 0.0))
-    image.SetDirection(direction.ravel().tolist())
-    write_image(path, image)
+    values = _stored(series.values, dtype, path)
+    write_image(path, _image(values, grid.spacing_mm, grid.origin_mm, grid.direction, [interval]))
 
 
 def _stored(values: np.ndarray, dtype: str, path: str | os.PathLike) -> np.ndarray:
@@ -552,9 +538,10 @@ def describe(series: Series) -> dict:
     grid = series.geometry
     return {
         "size": list(grid.size),
-        "spacing_mm": [round(number, 6) for number in grid.spacing_mm],
-        "origin_mm": [round(number, 6) for number in grid.origin_mm],
-        "direction": [round(number, 6) for number in grid.direction],
+        **{
+            name: np.round(getattr(grid, name), 6).tolist()
+            for name in ("spacing_mm", "origin_mm", "direction")
+        },
         "orientation": grid.orientation,
         "stored_as": series.stored_as,
         "tilt_deg": round(grid.tilt_deg, 3),

@@ -82,8 +82,10 @@ def differences(
         ]
         functions = (of_scores(auc, labels, values, fold) for values in wide)
         options = {"draws": draws, "seed": seed, "strata": strata(fold, labels), "events": int(labels.sum())}
-        found = paired_patient_difference(*functions, both, **options)
-        row = dict(zip(ENDS, (a, b, found.estimate, found.low, found.high), strict=True)) | {"n": len(both)}
+        difference = paired_patient_difference(*functions, both, **options)
+        row = dict(zip(ENDS, (a, b, difference.estimate, difference.low, difference.high), strict=True)) | {
+            "n": len(both)
+        }
         first_mean, second_mean = (values.mean(axis=0) for values in wide)
         # equal scores or equal calls: nothing to test, and the row says so by its gaps
         with suppress(NotComputable):

@@ -163,8 +163,8 @@ def paired_patient_difference(
     def difference(counts: np.ndarray) -> np.ndarray:
         return np.asarray(first(counts), float) - np.asarray(second(counts), float)
 
-    found = patient_interval(difference, patients, **options)
-    return replace(found, how=f"paired; {found.how}")
+    paired = patient_interval(difference, patients, **options)
+    return replace(paired, how=f"paired; {paired.how}")
 
 
 def strata(fold: ArrayLike, event: ArrayLike) -> np.ndarray:

@@ -38,9 +38,9 @@ def _row(
     """A row of `COLUMNS`: names (model, cohort, setting, metric), counts (n, events, seeds), and the interval, or why none."""
     row = dict(zip(COLUMNS, (*names, np.nan, np.nan, np.nan, *counts), strict=False))
     try:
-        found = measured()
-        row |= {name: getattr(found, name) for name in (*ENDS, "n", "events")}
-        return row | {"how": "; ".join(part for part in (words, found.how) if part)}
+        interval = measured()
+        row |= {name: getattr(interval, name) for name in (*ENDS, "n", "events")}
+        return row | {"how": "; ".join(part for part in (words, interval.how) if part)}
     except NotComputable as reason:
         return row | {"how": f"not computable: {reason}"}
 
@@ -345,8 +345,8 @@ def c_index_differences(models: Mapping[str, HeldOut], draws: int = 1000, seed: 
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
         functions = (survival_draws(model, "c_index") for model in (first, second))
-        found = intervals.paired_patient_difference(
+        paired = intervals.paired_patient_difference(
             *functions, first.patient, **_held_out(first, draws, seed)
         )
-        rows.append((a, b, found.estimate, found.low, found.high, found.n, found.how))
+        rows.append((a, b, paired.estimate, paired.low, paired.high, paired.n, paired.how))
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])

@@ -30,9 +30,9 @@ def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd
         raise ValueError(f"metrics hold two rows for {metrics.loc[twice, keys].iloc[0].tolist()}")
     ours, rows = metrics.set_index(keys), []
     for row in published.fillna({"why": ""}).to_dict("records"):
-        verdict, note, found = _verdict(row, ours)
+        verdict, note, estimates = _verdict(row, ours)
         about = (row["item"], row["source"], row["value"], row["certainty"])
-        rows.append((*about, *found, verdict, note))
+        rows.append((*about, *estimates, verdict, note))
     columns = ["item", "where", "published", "certainty", "ours", "low", "high", "verdict", "note"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -132,7 +132,8 @@ def carry_out(
             else:
                 write_csv(made[table], path)
 
-    done = stage.each(
+    # of no runs nothing is done: `each` would end a shard before it has trained its share
+    done = runs and stage.each(
         runs,
         make,
         outputs=outputs,

@@ -148,25 +148,25 @@ def read(path):
 
 
 def test_lro_tables_before_after_and_both(folder):
-    found = read_lro(folder)
-    assert list(found.tables) == ["clinical", "ct", "pet"]
-    assert list(found.tables["clinical"]) == ["male", "t_stage", "crt_or_rt"]
-    assert found.label.to_dict() == dict(zip(PATIENTS, LABELS, strict=True))
-    assert all(table.index.tolist() == PATIENTS for table in found.tables.values())
-    assert found.tables["pet"].loc["2", "f001"] == 2.5
-    assert "features are numbered" in found.note
-    assert read_lro(folder, "post").tables["ct"].iloc[0, 0] == 1
-    both = read_lro(folder, "both").tables["ct"]
+    tables, label, note = read_lro(folder)
+    assert list(tables) == ["clinical", "ct", "pet"]
+    assert list(tables["clinical"]) == ["male", "t_stage", "crt_or_rt"]
+    assert label.to_dict() == dict(zip(PATIENTS, LABELS, strict=True))
+    assert all(table.index.tolist() == PATIENTS for table in tables.values())
+    assert tables["pet"].loc["2", "f001"] == 2.5
+    assert "features are numbered" in note
+    assert read_lro(folder, "post")[0]["ct"].iloc[0, 0] == 1
+    both = read_lro(folder, "both")[0]["ct"]
     assert list(both) == ["pre_f000", "pre_f001", "pre_f002", "post_f000", "post_f001", "post_f002"]
 
 
 def test_lro_names_where_the_count_agrees(folder):
     pd.DataFrame([["SUV_max", "SUV_min", "", "volume"]]).to_excel(folder / NAMES, header=False, index=False)
-    assert list(read_lro(folder).tables["ct"]) == ["SUV_max", "SUV_min", "volume"]
+    assert list(read_lro(folder)[0]["ct"]) == ["SUV_max", "SUV_min", "volume"]
     pd.DataFrame([["SUV_max", "SUV_min"]]).to_excel(folder / NAMES, header=False, index=False)
-    found = read_lro(folder)
-    assert list(found.tables["ct"]) == ["f000", "f001", "f002"]
-    assert found.note == f"{NAMES} has 2 names for 3 features: features are numbered"
+    tables, _, note = read_lro(folder)
+    assert list(tables["ct"]) == ["f000", "f001", "f002"]
+    assert note == f"{NAMES} has 2 names for 3 features: features are numbered"
 
 
 @pytest.mark.parametrize("turn", [lambda y: y, lambda y: 3 - y])
@@ -201,16 +201,16 @@ def test_lro_tables_refused(folder, change, said):
 
 @pytest.mark.real
 def test_lro_real_tables(mirror, tmp_path):
-    found = read_lro(mirror / "ct" / "lro_headneck")
-    assert [table.shape for table in found.tables.values()] == [(150, 10), (150, 257), (150, 257)]
-    assert (len(found.label), found.label.sum(), found.note) == (150, 38, "")
-    for table in (found.tables["ct"], read_lro(mirror / "ct" / "lro_headneck", "post").tables["pet"]):
+    tables, label, note = read_lro(mirror / "ct" / "lro_headneck")
+    assert [table.shape for table in tables.values()] == [(150, 10), (150, 257), (150, 257)]
+    assert (len(label), label.sum(), note) == (150, 38, "")
+    for table in (tables["ct"], read_lro(mirror / "ct" / "lro_headneck", "post")[0]["pet"]):
         assert (table["SUV_min"] <= table["SUV_median"]).all(), "the names fit the columns"
         assert (table["SUV_mean"] <= table["SUV_max"]).all()
-    assert found.tables["clinical"]["age"].between(28, 82).all()
+    assert tables["clinical"]["age"].between(28, 82).all()
     folder = shutil.copytree(mirror / "ct" / "lro_headneck", tmp_path / "lro")
     with gzip.open(folder / "ct_fea_pre.csv.gz", "rt") as file:
-        table = pd.read_csv(file).assign(f257=found.label.to_numpy())  # as upstream's sheets have it
+        table = pd.read_csv(file).assign(f257=label.to_numpy())  # as upstream's sheets have it
     table.to_csv(folder / "ct_fea_pre.csv.gz", index=False)
     with pytest.raises(ValueError, match="column f257 is the outcome itself"):
         read_lro(folder)

@@ -81,12 +81,21 @@ def test_table_keyed_by_slide_finds_its_patients(tmp_path):
 
 @pytest.mark.parametrize(
     ("patient", "slide"),
-    [("PHANTOM-0007-B", "PHANTOM-0007-B-DX1.svs"), ("patient_0", "slide_1.svs"), ("P001", "S21-12345-A1")],
+    [
+        ("PHANTOM-0007-B", "PHANTOM-0007-B-DX1.svs"),
+        ("patient_0", "slide_1.ndpi"),
+        ("P1", "P10_a.svs"),
+        ("P001", "S21-12345-A1"),
+    ],
 )
 def test_names_that_are_no_barcodes_are_taken_as_they_stand(tmp_path, patient, slide):
     path = table(tmp_path, [(patient, slide, "PHANTOM", "PH", "1", "60", "5", "0")])
     row = read_outcomes(path).iloc[0]
-    assert row[["patient", "slide", "site"]].tolist() == [patient, slide.removesuffix(".svs"), "PH"]
+    assert row[["patient", "slide", "site"]].tolist() == [
+        patient,
+        slide.removesuffix(".svs").removesuffix(".ndpi"),
+        "PH",
+    ]
 
 
 def test_zip_of_one_table_reads_alike_and_omics_are_not_read(tmp_path):

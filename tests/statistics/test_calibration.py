@@ -106,7 +106,6 @@ def test_right_probabilities_hold_0_and_1_and_wrong_ones_are_found(lined):
         ([1, 0, 1], [0.2, 0.0, 1.0], "2 of 3 probabilities are exactly 0 or 1"),
         ([1, 0], [0.3, 0.3], "every probability is 0.3"),
         ([1, 1, 0, 0], [0.8, 0.5, 0.5, 0.2], "separate the classes"),
-        ([0, 0, 1, 1], [0.8, 0.5, 0.5, 0.2], "separate the classes"),
     ],
 )
 def test_no_slope_says_why(labels, probabilities, reason):

@@ -129,9 +129,3 @@ def test_spacrd_table_is_whole(spacrd):
     assert ours[spacrd["testable"] == "no"].isna().all(axis=None)
     # what no source gives stays empty, and is not called more than unverified
     assert (spacrd.loc[spacrd["value"].isna(), "certainty"] == "unverified").all()
-
-
-def test_spacrd_table_joins(spacrd):
-    table = published_against_ours(spacrd, measured())
-    assert len(table) == len(spacrd)
-    assert table["verdict"].str.startswith("inside our interval").sum() == 1

@@ -68,3 +68,20 @@ def test_nothing_to_train_leaves_tables_without_rows(stage):
     no_runs(stage)
     assert stage.read("predictions.csv").empty
     assert stage.read("history.csv").empty
+
+
+def test_a_shard_goes_on_after_no_runs_and_trains_its_share(tmp_path, monkeypatch):
+    """A notebook that watches a first training only where it is alone must not end its shards there."""
+    monkeypatch.setenv("CROSSBOOK_RESULTS", str(tmp_path))
+    stage, done = Stage("toy", "3-train", StudyParams(shard=1, shards=2)), []
+
+    def fit(run, checkpoint):
+        done.append(run.name)
+        return Result(
+            pd.DataFrame({"patient": run.fold.test, "score": 1.0}), pd.DataFrame(), {"w": torch.ones(1)}
+        )
+
+    assert carry_out(stage, {}, fit, inputs=inputs)["history"].empty
+    with pytest.raises(SystemExit):
+        carry_out(stage, the_plan(), fit, inputs=inputs)
+    assert len(done) == len(the_plan()) / 2
