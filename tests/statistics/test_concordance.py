@@ -108,7 +108,6 @@ def test_risks_closer_than_the_tolerance_are_tied():
 @pytest.mark.parametrize(
     ("time", "event", "risk", "expected"),
     [
-        ([1, 2, 3], [1, 1, 1], [7, 7, 7], 0.5),
         ([1, 2, 3], [1, 0, 1], [3, 1, 2], 1),  # the second against the third is not comparable
         ([2, 2], [1, 0], [2, 1], 1),  # who is censored at the time of an event outlived it
         ([2, 2, 3], [1, 1, 0], [2, 1, 0], 1),  # two events at one time are not comparable
