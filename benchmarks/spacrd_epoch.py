@@ -6,7 +6,7 @@ Forward, losses, backward, Adam's step. Random numbers in sections as large as s
 on what is in them. Each scheme has its own process, so that its peak memory is its own; the median epoch counts.
 
 - straightforward: the released scheme as one would write it down; every spot's seven neighbours are stored and
-  encoded again for every spot, all seven ask, a DataLoader collates spot by spot (`tests/models/released_spacrd.py`)
+  encoded again for every spot, all seven ask, a DataLoader collates spot by spot (`tests/spacrd/released.py`)
 - released: the same numbers (`variant="released"`, batches of spots at random), each spot of a batch encoded once
 - described: the default, batches of compact patches
 
@@ -46,7 +46,7 @@ def measured(scheme: str, options: argparse.Namespace) -> dict:
     from lib.spacrd.features import SpotBatches, Spots, nearest
     from lib.spacrd.model import SpaCRD, fusion_losses
 
-    place = importlib.util.spec_from_file_location("slow", ROOT / "tests" / "models" / "released_spacrd.py")
+    place = importlib.util.spec_from_file_location("slow", ROOT / "tests" / "spacrd" / "released.py")
     slow = importlib.util.module_from_spec(place)
     place.loader.exec_module(slow)
 

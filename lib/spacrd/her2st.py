@@ -23,8 +23,7 @@ from lib.inputs.tables import read_columns
 from lib.spacrd.pictures import DARK
 from lib.spacrd.spots import as_numbers, assemble, pitch_of, read_labels, refuse_twice, source_of, tissue_of
 
-PITCH_UM = 200.0
-DIAMETER_UM = 100.0
+SIZES_UM = (100.0, 200.0)  # diameter and pitch
 # in pitches, a little over half the diagonal of the grid: a spot inside the grid always finds a labelled one
 REACH = 0.75
 # how many spots of the spot file may lack counts, as a number or a share; the real files reach 3 of 187
@@ -72,22 +71,19 @@ def read_section(folder: str | Path, name: str, labels: str | Path | None = None
     else:
         tissue, source = _labels(folder, name, patient, counts.index, notes)
     return assemble(
-        counts.to_numpy(),
-        spots=counts.index,
-        genes=counts.columns,
-        xy=xy.to_numpy(),
-        array_xy=places[["x", "y"]].to_numpy(),
-        tissue=tissue.to_numpy(),
-        label_source=source.to_numpy(),
+        AnnData(counts),
+        xy.to_numpy(),
+        places[["x", "y"]].to_numpy(),
+        tissue,
+        source,
         name=name,
         patient=patient,
         platform="st",
-        spot_diameter_um=DIAMETER_UM,
-        pitch_um=PITCH_UM,
+        sizes_um=SIZES_UM,
         folder=folder,
         picture=picture,
         picture_scale=scale,
-        dropped="; ".join(notes),
+        dropped=notes,
     )
 
 

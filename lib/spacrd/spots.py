@@ -139,46 +139,39 @@ def pitch_of(xy: np.ndarray) -> float:
 
 
 def assemble(
-    counts,
-    *,
-    spots: Sequence[str],
-    genes: Sequence[str],
+    counts: AnnData,
     xy: np.ndarray,
     array_xy: np.ndarray,
-    tissue: Sequence[str],
-    label_source: str | Sequence[str],
+    tissue: pd.Series,
+    source: pd.Series,
+    *,
     name: str,
     patient: str,
     platform: str,
-    spot_diameter_um: float,
-    pitch_um: float,
+    sizes_um: tuple[float, float],
     folder: str | Path = "",
     picture: str = "",
     picture_scale: tuple[float, float] = (1.0, 1.0),
     um_per_px: float | None = None,
-    dropped: str = "",
+    dropped: Sequence[str] = (),
 ) -> AnnData:
-    """Put a section together and check it.
+    """Put a section of n spots together and check it.
 
     Parameters
     ----------
-    counts : array or sparse matrix (n spots, g genes)
-        Raw counts.
-    xy : float array (n, 2)
-        x, y in pixels of the full-resolution picture, origin top left.
-    array_xy : float array (n, 2)
-        Position in grid steps.
-    tissue : sequence of str (n,)
-        Class of every spot, "" where none; the label follows from it (`label_of`).
-    label_source : str or sequence of str
-        One of `LABEL_SOURCES`, for all spots or for each.
-    spot_diameter_um, pitch_um : float
-        Of the platform, in µm.
+    counts : AnnData (n spots, g genes)
+        Raw counts, dense or sparse, with the names of spots and genes.
+    xy, array_xy : float array (n, 2)
+        x, y in pixels of the full-resolution picture, origin top left; and in grid steps.
+    tissue, source : sequence of str (n,)
+        Class of every spot, "" where none; the label follows from it (`label_of`). One of `LABEL_SOURCES`.
+    sizes_um : (float, float)
+        Diameter of a spot and pitch, µm.
     folder, picture, picture_scale : path, str, (sx, sy)
         File relative to the folder ("" if none); full-resolution pixel -> pixel of that file.
     um_per_px : float, optional
-        µm per full-resolution pixel where the platform's files give it; else pitch_um over the measured pitch.
-    dropped : str
+        µm per full-resolution pixel where the platform's files give it; else pitch over the measured pitch.
+    dropped : sequence of str
         What was left out of the raw files, in words.
 
     Returns
@@ -188,42 +181,42 @@ def assemble(
         cancer, 0 other, NaN undetermined or unlabelled); `uns["section"]`: what is known of it;
         `uns["spatial"][name]`: picture and scale factors, as scanpy and squidpy draw them.
     """
-    xy, array_xy = (np.asarray(each, np.float64).reshape(-1, 2) for each in (xy, array_xy))
-    values = sparse.csr_matrix(counts)
-    if values.nnz and np.nanmax(values.data) > MOST_COUNT:
-        raise ValueError(f"a count of {np.nanmax(values.data):g}, which no spot holds: give raw counts")
-    if dated := [gene for gene in map(str, genes) if re.fullmatch(DATED, gene)]:
+    values, xy = sparse.csr_matrix(counts.X), np.asarray(xy, np.float64)
+    if (most := values.data[np.isfinite(values.data)].max(initial=0)) > MOST_COUNT:
+        raise ValueError(f"a count of {most:g}, which no spot holds: give raw counts")
+    if dated := [gene for gene in map(str, counts.var_names) if re.fullmatch(DATED, gene)]:
         warnings.warn(
             f"{name}: {len(dated)} genes are named like dates ({', '.join(dated[:3])}), as a spreadsheet makes of "
             "MARCH1 and SEPT2: they match no other section's",
             stacklevel=2,
         )
     tissue = pd.Series(tissue).fillna("").astype(str).to_numpy()
-    obs = {"array_x": array_xy[:, 0], "array_y": array_xy[:, 1], "tissue": tissue, "label": label_of(tissue)}
+    obs = dict(
+        zip(
+            OBS_COLUMNS,
+            (*np.asarray(array_xy, float).T, tissue, label_of(tissue), np.asarray(source)),
+            strict=True,
+        )
+    )
+    names = [pd.Index(map(str, each)) for each in (counts.obs_names, counts.var_names)]
     section = AnnData(
         values.astype(np.float32),
-        obs=pd.DataFrame({**obs, "label_source": label_source}, index=pd.Index(map(str, spots))),
-        var=pd.DataFrame(index=pd.Index(map(str, genes))),
+        obs=pd.DataFrame(obs, index=names[0]),
+        var=pd.DataFrame(index=names[1]),
         obsm={"spatial": xy},
     )
-    pitch_px = pitch_of(xy)
-    um_per_px = float(um_per_px or pitch_um / pitch_px)
-    section.uns["section"] = {
+    pitch_px, (diameter, pitch) = pitch_of(xy), map(float, sizes_um)
+    um_per_px = float(um_per_px or pitch / pitch_px)
+    about = {
         "name": name,
         "patient": patient,
         "platform": platform,
         "pitch_px": pitch_px,
-        "spot_diameter_um": float(spot_diameter_um),
-        "pitch_um": float(pitch_um),
         "um_per_px": um_per_px,
-        "picture": picture,
-        "picture_scale": [float(scale) for scale in picture_scale],
-        "dropped": dropped,
     }
-    images, factors = (
-        {},
-        {"spot_diameter_fullres": float(spot_diameter_um) / um_per_px, "tissue_hires_scalef": 1.0},
-    )
+    about |= {"spot_diameter_um": diameter, "pitch_um": pitch, "dropped": "; ".join(dropped)}
+    section.uns["section"] = about | {"picture": picture, "picture_scale": [float(s) for s in picture_scale]}
+    images, factors = {}, {"spot_diameter_fullres": diameter / um_per_px, "tissue_hires_scalef": 1.0}
     if picture:
         rgb = open_picture(Path(folder) / picture)
         check_frame(Path(folder) / picture, rgb.shape[1::-1], xy, picture_scale)

@@ -177,7 +177,7 @@ def train(
         pairs = PairBatches(spots, params.batch_size, seed)
         history = done(Contrast(model, params), pairs, params.contrastive_epochs, Checkpoint())
         histories.append(history.assign(stage="I contrastive"))
-        model.requires_grad_(True)
+        model.requires_grad_(True).train()  # the first loop left it in evaluation
     batches = SpotBatches(spots, params.batch_size, 1 if variant == "released" else PATCH, seed)
     epochs = params.fusion_epochs + params.classifier_epochs
     history = done(Fusion(model, params, held_out), batches, epochs, checkpoint)

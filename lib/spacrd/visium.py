@@ -11,8 +11,7 @@ from lib.files import positive, read_json
 from lib.inputs.tables import read_columns
 from lib.spacrd.spots import as_numbers, assemble, read_labels, refuse_twice, source_of
 
-PITCH_UM = 100.0  # hexagonal grid
-DIAMETER_UM = 55.0
+SIZES_UM = (55.0, 100.0)  # diameter and pitch, on a hexagonal grid
 POSITIONS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 LEAST_SHARE = (
     0.1  # of the hires picture's longer way that the positions span; a capture area fills most of it
@@ -91,22 +90,19 @@ def read_section(folder: str | Path, name: str, patient: str, labels: str | Path
     places = places.loc[counts.obs_names]
     tissue = read_labels(labels, counts.obs_names) if labels else pd.Series("", index=counts.obs_names)
     return assemble(
-        counts.X,
-        spots=counts.obs_names,
-        genes=counts.var_names,
-        xy=places[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(),
-        array_xy=places[["array_col", "array_row"]].to_numpy(),
-        tissue=tissue.to_numpy(),
-        label_source=source_of(tissue).to_numpy(),
+        counts,
+        places[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(),
+        places[["array_col", "array_row"]].to_numpy(),
+        tissue,
+        source_of(tissue),
         name=name,
         patient=patient,
         platform="visium",
-        spot_diameter_um=DIAMETER_UM,
-        pitch_um=PITCH_UM,
+        sizes_um=SIZES_UM,
         folder=folder,
         picture=picture,
         picture_scale=(scale, scale),
-        dropped="; ".join(f"{number} {what}" for number, what in notes if number),
+        dropped=[f"{number} {what}" for number, what in notes if number],
     )
 
 

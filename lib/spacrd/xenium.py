@@ -83,23 +83,22 @@ def read_section(
     if labels is not None:
         tissue, share = _majority(read_labels(labels, counts.obs_names), square, len(squares))
     idle = len(cells) - counts.n_obs
+    total = AnnData(member @ sparse.csr_matrix(counts.X), var=counts.var[[]])
+    total.obs_names = [f"{x}x{y}" for x, y in squares]
     section = assemble(
-        member @ sparse.csr_matrix(counts.X),
-        spots=[f"{x}x{y}" for x, y in squares],
-        genes=counts.var_names,
-        xy=(centre @ np.linalg.inv(to_morphology).T)[:, :2],
-        array_xy=squares,
-        tissue=tissue,
-        label_source=np.where(tissue == "", "none", "transferred"),
+        total,
+        (centre @ np.linalg.inv(to_morphology).T)[:, :2],
+        squares,
+        tissue,
+        np.where(tissue == "", "none", "transferred"),
         name=name,
         patient=patient,
         platform="xenium",
-        spot_diameter_um=bin_um,
-        pitch_um=bin_um,
+        sizes_um=(bin_um, bin_um),
         folder=folder,
         picture=picture,
         um_per_px=pixel_um * np.sqrt(abs(np.linalg.det(to_morphology[:2, :2]))),
-        dropped=f"{idle} cells without counts" if idle else "",
+        dropped=[f"{idle} cells without counts"] if idle else [],
     )
     section.obs["cells"] = np.bincount(square, minlength=len(squares))
     section.obs["cancer_share"] = share

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from lib.files import sha256_of
 from lib.spacrd.cohort import read_section, read_table
-from lib.spacrd.phantom import PLATFORMS, TUMOUR_GENES, Phantom, write_cohort
+from lib.spacrd.phantom import LABEL_FRAME, PLATFORMS, TUMOUR_GENES, write_cohort
 from lib.spacrd.pictures import open_picture
 
 
@@ -28,20 +26,6 @@ def test_same_seed_same_bytes(tmp_path, platform):
     assert alike <= {"sections.csv", "scalefactors_json.json"}
 
 
-def test_a_patient_does_not_depend_on_how_many_there_are(tmp_path):
-    write_cohort(tmp_path / "one", seed=1, patients=1, spots_side=6, genes=60)
-    write_cohort(tmp_path / "two", seed=1, patients=2, spots_side=6, genes=60)
-    one, two = hashes(tmp_path / "one"), hashes(tmp_path / "two")
-    assert all(two[path] == digest for path, digest in one.items() if path.name != "sections.csv")
-
-
-def test_few_planted_values_and_a_frozen_class():
-    assert len(dataclasses.fields(Phantom)) <= 8
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Phantom().effect = 2
-    assert "called data" in Phantom.__doc__
-
-
 def test_returned_table_is_the_written_one(tmp_path):
     table = write_cohort(tmp_path, seed=1, patients=2, spots_side=6, genes=60)
     pd.testing.assert_frame_equal(table, read_table(tmp_path / "sections.csv"))
@@ -51,7 +35,7 @@ def test_returned_table_is_the_written_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("kwargs", "says"),
-    [({"platform": "slide-seq"}, "platform 'slide-seq'"), ({"spots_side": 3}, "6 spots a side"), ({"effect": -1}, "effect")],
+    [({"spots_side": 3}, "6 spots a side"), ({"effect": -1}, "effect")],
 )  # fmt: skip
 def test_what_cannot_be_made(tmp_path, kwargs, says):
     with pytest.raises(ValueError, match=says):
@@ -216,7 +200,31 @@ def test_the_second_platform_differs_and_overlaps(cohorts):
     assert PLATFORMS["visium"].hexagonal
 
 
-def test_patients_differ_from_each_other(cohorts):
-    level = np.array([np.log(one["section"].X.toarray().mean(axis=0) + 0.1) for one in cohorts["planted"]])
-    level -= level.mean(axis=1, keepdims=True)
-    assert 0.1 < level.std(axis=0).mean() < 0.8
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("st")
+    write_cohort(folder, seed=2, patients=1, spots_side=8, genes=60)
+    return folder
+
+
+def test_the_traps_of_her2st_are_there(tree):
+    spots = pd.read_csv(tree / "data/ST-spotfiles/A1_selection.tsv", sep="\t")
+    assert list(spots.columns) == ["x", "y", "new_x", "new_y", "pixel_x", "pixel_y", "selected"]
+    assert spots["x"].dtype == spots["y"].dtype == np.int64
+    labels = pd.read_csv(tree / "data/ST-pat/lbl/A1_labeled_coordinates.tsv", sep="\t")
+    assert list(labels.columns) == ["Row.names", "x", "y", "pixel_x", "pixel_y", "label"]
+    assert labels["x"].isna().sum() == 1
+    assert (labels["x"].dropna() % 1 != 0).any()
+    placed = labels.dropna(subset=["x"]).copy()
+    placed["name"] = (
+        placed["x"].round().astype(int).astype(str) + "x" + placed["y"].round().astype(int).astype(str)
+    )
+    spots.index = spots["x"].astype(str) + "x" + spots["y"].astype(str)
+    there = spots.loc[placed["name"]]
+    assert np.corrcoef(there["pixel_x"], placed["pixel_x"])[0, 1] == pytest.approx(1)
+    assert np.corrcoef(there["pixel_y"], placed["pixel_y"])[0, 1] == pytest.approx(-1), "y upside down"
+    assert np.polyfit(placed["pixel_x"], there["pixel_x"], 1)[0] == pytest.approx(LABEL_FRAME, rel=1e-3)
+    counts = pd.read_csv(tree / "data/ST-cnts/A1.tsv.gz", sep="\t", index_col=0)
+    assert counts.index.tolist() == sorted(counts.index), "lexicographic, as in the real files"
+    assert len(set(spots.index) - set(counts.index)) == 1
+    assert set(counts.index) <= set(spots.index)

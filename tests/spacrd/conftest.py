@@ -1,4 +1,7 @@
-"""Small sections with a planted effect, for every test of the training room."""
+"""Small raw trees in real layouts, and small sections with a planted effect."""
+
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from lib.spacrd.features import Spots, nearest
+from lib.spacrd.phantom import write_cohort
 
 WIDTH, HEIGHT, PITCH = 10, 6, 50.0
 GENES = ["ERBB2", *(f"G{i:02}" for i in range(24))]
@@ -82,3 +86,31 @@ def pictures(cohort):
         features[:, :2] += np.nan_to_num(one.obs["label"].to_numpy())[:, None]
         found[name] = features
     return found
+
+
+@pytest.fixture(scope="session")
+def st_tree(tmp_path_factory) -> Path:
+    """Two patients, A and B, one section each, in the layout of HER2ST."""
+    folder = tmp_path_factory.mktemp("st")
+    write_cohort(folder, seed=5, patients=2, spots_side=8, genes=60)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def visium_tree(tmp_path_factory) -> Path:
+    """Patients VA and VB, one Space Ranger folder each."""
+    folder = tmp_path_factory.mktemp("visium")
+    write_cohort(folder, seed=5, patients=2, spots_side=8, genes=60, platform="visium")
+    return folder
+
+
+@pytest.fixture
+def st(st_tree, tmp_path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(st_tree, tmp_path / "st"))
+
+
+@pytest.fixture
+def visium(visium_tree, tmp_path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(visium_tree, tmp_path / "visium"))

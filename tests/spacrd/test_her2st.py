@@ -72,6 +72,12 @@ def test_the_order_of_rows_means_nothing(st, st_tree):
     same(read_section(st, "A1"), read_section(st_tree, "A1"))
 
 
+def test_windows_lines_byte_order_marks_and_capitals_mean_nothing(st, st_tree):
+    lines = (st / LABELS).read_text(encoding="utf-8").replace("invasive cancer", " Invasive  CANCER ")
+    (st / LABELS).write_bytes(b"\xef\xbb\xbf" + lines.replace("\n", "\r\n").encode())
+    same(read_section(st, "A1"), read_section(st_tree, "A1"))
+
+
 def test_label_positions_are_rounded_not_cut(st, st_tree):
     def nudge(table):
         table[["x", "y"]] = table[["x", "y"]].round() - 0.4
@@ -100,20 +106,23 @@ def renamed(table, number):
 @pytest.mark.parametrize(
     ("path", "change", "says"),
     [
-        (COUNTS, lambda t: renamed(t, 7), r"section A1: 7 of \d+ spots with counts are not in the spot file \(9"),
-        (COUNTS, lambda t: t.iloc[5:], r"section A1: 6 of \d+ spots of the spot file have no counts"),
-        (COUNTS, lambda t: t.astype(float).mask(t == t.iloc[2, 3]), "section A1: .*NaN.*raw counts"),
-        (COUNTS, lambda t: -t, "section A1: .*negative"),
-        (COUNTS, lambda t: np.log1p(t), "section A1: .*not whole"),
-        (COUNTS, lambda t: t.assign(KRT8="many"), "section A1: .*not numbers, in gene KRT8"),
-        (COUNTS, lambda t: t.rename(columns={"KRT8": "KRT18"}), r"section A1: genes named twice: \['KRT18'\]"),
-        (COUNTS, lambda t: pd.concat([t, t.iloc[:1]]), "section A1: spots named twice"),
-        (SPOTS, lambda t: t.drop(columns="pixel_x"), r"A1_selection.tsv has no column \['pixel_x'\]"),
-        (SPOTS, lambda t: pd.concat([t, t.iloc[:1]]), "gives spots twice"),
-        (SPOTS, lambda t: t.assign(pixel_y=np.nan), "spots without a position"),
-        (SPOTS, lambda t: t.assign(pixel_x=t["pixel_x"] * 4), "section A1: .* spots lie outside .*A1_HE.jpg"),
-        (LABELS, lambda t: t.drop(columns="label"), r"no column \['label'\]"),
-        (LABELS, lambda t: t.assign(x=t["x"] + 60), "section A1: .* labelled spots are not in the spot file"),
+        (COUNTS, lambda t: renamed(t, 7), r"7 of \d+ spots with counts are not in the spot file \(9"),
+        (COUNTS, lambda t: t.iloc[5:], r"6 of \d+ spots of the spot file have no counts"),
+        (COUNTS, lambda t: t.astype(float).mask(t == t.iloc[2, 3]), "NaN.*raw counts"),
+        (COUNTS, lambda t: -t, "negative"),
+        (COUNTS, lambda t: np.log1p(t), "not whole"),
+        (COUNTS, lambda t: t.assign(KRT8="many"), "not numbers, in gene KRT8"),
+        (COUNTS, lambda t: t.rename(columns={"KRT8": "KRT18"}), r"genes named twice: \['KRT18'\]"),
+        (COUNTS, lambda t: pd.concat([t, t.iloc[:1]]), "spots named twice"),
+        (SPOTS, lambda t: t.drop(columns="pixel_x"), r"A1_selection.tsv lacks the columns \['pixel_x'\]"),
+        (SPOTS, lambda t: pd.concat([t, t.iloc[:1]]), "twice"),
+        (SPOTS, lambda t: t.assign(pixel_y=np.nan), "pixel_y of .*no number"),
+        (SPOTS, lambda t: t.assign(pixel_x=t["pixel_x"] * 4), " spots lie outside .*A1_HE.jpg"),
+        (SPOTS, lambda t: t.assign(pixel_x="left"), "pixel_x of .* 'left', no number"),
+        (LABELS, lambda t: pd.concat([t, t.iloc[:1]]), "twice"),
+        (LABELS, lambda t: t.assign(label="invasive cancr"), "invasive cancr"),
+        (LABELS, lambda t: t.assign(label=["yes", *t["label"][1:]]), "yes"),
+        (LABELS, lambda t: t.assign(x=t["x"] + 60), " labelled spots are not in the spot file"),
     ],
 )  # fmt: skip
 def test_bad_files_are_refused(st, path, change, says):
@@ -138,7 +147,7 @@ def test_names():
 def test_two_pictures_are_one_too_many(st):
     folder = st / "data" / "ST-imgs" / "A" / "A1"
     shutil.copy(folder / "A1_HE.jpg", folder / "annotated.jpg")
-    with pytest.raises(ValueError, match=r"section A1: .* holds 2 pictures"):
+    with pytest.raises(ValueError, match=r" holds 2 pictures"):
         read_section(st, "A1")
 
 
@@ -193,7 +202,7 @@ def test_labels_are_transferred_like_a_naive_search(pair):
 
 def test_a_second_labelled_section_makes_the_transfer_ambiguous(pair):
     shutil.copy(pair / LABELS, pair / "data/ST-pat/lbl/A3_labeled_coordinates.tsv")
-    with pytest.raises(ValueError, match=r"section A2: labels of \['A1', 'A3'\]"):
+    with pytest.raises(ValueError, match=r"labels of \['A1', 'A3'\]"):
         read_section(pair, "A2")
 
 
@@ -223,7 +232,7 @@ def test_a_dark_picture_is_in_warped_coordinates(pair, monkeypatch):
 
     warped["warped_x"] += np.random.default_rng(0).uniform(0, 50, len(warped))
     warped.to_csv(pair / CLUSTERS.format("A2"), sep="\t")
-    with pytest.raises(ValueError, match="section A2: warped positions are no affine motion"):
+    with pytest.raises(ValueError, match="are no affine motion"):
         read_section(pair, "A2")
 
 
@@ -232,7 +241,7 @@ def test_a_dark_picture_of_unknown_size_is_refused(pair):
     dark.parent.mkdir(parents=True)
     Image.new("RGB", (2000, 100)).save(dark)
     shutil.rmtree(pair / "data" / "ST-imgs" / "B")
-    with pytest.raises(ValueError, match=r"section B1: the full size of .* is not known"):
+    with pytest.raises(ValueError, match=r"the full size of .* is not known"):
         read_section(pair, "B1")
 
 
