@@ -64,18 +64,14 @@ def read_array(
     try:
         with np.load(path, allow_pickle=False) as stored:
             values = stored["img"]
-    except FileNotFoundError:
-        raise
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError) as error:
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise ValueError(f"{path} is no npz with an array img of plain numbers: {error}") from error
-    if values.ndim != 4 or values.dtype.kind not in "fiu":
+    wanted = (*(shape or values.shape[:3]), *([frames] if frames else values.shape[3:]))
+    if (
+        values.ndim != 4 or values.dtype.kind not in "fiu" or values.shape != wanted
+    ):  # frames first would be slices
         raise ValueError(
-            f"{path}: img is {values.dtype} {values.shape}; numbers (height, width, slices, frames) are expected"
-        )
-    wanted = (*(shape or values.shape[:3]), frames or values.shape[3])
-    if values.shape != wanted:  # frames first would be read as slices
-        raise ValueError(
-            f"{path}: img is {values.shape}, {wanted} (height, width, slices, frames) is expected"
+            f"{path}: img is {values.dtype} {values.shape}; numbers {wanted} (height, width, slices, frames) are expected"
         )
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(np.moveaxis(values, 3, 0), dtype=np.float32)
@@ -222,9 +218,8 @@ class _Names(pickle.Unpickler):
 
 
 def _pickle(path: Path) -> list[tuple[str, list]]:
+    content = BytesIO(path.read_bytes())
     try:
-        return _members(_Names(BytesIO(path.read_bytes())).load(), path)
-    except FileNotFoundError:
-        raise
+        return _members(_Names(content).load(), path)
     except Exception as error:  # a broken pickle raises nearly anything
         raise ValueError(f"{path}: refused to unpickle: {error}; save it as .yaml or .csv") from error

@@ -75,8 +75,6 @@ def find_patients(root: str | Path, listed: Iterable[str] | None = None) -> pd.D
     names = sorted(files) if listed is None else [patient_of(name) or name for name in listed]
     if not files or (lost := [name for name in names if name not in files]):
         raise FileNotFoundError(f"{root} holds no file of {lost[0] if files else 'a patient sub-strokeNNNN'}")
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{min(twice)} is listed twice")
     return pd.DataFrame([_row(name, files[name], shared, root) for name in names])
 
 
@@ -153,8 +151,6 @@ def read_clinical(
         where missing; center ("" where missing); note (what was odd); then every column of the files as it stands
         there, its name behind "raw:".
     """
-    if (twice := patients["patient"].duplicated()).any():
-        raise ValueError(f"patient {patients['patient'][twice].iloc[0]} stands twice")
     tables = patients[["baseline_table", "outcome_table"]].fillna("").agg(";".join, axis=1)
     paths = [[path for path in cell.split(";") if path] for cell in tables]
     raw, notes = gathered(list(patients["patient"]), paths, patient_of)

@@ -82,8 +82,6 @@ def prepare(series: Series, settings: Preparation | None = None) -> Prepared:
     window = np.minimum(enhancement[first : first + frames], settings.ceiling_hu or np.inf)
     inside = window[:, brain]
     mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
-    if not sd > 0:
-        raise ValueError(f"the brain enhances by {mean:g} HU everywhere at all times: no contrast arrived")
     window -= np.float32(mean)
     window /= np.float32(sd)
     if settings.masked:
