@@ -55,14 +55,7 @@ def trivial(count: int, shard: int, shards: int) -> None:
         with lib.files.written(output(name)) as part:
             part.write_text(name.ljust(100))
 
-    stage.units(
-        [f"unit-{index:05d}" for index in range(count)],
-        make,
-        outputs=lambda name: [output(name)],
-        inputs=lambda name: [],
-        depends=lambda name: {},
-        code=(lib.files,),
-    )
+    stage.each([f"unit-{index:05d}" for index in range(count)], make, outputs="features/{}.txt")
     stage.finish()
 
 

@@ -385,6 +385,9 @@ def _entitle(page: NotebookNode, name: str, cohort: str, kind: str, binder: str)
     notice = f'\n\n::: {{.callout-note appearance="minimal" .kind .kind-{kind}}}\n{NOTICES[kind]}\n:::\n'
     if binder:
         notice += f"\n[Run this notebook in Binder]({binder}){{.launch}}, after those before it.\n"
+    stage = re.search(r"\d-(\w+)\.ipynb$", name)
+    if title.endswith("?") and stage:  # too long for the table of contents
+        title, notice = stage[1].capitalize(), f"{notice}\n**{title}**\n"
     named = f"# {title}: {cohort} ({kind})" + (f" {attributes}" if attributes else "") + notice
     page.cells[0].source = page.cells[0].source.replace(titles[0][1], named, 1)
 

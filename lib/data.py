@@ -12,11 +12,12 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -273,13 +274,6 @@ def _unpack(archive: Path, target: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def slide_names(path: str | os.PathLike) -> list[str]:
-    """The slides that a table names in its column slide or slide_id, with .svs."""
-    table = pd.read_csv(path, dtype=str)
-    names = table["slide" if "slide" in table else "slide_id"].dropna().unique()
-    return [name.removesuffix(".svs") + ".svs" for name in names]
-
-
 def ask_gdc(names: Collection[str], server: str = GDC) -> pd.DataFrame:
     """The manifest of some files by their names: id, filename, md5, size (bytes); the GDC may know fewer."""
     names, rows = sorted(set(names)), []
@@ -343,7 +337,8 @@ def raw_state(params: BaseModel) -> str:
     if getattr(params, "phantom", None):
         return ""
     files: dict[str, str] = {}
-    for text in _texts(params.model_dump(mode="json", exclude={"cohort", "kind", "models", "modalities"})):
+    texts = params.model_dump_json(exclude={"cohort", "kind", "models", "modalities"})
+    for text in re.findall(r'"([^"\\]*)"', texts):
         near = [ROOT / text, RAW / Path(text).stem] if text.startswith("data/") else []
         for place in [RAW / text, *near] if 0 < len(text) < 200 and not Path(text).is_absolute() else []:
             inside = sorted(place.rglob("*")) if place.is_dir() and place != RAW else [place]
@@ -360,14 +355,6 @@ def raw_state(params: BaseModel) -> str:
                 files[os.path.relpath(path, ROOT)] = sha256_of(path) if small else str(size)
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
     return f"{len(files)} raw files, {digest}" if files else ""
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
 
 
 def since(record: str | os.PathLike, now: str) -> str:
@@ -410,7 +397,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _slides(given: argparse.Namespace) -> int:
-    names = slide_names(given.slides) if given.slides else None
+    names = None
+    if given.slides:
+        table = pd.read_csv(given.slides, dtype=str)
+        named = table["slide" if "slide" in table else "slide_id"].dropna().unique()
+        names = [name.removesuffix(".svs") + ".svs" for name in named]
     manifest = pd.read_csv(given.manifest, sep="\t") if given.manifest else ask_gdc(names, given.server)
     manifest = manifest[manifest["filename"].str.endswith(".svs")][list(GDC_FIELDS.values())]
     if names is not None:

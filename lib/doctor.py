@@ -17,7 +17,7 @@ import tempfile
 import textwrap
 from importlib import metadata
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple  # noqa: UP035  older Pythons shall read this file, too
+from typing import Iterator, NamedTuple  # noqa: UP035  older Pythons shall read this file, too
 
 ROOT = Path(__file__).resolve().parents[1]
 OK, LACKS, STOPS = "ok", "-", "STOP"
@@ -57,26 +57,26 @@ class Finding(NamedTuple):
 
 def findings(root: Path = ROOT) -> Iterator[Finding]:
     """Every check in turn; one that fails becomes a line that says so."""
-    results = Path(os.environ.get("CROSSBOOK_RESULTS") or root / "results")
+    results, raw = Path(os.environ.get("CROSSBOOK_RESULTS") or root / "results"), root / "data" / "raw"
     have: dict[str, str] = {}
     for package in metadata.distributions():
         have.setdefault(_normal(package.metadata["Name"] or ""), package.version)
     right, step = sys.version_info[:2] == (3, 11), "install Python 3.11, then: make setup PYTHON=python3.11"
     yield Finding("Python 3.11", platform.python_version(), "" if right else step, OK if right else STOPS)
-    yield from _looked("packages", packages, root, have)
-    yield from _looked("torch", torch_and_gpu, root)
-    yield from _looked("machine", machine, results)
-    yield from _looked("extras", extras, have)
-    yield from _looked("data", cohorts, root, root / "data" / "raw")
-
-
-def _looked(what: str, check: Callable[..., Iterator[Finding]], *given) -> Iterator[Finding]:
-    try:
-        yield from check(*given)
-    except ImportError as error:
-        yield Finding(what, f"cannot be looked at without {error.name}", "make setup", LACKS)
-    except Exception as error:  # one check that fails must not hide the others; it is a line like any other
-        yield Finding(what, f"cannot be looked at: {type(error).__name__}: {error}", mark=LACKS)
+    checks = {
+        packages: (root, have),
+        torch_and_gpu: (root,),
+        machine: (results,),
+        extras: (have,),
+        cohorts: (root, raw),
+    }
+    for check, given in checks.items():
+        try:
+            yield from check(*given)
+        except ImportError as error:
+            yield Finding(check.__name__, f"cannot be looked at without {error.name}", "make setup", LACKS)
+        except Exception as error:  # it is a line like any other, and must not hide the rest
+            yield Finding(check.__name__, f"cannot be looked at: {type(error).__name__}: {error}", mark=LACKS)
 
 
 def packages(root: Path, have: dict[str, str]) -> Iterator[Finding]:
@@ -86,9 +86,7 @@ def packages(root: Path, have: dict[str, str]) -> Iterator[Finding]:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = [_normal(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]]
     missing = [name for name in names if name not in have]
-    state = (
-        f"{len(missing)} of {len(names)} missing: {_some(missing)}" if missing else f"all {len(names)} there"
-    )
+    state = f"{len(missing)} of {len(names)} missing" + (f": {_some(missing)}" if missing else "")
     yield Finding("packages", state, "make setup" if missing else "", STOPS if missing else OK)
     lock = (root / "requirements.lock").read_text(encoding="utf-8")
     pins = {_normal(name): pin for name, pin in re.findall(r"^([\w.-]+)==(\S+)$", lock, re.M)}

@@ -118,8 +118,6 @@ class Stage:
         self.written.add(path)
         return path
 
-    writes = file
-
     def write(self, content: pd.DataFrame | dict | list, path: str | Path) -> None:
         """Write a table as csv, or anything else as json, whole or not at all."""
         path = self.file(path)
@@ -157,7 +155,6 @@ class Stage:
         inputs: Paths = (),
         parameters: Sequence[str] = (),
         depends: Mapping | Callable[[str], Mapping] | None = None,
-        code: Sequence[ModuleType] = (),
     ) -> list[str]:
         """Do this shard's units of work, skipping those whose outputs are whole and still true.
 
@@ -177,7 +174,6 @@ class Stage:
             Names of parameters that the result depends on.
         depends : mapping, or callable name -> mapping
             What else it depends on.
-        code : modules of lib, beyond those that `make` names.
 
         Returns
         -------
@@ -194,7 +190,7 @@ class Stage:
         """
         mine = sorted(names)[self.params.shard :: self.params.shards]
         settings = {name: getattr(self.params, name) for name in parameters}
-        digest, done, fresh = code_digest(make, *code), [], 0
+        digest, done, fresh = code_digest(make), [], 0
         for name in tqdm(mine, desc=self.name, unit="unit", mininterval=10, ascii=True, file=sys.stderr):
             files, made = self._paths(inputs, name), self._paths(outputs, name)
             try:
@@ -236,10 +232,6 @@ class Stage:
             self._end(finished=True)
             sys.exit(0)
         return done
-
-    def units(self, names, make, *, outputs, inputs, depends, code) -> list[str]:
-        """`each` under its former name."""
-        return self.each(names, make, outputs=outputs, inputs=inputs, depends=depends, code=code)
 
     def finish(self) -> None:
         """Check that every announced output is there; write `manifests/<stage>.json` and the run's record."""
@@ -433,8 +425,11 @@ def _names(code: CodeType) -> list[str]:
 
 
 def _written(code: CodeType) -> tuple:
-    consts = [_written(const) if isinstance(const, CodeType) else repr(const) for const in code.co_consts]
-    return code.co_code.hex(), code.co_names, tuple(consts)
+    def plain(const: object) -> object:  # a set has another order in every process
+        return sorted(map(repr, const)) if isinstance(const, frozenset) else repr(const)
+
+    consts = [_written(const) if isinstance(const, CodeType) else plain(const) for const in code.co_consts]
+    return code.co_code.hex(), code.co_names, tuple(map(str, consts))
 
 
 def _closure(names: Iterable[str], root: Path = ROOT) -> set[str]:

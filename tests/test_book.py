@@ -82,6 +82,10 @@ def test_title_and_notice_name_cohort_and_kind(kind):
     assert first.endswith("What goes in.")
     assert ("not comparable with the paper" in first) == (kind == "phantom")
     assert "[Run this notebook in Binder](https://b.org){.launch}" in first
+    asked = (
+        page(title="# Is it so?", kind=kind).cells[0].source
+    )  # a question stands below the stage's short name
+    assert asked.startswith(f"# Evaluate: demo ({kind})\n") and asked.endswith("\n**Is it so?**\n")
     with pytest.raises(ValueError, match=r"params/spacrd/demo\.yaml: kind is None, expected phantom"):
         page(kind=None)
 

@@ -130,10 +130,10 @@ def test_a_full_disk_stops(tmp_path, monkeypatch, free, mark):
 
 
 def test_a_check_that_fails_is_a_line_and_the_others_go_on(monkeypatch, root):
-    def fails(*_):
+    def machine(*_):
         raise OSError("no such thing")
 
-    monkeypatch.setattr(doctor, "machine", fails)
+    monkeypatch.setattr(doctor, "machine", machine)
     monkeypatch.setattr(doctor, "torch_and_gpu", lambda root: iter([Finding("torch", "2")]))
     found = {each.what: each for each in doctor.findings(root)}
     assert found["machine"] == Finding("machine", "cannot be looked at: OSError: no such thing", "", LACKS)

@@ -18,9 +18,10 @@ STUDIES = sorted(path.name for path in (ROOT / "notebooks").iterdir() if path.is
 ROOMS = [
     *("torchvision_ops", "files", "params", "stage", "data", "doctor"),
     *("inputs", "features", "models", "training", "statistics", "figures", "phantoms"),
+    *("results", "site", "book"),
 ]
 # the goal is 600, 18,000, 90, 24,000, 25; a number above it is what stands at present
-LONGEST_FILE, LIB_LINES, LIB_FILES, TEST_LINES, RAISES = 600, 23_800, 106, 27_900, 37
+LONGEST_FILE, LIB_LINES, LIB_FILES, TEST_LINES, RAISES = 600, 23_400, 94, 27_100, 37
 
 
 def committed() -> list[Path]:

@@ -1,6 +1,7 @@
 """The set-up script and the Makefile, with an interpreter that only writes down what it is asked to do."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,24 +34,7 @@ case "$1 $2" in
 esac
 """
 
-NEEDED = [
-    "bash",
-    "sh",
-    "cat",
-    "chmod",
-    "cp",
-    "dirname",
-    "env",
-    "find",
-    "grep",
-    "ln",
-    "mkdir",
-    "mktemp",
-    "printf",
-    "rm",
-    "timeout",
-    "touch",
-]
+NEEDED = "bash sh cat chmod cp dirname env find grep ln mkdir mktemp printf rm timeout touch"
 
 
 class Tree:
@@ -62,7 +46,7 @@ class Tree:
         self.path.mkdir()
         for name in ("requirements.lock", "pyproject.toml", "scripts/setup.sh"):
             shutil.copy(root / name, folder / name)
-        for name in NEEDED:
+        for name in NEEDED.split():
             if found := shutil.which(name):
                 (self.path / name).symlink_to(found)
         self.put("path/cc", "#!/bin/sh\n")
@@ -141,29 +125,20 @@ def test_packages_that_do_not_fit_together_are_refused(tree):
     assert not (tree.folder / ".venv" / ".crossbook-setup").exists()
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.12"])
-def test_other_pythons_are_refused_in_one_sentence(tree, version):
-    tree.interpreter(version)
-    done = tree.setup()
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert f"needs Python 3.11 and '{tree.folder}/python' is {version}" in done.stderr
+def test_other_pythons_and_what_is_missing_are_one_sentence_each(tree):
+    def fails(*options, **environment) -> str:
+        done = tree.setup(*options, **environment)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        return done.stderr
+
+    tree.interpreter("3.12")
+    assert f"needs Python 3.11 and '{tree.folder}/python' is 3.12" in fails()
     assert tree.asked() == []
-
-
-def test_missing_interpreter_compiler_and_option_are_one_sentence_each(tree):
-    done = tree.setup(PYTHON="python-of-nowhere")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "no Python found as 'python-of-nowhere'" in done.stderr
-
+    tree.interpreter("3.11")
+    assert "no Python found as 'python-of-nowhere'" in fails(PYTHON="python-of-nowhere")
     (tree.path / "cc").unlink()
-    done = tree.setup()
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "there is no C compiler; install gcc" in done.stderr
-
-    done = tree.setup("--quatro")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "unknown option --quatro" in done.stderr
+    assert "there is no C compiler; install gcc" in fails()
+    assert "unknown option --quatro" in fails("--quatro")
 
 
 def test_quarto_on_the_path_is_used(tree):
@@ -193,10 +168,7 @@ def test_quarto_that_cannot_be_had_stops_nobody_but_the_publisher(tree):
 def test_quarto_from_the_registry_stays_out_of_the_packages(tree):
     (tree.folder / "quarto-can-be-had").touch()
     done = tree.setup("--require-quarto")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (
-        0,
-        "setup: Quarto 1.10.0 installed in .venv/quarto",
-    )
+    assert done.stdout.splitlines()[-1] == "setup: Quarto 1.10.0 installed in .venv/quarto"
     asked = [line for line in tree.asked() if "quarto-cli" in line]
     assert len(asked) == 1
     assert "--python .venv/quarto/bin/python" in asked[0]
@@ -229,25 +201,10 @@ def make(root: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_help_is_the_default_and_has_a_line_for_every_command(root):
-    commands = [
-        "help",
-        "setup",
-        "quarto",
-        "lab",
-        "test",
-        "book",
-        "run",
-        "data",
-        "doctor",
-        "lock",
-        "lint",
-        "format",
-        "benchmarks",
-        "clean",
-    ]
+    phony = (root / "Makefile").read_text(encoding="utf-8").partition(".PHONY: ")[2].partition("\n")[0]
     done = make(root)
     assert done.stdout == make(root, "help").stdout
-    assert {line.split()[1] for line in done.stdout.splitlines()} == set(commands)
+    assert {line.split()[1] for line in done.stdout.splitlines()} == set(phony.split())
     assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
 
 
@@ -272,11 +229,7 @@ def test_book_and_run_do_their_own_setup_in_the_environment_that_is_named(root):
     steps = make(root, "-n", "book").stdout
     assert steps.index("setup.sh --quarto") < steps.index("-m lib.params") < steps.index("snakemake")
     steps = make(root, "-n", "run", "STUDY=spacrd", "COHORT=demo").stdout
-    assert (
-        steps.index("setup.sh")
-        < steps.index("-m lib.params params/spacrd/demo.yaml")
-        < steps.index("-- spacrd_demo")
-    )
+    assert re.search(r"setup\.sh.*-m lib\.params params/spacrd/demo\.yaml.*-- spacrd_demo", steps, re.DOTALL)
     steps = make(root, "-n", "test", "ENV=/opt/conda").stdout
     assert steps.index("setup.sh --into /opt/conda") < steps.index("/opt/conda/bin/python -m pytest")
 

@@ -19,8 +19,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data import fetch_all, read_sources
-from lib.files import check_names
-from lib.gcmlm.matched import SCANS, SLIDES, read_matched
+from lib.gcmlm.matched import SCANS, SLIDES, check_patients, read_matched
 from lib.inputs.clinical import is_missing
 from lib.inputs.tables import nearest_name, plain, read_columns, read_texts
 from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, read_outcomes, site_of
@@ -155,11 +154,6 @@ def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
     -------
     DataFrame
         float64, indexed by patient (str); NaN where a cell is empty or says that it is.
-
-    Raises
-    ------
-    ValueError
-        No column patient, a patient twice or without name, no feature, or a cell that is no finite number.
     """
     texts = read_texts(path)
     key = next((name for name in texts if plain(name) == "patient"), None)
@@ -175,11 +169,7 @@ def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
 def _by_patient(table: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
     """Indexed by patient, each once."""
     patient = table["patient"].fillna("").astype(str)
-    if (blank := patient.map(is_missing)).any():
-        raise ValueError(f"{path}: row {int(np.flatnonzero(blank)[0]) + 1} names no patient")
-    if (twice := patient.duplicated()).any():
-        raise ValueError(f"{path}: patient {patient[twice].iloc[0]} stands twice; one row is expected")
-    check_names(patient, path)
+    check_patients(patient, path)
     return table.assign(patient=patient).set_index("patient")
 
 
@@ -221,11 +211,6 @@ def read_lro(folder: str | Path, when: str = "pre") -> tuple[dict[str, pd.DataFr
         1 locoregional recurrence, 0 none.
     note : str
         What a reader should know; empty if nothing.
-
-    Raises
-    ------
-    ValueError
-        Not the same patients in all tables; a value that is no number; a column that is the outcome.
     """
     folder = Path(folder)
     clinical = _lro_table(folder / "clinical.csv")
@@ -299,11 +284,6 @@ def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.Dat
         the last day the patient is known of: the largest of OS, PFI and the new tumour's; NaN where none is known);
         event (1 liver metastasis); event_type, event_site (texts as they stand); problem ("" or why the patient cannot
         be used).
-
-    Raises
-    ------
-    ValueError
-        See `lib.inputs.tcga.read_cdr`; a listed patient is not there, or an event without a day.
     """
     table = read_cdr(path)
     table = table[table["cancer"] == "STAD"].reset_index(drop=True)

@@ -101,12 +101,10 @@ def read_matched(
 
     Raises
     ------
-    FileNotFoundError
-        No clinical table.
     ValueError
         A patient twice, or none named; a factor that is no column, with the nearest name; a cell that is no number in
-        a column of numbers, with patient and value; a scan or slide of a patient the clinical table does not have; two
-        scans of a patient, unless a column `use` says yes to one; a slide twice; a path that leaves the folder.
+        a column of numbers; a scan or slide of a patient the clinical table does not have; two scans of a patient,
+        unless a column `use` says yes to one; a slide twice; a path that leaves the folder.
     """
     folder = Path(folder)
     clinical = _table(folder, "clinical")
@@ -147,11 +145,7 @@ def _patients(table: pd.DataFrame, factors: Sequence[str], mapping: dict) -> pd.
         return table[columns[plain(wanted)]].reset_index(drop=True)
 
     patient = cells("patient")
-    if (blank := patient.map(is_missing)).any():
-        raise ValueError(f"{path}: row {int(np.flatnonzero(blank)[0]) + 1} names no patient")
-    if (twice := patient.duplicated()).any():
-        raise ValueError(f"{path}: patient {patient[twice].iloc[0]} stands twice; one row is expected")
-    check_names(patient, path)
+    check_patients(patient, path)
     people = {"patient": patient, "hospital": ""}
     if "hospital" in mapping or "hospital" in columns:
         people["hospital"] = cells("hospital").map(lambda text: "" if is_missing(text) else text)
@@ -169,6 +163,15 @@ def _patients(table: pd.DataFrame, factors: Sequence[str], mapping: dict) -> pd.
             )
     people["problem"] = np.where(np.isnan(time) | np.isnan(event), "no follow-up", "")
     return pd.DataFrame(people)
+
+
+def check_patients(patient: pd.Series, path: str | os.PathLike) -> None:
+    """Refuse a patient without a name, twice, or spelled in two ways."""
+    if (blank := patient.map(is_missing)).any():
+        raise ValueError(f"{path}: row {int(np.flatnonzero(blank)[0]) + 1} names no patient")
+    if (twice := patient.duplicated()).any():
+        raise ValueError(f"{path}: patient {patient[twice].iloc[0]} stands twice; one row is expected")
+    check_names(patient, path)
 
 
 def _values(

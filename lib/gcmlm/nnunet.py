@@ -128,10 +128,7 @@ def export_cases(dataset: Dataset, cases: Sequence[Case], oblique: str = "keep")
 
 
 def plan(dataset: Dataset) -> Path:
-    """Measure a raw dataset, choose network and patch size, preprocess: nnUNetv2_plan_and_preprocess.
-
-    Returns the dataset's folder in nnUNet_preprocessed.
-    """
+    """nnUNetv2_plan_and_preprocess: measure, choose network and patch size; the folder in nnUNet_preprocessed."""
     folder, stamp = dataset.stage("preprocessed"), dataset.stage("preprocessed") / "crossbook.json"
     source = _planned_from(dataset)
     if _made_of(stamp) == source and (folder / f"{PLANS}_{CONFIGURATION}").is_dir():
@@ -146,22 +143,10 @@ def plan(dataset: Dataset) -> Path:
 
 
 def train(dataset: Dataset, fold: int | str = 0, trainer: str = STOCK, device: str = "auto") -> Path:
-    """Train one fold and validate it: nnUNetv2_train. A training that was killed goes on from its last checkpoint.
+    """nnUNetv2_train, one fold; the fold's folder. A training that was killed goes on from its last checkpoint.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Planned.
-    fold : int or "all"
-        0 to 4 of nnU-Net's cross-validation, or all cases.
-    trainer : str
-        `STOCK`, `SMOKE`, or any other class that nnU-Net knows.
-    device : "auto" | "cpu" | "gpu"
-
-    Returns
-    -------
-    Path
-        The fold's folder in nnUNet_results, with checkpoint_final.pth.
+    `fold`: 0 to 4 of nnU-Net's cross-validation, or "all" cases; `trainer`: `STOCK`, `SMOKE`, or any other class that
+    nnU-Net knows; `device`: "auto", "cpu" or "gpu".
     """
     planned = _planned_from(dataset)
     if _made_of(dataset.stage("preprocessed") / "crossbook.json") != planned:
@@ -238,13 +223,7 @@ def predict(
 
 
 def cases_in(folder: Path) -> list[str]:
-    """Names of the cases whose images lie in a folder, CASE_0000.nii.gz, sorted.
-
-    Raises
-    ------
-    ValueError
-        A volume that nnU-Net would pass over, or take for another channel of a case.
-    """
+    """Names of the cases whose images lie in a folder, CASE_0000.nii.gz, sorted; others, nnU-Net would misread."""
     last, names = f"_0000{ENDING}", []
     for path in sorted(folder.glob("[!.]*")):
         if not re.search(r"\.(nii|nii\.gz|nrrd|mha|mhd)$", path.name, re.IGNORECASE):

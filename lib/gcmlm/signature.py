@@ -105,20 +105,8 @@ def cross_fitted(
 ) -> tuple[Pipeline, pd.Series]:
     """A modality's signature, and what it would say of its own training patients if it did not know them.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Training patients that have the modality, a row each.
-    label, parts : Series
-        Training patient -> 0, 1 or NaN; inner fold.
-    seed : int
-
-    Returns
-    -------
-    Pipeline
-        Fitted on all of them: scores new patients.
-    Series
-        Training patient -> `part` by the signature of the other inner folds.
+    `table` has a row for each training patient with the modality; `label` (0, 1 or NaN) and `parts` (inner folds) may
+    have more. Returned are the signature that all of them taught, and the `part` of each by that of the other folds.
     """
     table = table.sort_index()
     label, parts = label.reindex(table.index), parts.reindex(table.index)
@@ -258,14 +246,9 @@ class SignatureFusion:
     ) -> "SignatureFusion":
         """Fit on training patients; those without a row in one of the subset's tables are left out of the combiner.
 
-        Parameters
-        ----------
-        tables : mapping
-            Modality -> table indexed by patient; patients who are not in `outcome` are ignored.
-        outcome : DataFrame
-            Indexed by training patient: label (0, 1, NaN); time_months and event where there are times.
-        shared : dict, optional
-            Signatures by modality, filled and used: hand the same to all subsets of the same training patients.
+        `tables`: modality -> table indexed by patient; patients who are not in `outcome` (index: training patient; label 0,
+        1 or NaN; time_months and event where there are times) are ignored. `shared`: signatures by modality, filled and
+        used; hand the same to all subsets of the same training patients.
         """
         outcome = outcome.sort_index().dropna(axis=1, how="all")
         parts = inner_parts(outcome["label"], self.inner_folds, self.seed)

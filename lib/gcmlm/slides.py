@@ -52,11 +52,6 @@ def slide_table(
     duplicates : bool
         Keep tiles of the same coordinates, as the reference does, whose contours may overlap. Else the first of them
         is taken, and `duplicates` counts the others; in a file without coordinates none can be found.
-
-    Raises
-    ------
-    ValueError
-        A slide twice, no slide that can be read; files of different encoders, revisions, widths or tile sizes.
     """
     if (twice := slides["slide"].duplicated()).any():
         raise ValueError(f"slide {slides['slide'][twice].iloc[0]} stands twice; one row a slide is expected")

@@ -332,12 +332,6 @@ def nogueira(chosen: ArrayLike, level: float = 0.95) -> Agreement:
     chosen : bool array (sets, candidates)
         True where the set holds the feature. At least two sets.
     level : float
-        In (0, 1).
-
-    Returns
-    -------
-    Agreement
-        At most 1; 0 expected of sets drawn by lot. The ends may lie beyond 1.
 
     Raises
     ------

@@ -121,24 +121,8 @@ class AttentionFusion:
     Lightning's loop would cost more than the step. The epochs are fixed beforehand; nothing is chosen by held-out
     patients.
 
-    Parameters
-    ----------
-    setting : str
-        Modalities joined by "+".
-    inner_folds, seed : int
-        Inner folds give `training_scores`, a network each; three, as every one costs a whole training.
-    epochs : int
-    learning_rate, weight_decay : float
-    **options
-        Of `ModalityAttention`.
-
-    Attributes
-    ----------
-    training_scores : DataFrame
-        Patient -> score, probability, hazard (NaN) of the training patients, each by a network that has not seen them.
-    history : DataFrame
-        epoch, loss of the training patients.
-    report : dict
+    Inner folds give `training_scores`, a network each; three, as every one costs a whole training. `options` are those of
+    `ModalityAttention`. After `fit`: training_scores, history (epoch, loss of the training patients), report.
     """
 
     def __init__(

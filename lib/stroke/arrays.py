@@ -57,37 +57,21 @@ def array_paths(folder: str | Path, patients: Iterable[str]) -> dict[str, Path]:
 def read_array(
     path: str | Path, shape: tuple[int, int, int] | None = None, frames: int | None = None
 ) -> np.ndarray:
-    """Read a patient's series, in the order in which the model takes it.
+    """Read a patient's series, preprocessed already, from an npz with `img` (height, width, slices, frames).
 
-    Parameters
-    ----------
-    path : path
-        npz with `img` (height, width, slices, frames): the file's order, whose last axis is time.
-    shape : (height, width, slices), optional
-        What it must be.
-    frames : int, optional
-        How many it must have; the reference takes 32.
-
-    Returns
-    -------
-    float32 array (frames, height, width, slices)
-        Intensities as they stand in the file, which is preprocessed already.
+    `shape` and `frames` are what it must have. Returns float32 (frames, height, width, slices), as the model takes it.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
             values = stored["img"]
-    except FileNotFoundError:
-        raise
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError) as error:
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise ValueError(f"{path} is no npz with an array img of plain numbers: {error}") from error
-    if values.ndim != 4 or values.dtype.kind not in "fiu":
+    wanted = (*(shape or values.shape[:3]), *([frames] if frames else values.shape[3:]))
+    if (
+        values.ndim != 4 or values.dtype.kind not in "fiu" or values.shape != wanted
+    ):  # frames first would be slices
         raise ValueError(
-            f"{path}: img is {values.dtype} {values.shape}; numbers (height, width, slices, frames) are expected"
-        )
-    wanted = (*(shape or values.shape[:3]), frames or values.shape[3])
-    if values.shape != wanted:  # frames first would be read as slices
-        raise ValueError(
-            f"{path}: img is {values.shape}, {wanted} (height, width, slices, frames) is expected"
+            f"{path}: img is {values.dtype} {values.shape}; numbers {wanted} (height, width, slices, frames) are expected"
         )
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(np.moveaxis(values, 3, 0), dtype=np.float32)
@@ -104,18 +88,10 @@ def read_clinical(
     unfavourable: int = 1,
     implausible: str = "refuse",
 ) -> pd.DataFrame:
-    """Read the reference's csv, one row a patient.
+    """Read the reference's csv: PATIENT_ID, the columns of `mapping`, and the outcome, one row a patient.
 
-    Parameters
-    ----------
-    path : path
-        csv with the columns PATIENT_ID, those of `mapping` and `target`.
-    mapping, levels, implausible
-        As `lib.inputs.clinical.mapped` takes them; categories are codes from 0, unless `levels` says otherwise.
-    target : str
-        Column of the outcome, 0 or 1.
-    unfavourable : 0 or 1
-        Which of them is mRS 3 to 6. The reference does not say; 1 is the natural reading.
+    `mapping`, `levels`, `implausible` are those of `lib.inputs.clinical.mapped`; categories are codes from 0, unless
+    `levels` says otherwise. `unfavourable` is the code of mRS 3 to 6: the reference does not say, 1 is the natural reading.
 
     Returns
     -------
@@ -147,7 +123,7 @@ def read_clinical(
 
 
 def read_partition(path: str | Path, patients: Iterable[str] | None = None) -> pd.DataFrame:
-    """Read who trains, who chooses and who is tested.
+    """Read who trains, who chooses and who is tested: patient (str, as written), part ("train", "val", "test" or "").
 
     Parameters
     ----------
@@ -156,19 +132,7 @@ def read_partition(path: str | Path, patients: Iterable[str] | None = None) -> p
         columns train, val and test with the patients below; .pickle or .pkl: a dictionary of lists, tuples, sets or
         numpy arrays. "training", "validation" and "testing" are understood, and val may be left out.
     patients : names, optional
-        All that are known. Those in no part come last, with the part "".
-
-    Returns
-    -------
-    DataFrame
-        patient (str; numbers as they are written, so 12 and not 012), part ("train", "val", "test" or ""), in the
-        file's order, sets sorted.
-
-    Raises
-    ------
-    ValueError
-        A file of another kind, a pickle that asks for more than names, an unknown or empty part, a patient in two
-        parts, twice in one, or unknown.
+        All that are known; another one is a ValueError. Those in no part come last, with the part "".
     """
     path = Path(path)
     readers = {".yaml": _yaml, ".yml": _yaml, ".csv": _csv, ".tsv": _csv, ".pickle": _pickle, ".pkl": _pickle}
@@ -254,9 +218,8 @@ class _Names(pickle.Unpickler):
 
 
 def _pickle(path: Path) -> list[tuple[str, list]]:
+    content = BytesIO(path.read_bytes())
     try:
-        return _members(_Names(BytesIO(path.read_bytes())).load(), path)
-    except FileNotFoundError:
-        raise
+        return _members(_Names(content).load(), path)
     except Exception as error:  # a broken pickle raises nearly anything
         raise ValueError(f"{path}: refused to unpickle: {error}; save it as .yaml or .csv") from error

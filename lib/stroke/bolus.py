@@ -54,8 +54,6 @@ def arterial_input(enhancement: np.ndarray, mask: np.ndarray, interval_s: float)
     measured = _mean(enhancement, arterial)
     drained = places[_widest(curves, measured, interval_s)]
     venous = _mean(enhancement, drained) if len(drained) else None
-    if not measured.sum() > 0:
-        raise ValueError(f"the arterial curve has an area of {measured.sum():.3g}, it must be above 0")
     ratio = venous.sum() / measured.sum() if venous is not None else 1.0
     remarks = _remarks(measured, venous, ratio)
     if len(arterial) < VOXELS:
@@ -170,7 +168,7 @@ def _mean(enhancement: np.ndarray, places: np.ndarray) -> np.ndarray:
 def _remarks(artery: np.ndarray, vein: np.ndarray | None, ratio: float) -> tuple[str, ...]:
     """Odd things in words; what is said here is not refused, since old scanners do all of it."""
     share = artery[-3:].mean() / artery.max()
-    odd = {
+    odd = {  # words -> whether they are true
         "the artery peaks in the first frames: the scan began too late": artery.argmax() <= 1,
         "the artery peaks in the last frame: the scan ended too early": artery.argmax() == len(artery) - 1,
         f"the artery ends at {share:.0%} of its peak: its area is cut off": share > 0.3,

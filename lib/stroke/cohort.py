@@ -50,14 +50,9 @@ def patient_of(name: str) -> str:
 
 
 def find_patients(root: str | Path, listed: Iterable[str] | None = None) -> pd.DataFrame:
-    """Find every patient's series and clinical tables below a folder.
+    """Find every patient's series and clinical tables below a folder: the unpacked release, or a copy of parts of it.
 
-    Parameters
-    ----------
-    root : path
-        The unpacked release, any folder above it, or a copy of parts of it.
-    listed : names, optional
-        Patients that must be there; the result is then these, in this order.
+    Patients `listed` must be there; the result is then these, in this order.
 
     Returns
     -------
@@ -65,13 +60,6 @@ def find_patients(root: str | Path, listed: Iterable[str] | None = None) -> pd.D
         One row a patient, sorted: patient ("sub-stroke0001"); series (path of the 4D CTP, "" where there is none);
         series_space ("raw", "ncct", "derivatives", ""); baseline_table, outcome_table (several separated by ";");
         problem (why the patient cannot be used, "" if nothing is wrong); note (what else is odd).
-
-    Raises
-    ------
-    FileNotFoundError
-        No folder, no patient's file in it, or a listed patient has none.
-    ValueError
-        A patient listed twice.
     """
     root = Path(root)
     if not root.is_dir():
@@ -87,8 +75,6 @@ def find_patients(root: str | Path, listed: Iterable[str] | None = None) -> pd.D
     names = sorted(files) if listed is None else [patient_of(name) or name for name in listed]
     if not files or (lost := [name for name in names if name not in files]):
         raise FileNotFoundError(f"{root} holds no file of {lost[0] if files else 'a patient sub-strokeNNNN'}")
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{min(twice)} is listed twice")
     return pd.DataFrame([_row(name, files[name], shared, root) for name in names])
 
 
@@ -151,19 +137,11 @@ def read_clinical(
     levels: Mapping[str, Mapping[str, int]] | None = None,
     implausible: str = "refuse",
 ) -> pd.DataFrame:
-    """Read the clinical tables of patients.
+    """Read the clinical tables of `find_patients`' rows.
 
-    Parameters
-    ----------
-    patients : DataFrame
-        `find_patients`' columns patient, baseline_table and outcome_table.
-    mapping : dict
-        Which column is which variable, for the nine and `mrs`, as `lib.inputs.clinical.mapped` reads it;
-        `center` is a column's name or "".
-    levels : dict, optional
-        Categories in place of the default: mTICI 0, 1 and 2a are 0, 2b is 1, 2c and 3 are 2; F is 0 and M is 1.
-    implausible : str
-        "refuse" or "missing", for numbers no patient has.
+    `mapping` says which column is which variable, for the nine and `mrs`, as `lib.inputs.clinical.mapped` reads it;
+    `center` is a column's name or "". `levels` are categories in place of the default: mTICI 0, 1 and 2a are 0, 2b is
+    1, 2c and 3 are 2; F is 0 and M is 1. `implausible` is "refuse" or "missing", for numbers no patient has.
 
     Returns
     -------
@@ -172,14 +150,7 @@ def read_clinical(
         sex, hypertension, smoking, atrial_fibrillation (0 or 1), mtici (0, 1, 2), mrs (0 to 6), all float64 and NaN
         where missing; center ("" where missing); note (what was odd); then every column of the files as it stands
         there, its name behind "raw:".
-
-    Raises
-    ------
-    ValueError
-        Two tables of a patient disagree, a table has several rows and names no patients, or what `mapped` refuses.
     """
-    if (twice := patients["patient"].duplicated()).any():
-        raise ValueError(f"patient {patients['patient'][twice].iloc[0]} stands twice")
     tables = patients[["baseline_table", "outcome_table"]].fillna("").agg(";".join, axis=1)
     paths = [[path for path in cell.split(";") if path] for cell in tables]
     raw, notes = gathered(list(patients["patient"]), paths, patient_of)

@@ -52,14 +52,9 @@ def draw_slice(
     sides: bool = True,
 ):
     """Draw one slice (y, x) of a volume in LPS axes, NaN in light grey, with the patient's `sides` R and L."""
-    shown = ax.imshow(
-        np.ma.masked_invalid(values),
-        cmap=mpl.colormaps[colours].with_extremes(bad=OUTSIDE),
-        vmin=limits[0],
-        vmax=limits[1],
-        aspect=spacing_mm[1] / spacing_mm[0],
-        interpolation="nearest",
-    )
+    cmap = mpl.colormaps[colours].with_extremes(bad=OUTSIDE)
+    shown = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    ax.set_aspect(spacing_mm[1] / spacing_mm[0])
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     if sides:
@@ -153,13 +148,9 @@ def lesion_overlay(
     words = f"hypoperfused, {lesions.hypoperfused_ml:.0f} ml with core"
     parts = (core, (lesions.hypoperfused & ~lesions.core, HYPOPERFUSED, words))
     for where, colour, _ in parts:
-        ax.imshow(
-            np.ma.masked_equal(where[z], False),
-            cmap=ListedColormap([colour]),
-            alpha=0.7,
-            aspect=spacing_mm[1] / spacing_mm[0],
-            interpolation="nearest",
-        )
+        hidden = np.ma.masked_equal(where[z], False)
+        ax.imshow(hidden, cmap=ListedColormap([colour]), alpha=0.7, interpolation="nearest")
+        ax.set_aspect(spacing_mm[1] / spacing_mm[0])
     handles = [Patch(color=colour, alpha=0.7, label=name) for _, colour, name in parts]
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), handlelength=1)
 

@@ -35,11 +35,8 @@ class Mismatch(NamedTuple):
 
     def row(self) -> dict[str, object]:
         """A row of volumes.csv: volumes in ml, the normal side, how the artery was found, the smoothing in mm."""
-        return {
-            "core_ml": self.lesions.core_ml,
-            "hypoperfused_ml": self.lesions.hypoperfused_ml,
-            "mismatch_ml": self.lesions.mismatch_ml,
-            "normal_side": self.lesions.normal_side,
+        names = ("core_ml", "hypoperfused_ml", "mismatch_ml", "normal_side")
+        return {name: getattr(self.lesions, name) for name in names} | {
             "artery_factor": self.artery.factor,
             "artery_voxels": len(self.artery.voxels),
             "smoothing_mm": self.maps.smoothing_mm,
@@ -48,11 +45,7 @@ class Mismatch(NamedTuple):
 
 
 def mismatch(
-    scan: Prepared,
-    lambda_: float = 0.1,
-    how: str = "circulant",
-    core_rcbf: float = 0.3,
-    tmax_s: float = 6.0,
+    scan: Prepared, lambda_: float = 0.1, how: str = "circulant", core_rcbf: float = 0.3, tmax_s: float = 6.0
 ) -> Mismatch:
     """Find the artery, deconvolve, and measure core and hypoperfused tissue in the parenchyma of a prepared scan.
 
@@ -77,6 +70,8 @@ def lesion_volumes(
 ) -> Lesions:
     """Core: CBF below a share of the normal side's and Tmax late. Hypoperfused: Tmax late.
 
+    Thresholds: doi 10.1038/s41598-023-48700-6; .38: Cereda et al., doi 10.1177/0271678X15610586.
+
     Parameters
     ----------
     maps : Maps
@@ -91,10 +86,6 @@ def lesion_volumes(
         s; tissue above it is hypoperfused.
     smallest_ml : float
         Connected pieces (faces) of less are dropped, of either; 0 keeps all.
-
-    References
-    ----------
-    Thresholds: doi 10.1038/s41598-023-48700-6; .38: Cereda et al., doi 10.1177/0271678X15610586.
     """
     if outside := int((mask & ~np.isfinite(maps.cbf)).sum()):
         raise ValueError(f"the maps hold nothing in {outside} voxels of the mask: make them with that mask")

@@ -53,6 +53,8 @@ def perfusion_maps(
 
     CBF = 6000 max(k) / density; CBV = 100 area(tissue) / area(artery) / density; MTT = 60 CBV / CBF; Tmax = argmax k.
 
+    Fieselmann et al., doi 10.1155/2011/467563.
+
     Parameters
     ----------
     enhancement : array (frames, z, y, x)
@@ -60,17 +62,11 @@ def perfusion_maps(
     mask : bool array (z, y, x)
     aif : array (frames,)
         The artery, HU above baseline.
-    interval_s : float
-    spacing_mm : (x, y, z)
-        The Gaussian is as wide in mm along all three.
+    interval_s, spacing_mm : float, (x, y, z)
     lambda_, how
         See `inverse`.
     smoothing_mm : float, optional
         Width of the Gaussian before deconvolution; 0 for none. By default see `smoothing_width`.
-
-    References
-    ----------
-    Fieselmann et al., doi 10.1155/2011/467563.
     """
     enhancement, mask = checked(enhancement, mask)
     aif = np.asarray(aif, dtype=float)
@@ -108,26 +104,18 @@ def perfusion_maps(
 def inverse(aif: np.ndarray, interval_s: float, lambda_: float = 0.1, how: str = "circulant") -> np.ndarray:
     """What turns tissue curves into residues: the k of curve = aif convolved with k, in 1/s, is `inverse(aif) @ curve`.
 
+    Østergaard et al., doi 10.1002/mrm.1910360510; Wu et al., doi 10.1002/mrm.10522. Returns float32 (samples, frames),
+    see `sample_times`.
+
     Parameters
     ----------
     aif : array (frames,)
-        Arterial enhancement, HU.
-    interval_s : float
-        Seconds between frames.
+        Arterial enhancement, HU, at moments `interval_s` apart.
     lambda_ : float
         Singular values below this share of the largest are dropped, 0 to 1: larger is smoother, and CBF lower.
     how : "circulant" or "standard"
         Block-circulant: zero-padded to twice the frames, indifferent to tissue that lags or leads the artery.
         Standard: CBF falls with delay.
-
-    Returns
-    -------
-    float32 array (samples, frames)
-        Samples are `interval_s` apart; see `sample_times`.
-
-    References
-    ----------
-    Østergaard et al., doi 10.1002/mrm.1910360510; Wu et al., doi 10.1002/mrm.10522.
     """
     aif = np.asarray(aif, dtype=np.float64)
     if not np.isfinite(aif).all() or not aif.max() > 0 or not interval_s > 0:
@@ -161,20 +149,10 @@ def sample_times(frames: int, interval_s: float, how: str = "circulant") -> np.n
 def smoothed(
     values: np.ndarray, mask: np.ndarray, width_mm: float, spacing_mm: Sequence[float]
 ) -> np.ndarray:
-    """Gaussian average in space over the voxels of a mask alone: nothing flows in from outside it.
+    """Gaussian average in space over the voxels of a mask (z, y, x) alone: nothing flows in from outside it.
 
-    Parameters
-    ----------
-    values : array (frames, z, y, x)
-    mask : bool array (z, y, x)
-    width_mm : float
-        Standard deviation of the Gaussian, mm, in all three directions; 0 changes nothing.
-    spacing_mm : (x, y, z)
-
-    Returns
-    -------
-    float32 array (frames, z, y, x)
-        0 outside the mask.
+    `width_mm` is the standard deviation in all three directions; 0 changes nothing. Returns float32 (frames, z, y, x),
+    0 outside the mask.
     """
     smooth = np.zeros(values.shape, np.float32)
     if not width_mm or not mask.any():
@@ -191,16 +169,11 @@ def smoothed(
 
 
 def smoothing_width(
-    values: np.ndarray,
-    mask: np.ndarray,
-    spacing_mm: Sequence[float],
-    goal_hu: float = GOAL_HU,
-    widest_mm: float = WIDEST_MM,
+    values: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float], goal_hu=GOAL_HU, widest_mm=WIDEST_MM
 ) -> float:
     """The least smoothing, mm, after which the curves' measured noise is at most `goal_hu`; `widest_mm` at most.
 
-    Measured after smoothing rather than computed, since the noise of neighbouring voxels is correlated in CT. Other
-    arguments are those of `smoothed`.
+    Measured after smoothing rather than computed, since the noise of neighbouring voxels is correlated in CT.
     """
     if len(values) < 3 or mask.sum() < FEWEST:
         raise ValueError(f"noise cannot be told from {len(values)} frames and {mask.sum()} voxels of tissue")

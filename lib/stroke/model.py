@@ -137,19 +137,9 @@ class VolumeEncoder(nn.Module):
     """A small 3-D CNN: every level halves the volume, the last leaves `channels` numbers a place, together one token.
 
     No batch normalisation: volumes do not see each other, so encoding them in parts, and once more when gradients are
-    asked for instead of keeping what was computed (Chen et al., arXiv 1604.06174), changes nothing but rounding.
-
-    Parameters
-    ----------
-    widths : tuple of int
-        Channels of the levels. Height, width and depth must be multiples of 2 ** levels.
-    channels : int
-    frames_at_once : int or None
-        Volumes in one part; None for what keeps activations small enough to be quick.
-    recompute : bool or None
-        A third more time, memory of one part only. None does so where activations would pass 1 GB.
-    bf16 : bool
-        Convolutions in bfloat16; parameters, gradients and tokens stay float32.
+    asked for instead of keeping what was computed (Chen et al., arXiv 1604.06174), changes nothing but rounding. None
+    chooses parts (`frames_at_once`) that are small enough to be quick, and recomputes where activations would pass 1 GB.
+    `bf16` is of the convolutions: parameters, gradients and tokens stay float32.
     """
 
     def __init__(
@@ -194,14 +184,14 @@ class VolumeEncoder(nn.Module):
 
 
 def _initial(part: nn.Module) -> None:
-    if not isinstance(part, nn.Conv3d):
-        return
-    if part.kernel_size == (3, 3, 3):  # He
+    """Keras' start: He for the large kernels, Glorot for all else."""
+    if isinstance(part, nn.Conv3d) and part.kernel_size == (3, 3, 3):
         spread = math.sqrt(2 / part.weight[0].numel()) / TRUNCATED
         nn.init.trunc_normal_(part.weight, std=spread, a=-2 * spread, b=2 * spread)
-    else:
+        nn.init.zeros_(part.bias)
+    elif isinstance(part, nn.Conv3d | nn.Linear):
         nn.init.xavier_uniform_(part.weight)
-    nn.init.zeros_(part.bias)
+        nn.init.zeros_(part.bias)
 
 
 FUSIONS = ("cross", "concatenation", "imaging", "clinical")
@@ -245,7 +235,7 @@ class Crossing(nn.Module):
         self.attention = WideAttention(width, heads, dropout)
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.linear, self.dropout = nn.Linear(width, width), nn.Dropout(dropout)
-        _initial_of_stroke(self.linear)
+        _initial(self.linear)
 
     def forward(self, asking: Tensor, asked: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """asking (b, n, width), asked (b, m, width), masked (b, m) -> (b, n, width), weights (b, heads, n, m)."""
@@ -259,23 +249,11 @@ class StrokeNet(nn.Module):
 
     154,161,410 parameters at full size with frozen positions; 41,984 more when they are learned.
 
-    Parameters
-    ----------
-    shape : (int, int, int)
-        Height, width and depth of a frame in voxels, multiples of 2 ** len(widths).
-    frames : int
-    variant : {"described", "released"}
-        Sets `positional` where it is None, and whether values may be missing; see the module's docstring.
-    fusion : {"cross", "concatenation", "imaging", "clinical"}
-        "cross" is the model; "concatenation" puts the class tokens of the two self-attentions side by side; the
-        others have one modality only.
-    continuous, categories : int, tuple of int
-        Clinical variables. The paper's: age, onset to CT perfusion, CT perfusion to recanalisation, NIHSS; sex,
-        hypertension, smoking, atrial fibrillation, mTICI.
-    widths, channels, frames_at_once, recompute, bf16
-        See `VolumeEncoder`; `channels` 1 is the paper's, more make longer tokens.
-    heads, dropout : int, float
-        Each head as wide as a token; dropout of attention weights, after the crossings' layer and in the head.
+    `variant` sets `positional` where it is None, and whether values may be missing; see the module's docstring. Of the
+    fusions "cross" is the model; "concatenation" puts the class tokens of the two self-attentions side by side; the
+    others have one modality only. The paper's clinical variables: age, onset to CT perfusion, CT perfusion to
+    recanalisation, NIHSS; sex, hypertension, smoking, atrial fibrillation, mTICI. Dropout is of attention weights, after
+    the crossings' layer and in the head; the other options are those of `VolumeEncoder`.
     """
 
     def __init__(
@@ -325,7 +303,7 @@ class StrokeNet(nn.Module):
         sizes = (width if fusion in ("imaging", "clinical") else 2 * width, 4 * width, 2 * width)
         layers = [[nn.Linear(*both), nn.ReLU(), nn.Dropout(dropout)] for both in pairwise(sizes)]
         self.head = nn.Sequential(*layers[0], *layers[1], nn.Linear(2 * width, 1))
-        self.head.apply(_initial_of_stroke)
+        self.head.apply(_initial)
 
     def forward(
         self,
@@ -377,9 +355,3 @@ class StrokeNet(nn.Module):
         """L2 of the CNN's 3x3x3 kernels, to be added to the loss; not Adam's weight decay. 0 without a CNN."""
         none = self.head[0].weight.new_zeros(())
         return none if self.fusion == "clinical" else self.encoder.penalty(strength)
-
-
-def _initial_of_stroke(part: nn.Module) -> None:
-    if isinstance(part, nn.Linear):
-        nn.init.xavier_uniform_(part.weight)
-        nn.init.zeros_(part.bias)

@@ -51,87 +51,66 @@ class Phantom(Checked):
 class Preparation(Checked):
     """How a scan is prepared; see `lib.stroke.perfusion`. In ISLES24-PrediCTP: 3; (0.45, 0.45, 2); (416, 416); 16; None.
 
-    Attributes
-    ----------
-    baseline : int or "found"
-        Frames averaged before contrast arrives, from the first on; "found" takes all before it does. A fixed number
-        goes wrong without a word when the bolus is early.
-    tissue_hu, blur_mm, erosion_mm
-        Soft tissue and fluid; standard deviation of the blur in a slice; the rim that cuts scalp and orbits off.
-    spacing_mm : (x, y, z) or None
-        To resample to, linearly; None keeps the scan's voxels.
-    size, slices : (y, x) or None, int or None
-        Centred on the tissue's bounding box; None keeps all, padded to multiples of 16. 16 slices of 2 mm are a
-        quarter of a brain: `tissue_kept` says how much.
-    frames : int
-        Around the peak.
-    ceiling_hu : float or None
-        Enhancement above it is set to it in what networks read. None, as published, lets vessels set the scale: they
-        enhance thirty times as much as tissue, whose differences then count little.
-    masked : bool
-        Values outside the mask are 0 (the mean inside it, and what a convolution pads with).
-    roughest : float
-        Tissue's mean curve may be this rough, see `lib.stroke.perfusion.roughness`.
+    A fixed number of baseline frames goes wrong without a word when the bolus is early. 16 slices of 2 mm are a quarter
+    of a brain: `tissue_kept` says how much. Without a ceiling vessels set the scale: they enhance thirty times as much as
+    tissue, whose differences then count little.
     """
 
-    baseline: int | Literal["found"] = "found"
-    tissue_hu: tuple[float, float] = (1.0, 100.0)
-    blur_mm: float = Field(1.0, ge=0)
-    erosion_mm: float = Field(1.0, ge=0)
-    spacing_mm: tuple[float, float, float] | None = None
-    size: tuple[int, int] | None = None
+    baseline: int | Literal["found"] = (
+        "found"  # frames averaged, from the first on; "found": all before contrast comes
+    )
+    tissue_hu: tuple[float, float] = (1.0, 100.0)  # soft tissue and fluid
+    blur_mm: float = Field(1.0, ge=0)  # standard deviation, in a slice, before the mask
+    erosion_mm: float = Field(1.0, ge=0)  # the rim that cuts scalp and orbits off
+    spacing_mm: tuple[float, float, float] | None = (
+        None  # (x, y, z) to resample to; None keeps the scan's voxels
+    )
+    size: tuple[int, int] | None = None  # (y, x) around the brain; None keeps all, padded to multiples of 16
     slices: int | None = None
-    frames: int = Field(32, ge=4)
-    ceiling_hu: float | None = Field(8.0, gt=0)
-    masked: bool = True
-    roughest: float = Field(1.0, gt=0)
+    frames: int = Field(32, ge=4)  # around the peak
+    ceiling_hu: float | None = Field(8.0, gt=0)  # enhancement above it is set to it in what networks read
+    masked: bool = True  # values outside the mask are 0: the mean inside it, and what a convolution pads with
+    roughest: float = Field(1.0, gt=0)  # tissue's mean curve may be, see `lib.stroke.perfusion.roughness`
 
 
 class Recipe(Checked):
     """What the networks read and how they are trained.
 
-    Attributes
-    ----------
-    shape, frames : (h, w, z), int
-        Of the network's film; whole fractions of what preparation leaves.
-    variant : str
-        "released" gives every network the released code's habits, see `QUIRKS`.
-    epochs, batch : int
-        The last epoch counts unless `inner_folds` or a quirk says otherwise; patients a step.
-    learning_rate : float
-        Of Adam, where its schedule begins.
-    schedule : str
-        The paper's 16 cosines, each three quarters as high as the one before, or a tenth of warming up and one cosine.
-    widths, channels : tuple of int, int
-        Channels of the encoder's four stages and of its last convolution; the paper's are 16, 32, 64, 128 and 1.
-    frames_at_once : int
-        Frames the encoder reads together; 0 all. Changes memory, not the result.
-    bf16 : bool
-        The encoder's convolutions in bfloat16: half the time on a processor that has it, logits move by hundredths.
-    mirrored : bool
-        In training, exchange left and right of a scan at random each time it comes up. The paper does not.
-    standardise : bool
-        Take from every voxel and frame its mean over the training patients; the paper does not.
-    inner_folds : int
-        Folds within the training patients that choose the number of epochs by their mean AUC, after which the model is
-        trained on all of them for as long; 0 keeps `epochs`.
+    Schedules: the paper's 16 cosines, each three quarters as high as the one before, or a tenth of warming up and one
+    cosine. The last epoch counts, unless a quirk says otherwise or `inner_folds` within the training patients choose the
+    number of epochs by their mean AUC, after which the model is trained on all of them for as long.
     """
 
-    shape: tuple[int, int, int] = (16, 16, 16)
+    shape: tuple[int, int, int] = (
+        16,
+        16,
+        16,
+    )  # (h, w, z) of the network's film: whole fractions of what is prepared
     frames: int = Field(4, ge=2)
-    variant: Literal["described", "released"] = "described"
+    variant: Literal["described", "released"] = (
+        "described"  # "released" gives every network the habits of `RELEASED`
+    )
     epochs: int = Field(25, ge=1)
-    batch: int = Field(8, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    batch: int = Field(8, ge=1)  # patients a step
+    learning_rate: float = Field(1e-3, gt=0)  # of Adam, where its schedule begins
     schedule: Literal["warm_restarts", "one_fall"] = "one_fall"
-    widths: tuple[int, int, int, int] = (4, 8, 16, 16)
-    channels: int = Field(16, ge=1)
+    widths: tuple[int, int, int, int] = (
+        4,
+        8,
+        16,
+        16,
+    )  # channels of the encoder's stages; the paper's 16, 32, 64, 128
+    channels: int = Field(16, ge=1)  # of its last convolution; the paper's 1
     heads: int = Field(8, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    frames_at_once: int = Field(0, ge=0)
-    bf16: bool = False
-    mirrored: bool = False
-    standardise: bool = True
+    frames_at_once: int = Field(0, ge=0)  # that the encoder reads; 0 all. Changes memory, not the result
+    bf16: bool = (
+        False  # the encoder's convolutions: half the time where the processor can, logits move by hundredths
+    )
+    mirrored: bool = False  # in training, left and right of a scan exchanged at random; the paper does not
+    standardise: bool = (
+        True  # take the training patients' mean from every voxel and frame; the paper does not
+    )
     inner_folds: int = Field(0, ge=0)
 
 
@@ -140,51 +119,35 @@ class StrokeParams(Recipe):
 
     Paths count from data/raw, where a cohort's sources of data/sources.yaml are fetched to.
 
-    Attributes
-    ----------
-    isles : str
-        Folder of an ISLES'24 tree, in any of its releases.
-    arrays, arrays_clinical, partition : str
-        The reference's own input instead: folder of `<ID>/preprocessed.npz`, clinical CSV, and the file with its train,
-        val and test patients ("" draws folds).
-    mapping : dict
-        Clinical variable -> column of the tables, or a sum or difference of two, or a number, or "" (missing in all).
-    implausible : str
-        What becomes of a number that no patient has: the stage refuses it, or takes it for missing and says so.
-    oblique : str
-        What becomes of a scan tilted by more than 1 degree, see `lib.inputs.volumes.read_series`.
-    interval_s : float
-        Seconds between frames where the file does not say it; 0 believes the header.
-    unfavourable_from : int
-        First grade of the modified Rankin scale that counts as unfavourable.
-    deconvolution, lambda_ : str, float
-        "circulant" or "standard"; singular values below this share of the largest are dropped.
-    core_rcbf, tmax_s : float
-        Thresholds of core and hypoperfusion.
-    models : dict
-        Clinical setting ("admission": what is known before thrombectomy; "postprocedural": mTICI and the time to
-        recanalisation too) -> contenders.
+    In `models`, "admission" is what is known before thrombectomy, "postprocedural" mTICI and the time to recanalisation
+    too.
     """
 
     cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     kind: Literal["phantom", "open", "gated"] = "phantom"
     # 1-preprocess
-    isles: str = ""
-    arrays: str = ""
-    arrays_clinical: str = ""
-    partition: str = ""
-    mapping: dict[str, str | float] = {}
+    isles: str = ""  # folder of an ISLES'24 tree, in any of its releases
+    arrays: str = ""  # the reference's own input instead: folder of <ID>/preprocessed.npz
+    arrays_clinical: str = ""  # its clinical csv
+    partition: str = ""  # its train, val and test patients; "" draws folds
+    mapping: dict[
+        str, str | float
+    ] = {}  # variable -> column, sum or difference of two, number, or "" (missing in all)
     phantom: Phantom | None = Phantom()
-    implausible: Literal["refuse", "missing"] = "refuse"
-    interval_s: float = Field(0.0, ge=0)
-    oblique: Literal["refuse", "keep", "resample"] = "refuse"
+    implausible: Literal["refuse", "missing"] = "refuse"  # what becomes of a number that no patient has
+    interval_s: float = Field(
+        0.0, ge=0
+    )  # between frames where the file does not say it; 0 believes the header
+    oblique: Literal["refuse", "keep", "resample"] = "refuse"  # a scan tilted by more than 1 degree
     preparation: Preparation = Preparation()
-    unfavourable_from: int = Field(3, ge=1, le=6)
+    unfavourable_from: int = Field(
+        3, ge=1, le=6
+    )  # first grade of the modified Rankin scale that counts as bad
     folds: int = Field(3, ge=2)
     seed: int = Field(1, ge=0)
     # 2-embed
     deconvolution: Literal["circulant", "standard"] = "circulant"
-    lambda_: float = Field(0.1, gt=0, lt=1)
+    lambda_: float = Field(0.1, gt=0, lt=1)  # singular values below this share of the largest are dropped
     core_rcbf: float = Field(0.3, gt=0, lt=1)
     tmax_s: float = Field(6.0, gt=0)
     # 3-train

@@ -82,8 +82,6 @@ def prepare(series: Series, settings: Preparation | None = None) -> Prepared:
     window = np.minimum(enhancement[first : first + frames], settings.ceiling_hu or np.inf)
     inside = window[:, brain]
     mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
-    if not sd > 0:
-        raise ValueError(f"the brain enhances by {mean:g} HU everywhere at all times: no contrast arrived")
     window -= np.float32(mean)
     window /= np.float32(sd)
     if settings.masked:
@@ -106,21 +104,10 @@ def prepare(series: Series, settings: Preparation | None = None) -> Prepared:
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:
-    """What the network reads: the prepared values, averaged down by whole factors in space and time.
+    """What the network reads, float32 (frames, h, w, z): the prepared values, averaged down by whole factors.
 
-    Averages, not picks: neighbouring voxels and frames are pooled, so nothing aliases and noise falls.
-
-    Parameters
-    ----------
-    prepared : Prepared
-    shape : (h, w, z)
-        Rows (y, to posterior), columns (x, to the left), slices (z, to superior); each divides the prepared size.
-    frames : int
-        Divides the window's.
-
-    Returns
-    -------
-    float32 array (frames, h, w, z)
+    Averages, not picks: nothing aliases and noise falls. `shape` is rows (y, to posterior), columns (x, to the left),
+    slices (z, to superior).
     """
     t, z, y, x = prepared.values.shape
     h, w, d = shape

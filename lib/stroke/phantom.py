@@ -177,12 +177,8 @@ def write_patient(
     write_series(series_path(folder, row.patient), series(stroke, scan, [seed, 4, number]), "int16")
     _write_phenotype(folder / "phenotype" / row.patient, row, random)
     truth = row.to_dict() | {
-        "core_ml": stroke.core_ml,
-        "penumbra_ml": stroke.penumbra_ml,
-        "oligaemia_ml": stroke.oligaemia_ml,
-        "interval_s": scan.interval_s,
-        "noise": scan.noise,
-        "orientation": scan.orientation,
+        **{name: getattr(stroke, name) for name in ("core_ml", "penumbra_ml", "oligaemia_ml")},
+        **{name: getattr(scan, name) for name in ("interval_s", "noise", "orientation")},
         "bolus_peak": scan.bolus.peak,
         "bolus_arrival": scan.bolus.arrival,
     }

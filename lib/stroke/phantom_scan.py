@@ -147,10 +147,8 @@ def smooth(random: np.random.Generator, shape: tuple[int, ...], scale: tuple[flo
 
 def _middle(random: np.random.Generator, shape: tuple, spacing_mm: tuple) -> tuple[np.ndarray, ...]:
     """Coordinates of the voxels' centres in the head's frame."""
-    across, back, up = (
-        (np.arange(n, dtype=np.float32) - (n - 1) / 2) * step
-        for n, step in zip(shape[::-1], spacing_mm, strict=True)
-    )
+    sizes = zip(shape[::-1], spacing_mm, strict=True)
+    across, back, up = ((np.arange(n, dtype=np.float32) - (n - 1) / 2) * step for n, step in sizes)
     turn = np.deg2rad(random.normal(0, 3))
     across, back = across[None, :] - random.normal(0, 1.5), back[:, None] - random.normal(0, 1.5)
     x = np.cos(turn) * across + np.sin(turn) * back
@@ -227,15 +225,13 @@ def anatomy(
     core_ml: float = 25.0,
     penumbra_ml: float = 60.0,
     side: str = "left",
-    spacing_mm: tuple[float, float, float] | None = None,
 ) -> Anatomy:
-    """Draw a head of `shape` (z, y, x) voxels and a stroke in one middle cerebral artery's territory.
+    """Draw a head of `shape` (z, y, x) voxels over `FIELD_MM`, and a stroke in one middle cerebral artery's territory.
 
     The volumes made are the nearest whole number of voxels; where both together would exceed `LARGEST` of the side's
-    tissue they are shrunk in proportion. `side` is the patient's; by default the grid covers `FIELD_MM`.
+    tissue they are shrunk in proportion. `side` is the patient's.
     """
-    if spacing_mm is None:
-        spacing_mm = tuple(field / n for field, n in zip(FIELD_MM, shape[::-1], strict=True))
+    spacing_mm = tuple(field / n for field, n in zip(FIELD_MM, shape[::-1], strict=True))
     random = np.random.default_rng(seed)
     whole = head(random, shape, spacing_mm)
     labels, ml = whole.labels.copy(), float(np.prod(spacing_mm)) / 1000
@@ -281,22 +277,10 @@ def arterial(
 def tissue_curve(
     seconds: np.ndarray, cbf, mtt, delay=0.0, bolus: Bolus | None = None, step: float = 0.05
 ) -> np.ndarray:
-    """Enhancement of tissues: density CBF (arterial curve convolved with exp(-t / MTT)), delayed.
+    """Enhancement of tissues, HU: density CBF (arterial curve convolved with exp(-t / MTT)), delayed.
 
-    Parameters
-    ----------
-    seconds : float array (frames,)
-        When the scanner looks; need not be regular.
-    cbf, mtt, delay : float or arrays that broadcast against each other, of shape S
-        ml/100 g/min, s, s. A tissue without flow has cbf 0.
-    bolus : Bolus, optional
-    step : float
-        s, of the integration. Each step carries the residue's integral over it, so that areas are exact.
-
-    Returns
-    -------
-    float array (frames, *S)
-        HU above the baseline.
+    `cbf` (ml/100 g/min), `mtt` and `delay` (s) broadcast against each other to a shape S; returns (frames, *S). Each
+    step (s) of the integration carries the residue's integral over it, so that areas are exact.
     """
     bolus = Bolus() if bolus is None else bolus
     cbf, mtt, delay = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (cbf, mtt, delay)))
@@ -375,13 +359,9 @@ def _wander(random: np.random.Generator, frames: int) -> np.ndarray:
 
 def _moved(parts: np.ndarray, spacing_mm: tuple) -> np.ndarray:
     """The parts, then their change per mm of shift along and per radian of turn about x, y, z: (7, part, z, y, x)."""
-    dx, dy, dz = (
-        -np.gradient(parts, step, axis=axis) for step, axis in zip(spacing_mm, (3, 2, 1), strict=True)
-    )
-    z, y, x = (
-        ((np.arange(n) - (n - 1) / 2) * step).astype(np.float32)
-        for n, step in zip(parts.shape[1:], spacing_mm[::-1], strict=True)
-    )
+    dx, dy, dz = (-np.gradient(parts, spacing_mm[k], axis=3 - k) for k in range(3))
+    sizes = zip(parts.shape[1:], spacing_mm[::-1], strict=True)
+    z, y, x = (((np.arange(n) - (n - 1) / 2) * step).astype(np.float32) for n, step in sizes)
     z, y = z[:, None, None], y[:, None]
     return np.stack([parts, dx, dy, dz, y * dz - z * dy, z * dx - x * dz, x * dy - y * dx])
 

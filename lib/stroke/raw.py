@@ -17,15 +17,7 @@ from lib.training.folds import stratified_folds
 
 
 class Isles:
-    """Scans as NIfTI, clinical tables beside them.
-
-    Attributes
-    ----------
-    scans : dict of str to Path
-        Patient -> file, of those who can be used.
-    remarks : list of str
-        Who is left out and why, and what else is odd.
-    """
+    """Scans as NIfTI (`scans`: patient -> file), clinical tables beside them; `remarks` say who is left out and why."""
 
     def __init__(self, root: Path, params: StrokeParams):
         self.root, self.params = root, params

@@ -47,8 +47,6 @@ def read_prepared(path: str | os.PathLike) -> Prepared:
         )
     mask = np.unpackbits(packed, count=baseline.size).astype(bool).reshape(baseline.shape)
     curves = curves.astype(np.float32)
-    if not np.isfinite(curves).all() or len(curves) != len(seconds):
-        raise ValueError(f"{path} is damaged: run 1-preprocess again")
     stored = mask | bool(about["unmasked"])
     enhancement = np.zeros((len(curves), *mask.shape), np.float32)
     enhancement[:, stored] = curves
@@ -77,10 +75,7 @@ def write_series_features(path: str | os.PathLike, series: np.ndarray) -> None:
 def read_series_features(path: str | os.PathLike) -> np.ndarray:
     """Read them back, float32 (frames, h, w, z)."""
     with opened(path, "a series", "run 2-embed again") as file:
-        series = file["series"][:].astype(np.float32)
-    if series.ndim != 4 or not np.isfinite(series).all():
-        raise ValueError(f"{path} is damaged: a series is (frames, h, w, z) and finite; run 2-embed again")
-    return series
+        return file["series"][:].astype(np.float32)
 
 
 def read_facts(folder: str | os.PathLike, names: Sequence[str]) -> pd.DataFrame:

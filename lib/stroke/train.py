@@ -47,15 +47,8 @@ MEMORY = 2**32  # bytes of series kept for the next epoch; the others are read a
 class Patients(Dataset):
     """Patients as tensors: series (frames, h, w, z), continuous (c,), categorical (k,), missing (c + k,), label.
 
-    Parameters
-    ----------
-    names : sequence of str
-    read : callable
-        Name -> series, when it is wanted: those of a hundred patients are more than a machine holds. None: no series.
-    clinical : Arrays
-        See `lib.inputs.clinical`.
-    label : array (n,)
-        1 unfavourable.
+    `read` is what reads a series when it is wanted (those of a hundred patients are more than a machine holds); None
+    leaves it out. `clinical` is of `lib.inputs.clinical.arrays`, `label` (n,) is 1 where unfavourable.
     """
 
     mirrored: np.random.Generator | None = (
@@ -81,16 +74,9 @@ class Patients(Dataset):
 class Data:
     """A cohort's patients, and how models are trained on them.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Indexed by patient: label (1 unfavourable), the clinical variables, the volumes.
-    folder : path
-        With `features/<patient>.h5`.
-    params : Recipe
+    `table` is indexed by patient: label (1 unfavourable), the clinical variables, the volumes; `folder` has
+    `features/<patient>.h5`.
 
-    Notes
-    -----
     A clinical variable that no training patient has (ISLES'24 has no smoking) is left out of a logistic regression,
     masked for everybody in a network, and 0 for everybody in one that knows no mask (`released`): the same for a
     held-out patient who has it, as nothing could be learnt of it. Other gaps are masked, or filled from the training
@@ -373,14 +359,9 @@ def by_setting(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.Da
 
 
 def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Predictions, and below them the mean probability of `ctp` and `clinical-branch` where a setting asks for it.
+    """Predictions (setting, model, seed, fold, patient, score: the logit, probability) with those of late fusion below.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        setting, model, seed, fold, patient, score (logit), probability.
-    models : mapping
-        Setting -> contenders.
+    Late fusion is the mean probability of `ctp` and `clinical-branch`, where a setting's `models` ask for it.
     """
     settings = [setting for setting, names in models.items() if "late-fusion" in names]
     parts = predictions["model"].isin(["ctp", "clinical-branch"]) & predictions["setting"].isin(settings)
@@ -399,15 +380,11 @@ def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[st
 
 @torch.inference_mode()
 def attention(model: nn.Module, patients: Patients, setting: str) -> pd.DataFrame:
-    """Attention of the class tokens of a fusion, mean over heads and patients.
+    """Attention of the class tokens of a fusion, mean over heads and patients: asks, name, attention, equal.
 
-    Returns
-    -------
-    DataFrame
-        asks ("variable": the film's summary asks a clinical variable; "frame": the form's summary asks a frame); name
-        (variable, or frame from 0); attention, which sums to 1 minus what the other modality's class token received;
-        equal, what attention would be if all tokens received the same. A variable is averaged over the patients who
-        have it.
+    `asks` is "variable" (the film's summary asks a clinical variable) or "frame" (the form's summary asks a frame, counted
+    from 0). Attention sums to 1 minus what the other modality's class token received; `equal` is what it would be if all
+    tokens received the same. A variable is averaged over the patients who have it.
     """
     model.eval()
     weights = [model(*inputs, attention=True).attention for *inputs, _ in DataLoader(patients, 8)]

@@ -17,15 +17,7 @@ class Fold(NamedTuple):
 
 
 def refuse_leak(train: Iterable[str], test: Iterable[str], patients: Mapping[str, str]) -> None:
-    """Raise ValueError where a patient stands on both sides of a split.
-
-    Parameters
-    ----------
-    train, test : iterable of str
-        Sections (or slides, cases).
-    patients : mapping
-        Section -> patient.
-    """
+    """Raise ValueError where a patient stands on both sides of a split; `patients` is section (slide, case) -> patient."""
     both = {patients[s] for s in train} & {patients[s] for s in test}
     if both:
         raise ValueError(
@@ -34,24 +26,16 @@ def refuse_leak(train: Iterable[str], test: Iterable[str], patients: Mapping[str
 
 
 def leave_one_patient_out(patients: Mapping[str, str]) -> list[Fold]:
-    """One fold a patient: all sections of that patient are tested, all others train.
-
-    Parameters
-    ----------
-    patients : mapping
-        Section -> patient.
-    """
+    """One fold a patient: all sections of that patient are tested, all others train."""
     names = sorted(set(patients.values()))
     if len(names) < 2:
         raise ValueError(f"leave-one-patient-out needs two patients at least, the cohort has {names}")
-    return [
-        Fold(
-            name,
-            tuple(s for s in patients if patients[s] != name),
-            tuple(s for s in patients if patients[s] == name),
-        )
-        for name in names
-    ]
+    return [_split(patients, {name}, name) for name in names]
+
+
+def _split(patients: Mapping[str, str], tested: set[str], name: str) -> Fold:
+    train = tuple(row for row, patient in patients.items() if patient not in tested)
+    return Fold(name, train, tuple(row for row, patient in patients.items() if patient in tested))
 
 
 def fixed_split(
@@ -97,43 +81,17 @@ def stratified_folds(
         raise ValueError(
             f"fewer than {k} patients are in stratum {', '.join(rare)}: join strata or ask for fewer folds"
         )
-    splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
-    fold_of = {
-        people[index]: number
-        for number, (_, tested) in enumerate(splitter.split(np.zeros(len(people)), kinds))
-        for index in tested
-    }
-    return [
-        fixed_split(
-            [row for row, person in patients.items() if fold_of[person] != number],
-            [row for row, person in patients.items() if fold_of[person] == number],
-            patients,
-            str(number),
-        )
-        for number in range(k)
-    ]
+    splitter = StratifiedKFold(k, shuffle=True, random_state=seed).split(np.zeros(len(people)), kinds)
+    tested = [{people[index] for index in places} for _, places in splitter]
+    return [_split(patients, some, str(number)) for number, some in enumerate(tested)]
 
 
 def nested(
     fold: Fold, patients: Mapping[str, str], strata: Mapping[str, object], k: int = 5, seed: int = 0
 ) -> list[Fold]:
-    """Folds within a fold's training part, to choose an epoch or a setting without its tested part.
+    """Folds within a fold's training part ("<fold>.0", ...), to choose an epoch or a setting without its tested part.
 
-    Parameters
-    ----------
-    fold : Fold
-    patients, strata, k, seed
-        As in `stratified_folds`; rows the fold does not train on are ignored.
-
-    Returns
-    -------
-    list of Fold
-        Named "<fold>.0", "<fold>.1", ...; their train and test together are `fold.train`.
-
-    Raises
-    ------
-    ValueError
-        As in `stratified_folds`, or the fold itself leaks.
+    Parameters as in `stratified_folds`; rows the fold does not train on are ignored.
     """
     refuse_leak(fold.train, fold.test, patients)
     inner = stratified_folds({row: patients[row] for row in fold.train}, strata, k, seed)

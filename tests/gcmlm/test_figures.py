@@ -1,6 +1,6 @@
 """The study's figures: what is drawn is what the tables say."""
 
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -70,18 +70,6 @@ def test_subsets_stand_by_size_then_in_the_order_asked_for(ax):
         "ct+slide",
         "clinical+ct+slide",
     ]
-
-
-def test_two_models_stand_side_by_side_in_their_colours(ax, words):
-    rows = pd.concat([table("ct", "slide", group="signature"), table("ct", "slide", group="attention")])
-    ablation_bars(ax, rows, ["ct", "slide"])
-    colours = {bar.get_facecolor() for bar in ax.patches}
-    assert len(ax.patches) == 6
-    assert len(colours) == 2
-    keys = ax.get_legend().get_patches()
-    assert {key.get_facecolor() for key in keys} == colours
-    spans = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches)
-    assert all(left < right for (_, left), (right, _) in pairwise(spans))
 
 
 def test_below_chance_a_bar_hangs_and_no_value_is_said(ax, words):

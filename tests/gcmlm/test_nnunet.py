@@ -192,11 +192,6 @@ def test_variables_name_the_folders_and_keep_a_cpu_run_in_one_process(
     assert all(call["guarded"] for call in calls(dataset)), "torchvision would stop nnU-Net"
 
 
-def test_a_gpu_keeps_the_users_own_choices():
-    assert nnunet._quiet("cuda") == {}
-    assert nnunet._quiet("cpu")["nnUNet_compile"] == "f"
-
-
 def test_what_is_whole_is_not_run_again_even_without_nnunet(stand_in, dataset, tmp_path, monkeypatch):
     def everything():
         nnunet.plan(dataset)
@@ -233,15 +228,6 @@ def test_other_cases_are_planned_again_and_an_old_network_is_not_mixed_in(stand_
     assert [call["argv"][0] for call in calls(dataset)] == [
         *("nnUNetv2_plan_and_preprocess", "nnUNetv2_train") * 2
     ]
-
-
-def test_a_changed_network_or_image_is_predicted_again(stand_in, dataset, tmp_path):
-    nnunet.plan(dataset)
-    folder = nnunet.train(dataset, device="cpu")
-    nnunet.predict(dataset, tmp_path / "masks", device="cpu")
-    (folder / "checkpoint_final.pth").write_bytes(b"another")
-    nnunet.predict(dataset, tmp_path / "masks", device="cpu")
-    assert len(calls(dataset)) == 4
 
 
 def test_a_failure_says_how_the_log_ends_and_where_it_is(stand_in, dataset, monkeypatch):
@@ -341,15 +327,6 @@ def test_stages_are_asked_for_in_order(stand_in, dataset, tmp_path):
     with pytest.raises(FileNotFoundError, match="export the cases again"):
         nnunet.plan(dataset)
     assert calls(dataset) == []
-
-
-def test_devices(monkeypatch):
-    monkeypatch.setattr(nnunet.torch.cuda, "is_available", lambda: False)
-    assert (nnunet._device("auto"), nnunet._device("cpu")) == ("cpu", "cpu")
-    with pytest.raises(ValueError, match="torch sees none here"):
-        nnunet._device("gpu")
-    monkeypatch.setattr(nnunet.torch.cuda, "is_available", lambda: True)
-    assert (nnunet._device("auto"), nnunet._device("cpu")) == ("cuda", "cpu")
 
 
 def test_without_nnunet_one_sentence_says_what_to_run(dataset, monkeypatch):

@@ -1,7 +1,5 @@
 """Pooling tiles to slides and patients: against a loop, with slides that fail and files that do not go together."""
 
-import tracemalloc
-
 import h5py
 import numpy as np
 import pandas as pd
@@ -154,20 +152,6 @@ def test_files_without_encoder_go_together_but_not_with_others(folder, slides):
     assert (found.about["encoder"], found.about["tile_um"]) == ("", None)
     with pytest.raises(ValueError, match="slides S1 and S3 do not go together: encoder is ''"):
         slide_table(slides, folder)
-
-
-def test_memory_does_not_grow_with_the_slides(tmp_path):
-    features = np.ones((4000, 64), np.float32)
-    slides = pd.DataFrame({"patient": "P", "slide": [f"S{i}" for i in range(12)]})
-    for slide in slides["slide"]:
-        write(tmp_path, slide, features)
-    peaks = []
-    for n in (2, 12):
-        tracemalloc.start()
-        slide_table(slides.iloc[:n], tmp_path)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_reference_csv(folder, slides, tmp_path):

@@ -205,13 +205,6 @@ def test_same_sets_are_one_and_lots_are_zero():
     assert found.high - found.low < 0.01
 
 
-def test_order_of_sets_and_features_changes_nothing():
-    rng = np.random.default_rng([6])
-    chosen = rng.random((10, 12)) < rng.random(12)
-    other = chosen[rng.permutation(10)][:, rng.permutation(12)]
-    np.testing.assert_allclose(nogueira(chosen)[:3], nogueira(other)[:3])
-
-
 @pytest.mark.parametrize(("value", "words"), [(0, "no feature is"), (1, "all 3 features are")])
 def test_no_choice_has_no_stability(value, words):
     with pytest.raises(NotComputable, match=words):

@@ -72,7 +72,7 @@ class Calls:
     ("stored", "message"),
     [
         ({"image": image()}, "with an array img"),
-        ({"img": image()[..., 0]}, r"img is float32 \(4, 5, 3\); numbers \(height, width, slices, frames\)"),
+        ({"img": image()[..., 0]}, r"img is float32 \(4, 5, 3\); numbers \(4, 5, 3, 6\) \(height"),
         ({"img": image().astype(complex)}, "img is complex128"),
         (
             {"img": np.full((2, 2, 2, 2), Calls(exec, "raise SystemExit"))},
@@ -80,7 +80,7 @@ class Calls:
         ),
         ({"img": np.where(image() == 7, np.nan, image())}, "1 values of img are no finite"),
         ({"img": image().astype(float) * 1e300}, "are no finite float32 numbers"),
-        ({"img": np.moveaxis(image(), 3, 0)}, r"img is \(6, 4, 5, 3\), \(4, 5, 3, 6\) .* is expected"),
+        ({"img": np.moveaxis(image(), 3, 0)}, r"img is float32 \(6, 4, 5, 3\); numbers \(4, 5, 3, 6\)"),
     ],
 )
 def test_unusable_arrays_are_named(tmp_path, stored, message):

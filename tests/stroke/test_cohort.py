@@ -83,8 +83,6 @@ def test_listed_patients_must_be_there(tree):
     assert find_patients(tree, listed=listed)["patient"].tolist() == ["sub-stroke0009", "sub-stroke0001"]
     with pytest.raises(FileNotFoundError, match="holds no file of sub-stroke0003"):
         find_patients(tree, listed=["sub-stroke0003", "sub-stroke0001", "sub-stroke0004"])
-    with pytest.raises(ValueError, match="sub-stroke0001 is listed twice"):
-        find_patients(tree, listed=["sub-stroke0001", "sub-strokecase0001"])
 
 
 def test_no_tree_at_all(tmp_path):
@@ -239,16 +237,6 @@ def test_implausible_value_may_be_missing(tmp_path):
     found = read_clinical(find_patients(tmp_path), implausible="missing")
     assert np.isnan(found.loc[0, "ctp_to_recanalisation_min"])
     assert found.loc[0, "note"].startswith("ctp_to_recanalisation_min is -10")
-
-
-def test_patient_twice_and_table_gone(tmp_path):
-    current(tmp_path)
-    patients = find_patients(tmp_path)
-    with pytest.raises(ValueError, match="patient sub-stroke0001 stands twice"):
-        read_clinical(pd.concat([patients, patients]))
-    os.unlink(patients.loc[0, "outcome_table"])
-    with pytest.raises(FileNotFoundError, match=r"sub-stroke0001_ses-02_outcome\.csv is not there"):
-        read_clinical(patients)
 
 
 def test_patient_without_any_table_is_said(tmp_path):

@@ -268,24 +268,6 @@ def test_logits_and_gradients_equal_the_plain_reference(how, variant):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
 
 
-# torch convolves a single small volume by other code, which adds up in another order
-@pytest.mark.parametrize(("part", "within"), [(1, 1e-5), (2, 1e-6), (3, 1e-6), (8, 0), (100, 0)])
-def test_chunks_and_recomputing_change_nothing(part, within):
-    x = patients(2)
-    found = []
-    for how in ({"frames_at_once": 8, "recompute": False}, {"frames_at_once": part, "recompute": True}):
-        model = lively(dropout=0.0, **how).train()
-        logit = model(*x).logit
-        logit.sum().backward()
-        found.append((logit, {name: p.grad for name, p in model.named_parameters()}))
-    (plain, gradients), (chunked, again) = found
-    torch.testing.assert_close(chunked, plain, rtol=0, atol=within)
-    for name, gradient in gradients.items():
-        scale = gradient.abs().max().item()
-        assert scale > 0, name
-        assert (again[name] - gradient).abs().max().item() < 1e-5 * scale + 1e-6, name
-
-
 def test_what_would_not_fit_is_recomputed(monkeypatch):
     calls = []
     plain = VolumeEncoder.tokens
@@ -297,16 +279,6 @@ def test_what_would_not_fit_is_recomputed(monkeypatch):
         calls.clear()
         encoder(torch.randn(2, 4, 16, 16, 16)).sum().backward()
         assert calls == [8] * times
-
-
-def test_frames_are_encoded_by_themselves():
-    encoder = VolumeEncoder((4, 4, 4, 4))
-    series = torch.randn(2, 3, 32, 16, 16)
-    tokens = encoder(series)
-    assert tokens.shape == (2, 3, 2)
-    order = [2, 0, 1]
-    torch.testing.assert_close(encoder(series[:, order]), tokens[:, order])
-    torch.testing.assert_close(encoder(series.flip(0)), tokens.flip(0))
 
 
 # --- what follows from the architecture
@@ -463,33 +435,6 @@ def test_attention_is_of_every_head_and_sums_to_one():
     assert model(*x).attention is None
 
 
-def test_attention_equals_a_loop_over_heads():
-    torch.manual_seed(0)
-    attention = WideAttention(4, 3)
-    asking, asked = torch.randn(2, 5, 4), torch.randn(2, 6, 4)
-    masked = torch.zeros(2, 6, dtype=torch.bool)
-    masked[0, 2] = masked[1, 4:] = True
-    found, weights = attention(asking, asked, masked)
-    for b in range(2):
-        keys = [m for m in range(6) if not masked[b, m]]
-        heads = []
-        for head in range(3):
-            mine = slice(4 * head, 4 * head + 4)
-            q, k, v = (
-                (x @ part.weight.T + part.bias)[:, mine]
-                for part, x in (
-                    (attention.query, asking[b]),
-                    (attention.key, asked[b, keys]),
-                    (attention.value, asked[b, keys]),
-                )
-            )
-            share = torch.softmax(q @ k.T / 2, 1)  # the root of the width of a head, 4
-            torch.testing.assert_close(weights[b, head][:, keys], share)
-            heads.append(share @ v)
-        expected = torch.cat(heads, 1) @ attention.output.weight.T + attention.output.bias
-        torch.testing.assert_close(found[b], expected)
-
-
 def test_dropout_is_at_work_in_training_only():
     attention = WideAttention(4, 3, dropout=0.5)
     tokens = torch.randn(2, 5, 4)
@@ -519,16 +464,6 @@ def test_positions_are_saved_with_the_weights(variant):
     assert (other(*x).logit - model(*x).logit).abs().max() > 1e-3
     other.load_state_dict(load(save(state)))
     torch.testing.assert_close(other(*x).logit, model(*x).logit, rtol=0, atol=0)
-
-
-def test_frozen_positions_do_not_move_and_learned_ones_do():
-    for positional, moves in (("frozen", False), ("learned", True)):
-        model = lively(positional=positional).train()
-        before = model.imaging.positions.detach().clone()
-        step = torch.optim.SGD(model.parameters(), 0.1)
-        model(*patients(2)).logit.sum().backward()
-        step.step()
-        assert torch.equal(model.imaging.positions, before) != moves
 
 
 # --- refused

@@ -62,12 +62,6 @@ def test_frequencies_of_mrs_do_not_depend_on_the_effect(effect):
     np.testing.assert_allclose(mrs.value_counts(normalize=True).sort_index(), MARGINAL, atol=0.012)
 
 
-def test_risk_is_the_frequency_of_a_poor_outcome(many):
-    bins = pd.cut(many["risk"], np.linspace(0, 1, 6))
-    observed = (many["mrs"] >= 3).groupby(bins, observed=True).mean()
-    np.testing.assert_allclose(observed, many["risk"].groupby(bins, observed=True).mean(), atol=0.03)
-
-
 def test_both_modalities_are_better_than_either_and_null_is_chance():
     aucs = oracle_aucs()
     assert 0.70 < aucs["admission"] < 0.80

@@ -22,7 +22,6 @@ from lib.stroke.phantom_scan import (
     geometry,
     head,
     series,
-    smooth,
     tissue_curve,
     venous,
 )
@@ -71,12 +70,6 @@ def test_skull_is_closed_and_the_head_does_not_touch_the_edge(drawn):
         for step in (1, -1):
             assert not (brain & np.roll(outside, step, axis)).any()
         assert (np.take(drawn.labels, [0, -1], axis) == LABELS["air"]).all()
-
-
-def test_smooth_noise_is_smooth_and_normed():
-    noise = smooth(np.random.default_rng(0), (8, 32, 32), (1, 2, 2))
-    np.testing.assert_allclose([noise.mean(), noise.std()], [0, 1], atol=1e-4)
-    assert np.corrcoef(noise[:, :, 1:].ravel(), noise[:, :, :-1].ravel())[0, 1] > 0.8
 
 
 # the bolus
