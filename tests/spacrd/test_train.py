@@ -210,7 +210,7 @@ def features(cohort, pictures):
 
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_contender_finds_a_planted_effect(features, name):
-    params = recipe(classifier_epochs=3, learning_rate=1e-3)
+    params = recipe(classifier_epochs=3, learning_rate=1e-3, batch_size=512)
     training, test = features
     scores, history, model = compete(name, training, test, params, seed=1)
     for section, score in zip([*training, *test], scores, strict=True):
