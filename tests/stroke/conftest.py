@@ -1,10 +1,10 @@
 """A small CT perfusion scan with a planted stroke, shared by the tests of the artery, maps, lesions and files."""
 
-import os
-
-os.environ.setdefault("MPLBACKEND", "agg")
-
 from typing import NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")  # not by the environment, which notebooks of other tests would take over
 
 import matplotlib.pyplot as plt
 import numpy as np
