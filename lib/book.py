@@ -585,9 +585,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.book", description="Render the book from results/.")
     parser.add_argument("--root", type=Path, default=Path(), help="the repository's folder")
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--preview", action="store_true", help="the plain preview even where Quarto is installed"
-    )
+    choice.add_argument("--preview", action="store_true", help="the preview, even with Quarto")
     choice.add_argument("--require-quarto", action="store_true", help="fail where Quarto is missing")
     options = parser.parse_args(arguments)
     try:
