@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from lib.params import Checked
+from lib.params import Checked, StudyParams
 
 MODELS = ("signature", "attention")
 CLINICAL = "clinical"
@@ -19,7 +19,7 @@ class Phantom(Checked):
     effect: float = Field(1.0, ge=0, le=1)
 
 
-class GastricParams(Checked):
+class GastricParams(StudyParams):
     """Parameters of `notebooks/gcmlm/`, in the order of the notebooks' parameter cell.
 
     Paths count from data/raw, where a cohort's sources of data/sources.yaml are fetched to.
@@ -64,8 +64,6 @@ class GastricParams(Checked):
         Features the guard against disguised outcomes lets pass.
     """
 
-    cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    kind: Literal["phantom", "open", "gated"] = "phantom"
     # 1-preprocess
     phantom: Phantom | None = Phantom()
     matched_cohort: str = ""
@@ -110,11 +108,6 @@ class GastricParams(Checked):
     bootstrap_draws: int = Field(1000, ge=100)
     # 5-figures
     resamples: int = Field(40, ge=10)
-    # how to run
-    shard: int = Field(0, ge=0)
-    shards: int = Field(1, ge=1)
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    max_failed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def fits_together(self) -> "GastricParams":
@@ -139,6 +132,4 @@ class GastricParams(Checked):
             raise ValueError(f"`modalities` has {lost[0]}: give its table under `feature_tables`")
         if CLINICAL in self.modalities and not self.factors and not self.lro_folder:
             raise ValueError("`modalities` has clinical, but `factors` names no column")
-        if self.shard >= self.shards:
-            raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
         return self

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
-from lib.params import ROOT, Checked
+from lib.params import ROOT, Checked, StudyParams
 
 SCALINGS = ("minmax", "robust", "zscore")
 
@@ -75,14 +75,12 @@ class Setting(Checked):
     models: list[Literal[tuple(CONTENDERS)]] = []
 
 
-class SpaCRDParams(Checked):
+class SpaCRDParams(StudyParams):
     """Parameters of `notebooks/spacrd/`, in the order of the notebooks' parameter cell.
 
     `sections` lists section tables; a table's file name says below which folder of data/raw its files lie.
     """
 
-    cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    kind: Literal["phantom", "open", "gated"] = "phantom"
     # 1-preprocess
     sections: list[str] = []
     phantom: Phantom | None = Phantom()
@@ -128,11 +126,6 @@ class SpaCRDParams(Checked):
     # 4-evaluate
     bootstrap_draws: int = Field(1000, ge=100)
     block_pitches: float = Field(4.0, gt=0)
-    # how to run
-    shard: int = Field(0, ge=0)
-    shards: int = Field(1, ge=1)
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    max_failed: int = Field(0, ge=0)
 
     @field_validator("sections")
     @classmethod
@@ -160,8 +153,6 @@ class SpaCRDParams(Checked):
                 raise ValueError(
                     f"setting {name!r} trains no SpaCRD: list one of {', '.join(fitting)} under `models`"
                 )
-        if self.shard >= self.shards:
-            raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
         return self
 
     @staticmethod

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from lib.params import Checked
+from lib.params import Checked, StudyParams
 
 QUIRKS = ("frozen_positions", "scaler_on_all", "epoch_by_test")
 """Habits of the released code: position vectors that are random and never learnt; a scaler of the clinical numbers that
@@ -114,7 +114,7 @@ class Recipe(Checked):
     inner_folds: int = Field(0, ge=0)
 
 
-class StrokeParams(Recipe):
+class StrokeParams(Recipe, StudyParams):
     """Parameters of `notebooks/stroke/`.
 
     Paths count from data/raw, where a cohort's sources of data/sources.yaml are fetched to.
@@ -123,8 +123,6 @@ class StrokeParams(Recipe):
     too.
     """
 
-    cohort: str = Field("demo", pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    kind: Literal["phantom", "open", "gated"] = "phantom"
     # 1-preprocess
     isles: str = ""  # folder of an ISLES'24 tree, in any of its releases
     arrays: str = ""  # the reference's own input instead: folder of <ID>/preprocessed.npz
@@ -162,11 +160,6 @@ class StrokeParams(Recipe):
     first_seed_only: list[Literal[tuple(CONTENDERS)]] = []
     # 4-evaluate
     bootstrap_draws: int = Field(1000, ge=100)
-    # how to run
-    shard: int = Field(0, ge=0)
-    shards: int = Field(1, ge=1)
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    max_failed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def fits_together(self) -> "StrokeParams":
@@ -198,6 +191,4 @@ class StrokeParams(Recipe):
             raise ValueError(
                 f"`frames` is {self.frames}, which is no whole fraction of the {self.preparation.frames} of `preparation`"
             )
-        if self.shard >= self.shards:
-            raise ValueError(f"shard {self.shard} of {self.shards} shards does not exist: count from 0")
         return self
