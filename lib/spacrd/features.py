@@ -279,8 +279,9 @@ class SectionFeatures:
     def tensors(self, scaling: str, *, image: bool, genes: bool, anywhere: bool = False) -> Spots:
         """Scaled within the section, as tensors; a modality can be left out."""
         return Spots(
-            torch.as_tensor(scale(self.image, scaling)) if image else None,
-            torch.as_tensor(scale(self.genes, scaling)) if genes else None,
+            # copied into torch's own memory: sums over numpy's round otherwise where it happens to lie otherwise
+            torch.tensor(scale(self.image, scaling)) if image else None,
+            torch.tensor(scale(self.genes, scaling)) if genes else None,
             torch.as_tensor(self.labels, dtype=torch.float32),
             torch.as_tensor(self.neighbours_anywhere if anywhere else self.neighbours),
             self.xy,
