@@ -5,7 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")  # not by the environment, which the notebooks of tests would take over
+
+import matplotlib.pyplot as plt
 import pytest
+
+from lib.figures import style
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,3 +46,22 @@ def checkout() -> Callable[[Path], Path]:
         return folder
 
     return copied
+
+
+@pytest.fixture
+def ax():
+    """Axes of a fresh figure in the book's look."""
+    with matplotlib.rc_context(style.RC):
+        yield plt.subplots()[1]
+    plt.close("all")
+
+
+@pytest.fixture
+def words():
+    """Function: every text drawn on axes, its key, ticks and notes included."""
+
+    def found(ax) -> str:
+        ax.figure.canvas.draw()
+        return "\n".join(text.get_text() for text in ax.findobj(matplotlib.text.Text))
+
+    return found

@@ -1,37 +1,11 @@
-"""No screen; patients of whom clinic, CT and slide each say something of their own."""
+"""Patients of whom clinic, CT and slide each say something of their own."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures import style
-
 SIZES = {"clinical": 4, "ct": 30, "slide": 24}
 TELLING = {"clinical": 2, "ct": 8, "slide": 8}
-
-
-@pytest.fixture
-def ax():
-    """Axes of a fresh figure in the book's look."""
-    with matplotlib.rc_context(style.RC):
-        yield plt.subplots()[1]
-    plt.close("all")
-
-
-@pytest.fixture
-def words():
-    """Function: every text drawn on axes, its key, ticks and notes included."""
-
-    def found(ax) -> str:
-        ax.figure.canvas.draw()
-        return "\n".join(text.get_text() for text in ax.findobj(matplotlib.text.Text))
-
-    return found
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,6 @@
 
 from typing import NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")  # not by the environment, which notebooks of other tests would take over
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
