@@ -24,6 +24,15 @@ AGAIN = "embed again, or copy it from its source again"
 WITHIN = ("{slide}.h5", "h5_files/{slide}.h5", "pt_files/{slide}.pt", "{slide}.pt")
 
 
+def count_white(crops: np.ndarray) -> int:
+    """How many crops, uint8 (n, height, width, 3), are glass, as `n_white` counts: over 80 % of pixels all above 200.
+
+    With 200, three of HER2ST's pictures (A2, B4, C2; glass from 207 to 255) have 99 % of crops of bare glass counted
+    and none of the spots, fat included.
+    """
+    return int(((crops.min(axis=3) > 200).mean(axis=(1, 2)) > 0.8).sum())
+
+
 @dataclass(frozen=True)
 class Encoder:
     """What turns crops into features, and what a feature file must record about it."""
