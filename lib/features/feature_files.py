@@ -38,7 +38,9 @@ class Encoder:
     """What turns crops into features, and what a feature file must record about it."""
 
     name: str  # as asked for: "colour", "uni", ..., or a timm model
-    revision: str  # the first 12 characters of the weights' sha256, or the version of a descriptor without weights
+    revision: (
+        str  # the first 12 characters of the weights' sha256, or the version of a descriptor without weights
+    )
     dim: int  # length of a feature vector
     input_px: int  # side of the crops it takes
     crop_um: float  # side of tissue a crop shows, µm
@@ -143,7 +145,9 @@ def read_features(path: str | os.PathLike) -> FeatureFile:
         bad = _fault(features, coords, names)
         if (attributes["n"], attributes["dim"]) != features.shape:
             bad = f"its attributes promise {attributes['n']} x {attributes['dim']}, features are {features.shape}"
-        elif absent := [key for key in ("encoder", "revision", "um_per_px", *COUNTS) if key not in attributes]:
+        elif absent := [
+            key for key in ("encoder", "revision", "um_per_px", *COUNTS) if key not in attributes
+        ]:
             bad = f"attributes {', '.join(absent)} are missing"
         if bad:
             raise ValueError(bad)
@@ -209,7 +213,7 @@ def bag_files(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCA
         Holds, for scale 20, one of
 
         ============================================ =====================================================
-        x20/<slide>.h5                               this project (`lib.features.tiles`), STAMP     
+        x20/<slide>.h5                               this project (`lib.features.tiles`), STAMP
         x20/h5_files/<slide>.h5                      CLAM
         x20/pt_files/<slide>.pt                      CLAM's tensors, CrossFusion's reference
         20x_256px_0px_overlap/features_*/<slide>.h5  TRIDENT
@@ -283,7 +287,9 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
     if Path(path).suffix in (".pt", ".pth"):
         tensor = plain_tensors(path, "one plain tensor")
         if not hasattr(tensor, "numpy"):
-            raise ValueError(f"{path} holds a {type(tensor).__name__}, expected one tensor (tiles x features)")
+            raise ValueError(
+                f"{path} holds a {type(tensor).__name__}, expected one tensor (tiles x features)"
+            )
         features = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).detach().numpy()
         return _foreign(path, features, None, {"layout": "tensor", "encoder": "", "coords_unit": ""})
     with opened(path, "a feature file", AGAIN) as file:

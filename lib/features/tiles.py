@@ -1,28 +1,29 @@
-"""Tiles of a slide at every scale: on one grid in µm, or where CLAM puts them; on disk, and decoded in one pass.
+"""Tiles of a slide at every scale: on one grid in µm, or where CLAM puts them; on disk, decoded in one pass, embedded.
 
 Each 5x cell is decoded once; coarser tiles are averages of what was read.
 """
 
 import os
+import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from lib.features.feature_files import SCALES, attributes_of, whole
+from lib.features.feature_files import SCALES, Encoder, attributes_of, count_white, whole, write_features
 from lib.features.tissue import Preset, Segmentation, find_tissue, inside_contour, read_preset, segment
-from lib.files import check_names, opened, written_hdf5
+from lib.files import opened, written_hdf5
 from lib.inputs.slides import Slide, UnreadableTile
 
 CELL_SCALE = 5
 """The coarsest scale: a cell of the grid is one of its tiles, and the unit of decoding."""
 
 STATUSES = ("ok", "blank", "tiny", "pen marks only", "no tissue kept", "unreadable")
-SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".dcm")
 
 COARSEST = 1.25
 """Most by which level 0 may be coarser than the finest scale: scanners called 20x lie between 0.4 and 0.6 µm."""
@@ -247,25 +248,6 @@ def _judged(grid: TileGrid) -> TileGrid:
     return grid
 
 
-def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
-    """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        Two files of one name, or names that differ in case alone; no such folder, where no names are given.
-    """
-    folder, found, names = Path(folder), {}, None if names is None else set(names)
-    if names is None and not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder of slides")
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and (names is None or path.stem in names) and not path.is_dir():
-            if found.setdefault(path.stem, path) != path:
-                raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
-    check_names(found, folder, "slide", zeros=False)
-    return found
-
-
 def tiled(
     slide: Slide, tiling: str, preset: str, tile_px: int, least_tissue: float, scales=SCALES
 ) -> TileGrid:
@@ -395,3 +377,85 @@ def _ahead(items: Iterator) -> Iterator:
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, items, end))
             yield item
+
+
+class Embedded(NamedTuple):
+    """The tiles of one scale, as an encoder sees them.
+
+    counts has n_white: tiles that are mostly glass, kept; n_failed: tiles that could not be decoded, neither in features
+    nor in coords.
+    """
+
+    features: np.ndarray  # float32, (n, dim)
+    coords: np.ndarray  # float32, (n, 2): centres, level-0 pixels
+    counts: dict[str, int]
+
+
+def embed_slide(
+    slide: Slide, grid: TileGrid, encoder: Encoder, batch: int = 64, most_failed: float = 0.02
+) -> dict[int, Embedded]:
+    """Encode every tile of a grid in one pass over the slide, by scale; a thread decodes what comes next meanwhile.
+
+    The encoder sees whole tiles brought to its `input_px`, whatever the scale: its own `crop_um` plays no part.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        Of this slide; `grid.failed` is filled.
+    most_failed : float
+        Largest share of a scale's tiles that may fail to decode, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        The grid has no tiles (with its status), or more of them failed than `most_failed` allows.
+    """
+    if grid.status != "ok":
+        raise ValueError(f"slide {grid.slide} has no tiles to embed: {grid.status} ({grid.note})")
+    features = {scale: np.empty((len(grid.tiles[scale]), encoder.dim), np.float32) for scale in grid.scales}
+    decoded = {scale: np.zeros(len(grid.tiles[scale]), bool) for scale in grid.scales}
+    n_white = dict.fromkeys(grid.scales, 0)
+    for scale, indices, crops in tile_batches(slide, grid, encoder.input_px, batch):
+        features[scale][indices] = encoder.encode(crops)
+        decoded[scale][indices] = True
+        n_white[scale] += count_white(crops)
+    embedded = {}
+    for scale, kept in decoded.items():
+        n_failed = int((~kept).sum())
+        if n_failed > most_failed * len(kept) or n_failed == len(kept):
+            raise ValueError(
+                f"slide {grid.slide}: {n_failed} of {len(kept)} tiles at {scale}x cannot be decoded, more than "
+                f"{most_failed:.1%}: fetch the slide again, or raise most_failed"
+            )
+        counts = {"n_white": n_white[scale], "n_failed": n_failed}
+        embedded[scale] = Embedded(features[scale][kept], grid.centres(scale)[kept], counts)
+    return embedded
+
+
+def embedding_paths(folder: str | os.PathLike, encoder: str, slide: str, scales: Iterable[int]) -> dict:
+    """Where the features of a slide lie, by scale: `folder`/<encoder>/x20/<slide>.h5, x10, x5.
+
+    What no file name takes in the encoder's name (hf-hub:owner/model) becomes a hyphen.
+    """
+    place = Path(folder, re.sub(r"[^\w.+-]+", "-", encoder))
+    return {scale: place / f"x{scale}" / f"{slide}.h5" for scale in scales}
+
+
+def write_embedding(
+    folder: str | os.PathLike, grid: TileGrid, encoder: Encoder, embedded: Mapping[int, Embedded]
+) -> dict[int, Path]:
+    """Write a slide's features as float16, one file a scale (see `embedding_paths`), each atomically."""
+    paths = embedding_paths(folder, encoder.name, grid.slide, embedded)
+    for scale, tiles in embedded.items():
+        write_features(
+            paths[scale],
+            tiles.features,
+            tiles.coords,
+            encoder=encoder.name,
+            revision=encoder.revision,
+            um_per_px=grid.um_per_px,
+            crop_um=grid.tile_px * um_per_px_at(scale),
+            counts={**tiles.counts, "scale": scale},
+            dtype="float16",
+        )
+    return paths
