@@ -64,9 +64,10 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
     if names is None and not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder of slides")
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and (names is None or path.stem in names) and not path.is_dir():
-            if found.setdefault(path.stem, path) != path:
-                raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
+        if path.suffix.lower() not in SUFFIXES or not (names is None or path.stem in names) or path.is_dir():
+            continue
+        if found.setdefault(path.stem, path) != path:
+            raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
     check_names(found, folder, "slide", zeros=False)
     return found
 
