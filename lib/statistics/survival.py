@@ -145,7 +145,7 @@ class Censoring:
     """Kaplan-Meier of the time to censoring, G. Fit it on the training fold, ask it about the others.
 
     Where a patient dies and another is censored at one time, death came first: who died was not at risk of being
-    censored then, as in scikit-survival. `times` (m,), distinct and increasing, and G at each of them.
+    censored then, as in R's prodlim. `times` (m,), distinct and increasing, and G at each of them.
     """
 
     times: np.ndarray
@@ -176,14 +176,15 @@ class Censoring:
         return np.r_[1.0, self.probability][np.searchsorted(self.times, times, "left" if before else "right")]
 
     def weights(self, time: ArrayLike, event: ArrayLike) -> np.ndarray:
-        """Inverse-probability-of-censoring weights (n,): 1 / G(time) for events, 0 for the censored.
+        """Inverse-probability-of-censoring weights (n,): 1 / G(time-) for events, 0 for the censored.
 
-        G is taken at the event's time, as in scikit-survival, not just before it as in Graf et al. (1999); the two
-        differ only where a patient was censored at the time of another's event. NotComputable where an event lies
-        where G is 0 or unknown. Robins and Finkelstein (2000), doi:10.1111/j.0006-341X.2000.00779.x.
+        G is taken just before the event, as by Graf et al. (1999) and in R's survival and riskRegression: who was
+        censored at that very time was still followed. G at the event, as scikit-survival has it, weighs too much where
+        times tie: in whole years a Brier score of .177 becomes .204. NotComputable where an event lies where G is 0 or
+        unknown. Robins and Finkelstein (2000), doi:10.1111/j.0006-341X.2000.00779.x.
         """
         time, event = checked_outcomes(time, event)
-        followed = self.survival(time[event])
+        followed = self.survival(time[event], before=True)
         if lost := int((followed == 0).sum()):
             raise NotComputable(
                 f"{lost} of {followed.size} events lie where everybody still followed was censored, so no weight "
