@@ -21,7 +21,12 @@ _STEPS = (1, 2, 3, 6, 12, 24, 36, 48, 60, 72, 96, 120, 240)  # months
 
 
 def kaplan_meier(
-    ax: Axes, time: ArrayLike, event: ArrayLike, group: ArrayLike | None = None, labels: Mapping | None = None
+    ax: Axes,
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike | None = None,
+    labels: Mapping | None = None,
+    band: str = "pointwise",
 ) -> Axes:
     """Kaplan-Meier curves of one cohort or of its groups, on axes of their own, with 95 % log-log bands.
 
@@ -41,6 +46,8 @@ def kaplan_meier(
         groups. Without it all patients are one cohort.
     labels : mapping of group to str, optional
         Names to print.
+    band : "pointwise" or "equal-precision"
+        Whether the band covers each time by itself or the whole curve at once.
 
     Raises
     ------
@@ -60,7 +67,7 @@ def kaplan_meier(
         part = group == name
         died, size = event[part].sum(), part.sum()
         key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died}/{size}"
-        _curve(ax, estimate(time[part], event[part]), colours[name], key)
+        _curve(ax, estimate(time[part], event[part], band=band), colours[name], key)
     head = None if alone else f"{_tested(time, event, group)}\nevents/patients"
     # more than three names find no empty corner
     place = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(names) > 3 else dict(loc="best")
