@@ -8,8 +8,11 @@ How folds, sections and seeds become one number, stated here, once, for every st
   value makes the whole not computable: a mean over the lucky folds would be another quantity.
 - Patients are resampled within their fold, events and censored apart, so every draw keeps each fold's size; spots are
   resampled in blocks of neighbours within every patient drawn.
+- A bootstrap takes the trained models as given. Models of a cross-validation share training patients, so their folds err
+  together and the interval has to be wider: `training_share` says by how much for metrics of order (c-index, AUC).
 
-Both kinds meet in `bootstrap`, which draws again what has no value (never scored 0), and in `ends`.
+Both kinds meet in `bootstrap`, which draws again what has no value (never scored 0), and in `ends`, which makes the
+interval of the draws' spread. How often it misses the truth is measured in `benchmarks/coverage.py`.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,17 +23,25 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from scipy.stats import t as student
 
 from lib.statistics.classification import METRICS, NotComputable
 
 DrawsFunction = Callable[[np.ndarray], np.ndarray]  # counts (draws, rows) -> values (draws,), NaN where none
 CELLS = 4_000_000  # counts given to a draws function at once: 16 MB
 ATTEMPTS = 100
+CHANCE = {"auc": 0.5, "c_index": 0.5, "c_index_ipcw": 0.5}  # what a model that knows nothing gets
+STEADY = 4.0  # standard errors from chance at which training adds half of what it adds at chance
+SHARED = "widened for shared training patients"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the ends of its interval; n cases (or patients), events of them positive; how it was made."""
+    """An estimate and the ends of its interval (NaN where none covers); n cases (or patients), events of them positive; how
+    it was made; `share`, by how much training raised the variance that the bootstrap saw (0: not).
+    """
 
     estimate: float
     low: float
@@ -38,6 +49,7 @@ class Interval:
     n: int
     events: int
     how: str
+    share: float = 0.0
 
 
 def bootstrap(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple[np.ndarray, int]:
@@ -57,10 +69,63 @@ def bootstrap(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple
     raise NotComputable(f"{lacking.size} of {draws} draws of {what} had no value in {ATTEMPTS} attempts")
 
 
-def ends(drawn: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The two ends of the interval of draws (draws,): their percentiles."""
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def training_share(signal: ArrayLike) -> np.ndarray:
+    """Variance that shared training patients add to a cross-validated metric of order, as a share of the bootstrap's.
+
+    `signal` is how far the truth lies from chance, in standard errors of a bootstrap that takes the models as given.
+    Without signal, training and test patients play one part: the mean over folds is a sum over pairs of folds, each counted
+    twice, so its variance is up to twice what the test patients alone give (exactly, where the model is linear in its
+    patients): share 1. The surer the signal, the more the models of different folds agree, and the share falls. No
+    estimator of it is unbiased (Bengio and Grandvalet 2004); this curve, 1 / (1 + (signal / 4)^2), keeps the misses of all
+    settings simulated in `benchmarks/coverage.py` within 2 to 6 %. The corrected resampled t adds 1 / (1 - 1 / folds).
+
+    References
+    ----------
+    Bengio and Grandvalet, JMLR 5 (2004), 1089. Nadeau and Bengio, Machine Learning 52 (2003), 239,
+    doi:10.1023/A:1024068626366. Bates, Hastie and Tibshirani, JASA 119 (2024), 1434, doi:10.1080/01621459.2023.2197686.
+    """
+    return 1 / (1 + (np.asarray(signal) / STEADY) ** 2)
+
+
+def ends(
+    estimate: float,
+    sd: float,
+    level: float = 0.95,
+    *,
+    chance: float | None = None,
+    share: float = 0.0,
+    df: float = np.inf,
+    bounded: bool = True,
+) -> tuple[float, float]:
+    """The two ends of an interval around an estimate with standard error `sd`, Student's with `df` degrees of freedom.
+
+    `bounded` metrics (0 to 1) get theirs on the logit scale. The variance is raised by `share`, or, with `chance`, by
+    `training_share` of each truth that is tried (those that a test at that truth would not reject). NaN where the draws did
+    not spread, as at an AUC of 1: that is no sign of certainty.
+    """
+    if not sd > 0 or (bounded and not 0 < estimate < 1):
+        return np.nan, np.nan
+    quantile = student.isf((1 - level) / 2, df)
+    centre, sd = (logit(estimate), sd / (estimate * (1 - estimate))) if bounded else (estimate, sd)
+    reach = np.array([-1.0, 1.0]) * quantile * np.sqrt(1 + share)
+    if chance is not None:
+        signal, most = (centre - logit(chance)) / sd, quantile * np.sqrt(2)
+
+        def beyond(truth: float, side: float) -> float:
+            return (truth - signal) * side - quantile * np.sqrt(1 + training_share(truth))
+
+        reach = [
+            side * brentq(lambda r, side=side: beyond(signal + side * r, side), 0, most) for side in (-1, 1)
+        ]
+    low, high = centre + sd * np.asarray(reach)
+    return (float(expit(low)), float(expit(high))) if bounded else (float(low), float(high))
+
+
+def _signal(estimate: float, sd: float, chance: float) -> float:
+    """Standard errors, on the logit scale, between an estimate and chance; infinite where the draws do not spread."""
+    if not 0 < estimate < 1 or not sd > 0:
+        return np.inf
+    return (logit(estimate) - logit(chance)) * estimate * (1 - estimate) / sd
 
 
 def patients_by_stratum(
@@ -123,33 +188,58 @@ def patient_interval(
     seed: int = 0,
     strata: Sequence[Hashable] | None = None,
     level: float = 0.95,
+    chance: float | None = None,
+    trained: bool = False,
+    bounded: bool = True,
+    minus: DrawsFunction | None = None,
 ) -> Interval:
-    """Metric on all rows, with an interval from resampled patients.
+    """Metric on all rows, with an interval from resampled patients, on the logit scale.
 
     `draws_function` takes counts (draws, rows), how often each row is in each draw, and returns values (draws,), NaN where
     a draw has none: `functools.partial(classification.auc, labels, scores)`. The estimate is its value at counts of 1.
     `patients` and `strata` (rows,) as in `draw_counts`; `events` and `n` (by default the number of patients) are for the
-    row of metrics.csv. `how` tells what was drawn, how many draws had no value and were drawn again, and when all draws
-    were equal (an AUC of 1, say), which says nothing of how far off the truth may lie.
+    row of metrics.csv. `trained`: the scores are of models that share training patients with one another, as a
+    cross-validation's do. Metrics with a `chance` level are then widened (`training_share`); others get no interval, and
+    `how` tells where it would lie if the trained models were all there is. With `minus`, another model's metric is taken
+    off, under the same draws. `how` tells what was drawn, and how many draws had no value and were drawn again.
     """
     home, members = patients_by_stratum(patients, strata)
-    estimate = float(evaluated(draws_function, np.ones((1, home.size), np.int32))[0])
+    functions = [draws_function] if minus is None else [draws_function, minus]
+    whole = np.ones((1, home.size), np.int32)
+    estimates = [float(evaluated(one, whole)[0]) for one in functions]
+    estimate = estimates[0] - sum(estimates[1:])
     if np.isnan(estimate):
         raise NotComputable("the metric has no value on all the patients, so neither has its interval")
     random = np.random.default_rng(seed)
 
     def draw(number: int) -> np.ndarray:
-        return evaluated(draws_function, draw_counts(patients, number, random, strata))
+        counts = draw_counts(patients, number, random, strata)
+        return np.array([evaluated(one, counts) for one in functions])
 
     drawn, again = bootstrap(draw, draws, "patients (draw within strata of the outcome, or gather more)")
     count = int(home.max()) + 1
     how = f"bootstrap of {count} patients"
     how += f" ({home.size} rows)" if home.size > count else ""
     how += f" within {len(members)} strata" if len(members) > 1 else ""
-    how += f", {draws} draws, percentile"
+    how += f", {draws} draws"
     how += f"; {again} draws without a value redrawn" if again else ""
-    how += "; every draw gave the same value" if np.ptp(drawn) == 0 else ""
-    return Interval(estimate, *ends(drawn, level), count if n is None else n, events, how)
+    # the variance of a bootstrap within strata of m is (m - 1) / m of what it estimates
+    unbiased = np.sqrt(count / max(count - len(members), count / 2))
+    sds = unbiased * drawn.std(axis=1, ddof=1)
+    sd = sds[0] if minus is None else unbiased * (drawn[0] - drawn[1]).std(ddof=1)
+    bounded, share = bounded and minus is None, 0.0
+    if trained and chance is not None:
+        signals = [_signal(*one, chance) for one in zip(estimates, sds, strict=True)]
+        share = float(np.mean(training_share(signals)))
+        how += f", {SHARED} (variance {1 + share:.2f} times)"
+    inverted = chance if trained and minus is None else None
+    low, high = ends(estimate, sd, level, chance=inverted, share=share, bounded=bounded)
+    if trained and chance is None:
+        how = f"no interval, for training adds what one cross-validation does not show; the models as given: {low:.3f} to {high:.3f} ({how})"
+        low = high = np.nan
+    elif np.isnan(low):
+        how += "; every draw gave the same value, which says nothing of how far off the truth may lie"
+    return Interval(estimate, low, high, count if n is None else n, events, how, share)
 
 
 def paired_patient_difference(
@@ -157,13 +247,17 @@ def paired_patient_difference(
 ) -> Interval:
     """`patient_interval` of the first model's metric minus the second's on the same rows, both under the same draws.
 
-    A draw in which either has no value is drawn again for both. estimate > 0: the first scores higher.
+    A draw in which either has no value is drawn again for both. estimate > 0: the first scores higher. Of `trained` models
+    and metrics without a chance level (Brier, ibs) it is Nadeau and Bengio's corrected resampled t over the folds
+    (`MeanOverFolds`), which in simulations is somewhat too wide.
     """
-
-    def difference(counts: np.ndarray) -> np.ndarray:
-        return np.asarray(first(counts), float) - np.asarray(second(counts), float)
-
-    paired = patient_interval(difference, patients, **options)
+    paired = patient_interval(first, patients, minus=second, **options)
+    if options.get("trained") and options.get("chance") is None:
+        whole = np.ones((1, len(patients)), np.int32)
+        folds = np.ravel(first.by_fold(whole)) - np.ravel(second.by_fold(whole))
+        sd = folds.std(ddof=1) * np.sqrt(1 / folds.size + 1 / (folds.size - 1)) if folds.size > 1 else 0.0
+        low, high = ends(paired.estimate, sd, options.get("level", 0.95), df=folds.size - 1, bounded=False)
+        paired = replace(paired, low=low, high=high, how=f"corrected resampled t over {folds.size} folds")
     return replace(paired, how=f"paired; {paired.how}")
 
 
@@ -172,29 +266,30 @@ def strata(fold: ArrayLike, event: ArrayLike) -> np.ndarray:
     return np.array([f"{f}, {'event' if e else 'censored'}" for f, e in zip(fold, event, strict=True)])
 
 
-def mean_over_folds(
-    fold: ArrayLike, within: Callable[[np.ndarray], Sequence[DrawsFunction]]
-) -> DrawsFunction:
+class MeanOverFolds:
     """Draws function that averages a metric over seeds, then over folds; NaN where a fold or seed has none.
 
     `fold` (n,) held out each row; `within` takes the row numbers of one fold and returns a draws function for each seed.
     """
-    fold = np.asarray(fold)
-    parts = []
-    for name in dict.fromkeys(fold.tolist()):
-        rows = np.flatnonzero(fold == name)
-        parts.append((rows, list(within(rows))))
 
-    def values(counts: np.ndarray) -> np.ndarray:
-        by_fold = [np.mean([one(counts[:, rows]) for one in seeds], axis=0) for rows, seeds in parts]
-        return np.mean(by_fold, axis=0)
+    def __init__(self, fold: ArrayLike, within: Callable[[np.ndarray], Sequence[DrawsFunction]]) -> None:
+        fold = np.asarray(fold)
+        rows = [np.flatnonzero(fold == name) for name in dict.fromkeys(fold.tolist())]
+        self.parts = [(each, list(within(each))) for each in rows]
 
-    return values
+    def by_fold(self, counts: np.ndarray) -> np.ndarray:
+        """Values of each fold, mean over seeds: (folds, draws)."""
+        return np.array(
+            [np.mean([one(counts[:, rows]) for one in seeds], axis=0) for rows, seeds in self.parts]
+        )
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        return self.by_fold(counts).mean(axis=0)
 
 
 def of_scores(metric: Callable, labels: np.ndarray, scores: np.ndarray, fold: ArrayLike) -> DrawsFunction:
-    """Draws function of a metric of `classification` on labels (n,) and scores (seeds, n), as `mean_over_folds`."""
-    return mean_over_folds(fold, lambda rows: [partial(metric, labels[rows], one[rows]) for one in scores])
+    """Draws function of a metric of `classification` on labels (n,) and scores (seeds, n), as `MeanOverFolds`."""
+    return MeanOverFolds(fold, lambda rows: [partial(metric, labels[rows], one[rows]) for one in scores])
 
 
 def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
@@ -332,18 +427,23 @@ def interval(
     level: float = 0.95,
     left_out: Mapping[str, str] | None = None,
     minus: Sequence[ScoredSection] | None = None,
+    trained: bool = False,
 ) -> Interval:
-    """Metric averaged over patients, with an interval of the two-level bootstrap (`section_draws`).
+    """Metric averaged over patients, with Student's interval of the spread of a two-level bootstrap (`section_draws`).
 
     The metric, a name in `classification.METRICS`, is taken per section and seed, averaged over seeds, within the patient,
     and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...; the cut is held
     fixed over the draws), or probabilities (brier). With `minus`, the same spots under another model's scores, the other's
     is taken off (see `comparison.paired_difference`). Sections without a value are left out and named in `how` with the
-    reason, as those in `left_out`; NotComputable where none has one. With few patients the interval is approximate and
-    somewhat short, as every cluster bootstrap is.
+    reason, as those in `left_out`; NotComputable where none has one.
+
+    Degrees of freedom are patients less one, so with three patients an interval is 2.2 times as long as with many. `trained`:
+    each patient was tested by a model trained on the others; the variance is raised by `training_share` for the AUC, and
+    doubled for other metrics and where models are compared by them (about Nadeau and Bengio's correction with a patient a
+    fold). Of one patient only blocks are drawn.
     """
     reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
-    values: dict[str, list[float]] = {}
+    values: dict[str, list[list[float]]] = {}
     for same in zip(*(chain(*by_patient(rival).values()) for rival in rivals), strict=True):
         try:
             each = [np.mean([METRICS[metric](s.labels, row) for row in s.scores]) for s in same]
@@ -351,15 +451,27 @@ def interval(
             reasons[f"{same[0].section} of {same[0].patient}"] = str(reason)
             continue
         usable.append(same)
-        values.setdefault(same[0].patient, []).append(each[0] - sum(each[1:]))
+        values.setdefault(same[0].patient, []).append(each)
     if not usable:
         raise NotComputable("; ".join(f"section {name}: {reason}" for name, reason in reasons.items()))
-    estimate = float(np.mean([np.mean(of_patient) for of_patient in values.values()]))
     drawn, again = section_draws(list(zip(*usable, strict=True)), metric, draws, seed)
-    low, high = ends(drawn[0] - drawn[1:].sum(axis=0), level)
+    means = np.mean([np.mean(of_patient, axis=0) for of_patient in values.values()], axis=0)
+    estimate, drawn_estimate = (float(means[0] - means[1:].sum()), drawn[0] - drawn[1:].sum(axis=0))
+    # the variance of a bootstrap of n patients is (n - 1) / n of what it estimates
+    several, patients = len(values) > 1, len(values)
+    unbiased, df = (np.sqrt(patients / (patients - 1)), patients - 1) if several else (1.0, np.inf)
+    chance, share = CHANCE.get(metric) if trained and several else None, float(trained and several)
+    if chance is not None:
+        sds = unbiased * drawn.std(axis=1, ddof=1)
+        signals = [_signal(*one, chance) for one in zip(means, sds, strict=True)]
+        share = float(np.mean(training_share(signals)))
+    sd, inverted = unbiased * drawn_estimate.std(ddof=1), chance if minus is None else None
+    low, high = ends(estimate, sd, level, chance=inverted, share=share, df=df, bounded=minus is None)
     first = [same[0] for same in usable]
     n, events = (int(sum(part(section.labels) for section in first)) for part in (np.size, np.sum))
-    return Interval(estimate, low, high, n, events, _described(first, reasons, draws, again))
+    how = _described(first, reasons, draws, again)
+    how += f"; {SHARED} (variance {1 + share:.2f} times)" if share else ""
+    return Interval(estimate, low, high, n, events, how, share)
 
 
 def _described(sections: Sequence[ScoredSection], reasons: Mapping[str, str], draws: int, again: int) -> str:
