@@ -164,14 +164,28 @@ def corners_of(geometry: Geometry) -> np.ndarray:
     return np.array(list(itertools.product(*((0, n - 1) for n in geometry.size))))
 
 
-def brought_onto(image: sitk.Image, grid: Geometry, outside: float, how: int = sitk.sitkLinear) -> sitk.Image:
+def brought_onto(
+    image: sitk.Image,
+    grid: Geometry,
+    outside: float,
+    how: int = sitk.sitkLinear,
+    transform: sitk.Transform = sitk.Transform(),  # noqa: B008  never changed
+) -> sitk.Image:
     """An image sampled where the voxels of another grid lie: linear, or `sitk.sitkNearestNeighbor` for a mask.
 
-    `outside` is the value of voxels more than half a voxel outside the image.
+    `outside` is the value of voxels more than half a voxel outside the image; `transform` takes a place of the grid to
+    its place in the image.
     """
     return sitk.Resample(
-        image, grid.size, sitk.Transform(), how, grid.origin_mm, grid.spacing_mm, grid.direction, outside
+        image, grid.size, transform, how, grid.origin_mm, grid.spacing_mm, grid.direction, outside
     )
+
+
+def upright_grid(places: np.ndarray, spacing: Sequence[float]) -> Geometry:
+    """The grid on the patient's axes that covers places (n, 3) in mm."""
+    low, high = places.min(0), places.max(0)
+    size = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
+    return Geometry(tuple(spacing), tuple(low.tolist()), tuple(np.eye(3).ravel()), tuple(size.tolist()))
 
 
 def is_nifti(path: str | os.PathLike) -> bool:
@@ -257,12 +271,9 @@ def upright(image: sitk.Image, path: str | os.PathLike, oblique: str, outside: f
     geometry = geometry_of(image)
     if geometry.tilt_deg <= OBLIQUE_DEG or oblique == "keep":
         return image
-    if oblique == "resample":  # onto the straight grid that covers it, of its spacing
-        places, spacing = geometry.points(corners_of(geometry)), geometry.spacing_mm
-        low, high = places.min(0), places.max(0)
-        size = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
-        straight = Geometry(spacing, tuple(low.tolist()), tuple(np.eye(3).ravel()), tuple(size.tolist()))
-        return brought_onto(sitk.Cast(image, sitk.sitkFloat32), straight, outside)
+    if oblique == "resample":
+        grid = upright_grid(geometry.points(corners_of(geometry)), geometry.spacing_mm)
+        return brought_onto(sitk.Cast(image, sitk.sitkFloat32), grid, outside)
     raise ValueError(
         f"{path} is oblique, tilted by {geometry.tilt_deg:.1f} degrees: set oblique to 'keep' (voxels as they are, "
         "slices tilted) or to 'resample' (interpolated onto the patient's axes)"

@@ -217,7 +217,7 @@ def test_rows_of_cdr_that_cannot_be(tmp_path, field, value, message):
     other = [*row[:field], value, *row[field + 1 :]]
     with pytest.raises(ValueError, match=message):
         read_cdr(table(tmp_path, [["TCGA-2F-A9KO", *row[1:]], other], CDR_HEAD))
-    with pytest.raises(ValueError, match="so it is not TCGA-CDR"):
+    with pytest.raises(KeyError, match="bcr_patient_barcode"):
         read_cdr(table(tmp_path))
 
 
