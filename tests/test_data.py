@@ -207,7 +207,7 @@ def test_groups_are_optional_and_checked(tmp_path):
     known = listed(a_file(), a_file(path="picture.jpg", group="pictures"))
     assert len(fetch("a", tmp_path, tmp_path / "mirror", listed=known)) == 1
     assert len(fetch("a", tmp_path, tmp_path / "mirror", groups=["pictures"], listed=known)) == 2
-    with pytest.raises(ValueError, match="no group of a named picture; did you mean pictures"):
+    with pytest.raises(ValueError, match="no group of a named picture; did you mean 'pictures'"):
         fetch("a", tmp_path, tmp_path / "mirror", groups=["picture"], listed=known)
 
 
@@ -335,7 +335,7 @@ SLIDES = {f"TCGA-AA-000{i}-01Z-00-DX1.{i}.svs": bytes([i]) * (40_000 + 50_000 * 
 
 
 @pytest.fixture
-def gdc(server):
+def gdc(server, monkeypatch):
     for number, (name, body) in enumerate(SLIDES.items()):
         id = f"37d511f7-036f-4750-b40e-8ef00a8ecf{number:02d}"
         about = {
@@ -346,7 +346,7 @@ def gdc(server):
         }
         server.hits.append(about)
         server.offered[f"/data/{id}"] = body
-    server.url = server.url.rstrip("/")
+    monkeypatch.setattr(data, "GDC", server.url.rstrip("/"))
     return server
 
 
@@ -355,7 +355,7 @@ def test_slides_of_a_table_come_whole_once_and_are_checked(tmp_path, gdc, capsys
     pd.DataFrame({"slide": [name.removesuffix(".svs") for name in SLIDES] + ["TCGA-none"]}).to_csv(
         table, index=False
     )
-    command = ["--slides", str(table), "--into", str(into), "--server", gdc.url]
+    command = ["--slides", str(table), "--into", str(into)]
     assert main([*command, "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "1 of 4 slides are not known there" in said
@@ -370,7 +370,7 @@ def test_slides_of_a_table_come_whole_once_and_are_checked(tmp_path, gdc, capsys
     assert len(gdc.asked) == asked, "what is there is not asked for again"
     first = next(iter(SLIDES))
     (into / first).write_bytes(b"\1" * len(SLIDES[first]))
-    manifest = ask_gdc(SLIDES, gdc.url)
+    manifest = ask_gdc(SLIDES)
     assert there(manifest, into).all()
     assert there(manifest, into, verify=True).tolist() == [False, True, True]
     assert main([*command, "--verify"]) == 0
@@ -380,7 +380,7 @@ def test_slides_of_a_table_come_whole_once_and_are_checked(tmp_path, gdc, capsys
 def test_slide_with_another_md5_is_not_kept_and_the_others_come_with_the_token(tmp_path, gdc, monkeypatch):
     gdc.offered[next(iter(gdc.offered))] = b"\7" * 40_000
     monkeypatch.setenv("GDC_TOKEN", "a-secret-token")
-    failed = fetch_slides(ask_gdc(SLIDES, gdc.url), tmp_path, gdc.url)
+    failed = fetch_slides(ask_gdc(SLIDES), tmp_path)
     assert len(failed) == 1
     assert "does not match" in failed[0]
     assert set(gdc.tokens) == {"a-secret-token"}
@@ -398,7 +398,7 @@ def test_gdc_client_does_the_transfer_where_there_is_one(tmp_path, gdc):
         "    (folder / name).write_bytes(bytes([i]) * int(size))\n"
     )
     client.chmod(0o755)
-    assert fetch_slides(ask_gdc(SLIDES, gdc.url), tmp_path / "slides", gdc.url) == []
+    assert fetch_slides(ask_gdc(SLIDES), tmp_path / "slides") == []
     assert {name: (tmp_path / "slides" / name).read_bytes() for name in SLIDES} == SLIDES
     assert gdc.asked == []
 

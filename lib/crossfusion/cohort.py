@@ -14,12 +14,11 @@ from numpy._core.multiarray import _reconstruct, scalar
 
 from lib.crossfusion.params import CATEGORIES, CrossFusionParams
 from lib.data import RAW, fetch_all, read_sources
-from lib.features.embedding import embedding_paths
 from lib.features.feature_files import bag_files
-from lib.features.tiles import SCALES, found_slides, read_grid
+from lib.features.tiles import SCALES, embedding_paths, read_grid
 from lib.files import write_csv
 from lib.inputs import tcga
-from lib.inputs.slides import Slide, open_slide
+from lib.inputs.slides import Slide, found_slides, open_slide
 from lib.inputs.tables import read_columns
 from lib.phantoms.slides import write_slide
 from lib.stage import Stage

@@ -51,19 +51,39 @@ def held_out_patients(stage: Stage, cohort: pd.DataFrame) -> Models:
     return models
 
 
+def _censoring(cohort: pd.DataFrame, setting: str) -> dict[str, Censoring]:
+    """How patients leave follow-up, learnt from each fold's training patients."""
+    patients = cohort[cohort["cancer"] == setting]
+    columns = ["time_months", "event"]
+    return {
+        fold: Censoring.fit(*patients.loc[patients["fold"] != fold, columns].to_numpy().T)
+        for fold in patients["fold"].unique()
+    }
+
+
 def metric_rows(models: Models, cohort: pd.DataFrame, params: CrossFusionParams) -> pd.DataFrame:
     """Every metric of every model; how patients leave follow-up is learnt from each fold's training patients."""
     rows = []
     for setting, contenders in models.items():
-        patients = cohort[cohort["cancer"] == setting]
-        censoring = {}
-        for fold in patients["fold"].unique():
-            training = patients.loc[patients["fold"] != fold, ["time_months", "event"]]
-            censoring[fold] = Censoring.fit(*training.to_numpy().T)
-        about = (params.horizons, censoring, params.bootstrap_draws)
+        about = (params.horizons, _censoring(cohort, setting), params.bootstrap_draws)
         for model, one in contenders.items():
             rows.append(metrics_table.survival_rows(model, params.cohort, setting, one, *about))
     return pd.concat(rows, ignore_index=True)
+
+
+def difference_rows(
+    models: Models, cohort: pd.DataFrame, params: CrossFusionParams, metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Paired differences of metrics between all models of each cancer type that have them."""
+    parts = []
+    for setting, contenders in models.items():
+        about = (params.horizons, _censoring(cohort, setting), params.bootstrap_draws)
+        for metric in metrics:
+            error = metric.startswith(("brier", "ibs"))
+            able = {name: one for name, one in contenders.items() if not error or one.survival is not None}
+            table = metrics_table.survival_differences(able, metric, *about)
+            parts.append(table.assign(metric=metric, setting=setting))
+    return pd.concat(parts, ignore_index=True)
 
 
 def shown_metrics(metrics: pd.DataFrame, models: Models) -> Iterator[tuple[str, pd.DataFrame]]:

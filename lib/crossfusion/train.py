@@ -20,11 +20,10 @@ from lib.crossfusion.bags import Bag, drawn, patient_bag, read_bag
 from lib.crossfusion.model import CrossFusion
 from lib.crossfusion.params import CONTENDERS, CrossFusionParams, Training, habits_of
 from lib.features.feature_files import bag_files
-from lib.models.mil import AMIL, DSMIL, MeanPool, TransMIL
+from lib.models.attention import AMIL, DSMIL, MeanPool, TransMIL
 from lib.training.discrete_time import bin_of, fit_bins, survival_at, survival_nll, survival_of
 from lib.training.folds import Fold, stratified_folds
-from lib.training.loop import Checkpoint, Loop, run
-from lib.training.runs import Result, Run
+from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 NETWORKS = {
     "CrossFusion": CrossFusion,

@@ -82,17 +82,12 @@ def find_tissue(slide: Slide) -> Tissue:
     rgb, unreadable = overview(slide, level, size)
     px = tuple(full / small for full, small in zip(slide.size, size, strict=True))
     um = (px[0] * px[1]) ** 0.5 * slide.um_per_px
-    hsv = _smoothed_hsv(rgb)
+    smooth = cv2.medianBlur(rgb, 3)
     del rgb  # large where the slide is
+    hsv = cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV, dst=smooth)
     ink = _ink(hsv, um) & ~unreadable
     stained = (hsv[..., 1] > 255 * LEAST_SATURATION) & ~ink & ~unreadable
-    del hsv
     return Tissue(_without_specks(stained, LEAST_MM2 * 1e6 / um**2) | unreadable, ink, unreadable, px)
-
-
-def _smoothed_hsv(rgb: np.ndarray) -> np.ndarray:
-    smooth = cv2.medianBlur(rgb, 3)
-    return cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV, dst=smooth)
 
 
 def _ink(hsv: np.ndarray, um_per_px: float) -> np.ndarray:
@@ -254,22 +249,18 @@ def segment(slide: Slide, preset: Preset) -> Segmentation:
     parents = tree[0, :, 3]
     area = np.array([cv2.contourArea(contour) for contour in found])
     ref = int(REF_PX**2 / (scale[0] * scale[1]))
-    contours, holes, small = [], [], 0
+    contours, holes = [], []
     outer = np.flatnonzero(parents == -1)
-    for index in outer:
+    large = [index for index in outer if area[index] - area[parents == index].sum() > preset.a_t * ref]
+    asked = set(preset.keep_ids or range(len(large))) - set(preset.exclude_ids)
+    for index in (index for number, index in enumerate(large) if number in asked):
         children = np.flatnonzero(parents == index)
-        net = area[index] - area[children].sum()
-        if not net > preset.a_t * ref:
-            small += 1
-            continue
         # stable, because CLAM's sorted(reverse=True) leaves equal areas in their order
         largest = children[np.argsort(-area[children], kind="stable")][: preset.max_n_holes]
         contours.append(_scaled(found[index], scale))
         holes.append([_scaled(found[i], scale) for i in largest if area[i] > preset.a_h * ref])
-    asked = set(preset.keep_ids or range(len(contours))) - set(preset.exclude_ids)
-    kept = [i for i in range(len(contours)) if i in asked]
-    contours_kept, holes_kept = [contours[i] for i in kept], [holes[i] for i in kept]
-    return Segmentation(contours_kept, holes_kept, level, len(outer), small, len(contours) - len(kept))
+    seen, small = len(outer), len(outer) - len(large)
+    return Segmentation(contours, holes, level, seen, small, len(large) - len(contours))
 
 
 def seg_level(slide: Slide, preset: Preset) -> int:
@@ -277,14 +268,10 @@ def seg_level(slide: Slide, preset: Preset) -> int:
     level = preset.seg_level
     if level < 0:
         level = max((i for i, down in enumerate(slide.downsamples) if down <= DOWNSAMPLE), default=0)
-    if level >= len(slide.level_sizes):
-        levels = len(slide.level_sizes)
-        raise ValueError(f"{slide.path.name} has {levels} levels, the preset asks for level {level}")
-    width, height = slide.level_sizes[level]
-    if width * height > MOST_PX:
+    if level >= len(slide.level_sizes) or np.prod(slide.level_sizes[level]) > MOST_PX:
         raise ValueError(
-            f"{slide.path.name}: level {level} has {width} x {height} pixels, more than CLAM segments (1e8): "
-            "use the exact mode"
+            f"{slide.path.name}: level {level} is not there, or has more pixels than CLAM segments (1e8; levels are "
+            f"{slide.level_sizes}): use the exact mode"
         )
     return level
 

@@ -6,7 +6,7 @@ four fifths of a read on compositing and copies; that the pixels are the same is
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -18,6 +18,8 @@ import pandas as pd
 import tifffile
 from openslide import lowlevel
 
+from lib.files import check_names
+
 FINEST, COARSEST = 0.1, 2.4
 """µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
 
@@ -28,6 +30,7 @@ AGREE = 2.5
 REMEDY = "look up the scanner's µm per pixel and give it as um_per_px of this slide"
 WHITE, UNKNOWN = 255, 128
 TIFF = (".svs", ".tif", ".tiff")
+SUFFIXES = (*TIFF, ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".dcm")
 STRIP_PX = 2**22  # pixels of a level held at a time
 LEAF_PX = 256  # side at which a search for unreadable pixels ends
 
@@ -43,6 +46,26 @@ def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> "Slid
     where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
     """
     return Slide(path, um_per_px)
+
+
+def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
+    """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        Two files of one name, or names that differ in case alone; no such folder, where no names are given.
+    """
+    folder, found, names = Path(folder), {}, None if names is None else set(names)
+    if names is None and not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder of slides")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or not (names is None or path.stem in names) or path.is_dir():
+            continue
+        if found.setdefault(path.stem, path) != path:
+            raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
+    check_names(found, folder, "slide", zeros=False)
+    return found
 
 
 class Slide:

@@ -34,8 +34,7 @@ from lib.stroke.model import StrokeNet
 from lib.stroke.params import CONTENDERS, RELEASED, Recipe
 from lib.stroke.series import read_series_features
 from lib.training.folds import Fold, nested, refuse_leak
-from lib.training.loop import Checkpoint, Loop, run
-from lib.training.runs import Result, Run
+from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
 VOLUMES = ["core_ml", "hypoperfused_ml", "mismatch_ml"]

@@ -27,11 +27,10 @@ from lib.crossfusion.train import (
 from lib.features.feature_files import write_features
 from lib.models.attention import Attention
 from lib.statistics.concordance import harrell
-from lib.training import loop
+from lib.training import runs
 from lib.training.discrete_time import fit_bins
 from lib.training.folds import Fold
-from lib.training.loop import Checkpoint
-from lib.training.runs import Run
+from lib.training.runs import Checkpoint, Run
 
 DIM = 6
 SMALL = Training(epochs=4, learning_rate=5e-3, accumulate=2, width=16, heads=2, standardise=False)
@@ -221,9 +220,9 @@ def test_killed_training_ends_as_an_undisturbed_one(cases, name, tmp_path, monke
         if len(survival.history) == 2:
             raise Killed
 
-    saved = loop.save_checkpoint
+    saved = runs.save_checkpoint
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", save)
+        patch.setattr(runs, "save_checkpoint", save)
         with pytest.raises(Killed):
             train_model(name, some[:20], some[20:], how, seed=3, device="cpu", checkpoint=checkpoint)
     torch.manual_seed(99)  # another process, other random numbers
@@ -291,7 +290,7 @@ def test_held_out_patients_get_a_risk_and_survival(place, tmp_path):
     assert result.scores["patient"].tolist() == list(one.fold.test)
     assert list(result.scores.columns) == ["patient", "score", "survival_6", "survival_12"]
     assert (result.scores["survival_6"] >= result.scores["survival_12"]).all()
-    loop.write_weights(result.weights, tmp_path / "w.safetensors", result.about)
+    runs.write_weights(result.weights, tmp_path / "w.safetensors", result.about)
     model = load_model(tmp_path / "w.safetensors", "crossfusion", 5, data.params)
     np.testing.assert_allclose(scores(model, data.cases(one.fold.test))[0], result.scores["score"], atol=1e-6)
     seen = received(model, read_bag(place[0], "P03-0"))

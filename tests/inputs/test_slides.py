@@ -12,7 +12,15 @@ import tifffile
 from PIL import Image
 
 from lib.inputs import slides
-from lib.inputs.slides import UNKNOWN, StoredTiles, UnreadableTile, open_slide, overview, scale_of
+from lib.inputs.slides import (
+    UNKNOWN,
+    StoredTiles,
+    UnreadableTile,
+    found_slides,
+    open_slide,
+    overview,
+    scale_of,
+)
 from lib.phantoms.slides import write_pyramid
 
 
@@ -362,3 +370,16 @@ def test_openslides_own_fixtures(mirror):
             slide.read(0, 0, 16)
         with pytest.raises(UnreadableTile, match="nothing of level 0"):
             slide.thumbnail()
+
+
+def test_slides_are_found_below_the_folder_by_name(tmp_path):
+    for name in ("a/S1.svs", "S2.TIF", "b/c/S3.ndpi", "S4.txt", "other.svs"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = found_slides(tmp_path, ["S1", "S2", "S3", "S4", "S5"])
+    assert [path.name for path in found.values()] == ["S2.TIF", "S1.svs", "S3.ndpi"]
+    assert set(found_slides(tmp_path)) == {"S1", "S2", "S3", "other"}
+    assert found_slides(tmp_path / "nowhere", ["S1"]) == {}
+    (tmp_path / "S1.tif").write_bytes(b"")
+    with pytest.raises(ValueError, match="slide S1 is there twice"):
+        found_slides(tmp_path, ["S1"])

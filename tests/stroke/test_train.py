@@ -18,10 +18,9 @@ from lib.stroke.params import CONTENDERS, NETWORKS, QUIRKS, RELEASED, StrokePara
 from lib.stroke.perfusion import Prepared, network_input
 from lib.stroke.series import write_series_features
 from lib.stroke.train import SCAN, VOLUMES, Data, Patients, build, fit, logits
-from lib.training import loop
+from lib.training import runs
 from lib.training.folds import Fold
-from lib.training.loop import Checkpoint
-from lib.training.runs import Run, plan_runs
+from lib.training.runs import Checkpoint, Run, plan_runs
 
 FRAMES, SHAPE = 2, (16, 16, 16)
 
@@ -567,7 +566,7 @@ def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, 
     data = Data(table, features, recipe(epochs=4, **changes))
     one = run(data, model, SCAN if model == "ctp" else "admission")
     whole = fit(one, data)
-    save, checkpoint = loop.save_checkpoint, Checkpoint(tmp_path / "run.checkpoint.safetensors", "k", 0.0)
+    save, checkpoint = runs.save_checkpoint, Checkpoint(tmp_path / "run.checkpoint.safetensors", "k", 0.0)
 
     def mortal(looped, to, *arguments):
         save(looped, to, *arguments)
@@ -575,7 +574,7 @@ def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, 
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", mortal)
+        patch.setattr(runs, "save_checkpoint", mortal)
         with pytest.raises(Killed):
             fit(one, data, checkpoint)
     assert [path.name for path in tmp_path.iterdir()] == [f"run.{part}.checkpoint.safetensors"]
