@@ -1,20 +1,26 @@
-"""Tables as they stand in a file, csv or xlsx, and the names of their columns as people spell them."""
+"""Tables as they stand in a file, csv or xlsx; names of columns and what cells say, as people spell them."""
 
 import csv
 import datetime
 import difflib
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 DELIMITERS = ",;\t"
 DAY_ZERO = datetime.datetime(1899, 12, 31)  # of spreadsheets, until their 29 February 1900 that never was
+NO_YES = {"0": 0, "no": 0, "n": 0, "false": 0, "1": 1, "yes": 1, "y": 1, "true": 1}
+MISSING = {"nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat", "missing", "unknown", "not available"}
+MISSING |= {"", ".", "-", "--", "?"}
+PLAIN_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
 
 def plain(name: object) -> str:
@@ -28,6 +34,32 @@ def nearest_name(name: object, known: Iterable[object]) -> str:
     if near := difflib.get_close_matches(plain(name), names, 3, cutoff=0.5):
         return "; nearest: " + ", ".join(names[one] for one in near)
     return "; known: " + (", ".join([*names.values()][:12]) or "none") + (", ..." if len(names) > 12 else "")
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell says that there is no value (`MISSING`, in any case)."""
+    return text.strip().casefold() in MISSING
+
+
+def number(text: str) -> float:
+    """A number, NaN where missing; a ValueError for anything else, such as "12,5", "inf" or "1_2"."""
+    if is_missing(text):
+        return np.nan
+    value = float(text) if PLAIN_NUMBER.fullmatch(text) else np.inf
+    if not np.isfinite(value):
+        raise ValueError(f"{text!r} is no number")
+    return value
+
+
+def code(text: str, levels: Mapping[str, int]) -> float:
+    """Code of a category, NaN where missing. Case, spaces and ".0" behind a number do not matter."""
+    if is_missing(text):
+        return np.nan
+    name = re.sub(r"^(\d+)\.0+$", r"\1", plain(text))
+    known = {plain(level): value for level, value in levels.items()}
+    if name not in known:
+        raise ValueError(f"{text!r} is no category it has{nearest_name(name, known)}")
+    return float(known[name])
 
 
 def read_texts(path: str | Path) -> pd.DataFrame:

@@ -4,11 +4,12 @@ import datetime
 import io
 import zipfile
 
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
 
-from lib.inputs.tables import nearest_name, plain, read_columns, read_texts, text_of
+from lib.inputs.tables import code, is_missing, nearest_name, number, plain, read_columns, read_texts, text_of
 
 
 def put(path, content):
@@ -163,3 +164,17 @@ def test_names_are_compared_without_case_and_spaces():
     assert nearest_name("zzz", ["Age", "Sex"]) == "; known: Age, Sex"
     assert nearest_name("zzz", [str(n) for n in range(20)]).endswith("10, 11, ...")
     assert nearest_name("zzz", []) == "; known: none"
+
+
+def test_what_a_cell_says():
+    for text in ("", " ", "nan", "NULL", "None", "NA", "n/a", "NaT", "-", "?", "unknown"):
+        assert is_missing(text)
+        assert np.isnan([number(text), code(text, {"0": 0})]).all()
+    assert not any(map(is_missing, ("0", "0.0", "no", "false", "00:00:00")))
+    assert code("3.0", {"3": 2}) == code(" 3 ", {3: 2}) == 2
+    for text in ("12,5", "1_2", "١٢", "inf", "1e999", "2019-05-01", "old"):
+        with pytest.raises(ValueError, match=f"'{text}' is no number"):
+            number(text)
+    for text, said in (("2", "'2' is no category it has; nearest: 2[ab], 2[ab]"), ("0.5", "is no category")):
+        with pytest.raises(ValueError, match=said):
+            code(text, {"2a": 0, "2b": 1, "5": 2})
