@@ -130,12 +130,12 @@ def median_survival(time: ArrayLike, event: ArrayLike, kind: str = "the median s
     return median
 
 
-def median_interval(time: ArrayLike, event: ArrayLike, level: float = 0.95) -> tuple[float, float]:
-    """Ends of the interval of the median survival: where the pointwise log-log band falls below 0.5; NaN where it never
+def medians(time: ArrayLike, event: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """Median survival, and the ends of its interval: where the pointwise log-log band falls below 0.5; NaN where one never
     does. R's `survfit(conf.type = "log-log")`; Brookmeyer and Crowley, Biometrics 38 (1982), 29, doi:10.2307/2530286.
     """
     table = kaplan_meier(time, event, level)
-    return _halved(table.time, table.low), _halved(table.time, table.high)
+    return tuple(_halved(table.time, table[name]) for name in ("survival", "low", "high"))
 
 
 def median_follow_up(time: ArrayLike, event: ArrayLike) -> float:
