@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -348,18 +348,13 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """The git commit, with "+changes" where the tree differs from it; "no git" outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.check_output(
-            ["git", *arguments], cwd=ROOT, text=True, stderr=subprocess.DEVNULL
-        ).strip()
-
+    git = partial(subprocess.check_output, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
     try:
-        return git("rev-parse", "HEAD") + "+changes" * bool(
-            git("status", "--porcelain", "--untracked-files=no")
-        )
+        head = git(["git", "rev-parse", "HEAD"]).strip()
+        changes = git(["git", "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.CalledProcessError):
         return "no git"
+    return head + ("+changes" if changes else "")
 
 
 # ---------------------------------------------------------------------------------- the code a result rests on
@@ -370,22 +365,22 @@ def code_digest(*parts: FunctionType | ModuleType) -> str:
 
     Comments, docstrings and layout of `lib` do not count: only a change that can change a result changes the digest.
     """
-    modules, functions = set(), {}  # code object -> what it does
+    modules, seen, functions = set(), set(), []
     waiting = list(parts)
     while waiting:
         part = waiting.pop()
-        if isinstance(part, FunctionType):
-            if part.__module__ == "__main__" and part.__code__ not in functions:
-                functions[part.__code__] = _written(part.__code__)
-                waiting += [
-                    part.__globals__[name] for name in _names(part.__code__) if name in part.__globals__
-                ]
+        if isinstance(part, FunctionType) and part.__code__ not in seen:
+            seen.add(part.__code__)
+            if part.__module__ == "__main__":
+                functions.append(_written(part.__code__))
+                names = part.__globals__.keys() & set(_names(part.__code__))
+                waiting += [part.__globals__[name] for name in names]
             waiting += [cell.cell_contents for cell in part.__closure__ or () if _filled(cell)]
         kind = part if isinstance(part, FunctionType | type) else type(part)
         modules.add(part.__name__ if isinstance(part, ModuleType) else kind.__module__)
     modules = {name for name in modules if name.startswith("lib.") and name != __name__}
     trees = {name: _tree(ROOT.joinpath(*name.split(".")).with_suffix(".py")) for name in _closure(modules)}
-    return hashlib.sha256(repr([sorted(functions.values()), sorted(trees.items())]).encode()).hexdigest()
+    return hashlib.sha256(repr([sorted(functions), sorted(trees.items())]).encode()).hexdigest()
 
 
 def code_of(notebook: Path, root: Path = ROOT) -> tuple[Path, ...]:
