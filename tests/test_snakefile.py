@@ -204,13 +204,13 @@ def test_a_slide_added_runs_the_first_stage_again_and_those_after_it(tree):
 
 
 def test_a_changed_line_of_lib_runs_what_imports_it_and_nothing_else(tree):
-    with changed(tree / "lib" / "training" / "loop.py"), changed(tree / "lib" / "spacrd" / "model.py"):
+    with changed(tree / "lib" / "training" / "runs.py"), changed(tree / "lib" / "spacrd" / "model.py"):
         found = reasons(tree)
     named = {stage: reason for stage, reason in found.items() if "lib/" in reason}
     assert named, found
     assert "1-preprocess" not in found
     assert all("lib/spacrd/model.py" not in reason for reason in named.values())
-    assert any("lib/training/loop.py" in reason for reason in named.values())
+    assert any("lib/training/runs.py" in reason for reason in named.values())
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from lib.params import Checked, StudyParams
 
@@ -40,7 +40,7 @@ def habits_of(name: str, variant: str = "described") -> tuple[str, ...]:
 
 
 class Phantom(Checked):
-    """What the phantom generator is asked for; see `lib.crossfusion.phantom`. Effects are log hazard ratios per SD."""
+    """What the phantom generator is asked for; see `lib.crossfusion.cohort`. Effects are log hazard ratios per SD."""
 
     seed: int = Field(2, ge=0)
     patients: int = Field(160, ge=20)
@@ -166,23 +166,24 @@ class CrossFusionParams(Training, StudyParams):
         halves = (6.0 * number for number in range(1, 1000))
         return sorted({*self.horizons, *(month for month in halves if month < self.horizons[-1])})
 
-    @field_validator("horizons")
-    @classmethod
-    def _ascending(cls, horizons: list[float]) -> list[float]:
-        if horizons[0] <= 0 or horizons != sorted(set(horizons)):
-            raise ValueError("horizons are months above 0, in ascending order")
-        return horizons
-
     @model_validator(mode="after")
     def _fits_together(self) -> "CrossFusionParams":
-        if (self.phantom is None) == (not (self.outcomes or self.slides)):
-            raise ValueError(
-                "give either `phantom` or `outcomes` (the table of outcomes) or `slides` alone, not both or neither"
-            )
-        if (stray := {"stage", "grade"} & set(self.clinical)) and self.outcomes and not self.clinical_table:
-            raise ValueError(
-                f"`clinical` lists {', '.join(sorted(stray))}, which comes from `clinical_table`: name it"
-            )
-        if self.phantom is None and "planted" in self.predictions.values():
-            raise ValueError('only a phantom has "planted" predictions')
+        staged = sorted({"stage", "grade"} & set(self.clinical))
+        faults = {
+            "horizons are months above 0, in ascending order": (
+                self.horizons[0] <= 0 or self.horizons != sorted(set(self.horizons))
+            ),
+            "give either `phantom` or `outcomes` (the table of outcomes) or `slides` alone": (
+                (self.phantom is None) == (not (self.outcomes or self.slides))
+            ),
+            f"`clinical` lists {', '.join(staged)}, which comes from `clinical_table`: name it": (
+                staged and self.outcomes and not self.clinical_table
+            ),
+            'only a phantom has "planted" predictions': (
+                self.phantom is None and "planted" in self.predictions.values()
+            ),
+        }
+        for fault, there in faults.items():
+            if there:
+                raise ValueError(fault)
         return self

@@ -20,8 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from lib.files import write_csv
-from lib.inputs.volumes import write_series
 from lib.stroke.phantom_scan import anatomy, draw_scan, series
+from lib.stroke.series import write_series
 
 MARGINAL = (0.12, 0.16, 0.17, 0.15, 0.14, 0.08, 0.18)  # of mRS 0 to 6, with an effect or without
 LARGEST_ML = 140.0  # core and penumbra together, about 40 % of a hemisphere's tissue

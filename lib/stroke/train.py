@@ -29,13 +29,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset
 
-from lib.inputs.clinical import CATEGORICAL, CONTINUOUS, Scaler, arrays, variables
+from lib.stroke.clinical import CATEGORICAL, CONTINUOUS, Arrays, arrays, variables
 from lib.stroke.model import StrokeNet
 from lib.stroke.params import CONTENDERS, RELEASED, Recipe
 from lib.stroke.series import read_series_features
 from lib.training.folds import Fold, nested, refuse_leak
-from lib.training.loop import Checkpoint, Loop, run
-from lib.training.runs import Result, Run
+from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
 VOLUMES = ["core_ml", "hypoperfused_ml", "mismatch_ml"]
@@ -48,25 +47,19 @@ class Patients(Dataset):
     """Patients as tensors: series (frames, h, w, z), continuous (c,), categorical (k,), missing (c + k,), label.
 
     `read` is what reads a series when it is wanted (those of a hundred patients are more than a machine holds); None
-    leaves it out. `clinical` is of `lib.inputs.clinical.arrays`, `label` (n,) is 1 where unfavourable.
+    leaves it out. `label` (n,) is 1 where unfavourable.
     """
 
-    mirrored: np.random.Generator | None = (
-        None  # draws whose left and right are exchanged, each time one comes up
-    )
-
-    def __init__(self, names: Sequence[str], read: Callable[[str], np.ndarray] | None, clinical, label):
+    def __init__(
+        self, names: Sequence[str], read: Callable[[str], np.ndarray] | None, clinical: Arrays, label
+    ):
         self.names, self.read, self.clinical, self.label = list(names), read, clinical, np.asarray(label)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
-        series = torch.empty(0)
-        if self.read:
-            series = torch.as_tensor(self.read(self.names[number]), dtype=torch.float32)
-            if self.mirrored is not None and self.mirrored.random() < 0.5:
-                series = series.flip(2)  # columns run from right to left
+        series = torch.as_tensor(self.read(self.names[number])) if self.read else torch.empty(0)
         clinical = (torch.as_tensor(part[number]) for part in self.clinical)
         return (series, *clinical, torch.tensor(float(self.label[number])))
 
@@ -105,17 +98,15 @@ class Data:
 
     def sides(self, run: Run, fold: Fold) -> tuple[Patients, Patients]:
         """Training and held-out patients of a fold, ready for the network of a run."""
-        names, quirks = variables(named(run.setting)), habits(run.model, self.params)
-        table = self.table[list(names)]
+        quirks, table = habits(run.model, self.params), self.table[list(variables(run.setting))]
         gapless = quirks.issuperset(RELEASED)
         table = table.assign(**dict.fromkeys(unknown(table, fold.train), 0.0 if gapless else np.nan))
         table = filled(table, fold.train) if gapless else table
         scaled_on = [*fold.train, *fold.test] if "scaler_on_all" in quirks else list(fold.train)
-        scaler = Scaler.fit(table.loc[scaled_on])
         read = self.series if CONTENDERS[run.model].series else None
 
         def ready(people: Sequence[str]) -> Patients:
-            clinical = arrays(table.loc[list(people)], scaler, names)
+            clinical = arrays(table.loc[list(people)], table.loc[scaled_on])
             return Patients(people, read, clinical, self.table.loc[list(people), "label"])
 
         return ready(fold.train), ready(fold.test)
@@ -161,16 +152,15 @@ def train(
     if len(set(train.label)) < 2:
         raise ValueError(f"all {len(train)} training patients had the same outcome: nothing is to be learnt")
     L.seed_everything(run_.seed, verbose=False)
-    order, drawing = torch.Generator().manual_seed(run_.seed), np.random.default_rng([run_.seed, 2])
+    order, drawing = torch.Generator().manual_seed(run_.seed), np.random.default_rng(run_.seed)
     model = build(run_.model, run_.setting, data.params)
     if isinstance(model, Standardised):
         model.fit(train)
-    train.mirrored = drawing if data.params.mirrored else None
     batches = DataLoader(train, data.params.batch, shuffle=True, generator=order)
     best = "held_out_auc" if "epoch_by_test" in habits(run_.model, data.params) else ""
     loop = Training(model, data.params, len(train), held_out, best)
-    device = getattr(data.params, "device", "auto")
-    history = run(loop, batches, epochs, order=order, drawing=drawing, device=device, checkpoint=checkpoint)
+    how = {"order": order, "drawing": drawing, "device": data.params.device, "checkpoint": checkpoint}
+    history = run(loop, batches, epochs, **how)
     return loop.model, history
 
 
@@ -220,7 +210,7 @@ def one_fall(step: int, steps: int) -> float:
 
 
 @torch.inference_mode()
-def logits(model: nn.Module, patients: Patients, batch: int = 1) -> np.ndarray:
+def logits(model: nn.Module, patients: Patients, batch: int) -> np.ndarray:
     """Logit of the unfavourable outcome, float64 (n,)."""
     model.eval()
     device = next(model.parameters()).device
@@ -258,7 +248,7 @@ class Standardised(nn.Module):
 
 def build(name: str, setting: str, params: Recipe) -> nn.Module:
     """The network of a contender, given the variables of a setting, with fresh weights."""
-    quirks, contender, clinical = habits(name, params), CONTENDERS[name], variables(named(setting))
+    quirks, contender, clinical = habits(name, params), CONTENDERS[name], variables(setting)
     known = {key: getattr(params, key) for key in signature(StrokeNet).parameters if hasattr(params, key)}
     known |= {
         "variant": "released" if quirks.issuperset(RELEASED) else "described",
@@ -266,7 +256,6 @@ def build(name: str, setting: str, params: Recipe) -> nn.Module:
         "continuous": sum(each in CONTINUOUS for each in clinical),
         "categories": tuple(len(CATEGORICAL[each]) for each in clinical if each in CATEGORICAL),
         "positional": "frozen" if "frozen_positions" in quirks else "learned",
-        "frames_at_once": params.frames_at_once or None,
     }
     model = StrokeNet(**known)
     return Standardised(model) if params.standardise and contender.series else model
@@ -277,16 +266,11 @@ def habits(name: str, params: Recipe) -> set[str]:
     return {*CONTENDERS[name].quirks, *(RELEASED if params.variant == "released" else ())}
 
 
-def named(setting: str) -> str:
-    """The clinical setting a network is built for; one that sees the scan alone has no use for any."""
-    return "admission" if setting == SCAN else setting
-
-
 def columns(name: str, setting: str) -> list[str]:
     """Columns of the table that a contender reads."""
     contender = CONTENDERS[name]
-    clinical = list(variables(named(setting))) if contender.clinical else []
-    return clinical + (VOLUMES if contender.kind == "logistic" and contender.series else [])
+    volumes = VOLUMES if contender.kind == "logistic" and contender.series else []
+    return [*(variables(setting) if contender.clinical else ()), *volumes]
 
 
 def unknown(table: pd.DataFrame, train: Sequence[str]) -> list[str]:
@@ -347,15 +331,15 @@ def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[st
 
 def by_setting(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Rows of runs by setting, fold and model; those of runs that see the scan alone count in every setting."""
-    parts = [
-        rows[
-            rows["setting"].isin([setting, SCAN]) & (rows["fold"] == fold) & (rows["model"] == model)
-        ].assign(setting=setting)
-        for setting, names in models.items()
-        for fold in rows["fold"].unique()
-        for model in names
-    ]
-    return pd.concat([part for part in parts if len(part)] or [rows], ignore_index=True)
+    parts = []
+    for setting, names in models.items():
+        seen = rows[rows["setting"].isin([setting, SCAN]) & rows["model"].isin(names)]
+        order = seen.assign(fold=pd.Categorical(seen["fold"], rows["fold"].unique()))
+        order["model"] = pd.Categorical(seen["model"], dict.fromkeys(names))
+        parts.append(
+            seen.loc[order.sort_values(["fold", "model"], kind="stable").index].assign(setting=setting)
+        )
+    return pd.concat(parts, ignore_index=True)
 
 
 def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -393,21 +377,12 @@ def attention(model: nn.Module, patients: Patients, setting: str) -> pd.DataFram
         return np.concatenate([part[name][:, :, 0, 1:].mean(1).numpy() for part in weights])
 
     there = ~patients.clinical.missing
-    to_variables = pd.DataFrame(
-        np.where(there, of_class_token("imaging_asks"), np.nan), columns=variables(setting)
-    )
+    to_variables = pd.DataFrame(of_class_token("imaging_asks"), columns=variables(setting)).where(there)
     to_frames = of_class_token("clinical_asks").mean(0)
-    parts = {
-        "variable": (to_variables.mean().dropna(), np.mean(1 / (1 + there.sum(1)))),
-        "frame": (pd.Series(to_frames), 1 / (1 + len(to_frames))),
-    }
-    tables = [
-        pd.DataFrame(
-            {"asks": asks, "name": mean.index.astype(str), "attention": mean.to_numpy(), "equal": equal}
-        )
-        for asks, (mean, equal) in parts.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
+    equal = {"variable": np.mean(1 / (1 + there.sum(1))), "frame": 1 / (1 + len(to_frames))}
+    means = {"variable": to_variables.mean().dropna(), "frame": pd.Series(to_frames)}
+    table = pd.concat(means, names=["asks", "name"]).rename("attention").reset_index()
+    return table.assign(name=table["name"].astype(str), equal=table["asks"].map(equal))
 
 
 def mean_attention(data: Data, run: Run) -> pd.DataFrame:
