@@ -20,8 +20,7 @@ import pandas as pd
 
 from lib.data import fetch_all, read_sources
 from lib.gcmlm.matched import SCANS, SLIDES, check_patients, read_matched
-from lib.inputs.clinical import is_missing
-from lib.inputs.tables import nearest_name, plain, read_columns, read_texts
+from lib.inputs.tables import is_missing, nearest_name, plain, read_columns, read_texts
 from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, read_outcomes, site_of
 from lib.params import ROOT
 from lib.stage import Stage

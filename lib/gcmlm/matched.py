@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 
 from lib.files import check_names
-from lib.inputs.clinical import NO_YES, code, is_missing, number
 from lib.inputs.slides import COARSEST, FINEST
-from lib.inputs.tables import nearest_name, plain, read_texts
+from lib.inputs.tables import NO_YES, code, is_missing, nearest_name, number, plain, read_texts
 from lib.stage import Stage
 
 SCANS = ("patient", "image", "mask", "label", "problem")

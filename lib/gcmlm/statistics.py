@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 from lifelines import CoxPHFitter
 from lifelines.exceptions import ConvergenceError
-from lifelines.statistics import proportional_hazard_test
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from lib.statistics.classification import NotComputable
 from lib.statistics.metrics_table import survival_rows
-from lib.statistics.survival import Censoring, HeldOut
+from lib.statistics.survival import Censoring, HeldOut, proportional_hazards
 
 COLUMNS = ["column", "level", "hazard_ratio", "low", "high", "p", "n", "events"]
 PER_COEFFICIENT = 10  # events; Peduzzi et al., J Clin Epidemiol 48:1503 (1995)
@@ -83,8 +82,8 @@ def multivariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[
     Returns
     -------
     DataFrame
-        As `univariable`, and ph_p: p of the test of scaled Schoenfeld residuals against the rank of time (Grambsch and
-        Therneau, Biometrika 81:515, 1994); small where the hazard ratio changes over time.
+        As `univariable`, and ph_p: p of the score test of `lib.statistics.survival.proportional_hazards`; small where
+        the hazard ratio changes over time.
     """
     return _fitted(table, time, event, list(columns))[[*COLUMNS, "ph_p", "how"]]
 
@@ -234,13 +233,8 @@ def _write_in(result: pd.DataFrame, fit: CoxPHFitter, frame: pd.DataFrame, notes
                 "the likelihood has no maximum: events separate (hazard ratio 0 or infinite)"
             )
     if finite.all():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # mean ranks: lifelines' own rank takes tied times in the order of the rows
-            tested = proportional_hazard_test(
-                fit, frame, time_transform=lambda times, died, _: times.where(died.astype(bool)).rank()
-            )
-        result.loc[list(design), "ph_p"] = tested.p_value
+        outcome = frame["_time"], frame["_event"]
+        result.loc[list(design), "ph_p"], _ = proportional_hazards(design, *outcome, fit.params_)
     elif design.shape[1] > 1:
         notes.append("a column of this fit separates the events: proportional hazards not tested")
 

@@ -25,8 +25,7 @@ from lib.spacrd.params import CONTENDERS, Contender, SpaCRDParams
 from lib.spacrd.spots import read_section
 from lib.statistics.metrics_table import calibrated
 from lib.training.folds import Fold, fixed_split, leave_one_patient_out
-from lib.training.loop import Checkpoint, Loop, run
-from lib.training.runs import Result, Run
+from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 COMPONENTS = 50
 PATCH = 512  # spots a patch, see `labelled_patches`

@@ -5,10 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.features.embedding import Embedded, write_embedding
 from lib.features.encoders import Encoder
 from lib.features.feature_files import write_features
-from lib.features.tiles import TileGrid, Tiles
+from lib.features.tiles import Embedded, TileGrid, Tiles, write_embedding
 from lib.gcmlm.slides import feature_columns, patient_table, slide_table, write_reference_csv
 
 OWNERS = {"S1": "GA2", "S2": "GA1", "S3": "GA2", "S4": "GA2"}

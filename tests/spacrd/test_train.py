@@ -17,8 +17,7 @@ from lib.spacrd.params import CONTENDERS, NEURAL, Setting, SpaCRDParams
 from lib.spacrd.spots import write_section
 from lib.spacrd.train import Data, compete, design, fit, fit_linear, predict, settings_of, train
 from lib.training.folds import Fold
-from lib.training.loop import Checkpoint
-from lib.training.runs import Run, plan_runs
+from lib.training.runs import Checkpoint, Run, plan_runs
 
 SHORT = SpaCRDParams(
     contrastive_epochs=1, fusion_epochs=1, classifier_epochs=1, genes=10, learning_rate=1e-4, device="cpu"
