@@ -51,15 +51,8 @@ def describe_colour(crops: np.ndarray, um_per_px: float) -> np.ndarray:
     patterns (8 neighbours at 1 pixel; Ojala et al. 2002, doi 10.1109/TPAMI.2002.1017623); mean, spread and 90 %
     quantile of the grey picture's Laplacian.
 
-    Parameters
-    ----------
-    crops : ndarray of uint8, shape (n, height, width, 3)
-        RGB; resized from `um_per_px` to `UM_PER_PX` first.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, 38)
-        Columns as in `NAMES`.
+    Crops are uint8 RGB (n, height, width, 3), resized from `um_per_px` to `UM_PER_PX` first; the result is float32
+    (n, 38), columns as in `NAMES`.
     """
     if not len(crops):
         return np.empty((0, len(NAMES)), np.float32)
@@ -282,10 +275,8 @@ def load_encoder(
 
     Raises
     ------
-    FileNotFoundError
-        `weights` is not there.
-    ValueError
-        Unknown model; a file that does not fit the model or is not plain tensors.
+    FileNotFoundError, ValueError
+        `weights` is not there, does not fit the model or is not plain tensors; unknown model.
     PermissionError, ConnectionError
         A pathology encoder without token or file; the hub cannot be reached and the weights are not in its cache.
     """

@@ -38,9 +38,8 @@ class Encoder:
     """What turns crops into features, and what a feature file must record about it."""
 
     name: str  # as asked for: "colour", "uni", ..., or a timm model
-    revision: (
-        str  # the first 12 characters of the weights' sha256, or the version of a descriptor without weights
-    )
+    # the first 12 characters of the weights' sha256, or the version of a descriptor without weights
+    revision: str
     dim: int  # length of a feature vector
     input_px: int  # side of the crops it takes
     crop_um: float  # side of tissue a crop shows, µm
@@ -50,20 +49,15 @@ class Encoder:
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """The content of a feature file.
-
-    Attributes
-    ----------
-    coords : ndarray of float32, shape (n, 2), or None
-        x, y in the unit `attributes["coords_unit"]`. None where a foreign file holds none.
-    attributes : dict
-        encoder, revision, um_per_px (µm per unit of coords), crop_um, n, dim, n_white, n_failed, layout, ...
-    """
+    """The content of a feature file."""
 
     features: np.ndarray  # float16 or float32 as stored, (n, dim)
+    # float32, (n, 2): x, y in the unit attributes["coords_unit"]; None where a foreign file holds none
     coords: np.ndarray | None
     names: np.ndarray | None  # of spots or tiles, (n,)
-    attributes: dict
+    attributes: (
+        dict  # encoder, revision, um_per_px (µm per unit of coords), crop_um, n, dim, n_white, n_failed, ...
+    )
 
 
 def write_features(
@@ -86,16 +80,12 @@ def write_features(
     features : ndarray, shape (n, dim)
         Finite; within ±65504 where `dtype` is "float16".
     coords : ndarray, shape (n, 2)
-        Centres, x and y in full-resolution pixels.
-    encoder, revision : str
-        As of `Encoder`.
-    um_per_px, crop_um : float
-        µm per full-resolution pixel: coords * um_per_px are µm; side of tissue behind a row, µm.
+        Centres, x and y in full-resolution pixels; coords * um_per_px are µm.
+    crop_um : float
+        Side of tissue behind a row, µm.
     counts : mapping
-        Must name n_white (crops that are mostly glass, kept in the file) and n_failed (spots that could not be read,
-        not in the file); more whole numbers may be added.
-    names : sequence of str, optional
-        Of the rows.
+        n_white (crops that are mostly glass, kept in the file), n_failed (spots that could not be read, not in the file),
+        and more whole numbers.
 
     Raises
     ------
@@ -124,17 +114,14 @@ def write_features(
         if names is not None:
             # fixed length: strings of variable length lie scattered on HDF5's heap
             encoded = np.char.encode(np.asarray(names, dtype=str), "utf-8")
-            text = h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize))
+            text = h5py.string_dtype("utf-8", encoded.dtype.itemsize)
             file.create_dataset("names", data=encoded.astype(text), dtype=text, track_times=False)
 
 
 def read_features(path: str | os.PathLike) -> FeatureFile:
-    """Read and verify a feature file written by `write_features`.
+    """Read and verify a feature file written by `write_features`; an error names the file and what is wrong.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Names the file and what is wrong: not HDF5 or cut short, another layout, lengths that differ, NaN or infinity.
+    Not HDF5 or cut short, another layout, lengths that differ, NaN or infinity are.
     """
     with opened(path, "a feature file", AGAIN) as file:
         attributes = attributes_of(file)
@@ -163,10 +150,7 @@ def read_attributes(path: str | os.PathLike) -> dict:
 def whole(dataset: h5py.Dataset) -> np.ndarray:
     """Numbers of a dataset as an array, with no conversion on the way.
 
-    Raises
-    ------
-    ValueError
-        No numbers, or none stored: HDF5 gives zeros for what a writer that was killed had only announced.
+    A ValueError where none are stored: HDF5 gives zeros for what a writer that was killed had only announced.
     """
     if dataset.dtype.kind not in "fiu" or (dataset.size and not dataset.id.get_storage_size()):
         raise ValueError(f"{dataset.name.strip('/')} claims {dataset.shape} numbers and holds none")
@@ -205,29 +189,18 @@ def _fault(features: np.ndarray, coords: np.ndarray | None, names: Sequence[str]
 
 
 def bag_files(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCALES) -> dict[int, Path]:
-    """The feature file of each scale.
+    """The feature file of each scale of a slide, whose name is without suffix. `folder` holds, for scale 20, one of
 
-    Parameters
-    ----------
-    folder : path
-        Holds, for scale 20, one of
+    ============================================ =====================================================
+    x20/<slide>.h5                               this project (`lib.features.tiles`), STAMP
+    x20/h5_files/<slide>.h5                      CLAM
+    x20/pt_files/<slide>.pt                      CLAM's tensors, CrossFusion's reference
+    20x_256px_0px_overlap/features_*/<slide>.h5  TRIDENT
+    ============================================ =====================================================
 
-        ============================================ =====================================================
-        x20/<slide>.h5                               this project (`lib.features.tiles`), STAMP
-        x20/h5_files/<slide>.h5                      CLAM
-        x20/pt_files/<slide>.pt                      CLAM's tensors, CrossFusion's reference
-        20x_256px_0px_overlap/features_*/<slide>.h5  TRIDENT
-        ============================================ =====================================================
-
-        20x/ instead of x20/ will do. Where the folders of the scales are named otherwise, write {scale} for the
-        number: "stamp-{scale}x". The files of a single scale may lie in the folder itself.
-    slide : str
-        Name without suffix.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        A scale has no file (they are named); a scale has several.
+    20x/ instead of x20/ will do. Where the folders of the scales are named otherwise, write {scale} for the number:
+    "stamp-{scale}x". The files of a single scale may lie in the folder itself.
+    A scale that has no file, or several, is refused.
     """
     files, scales = {}, list(scales)
     for scale in scales:
@@ -270,13 +243,8 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
     tensor    .pt: a bare tensor (CLAM's pt_files)     no coords              not recorded
     ========= ======================================== ====================== ==========================
 
-    A leading batch axis of length 1 is taken off.
-
-    Returns
-    -------
-    FeatureFile
-        `features` in the type as stored; `attributes` hold `layout`, `encoder` ("" where not recorded), `coords_unit`
-        ("px", "um" or ""), `n`, `dim`, and all the file's own attributes.
+    A leading batch axis of length 1 is taken off. `attributes` hold `layout`, `encoder` ("" where not recorded),
+    `coords_unit` ("px", "um" or ""), `n`, `dim`, and all the file's own attributes.
 
     Raises
     ------
@@ -325,13 +293,7 @@ def _foreign(path, features, coords, attributes) -> FeatureFile:
 
 
 def plain_tensors(path: str | os.PathLike, what: str) -> object:
-    """What a .safetensors or .pt file holds, tensors alone: nothing of it is run.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Anything but tensors in plain containers, or cut short.
-    """
+    """What a .safetensors or .pt file holds, which must be tensors alone (`what`, for the error): nothing of it is run."""
     import torch
     from safetensors.torch import load_file
 

@@ -23,7 +23,6 @@ from lib.inputs.slides import Slide, UnreadableTile
 CELL_SCALE = 5
 """The coarsest scale: a cell of the grid is one of its tiles, and the unit of decoding."""
 
-STATUSES = ("ok", "blank", "tiny", "pen marks only", "no tissue kept", "unreadable")
 
 COARSEST = 1.25
 """Most by which level 0 may be coarser than the finest scale: scanners called 20x lie between 0.4 and 0.6 µm."""
@@ -66,7 +65,7 @@ class TileGrid:
     """
 
     slide: str
-    status: str  # one of `STATUSES`; "ok" where every scale has a tile
+    status: str  # "ok" (every scale has a tile), "blank", "tiny", "pen marks only", "no tissue kept", "unreadable"
     mode: str  # "exact" or "clam_compat"
     tile_px: int  # side of a tile in pixels of its scale
     cell_px: float  # side of a 5x cell in level-0 pixels, not rounded
@@ -119,13 +118,7 @@ def write_grid(path: str | os.PathLike, grid: TileGrid) -> None:
 
 
 def read_grid(path: str | os.PathLike) -> TileGrid:
-    """Read a grid that `write_grid` wrote.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Not such a file, or cut short.
-    """
+    """Read a grid that `write_grid` wrote; FileNotFoundError or ValueError where it is not one, or cut short."""
     with opened(path, "a grid of tiles", "tile the slide again") as file:
         known = attributes_of(file)
         scales = sorted((int(name[1:]) for name in file if name != "origins"), reverse=True)
@@ -154,12 +147,7 @@ def exact_tiles(
     Returns
     -------
     TileGrid
-        With a named status: a blank, tiny or pen-marked slide is no error.
-
-    Raises
-    ------
-    ValueError
-        A scale finer than the slide.
+        With a named status: a blank, tiny or pen-marked slide is no error. A scale finer than the slide is.
     """
     grid = _empty(slide, "exact", tile_px, tile_px * um_per_px_at(CELL_SCALE) / slide.um_per_px, scales)
     coarsest = min(grid.scales)
@@ -265,14 +253,7 @@ def tile_batches(
     A cell is read from the coarsest level that is fine enough for the grid's finest scale and brought to that scale's
     pixels by area averaging; coarser scales are averages of the result. Decoding runs in a thread ahead of the caller.
 
-    Parameters
-    ----------
-    grid : TileGrid
-        Of this slide. `grid.failed` is emptied, then filled.
-    input_px : int
-        Side of the crops, whatever the grid's tile_px.
-    batch : int
-        Most crops at a time.
+    `input_px` is the side of the crops, whatever the grid's tile_px; `grid.failed` is emptied, then filled.
 
     Yields
     ------
@@ -280,11 +261,7 @@ def tile_batches(
     indices : ndarray of int64, shape (b,)
         Into `grid.tiles[scale]`. Each index comes once; those of tiles that cannot be decoded never do.
     crops : ndarray of uint8, shape (b, input_px, input_px, 3)
-
-    Raises
-    ------
-    ValueError
-        The grid belongs to another slide.
+        At most `batch` of them.
     """
     if (grid.slide, tuple(grid.size)) != (slide.name, tuple(slide.size)):
         raise ValueError(f"the grid is of slide {grid.slide} {grid.size}, not of {slide.name} {slide.size}")
@@ -380,15 +357,13 @@ def _ahead(items: Iterator) -> Iterator:
 
 
 class Embedded(NamedTuple):
-    """The tiles of one scale, as an encoder sees them.
-
-    counts has n_white: tiles that are mostly glass, kept; n_failed: tiles that could not be decoded, neither in features
-    nor in coords.
-    """
+    """The tiles of one scale, as an encoder sees them."""
 
     features: np.ndarray  # float32, (n, dim)
     coords: np.ndarray  # float32, (n, 2): centres, level-0 pixels
-    counts: dict[str, int]
+    counts: dict[
+        str, int
+    ]  # n_white: mostly glass, kept; n_failed: not decoded, neither in features nor in coords
 
 
 def embed_slide(
@@ -401,14 +376,9 @@ def embed_slide(
     Parameters
     ----------
     grid : TileGrid
-        Of this slide; `grid.failed` is filled.
+        Of this slide; `grid.failed` is filled. One without tiles is refused, with its status.
     most_failed : float
-        Largest share of a scale's tiles that may fail to decode, 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        The grid has no tiles (with its status), or more of them failed than `most_failed` allows.
+        Largest share of a scale's tiles that may fail to decode, 0 to 1; else a ValueError.
     """
     if grid.status != "ok":
         raise ValueError(f"slide {grid.slide} has no tiles to embed: {grid.status} ({grid.note})")

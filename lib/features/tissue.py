@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import shapely
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from lib.inputs.slides import Slide, overview
@@ -39,16 +39,9 @@ class Tissue:
     px: tuple[float, float]  # level-0 pixels per mask pixel, in x and y
 
     def share(self, edges_x: np.ndarray, edges_y: np.ndarray) -> np.ndarray:
-        """Share of each cell of a grid that is tissue, exact to fractions of a mask pixel.
+        """Share of each cell of a grid that is tissue, 0 to 1, exact to fractions of a mask pixel: float64 (rows, columns).
 
-        Parameters
-        ----------
-        edges_x, edges_y : ndarray, shapes (columns + 1,) and (rows + 1,)
-            Level-0 pixels, rising. What lies outside the slide counts as no tissue.
-
-        Returns
-        -------
-        ndarray of float64, shape (rows, columns), in [0, 1]
+        Edges are level-0 pixels, rising, (columns + 1,) and (rows + 1,). What lies outside the slide is no tissue.
         """
         edges_x, edges_y = np.asarray(edges_x, float) / self.px[0], np.asarray(edges_y, float) / self.px[1]
         summed = cv2.integral(self.mask.astype(np.uint8))
@@ -134,12 +127,6 @@ def _numbers(text: object) -> object:
     return () if text.strip().lower() in ("none", "nan", "") else tuple(text.split(","))
 
 
-def _odd(side: int) -> int:
-    if side % 2 == 0:
-        raise ValueError("it must be odd, as the side of a median filter")
-    return side
-
-
 Numbers = Annotated[tuple[int, ...], BeforeValidator(_numbers)]
 
 
@@ -152,7 +139,7 @@ class Preset:
     seg_level : int
         Level to segment; -1: the coarsest up to 64 times.
     sthresh, mthresh, close, use_otsu
-        Saturation above which is tissue (0 to 255), side of the median filter, side of the closing, Otsu instead.
+        Saturation above which is tissue (0 to 255), side of the median filter (odd), side of the closing, Otsu instead.
     a_t, a_h, max_n_holes
         Least area of tissue and of holes in patches of 512 x 512 level-0 pixels; most holes a contour.
     use_padding : bool
@@ -165,7 +152,7 @@ class Preset:
 
     seg_level: int
     sthresh: int
-    mthresh: Annotated[int, AfterValidator(_odd)]
+    mthresh: int
     close: int
     use_otsu: bool
     a_t: float
@@ -209,14 +196,11 @@ def read_preset(source: str | os.PathLike) -> Preset:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Tissue as CLAM sees it.
+    """Tissue as CLAM sees it."""
 
-    `contours` are outer ones, int32 (m, 2) in level-0 pixels, `holes` those of each contour; `level` was segmented.
-    """
-
-    contours: list[np.ndarray]
-    holes: list[list[np.ndarray]] = field(default_factory=list)
-    level: int = 0
+    contours: list[np.ndarray]  # outer ones, int32 (m, 2) in level-0 pixels
+    holes: list[list[np.ndarray]] = field(default_factory=list)  # those of each contour
+    level: int = 0  # that was segmented
     seen: int = 0  # outer contours found
     small: int = 0  # of them smaller than a_t
     not_asked: int = 0  # of them dropped by keep_ids and exclude_ids
@@ -302,7 +286,7 @@ def _scaled(contour: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def inside_contour(
     coords: np.ndarray, contour: np.ndarray, holes: list[np.ndarray], patch_px: int, rule: str
 ) -> np.ndarray:
-    """Which tiles CLAM keeps.
+    """Which tiles CLAM keeps: bool (n,), False as well where the centre lies within a hole.
 
     Parameters
     ----------
@@ -311,11 +295,6 @@ def inside_contour(
     rule : str
         "four_pt" (any of four points half-way between centre and corners lies in the contour or on it; CLAM's docs say
         all), "four_pt_hard" (all), "center", "basic" (the corner).
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        False as well where the centre lies within a hole.
     """
     shift = int(patch_px // 2 * 0.5) if rule.startswith("four_pt") else 0
     around = [(-shift, -shift), (shift, shift), (shift, -shift), (-shift, shift)][: 4 if shift else 1]

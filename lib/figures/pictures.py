@@ -228,3 +228,13 @@ def draw_received(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, scale: int, at
     ax.add_collection(tiles)
     ax.set_title(f"received at {scale}x")
     return ax
+
+
+def tile_row(axes: Sequence[Axes], tiles: Sequence[np.ndarray], name: str) -> None:
+    """Draw tiles side by side, the row's name at its left; axes beyond the tiles stay empty."""
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for ax, tile in zip(axes, tiles, strict=False):
+        ax.imshow(tile)
+    axes[0].set_ylabel(name, rotation=0, ha="right", va="center")

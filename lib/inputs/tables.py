@@ -8,6 +8,7 @@ import io
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -84,38 +85,37 @@ def read_texts(path: str | Path) -> pd.DataFrame:
         No table: of another kind, empty, a row longer than the header, a column twice, a formula never computed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there")
     readers = {".csv": _delimited, ".tsv": _delimited, ".txt": _delimited, ".xlsx": _xlsx}
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path} is no table that can be read: save it as .csv or .xlsx")
     rows = [row for row in readers[path.suffix.lower()](path) if any(row)]
-    if not rows:
-        raise ValueError(f"{path} is empty: a header and a row are expected")
-    header, *body = rows
-    for number, row in enumerate(body, 1):
-        if any(row[len(header) :]):
-            raise ValueError(f"{path}: row {number} has {len(row)} cells and the header {len(header)}")
-    body = [[*row, *[""] * len(header)][: len(header)] for row in body]
+    header, *body = rows or [[]]
+    width = len(header)
+    _check(header, [row if any(row[width:]) else row[:width] for row in body], path)
+    body = [[*row, *[""] * width][:width] for row in body]
     table = pd.DataFrame(body, columns=header, dtype=str)
-    table = table.loc[:, [bool(plain(name)) and not plain(name).startswith("unnamed:") for name in header]]
-    refuse_doubles(table, path)
-    return table
+    return table.loc[:, [bool(plain(name)) and not plain(name).startswith("unnamed:") for name in header]]
 
 
-def refuse_doubles(columns: Iterable[object], path: str | Path) -> None:
-    """Raise a ValueError where two columns have one name, whatever their case and spaces: pandas renames one."""
-    seen: dict[str, str] = {}
-    for name in map(str, columns):
-        if (first := seen.setdefault(plain(name), name)) is not name:
-            raise ValueError(f"{path} has the column {first[:60]} twice; remove one")
+def _check(header: list[str], rows: list[list[str]], path: str | Path) -> None:
+    """Refuse what pandas would pass over: it renames a column that is there twice, and takes the first one for row names
+    where rows are longer than the header.
+    """
+    twice = [name for name, count in Counter(map(plain, header)).items() if name and count > 1]
+    longer = [(n, len(row)) for n, row in enumerate(rows, 1) if len(row) > len(header)]
+    fault = ""
+    if not header:
+        fault = "is empty: a header and a row are expected"
+    elif twice:
+        fault = f"has the column {twice[0][:60]} twice; remove one"
+    elif longer:
+        fault = "has in row {} {} cells and in the header {}".format(*longer[0], len(header))
+    if fault:
+        raise ValueError(f"{path} {fault}")
 
 
 def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.DataFrame:
     """Read a delimited table as pandas does, which guesses types, after what pandas would pass over is refused.
-
-    pandas takes the first column for row names where rows are longer than the header, and renames a column that is
-    there twice.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
         .csv or its like, or a .gz or a .zip of one; UTF-8, else Latin-1.
     sep : str
     **settings
-        Of `pandas.read_csv`.
+        Of `pandas.read_csv`; `usecols` is a function of a column's name.
 
     Raises
     ------
@@ -131,15 +131,11 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
     ValueError
         Empty, no text, damaged, a row longer than the header, a column twice.
     """
-    text = whole_text(Path(path))
+    text = _text(Path(path))
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
     header, first = next(rows, []), next(rows, [])
-    if not header:
-        raise ValueError(f"{path} is empty: a header and a row are expected")
-    if len(first) > len(header):
-        raise ValueError(f"{path}: row 1 has {len(first)} cells and the header {len(header)}")
-    wanted = settings.get("usecols")
-    refuse_doubles([name for name in header if name and (wanted is None or wanted(name))], path)
+    wanted = settings.get("usecols") or bool
+    _check([name if wanted(name) else "" for name in header], [first], path)
     try:
         return pd.read_csv(io.StringIO(text, newline=""), sep=sep, **settings)
     except ValueError as error:  # pandas' own are of that kind, and name no file
@@ -148,17 +144,16 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
         ) from error
 
 
-def whole_text(path: Path) -> str:
+def _text(path: Path) -> str:
     """The text of a file, unpacked where it is a .gz or a .zip of one file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or is no file")
+    content = path.read_bytes()
     try:
         if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 (member,) = archive.namelist()
                 content = archive.read(member)
-        else:
-            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        elif path.suffix == ".gz":
+            content = gzip.decompress(content)
     except (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a table ({error}): fetch it again") from error
     try:
@@ -188,7 +183,7 @@ def text_of(value: object) -> str:
 
 
 def _delimited(path: Path) -> list[list[str]]:
-    text = whole_text(path)
+    text = _text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     about = {"delimiter": max(DELIMITERS, key=first.count)}
     try:
@@ -205,22 +200,21 @@ def _xlsx(path: Path) -> list[list[str]]:
     """Cells of the first sheet; what would be read as missing and is not, formulas never computed and errors, refused."""
     import openpyxl
 
+    content, rows, fault = io.BytesIO(path.read_bytes()), [], ""
     try:
-        books = [openpyxl.load_workbook(path, read_only=True, data_only=kind) for kind in (True, False)]
+        books = [openpyxl.load_workbook(content, read_only=True, data_only=kind) for kind in (True, False)]
         values, formulas = (book.worksheets[0] for book in books)
-        rows = []
         for sheet in (values, formulas):
             sheet.reset_dimensions()  # what a file says of its size may be wrong
         for row, stated in zip(values.rows, formulas.rows, strict=True):
             for cell, formula in zip(row, stated, strict=True):
                 if formula.data_type == "f" and cell.value is None:
-                    where = formula.coordinate
-                    raise ValueError(
-                        f"cell {where} is a formula never computed: save it with a spreadsheet program"
-                    )
-                if cell.data_type == "e" and cell.value != "#N/A":
-                    raise ValueError(f"cell {cell.coordinate} is the error {cell.value}")
+                    fault = f"cell {formula.coordinate} is a formula never computed: save it with a spreadsheet program"
+                elif cell.data_type == "e" and cell.value != "#N/A":
+                    fault = f"cell {cell.coordinate} is the error {cell.value}"
             rows.append([text_of(None if cell.data_type == "e" else cell.value) for cell in row])
-        return rows
     except Exception as error:  # a broken zip or sheet raises nearly anything
-        raise ValueError(f"{path} is no readable xlsx: {error}") from error
+        fault = str(error)
+    if fault:
+        raise ValueError(f"{path} is no readable xlsx: {fault}")
+    return rows

@@ -144,7 +144,6 @@ def test_a_file_like_clams_is_read(tmp_path):
     [
         ({"sthresh": "many"}, "sthresh"),
         ({"contour_fn": "five_pt"}, "five_pt"),
-        ({"mthresh": 8}, "must be odd"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path, changed, says):

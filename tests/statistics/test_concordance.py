@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index as lifelines_index
 
-from lib.crossfusion.phantom import patients as planted_patients
+from lib.crossfusion.cohort import planted_patients
 from lib.statistics.classification import NotComputable
 from lib.statistics.classification import auc as plain_auc
 from lib.statistics.concordance import (
