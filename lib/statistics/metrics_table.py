@@ -15,7 +15,14 @@ import pandas as pd
 from lib.statistics import classification, intervals
 from lib.statistics.classification import METRICS, NotComputable
 from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
-from lib.statistics.intervals import DrawsFunction, Interval, ScoredSection, mean_over_folds, patient_interval
+from lib.statistics.intervals import (
+    CHANCE,
+    DrawsFunction,
+    Interval,
+    MeanOverFolds,
+    ScoredSection,
+    patient_interval,
+)
 from lib.statistics.survival import Censoring, HeldOut, logrank, median_groups, medians
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
@@ -46,9 +53,11 @@ def _row(
 
 
 def written_out(row: pd.Series) -> str:
-    """A row's estimate and interval as text."""
+    """A row's estimate as text, with its interval where there is one."""
     if np.isnan(row["estimate"]):
         return "not computable"
+    if np.isnan(row["low"]):
+        return f"{row['estimate']:.3f}"
     return f"{row['estimate']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
@@ -61,8 +70,10 @@ def spot_rows(
     draws: int = 1000,
     seed: int = 0,
     metrics: Sequence[str] | None = None,
+    *,
+    trained: bool = False,
 ) -> pd.DataFrame:
-    """Metrics of one model on the test spots of one setting, columns `COLUMNS`.
+    """Metrics of one model on the test spots of one setting, columns `COLUMNS`; `trained` as in `intervals.interval`.
 
     By default auc, ap, prevalence, brier, then f1, sensitivity and specificity with each rule of `SPOT_CUTS` ("f1_gmm").
     brier and the calibrated rule need `probabilities`: the same spots under `platt`'s fit on training spots.
@@ -75,13 +86,15 @@ def spot_rows(
         words = f"{SPOT_CUTS[rule]}; " if rule else ""
         if under is not None:
             n, events = (int(sum(count(section.labels) for section in under)) for count in (np.size, np.sum))
-            measured = partial(_of_spots, under, base, rule, draws, seed)
+            measured = partial(_of_spots, under, base, rule, draws, seed, trained)
             row = _row((model, cohort, setting, metric), (n, events, len(under[0].scores)), measured)
             rows.append(row | {"how": words + row["how"]})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _of_spots(sections: Sequence[ScoredSection], base: str, rule: str, draws: int, seed: int) -> Interval:
+def _of_spots(
+    sections: Sequence[ScoredSection], base: str, rule: str, draws: int, seed: int, trained: bool
+) -> Interval:
     """The metric of scores, or of 0/1 calls by a rule, seed by seed; sections without a cut are left out and named."""
     usable, left_out = [] if rule else sections, {}
     for section in sections if rule else ():
@@ -92,7 +105,7 @@ def _of_spots(sections: Sequence[ScoredSection], base: str, rule: str, draws: in
             left_out[f"{section.section} of {section.patient}"] = str(reason)
     if not usable:
         raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
-    return intervals.interval(usable, base, draws, seed, left_out=left_out)
+    return intervals.interval(usable, base, draws, seed, left_out=left_out, trained=trained)
 
 
 def _cuts(section: ScoredSection, rule: str) -> list[float]:
@@ -176,7 +189,8 @@ def outcome_rows(
     more likely so); optionally probability (0 to 1) and, for each rule, `called_<rule>` (0 or 1), cut by a threshold that
     was fitted on training patients. `rules` says in words what each is, for `how`. `pooled` compares patients of different
     folds too: only where all folds score on one scale, as one model tested outside does; else the mean over folds of what
-    is computed within each. ValueError where a column is missing, a patient is in one seed twice or with two labels or
+    is computed within each, by models that share training patients: AUCs are then widened, and what depends on a cut or on
+    the probabilities has no interval (`patient_interval`). ValueError where a column is missing, a patient is in one seed twice or with two labels or
     folds, or seeds are of other patients.
     """
     needed = ["patient", "fold", "seed", "label", "score"]
@@ -202,10 +216,13 @@ def outcome_rows(
     events = int(labels.sum())
 
     options = {"draws": draws, "seed": seed, "strata": intervals.strata(fold, labels), "events": events}
+    options["trained"] = not pooled
 
     def measured(metric: str, column: str) -> Interval:
         function = intervals.of_scores(METRICS[metric], labels, wide[column], fold)
-        return patient_interval(function, patients["patient"].to_numpy(), **options)
+        return patient_interval(
+            function, patients["patient"].to_numpy(), chance=CHANCE.get(metric), **options
+        )
 
     rows = []
     for row, metric, column, rule in wanted:
@@ -264,13 +281,28 @@ def survival_draws(
         return brier_at(time, event, survival, times, fitted)
 
     seeds = range(len(model.risk))
-    return mean_over_folds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
+    return MeanOverFolds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
 
 
-def _held_out(model: HeldOut, draws: int, seed: int) -> dict[str, object]:
-    """Options of `patient_interval` for a survival model."""
+def _held_out(model: HeldOut, metric: str, draws: int, seed: int) -> dict[str, object]:
+    """Options of `patient_interval` for a metric of a survival model."""
+    chance = 0.5 if metric.startswith(("c_index", "auc")) else None
     counts = {"n": model.time.size, "events": int(model.event.sum())}
-    return {"draws": draws, "seed": seed, "strata": intervals.strata(model.fold, model.event), **counts}
+    how = {"draws": draws, "seed": seed, "strata": intervals.strata(model.fold, model.event)}
+    return {**how, **counts, "chance": chance, "trained": model.trained}
+
+
+def survival_interval(
+    model: HeldOut,
+    metric: str,
+    horizons: Sequence[float] = (),
+    censoring: Mapping[str, Censoring] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """A metric of `survival_draws` with its interval."""
+    function = survival_draws(model, metric, horizons, censoring)
+    return patient_interval(function, model.patient, **_held_out(model, metric, draws, seed))
 
 
 def survival_rows(
@@ -291,8 +323,7 @@ def survival_rows(
     words = f"mean over {len(set(model.fold))} folds, each on the patients it held out"
 
     def measured(metric: str) -> Interval:
-        function = survival_draws(model, metric, horizons, censoring)
-        return patient_interval(function, model.patient, **_held_out(model, draws, seed))
+        return survival_interval(model, metric, horizons, censoring, draws, seed)
 
     metrics = ["c_index", "c_index_ipcw", *(f"auc_t_{h:g}" for h in horizons)]
     metrics += [*(f"brier_t_{h:g}" for h in horizons), "ibs"]
@@ -303,6 +334,7 @@ def survival_rows(
     ]
     for test in risk_groups({name: model}).itertuples():
         how = f"log-rank p, {RISK_CUTS[test.cut]}, at or above is high risk; "
+        how += "chi-square divided by 1.9 for shared training patients; " if model.trained else ""
         how += f"not computable: {test.why}" if test.why else f"chi-square {test.chi_square:.2f}"
         names = name, cohort, setting, f"logrank_p_{test.cut}"
         rows.append(dict(zip(COLUMNS, (*names, test.p, np.nan, np.nan, *counts, how), strict=True)))
@@ -332,7 +364,7 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
                     time, event = model.time[group == side], model.event[group == side]
                     row |= {side: time.size, f"{side}_events": event.sum()}
                     row |= dict(zip(_medians(side), medians(time, event), strict=True))
-                test = logrank(model.time, model.event, group)
+                test = logrank(model.time, model.event, group, trained=model.trained)
                 row |= {"chi_square": test.statistic, "p": test.p}
             except NotComputable as reason:
                 row["why"] = str(reason)
@@ -381,7 +413,7 @@ def survival_differences(
 
         def paired(first: HeldOut = first, second: HeldOut = second) -> Interval:
             functions = (survival_draws(model, metric, horizons, censoring) for model in (first, second))
-            options = _held_out(first, draws, seed)
+            options = _held_out(first, metric, draws, seed)
             return intervals.paired_patient_difference(*functions, first.patient, **options)
 
         row = _row((a, b, "", metric), (first.time.size, int(first.event.sum()), 1), paired)

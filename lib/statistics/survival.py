@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import chi2, norm, rankdata
 
 from lib.statistics.classification import NotComputable
+from lib.statistics.intervals import MOST
 
 
 def checked_outcomes(time: ArrayLike, event: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +253,14 @@ def _logrank_weights(weighting: str, dead: np.ndarray, alive: np.ndarray, p: flo
 
 
 def logrank(
-    time: ArrayLike, event: ArrayLike, group: ArrayLike, weighting: str = "none", p: float = 1, q: float = 0
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike,
+    weighting: str = "none",
+    p: float = 1,
+    q: float = 0,
+    *,
+    trained: bool = False,
 ) -> LogRank:
     """Log-rank test of two or more groups (n,), optionally weighted over time.
 
@@ -260,6 +268,10 @@ def logrank(
     Fleming-Harrington with a time of 0. Weights of an event time: "none" 1; "wilcoxon" (Gehan, Breslow) the number at
     risk; "tarone-ware" its root; "peto" the survival estimate of Peto and Peto, modified; "fleming-harrington"
     S(t-)^p (1 - S(t-))^q. All but "none", and Fleming-Harrington with q > 0, look harder at early differences.
+
+    `trained`: the groups come from held-out risks of models that share training patients. Without effect that nearly doubles
+    the variance (`intervals.training_share`), and the statistic is divided by 1.9: else 12 to 15 % of models that know
+    nothing are called significant at 5 %.
 
     References
     ----------
@@ -288,6 +300,7 @@ def logrank(
             f"one of the groups {groups} is never at risk beside the others: they cannot be compared"
         )
     statistic = float(apart[:-1] @ np.linalg.solve(variance[:-1, :-1], apart[:-1]))
+    statistic /= 1 + MOST * trained
     return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)), len(names) - 1)
 
 
@@ -360,7 +373,8 @@ class HeldOut:
     """Predictions of one model, each patient (n,) held out once by a fold, in the order of the cohort.
 
     `risk` (seeds, n) is comparable within a fold and seed only. `survival` (seeds, n, times) is the probability of being
-    free of the event at each of `times` (ascending); both are None where the model gives a bare risk.
+    free of the event at each of `times` (ascending); both are None where the model gives a bare risk. `trained`: by a
+    cross-validation whose folds share training patients; False for risks that are given, such as others' stored ones.
     """
 
     patient: np.ndarray
@@ -370,6 +384,7 @@ class HeldOut:
     risk: np.ndarray
     survival: np.ndarray | None = None
     times: np.ndarray | None = None
+    trained: bool = True
 
     @classmethod
     def of(cls, predictions: pd.DataFrame, cohort: pd.DataFrame) -> "HeldOut":
@@ -415,7 +430,7 @@ class HeldOut:
         rows = np.isin(self.patient, patients)
         survival = None if self.survival is None else self.survival[:, rows]
         vectors = (values[rows] for values in (self.patient, self.fold, self.time, self.event))
-        return HeldOut(*vectors, self.risk[:, rows], survival, self.times)
+        return HeldOut(*vectors, self.risk[:, rows], survival, self.times, self.trained)
 
 
 def _agree(name: str, predictions: pd.DataFrame, what: str, theirs: pd.Series, ours: pd.Series) -> None:

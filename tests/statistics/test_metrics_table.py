@@ -246,7 +246,10 @@ def test_outcome_estimates_are_those_of_a_loop(predicted):
     for metric, (function, column) in wanted.items():
         row = found.loc[metric]
         assert row["estimate"] == pytest.approx(over_folds(predicted, function, column)), metric
-        assert row["low"] < row["estimate"] < row["high"]
+        # what hangs on a cut or on probabilities of models that were cross-validated has none
+        assert (row["low"] < row["estimate"] < row["high"]) == (metric == "auc")
+    pooled = outcome_rows("m", "c", "s", predicted, draws=200, pooled=True).set_index("metric").loc["ap"]
+    assert pooled["low"] < pooled["estimate"] < pooled["high"]
     assert found.loc["f1_youden", "how"].startswith("Youden's cut; mean over 4 folds; ")
     events = predicted.drop_duplicates("patient")["label"].sum()
     assert (table[["n", "events", "seeds"]] == [120, events, 2]).all(axis=None)
@@ -323,7 +326,7 @@ def test_survival_estimates_are_those_of_a_loop(rows, model, censoring):
     assert (rows[["n", "events", "seeds"]] == [120, model.event.sum(), 2]).all(axis=None)
     assert rows["metric"].is_unique
     ends = rows.dropna(subset="low")
-    assert len(ends) == 9
+    assert set(ends["metric"]) == {"c_index", "c_index_ipcw", *(f"auc_t_{h:g}" for h in HORIZONS)}
     assert ((ends["low"] < ends["estimate"]) & (ends["estimate"] < ends["high"])).all()
     t, e, r, s = model.time, model.event, model.risk, model.survival
     everybody, found = np.ones((1, 40)), rows.set_index("metric")["estimate"]
@@ -376,8 +379,9 @@ def test_survival_without_a_value_says_why(model, censoring):
 def test_model_that_knows_nobody_scores_one_half_and_has_no_groups(model, censoring):
     nobody = HeldOut(model.patient, model.fold, model.time, model.event, np.zeros((1, 120)))
     found = survival_rows("km", "c", "a", nobody, HORIZONS, censoring, draws=100).set_index("metric")
-    assert found.loc["c_index", ["estimate", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
-    assert written_out(found.loc["c_index"]) == "0.500 (0.500 to 0.500)"
+    assert found.loc["c_index", "estimate"] == 0.5
+    assert found.loc["c_index", ["low", "high"]].isna().all()
+    assert written_out(found.loc["c_index"]) == "0.500"
     assert "every draw gave the same value" in found.loc["c_index", "how"]
     assert np.isnan(found.loc["logrank_p_fold_median", "estimate"])
     assert "all 120 patients are of high risk" in found.loc["logrank_p_fold_median", "how"]
@@ -391,7 +395,8 @@ def test_paired_differences_turn_round_and_stand_on_the_common_patients(model):
         "part": model.on(model.patient[:90]),
     }
     table = survival_differences(models, draws=200).set_index(["model", "minus"])
-    assert table.loc[("a", "again"), ["difference", "low", "high"]].tolist() == [0, 0, 0]
+    assert table.loc[("a", "again"), "difference"] == 0
+    assert table.loc[("a", "again"), ["low", "high"]].isna().all()
     assert table.loc[("a", "b"), "difference"] == pytest.approx(-table.loc[("b", "again"), "difference"])
     assert table.loc[("a", "b"), "low"] > 0
     assert table.loc[("a", "part"), "n"] == 90
