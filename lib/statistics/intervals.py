@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
+from scipy.spatial.distance import pdist
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
@@ -299,14 +300,41 @@ def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
     """Block of neighbouring spots each spot belongs to, int (n,): squares of a grid laid over positions xy (n, 2).
 
     Neighbouring spots share tissue and are no independent observations; the bootstrap resamples these blocks, not
-    spots. About five times the pitch is a usual side (in the unit of `xy`): wider than the distance over which labels
-    agree, and still some tens of blocks a section.
+    spots. `block_side` measures a side (in the unit of `xy`).
     """
     xy = np.asarray(xy, dtype=float)
     if xy.ndim != 2 or xy.shape[1] != 2 or not np.isfinite(xy).all() or not side > 0:
         raise ValueError(f"positions must be finite, (n, 2), and the side above 0, got {xy.shape}, {side}")
     cell = np.floor((xy - xy.min(0)) / side).astype(int)
     return np.unique(cell[:, 1] * (cell[:, 0].max() + 1) + cell[:, 0], return_inverse=True)[1]
+
+
+def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float, correlation: float = 0.1) -> float:
+    """Side of a spatial block, in the unit of xy (n, 2): the distance at which labels (n,) agree no more than by chance.
+
+    That is the first whole number of pitches at which the correlogram of the labels (NaN: left out) is down to
+    `correlation`; at least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more
+    than 3,000 spots every so-manieth is asked. Labels of one kind only get 5 pitches.
+
+    References
+    ----------
+    Lahiri, Resampling Methods for Dependent Data (2003), chapter 12: blocks have to outgrow the range of the dependence.
+    """
+    known = ~np.isnan(labels := np.asarray(labels, dtype=float))
+    xy, labels = np.asarray(xy, dtype=float)[known], labels[known]
+    if labels.size < 2 or labels.std() == 0:
+        return 5 * pitch
+    step = -(-labels.size // 3000)
+    apart, some = pdist(xy[::step]) / pitch, labels[::step] - labels.mean()
+    lag = np.rint(apart).astype(int)
+    near = lag < 64
+    first, second = np.triu_indices(some.size, 1)
+    products = np.bincount(lag[near], weights=(some[first] * some[second])[near], minlength=64)
+    counts = np.bincount(lag[near], minlength=64)
+    correlogram = products / np.maximum(counts, 1) / labels.var()
+    down = np.flatnonzero((counts > 0) & (correlogram <= correlation) & (np.arange(64) >= 2))
+    widest = np.sqrt(labels.size / 6)
+    return float(pitch * max(2, min(down[0] if down.size else 64, widest)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -443,7 +471,7 @@ def interval(
     Degrees of freedom are patients less one, so with three patients an interval is 2.2 times as long as with many. `trained`:
     each patient was tested by a model trained on the others; the variance is raised by `training_share` for the AUC, and
     doubled for other metrics and where models are compared by them (about Nadeau and Bengio's correction with a patient a
-    fold). Of one patient only blocks are drawn.
+    fold). Of one patient only blocks are drawn, and their number stands for that of patients.
     """
     reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
     values: dict[str, list[list[float]]] = {}
@@ -460,9 +488,12 @@ def interval(
     drawn, again = section_draws(list(zip(*usable, strict=True)), metric, draws, seed)
     means = np.mean([np.mean(of_patient, axis=0) for of_patient in values.values()], axis=0)
     estimate, drawn_estimate = (float(means[0] - means[1:].sum()), drawn[0] - drawn[1:].sum(axis=0))
-    # the variance of a bootstrap of n patients is (n - 1) / n of what it estimates
-    several, patients = len(values) > 1, len(values)
-    unbiased, df = (np.sqrt(patients / (patients - 1)), patients - 1) if several else (1.0, np.inf)
+    several = len(values) > 1
+    units = len(values) if several else sum(np.unique(same[0].blocks).size for same in usable)
+    unbiased, df = (
+        np.sqrt(units / (units - 1)) if units > 1 else np.nan,
+        units - 1,
+    )  # a bootstrap of n sees (n - 1) / n
     chance, share = CHANCE.get(metric) if trained and several else None, float(trained and several)
     if chance is not None:
         sds = unbiased * drawn.std(axis=1, ddof=1)

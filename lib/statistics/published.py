@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
+MARGIN = 0.05  # of an AUC, a c-index, or another number from 0 to 1: what would matter to a reader
 _KEYS = {"ours_model": "model", "ours_cohort": "cohort", "ours_setting": "setting", "metric": "metric"}
 _ENDS = ["estimate", "low", "high"]
 
@@ -12,16 +14,18 @@ _ENDS = ["estimate", "low", "high"]
 def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """Join data/published/<study>.csv with metrics.csv (of one or several cohorts), one verdict a row.
 
-    `published` has item, cohort, setting, metric, value (empty = the number was not found), source, certainty, testable
-    ("yes" / "no"), why (why not, or what to keep in mind), ours_model, ours_cohort, ours_setting (empty where not testable).
+    `published` has item, cohort, setting, metric, value (empty = the number was not found), fold_sd and folds (the printed
+    standard deviation over how many folds, empty where none is printed: the value then counts as exact), source, certainty,
+    testable ("yes" / "no"), why (why not, or what to keep in mind), ours_model, ours_cohort, ours_setting (empty where not
+    testable).
 
     Returns
     -------
     DataFrame
-        item, where, published, certainty, ours, low, high, verdict, note; the order of `published`. verdict is
-        "reproduced" (the published value lies within our interval) or "not reproduced"; where nobody has verified the
-        published value, that it lies inside or outside our interval; where it was recomputed from the predictions that
-        ours are made of too, that it agrees by construction; or "not testable here: " and the reason.
+        item, where, published, certainty, ours, low, high, verdict, note; the order of `published`. verdict, by `compared`:
+        "compatible", "incompatible" or "uninformative", with the difference's interval; where nobody has verified the
+        published value, the same of a number that may be none; where it was recomputed from the predictions that ours are
+        made of too, that it agrees by construction; or "not testable here: " and the reason.
     """
     if odd := sorted(set(published["testable"]) - {"yes", "no"}):
         raise ValueError(f'`testable` must be "yes" or "no", found {odd}')
@@ -52,13 +56,48 @@ def _verdict(row: Mapping, ours: pd.DataFrame) -> tuple[str, str, tuple[float, f
     if pd.isna(ours.loc[key, "estimate"]):
         return f"not testable here: ours is {ours.loc[key, 'how']}", row["why"], nothing
     estimate, low, high = ours.loc[key, _ENDS]
-    inside = low <= row["value"] <= high
-    verdict = "reproduced" if inside else "not reproduced"
-    if "recomputed" in row["certainty"] and inside:
-        verdict = "agrees by construction: the same stored predictions"
-    elif "unverified" in row["certainty"]:
-        verdict = f"{'inside' if inside else 'outside'} our interval, but the published number is unverified"
+    if "recomputed" in row["certainty"]:
+        same = abs(row["value"] - estimate) < 0.0015
+        verdict = (
+            "agrees by construction: the same stored predictions"
+            if same
+            else "incompatible: the same predictions"
+        )
+        return verdict, row["why"], (estimate, low, high)
+    verdict = compared(
+        row["value"], estimate, low, high, row.get("fold_sd", np.nan), row.get("folds", np.nan)
+    )
+    if "unverified" in row["certainty"]:
+        verdict += "; but the published number is unverified"
     return verdict, row["why"], (estimate, low, high)
+
+
+def compared(
+    published: float, ours: float, low: float, high: float, fold_sd: float = np.nan, folds: float = np.nan
+) -> str:
+    """Do a printed value and ours (with its 95 % interval) agree? A test that either answer can fail.
+
+    *compatible*: the 90 % interval of the difference lies within `MARGIN` either way, so by two one-sided tests at 5 % the
+    two are equal for practical purposes. *incompatible*: else, and its 95 % interval leaves 0 out. *uninformative*:
+    neither, the data settle nothing. The interval is MOVER's: ours, and a printed value with the standard error of its
+    folds, fold_sd sqrt(1 / folds + 1 / (folds - 1)), which counts shared training patients.
+
+    References
+    ----------
+    Schuirmann, J Pharmacokinet Biopharm 15 (1987), 657, doi:10.1007/BF01068419. Zou and Donner, Statistics in Medicine 27
+    (2008), 1693, doi:10.1002/sim.3095. Nadeau and Bengio (2003), doi:10.1023/A:1024068626366.
+    """
+    if not np.isfinite([ours, low, high]).all():
+        return "uninformative: ours has no interval"
+    error = 0.0 if np.isnan(fold_sd) else fold_sd * np.sqrt(1 / folds + 1 / (folds - 1))
+    apart, wide = ours - published, norm.isf(0.025)
+    below, above = (np.hypot(reach, wide * error) for reach in (ours - low, high - ours))
+    narrow = norm.isf(0.05) / wide
+    if max(abs(apart - narrow * below), abs(apart + narrow * above)) < MARGIN:
+        word = "compatible"
+    else:
+        word = "incompatible" if apart - below > 0 or apart + above < 0 else "uninformative"
+    return f"{word} (ours minus printed {apart - below:+.3f} to {apart + above:+.3f})"
 
 
 def published_markdown(verdicts: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -19,6 +20,7 @@ from lib.statistics.classification import NotComputable, auc, brier, sensitivity
 from lib.statistics.intervals import (
     MeanOverFolds,
     ScoredSection,
+    block_side,
     draw_counts,
     evaluated,
     interval,
@@ -314,6 +316,25 @@ def test_blocks_are_squares_of_the_side_and_move_with_the_spots():
     for bad, side in (([[0, 0], [np.nan, 1]], 1), ([0, 1, 2], 1), ([[0, 0]], 0)):
         with pytest.raises(ValueError, match="must be"):
             spatial_blocks(bad, side)
+
+
+def test_blocks_are_as_wide_as_labels_agree():
+    x, y = np.meshgrid(np.arange(60.0), np.arange(60.0))
+    xy = np.c_[x.ravel(), y.ravel()]
+    random = np.random.default_rng(0)
+    sides = []
+    for width in (0.5, 1.5, 4.0):
+        smooth = gaussian_filter(random.normal(size=(60, 60)), width)
+        labels = (smooth > np.median(smooth)).astype(float).ravel()
+        sides.append(block_side(xy, labels, 1.0))
+        # in micrometres, turned, and with spots nobody knows, it is the same
+        unknown = np.where(random.random(3600) < 0.05, np.nan, labels)
+        assert block_side(55 * xy[:, ::-1], unknown, 55.0) / 55 == pytest.approx(sides[-1], abs=2)
+    assert sides[0] == 2 < sides[1] < sides[2]
+    assert sides[2] >= 8
+    halves = (xy[:, 0] < 30).astype(float)
+    assert block_side(xy, halves, 1.0) == pytest.approx(np.sqrt(3600 / 6))  # six blocks have to be left
+    assert block_side(xy, np.ones(3600), 1.0) == 5
 
 
 def test_undetermined_spots_leave_and_are_counted():

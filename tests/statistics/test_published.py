@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.statistics.published import published_against_ours, published_markdown
+from lib.statistics.published import compared, published_against_ours, published_markdown
 
 
 def printed(**changes):
@@ -12,6 +12,8 @@ def printed(**changes):
         "setting": "",
         "metric": "auc",
         "value": 0.83,
+        "fold_sd": np.nan,
+        "folds": np.nan,
         "source": "Table 3",
     }
     row |= {"certainty": "secondary source", "testable": "yes", "why": ""}
@@ -28,10 +30,37 @@ def verdict(published, metrics):
     return published_against_ours(published, metrics)["verdict"].item()
 
 
-def test_verdicts():
-    assert verdict(printed(), measured()) == "reproduced"
-    assert verdict(printed(value=0.86), measured()) == "not reproduced"
-    assert verdict(printed(value=0.74), measured()) == "not reproduced"
+def test_words_that_can_be_false():
+    """Two one-sided tests within .05 either way; a wide interval says neither yes nor no."""
+    sure = {"estimate": 0.8, "low": 0.77, "high": 0.83}
+    assert (
+        verdict(printed(value=0.81), measured(**sure)) == "compatible (ours minus printed -0.040 to +0.020)"
+    )
+    assert verdict(printed(value=0.85), measured(**sure)).startswith("incompatible (")
+    assert verdict(printed(value=0.82), measured(low=0.7, high=0.9)).startswith("uninformative (")
+    # a printed spread of folds makes the printed value itself uncertain: .05 sqrt(1/5 + 1/4) = .034
+    assert verdict(printed(value=0.85, fold_sd=0.05, folds=5), measured(**sure)).startswith("uninformative (")
+    # a difference that is sure, but smaller than what would matter
+    tiny = {"estimate": 0.8, "low": 0.795, "high": 0.805}
+    assert verdict(printed(value=0.81), measured(**tiny)).startswith("compatible (")
+    assert verdict(printed(), measured(low=np.nan, high=np.nan)) == "uninformative: ours has no interval"
+
+
+def test_an_interval_that_reproduces_every_rival_says_nothing(root):
+    """MCAT's LUAD interval held 14 of 14 values of the paper's table; none of them is now called alike or unlike."""
+    table = pd.read_csv(root / "data" / "published" / "crossfusion.csv")
+    luad = table[
+        (table["cohort"] == "luad") & table["fold_sd"].notna() & (table["source"].str.contains("Table 1"))
+    ]
+    words = {
+        compared(v, 0.616, 0.561, 0.670, sd, k).split(" ")[0]
+        for v, sd, k in luad[["value", "fold_sd", "folds"]].to_numpy()
+    }
+    assert len(luad) >= 14
+    assert words == {"uninformative"}
+
+
+def test_what_cannot_be_compared():
     assert (
         verdict(printed(testable="no", why="UNI is gated"), measured()) == "not testable here: UNI is gated"
     )
@@ -44,15 +73,12 @@ def test_verdicts():
 
 
 def test_what_is_no_reproduction_is_not_called_one():
-    assert verdict(printed(certainty="verified: recomputed from the stored predictions"), measured()) == (
-        "agrees by construction: the same stored predictions"
-    )
+    assert verdict(
+        printed(certainty="verified: recomputed from the stored predictions", value=0.8), measured()
+    ) == ("agrees by construction: the same stored predictions")
     recomputed = printed(certainty="verified: recomputed from the stored predictions", value=0.9)
-    assert verdict(recomputed, measured()) == "not reproduced", "then one of the two reckons wrongly"
-    assert verdict(printed(certainty="unverified"), measured()).startswith("inside our interval, but")
-    assert verdict(printed(certainty="unverified", value=0.9), measured()).startswith(
-        "outside our interval, but"
-    )
+    assert verdict(recomputed, measured()).startswith("incompatible"), "then one of the two reckons wrongly"
+    assert verdict(printed(certainty="unverified"), measured()).endswith("the published number is unverified")
 
 
 def test_table_keeps_both_numbers_and_the_order():
@@ -91,7 +117,11 @@ def test_markdown_lines_up_and_says_sources_once():
     assert [mark.endswith(":") for mark in line] == [False, True, True, False]
     assert [row[1] for row in rows] == ["0.830", "13.5", "0.00018"]
     assert [row[2] for row in rows] == ["0.800 (0.750 to 0.850)", "", "0.800 (0.750 to 0.850)"]
-    assert [row[3] for row in rows] == ["reproduced; five folds", "not testable here: x", "not reproduced"]
+    assert [row[3] for row in rows] == [
+        "uninformative (ours minus printed -0.080 to +0.020); five folds",
+        "not testable here: x",
+        "incompatible (ours minus printed +0.750 to +0.850)",
+    ]
     assert said.endswith("How sure: secondary source. Sources: Table 3.")
 
 
