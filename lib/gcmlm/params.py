@@ -130,6 +130,10 @@ class GastricParams(StudyParams):
                 f"`modalities` names one twice: {', '.join(self.modalities)}",
             ),
             (odd, f"`modalities` has {odd[:1]}: a name has no + and is not empty"),
+            (
+                set(self.factors) & set(self.modalities),
+                "`factors` and `modalities` have one name in common: rename the factor",
+            ),
             (strange, f"`feature_tables` has {strange[:1]}, which `modalities` does not name"),
             (lost, f"`modalities` has {lost[:1]}: give its table under `feature_tables`"),
             (
