@@ -107,7 +107,7 @@ def point_by_point(found: Segmentation, pool: bool) -> np.ndarray:
 def timed(name: str, slide: Drawn, preset: Preset, repeats: int) -> list[dict]:
     found = segment(slide, preset)
     tasks = {
-        "crossbook": lambda: clam_tiles(slide, preset, PATCH, found=found),
+        "crossbook": lambda: clam_tiles(slide, preset, found, PATCH).coords,
         "loop": lambda: point_by_point(found, pool=False),
         "loop in a pool a contour": lambda: point_by_point(found, pool=True),
     }
@@ -136,7 +136,10 @@ def timed(name: str, slide: Drawn, preset: Preset, repeats: int) -> list[dict]:
 def peak(side: int, mode: str) -> dict:
     slide, preset = resection(side), read_preset("bwh_resection")
     tracemalloc.start()
-    tiles = clam_tiles(slide, preset, PATCH) if mode == "clam_compat" else exact_tiles(slide).tiles[20]
+    if mode == "clam_compat":
+        tiles = clam_tiles(slide, preset, segment(slide, preset), PATCH)
+    else:
+        tiles = exact_tiles(slide).tiles[20]
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return {

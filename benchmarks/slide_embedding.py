@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/slide_embedding.py
 
 The slide of `tile_decoding`: a phantom of 8,192 x 8,192 pixels at 0.25 µm. Encoders with weights drawn at random, since
-only their size counts here: ResNet50 as CrossFusion used one (2,048 numbers), in float32 and with bfloat16 products;
+only their size counts here: ResNet50 as CrossFusion used one (2,048 numbers);
 MobileNetV2; and the colour descriptor. One thread, each in a process of its own; the least of the repeats counts.
 Processor seconds include decoding; those of a tile are what the cost of a cohort is reckoned with
 (`book/costs.ipynb`). No bar.
@@ -24,12 +24,7 @@ from lib.doctor import processor
 from lib.files import write_csv
 
 SIDE, TILE_PX = 8_192, 256
-TASKS = {
-    "resnet50": ("resnet50.tv2_in1k", "full"),
-    "resnet50, bf16": ("resnet50.tv2_in1k", "mixed"),
-    "mobilenetv2": ("mobilenetv2_100.ra_in1k", "full"),
-    "colour": ("colour", "full"),
-}
+TASKS = {"resnet50": "resnet50.tv2_in1k", "mobilenetv2": "mobilenetv2_100.ra_in1k", "colour": "colour"}
 
 
 def measured(task: str, folder: Path) -> dict:
@@ -39,20 +34,18 @@ def measured(task: str, folder: Path) -> dict:
     import torch
     from safetensors.torch import save_file
 
-    from lib.features.embedding import embed_slide, write_embedding
     from lib.features.encoders import load_encoder
-    from lib.features.tiles import exact_tiles
+    from lib.features.tiles import embed_slide, exact_tiles, write_embedding
     from lib.inputs.slides import open_slide
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    name, precision = TASKS[task]
-    weights = ""
+    name, weights = TASKS[task], ""
     if name != "colour":
         torch.manual_seed(0)
         weights = folder / f"{name}.safetensors"
         save_file(timm.create_model(name, pretrained=False).state_dict(), weights)
-    encoder = load_encoder(name, weights, "cpu", precision=precision)
+    encoder = load_encoder(name, weights, "cpu")
     with open_slide(folder / "slide.tiff") as slide:
         grid = exact_tiles(slide, tile_px=TILE_PX)
         clock, spent = time.perf_counter(), time.process_time()

@@ -28,9 +28,9 @@ from pathlib import Path
 
 SCHEMES = {
     "port": {},
-    "kept": {"recompute": False},
-    "described": {},
-    "described, bf16": {"bf16": True},
+    "kept": {},
+    "described": {"frames_at_once": 2},
+    "described, bf16": {"frames_at_once": 2, "bf16": True},
 }
 SIZES = {"128": (128, 128, 16), "full": (512, 512, 16)}
 BARS = {"time": 0.7, "peak": 0.5}

@@ -58,7 +58,7 @@ def measured(repeats: int) -> pd.DataFrame:
         path = Path(folder, "slide.tiff")
         write_slide(path, fine=0, coarse=0, cancer=0, seed=0, side_px=SIDE, um_per_px=0.25)
         with open_slide(path) as direct, open_slide(path) as plain:
-            plain._stored = None
+            plain._stored.pages.clear()
             fine, all_scales = exact_tiles(direct, (20,), TILE_PX), exact_tiles(direct, tile_px=TILE_PX)
             tasks = {
                 ("read_region and resize", "20"): (one_by_one, direct, fine),

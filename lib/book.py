@@ -24,18 +24,7 @@ from nbformat import NotebookNode
 
 from lib import results, site
 from lib.files import sha256_of, written
-from lib.site import (
-    CODE,
-    LABEL,
-    NAME,
-    PICTURES,
-    caption_words,
-    labels,
-    options,
-    places,
-    read_contents,
-    text_labels,
-)
+from lib.site import CODE, LABEL, PICTURES, caption_words, labels, options, places, read_contents, text_labels
 
 REQUIRED = ("demo", "null")
 PRINTED = ("text/markdown", "text/latex", *PICTURES, "text/plain")
@@ -67,49 +56,33 @@ class Chapter(NamedTuple):
         """Where papermill leaves it, below ``results/``."""
         return f"{self.study}/{self.cohort}/notebooks/{self.stage}.ipynb"
 
+    @property
+    def name(self) -> str:
+        """What it is called in errors."""
+        return f"results/{self.executed}"
+
 
 def chapters(contents: dict) -> list[Chapter]:
-    """The executed notebooks among the pages, in order; ValueError where a place is of another form."""
-    found = []
-    for place in (place for _, place in places(contents) if place.endswith(".ipynb")):
-        parts = PurePosixPath(place).with_suffix("").parts
-        if len(parts) != 4 or parts[0] != "notebooks":
-            raise ValueError(f"_quarto.yml: {place} is not notebooks/<study>/<cohort>/<stage>.ipynb.")
-        found.append(Chapter(place, *parts[1:]))
-    return found
+    """The executed notebooks among the pages, in order."""
+    found = (PurePosixPath(place) for _, place in places(contents) if place.endswith(".ipynb"))
+    return [Chapter(str(path), *path.with_suffix("").parts[1:]) for path in found]
 
 
 def pruned(contents: dict, root: Path) -> tuple[dict, list[str]]:
-    """The table of contents without the notebooks that were not run here.
+    """The table of contents without the notebooks that were not run here, and a sentence a cohort left out.
 
-    Parameters
-    ----------
-    contents : dict
-        From `read_contents`; not changed.
-    root : Path
-        The repository.
-
-    Returns
-    -------
-    (dict, list of str)
-        The contents, and one sentence for each cohort left out, wholly or in part, or run without a chapter.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a chapter of a demo or null cohort is missing: `make book` runs those.
+    FileNotFoundError where a chapter of a demo or null cohort is missing: `make book` runs those.
     """
     done, listed, missing = results.results_folder(root), {}, {}
     for chapter in chapters(contents):
-        listed.setdefault(chapter[1:3], []).append(chapter.stage)
+        listed.setdefault(chapter[1:3], []).append(chapter)
         if not (done / chapter.executed).is_file():
             missing.setdefault(chapter[1:3], []).append(chapter)
     notes = []
     for (study, cohort), lacking in missing.items():
         if cohort in REQUIRED:
-            raise FileNotFoundError(f"results/{lacking[0].executed} is missing: `make book` runs it first.")
-        stages = [chapter.stage for chapter in lacking]
-        which = "" if stages == listed[study, cohort] else f" {', '.join(stages)}"
+            raise FileNotFoundError(f"{lacking[0].name} is missing: `make book` runs it first.")
+        which = "" if lacking == listed[study, cohort] else " " + ", ".join(each.stage for each in lacking)
         how = f"make run STUDY={study} COHORT={cohort}"
         notes.append(f"left out: {study}/{cohort}{which} was not run here; {how}")
     run = {path.parts[-4:-2] for path in done.glob("*/*/notebooks/*.ipynb")}
@@ -128,60 +101,37 @@ def _kept(entry: object, gone: set[str]) -> object:
     return entry
 
 
-def binder_of(contents: dict, study: str, stage: str) -> str:
+def binder_of(contents: dict, chapter: Chapter) -> str:
     """Binder's address of a stage's notebook; "" where ``repo-url`` in ``_quarto.yml`` is none of GitHub.
 
     Colab is left out: it brings another Python, and a notebook alone, without ``lib/``.
     """
-    address = str(contents["book"].get("repo-url") or "").strip()
-    if address and not re.fullmatch(r"https://[^\s/]+/\S+", address):
-        raise ValueError(f"_quarto.yml: repo-url is {address!r}, expected an https address, or nothing.")
+    address = str(contents["book"].get("repo-url"))
     named = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", address)
-    path = quote(f"notebooks/{study}/{stage}.ipynb", safe="")
+    path = quote(f"notebooks/{chapter.study}/{chapter.stage}.ipynb", safe="")
     return f"https://mybinder.org/v2/gh/{named[1]}/{named[2]}/HEAD?labpath={path}" if named else ""
 
 
 def read_executed(path: str | os.PathLike, name: str) -> NotebookNode:
-    """Read a notebook that papermill executed from the first cell to the last.
+    """A notebook that papermill executed, up to where the stage ended itself (``sys.exit(0)``: nothing more to do).
 
-    Parameters
-    ----------
-    path : path
-        The executed notebook.
-    name : str
-        What to call it in errors, e.g. ``"results/spacrd/demo/notebooks/3-train.ipynb"``.
-
-    Returns
-    -------
-    NotebookNode
-        Up to where the stage ended itself (``sys.exit(0)``: there was nothing more to do).
-
-    Raises
-    ------
-    ValueError
-        If it is no notebook, failed, or holds a code cell that was never run: a renderer would print any of these.
+    ValueError, with `name` for the notebook, if it failed or holds a code cell that was never run: a renderer would
+    print either.
     """
-    try:
-        notebook = nbformat.read(Path(path), as_version=4)
-    except nbformat.reader.NotJSONError as error:
-        raise ValueError(f"{name} is not a readable notebook: run its stage again.") from error
+    notebook = nbformat.read(Path(path), as_version=4)
+    fault = "failed" if notebook.metadata.get("papermill", {}).get("exception") else ""
     for number, cell in enumerate(notebook.cells, 1):
         errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
-        if [(error.ename, error.evalue) for error in errors] == [
-            ("SystemExit", "0")
-        ]:  # the stage ended itself
+        if [(error.ename, error.evalue) for error in errors] == [("SystemExit", "0")]:
             cell.outputs = [output for output in cell.outputs if output not in errors]
             notebook.cells = notebook.cells[:number]
-            return notebook
-        banner = "papermill-error-cell-tag" in cell.metadata.get("tags", [])
-        if errors or banner or cell.metadata.get("papermill", {}).get("exception"):
-            said = errors[0].evalue if errors else "papermill says so"
-            raise ValueError(f"{name}, cell {number} failed ({said}): run the stage again.")
-        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
-            first = cell.source.strip().splitlines()[0]
-            raise ValueError(f"{name}, cell {number} was never executed ('{first}'): run the stage again.")
-    if notebook.metadata.get("papermill", {}).get("exception"):
-        raise ValueError(f"{name} failed: mend the cause and run the stage again.")
+            break
+        if errors:
+            fault = f"cell {number} failed ({errors[0].evalue})"
+        elif cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
+            fault = fault or f"cell {number} was never executed"
+    if fault:
+        raise ValueError(f"{name}: {fault}: mend the cause and run the stage again.")
     return notebook
 
 
@@ -201,18 +151,14 @@ def machine_folders(root: Path) -> list[tuple[str, str]]:
 
 def _without(text: str, folders: Sequence[tuple[str, str]]) -> str:
     for folder, name in folders:
-        shown = (
-            (lambda match, name=name: f"{name}{match[1]}") if name else lambda match: "" if match[1] else "."
-        )
-        text = site.folder_pattern(folder).sub(shown, text)
+        rest = (lambda match, name=name: name + match[1]) if name else lambda match: "" if match[1] else "."
+        text = site.folder_pattern(folder).sub(rest, text)
     return text
 
 
 def cleaned(
     notebook: NotebookNode,
-    name: str,
-    study: str,
-    cohort: str,
+    chapter: Chapter,
     kind: str,
     folders: Sequence[tuple[str, str]] = (),
     binder: str = "",
@@ -229,10 +175,8 @@ def cleaned(
     ----------
     notebook : NotebookNode
         From `read_executed`; not changed.
-    name : str
-        What to call it in errors.
-    study, cohort : str
-        E.g. ``"spacrd"``, ``"demo"``.
+    chapter : Chapter
+        Its place in the book.
     kind : {"phantom", "open", "gated"}
         The cohort's kind, from its parameter file.
     folders : sequence of (str, str)
@@ -245,16 +189,14 @@ def cleaned(
     Raises
     ------
     ValueError
-        If the kind is unknown, the title is missing or not the only one, an output has no form that can be printed
-        without a network, an option stands where it has no effect, or a labelled figure or table cell shows none.
+        If the title is missing or not the only one, an output has no form that can be printed without a network, an
+        option stands where it has no effect, or a labelled figure shows none.
     """
-    if kind not in NOTICES:
-        raise ValueError(f"params/{study}/{cohort}.yaml: kind is {kind!r}, expected {', '.join(NOTICES)}.")
-    page, suffix = copy.deepcopy(notebook), f"-{study}-{cohort}"
+    page, suffix = copy.deepcopy(notebook), f"-{chapter.study}-{chapter.cohort}"
     page.nbformat, page.nbformat_minor, page.metadata = 4, 5, nbformat.from_dict(PYTHON)
     injected = [cell for cell in page.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     for number, cell in enumerate(page.cells, 1):
-        where = f"{name}, cell {number}"
+        where = f"{chapter.name}, cell {number}"
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         cell.source = _without(cell.source, folders)
@@ -263,11 +205,10 @@ def cleaned(
             if injected and {"parameters", "injected-parameters"} & set(tags):
                 cell.metadata["tags"] = [*tags, "remove-cell"]
             cell.outputs = _printed(cell.outputs, where, folders)
-            _draw(cell, drawings or {})
-            _label(cell, suffix, where)
+            _label(cell, suffix, where, drawings or {})
         elif cell.cell_type == "markdown":
             cell.source = _renamed(cell.source, suffix)
-    _entitle(page, name, cohort, kind, binder)
+    _entitle(page, chapter, kind, binder)
     if injected:  # papermill's own cell cannot be styled or captioned
         given = injected[0].source.removeprefix("# Parameters\n").strip()
         head = '<details class="code-fold"><summary>Parameters of this run</summary>'
@@ -285,27 +226,29 @@ def _renamed(text: str, suffix: str) -> str:
 
 
 def _printed(outputs: Sequence[NotebookNode], where: str, folders: Sequence[tuple[str, str]]) -> list:
+    """Outputs in forms that need no net: streams joined, without stderr."""
     kept: list[NotebookNode] = []
     for output in outputs:
         if output.output_type == "stream":
-            text = _without(output.text, folders)
-            if output.name == "stdout" and kept and kept[-1].output_type == "stream":
-                kept[-1].text += text
-            elif output.name == "stdout":
-                kept.append(nbformat.v4.new_output("stream", name="stdout", text=text))
-            continue
-        data = {mime: output.data[mime] for mime in PRINTED if mime in output.data}
-        unseen = re.fullmatch(r"<[\w.]+( object)?( at 0x\w+)?>", str(data.get("text/plain", "")).strip())
-        if not data or (list(data) == ["text/plain"] and len(output.data) > 1 and unseen):
-            shown = ", ".join(sorted(set(output.data) - {"text/plain"}))
-            raise ValueError(
-                f"{where} shows only {shown}, which needs scripts from the net: display Markdown."
-            )
-        for mime in set(data) - {"image/png", "image/jpeg"}:
-            data[mime] = _without(data[mime], folders)
-        if "text/markdown" in data:
-            data["text/markdown"] = _set(data["text/markdown"])
-        output.data, output.metadata = nbformat.from_dict(data), nbformat.from_dict({})
+            if output.name != "stdout":
+                continue
+            output.text = _without(output.text, folders)
+            if kept and kept[-1].output_type == "stream":
+                kept[-1].text += output.text
+                continue
+        else:
+            data = {mime: output.data[mime] for mime in PRINTED if mime in output.data}
+            unseen = re.fullmatch(r"<[\w.]+( object)?( at 0x\w+)?>", str(data.get("text/plain", "")).strip())
+            if not data or (list(data) == ["text/plain"] and len(output.data) > 1 and unseen):
+                shown = ", ".join(sorted(set(output.data) - {"text/plain"}))
+                raise ValueError(
+                    f"{where} shows only {shown}, which needs scripts from the net: display Markdown."
+                )
+            for mime in set(data) - {"image/png", "image/jpeg"}:
+                data[mime] = _without(data[mime], folders)
+            if "text/markdown" in data:
+                data["text/markdown"] = _set(data["text/markdown"])
+            output.data, output.metadata = nbformat.from_dict(data), nbformat.from_dict({})
         kept.append(output)
     return kept
 
@@ -316,79 +259,61 @@ def _set(table: str) -> str:
     return re.sub(r"(?<=\|)( *)nan( *)(?=\|)", r"\1   \2", table)
 
 
-def _draw(cell: NotebookNode, drawings: Mapping[str, str]) -> None:
-    label = re.match(r"fig-(.*)", _label_of(cell)[0])
-    shown = [output for output in cell.outputs if set(PICTURES) & set(output.get("data", {}))]
-    if label and label[1] in drawings and len(shown) == 1:
-        shown[0].data = nbformat.from_dict({"image/svg+xml": drawings[label[1]]})
-
-
-def _label_of(cell: NotebookNode) -> tuple[str, re.Match | None]:
-    """A cell's label, from its options or its metadata, and where it stands among the options."""
-    match = re.search(rf"^#\|\s*label:\s*[\"']?({NAME})", "\n".join(options(cell.source)), re.MULTILINE)
-    return (match[1] if match else str(cell.metadata.get("label", ""))), match
-
-
-def _label(cell: NotebookNode, suffix: str, where: str) -> None:
-    """Give a cell's label and references the page's suffix, and a figure words; check that it shows what it says."""
+def _label(cell: NotebookNode, suffix: str, where: str, drawings: Mapping[str, str]) -> None:
+    """Give a cell's label and references the page's suffix, and a figure its drawing, words and room."""
     lines = options(cell.source)
-    rest = cell.source.splitlines()[len(lines) :]
+    rest, given = cell.source.splitlines()[len(lines) :], site.given(lines)
     if any(line.startswith("#|") for line in rest):
         raise ValueError(
             f"{where}: '#|' options must be the cell's very first lines, or Quarto ignores them."
         )
-    name, match = _label_of(cell)
-    mimes = {mime for output in cell.outputs for mime in output.get("data", {})}
-    if name.startswith("fig-") and not mimes & {*PICTURES, "text/markdown"}:
-        raise ValueError(f"{where}: {name} shows no picture: end the cell with the figure.")
-    if name.startswith("tbl-") and "text/markdown" not in mimes:
-        raise ValueError(f"{where}: {name} shows no table: display it as Markdown.")
-    if name.startswith("fig-") and not mimes & set(PICTURES):  # words say why there is no figure
-        cell.source = "\n".join(rest)
-        cell.metadata.pop("label", None)
-        return
-    head = "\n".join(lines)
-    if match and re.fullmatch(LABEL, name):
-        head = head[: match.end()] + suffix + head[match.end() :]
-    elif re.fullmatch(LABEL, name):
-        cell.metadata["label"] = name + suffix
-    head, given = _renamed(head, suffix), site.given(lines)
-    if lines and name.startswith("fig-") and "fig-alt" not in given and "fig-cap" in given:
-        head += f"\n#| fig-alt: {json.dumps(caption_words(str(given['fig-cap'])), ensure_ascii=False)}"
-    if lines and name.startswith("fig-") and "fig-column" not in given and any(map(_wide, cell.outputs)):
-        head += "\n#| fig-column: page-right"
-    cell.source = "\n".join([head, *rest] if lines else rest)
     for output in cell.outputs:
         if "text/markdown" in output.get("data", {}):
             output.data["text/markdown"] = _renamed(output.data["text/markdown"], suffix)
+    label = str(given.get("label", ""))
+    if not label.startswith("fig-"):
+        return
+    pictures = [output for output in cell.outputs if set(PICTURES) & set(output.get("data", {}))]
+    if not pictures and not any("text/markdown" in output.get("data", {}) for output in cell.outputs):
+        raise ValueError(f"{where}: {label} shows no picture: end the cell with the figure.")
+    if not pictures:  # words say why there is no figure
+        cell.source = "\n".join(rest)
+        return
+    if len(pictures) == 1 and label[4:] in drawings:
+        pictures[0].data = nbformat.from_dict({"image/svg+xml": drawings[label[4:]]})
+    head = _renamed("\n".join(lines), suffix).replace(f"label: {label}", f"label: {label}{suffix}")
+    if "fig-alt" not in given and "fig-cap" in given:
+        head += f"\n#| fig-alt: {json.dumps(caption_words(str(given['fig-cap'])), ensure_ascii=False)}"
+    if any(map(_wide, pictures)):
+        head += "\n#| fig-column: page-right"
+    cell.source = "\n".join([head, *rest])
 
 
-def _wide(output: NotebookNode) -> bool:
-    width = re.search(r'<svg[^>]*?\bwidth="([\d.]+)pt"', output.get("data", {}).get("image/svg+xml", ""))
+def _wide(picture: NotebookNode) -> bool:
+    width = re.search(r'<svg[^>]*?\bwidth="([\d.]+)pt"', picture.data.get("image/svg+xml", ""))
     return width is not None and float(width[1]) > WIDE
 
 
-def _entitle(page: NotebookNode, name: str, cohort: str, kind: str, binder: str) -> None:
+def _entitle(page: NotebookNode, chapter: Chapter, kind: str, binder: str) -> None:
     """Name cohort and kind in the page's one title, which must be in the first cell."""
     titles = [
         (number, line)
-        for number, cell in enumerate(page.cells)
+        for number, cell in enumerate(page.cells, 1)
         if cell.cell_type == "markdown"
         for line in re.findall(r"^#\s+\S.*", re.sub(r"^```.*?^```", "", cell.source, flags=re.M | re.S), re.M)
     ]
-    if not titles or titles[0][0] != 0:
-        raise ValueError(f"{name} has no title: its first cell must be Markdown that begins with '# Title'.")
-    if len(titles) > 1:
-        number, line = titles[1]
-        raise ValueError(f"{name}, cell {number + 1}: '{line}' is a second title; use '##' below the first.")
+    if [number for number, _ in titles] != [1]:
+        raise ValueError(
+            f"{chapter.name}: one '# Title' must stand in its first cell, and none below; there are "
+            + (", ".join(f"'{line}' in cell {number}" for number, line in titles) or "none")
+        )
     title, attributes = re.fullmatch(r"#\s+(.*?)\s*(\{[^}]*\})?\s*", titles[0][1]).groups()
     notice = f'\n\n::: {{.callout-note appearance="minimal" .kind .kind-{kind}}}\n{NOTICES[kind]}\n:::\n'
     if binder:
         notice += f"\n[Run this notebook in Binder]({binder}){{.launch}}, after those before it.\n"
-    stage = re.search(r"\d-(\w+)\.ipynb$", name)
-    if title.endswith("?") and stage:  # too long for the table of contents
-        title, notice = stage[1].capitalize(), f"{notice}\n**{title}**\n"
-    named = f"# {title}: {cohort} ({kind})" + (f" {attributes}" if attributes else "") + notice
+    if title.endswith("?"):  # too long for the table of contents
+        title, notice = chapter.stage[2:].capitalize(), f"{notice}\n**{title}**\n"
+    named = f"# {title}: {chapter.cohort} ({kind})" + (f" {attributes}" if attributes else "") + notice
     page.cells[0].source = page.cells[0].source.replace(titles[0][1], named, 1)
 
 
@@ -409,15 +334,15 @@ def generated(root: Path) -> dict[str, str]:
     A cell that fails raises `nbclient.exceptions.CellExecutionError`, with the notebook's own words.
     """
     parts: dict[str, str] = {}
-    environment = dict(
-        os.environ, CROSSBOOK_RESULTS=str(results.results_folder(root))
-    )  # the kernel works in book/
+    # the kernel works in book/
+    environment = os.environ | {"CROSSBOOK_RESULTS": str(results.results_folder(root))}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     for path in sorted((root / "book").glob("*.ipynb")):
         notebook, where = nbformat.read(path, as_version=4), {"metadata": {"path": str(path.parent)}}
-        NotebookClient(
+        client = NotebookClient(
             notebook, kernel_name="python3", resources=where, extra_arguments=["--log-level=40"]
-        ).execute(env=environment)
+        )
+        client.execute(env=environment)
         for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
             if "part" in output.get("metadata", {}):
                 parts[output.metadata["part"]] = output.data["text/markdown"]
@@ -448,20 +373,17 @@ def filled(
     Raises
     ------
     ValueError
-        If no part has that name, or a mark does not stand alone on its line.
+        If no part has that name.
     """
     pictures: dict[str, bytes] = {}
-
-    def seen(target: str) -> str:
-        return Path(os.path.relpath(target, Path(page).parent)).as_posix()
 
     def picture(match: re.Match) -> str:
         place = str(PurePosixPath(page).with_suffix("") / match[1].replace("/", "-"))
         pictures[place] = (results.results_folder(root) / match[1]).read_bytes()
-        return f"({seen(place)})"
+        return f"({site.seen_from(page, place)})"
 
     def link(match: re.Match) -> str:
-        return f"[{match[1]}]({seen(match[2])})" if match[2] in pages else match[1]
+        return f"[{match[1]}]({site.seen_from(page, match[2])})" if match[2] in pages else match[1]
 
     def part(match: re.Match) -> str:
         if match[1] not in parts:
@@ -471,9 +393,7 @@ def filled(
 
     pieces = CODE.split(text)
     for at in range(0, len(pieces), 2):
-        pieces[at] = re.sub(r"^<!-- *generated: *(\S.*?) *-->[ \t]*$", part, pieces[at], flags=re.MULTILINE)
-        if loose := re.search(r"<!--\s*generated\b.*", pieces[at]):
-            raise ValueError(f"{page}: '{loose[0]}' must be '<!-- generated: NAME -->', alone on its line.")
+        pieces[at] = re.sub(r"<!-- *generated: *(\S.*?) *-->", part, pieces[at])
     return "".join(pieces), pictures
 
 
@@ -490,43 +410,26 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
 
     def define(found: Sequence[str], page: str) -> None:
         for label in found:
-            if label in defined:
-                raise ValueError(f"label {label} is defined in {defined[label]} and in {page}: rename one.")
-            defined[label] = page
+            if (other := defined.setdefault(label, page)) != page:
+                raise ValueError(f"label {label} is defined in {other} and in {page}: rename one.")
 
     looks = [path.relative_to(root).as_posix() for path in sorted((root / "book").rglob("*.*"))]
     named = [place for place in [*pages, contents.get("bibliography", "index.qmd")] if place[-6:] != ".ipynb"]
     for name in dict.fromkeys([*named, *(name for name in looks if not name.endswith((".qmd", ".ipynb")))]):
-        if not (root / name).is_file():
-            raise FileNotFoundError(f"{name} is named by _quarto.yml but missing.")
         files[name] = (root / name).read_bytes()
         if name.endswith(".qmd"):
             text, pictures = filled(files[name].decode(), name, parts, pages, root)
             define(text_labels(text), name)
             files |= {name: text.encode(), **pictures}
     for chapter in chapters(contents):
-        name, path = f"results/{chapter.executed}", results.results_folder(root) / chapter.executed
-        page = cleaned(
-            read_executed(path, name),
-            name,
-            chapter.study,
-            chapter.cohort,
-            results.kind_of(root, chapter.study, chapter.cohort),
-            folders,
-            binder_of(contents, chapter.study, chapter.stage) if chapter.cohort == "demo" else "",
-            drawn(path.parents[1], chapter.stage),
-        )
-        define(labels(page), name)
+        path = results.results_folder(root) / chapter.executed
+        kind = results.kind_of(root, chapter.study, chapter.cohort)
+        binder = binder_of(contents, chapter) if chapter.cohort == "demo" else ""
+        drawings = drawn(path.parents[1], chapter.stage)
+        page = cleaned(read_executed(path, chapter.name), chapter, kind, folders, binder, drawings)
+        define(labels(page), chapter.name)
         files[chapter.place] = (nbformat.writes(page) + "\n").encode()
     return files, notes
-
-
-def stamp_of(files: dict[str, bytes], renderer: str) -> str:
-    """SHA-256 over names and contents of all laid files, and the renderer's name."""
-    digest = hashlib.sha256(renderer.encode())
-    for name in sorted(files):
-        digest.update(f"\n{name}\n{len(files[name])}\n".encode() + files[name])
-    return digest.hexdigest()
 
 
 def make_book(root: Path, only_preview: bool = False, require_quarto: bool = False) -> str:
@@ -536,10 +439,8 @@ def make_book(root: Path, only_preview: bool = False, require_quarto: bool = Fal
     ----------
     root : Path
         The repository.
-    only_preview : bool
-        Render with nbconvert even where Quarto is installed.
-    require_quarto : bool
-        Raise where Quarto is missing, rather than render the preview.
+    only_preview, require_quarto : bool
+        Render with nbconvert even where Quarto is installed; raise where it is missing.
 
     Returns
     -------
@@ -557,7 +458,8 @@ def make_book(root: Path, only_preview: bool = False, require_quarto: bool = Fal
         raise RuntimeError(f"no quarto program was found; {site.HOW_TO_GET_QUARTO}.")
     files, notes = laid_files(root)
     renderer = f"quarto {quarto[1]}" if quarto else f"preview {sha256_of(site.__file__)}"
-    stamp, final, folder = stamp_of(files, renderer), root / "_book", root / "_build" / "book"
+    stamp = hashlib.sha256(repr([renderer, sorted(files.items())]).encode()).hexdigest()
+    final, folder = root / "_book", root / "_build" / "book"
     if (final / ".stamp").is_file() and (final / ".stamp").read_text(encoding="utf-8") == stamp:
         return "book: nothing changed"
     shutil.rmtree(folder, ignore_errors=True)
@@ -587,9 +489,9 @@ def main(arguments: list[str] | None = None) -> int:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--preview", action="store_true", help="the preview, even with Quarto")
     choice.add_argument("--require-quarto", action="store_true", help="fail where Quarto is missing")
-    options = parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
     try:
-        print(make_book(options.root, options.preview, options.require_quarto))
+        print(make_book(asked.root, asked.preview, asked.require_quarto))
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         print(f"book: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,6 @@ name only when whole and in agreement with its checksum. A download that broke o
 """
 
 import argparse
-import difflib
 import hashlib
 import json
 import os
@@ -24,10 +23,10 @@ from urllib.parse import urljoin, urlsplit
 import pandas as pd
 import pooch
 import requests
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from lib.files import sha256_of, write_json
-from lib.params import ROOT, load, read_yaml
+from lib.params import ROOT, Checked, load, nearest, read_yaml
 
 RAW = ROOT / "data" / "raw"
 GDC = "https://api.gdc.cancer.gov"
@@ -36,11 +35,7 @@ GDC_FIELDS = {"file_id": "id", "file_name": "filename", "md5sum": "md5", "file_s
 pooch.get_logger().setLevel("ERROR")  # it announces every file
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class File(Strict):
+class File(Checked):
     """One file of a source; see data/README.md for the meaning of the fields."""
 
     path: str = Field(pattern=r"^[^/.][^/]*(/[^/.][^/]*)*$")
@@ -60,7 +55,7 @@ class File(Strict):
         return self
 
 
-class Source(Strict):
+class Source(Checked):
     """A data set or a file of weights: where it comes from, and under which terms."""
 
     title: str
@@ -78,14 +73,14 @@ class Source(Strict):
         return None if file.url is None else urljoin(self.base_url, file.url or file.path)
 
 
-class Cohort(Strict):
+class Cohort(Checked):
     """The sources a cohort cannot do without, and those it can."""
 
     needs: tuple[str, ...] = ()
     wants: tuple[str, ...] = ()
 
 
-class Sources(Strict):
+class Sources(Checked):
     """Content of data/sources.yaml."""
 
     cohorts: dict[str, Cohort]
@@ -112,21 +107,11 @@ def fetch(
     groups: Collection[str] = (),
     listed: Sources | None = None,
 ) -> list[Path]:
-    """Bring the files of a source into `folder`/<source>/. What is there and agrees with its checksum stays.
+    """Bring the files of a source of data/sources.yaml into `folder`/<source>/; what agrees with its checksum stays.
 
-    Parameters
-    ----------
-    source, listed : str, Sources
-        Name in the list of sources; default: data/sources.yaml.
-    folder, mirror : path
-        Folder of raw files; folder with <source>/<path> below it, tried first (default: what CROSSBOOK_MIRROR names).
-    groups : collection of str
-        Groups of optional files wanted too.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        An unknown name, or a checksum that differs (what was there before stays); a file that cannot be had.
+    A `mirror` with <source>/<path> below it (default: what CROSSBOOK_MIRROR names) is tried first. `groups` are of
+    optional files wanted too. ValueError: an unknown name, or a checksum that differs (what was there before stays);
+    FileNotFoundError: a file that cannot be had.
     """
     listed = listed or read_sources()
     about = listed.sources[_known(source, listed.sources, "source")]
@@ -179,11 +164,9 @@ def fetch_all(name: str, folder: str | os.PathLike = RAW, groups: Collection[str
 
 
 def _known(name: str, names: Iterable[str], what: str) -> str:
-    if name in (names := sorted(set(names))):
-        return name
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names) or 'none'}"
-    raise ValueError(f"data/sources.yaml has no {what} named {name}; {hint}")
+    if name not in (names := sorted(set(names))):
+        raise ValueError(f"data/sources.yaml has no {what} named {name}; {nearest(name, names)}")
+    return name
 
 
 def _bring(name: str, url: str | None, file: File, folder: Path, mirror: str | os.PathLike | None) -> None:
@@ -199,11 +182,9 @@ def _bring(name: str, url: str | None, file: File, folder: Path, mirror: str | o
         elif url:
             resumed(target)(url, output, _)
         else:
-            hint = (
-                f"{mirror} has no such file" if mirror else "set CROSSBOOK_MIRROR to a folder that holds it"
-            )
-            raise FileNotFoundError(f"{name} is published nowhere: {hint}")
-        size, blob = os.path.getsize(output), checksum_of(output, "git_blob") if file.git_blob else None
+            hint = "it has no such file" if mirror else "set it to a folder that holds it"
+            raise FileNotFoundError(f"{name} is published nowhere, only in a CROSSBOOK_MIRROR: {hint}")
+        size, blob = os.path.getsize(output), file.git_blob and checksum_of(output, "git_blob")
         if file.bytes not in (None, size) or file.git_blob != blob:
             raise ValueError(
                 f"{name} has {size} bytes, git_blob {blob}: not as in data/sources.yaml, not kept"
@@ -234,13 +215,10 @@ def resumed(
         while True:
             have = part.stat().st_size if part.exists() else 0
             asked = tokens | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-            settings = {
-                "stream": True,
-                "timeout": 30,
-                "allow_redirects": not tokens,
-            }  # they are for this server
-            try:
-                with requests.get(url, headers=asked, **settings) as answer:
+            try:  # tokens are for this server
+                with requests.get(
+                    url, headers=asked, stream=True, timeout=30, allow_redirects=not tokens
+                ) as answer:
                     if answer.status_code != 416:  # else there is nothing behind what is there
                         answer.raise_for_status()
                         with open(part, "ab" if answer.status_code == 206 else "wb") as file:
@@ -274,21 +252,19 @@ def _unpack(archive: Path, target: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def ask_gdc(names: Collection[str], server: str = GDC) -> pd.DataFrame:
+def ask_gdc(names: Collection[str]) -> pd.DataFrame:
     """The manifest of some files by their names: id, filename, md5, size (bytes); the GDC may know fewer."""
     names, rows = sorted(set(names)), []
     for start in range(0, len(names), 400):
         some = {"op": "in", "content": {"field": "file_name", "value": names[start : start + 400]}}
         asked = {"filters": some, "fields": ",".join(GDC_FIELDS), "format": "JSON", "size": 2000}
-        answer = requests.post(f"{server}/files", json=asked, timeout=60)
+        answer = requests.post(f"{GDC}/files", json=asked, timeout=60)
         answer.raise_for_status()
         rows += answer.json()["data"]["hits"]
     return pd.DataFrame(rows, columns=list(GDC_FIELDS)).rename(columns=GDC_FIELDS).drop_duplicates()
 
 
-def fetch_slides(
-    manifest: pd.DataFrame, folder: str | os.PathLike, server: str = GDC, verify: bool = False
-) -> list[str]:
+def fetch_slides(manifest: pd.DataFrame, folder: str | os.PathLike, verify: bool = False) -> list[str]:
     """Bring the slides of a manifest into a folder, each under its name only when its MD5 agrees.
 
     `gdc-client` does the transfer where it is on the PATH and GDC_TOKEN is not set, else HTTPS; both go on from what
@@ -309,7 +285,7 @@ def fetch_slides(
         if brought.is_file():
             bring = lambda _, output, __, brought=brought: os.replace(brought, output)  # noqa: E731
         try:
-            url = f"{server}/data/{row.id}"
+            url = f"{GDC}/data/{row.id}"
             pooch.retrieve(url, f"md5:{row.md5}", fname=row.filename, path=folder, downloader=bring)
             shutil.rmtree(brought.parent, ignore_errors=True)
         except (OSError, ValueError) as error:
@@ -328,7 +304,7 @@ def there(manifest: pd.DataFrame, folder: str | os.PathLike, verify: bool = Fals
     return pd.Series([good(row) for _, row in manifest.iterrows()], manifest.index, dtype=bool)
 
 
-def raw_state(params: BaseModel) -> str:
+def raw_state(params: Checked) -> str:
     """Raw files that the parameters name, as one line that changes when one comes, goes or changes; "" for none.
 
     A parameter counts from data/raw, or from the repository where it begins with data/ (then the folder of data/raw
@@ -337,6 +313,7 @@ def raw_state(params: BaseModel) -> str:
     if getattr(params, "phantom", None):
         return ""
     files: dict[str, str] = {}
+    tables = {".csv", ".tsv", ".txt", ".xlsx", ".yaml", ".json"}
     texts = params.model_dump_json(exclude={"cohort", "kind", "models", "modalities"})
     for text in re.findall(r'"([^"\\]*)"', texts):
         near = [ROOT / text, RAW / Path(text).stem] if text.startswith("data/") else []
@@ -344,14 +321,7 @@ def raw_state(params: BaseModel) -> str:
             inside = sorted(place.rglob("*")) if place.is_dir() and place != RAW else [place]
             for path in (each for each in inside if each.is_file() and each.name[0] != "."):
                 size = path.stat().st_size
-                small = size < 1_000_000 and path.suffix in (
-                    ".csv",
-                    ".tsv",
-                    ".txt",
-                    ".xlsx",
-                    ".yaml",
-                    ".json",
-                )
+                small = size < 1_000_000 and path.suffix in tables
                 files[os.path.relpath(path, ROOT)] = sha256_of(path) if small else str(size)
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
     return f"{len(files)} raw files, {digest}" if files else ""
@@ -379,30 +349,32 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--into", type=Path, help="folder of the slides")
     parser.add_argument("--dry-run", action="store_true", help="print sizes of the slides, download nothing")
     parser.add_argument("--verify", action="store_true", help="check the MD5 of slides that are there")
-    parser.add_argument("--server", default=GDC, help=argparse.SUPPRESS)
     parser.add_argument("--ended", nargs=3, help=argparse.SUPPRESS)  # of the Snakefile: YAML, record, state
     given = parser.parse_args(arguments)
+    failed: list[str] = []
     try:
         if given.ended:
             yaml, record, begun = given.ended
             write_json({"begun": begun, "ended": raw_state(load(yaml))}, record)
         elif given.slides or given.manifest:
-            return _slides(given)
+            failed = _slides(given)
         else:
             fetch_all(given.name or parser.error("name a cohort, or --slides"), given.raw, given.groups)
     except (ValueError, OSError) as error:
-        print(f"data: {error}", file=sys.stderr)
-        return 1
-    return 0
+        failed = [str(error)]
+    for reason in failed:
+        print(f"data: {reason}", file=sys.stderr)
+    return bool(failed)
 
 
-def _slides(given: argparse.Namespace) -> int:
+def _slides(given: argparse.Namespace) -> list[str]:
+    """List the slides of a table or manifest with their sizes, and bring them; what failed."""
     names = None
     if given.slides:
         table = pd.read_csv(given.slides, dtype=str)
         named = table["slide" if "slide" in table else "slide_id"].dropna().unique()
         names = [name.removesuffix(".svs") + ".svs" for name in named]
-    manifest = pd.read_csv(given.manifest, sep="\t") if given.manifest else ask_gdc(names, given.server)
+    manifest = pd.read_csv(given.manifest, sep="\t") if given.manifest else ask_gdc(names)
     manifest = manifest[manifest["filename"].str.endswith(".svs")][list(GDC_FIELDS.values())]
     if names is not None:
         manifest = manifest[manifest["filename"].isin(names)]
@@ -412,10 +384,7 @@ def _slides(given: argparse.Namespace) -> int:
         print(f"{row.size / GIB:9.3f} GiB  {'there ' if has else 'absent'}  {row.filename}")
     total, missing = manifest["size"].sum() / GIB, manifest.loc[~have, "size"].sum() / GIB
     print(f"{total:9.3f} GiB in {len(manifest)} slides; {have.sum()} are there; {missing:.3f} GiB to come")
-    failed = [] if given.dry_run else fetch_slides(manifest, given.into, given.server, given.verify)
-    for reason in failed:
-        print(f"FAILED {reason}", file=sys.stderr)
-    return bool(failed)
+    return [] if given.dry_run else fetch_slides(manifest, given.into, given.verify)
 
 
 if __name__ == "__main__":

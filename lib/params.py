@@ -6,7 +6,7 @@ import importlib
 import re
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import pairwise
@@ -15,15 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import psutil
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_SAID = 5
@@ -44,10 +36,8 @@ class _Once:
 class _Values(_Once, yaml.SafeLoader):
     def _number(self, node):  # YAML 1.1 reads 1:30 as ninety and 010 as eight
         if ":" in node.value or "_" in node.value or re.match(r"[+-]?0[0-9]", node.value):
-            line = node.start_mark.line + 1
-            raise yaml.YAMLError(
-                f"line {line}: {node.value} is no plain number: write it as one, or in quotes"
-            )
+            where = f"line {node.start_mark.line + 1}: {node.value}"
+            raise yaml.YAMLError(f"{where} is no plain number: write it as one, or in quotes")
         kind = "int" if node.tag.endswith(":int") else "float"
         return getattr(yaml.SafeLoader, f"construct_yaml_{kind}")(self, node)
 
@@ -78,7 +68,7 @@ class Checked(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, about: ValidationInfo) -> Any:
+    def _true_is_no_number(cls, value: Any, about) -> Any:
         if isinstance(value, bool) and cls.model_fields[about.field_name].annotation in (int, float):
             raise ValueError("a number is expected")
         return value
@@ -108,7 +98,7 @@ def schema_of(study: str) -> type[Checked]:
     """The schema of a study's parameters: the one class in `lib/<study>/params.py` with a cohort."""
     known = sorted(path.parent.name for path in (ROOT / "lib").glob("*/params.py"))
     if study not in known:
-        raise ValueError(f"study {study!r} is unknown: {_nearest(study, known)}")
+        raise ValueError(f"study {study!r} is unknown: {nearest(study, known)}")
     module = importlib.import_module(f"lib.{study}.params")
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     return next(c for c in classes if issubclass(c, Checked) and "cohort" in c.model_fields)
@@ -129,7 +119,7 @@ def load(path: str | Path, schema: type[Schema] | None = None) -> Schema:
     path = Path(path)
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise FileNotFoundError(f"{path}: no such parameter file; {_nearest(path.stem, known)}")
+        raise FileNotFoundError(f"{path}: no such parameter file; {nearest(path.stem, known)}")
     params = check(_mapping(path), schema or schema_of(path.parent.name), _short(path))
     if params.cohort != path.stem:
         raise ValueError(f"{_short(path)}: cohort is {params.cohort!r}, but the file is named {path.stem!r}")
@@ -137,24 +127,12 @@ def load(path: str | Path, schema: type[Schema] | None = None) -> Schema:
 
 
 def of_notebook(study: str, namespace: Mapping[str, Any], where: str) -> Checked:
-    """The parameters of a running notebook.
+    """The parameters of a running notebook, from its `globals()`; `where` names it in messages.
 
     A parameter comes from the cell that papermill injected; else from the notebook's parameter cell, where somebody
     changed it there; else from `params/<study>/<cohort>.yaml`; else from the schema. The YAML that papermill was
     given is read again, strictly: papermill itself lets the second of two equal keys win and takes 010 for 8.
-
-    Parameters
-    ----------
-    study : str
-    namespace : mapping
-        `globals()` of the notebook.
-    where : str
-        Names the notebook, for messages.
-
-    Raises
-    ------
-    ValueError
-        A parameter that the study does not have, a value that is not of its kind, or a YAML with two readings.
+    ValueError: a parameter that the study does not have, a value that is not of its kind, a YAML with two readings.
     """
     schema = schema_of(study)
     cells = [(source, literal_cell(source) or {}) for source in namespace.get("In", ())]
@@ -167,15 +145,11 @@ def of_notebook(study: str, namespace: Mapping[str, Any], where: str) -> Checked
         file = _mapping(path)
         defaults = schema()
         for name, value in file.items():
-            untouched = name not in injected and _plain(values.get(name)) == _plain(
-                getattr(defaults, name, None)
-            )
-            if name not in values or untouched or _plain(values[name]) == _plain(value):
+            here, default = _plain(values.get(name)), _plain(getattr(defaults, name, None))
+            if name not in values or here == _plain(value) or (name not in injected and here == default):
                 values[name] = value
             else:
-                print(
-                    f"{name} = {reprlib.repr(values[name])}, where {_short(path)} says {reprlib.repr(value)}"
-                )
+                print(f"{name} = {reprlib.repr(here)}, where {_short(path)} says {reprlib.repr(value)}")
     return check(values, schema, where)
 
 
@@ -184,12 +158,8 @@ def literal_cell(source: str) -> dict[str, Any] | None:
     pairs = {}
     try:
         for statement in ast.parse(source).body:
-            if not isinstance(statement, ast.Assign) or not all(
-                isinstance(t, ast.Name) for t in statement.targets
-            ):
-                return None
             pairs |= {target.id: ast.literal_eval(statement.value) for target in statement.targets}
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, AttributeError):  # no assignment, to no plain name, of no literal
         return None
     return pairs or None
 
@@ -216,19 +186,15 @@ def _mapping(path: Path) -> dict:
 
 def _plain(value: Any) -> Any:
     """A value as YAML would give it: a checked model as a mapping, a tuple as a list."""
-    return (
-        value.model_dump()
-        if isinstance(value, BaseModel)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-    )
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _sentence(fault: dict, schema: type[Checked]) -> str:
     key = ".".join(str(part) for part in fault["loc"]) or "the whole"
     if fault["type"] == "extra_forbidden":
-        return f"unknown parameter {key!r}: {_nearest(fault['loc'][-1], _names(schema))}"
+        return f"unknown parameter {key!r}: {nearest(fault['loc'][-1], _names(schema))}"
     got = "" if fault["type"] == "missing" else f", got {reprlib.repr(fault['input'])}"
     return f"parameter {key!r}: {fault['msg'].removeprefix('Value error, ')}{got}"
 
@@ -242,9 +208,11 @@ def _names(schema: type[Checked]) -> list[str]:
     return names
 
 
-def _nearest(name: str, known) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.4)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(map(str, known))}"
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that was probably meant, or all that are known, as the end of a sentence."""
+    known = [str(each) for each in known]
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}"
 
 
 def _short(path: Path) -> str:
@@ -273,10 +241,7 @@ def resources_of(study: str, cohort: str, stage: str, root: Path = ROOT) -> Reso
     """What `params/resources.yaml` says of a stage; of several entries that fit, the last one's word counts by key."""
     file, asked = "params/resources.yaml", {}
     for pattern, stages in read_yaml(Path(root, file)).items():
-        for (
-            name,
-            entry,
-        ) in stages.items():  # also those that do not fit: a slip in them is told before it matters
+        for name, entry in stages.items():  # those that do not fit, too: a slip is told before it matters
             check({"mem_mb": 100, "minutes": 1} | entry, Resources, f"{file}, {name} of {pattern!r}")
         if fnmatchcase(f"{study}/{cohort}", pattern):
             asked |= stages.get(stage, {})

@@ -30,17 +30,14 @@ def results_folder(root: Path) -> Path:
 
 
 def kind_of(root: Path, study: str, cohort: str) -> str:
-    """A cohort's kind (phantom, open, gated), from its parameter file; FileNotFoundError without one."""
+    """A cohort's kind (phantom, open, gated), from its parameter file."""
     path = Path(root) / "params" / study / f"{cohort}.yaml"
-    if not path.is_file():
-        raise FileNotFoundError(f"params/{study}/{cohort}.yaml is missing: it says the kind of {cohort}.")
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("kind")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))["kind"]
 
 
 def studies() -> dict[str, dict]:
     """``book/studies.yaml``: what the book's tables need to know of each study, in the book's order."""
-    path = repository() / "book" / "studies.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return yaml.safe_load((repository() / "book" / "studies.yaml").read_text(encoding="utf-8"))
 
 
 def cohorts() -> pd.DataFrame:
@@ -67,29 +64,16 @@ def read(path: Path) -> pd.DataFrame:
 def read_all(
     cohorts: pd.DataFrame, name: str, columns: Sequence[str], change=lambda table: table
 ) -> pd.DataFrame:
-    """One table of all cohorts, with study, cohort and kind in front.
+    """One table of all cohorts, e.g. ``tables/differences.csv`` below their folders, with study, cohort and kind.
 
-    Parameters
-    ----------
-    cohorts : DataFrame
-        From `cohorts`.
-    name : str
-        Below a cohort's folder: ``metrics.csv``, ``tables/differences.csv``.
-    columns : sequence of str
-        Columns that are there even where no cohort has the file.
-    change : callable
-        What to do to each cohort's table first.
+    `columns` are there even where no cohort has the file; `change` is done to each cohort's table first.
     """
-    tables = []
+    tables = [pd.DataFrame(columns=["study", "cohort", "kind", *columns])]
     for cohort in cohorts.itertuples():
         table = read(cohort.folder / name)
         if len(table):
             tables.append(change(table).assign(study=cohort.study, cohort=cohort.cohort, kind=cohort.kind))
-    keys = ["study", "cohort", "kind"]
-    if not tables:
-        return pd.DataFrame(columns=list(dict.fromkeys([*keys, *columns])))
-    table = pd.concat(tables, ignore_index=True)
-    return table[[*keys, *(name for name in table if name not in keys)]]
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def metrics(cohorts: pd.DataFrame) -> pd.DataFrame:
@@ -100,12 +84,11 @@ def metrics(cohorts: pd.DataFrame) -> pd.DataFrame:
 
 def differences(cohorts: pd.DataFrame) -> pd.DataFrame:
     """Every paired difference, both ways round: setting, model, minus, difference, low, high."""
-    keys = ["study", "cohort", "kind", "setting", "model", "minus"]
-    table = read_all(cohorts, "tables/differences.csv", [*keys, "difference", "low", "high"], _named)
+    keys, values = ["study", "cohort", "kind", "setting", "model", "minus"], ["difference", "low", "high"]
+    table = read_all(cohorts, "tables/differences.csv", [*keys[3:], *values], _named)
     turned = table.rename(columns={"model": "minus", "minus": "model", "low": "high", "high": "low"})
-    turned[["difference", "low", "high"]] *= -1
-    both = pd.concat([table, turned])[[*keys, "difference", "low", "high"]]
-    return both.drop_duplicates(keys).reset_index(drop=True)
+    turned[values] *= -1
+    return pd.concat([table, turned])[[*keys, *values]].drop_duplicates(keys).reset_index(drop=True)
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -175,26 +158,16 @@ def chapter(study: str, cohort: str, stage: str = "5-figures", words: str = "") 
 def table(
     columns: dict[str, str], rows: Iterable[Sequence[object]], caption: str, label: str, wide: bool = False
 ) -> str:
-    """A pipe table with a caption that can be referred to.
+    """A pipe table with a caption that can be referred to, e.g. as "tbl-studies"; `wide`: in the margin as well.
 
-    Parameters
-    ----------
-    columns : dict of str to str
-        Heads, and "l" (words), "r" (numbers) or "c".
-    rows : iterable of sequences
-        Cells, as many as columns (ValueError); text is written as it is, but for the bar that would end a cell.
-    caption, label : str
-        E.g. "The four studies.", "tbl-studies".
-    wide : bool
-        Whether the table may use the margin as well.
+    `columns` are heads with "l" (words), "r" (numbers) or "c"; `rows` have as many cells (ValueError), of which only
+    the bar that would end a cell is escaped.
     """
     rules = {"l": ":---", "r": "---:", "c": ":--:"}
     lines = [f"| {' | '.join(columns)} |", f"|{'|'.join(rules[side] for side in columns.values())}|"]
     for row in rows:
-        cells = [
-            str(cell).replace("|", "\\|").replace("\n", " ") for _, cell in zip(columns, row, strict=True)
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = (str(cell).replace("|", "\\|") for _, cell in zip(columns, row, strict=True))
+        lines.append(f"| {' | '.join(cells)} |".replace("\n", " "))
     lines += ["", f": {caption} {{#{label}}}"]
     return "\n".join([f"::: {{.printed{' .column-page-right' if wide else ''}}}", "", *lines, "", ":::", ""])
 

@@ -11,6 +11,7 @@ import sys
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -25,10 +26,9 @@ from PIL import Image, UnidentifiedImageError
 from lib.files import written
 
 PICTURES = ("image/svg+xml", "image/png", "image/jpeg")
-WORDS = {"fig": "Figure", "tbl": "Table", "lst": "Listing", "eq": "Equation", "sec": "Section"}
-NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
-LABEL = rf"(?:[Ff]ig|[Tt]bl|[Ll]st|[Ee]q|[Ss]ec)-{NAME}"
-CODE = re.compile(r"(^```.*?^```[ \t]*$|^~~~.*?^~~~[ \t]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+WORDS = {"fig": "Figure", "tbl": "Table", "sec": "Section"}
+LABEL = r"(?:fig|tbl|sec)-[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
+CODE = re.compile(r"(^```.*?^```[ \t]*$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 # a caption may hold links
 FIGURE = re.compile(r"!\[((?:[^\[\]]|\[[^\[\]]*\](?:\([^()]*\))?)*)\]\(([^)\s]+)\)\{#([\w-]+)([^}]*)\}")
 # what a program prints while it works or fails; no reader wants it
@@ -47,30 +47,25 @@ HOW_TO_GET_QUARTO = (
 
 
 def read_contents(root: Path) -> dict:
-    """The repository's ``_quarto.yml``; FileNotFoundError or ValueError where it is no book."""
+    """The repository's ``_quarto.yml``; FileNotFoundError where there is none."""
     path = Path(root) / "_quarto.yml"
     if not path.is_file():
         raise FileNotFoundError(f"no _quarto.yml in {root}: run from the repository's root or give --root.")
-    contents = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(contents, dict) or not contents.get("book", {}).get("chapters"):
-        raise ValueError(f"{path} lists no chapters under book.")
-    return contents
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def places(contents: dict) -> Iterator[tuple[str | None, str]]:
     """Every page in order, as (page of its part or None, place)."""
-    for entry in [*contents["book"].get("chapters", []), *contents["book"].get("appendices", [])]:
+    for entry in [*contents["book"]["chapters"], *contents["book"].get("appendices", [])]:
         if isinstance(entry, str):
             yield None, entry
         else:
-            yield entry["part"], entry["part"]
-            yield from ((entry["part"], place) for place in entry.get("chapters", []))
+            yield from ((entry["part"], place) for place in [entry["part"], *entry.get("chapters", [])])
 
 
 def options(source: str) -> list[str]:
     """The `#|` lines a cell begins with: Quarto reads them nowhere else."""
-    lines = source.splitlines()
-    return lines[: next((at for at, line in enumerate(lines) if not line.startswith("#|")), len(lines))]
+    return list(takewhile(lambda line: line.startswith("#|"), source.splitlines()))
 
 
 def given(lines: list[str]) -> dict:
@@ -87,23 +82,24 @@ def labels(page: NotebookNode) -> list[str]:
     """The cross-reference labels a page defines, in order."""
     found = []
     for cell in page.cells:
-        if cell.cell_type == "code":
-            head = "\n".join(options(cell.source))
-            found += re.findall(rf"^#\|\s*label:\s*[\"']?({LABEL})", head, re.MULTILINE)
-        shown = [output.get("data", {}).get("text/markdown", "") for output in cell.get("outputs", [])]
-        for text in shown if cell.cell_type == "code" else [cell.source]:
-            found += text_labels(text)
+        if cell.cell_type == "markdown":
+            found += text_labels(cell.source)
+            continue
+        found += re.findall(rf"^#\| label: ({LABEL})$", "\n".join(options(cell.source)), re.MULTILINE)
+        for output in cell.outputs:
+            found += text_labels(output.get("data", {}).get("text/markdown", ""))
     return found
 
 
 def caption_words(caption: str) -> str:
     """A caption as plain words, for who cannot see the figure."""
     words = re.sub(r"\[@[^\]]*\]|\]\([^()]*\)|[*_`\[\]]", "", caption)
-    return re.sub(rf"@({LABEL})", lambda match: f"the {_word(match[1]).lower()}", words).strip()
+    return re.sub(rf"@({LABEL})", lambda match: f"the {WORDS[match[1][:3]].lower()}", words).strip()
 
 
-def _word(label: str) -> str:
-    return WORDS[label.split("-")[0].lower()]
+def seen_from(page: str, place: str) -> str:
+    """Address of a place of the book, relative to a page."""
+    return Path(os.path.relpath(place, Path(page).parent)).as_posix()
 
 
 def folder_pattern(folder: str) -> re.Pattern:
@@ -123,17 +119,9 @@ def find_quarto() -> tuple[str, str] | None:
 
 
 def quarto(program: str, folder: Path, log: Path) -> tuple[Path, list[str]]:
-    """Render the book project in a folder with Quarto.
+    """Render the book project in a folder: the site, and a sentence a complaint (Quarto exits with 0 in spite of them).
 
-    Returns
-    -------
-    (Path, list of str)
-        The site, and one sentence for each complaint: Quarto exits with 0 in spite of them.
-
-    Raises
-    ------
-    RuntimeError
-        If Quarto fails, with the end of what it said.
+    RuntimeError, with the end of what Quarto said, where it fails.
     """
     log.unlink(missing_ok=True)
     # a profile of the user's would change the table of contents
@@ -148,8 +136,7 @@ def quarto(program: str, folder: Path, log: Path) -> tuple[Path, list[str]]:
 def complaints(log: str, stderr: str) -> list[str]:
     """What Quarto (its log, one JSON object a line) and pandoc (stderr) warned of: references, citations, shortcodes."""
     found = []
-    for line in filter(str.strip, log.splitlines()):
-        entry = json.loads(line)
+    for entry in map(json.loads, filter(str.strip, log.splitlines())):
         text = " ".join(str(entry.get("msg", "")).split())
         if entry.get("levelName") in ("WARN", "WARNING", "ERROR", "CRITICAL") or "Shortcode" in text:
             found.append(f"quarto warns: {text}")
@@ -171,12 +158,12 @@ def preview(folder: Path) -> Path:
     Path
         The site: ``index.html``, one page a chapter, pictures inside the pages.
     """
-    contents = read_contents(folder)
+    contents, made = read_contents(folder), folder / "_book"
     listed = list(places(contents))
     notebooks = {place: _notebook(folder / place) for _, place in listed}
     heads = {place: _title(notebook) for place, notebook in notebooks.items()}
     titles = {place: caption_words(title) for place, (title, _) in heads.items()}
-    numbers = _chapter_numbers(contents, {place: attributes for place, (_, attributes) in heads.items()})
+    numbers = _numbers(contents, {place for place, (_, given) in heads.items() if ".unnumbered" in given})
     marks = _marks(notebooks, numbers)
     bibliography = contents.get("bibliography")
     works = _works((folder / bibliography).read_text(encoding="utf-8")) if bibliography else {}
@@ -185,7 +172,6 @@ def preview(folder: Path) -> Path:
     )
     exporter.exclude_anchor_links = True
     exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3"))
-    made = folder / "_book"
     for place, notebook in notebooks.items():
         nav = [
             (_href(other, place), titles[other], numbers.get(other, ""), part == other, other == place)
@@ -198,7 +184,7 @@ def preview(folder: Path) -> Path:
         number = f'<h1 data-number="{numbers[place]}"' if place in numbers else "<h1"
         with written(made / Path(place).with_suffix(".html")) as part:
             part.write_text(_anchored(page).replace("<h1", number, 1), encoding="utf-8")
-    for picture in sorted((folder / "book").rglob("*")):
+    for picture in sorted((folder / "book").rglob("*.*")):
         if picture.suffix in (".svg", ".png", ".jpg"):
             target = made / picture.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -218,12 +204,11 @@ def _title(notebook: NotebookNode) -> tuple[str, str]:
     return re.fullmatch(r"#\s+(.*?)\s*(\{[^}]*\})?\s*", next(lines, "# ")).groups(default="")
 
 
-def _chapter_numbers(contents: dict, attributes: dict[str, str]) -> dict[str, str]:
+def _numbers(contents: dict, unnumbered: set[str]) -> dict[str, str]:
     """A number for each chapter, a letter for each appendix, none for parts and what is marked unnumbered."""
-    last = {place for _, place in places({"book": {"appendices": contents["book"].get("appendices", [])}})}
-    parts = {part for part, place in places(contents) if part == place} | {"index.qmd"}
-    plain = {place for place, given in attributes.items() if re.search(r"\.unnumbered|\{-", given)}
-    counted = [place for place in attributes if place not in parts | plain]
+    plain = unnumbered | {part for part, _ in places(contents)} | {"index.qmd"}
+    last = contents["book"].get("appendices", [])
+    counted = [place for _, place in places(contents) if place not in plain]
     numbers = {place: str(n) for n, place in enumerate([p for p in counted if p not in last], 1)}
     return numbers | {place: chr(64 + n) for n, place in enumerate([p for p in counted if p in last], 1)}
 
@@ -234,40 +219,34 @@ def _marks(notebooks: dict[str, NotebookNode], numbers: dict[str, str]) -> dict[
     for place, notebook in notebooks.items():
         counts: Counter[str] = Counter()
         for label in labels(notebook):
-            counts[_word(label)] += 1
+            word = WORDS[label[:3]]
+            counts[word] += 1
             number = f"{numbers[place]}." if place in numbers else ""
-            marks[label] = f"{_word(label)} {number}{counts[_word(label)]}", place
+            marks[label] = f"{word} {number}{counts[word]}", place
     return marks
 
 
 def _plain_page(notebook: NotebookNode, place: str, marks: Mapping, works: Mapping) -> NotebookNode:
     """A page that nbconvert understands: Quarto's options, and its Markdown beyond the common one, put plainly."""
-    page = nbformat.v4.new_notebook(metadata=notebook.metadata)
-    for cell in notebook.cells:
-        head = options(cell.source) if cell.cell_type == "code" else []
-        asked = {key: cell.metadata[key] for key in {"label", "include"} & set(cell.metadata)} | given(head)
-        if "remove-cell" in cell.metadata.get("tags", []) or asked.get("include") is False:
-            continue
-        page.cells.append(cell)
+    cells = [cell for cell in notebook.cells if "remove-cell" not in cell.metadata.get("tags", [])]
+    for cell in cells:
         if cell.cell_type == "markdown":
             cell.source = _plain(cell.source, place, marks, works)
             continue
+        head = options(cell.source)
+        asked = given(head)
         cell.source = "\n".join(cell.source.splitlines()[len(head) :])
-        mark = marks.get(asked.get("label"), ("", ""))[0]
-        caption = asked.get("fig-cap") or asked.get("tbl-cap") or ""
+        caption, (mark, _) = asked.get("fig-cap", ""), marks.get(asked.get("label"), ("", ""))
         shown = {
-            "echo": bool(cell.source.strip()) and asked.get("echo") is not False,
-            "alt": str(asked.get("fig-alt") or asked.get("fig-cap") or "Picture made by the code above"),
+            "alt": str(asked.get("fig-alt") or caption or "Picture made by the code above"),
             "id": asked.get("label", ""),
             "caption": _plain(f"**{mark}.** {caption}" if mark else caption, place, marks, works),
-            "above": mark.startswith("Table"),
         }
         cell.metadata = nbformat.from_dict(shown)
-        cell.outputs = [] if asked.get("output") is False else cell.outputs
         for data in (output.get("data", {}) for output in cell.outputs):
             if "text/markdown" in data:
                 data["text/markdown"] = _plain(data["text/markdown"], place, marks, works)
-    return page
+    return nbformat.v4.new_notebook(metadata=notebook.metadata, cells=cells)
 
 
 def _plain(text: str, place: str, marks: Mapping, works: Mapping) -> str:
@@ -281,9 +260,8 @@ def _plain(text: str, place: str, marks: Mapping, works: Mapping) -> str:
     def figure(match: re.Match) -> str:
         words, address, label, rest = match.groups()
         alt = re.search(r'fig-alt="([^"]*)"', rest)
-        number = marks.get(label, ("Figure", ""))[0]
         picture = f"![{alt[1] if alt else caption_words(words)}]({address})"
-        return f'<span id="{label}"></span>{picture}\n\n**{number}.** {words}'
+        return f'<span id="{label}"></span>{picture}\n\n**{marks[label][0]}.** {words}'
 
     def reference(match: re.Match) -> str:
         if match[1] not in marks:
@@ -294,38 +272,20 @@ def _plain(text: str, place: str, marks: Mapping, works: Mapping) -> str:
     def citation(match: re.Match) -> str:
         return _short(works[match[1]]) if match[1] in works else f"?{match[0]}"
 
-    entries = "\n".join(f"- {_entry(works[key])}" for key in sorted(works))
-    text = re.sub(r"\A---\n.*?\n---\n", "", _divs(text), flags=re.DOTALL)
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    text = text.replace("::: {#refs}", "\n".join(f"- {_entry(works[key])}" for key in sorted(works)))
+    text = re.sub(r"^::: \{\.callout[^\n]*\n(.*?)\n:::$", r"> \1", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^:::.*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"(?<=\n\n): (\S.*?)\s*(\{[^}]*\})?\s*(?=\n\n|\Z)", caption, text, flags=re.DOTALL)
     pieces = CODE.split(FIGURE.sub(figure, text))
     for at in range(0, len(pieces), 2):
-        piece = pieces[at].replace("<!--refs-->", entries)
-        piece = re.sub(rf"(?<=[\])$\w ])\{{#({LABEL})[^{{}}\n]*\}}", r'<span id="\1"></span>', piece)
+        piece = re.sub(rf"(?<=[\])$\w ])\{{#({LABEL})[^{{}}\n]*\}}", r'<span id="\1"></span>', pieces[at])
         piece = re.sub(r"(?<=[\])$\w ])\{[#.][^{}\n]*\}|(?<=\))\{[\w-]+=[^{}]*\}", "", piece)
         piece = re.sub(rf"(?<![\w/\[])@({LABEL})", reference, piece)
         piece = re.sub(r"\[([^\]\[]*@[^\]\[]*)\]", r"(\1)", piece)
         piece = re.sub(r"(?<![\w/.?])@([\w:-]+)", citation, piece)
         pieces[at] = re.sub(r"(\]\([^)\s]*)\.(?:qmd|ipynb)(?=[)#])", r"\1.html", piece)
     return "".join(pieces)
-
-
-def _divs(text: str) -> str:
-    """Callouts become quotes, other fenced Divs vanish."""
-    lines: list[str] = []
-    inside: list[bool] = []
-    for line in text.splitlines():
-        if re.match(r":{3,}\s*[{\w]", line):
-            title = re.search(r'title="([^"]*)"', line)
-            inside.append("callout" in line)
-            lines += ["", "<!--refs-->" if "#refs" in line else f"> **{title[1]}**" if title else ""]
-        elif re.match(r":{3,}\s*$", line) and inside:
-            inside.pop()
-            lines.append("")
-        elif any(inside):
-            lines.append("> " + re.sub(r"^#+\s+(.*)", r"**\1**", line))
-        else:
-            lines.append(line)
-    return "\n".join(lines)
 
 
 def _anchored(page: str) -> str:
@@ -363,8 +323,8 @@ def _entry(work: dict[str, str]) -> str:
     return f"{_short(work)}. {work.get('title', '')}. *{where}*. <{address}>"
 
 
-def _href(place: str, seen_from: str) -> str:
-    return Path(os.path.relpath(Path(place).with_suffix(".html"), Path(seen_from).parent)).as_posix()
+def _href(place: str, page: str) -> str:
+    return seen_from(page, str(Path(place).with_suffix(".html")))
 
 
 def faults(site: Path, folders: Sequence[tuple[str, str]]) -> list[str]:
@@ -390,8 +350,11 @@ def faults(site: Path, folders: Sequence[tuple[str, str]]) -> list[str]:
     ids = {path.resolve(): _ids(page) for path, page in pages.items()}
     found = []
     for path, text in texts.items():
-        shown = [name for name, _ in folders if folder_pattern(name).search(text)]
-        said = [f"shows the folder {name} of this machine" for name in shown]
+        said = [
+            f"shows the folder {name} of this machine"
+            for name, _ in folders
+            if folder_pattern(name).search(text)
+        ]
         if path.suffix == ".css":
             said += [f"fetches {address} from the net" for address in _fetched(text)]
         elif page := pages.get(path):
@@ -422,11 +385,10 @@ def _addresses(page: BeautifulSoup, path: Path, site: Path, ids: dict[Path, Coun
         loads += [part.split()[0] for part in tag.get("srcset", "").split(",") if part.split()]
     styles = [tag.get_text() for tag in page.find_all("style")]
     styles += [tag["style"] for tag in page.find_all(style=True)]
-    links = [tag["href"] for tag in page.find_all("a", href=True)]
     outside = [address for address in loads if re.match(r"(https?:)?//", address)]
     outside += [address for style in styles for address in _fetched(style)]
     said = [f"fetches {address} from the net" for address in outside]
-    for target in loads + links:
+    for target in loads + [tag["href"] for tag in page.find_all("a", href=True)]:
         there, anchor = _file(target, path, site), unquote(urlsplit(target).fragment)
         if there is not None and not there.is_file():
             said.append(f"{target} is not there")
@@ -480,7 +442,7 @@ def _words(page: BeautifulSoup) -> list[str]:
     for tag in page.find_all(BLOCKS):
         tag.insert_before("\n")
     text = page.get_text()
-    open_ones = re.findall(r"\?@[\w-]+|\?(?:fig|tbl|lst|eq|sec)-[\w-]+", text, re.IGNORECASE)
+    open_ones = re.findall(r"\?@[\w-]+|\?(?:fig|tbl|sec)-[\w-]+", text)
     # pandoc prints a key it does not know as "key?", Quarto a label as "?key", both in bold
     bold = (tag.get_text().strip() for tag in page.find_all("strong"))
     keys = [word for word in bold if re.fullmatch(r"\?[A-Za-z][\w:.-]*|[A-Za-z][\w:.-]*\d{2,}[\w-]*\?", word)]

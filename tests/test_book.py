@@ -12,12 +12,12 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lib import book, results, site
-from lib.book import chapters, cleaned, drawn, filled, labels, machine_folders, read_executed
+from lib.book import Chapter, chapters, cleaned, drawn, filled, labels, machine_folders, read_executed
 from lib.files import sha256_of
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAD0lEQVR4nGNgYGD4//8/AAYBAv4CsjmuAAAAAElFTkSuQmCC"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="{}pt"><path d="M0 0"/></svg>'
-NAME = "results/spacrd/demo/notebooks/4-evaluate.ipynb"
+DEMO = Chapter("notebooks/spacrd/demo/4-evaluate.ipynb", "spacrd", "demo", "4-evaluate")
 PLACES = [f"notebooks/spacrd/{cohort}/4-evaluate.ipynb" for cohort in ("demo", "null", "her2st")]
 PLACES += ["notebooks/spacrd/her2st/5-figures.ipynb"]
 needs_quarto = pytest.mark.skipif(site.find_quarto() is None, reason="no quarto program on this machine")
@@ -32,9 +32,8 @@ def code(source="1", *outputs, tags=(), **metadata):
     return new_code_cell(source, outputs=list(outputs), metadata=metadata, execution_count=1)
 
 
-def page(*cells, title="# Evaluate", cohort="demo", kind="phantom", folders=(), **given):
-    notebook = new_notebook(cells=[new_markdown_cell(title), *cells])
-    return cleaned(notebook, NAME, "spacrd", cohort, kind, folders, **given)
+def page(*cells, title="# Evaluate", kind="phantom", **given):
+    return cleaned(new_notebook(cells=[new_markdown_cell(title), *cells]), DEMO, kind, **given)
 
 
 def executed(day=1, seed=1, words="As @fig-roc shows [@xue2026spacrd].", folder="."):
@@ -44,11 +43,11 @@ def executed(day=1, seed=1, words="As @fig-roc shows [@xue2026spacrd].", folder=
     late = new_output("stream", name="stderr", text=f"{day} s")
     figure = '#| label: fig-roc\n#| fig-cap: "The *curve*, unlike @tbl-a."\nplot()'
     cells = [
-        new_markdown_cell(f"# Evaluate\n\n{words}\n\n$$a = b$$ {{#eq-one}}"),
+        new_markdown_cell(f"# Evaluate\n\n{words}\n\n## One {{#sec-one}}"),
         code("seed = 0", tags=["parameters"], papermill=times, execution={"iopub.status.busy": str(day)}),
         code(f"# Parameters\nseed = {seed}", tags=["injected-parameters"], papermill=times),
         code(figure, printed, late, shown(image_png=PNG, text_plain="<Figure>"), papermill=times),
-        code("#| label: tbl-a\nframe", shown(text_html="<b>", text_markdown="| a |\n|---|\n| @fig-roc |")),
+        code("frame", shown(text_html="<b>", text_markdown="| a |\n|---|\n| @fig-roc |\n\n: A. {#tbl-a}")),
     ]
     for at, cell in enumerate(cells):
         cell.id = f"id-{day}-{at}"
@@ -58,7 +57,7 @@ def executed(day=1, seed=1, words="As @fig-roc shows [@xue2026spacrd].", folder=
 def test_equal_results_give_equal_bytes_without_times_and_the_notebook_given_is_not_changed():
     days = [executed(day) for day in (1, 2)]
     before = copy.deepcopy(days)
-    one, two = (nbformat.writes(cleaned(day, NAME, "spacrd", "demo", "phantom")) for day in days)
+    one, two = (nbformat.writes(cleaned(day, DEMO, "phantom")) for day in days)
     assert one == two
     assert days == before
     gone = ("papermill", "2026-01", "widgets", "iopub", "text/html", " s\\n")
@@ -66,7 +65,7 @@ def test_equal_results_give_equal_bytes_without_times_and_the_notebook_given_is_
 
 
 def test_parameters_are_hidden_and_what_was_given_is_folded_below_the_title():
-    made = cleaned(executed(), NAME, "spacrd", "demo", "phantom")
+    made = cleaned(executed(), DEMO, "phantom")
     hidden = [cell.source for cell in made.cells if "remove-cell" in cell.metadata.get("tags", [])]
     assert hidden == ["seed = 0", "# Parameters\nseed = 1"]
     assert "<details" in made.cells[1].source
@@ -85,45 +84,36 @@ def test_title_and_notice_name_cohort_and_kind(kind):
     asked = page(title="# Is it so?", kind=kind).cells[0].source
     assert asked.startswith(f"# Evaluate: demo ({kind})\n")
     assert asked.endswith("\n**Is it so?**\n")
-    with pytest.raises(ValueError, match=r"params/spacrd/demo\.yaml: kind is None, expected phantom"):
-        page(kind=None)
 
 
 @pytest.mark.parametrize(
     ("cells", "words"),
     [
-        ([new_markdown_cell("# Again")], "cell 2: '# Again' is a second title"),
+        ([new_markdown_cell("# Again")], "'# Evaluate' in cell 1, '# Again' in cell 2"),
         ([code("#| label: fig-roc\n1", shown(text_plain="Axes"))], "cell 2: fig-roc shows no picture"),
-        ([code("#| label: tbl-auc\n1", shown(text_plain="   a\n0  1"))], "cell 2: tbl-auc shows no table"),
         ([code("import os\n#| label: fig-roc\n1", shown(image_png=PNG))], "cell 2: .* very first lines"),
         ([code("1", shown(text_html="<b>"))], "cell 2 shows only text/html, which needs scripts"),
-        ([code("1", shown(text_html="<b>", text_plain="<IPython.HTML object>"))], "cell 2 shows only"),
-        (
-            [code("1", shown(text_html="<b>", text_plain="<pd.Styler at 0x7f>"))],
-            "cell 2 shows only text/html",
-        ),
+        ([code("1", shown(text_html="<b>", text_plain="<pd.Styler at 0x7f>"))], "cell 2 shows only text"),
     ],
 )
 def test_what_a_renderer_would_print_wrongly_without_a_word_is_refused(cells, words):
     page(new_markdown_cell("```bash\n# no title\n```\n\n## Below"), code("# neither\n1"))
     with pytest.raises(ValueError, match=words):
         page(*cells)
-    with pytest.raises(ValueError, match="has no title"):
+    with pytest.raises(ValueError, match=r"must stand in its first cell.*'# Late' in cell 2"):
         page(new_markdown_cell("# Late"), title="first")
 
 
 def test_outputs_take_a_form_that_needs_no_net():
-    streams = [("stdout", "one\n"), ("stderr", "50 %"), ("stdout", "two\n")]
-    outputs = [new_output("stream", name=name, text=words) for name, words in streams]
+    streams = {"one\n": "stdout", "50 %": "stderr", "two\n": "stdout"}
+    outputs = [new_output("stream", name=name, text=words) for words, name in streams.items()]
     frame = shown(text_html="<table>", text_plain="   a\n0  1")
-    table = shown(
-        text_markdown="| 0.743 (−0.666 to 0.824) | from 1 to 2 |\n|--:|:--|\n| nan | nan in words |"
-    )
+    table = shown(text_markdown="| 0.7 (−0.6 to 0.8) | from 1 to 2 |\n|--:|:--|\n| nan | nan in words |")
     made = page(code("1", *outputs), code("1", frame), code("1", table))
     assert [output.text for output in made.cells[1].outputs] == ["one\ntwo\n"]
     assert set(made.cells[2].outputs[0].data) == {"text/plain"}
     first, _, last = made.cells[3].outputs[0].data["text/markdown"].splitlines()
-    assert first == "| 0.743 (−0.666\u00a0to\u00a00.824) | from 1 to 2 |", "an interval is not broken"
+    assert first == "| 0.7 (−0.6\u00a0to\u00a00.8) | from 1 to 2 |", "an interval is not broken"
     assert last == "|     | nan in words |", "a missing number leaves its cell empty"
 
 
@@ -150,9 +140,9 @@ def test_folders_of_the_machine_do_not_show(tmp_path, monkeypatch):
 
 
 def test_labels_and_references_name_study_and_cohort_and_a_figure_has_words():
-    words = "As @fig-roc and [-@tbl-a; @eq-one] show, see [it](#fig-roc), [@xue2026spacrd], me@fig-tree.org."
-    made, end = cleaned(executed(words=words), NAME, "spacrd", "demo", "phantom"), "-spacrd-demo"
-    renamed = f"As @fig-roc{end} and [-@tbl-a{end}; @eq-one{end}] show, see [it](#fig-roc{end})"
+    words = "As @fig-roc and [-@tbl-a; @sec-one] show, see [it](#fig-roc), [@xue2026spacrd], me@fig-tree.org."
+    made, end = cleaned(executed(words=words), DEMO, "phantom"), "-spacrd-demo"
+    renamed = f"As @fig-roc{end} and [-@tbl-a{end}; @sec-one{end}] show, see [it](#fig-roc{end})"
     assert renamed in made.cells[0].source
     assert "[@xue2026spacrd], me@fig-tree.org." in made.cells[0].source
     assert made.cells[4].source.splitlines()[:3] == [
@@ -161,10 +151,7 @@ def test_labels_and_references_name_study_and_cohort_and_a_figure_has_words():
         '#| fig-alt: "The curve, unlike the table."',
     ]
     assert f"@fig-roc{end} |" in made.cells[5].outputs[0].data["text/markdown"]
-    assert labels(made) == [f"eq-one{end}", f"fig-roc{end}", f"tbl-a{end}"]
-    named = page(code("1", shown(image_png=PNG), label="fig-roc"), code("#| label: curve\n1"), cohort="null")
-    assert named.cells[1].metadata.label == "fig-roc-spacrd-null"
-    assert named.cells[2].source == "#| label: curve\n1"
+    assert labels(made) == [f"sec-one{end}", f"fig-roc{end}", f"tbl-a{end}"]
     instead = page(code("#| label: fig-roc\n#| fig-cap: 'A.'\nnote()", shown(text_markdown="Nothing.")))
     assert instead.cells[1].source == "note()", "words in place of a figure have no caption and number"
 
@@ -198,14 +185,12 @@ def spoilt(notebook, how):
         cell.execution_count = None
     elif how == "no spots":
         cell.outputs = [new_output("error", ename="ValueError", evalue="no spots", traceback=[])]
-    elif how == "says so":
-        notebook.cells.insert(0, new_markdown_cell("e", metadata={"tags": ["papermill-error-cell-tag"]}))
     else:
-        (notebook if how == "x failed" else cell).metadata["papermill"] = {"exception": True}
+        notebook.metadata["papermill"] = {"exception": True}
     return notebook
 
 
-@pytest.mark.parametrize("how", ["never executed", "no spots", "says so", "cell 4 failed", "x failed"])
+@pytest.mark.parametrize("how", ["never executed", "no spots", "x: failed"])
 def test_a_notebook_that_failed_or_never_ran_is_refused(tmp_path, how):
     nbformat.write(executed(), tmp_path / "x.ipynb")
     assert len(read_executed(tmp_path / "x.ipynb", "x").cells) == 5
@@ -214,12 +199,9 @@ def test_a_notebook_that_failed_or_never_ran_is_refused(tmp_path, how):
         read_executed(tmp_path / "x.ipynb", "x")
     ended = executed()
     ended.cells[2].outputs = [new_output("error", ename="SystemExit", evalue="0", traceback=[])]
-    nbformat.write(spoilt(ended, how) if how != "says so" else ended, tmp_path / "x.ipynb")
+    nbformat.write(ended, tmp_path / "x.ipynb")
     cells = read_executed(tmp_path / "x.ipynb", "x").cells
     assert [len(cells), cells[-1].outputs] == [3, []], "a stage may end itself where there is nothing to do"
-    (tmp_path / "x.ipynb").write_text('{"cells": [')
-    with pytest.raises(ValueError, match="x is not a readable notebook"):
-        read_executed(tmp_path / "x.ipynb", "x")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -231,10 +213,10 @@ def test_what_papermill_itself_leaves(tmp_path, monkeypatch):
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), "in.ipynb")
     with pytest.raises(papermill.PapermillExecutionError):
         papermill.execute_notebook("in.ipynb", "bad.ipynb", {"wanted": 2}, progress_bar=False)
-    with pytest.raises(ValueError, match="bad, cell 1 failed"):
+    with pytest.raises(ValueError, match=r"bad: cell \d failed"):
         read_executed("bad.ipynb", "bad")
     papermill.execute_notebook("in.ipynb", "prepared.ipynb", prepare_only=True, progress_bar=False)
-    with pytest.raises(ValueError, match="prepared, cell 1 was never executed"):
+    with pytest.raises(ValueError, match="prepared: cell 1 was never executed"):
         read_executed("prepared.ipynb", "prepared")
 
 
@@ -242,9 +224,8 @@ def test_a_part_takes_its_place_with_links_and_pictures_as_seen_from_the_page(tm
     monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
     (tmp_path / "results/a/b/figures").mkdir(parents=True)
     (tmp_path / "results/a/b/figures/km.svg").write_text("<svg/>")
-    parts = {
-        "x 1": "[`a`](/index.qmd), [b](/gone.qmd): ![[a](/index.qmd) c](/results/a/b/figures/km.svg){#fig-a}\n"
-    }
+    picture = "![[a](/index.qmd) c](/results/a/b/figures/km.svg){#fig-a}"
+    parts = {"x 1": f"[`a`](/index.qmd), [b](/gone.qmd): {picture}\n"}
     text = "Before `<!-- generated: y -->`.\n\n<!-- generated: x 1 -->\n\nAfter.\n"
     made, pictures = filled(text, "book/p.qmd", parts, ["index.qmd"], tmp_path)
     assert made == (
@@ -254,14 +235,12 @@ def test_a_part_takes_its_place_with_links_and_pictures_as_seen_from_the_page(tm
     assert pictures == {"book/p/a-b-figures-km.svg": b"<svg/>"}
     with pytest.raises(ValueError, match="p: no part is called x; there are x 1"):
         filled("<!-- generated: x -->", "p", parts, [], tmp_path)
-    with pytest.raises(ValueError, match="alone on its line"):
-        filled("See <!-- generated: x 1 -->", "p", parts, [], tmp_path)
 
 
 def test_binder_opens_the_source_notebook_of_a_public_repository():
     addresses = ["https://github.com/someone/cross.book.git", "https://x.org/a/b", ""]
-    first, *rest = (book.binder_of({"book": {"repo-url": each}}, "spacrd", "3-train") for each in addresses)
-    assert first.endswith("/gh/someone/cross.book/HEAD?labpath=notebooks%2Fspacrd%2F3-train.ipynb")
+    first, *rest = (book.binder_of({"book": {"repo-url": each}}, DEMO) for each in addresses)
+    assert first.endswith("/gh/someone/cross.book/HEAD?labpath=notebooks%2Fspacrd%2F4-evaluate.ipynb")
     assert rest == ["", ""]
 
 
@@ -280,9 +259,8 @@ def test_the_books_own_pages_notebooks_and_kinds_exist_and_it_fetches_nothing(ro
 
 
 def test_files_that_pages_name_exist(root):
-    named = re.compile(
-        r"\b(?:lib|scripts|benchmarks|book|data/(?:published|cohorts|assumptions))/[\w/.-]+\.(?:py|csv|yaml|ipynb)\b"
-    )
+    rooms = "lib|scripts|benchmarks|book|data/(?:published|cohorts|assumptions)"
+    named = re.compile(rf"\b(?:{rooms})/[\w/.-]+\.(?:py|csv|yaml|ipynb)\b")
     pages = [root / "README.md", root / "CONTRIBUTING.md", root / "index.qmd", *root.glob("book/**/*.qmd")]
     lost = {
         (path.name, name)
@@ -298,7 +276,8 @@ def checkout(root, tmp_path, monkeypatch):
     """The book's own pages and looks, one study with demo and null run; the parts of pages are made up."""
     for name in ("CROSSBOOK_RESULTS", "CROSSBOOK_MIRROR", "QUARTO_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(book, "generated", lambda root: MadeUp())
+    marks = re.findall("generated: (.*?) -->", "".join(p.read_text() for p in root.glob("**/*.qmd")))
+    monkeypatch.setattr(book, "generated", lambda root: {name: f"Part {name}.\n" for name in marks})
     folder = tmp_path / "checkout"
     shutil.copytree(root / "book", folder / "book")
     contents = site.read_contents(root)
@@ -316,16 +295,6 @@ def checkout(root, tmp_path, monkeypatch):
     for cohort in ("demo", "null"):
         run(folder, cohort)
     return folder
-
-
-class MadeUp(dict):
-    """A part of every name."""
-
-    def __contains__(self, name):
-        return True
-
-    def __missing__(self, name):
-        return f"Part {name}.\n"
 
 
 def run(folder, cohort, notebook=None, stage="4-evaluate"):
@@ -350,9 +319,7 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
     assert "spacrd/mine was run here but _quarto.yml lists no chapter" in said
     assert "2 chapters, a preview without Quarto" in said
     first = tree(checkout / "_book")
-    assert not [
-        name for name, content in tree(checkout / "_build").items() if str(checkout).encode() in content
-    ]
+    assert not any(str(checkout).encode() in content for content in tree(checkout / "_build").values())
     assert b"Part standings." in first["index.html"]
     assert not any("her2st/" in name for name in first)
     assert make(checkout) == 0
@@ -374,15 +341,8 @@ def test_what_is_unfit_leaves_the_old_book(checkout, capsys):
     small = {"title": "T", "chapters": ["index.qmd", "book/demo-null.qmd", *PLACES[:2]]}
     contents = {"book": small, "bibliography": "references.bib"}
     (checkout / "_quarto.yml").write_text(yaml.safe_dump(contents))
-    (checkout / "book/demo-null.qmd").write_text("# Small\n")
-    (checkout / "index.qmd").write_text("# Small\n")
     for name in ("index.qmd", "book/demo-null.qmd"):
-        shutil.copyfile(checkout / name, checkout / f"{name}.before")
-        (checkout / name).write_text("# A\n\n## B {#sec-b}\n")
-    assert make(checkout) == 1
-    assert "sec-b is defined in index.qmd and in book/demo-null.qmd: rename one" in capsys.readouterr().err
-    for name in ("index.qmd", "book/demo-null.qmd"):
-        (checkout / f"{name}.before").replace(checkout / name)
+        (checkout / name).write_text("# Small\n")
     make(checkout)
     before = tree(checkout / "_book")
     unfit = {
@@ -396,19 +356,21 @@ def test_what_is_unfit_leaves_the_old_book(checkout, capsys):
         assert make(checkout) == 1
         assert words in capsys.readouterr().err
         assert tree(checkout / "_book") == before
+    for name in ("index.qmd", "book/demo-null.qmd"):
+        (checkout / name).write_text("# A\n\n## B {#sec-b}\n")
+    assert make(checkout) == 1
+    assert "sec-b is defined in index.qmd and in book/demo-null.qmd: rename one" in capsys.readouterr().err
 
 
 def test_demo_and_null_must_have_been_run_and_every_page_be_there(checkout, capsys, tmp_path):
     (checkout / "index.qmd").rename(checkout / "aside.qmd")
     assert make(checkout) == 1
-    assert "index.qmd is named by _quarto.yml but missing" in capsys.readouterr().err
+    assert "index.qmd" in capsys.readouterr().err
     shutil.rmtree(checkout / "results" / "spacrd" / "null")
     assert make(checkout) == 1
     assert "results/spacrd/null/notebooks/4-evaluate.ipynb is missing" in capsys.readouterr().err
     assert make(tmp_path / "results") == 1
     assert "no _quarto.yml in" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="is not notebooks/<study>/<cohort>"):
-        chapters({"book": {"chapters": ["notebooks/4-evaluate.ipynb"]}})
 
 
 def test_quarto_may_be_required_and_what_it_complains_of_stops_the_book(checkout, capsys, monkeypatch):

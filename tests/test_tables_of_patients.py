@@ -33,12 +33,16 @@ def of(read, name):
     return lambda folder: read(folder / name)
 
 
+def partition(folder):
+    return arrays.read_partition(folder / "p.yaml", ["007", "8"])
+
+
 READERS = {
     "matched": (matched, {"clinical.csv": CLINICAL}),
     "features": (of(read_feature_table, "f.csv"), {"f.csv": FEATURES}),
     "lro": (read_lro, LRO),
     "arrays": (of(arrays.read_clinical, "s.csv"), {"s.csv": STROKE}),
-    "partition": (of(arrays.read_partition, "p.csv"), {"p.csv": "patient,part\n007,train\n8,test\n"}),
+    "partition": (partition, {"p.yaml": "train: [007]\ntest: [8]\n"}),
     "folds": (read_folds, {"splits_0.csv": SPLIT}),
     "sections": (of(read_table, "t.csv"), {"t.csv": SECTIONS}),
 }
@@ -66,8 +70,8 @@ WRONG = [
     ("arrays", "P2", "p1", "p1"),
     ("arrays", "61", "610", "P1"),
     ("arrays", "1,1\n", "1,3\n", "P1"),
-    ("partition", "8,test", "007,test", "007"),
-    ("partition", "8,test", "7,test", "007"),
+    ("partition", "8", "007", "007"),
+    ("partition", "8", "7", "007"),
     ("partition", "train", "trian", "trian"),
     ("folds", "2685", "2684", "2684"),
     ("folds", "2684\n", "2684,x,y\n", "splits_0"),

@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib.features.encoders import tensors_in
-from lib.features.feature_files import read_foreign
+from lib.features.feature_files import plain_tensors, read_foreign
 
 
 class Payload:
@@ -22,7 +21,7 @@ class Payload:
 
 
 def weights(path):
-    return tensors_in("resnet18", path)
+    return plain_tensors(path, "plain tensors for encoder resnet18")
 
 
 @pytest.mark.parametrize("read", [weights, read_foreign], ids=["weights", "features"])

@@ -11,37 +11,26 @@ from lib.features.feature_files import LAYOUT, SCALES, bag_files, read_foreign
 
 
 def finest_side(coords: Mapping[int, np.ndarray]) -> float:
-    """Side of the finest scale's tiles.
+    """Side of the finest scale's tiles, from centres or corners (n, 2) by scale, of tiles without overlap.
 
-    Parameters
-    ----------
-    coords : mapping of int -> ndarray, shape (n, 2)
-        Centres or corners by scale, in any unit; tiles without overlap.
-
-    Returns
-    -------
-    float
-        In the unit of `coords`; 0 if no scale has two tiles.
+    In the unit of `coords`; 0 if no scale has two tiles.
     """
     for scale in sorted(coords, reverse=True):
-        if side := spacing(coords[scale]):
+        if side := _spacing(coords[scale]):
             return side * scale / max(coords)
     return 0.0
 
 
-def spacing(coords: np.ndarray) -> float:
+def _spacing(coords: np.ndarray) -> float:
     """Distance of neighbouring tiles, (n, 2), from at most 1000 of them; 0 if there are not two places."""
     some = coords[:: max(1, len(coords) // 1000)]
     nearest = cKDTree(np.unique(coords, axis=0)).query(some, k=2, p=np.inf)[0][:, 1]
-    nearest = nearest[np.isfinite(nearest)]
-    if not len(nearest):
-        return 0.0
     side = float(np.median(nearest))
+    if not np.isfinite(side):
+        return 0.0
     # on one grid, whole steps over all of the slide tell the side more exactly than two rounded corners
     gaps = np.concatenate([np.diff(np.unique(along)) for along in coords.T.astype(float)])
-    if gaps.min() > side / 2:
-        side = float(gaps.sum() / np.rint(gaps / side).sum())
-    return side
+    return float(gaps.sum() / np.rint(gaps / side).sum()) if gaps.min() > side / 2 else side
 
 
 class TileFeatures(NamedTuple):
@@ -87,28 +76,24 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
     files = {scale: read_foreign(path) for scale, path in bag_files(folder, slide, scales).items()}
     known = {scale: file.attributes for scale, file in files.items()}
     encoders = {s: f"{about['encoder']} {about.get('revision', '')}".strip() for s, about in known.items()}
-    for what, values in {
-        "encoders": {scale: encoder for scale, encoder in encoders.items() if encoder},
-        "widths": {scale: file.features.shape[1] for scale, file in files.items()},
-        "units of coordinates": {
-            s: known[s]["coords_unit"] for s, file in files.items() if file.coords is not None
-        },
-    }.items():
-        if len(set(values.values())) > 1:
-            differ = ", ".join(f"{scale}x {value}" for scale, value in values.items())
-            raise ValueError(f"slide {slide}: its scales have different {what}: {differ}")
-    for scale, about in known.items():
-        recorded = about.get("scale") or about.get("target_magnification") or scale
-        if float(recorded) != scale:
-            raise ValueError(f"slide {slide}: the features taken for {scale}x are those of {recorded}x")
+    located = {scale: file for scale, file in files.items() if file.coords is not None}
+    recorded = {s: about.get("scale") or about.get("target_magnification") or s for s, about in known.items()}
     sides = {scale: side for scale, about in known.items() if (side := _side(about))}
     covered = [scale * side for scale, side in sides.items()]
+    alike = {
+        "encoders": {scale: encoder for scale, encoder in encoders.items() if encoder},
+        "widths": {scale: file.features.shape[1] for scale, file in files.items()},
+        "units of coordinates": {scale: known[scale]["coords_unit"] for scale in located},
+    }
+    faults = {f"different {what}": of for what, of in alike.items() if len(set(of.values())) > 1}
+    if any(float(of) != scale for scale, of in recorded.items()):
+        faults["files of another scale"] = {scale: f"those of {of}x" for scale, of in recorded.items()}
     if sides and max(covered) > 1.1 * min(covered):
-        differ = ", ".join(f"{scale}x {side:.6g}" for scale, side in sides.items())
-        raise ValueError(
-            f"slide {slide}: the tiles' sides do not go with the scales: {differ}; are the folders of two scales exchanged?"
-        )
-    if any(file.coords is None for file in files.values()):
+        faults["sides that do not go with them (are two folders exchanged?)"] = sides
+    for fault, values in faults.items():
+        differ = ", ".join(f"{scale}x {value}" for scale, value in values.items())
+        raise ValueError(f"slide {slide}: its scales have {fault}: {differ}")
+    if len(located) < len(files):
         return {scale: TileFeatures(file.features, None) for scale, file in files.items()}
     unknown = finest_side({scale: file.coords for scale, file in files.items()}) * max(files)
     bag = {}
@@ -127,27 +112,22 @@ def _side(about: Mapping) -> float:
 
 
 def patient_bag(bags: Sequence[Bag]) -> Bag:
-    """One bag of all slides of a patient, slide after slide, which must have the same scales and widths.
+    """One bag of all slides of a patient, slide after slide, of the same scales and widths.
 
     Centres are in sides of the finest tile, since slides differ in µm per pixel, and the slides stand side by side, so
     that no two tiles of different slides fall together. None if any slide has none.
     """
-    shapes = [{scale: tiles.features.shape[1] for scale, tiles in bag.items()} for bag in bags]
-    if odd := [i for i, shape in enumerate(shapes) if shape != shapes[0]]:
-        raise ValueError(
-            f"slide {odd[0] + 1} of the patient has scales and widths {shapes[odd[0]]}, the first has {shapes[0]}"
-        )
     located = all(tiles.coords is not None for bag in bags for tiles in bag.values())
     placed, right = {scale: [] for scale in bags[0]}, 0
     for bag in bags if located else ():
         side = finest_side({scale: tiles.coords for scale, tiles in bag.items()}) or np.inf
         ratio = max(bag) / min(bag)
-        furthest = 0
-        for scale, tiles in bag.items():
-            # a slide of one tile a scale has no measure: its tiles belong together
-            coords = tiles.coords.astype(float) / side + (0 if np.isfinite(side) else ratio / 2)
-            placed[scale].append(coords + np.array([right, 0]))
-            furthest = max(furthest, coords[:, 0].max())
+        # a slide of one tile a scale has no measure: its tiles belong together
+        shift = 0 if np.isfinite(side) else ratio / 2
+        coords = {scale: tiles.coords.astype(float) / side + shift for scale, tiles in bag.items()}
+        for scale, some in coords.items():
+            placed[scale].append(some + np.array([right, 0]))
+        furthest = max(some[:, 0].max() for some in coords.values())
         # whole cells of the coarsest scale, so that the grid of every slide keeps its place in them
         right += (np.floor(furthest / ratio) + 2) * ratio
     return {
@@ -181,42 +161,34 @@ def drawn(bag: Bag, cap: int, seed: int | Sequence[int]) -> Bag:
     dict of int -> TileFeatures
         At least one tile of every scale, in the order of the bag.
     """
-    finest, n = max(bag), len(bag[max(bag)].features)
+    n = len(bag[max(bag)].features)
     if n <= cap:
         return bag
     rng = np.random.default_rng(seed)
-    if any(tiles.coords is None for tiles in bag.values()):
-        kept = {}
-        for scale, (features, _) in bag.items():
-            size = max(1, int(len(features) * cap / n))
-            kept[scale] = np.sort(rng.choice(len(features), size, replace=False))
+    if all(tiles.coords is not None for tiles in bag.values()):
+        rows = _cells_drawn(bag, cap, rng)
     else:
-        kept = _cells_drawn(bag, finest, cap, rng)
+        sizes = {scale: len(tiles.features) for scale, tiles in bag.items()}
+        rows = {s: np.sort(rng.choice(m, max(1, int(m * cap / n)), replace=False)) for s, m in sizes.items()}
     return {
-        scale: TileFeatures(features[kept[scale]], None if coords is None else coords[kept[scale]])
+        scale: TileFeatures(features[rows[scale]], None if coords is None else coords[rows[scale]])
         for scale, (features, coords) in bag.items()
     }
 
 
-def _cells_drawn(bag: Bag, finest: int, cap: int, rng: np.random.Generator) -> dict[int, np.ndarray]:
-    cell = finest_side({scale: tiles.coords for scale, tiles in bag.items()}) * finest / min(bag)
-    places = {scale: np.floor(tiles.coords / cell).astype(np.int64) for scale, tiles in bag.items()}
-    every = np.concatenate(list(places.values()))
-    left, (width, _) = every.min(0), np.ptp(every, axis=0) + 1
-    keys = {scale: (place - left) @ [1, width] for scale, place in places.items()}
-    _, number = np.unique(np.concatenate(list(keys.values())), return_inverse=True)
-    cells = dict(zip(bag, np.split(number, np.cumsum([len(key) for key in keys.values()])[:-1]), strict=True))
-    counts = {scale: np.bincount(own, minlength=number.max() + 1) for scale, own in cells.items()}
-    order = rng.permutation(number.max() + 1)
+def _cells_drawn(bag: Bag, cap: int, rng: np.random.Generator) -> dict[int, np.ndarray]:
+    finest = max(bag)
+    side = finest_side({scale: tiles.coords for scale, tiles in bag.items()}) * finest / min(bag)
+    places = [np.floor(tiles.coords[:, ::-1] / side).astype(np.int64) for tiles in bag.values()]
+    found, cells = np.unique(np.concatenate(places), axis=0, return_inverse=True)  # by row, then column
+    parts = np.split(cells.ravel(), np.cumsum([len(some) for some in places])[:-1])
+    cell_of = dict(zip(bag, parts, strict=True))
+    counts = {scale: np.bincount(own, minlength=len(found)) for scale, own in cell_of.items()}
+    order = rng.permutation(len(found))
     # one cell with tiles of every scale goes first, so that no scale is left without
-    complete = np.all([counts[scale][order] > 0 for scale in bag], axis=0)
-    first = int(complete.argmax())
-    order = np.concatenate([order[first : first + 1], order[:first], order[first + 1 :]])
+    first = np.all([counts[scale][order] > 0 for scale in bag], axis=0).argmax()
+    order = np.r_[order[first], np.delete(order, first)]
     fits = np.cumsum(counts[finest][order]) <= cap
     fits[0] = True
-    chosen = np.zeros(number.max() + 1, bool)
-    chosen[order[fits]] = True
-    kept = {scale: np.flatnonzero(chosen[own]) for scale, own in cells.items()}
-    return {
-        scale: rows if len(rows) else rng.integers(len(cells[scale]), size=1) for scale, rows in kept.items()
-    }
+    rows = {scale: np.flatnonzero(np.isin(own, order[fits])) for scale, own in cell_of.items()}
+    return {s: own if len(own) else rng.integers(len(cell_of[s]), size=1) for s, own in rows.items()}

@@ -1,4 +1,4 @@
-"""A cohort of slides: raw tables and slides, published folds, what the clinic knows, and predictions others stored."""
+"""A cohort of slides: raw tables and slides, published folds, what the clinic knows, predictions others stored; phantoms."""
 
 import io
 import pickle
@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy._core.multiarray import _reconstruct, scalar
 
-from lib.crossfusion import phantom
 from lib.crossfusion.params import CATEGORIES, CrossFusionParams
 from lib.data import RAW, fetch_all, read_sources
-from lib.features.embedding import embedding_paths
 from lib.features.feature_files import bag_files
-from lib.features.tiles import SCALES, found_slides, read_grid
+from lib.features.tiles import SCALES, embedding_paths, read_grid
+from lib.files import write_csv
 from lib.inputs import tcga
-from lib.inputs.slides import Slide, open_slide
+from lib.inputs.slides import Slide, found_slides, open_slide
 from lib.inputs.tables import read_columns
 from lib.phantoms.slides import write_slide
 from lib.stage import Stage
@@ -39,48 +38,36 @@ class Cohort:
     """
 
     def __init__(self, stage: Stage):
-        self.stage, self.params = stage, stage.params
-        self.drawn = None
-        raw = RAW
-        if self.params.phantom:
-            raw = stage.folder / "raw"
-            planted = self.params.phantom.model_dump(exclude={"patients"})
-            drawn = phantom.patients(self.params.phantom.patients, **planted)
-            if stage.name.startswith("1"):
-                phantom.write_cohort(raw, drawn, self.params.phantom.seed)
+        params = stage.params
+        self.stage, self.params, self.raw, self.drawn = stage, params, RAW, None
+        if params.phantom:
+            self.raw = stage.folder / "raw"
+            drawn = planted_patients(**params.phantom.model_dump())
             self.drawn = drawn.set_index("patient")
-        elif stage.name.startswith("1"):
-            if self.params.cohort in read_sources().cohorts:
-                fetch_all(self.params.cohort)
-            else:
-                print(
-                    f"data/sources.yaml does not know {self.params.cohort}: files are taken from data/raw as they are"
-                )
-        self.raw = raw
-        if self.params.followed:
-            table = raw / (self.params.outcomes or "outcomes.csv")
+            if stage.name.startswith("1"):
+                write_planted(self.raw, drawn, params.phantom.seed)
+        elif stage.name.startswith("1") and params.cohort in read_sources().cohorts:
+            fetch_all(params.cohort)
+        if params.followed:
+            table = self.raw / (params.outcomes or "outcomes.csv")
             self.slides = tcga.read_outcomes(stage.reads(tcga.outcomes_at(table)))
         else:
-            self.slides = pd.DataFrame({"slide": list(found_slides(raw / self.params.slides))})
+            self.slides = pd.DataFrame({"slide": list(found_slides(self.raw / params.slides))})
             self.slides["patient"] = self.slides["slide"].map(tcga.patient_of)
         self.paths = {}
-        if self.params.phantom:
-            self.paths = {name: raw / "slides" / f"{name}.tif" for name in self.slides["slide"]}
-        elif self.params.slides:
-            self.paths = found_slides(raw / self.params.slides, self.slides["slide"])
+        if params.phantom:
+            self.paths = {name: self.raw / "slides" / f"{name}.tif" for name in self.slides["slide"]}
+        elif params.slides:
+            self.paths = found_slides(self.raw / params.slides, self.slides["slide"])
         self._patient = self.slides.set_index("slide")["patient"]
 
     def open(self, name: str) -> Slide:
         """A slide; close it, or use it in a `with`."""
         path = self.paths[name]
         if self.drawn is not None and not path.is_file():
-            row = self.drawn.loc[self._patient[name]]
-            looks = {
-                "fine": row["fine"],
-                "coarse": row["coarse"],
-                "cancer": phantom.CANCERS.index(row["cancer"]),
-            }
-            write_slide(path, **looks, seed=zlib.crc32(name.encode()))
+            row, seed = self.drawn.loc[self._patient[name]], zlib.crc32(name.encode())
+            cancer = CANCERS.index(row["cancer"])
+            write_slide(path, fine=row["fine"], coarse=row["coarse"], cancer=cancer, seed=seed)
         return open_slide(path, self.params.um_per_px.get(name))
 
     def depends(self, name: str) -> dict[str, object]:
@@ -93,17 +80,14 @@ class Cohort:
         """One row a slide: patient, slide, status, um_per_px, tiles at 20x, 10x and 5x, note."""
         rows, done = [], set(done)
         for patient, slide in zip(self.slides["patient"], self.slides["slide"], strict=True):
-            row = {
-                "patient": patient,
-                "slide": slide,
-                "status": "failed" if slide in self.paths else "not here",
-            }
-            row |= {"um_per_px": np.nan, **{f"tiles_{scale}x": 0 for scale in SCALES}, "note": ""}
+            about = {"status": "failed" if slide in self.paths else "not here", "um_per_px": np.nan}
+            tiles, note = dict.fromkeys(SCALES, 0), ""
             if slide in done:
                 grid = read_grid(self.stage.folder / "tiles" / f"{slide}.h5")
-                row |= {"status": grid.status, "um_per_px": grid.um_per_px, "note": grid.note}
-                row |= {f"tiles_{scale}x": len(grid.tiles[scale]) for scale in SCALES}
-            rows.append(row)
+                about, note = {"status": grid.status, "um_per_px": grid.um_per_px}, grid.note
+                tiles = {scale: len(grid.tiles[scale]) for scale in SCALES}
+            counts = {f"tiles_{scale}x": count for scale, count in tiles.items()}
+            rows.append({"patient": patient, "slide": slide, **about, **counts, "note": note})
         return pd.DataFrame(rows)
 
     def patients(self) -> pd.DataFrame:
@@ -117,9 +101,8 @@ class Cohort:
             return cohort
         clinic = tcga.read_cdr(self.stage.reads(self.raw / (self.params.clinical_table or "clinical.csv")))
         clinic = clinic.set_index("patient")
-        print(
-            f"{len(cohort.index.difference(clinic.index))} of {len(cohort)} patients are not in the clinical table"
-        )
+        absent = cohort.index.difference(clinic.index)
+        print(f"{len(absent)} of {len(cohort)} patients are not in the clinical table")
         for name in ("age", "female"):
             if cohort[name].isna().all() and name in clinic:  # a table of outcomes alone
                 cohort[name] = clinic[name].reindex(cohort.index)
@@ -160,24 +143,6 @@ def embedded_slides(stage: Stage, slides: pd.DataFrame) -> tuple[pd.DataFrame, l
             without.append(slide)
     embedded = slides.loc[~slides["slide"].isin(without), ["patient", "slide"]]
     return embedded, without
-
-
-def fold_table(cohort: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame:
-    """Patients and deaths on both sides of every fold, and the hospitals that stand on both sides."""
-    rows = []
-    for fold in folds:
-        train, test = (cohort[cohort.index.isin(part)] for part in (fold.train, fold.test))
-        rows.append(
-            {
-                "fold": fold.name,
-                "training patients": len(train),
-                "deaths": int(train["event"].sum()),
-                "held-out patients": len(test),
-                "deaths ": int(test["event"].sum()),
-                "hospitals on both sides": len(set(train["site"]) & set(test["site"])),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def clinical_baselines(
@@ -233,47 +198,31 @@ def read_folds(folder: str | Path) -> list[Fold]:
     FileNotFoundError
         No such file, or a number is skipped.
     ValueError
-        An id stands twice in a part, is tested in two folds, or its patient is on both sides of one.
+        An id is tested twice, or its patient is on both sides of a fold.
     """
-    names = re.findall(
-        r"splits_(\d+)\.csv", "\n".join(path.name for path in Path(folder).glob("splits_*.csv"))
-    )
-    numbers = sorted(map(int, names))
-    if not numbers or numbers != list(range(len(numbers))):
-        raise FileNotFoundError(
-            f"{folder} has the folds {numbers or 'none'}: splits_0.csv, splits_1.csv, ... without a gap are needed"
-        )
-    folds = []
-    for number in numbers:
-        path = Path(folder, f"splits_{number}.csv")
-        table, parts = read_columns(path, dtype=str), []
-        for part in ("train", "val"):
-            ids = table[part].dropna().str.strip()
-            ids = ids[ids != ""]
-            if ids.empty or ids.duplicated().any():
-                raise ValueError(
-                    f"{path}: column {part} is empty or has an id twice ({ids[ids.duplicated()][:1].tolist()})"
-                )
-            parts.append(tuple(ids))
-        refuse_leak(*parts, {one: tcga.patient_of(one) for part in parts for one in part})
-        folds.append(Fold(str(number), *parts))
-    _tested_once(folds, folder)
-    return folds
+    folds, count = [], len(list(Path(folder).glob("splits_*.csv")))
+    for number in range(max(count, 1)):
+        table = read_columns(Path(folder, f"splits_{number}.csv"), dtype=str)
+        ids = (table[part].dropna().str.strip() for part in ("train", "val"))
+        folds.append(Fold(str(number), *(tuple(column[column != ""]) for column in ids)))
+    return _checked(folds, folder)
 
 
 def of_patients(folds: Iterable[Fold]) -> list[Fold]:
     """Folds that name slides as folds of their patients; those that name patients come back as they are."""
-    parts = [
-        Fold(f.name, *(tuple(dict.fromkeys(map(tcga.patient_of, part))) for part in f[1:])) for f in folds
-    ]
-    _tested_once(parts, "these folds of slides")
-    return parts
+    parts = [[tuple(dict.fromkeys(map(tcga.patient_of, part))) for part in fold[1:]] for fold in folds]
+    return _checked(
+        [Fold(fold.name, *part) for fold, part in zip(folds, parts, strict=True)], "folds of slides"
+    )
 
 
-def _tested_once(folds: Iterable[Fold], where: object) -> None:
+def _checked(folds: list[Fold], where: object) -> list[Fold]:
+    for fold in folds:
+        refuse_leak(fold.train, fold.test, {one: tcga.patient_of(one) for one in fold.train + fold.test})
     times = Counter(one for fold in folds for one in fold.test)
     if twice := [one for one, count in times.items() if count > 1]:
-        raise ValueError(f"{where}: {_some(twice)} tested in more than one fold")
+        raise ValueError(f"{where}: {_some(twice)} tested more than once")
+    return folds
 
 
 def with_outcomes(folds: Iterable[Fold], known: Iterable[str]) -> tuple[list[Fold], list[str]]:
@@ -284,53 +233,49 @@ def with_outcomes(folds: Iterable[Fold], known: Iterable[str]) -> tuple[list[Fol
     ValueError
         A part of a fold would be empty: folds and outcomes do not belong together.
     """
-    folds, known = list(folds), dict.fromkeys(known)
+    folds, known = list(folds), set(known)
     kept = [Fold(f.name, *(tuple(one for one in part if one in known) for part in f[1:])) for f in folds]
     if empty := [fold.name for fold in kept if not (fold.train and fold.test)]:
         raise ValueError(
             f"fold {empty[0]} has no outcome for any id it trains on, or tests: is it this cohort's?"
         )
-    named = dict.fromkeys(one for fold in folds for one in fold.train + fold.test)
     tested = {one for fold in folds for one in fold.test}
-    misfits = [
-        ([one for one in named if one not in known], "named by the folds have no outcome and are left out"),
-        ([one for one in known if one not in named], "with an outcome are in no fold"),
-        ([one for one in known if one in named and one not in tested], "train and are never tested"),
-    ]
-    for fold in kept:
-        parts = {*fold.train, *fold.test}
-        absent = [one for one in known if one in named and one not in parts]
-        misfits.append((absent, f"are in neither part of fold {fold.name}"))
-    return kept, [f"{len(ids)} {what}: {_some(ids)}" for ids, what in misfits if ids]
+    named = tested | {one for fold in folds for one in fold.train}
+    misfits = {
+        "named by the folds have no outcome and are left out": named - known,
+        "with an outcome are in no fold": known - named,
+        "train and are never tested": (known & named) - tested,
+    }
+    for fold in folds:
+        misfits[f"are in neither part of fold {fold.name}"] = (known & named) - {*fold.train, *fold.test}
+    return kept, [f"{len(ids)} {what}: {_some(ids)}" for what, ids in misfits.items() if ids]
 
 
 def _some(ids: Iterable[str], most: int = 10) -> str:
-    ids = list(ids)
+    ids = sorted(ids)
     return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")
 
 
 # ---------------------------------------------------------- risks that MCAT's authors stored for their held-out folds
 
-COHORT = re.compile(r"tcga_(?P<cancer>[a-z]+)_(?P<model>.+?)(?:sm)?_nll_surv.*")
-FOLD = re.compile(r"split_latest_val_(?P<fold>\d+)_results\.pkl")
-NUMPY = {"ndarray": np.ndarray, "dtype": np.dtype, "_reconstruct": _reconstruct, "scalar": scalar}
+STORED = re.compile(r"tcga_([a-z]+)_([^/]+?)(?:sm)?_nll_surv[^/]*/split_latest_val_(\d+)_results\.pkl$")
 
 
 class _Arrays(pickle.Unpickler):
     """A pickle can run any program: this unpickler knows plain numpy arrays and nothing else."""
 
     def find_class(self, module: str, name: str) -> object:
-        if module not in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") or name not in NUMPY:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only numpy arrays are admitted")
-        return self._dtype if name == "dtype" else NUMPY[name]
+        known = {"ndarray": np.ndarray, "dtype": _dtype, "_reconstruct": _reconstruct, "scalar": scalar}
+        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in known:
+            return known[name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only numpy arrays are admitted")
 
-    def _dtype(self, kind: str, *_: bool) -> np.dtype:
-        # arrays of objects hold addresses: their bytes, forged, would be followed
-        if not re.fullmatch(r"[<>=|]?[biufcSU]\d+", str(kind)):
-            raise pickle.UnpicklingError(
-                f"it holds an array of {kind}, and only numbers and texts are admitted"
-            )
-        return np.dtype(kind)
+
+def _dtype(kind: str, *_: bool) -> np.dtype:
+    # arrays of objects hold addresses: their bytes, forged, would be followed
+    if not re.fullmatch(r"[<>=|]?[biufcSU]\d+", str(kind)):
+        raise pickle.UnpicklingError(f"it holds an array of {kind}, and only numbers and texts are admitted")
+    return np.dtype(kind)
 
 
 def read_arrays(content: bytes) -> object:
@@ -342,7 +287,7 @@ def read_arrays(content: bytes) -> object:
 
 
 def stored_predictions(folder: str | Path) -> pd.DataFrame:
-    """Every stored prediction below a folder of MCAT's results.
+    """Every stored prediction below a folder of MCAT's results; `HeldOut.of` compares them with the cohort.
 
     Chen et al., ICCV 2021, doi 10.1109/ICCV48922.2021.00398; repository mahmoodlab/MCAT, results/ICCV: below it lie
     `tcga_<cancer>_<model>_nll_surv.../split_latest_val_<fold>_results.pkl`.
@@ -352,29 +297,106 @@ def stored_predictions(folder: str | Path) -> pd.DataFrame:
     DataFrame
         One row a patient, model and fold: model ("AMIL", "MCAT"), cancer ("blca"), fold (int, from 0), patient, risk
         (higher = earlier death expected), time (months), event (1 died, 0 censored).
-
-    Raises
-    ------
-    ValueError
-        A file holds more than arrays, a patient has no finite risk, or stands in two folds of one model.
     """
     rows = []
     for path in sorted(Path(folder).rglob("split_latest_val_*_results.pkl")):
-        fold, about = FOLD.fullmatch(path.name), COHORT.fullmatch(path.parent.name)
-        if not fold or not about:
-            raise ValueError(f"{path} is not named as MCAT names its results: model and cancer are not known")
-        for patient, stored in read_arrays(path.read_bytes()).items():
-            values = [float(stored[name]) for name in ("risk", "survival", "censorship")]
-            if not np.isfinite(values).all() or values[2] not in (0, 1):
-                raise ValueError(f"{path}: patient {patient} has risk, survival and censorship {values}")
-            about_row = (about["model"], about["cancer"], int(fold["fold"]), str(patient))
-            rows.append((*about_row, values[0], values[1], 1 - int(values[2])))
+        if stored := STORED.search(path.absolute().as_posix()):
+            cancer, model, fold = stored.groups()
+            for patient, known in read_arrays(path.read_bytes()).items():
+                numbers = (float(known[name]) for name in ("risk", "survival", "censorship"))
+                rows.append((model, cancer, int(fold), str(patient), *numbers))
     if not rows:
         raise FileNotFoundError(
             f"{folder} holds no split_latest_val_*_results.pkl: run `make data COHORT=mcat`"
         )
     table = pd.DataFrame(rows, columns=["model", "cancer", "fold", "patient", "risk", "time", "event"])
-    twice = table[table.duplicated(["model", "cancer", "patient"])]
-    if len(twice):
-        raise ValueError(f"{folder}: patient {twice['patient'].iloc[0]} has two risks of one model")
+    table["event"] = 1 - table["event"].astype(int)
     return table.sort_values(["model", "cancer", "fold"], kind="stable", ignore_index=True)
+
+
+# ------------------------------- phantoms: time to death depends on age, on stage and on something their slides would show
+
+MEDIAN_MONTHS = 30.0  # of a patient whose risk is average
+FOLLOW_UP = (6.0, 120.0)  # months until the study ends for a patient, uniform
+CANCERS = ("phantom-a", "phantom-b")
+STAGES = ("Stage I", "Stage II", "Stage III", "Stage IV")
+
+
+def planted_patients(
+    patients: int = 240,
+    seed: int = 7,
+    age_effect: float = 0.4,
+    stage_effect: float = 0.4,
+    slide_effect: float = 0.8,
+) -> pd.DataFrame:
+    """Draw a cohort: exponential times whose log hazard is linear in what is planted, censored at random.
+
+    Parameters
+    ----------
+    patients, seed : int
+    age_effect, stage_effect, slide_effect : float
+        Log hazard ratio per standard deviation of age, stage, and the slide's hidden pattern; all 0 in a null
+        cohort, where nothing tells who dies early.
+
+    Returns
+    -------
+    DataFrame
+        patient, cancer (every second one each of `CANCERS`), age (years), female (0 or 1), stage; fine and coarse
+        (standard normal: what the slides show at 20x only and at 5x only) and pattern, their sum over the root of 2,
+        which is what a slide model should find; time (months), event (1 died), log_hazard.
+    """
+    random = np.random.default_rng(seed)
+    age, fine, coarse = random.normal(size=(3, patients))
+    pattern = (fine + coarse) / np.sqrt(2)
+    stage = random.integers(1, 5, patients)
+    log_hazard = age_effect * age + stage_effect * (stage - 2.5) / np.sqrt(1.25) + slide_effect * pattern
+    death = random.exponential(MEDIAN_MONTHS / np.log(2) * np.exp(-log_hazard))
+    end = random.uniform(*FOLLOW_UP, patients)
+    return pd.DataFrame(
+        {
+            "patient": [f"PHANTOM-{number:04d}" for number in range(patients)],
+            "cancer": [CANCERS[number % 2] for number in range(patients)],
+            "age": np.clip(np.round(62 + 11 * age), 20, 95),
+            "female": random.integers(0, 2, patients),
+            "stage": np.take(STAGES, stage - 1),
+            "fine": fine,
+            "coarse": coarse,
+            "pattern": pattern,
+            "time": np.round(np.minimum(death, end), 2),
+            "event": (death <= end).astype(int),
+            "log_hazard": log_hazard,
+        }
+    )
+
+
+def write_planted(folder: Path, cohort: pd.DataFrame, seed: int = 7) -> None:
+    """Write a phantom cohort as TCGA's tables are written: outcomes (one row a slide), clinical table, predictions.
+
+    Every fifth patient has two slides. `predictions.csv` holds two models' risks for every patient: "seen", the
+    hidden pattern with noise, and "blind", noise alone.
+    """
+    slides = cohort.loc[cohort.index.repeat(np.where(np.arange(len(cohort)) % 5 == 0, 2, 1))]
+    number = slides.groupby("patient").cumcount() + 1
+    outcomes = pd.DataFrame(
+        {
+            "case_id": slides["patient"],
+            "slide_id": slides["patient"] + "-01Z-00-DX" + number.astype(str) + ".svs",
+            "oncotree_code": slides["cancer"],
+            "site": "PH",
+            "is_female": slides["female"].astype(float),
+            "age": slides["age"],
+            "survival_months": slides["time"],
+            "censorship": 1.0 - slides["event"],
+        }
+    )
+    write_csv(outcomes, folder / "outcomes.csv")
+    clinical = cohort[["patient", "stage"]].set_axis(
+        ["bcr_patient_barcode", "ajcc_pathologic_tumor_stage"], axis=1
+    )
+    write_csv(clinical.assign(type="PHANTOM"), folder / "clinical.csv")
+    noise = np.random.default_rng([seed, 1]).normal(size=(2, len(cohort)))
+    risks = {"seen": cohort["pattern"] + 0.7 * noise[0], "blind": noise[1]}
+    tables = [
+        pd.DataFrame({"model": m, "patient": cohort["patient"], "risk": risk}) for m, risk in risks.items()
+    ]
+    write_csv(pd.concat(tables, ignore_index=True), folder / "predictions.csv")

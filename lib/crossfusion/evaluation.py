@@ -1,16 +1,20 @@
-"""What is measured of the predictions of a CrossFusion cohort."""
+"""What is measured of the predictions of a CrossFusion cohort, and the pictures of this study alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lib.crossfusion.cohort import stored_predictions
+from lib.crossfusion.bags import read_bag
+from lib.crossfusion.cohort import Cohort, feature_home, stored_predictions
 from lib.crossfusion.params import CrossFusionParams
 from lib.data import RAW
+from lib.features.tiles import TileGrid, read_grid
 from lib.figures import style
 from lib.figures.curves import calibration_at_horizon as draw_calibration
 from lib.figures.curves import decision_curve
+from lib.figures.pictures import draw_received, tile_row
 from lib.stage import Stage
 from lib.statistics import metrics_table
 from lib.statistics.calibration import calibration_at_horizon, decision_curve_at_horizon
@@ -45,19 +49,39 @@ def held_out_patients(stage: Stage, cohort: pd.DataFrame) -> Models:
     return models
 
 
+def _censoring(cohort: pd.DataFrame, setting: str) -> dict[str, Censoring]:
+    """How patients leave follow-up, learnt from each fold's training patients."""
+    patients = cohort[cohort["cancer"] == setting]
+    columns = ["time_months", "event"]
+    return {
+        fold: Censoring.fit(*patients.loc[patients["fold"] != fold, columns].to_numpy().T)
+        for fold in patients["fold"].unique()
+    }
+
+
 def metric_rows(models: Models, cohort: pd.DataFrame, params: CrossFusionParams) -> pd.DataFrame:
     """Every metric of every model; how patients leave follow-up is learnt from each fold's training patients."""
     rows = []
     for setting, contenders in models.items():
-        patients = cohort[cohort["cancer"] == setting]
-        censoring = {}
-        for fold in patients["fold"].unique():
-            training = patients.loc[patients["fold"] != fold, ["time_months", "event"]]
-            censoring[fold] = Censoring.fit(*training.to_numpy().T)
-        about = (params.horizons, censoring, params.bootstrap_draws)
+        about = (params.horizons, _censoring(cohort, setting), params.bootstrap_draws)
         for model, one in contenders.items():
             rows.append(metrics_table.survival_rows(model, params.cohort, setting, one, *about))
     return pd.concat(rows, ignore_index=True)
+
+
+def difference_rows(
+    models: Models, cohort: pd.DataFrame, params: CrossFusionParams, metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Paired differences of metrics between all models of each cancer type that have them."""
+    parts = []
+    for setting, contenders in models.items():
+        about = (params.horizons, _censoring(cohort, setting), params.bootstrap_draws)
+        for metric in metrics:
+            error = metric.startswith(("brier", "ibs"))
+            able = {name: one for name, one in contenders.items() if not error or one.survival is not None}
+            table = metrics_table.survival_differences(able, metric, *about)
+            parts.append(table.assign(metric=metric, setting=setting))
+    return pd.concat(parts, ignore_index=True)
 
 
 def shown_metrics(metrics: pd.DataFrame, models: Models) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -73,14 +97,6 @@ def shown_metrics(metrics: pd.DataFrame, models: Models) -> Iterator[tuple[str, 
             yield f"**{setting}**, {kind}", wide.loc[named].reset_index()
 
 
-def habits_table(c_index: pd.DataFrame) -> pd.DataFrame:
-    """CrossFusion with and without the released code's habits, against the one without any, for each cancer type."""
-    rows = c_index[c_index["model"].str.startswith("crossfusion")]
-    base = rows[rows["model"] == "crossfusion"].set_index("setting")["estimate"]
-    table = rows[["setting", "model", "estimate", "low", "high"]].rename(columns={"estimate": "c_index"})
-    return table.assign(**{"against crossfusion": table["c_index"] - table["setting"].map(base)})
-
-
 def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float) -> None:
     """Calibration (left) and net benefit (right) of the models that give probabilities, at one horizon."""
     sure = {n: one for n, one in models.items() if one.survival is not None and np.ptp(one.risk) > 0}
@@ -94,3 +110,56 @@ def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float) -> N
             thresholds = np.arange(0.02, 0.7, 0.02)
             benefit = decision_curve_at_horizon(one.time, one.event, dead, horizon, thresholds)
             decision_curve(axes[1], benefit, name, colour)
+
+
+class Seen(NamedTuple):
+    """A slide, its patient's risk, and the attention that its tiles receive, by scale."""
+
+    slide: str
+    risk: float
+    grid: TileGrid
+    maps: dict[int, np.ndarray]
+
+
+def seen_by(stage: Stage, model: str, ready: Sequence[str]) -> list[Seen]:
+    """What a model looks at in the held-out patients of highest and of lowest risk in the first fold (first seed).
+
+    Of slides that are `ready`, on this disk; empty where the model was not trained, or fewer than two patients have one.
+    """
+    from lib.crossfusion.train import load_model, received  # and with it torch, which metrics do without
+
+    slides, rows = stage.read("slides.csv"), stage.read("predictions.csv")
+    slides = slides[(slides["status"] == "ok") & slides["slide"].isin(ready)]
+    slide_of = slides.drop_duplicates("patient").set_index("patient")["slide"]
+    rows = rows[(rows["model"] == model) & (rows["seed"] == stage.params.seeds[0])]
+    rows = rows[(rows["setting"] == rows["setting"].min()) & rows["patient"].isin(slide_of.index)]
+    rows = rows[rows["fold"] == rows["fold"].min()].sort_values("score", ascending=False)
+    seen = []
+    for row in rows.iloc[[0, -1]].itertuples() if len(rows) > 1 else ():
+        slide, run = slide_of[row.patient], f"{row.setting}.{row.fold}.{model}.s{row.seed}"
+        bag = read_bag(feature_home(stage), slide)
+        weights = stage.reads(f"weights/{run}.safetensors")
+        network = load_model(weights, model, bag[20].features.shape[1], stage.params)
+        grid = read_grid(stage.folder / "tiles" / f"{slide}.h5")
+        seen.append(Seen(slide, row.score, grid, received(network, bag)))
+    return seen
+
+
+def attention_maps(raw: Cohort, seen: Seen, axes) -> None:
+    """A slide, and the rank of the attention that its tiles receive at each scale."""
+    with raw.open(seen.slide) as picture:
+        thumbnail = picture.thumbnail(768)
+    axes[0].imshow(thumbnail)
+    axes[0].set(xticks=[], yticks=[])
+    axes[0].set_title(f"{seen.slide}, risk {seen.risk:.2f}", fontsize=7)
+    for ax, (scale, attention) in zip(axes[1:], seen.maps.items(), strict=True):
+        draw_received(ax, thumbnail, seen.grid, scale, attention)
+
+
+def extreme_tiles(raw: Cohort, seen: Seen, rows) -> None:
+    """The 20x tiles that receive most attention, and those that receive least, a row each."""
+    order, side = np.argsort(seen.maps[20]), round(seen.grid.side_px(20))
+    with raw.open(seen.slide) as picture:
+        for row, places, name in zip(rows, (order[::-1], order), ("most", "least"), strict=True):
+            corners = seen.grid.tiles[20].coords[places[: len(row)]]
+            tile_row(row, [picture.read(*corner, side) for corner in corners], name)

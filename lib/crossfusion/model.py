@@ -10,12 +10,12 @@ Soraki, Wang, Liu, Elmore, Shapiro: MIDL 2026, PMLR 315:2906-2921, arXiv 2503.02
 P is the smallest square number not below N. No coordinates are used: 10x tiles are folded into a square in the order
 they come in, so their order matters; the order of 5x and of 20x tiles does not.
 
-Quirks of the released code are switches; `variant` sets those that are not given:
+`variant` sets how self-attention drops out:
 
-| switch | described | released |
+| | described | released |
 |---|---|---|
-| `attention_dropout_of` | keys | weights |
-| `dropout_in_evaluation` | False | True: the attention's dropout never rests, scores are random |
+| what is left out | keys | weights, whose table takes memory with the square of the tiles |
+| `dropout_in_evaluation`, unless given | False | True: the attention's dropout never rests, scores are random |
 
 `residual="normalised"` is the released sum around the normalised tokens, in both variants; "input" sums as the paper's
 section 3.3.2 says. What follows from arithmetic alone is not a switch: of the last layer only the class token is read, so
@@ -40,9 +40,9 @@ from lib.models.attention import (
 
 FUSIONS = ("conv", "concat", "single")
 STREAMS = ("source", "fine", "coarse")
-QUIRKS = {
-    "described": {"attention_dropout_of": "keys", "dropout_in_evaluation": False},
-    "released": {"attention_dropout_of": "weights", "dropout_in_evaluation": True},
+DROPOUT = {
+    "described": {"dropout_of": "keys", "dropout_in_evaluation": False},
+    "released": {"dropout_of": "weights", "dropout_in_evaluation": True},
 }
 
 
@@ -157,16 +157,14 @@ class CrossFusion(nn.Module):
     fusion : {"conv", "concat", "single"}
         "conv" is the model; "concat" mixes the streams by a linear layer; "single" reads 20x only.
     variant : {"described", "released"}
-        Sets the switches that are None; see the module's docstring.
+        See the module's docstring.
     bins, width, heads : int
     dropout : float
         Of feed-forward layers and of the channels of the convolution; in training only.
     attention_dropout : float
         Of self-attention.
-    attention_dropout_of : {None, "keys", "weights"}
-        "weights" takes memory with the square of the tiles; see `lib.models.attention`.
-    dropout_in_evaluation : bool or None
-        For the attention's dropout only.
+    dropout_in_evaluation : bool, optional
+        For the attention's dropout only; None: as `variant` has it.
     residual : {"normalised", "input"}
     bf16 : bool
         Matrix products in bfloat16; parameters, gradients and logits stay float32.
@@ -187,42 +185,34 @@ class CrossFusion(nn.Module):
         heads: int = 4,
         dropout: float = 0.3,
         attention_dropout: float = 0.2,
-        attention_dropout_of: str | None = None,
         dropout_in_evaluation: bool | None = None,
         residual: str = "normalised",
         bf16: bool = False,
     ):
         super().__init__()
-        check_choice("CrossFusion", fusion=(fusion, FUSIONS), variant=(variant, tuple(QUIRKS)))
-        given = {"attention_dropout_of": attention_dropout_of, "dropout_in_evaluation": dropout_in_evaluation}
-        quirks = QUIRKS[variant] | {name: value for name, value in given.items() if value is not None}
-        attention = {
-            "heads": heads,
-            "dropout": attention_dropout,
-            "dropout_of": quirks["attention_dropout_of"],
-            "dropout_in_evaluation": quirks["dropout_in_evaluation"],
-        }
+        check_choice("CrossFusion", fusion=(fusion, FUSIONS), variant=(variant, tuple(DROPOUT)))
+        attention = {"heads": heads, "dropout": attention_dropout} | DROPOUT[variant]
+        if dropout_in_evaluation is not None:
+            attention["dropout_in_evaluation"] = dropout_in_evaluation
         self.in_dim, self.bf16 = in_dim, bf16
         streams = STREAMS[:1] if fusion == "single" else STREAMS
-        self.projections = nn.ModuleDict(
-            {
-                name: nn.Identity()
+
+        def projection() -> nn.Module:
+            return (
+                nn.Identity()
                 if in_dim == width
                 else nn.Sequential(nn.Linear(in_dim, width), nn.LayerNorm(width))
-                for name in streams
-            }
-        )
+            )
+
+        self.projections = nn.ModuleDict({name: projection() for name in streams})
         self.crossings = nn.ModuleDict(
             {name: CrossAttention(width, heads, dropout, residual) for name in streams if name != "source"}
         )
         self.transformers = nn.ModuleDict(
             {name: PadTransformer(width, dropout, residual, attention) for name in streams}
         )
-        self.fusion = (
-            ConcatFusion(len(streams), width)
-            if fusion == "concat"
-            else ConvFusion(len(streams), width, dropout)
-        )
+        fused = (len(streams), width)
+        self.fusion = ConcatFusion(*fused) if fusion == "concat" else ConvFusion(*fused, dropout)
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
         self.final = PadTransformer(width, dropout, residual, attention)
         self.head = nn.Linear(width, bins)
@@ -264,9 +254,7 @@ class CrossFusion(nn.Module):
         if not self.crossings:
             scales = {"source": ("x20", x20)}
         bags = {name: check_bag(bag, self.in_dim, scale) for name, (scale, bag) in scales.items()}
-        if not self.bf16:
-            return self._hazards(bags, attention)
-        with torch.autocast(x20.device.type, torch.bfloat16):
+        with torch.autocast(x20.device.type, torch.bfloat16, enabled=self.bf16):
             return self._hazards(bags, attention)
 
     def _hazards(self, bags: dict[str, Tensor], look: str | None) -> Hazards:

@@ -20,11 +20,10 @@ from lib.crossfusion.bags import Bag, drawn, patient_bag, read_bag
 from lib.crossfusion.model import CrossFusion
 from lib.crossfusion.params import CONTENDERS, CrossFusionParams, Training, habits_of
 from lib.features.feature_files import bag_files
-from lib.models.mil import AMIL, DSMIL, MeanPool, TransMIL
+from lib.models.attention import AMIL, DSMIL, MeanPool, TransMIL
 from lib.training.discrete_time import bin_of, fit_bins, survival_at, survival_nll, survival_of
 from lib.training.folds import Fold, stratified_folds
-from lib.training.loop import Checkpoint, Loop, run
-from lib.training.runs import Result, Run
+from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 NETWORKS = {
     "CrossFusion": CrossFusion,
@@ -65,9 +64,8 @@ def tensors(bag: Bag, device: torch.device | str = "cpu") -> list[Tensor]:
 class TrainingCases(Dataset):
     """Training cases with their bins; tiles are drawn anew whenever a case comes up."""
 
-    def __init__(self, cases: Sequence[Case], bins: np.ndarray, cap: int, seed: int):
-        self.cases, self.bins, self.cap = cases, bins, cap
-        self.random = np.random.default_rng([seed, 2])
+    def __init__(self, cases: Sequence[Case], bins: np.ndarray, cap: int, random: np.random.Generator):
+        self.cases, self.bins, self.cap, self.random = cases, bins, cap, random
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -196,28 +194,12 @@ def train_model(
     device: str = "auto",
     checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  never changed
 ) -> Trained:
-    """Train one contender.
+    """Train one contender, of `lib.crossfusion.params.CONTENDERS`.
 
-    Parameters
-    ----------
-    name : str
-        Of `lib.crossfusion.params.CONTENDERS`.
-    train : sequence of Case
-    held_out : sequence of Case
-        Watched for the history. Learnt from only under the habits "cohort_bins" and "best_epoch".
-    how : Training
-    aside : sequence of Case
-        Training patients set aside to choose the epoch (`nested`); they are in no step.
-    seed : int
-        Weights, dropout, order and tiles.
-    device : str
-        Lightning's accelerator.
-    checkpoint : Checkpoint
-
-    Raises
-    ------
-    ValueError
-        Fewer events than bins, or a loss that is not finite.
+    `held_out` is watched for the history, and learnt from only under the habits "cohort_bins" and "best_epoch"; `aside`
+    are training patients that choose the epoch (`nested`) and are in no step. `seed` decides on weights, dropout, order
+    and tiles; `device` is Lightning's accelerator. A ValueError where there are fewer events than bins, or a loss is not
+    finite.
     """
     L.seed_everything(seed, verbose=False)
     habits = habits_of(name, how.variant)
@@ -231,23 +213,15 @@ def train_model(
     model = build(name, train[0].bag[20].features.shape[1], how)
     if how.standardise:
         model.fit(train)
-    order = torch.Generator().manual_seed(seed)
-    weights = (
-        sampling_weights(bins, np.array([c.event for c in train])) if how.balanced else np.ones(len(train))
-    )
+    order, drawing = torch.Generator().manual_seed(seed), np.random.default_rng([seed, 2])
+    weights = np.ones(len(train))
+    if how.balanced:
+        weights = sampling_weights(bins, np.array([c.event for c in train]))
     sampler = WeightedRandomSampler(weights, len(train), replacement=how.balanced, generator=order)
-    drawing = TrainingCases(train, bins, how.cap, seed)
+    batches = DataLoader(TrainingCases(train, bins, how.cap, drawing), batch_size=None, sampler=sampler)
     loop = Survival(model, how, habits, watched)
-    history = run(
-        loop,
-        DataLoader(drawing, batch_size=None, sampler=sampler),
-        how.epochs,
-        order=order,
-        drawing=drawing.random,
-        accumulate=how.accumulate,
-        device=device,
-        checkpoint=checkpoint,
-    )
+    about = {"accumulate": how.accumulate, "device": device, "checkpoint": checkpoint}
+    history = run(loop, batches, how.epochs, order=order, drawing=drawing, **about)
     return Trained(loop.model, edges, history)
 
 
@@ -288,10 +262,10 @@ class Data:
                     f"{deaths} of them died: too few to train on every fold"
                 )
                 continue
-            inside = {name: seen["fold"] != name for name in names}
+            people = [(name, seen["patient"][seen["fold"] == name]) for name in names]
             settings[str(cancer)] = [
-                Fold(str(name), tuple(seen["patient"][rows]), tuple(seen["patient"][~rows]))
-                for name, rows in inside.items()
+                Fold(str(name), tuple(seen.index.difference(test, sort=False)), tuple(test))
+                for name, test in people
             ]
         return settings, obstacles
 
@@ -310,12 +284,10 @@ class Data:
         """Patients with all their slides in one bag, or every slide a case of its own."""
         cases = []
         for patient in patients:
-            groups = [(s,) for s in self.slides[patient]] if by_slide else [tuple(self.slides[patient])]
-            time, event = self.cohort.loc[patient, ["time_months", "event"]]
-            for names in groups:
-                cases.append(
-                    Case("+".join(names), patient, partial(self._bag, names), float(time), int(event))
-                )
+            slides, row = self.slides[patient], self.cohort.loc[patient]
+            for names in [(slide,) for slide in slides] if by_slide else [tuple(slides)]:
+                outcome = float(row["time_months"]), int(row["event"])
+                cases.append(Case("+".join(names), patient, partial(self._bag, names), *outcome))
         return cases
 
     def _read(self, names: tuple[str, ...]) -> Bag:
@@ -325,22 +297,13 @@ class Data:
 def fit(run: Run, data: Data, checkpoint: Checkpoint = Checkpoint()) -> Result:  # noqa: B008
     """Train one contender on one fold; score its held-out patients by risk and by survival at `params.months`."""
     how, by_slide = data.params, "slide_unit" in habits_of(run.model, data.params.variant)
-    patients, aside = list(run.fold.train), []
+    patients, aside = run.fold.train, ()
     if how.nested and "best_epoch" not in habits_of(run.model, how.variant):
         event = dict(data.cohort["event"])
-        inner = stratified_folds({p: p for p in patients}, event, ASIDE, run.seed)[0]
-        patients, aside = list(inner.train), list(inner.test)
-    held_out = data.cases(run.fold.test, by_slide)
-    trained = train_model(
-        run.model,
-        data.cases(patients, by_slide),
-        held_out,
-        how,
-        aside=data.cases(aside, by_slide),
-        seed=run.seed,
-        device=how.device,
-        checkpoint=checkpoint,
-    )
+        _, patients, aside = stratified_folds({p: p for p in patients}, event, ASIDE, run.seed)[0]
+    train, aside, held_out = (data.cases(part, by_slide) for part in (patients, aside, run.fold.test))
+    options = {"aside": aside, "seed": run.seed, "device": how.device, "checkpoint": checkpoint}
+    trained = train_model(run.model, train, held_out, how, **options)
     risk, survival = scores(trained.model, held_out)
     table = pd.DataFrame({"patient": [case.patient for case in held_out], "score": risk})
     columns = [f"survival_{month:g}" for month in how.months]

@@ -10,9 +10,7 @@ import difflib
 import hashlib
 import os
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,7 +19,6 @@ import timm
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from PIL import Image
-from safetensors.torch import load_file
 from scipy.ndimage import laplace
 from skimage.color import rgb2gray, rgb2hed
 from skimage.feature import local_binary_pattern
@@ -30,7 +27,7 @@ from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from lib.features.feature_files import plain_tensors
+from lib.features.feature_files import Encoder, plain_tensors
 from lib.files import sha256_of
 
 UM_PER_PX = 3.44
@@ -54,18 +51,9 @@ def describe_colour(crops: np.ndarray, um_per_px: float) -> np.ndarray:
     patterns (8 neighbours at 1 pixel; Ojala et al. 2002, doi 10.1109/TPAMI.2002.1017623); mean, spread and 90 %
     quantile of the grey picture's Laplacian.
 
-    Parameters
-    ----------
-    crops : ndarray of uint8, shape (n, height, width, 3)
-        RGB; resized from `um_per_px` to `UM_PER_PX` first.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, 38)
-        Columns as in `NAMES`.
+    Crops are uint8 RGB (n, height, width, 3), resized from `um_per_px` to `UM_PER_PX` first; the result is float32
+    (n, 38), columns as in `NAMES`.
     """
-    if crops.ndim != 4 or crops.shape[3] != 3 or crops.dtype != np.uint8:
-        raise ValueError(f"crops are uint8 RGB (n, height, width, 3), these are {crops.dtype} {crops.shape}")
     if not len(crops):
         return np.empty((0, len(NAMES)), np.float32)
     height, width = (max(3, round(side * um_per_px / UM_PER_PX)) for side in crops.shape[1:3])
@@ -77,21 +65,14 @@ def describe_colour(crops: np.ndarray, um_per_px: float) -> np.ndarray:
     statistics = [channels.mean(1), channels.std(1), *np.quantile(channels, QUANTILES, axis=1)]
     by_channel = np.stack(statistics, axis=2).reshape(len(crops), -1)
     grey = rgb2gray(rgb)
-    return np.hstack([by_channel, _patterns(grey), _edges(grey)]).astype(np.float32)
-
-
-def _patterns(grey: np.ndarray) -> np.ndarray:
     levels = np.round(grey * 255).astype(np.uint8)
     # the outermost pixels have no neighbours on one side
     codes = (local_binary_pattern(level, 8, 1, "uniform")[1:-1, 1:-1].astype(int).ravel() for level in levels)
-    counts = np.stack([np.bincount(code, minlength=PATTERNS) for code in codes])
-    return counts / counts.sum(1, keepdims=True)
-
-
-def _edges(grey: np.ndarray) -> np.ndarray:
+    patterns = np.stack([np.bincount(code, minlength=PATTERNS) / code.size for code in codes])
     edges = np.stack([laplace(picture, mode="nearest") for picture in grey]).reshape(len(grey), -1)
     size = np.abs(edges)
-    return np.stack([size.mean(1), edges.std(1), np.quantile(size, 0.9, axis=1)], axis=1)
+    edges = np.stack([size.mean(1), edges.std(1), np.quantile(size, 0.9, axis=1)], axis=1)
+    return np.hstack([by_channel, patterns, edges]).astype(np.float32)
 
 
 class Pooler(nn.Module):
@@ -196,7 +177,7 @@ def network(name: str, weights: str | os.PathLike = "") -> tuple[nn.Module, tupl
         _ask_for_hub(about)
     if not weights and name == "conch":
         weights = hf_hub_download(about.hub, "pytorch_model.bin")
-    tensors, folded = tensors_in(name, weights) if weights else {}, False
+    tensors, folded = plain_tensors(weights, f"plain tensors for encoder {name}") if weights else {}, False
     if name == "conch":
         model, tensors = Conch(), tensors_of(tensors)
     elif weights:
@@ -250,20 +231,6 @@ def in_cache(name: str) -> bool:
     return any(isinstance(path, str) for path in found)
 
 
-def tensors_in(name: str, weights: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """The tensors of a weight file of encoder `name`, without running anything the file may contain."""
-    what = f"plain tensors for encoder {name}"
-    if Path(weights).suffix == ".safetensors":
-        try:
-            return load_file(weights)
-        except Exception as error:
-            raise ValueError(f"{weights} is not a whole file of {what}: {error}") from error
-    tensors = plain_tensors(weights, what)
-    if not isinstance(tensors, dict) or not all(isinstance(each, torch.Tensor) for each in tensors.values()):
-        raise ValueError(f"{weights} holds no state dict (name -> tensor) for encoder {name}")
-    return tensors
-
-
 def _fill(model: nn.Module, tensors: dict, name: str, weights: str | os.PathLike) -> None:
     """Load a file's tensors into the model, all of them but the classifier's."""
     classifier = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
@@ -285,30 +252,8 @@ def _digest(model: nn.Module) -> str:
     return sha256.hexdigest()[:12]
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """What turns crops into features, and what a feature file must record about it.
-
-    The revision is the first 12 characters of the weights' sha256, or the version of a descriptor without weights; then
-    "+float16" or "+bfloat16" where the network ran in mixed precision.
-    """
-
-    name: str  # as asked for: "colour", "uni", ..., or a timm model
-    revision: str
-    dim: int  # length of a feature vector
-    input_px: int  # side of the crops it takes
-    crop_um: float  # side of tissue a crop shows, µm
-    # crops (n, input_px, input_px, 3), uint8 RGB -> features (n, dim), float32; deterministic on one machine
-    encode: Callable[[np.ndarray], np.ndarray]
-
-
 def load_encoder(
-    name: str,
-    weights: str | os.PathLike = "",
-    device: str = "auto",
-    crop_um: float | None = None,
-    precision: str = "full",
-    batch: int | None = None,
+    name: str, weights: str | os.PathLike = "", device: str = "auto", crop_um: float | None = None
 ) -> Encoder:
     """An encoder by name.
 
@@ -327,75 +272,41 @@ def load_encoder(
         "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
     crop_um : float, optional
         Side of tissue a crop shows. Default 112 µm (224 pixels at 0.5 µm per pixel), 150 µm for "colour".
-    precision : "full", "mixed" or "auto"
-        "mixed": float16 on a CUDA device, bfloat16 elsewhere (less than half the time on a CPU that has it, cosine with
-        float32 0.998); crops whose features overflow are done again in float32. "auto": mixed on CUDA, else full.
-    batch : int, optional
-        Most crops through the network at a time. Default 64, and 16 on a CPU, where more leave its caches.
 
     Raises
     ------
-    FileNotFoundError
-        `weights` is not there.
-    ValueError
-        Unknown model or precision; a file that does not fit the model or is not plain tensors; crop_um not positive.
+    FileNotFoundError, ValueError
+        `weights` is not there, does not fit the model or is not plain tensors; unknown model.
     PermissionError, ConnectionError
         A pathology encoder without token or file; the hub cannot be reached and the weights are not in its cache.
     """
-    if crop_um is not None and not crop_um > 0:
-        raise ValueError(f"crop_um is {crop_um}; it is a side in µm, above 0")
-    if precision not in ("full", "mixed", "auto"):
-        raise ValueError(f"precision {precision!r} is none of full, mixed, auto")
     if name == "colour":
         um = crop_um or 150.0
         side = max(3, round(um / UM_PER_PX))
-        return Encoder(
-            name, "v1", len(NAMES), side, um, lambda crops: describe_colour(crops, um / crops.shape[1])
-        )
-    if weights and not Path(weights).is_file():
-        raise FileNotFoundError(f"no weights of encoder {name} at {weights}")
+
+        def describe(crops: np.ndarray) -> np.ndarray:
+            return describe_colour(crops, um / crops.shape[1])
+
+        return Encoder(name, "v1", len(NAMES), side, um, describe)
     model, norm, revision, input_px = network(name, weights)
-    encode = _Frozen(model, norm, input_px, device, precision, batch)
-    revision += f"+{encode.half}" if encode.half else ""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.eval().requires_grad_(False).to(device)
+    encode = partial(_encoded, model, 255 * torch.tensor(norm, device=device).reshape(2, 1, 3, 1, 1))
     return Encoder(name, revision, model.head_hidden_size, input_px, crop_um or 112.0, encode)
 
 
 EXACT = dict(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
-class _Frozen:
-    """A network in evaluation mode that takes bytes."""
-
-    def __init__(self, model: nn.Module, norm, input_px: int, device: str, precision: str, batch: int | None):
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device, self.input_px = torch.device(device), input_px
-        self.batch = batch or (16 if self.device.type == "cpu" else 64)
-        cuda = self.device.type == "cuda"
-        mixed = precision == "mixed" or (precision == "auto" and cuda)
-        self.half = ("float16" if cuda else "bfloat16") if mixed else ""
-        self.model = model.eval().requires_grad_(False).to(self.device)
-        self.mean, self.std = 255 * torch.tensor(norm, device=self.device).reshape(2, 1, 3, 1, 1)
-
-    def __call__(self, crops: np.ndarray) -> np.ndarray:
-        side = self.input_px
-        if crops.dtype != np.uint8 or crops.shape[1:] != (side, side, 3):
-            raise ValueError(
-                f"this encoder takes uint8 RGB crops (n, {side}, {side}, 3), got {crops.dtype} {crops.shape}"
-            )
-        features = [np.empty((0, self.model.head_hidden_size), np.float32)]
-        with torch.inference_mode(), torch.backends.cudnn.flags(**EXACT):
-            for start in range(0, len(crops), self.batch):
-                pixels = torch.tensor(crops[start : start + self.batch], device=self.device)
-                pixels = pixels.permute(0, 3, 1, 2).float().sub_(self.mean).div_(self.std)
-                features.append(self._encoded(pixels).cpu().numpy())
-        return np.concatenate(features)
-
-    def _encoded(self, pixels: torch.Tensor) -> torch.Tensor:
-        if not self.half:
-            return self.model(pixels).float()
-        with torch.autocast(self.device.type, getattr(torch, self.half)):
-            features = self.model(pixels).float()
-        if (overflown := ~features.isfinite().all(1)).any():
-            features[overflown] = self.model(pixels[overflown]).float()
-        return features
+@torch.inference_mode()
+def _encoded(model: nn.Module, norm: torch.Tensor, crops: np.ndarray) -> np.ndarray:
+    """Features of crops that are bytes; `norm` is mean and standard deviation of red, green and blue, 0 to 255."""
+    batch = 16 if norm.device.type == "cpu" else 64  # more leave a CPU's caches
+    features = [np.empty((0, model.head_hidden_size), np.float32)]
+    with torch.backends.cudnn.flags(**EXACT):
+        for start in range(0, len(crops), batch):
+            pixels = torch.tensor(crops[start : start + batch], device=norm.device)
+            pixels = pixels.permute(0, 3, 1, 2).float().sub_(norm[0]).div_(norm[1])
+            features.append(model(pixels).float().cpu().numpy())
+    return np.concatenate(features)

@@ -8,7 +8,7 @@ what is in them, not by their names.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,22 +24,40 @@ AGAIN = "embed again, or copy it from its source again"
 WITHIN = ("{slide}.h5", "h5_files/{slide}.h5", "pt_files/{slide}.pt", "{slide}.pt")
 
 
+def count_white(crops: np.ndarray) -> int:
+    """How many crops, uint8 (n, height, width, 3), are glass, as `n_white` counts: over 80 % of pixels all above 200.
+
+    With 200, three of HER2ST's pictures (A2, B4, C2; glass from 207 to 255) have 99 % of crops of bare glass counted
+    and none of the spots, fat included.
+    """
+    return int(((crops.min(axis=3) > 200).mean(axis=(1, 2)) > 0.8).sum())
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What turns crops into features, and what a feature file must record about it."""
+
+    name: str  # as asked for: "colour", "uni", ..., or a timm model
+    # the first 12 characters of the weights' sha256, or the version of a descriptor without weights
+    revision: str
+    dim: int  # length of a feature vector
+    input_px: int  # side of the crops it takes
+    crop_um: float  # side of tissue a crop shows, µm
+    # crops (n, input_px, input_px, 3), uint8 RGB -> features (n, dim), float32; deterministic on one machine
+    encode: Callable[[np.ndarray], np.ndarray]
+
+
 @dataclass(frozen=True)
 class FeatureFile:
-    """The content of a feature file.
-
-    Attributes
-    ----------
-    coords : ndarray of float32, shape (n, 2), or None
-        x, y in the unit `attributes["coords_unit"]`. None where a foreign file holds none.
-    attributes : dict
-        encoder, revision, um_per_px (µm per unit of coords), crop_um, n, dim, n_white, n_failed, layout, ...
-    """
+    """The content of a feature file."""
 
     features: np.ndarray  # float16 or float32 as stored, (n, dim)
+    # float32, (n, 2): x, y in the unit attributes["coords_unit"]; None where a foreign file holds none
     coords: np.ndarray | None
     names: np.ndarray | None  # of spots or tiles, (n,)
-    attributes: dict
+    attributes: (
+        dict  # encoder, revision, um_per_px (µm per unit of coords), crop_um, n, dim, n_white, n_failed, ...
+    )
 
 
 def write_features(
@@ -62,32 +80,24 @@ def write_features(
     features : ndarray, shape (n, dim)
         Finite; within ±65504 where `dtype` is "float16".
     coords : ndarray, shape (n, 2)
-        Centres, x and y in full-resolution pixels.
-    encoder, revision : str
-        As of `lib.features.encoders.Encoder`.
-    um_per_px, crop_um : float
-        µm per full-resolution pixel: coords * um_per_px are µm; side of tissue behind a row, µm.
+        Centres, x and y in full-resolution pixels; coords * um_per_px are µm.
+    crop_um : float
+        Side of tissue behind a row, µm.
     counts : mapping
-        Must name n_white (crops that are mostly glass, kept in the file) and n_failed (spots that could not be read,
-        not in the file); more whole numbers may be added.
-    names : sequence of str, optional
-        Of the rows.
+        n_white (crops that are mostly glass, kept in the file), n_failed (spots that could not be read, not in the file),
+        and more whole numbers.
 
     Raises
     ------
     ValueError
-        Lengths that differ, NaN or infinity, float16 overflow, names twice, a missing count or provenance.
+        Lengths that differ, NaN or infinity, float16 overflow, names twice, a side or a scale that is not known.
     """
     features, coords = np.asarray(features), np.asarray(coords)
-    if dtype not in ("float32", "float16"):
-        raise ValueError(f"{path} not written: dtype {dtype!r} is neither float32 nor float16")
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(features, dtype=dtype)
     bad = _fault(features, coords, names)
-    if not (encoder and revision and um_per_px > 0 and crop_um > 0):
-        bad = f"encoder {encoder!r}, revision {revision!r}, um_per_px {um_per_px} and crop_um {crop_um} must be known"
-    elif missing := [name for name in COUNTS if name not in counts]:
-        bad = f"counts lack {' and '.join(missing)}: say how many, 0 if none"
+    if not (um_per_px > 0 and crop_um > 0):
+        bad = f"um_per_px {um_per_px} and crop_um {crop_um} must be known"
     elif not bad and not np.isfinite(stored).all():
         bad = f"a feature of size {np.abs(features).max():.6g} does not fit {dtype}; store float32"
     if bad:
@@ -104,34 +114,30 @@ def write_features(
         if names is not None:
             # fixed length: strings of variable length lie scattered on HDF5's heap
             encoded = np.char.encode(np.asarray(names, dtype=str), "utf-8")
-            text = h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize))
+            text = h5py.string_dtype("utf-8", encoded.dtype.itemsize)
             file.create_dataset("names", data=encoded.astype(text), dtype=text, track_times=False)
 
 
 def read_features(path: str | os.PathLike) -> FeatureFile:
-    """Read and verify a feature file written by `write_features`.
+    """Read and verify a feature file written by `write_features`; an error names the file and what is wrong.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Names the file and what is wrong: not HDF5 or cut short, another layout, lengths that differ, NaN or infinity.
+    Not HDF5 or cut short, another layout, lengths that differ, NaN or infinity are.
     """
     with opened(path, "a feature file", AGAIN) as file:
         attributes = attributes_of(file)
-        if attributes.get("layout") != LAYOUT or "features" not in file or "coords" not in file:
-            raise ValueError(
-                f"{path} is not a feature file of this project (it holds {', '.join(file) or 'nothing'}): "
-                "lib.features.feature_files.read_foreign reads those of CLAM, TRIDENT and STAMP"
-            )
+        if attributes.get("layout") != LAYOUT:
+            raise ValueError("not of this project: read_foreign reads those of CLAM, TRIDENT and STAMP")
         features, coords = whole(file["features"]), whole(file["coords"])
         names = np.char.decode(file["names"][()].astype("S"), "utf-8") if "names" in file else None
-    bad = _fault(features, coords, names)
-    if (attributes.get("n"), attributes.get("dim")) != features.shape:
-        bad = f"its attributes promise {attributes.get('n')} x {attributes.get('dim')}, features are {features.shape}"
-    elif absent := [key for key in ("encoder", "revision", "um_per_px", *COUNTS) if key not in attributes]:
-        bad = f"attributes {', '.join(absent)} are missing"
-    if bad:
-        raise ValueError(f"{path} is damaged: {bad}; delete it and embed again")
+        bad = _fault(features, coords, names)
+        if (attributes["n"], attributes["dim"]) != features.shape:
+            bad = f"its attributes promise {attributes['n']} x {attributes['dim']}, features are {features.shape}"
+        elif absent := [
+            key for key in ("encoder", "revision", "um_per_px", *COUNTS) if key not in attributes
+        ]:
+            bad = f"attributes {', '.join(absent)} are missing"
+        if bad:
+            raise ValueError(bad)
     return FeatureFile(features, coords, names, attributes)
 
 
@@ -144,14 +150,9 @@ def read_attributes(path: str | os.PathLike) -> dict:
 def whole(dataset: h5py.Dataset) -> np.ndarray:
     """Numbers of a dataset as an array, with no conversion on the way.
 
-    Raises
-    ------
-    ValueError
-        No numbers; or none stored: HDF5 gives zeros for what a writer that was killed had only announced.
+    A ValueError where none are stored: HDF5 gives zeros for what a writer that was killed had only announced.
     """
-    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None or dataset.dtype.kind not in "fiu":
-        raise ValueError(f"{dataset.name.strip('/')} holds no numbers")
-    if dataset.size and not dataset.id.get_storage_size():
+    if dataset.dtype.kind not in "fiu" or (dataset.size and not dataset.id.get_storage_size()):
         raise ValueError(f"{dataset.name.strip('/')} claims {dataset.shape} numbers and holds none")
     values = np.empty(dataset.shape, dataset.dtype)
     if values.size:
@@ -161,21 +162,20 @@ def whole(dataset: h5py.Dataset) -> np.ndarray:
 
 def attributes_of(item: h5py.File | h5py.Dataset) -> dict:
     """HDF5 attributes as Python values; the text "None", TRIDENT's way to store it, as None."""
-    plain = {
-        name: value.item() if isinstance(value, np.generic) else value for name, value in item.attrs.items()
-    }
-    plain = {name: value.decode() if isinstance(value, bytes) else value for name, value in plain.items()}
-    return {
-        name: None if isinstance(value, str) and value == "None" else value for name, value in plain.items()
-    }
+    found = {}
+    for name, value in item.attrs.items():
+        value = value.item() if isinstance(value, np.generic) else value
+        value = value.decode() if isinstance(value, bytes) else value
+        found[name] = None if isinstance(value, str) and value == "None" else value
+    return found
 
 
 def _fault(features: np.ndarray, coords: np.ndarray | None, names: Sequence[str] | None = None) -> str:
     """What is wrong with the three arrays of a feature file, in words; empty if nothing."""
-    if features.dtype.kind != "f":
-        return f"features are {features.dtype}, real numbers are expected"
-    if features.ndim != 2 or not features.size:
-        return f"features must be (n, dim) with n and dim above 0, they are {features.shape}"
+    if 0 in features.shape:
+        return f"it holds no tiles (features of shape {features.shape}): no tissue was found"
+    if features.dtype.kind != "f" or features.ndim != 2:
+        return f"features must be real numbers (n, dim), one row a tile, they are {features.dtype} {features.shape}"
     if coords is not None and coords.shape != (len(features), 2):
         return f"{len(features)} features but coords of shape {coords.shape}, expected ({len(features)}, 2)"
     if names is not None and len(names) != len(features):
@@ -189,29 +189,18 @@ def _fault(features: np.ndarray, coords: np.ndarray | None, names: Sequence[str]
 
 
 def bag_files(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCALES) -> dict[int, Path]:
-    """The feature file of each scale.
+    """The feature file of each scale of a slide, whose name is without suffix. `folder` holds, for scale 20, one of
 
-    Parameters
-    ----------
-    folder : path
-        Holds, for scale 20, one of
+    ============================================ =====================================================
+    x20/<slide>.h5                               this project (`lib.features.tiles`), STAMP
+    x20/h5_files/<slide>.h5                      CLAM
+    x20/pt_files/<slide>.pt                      CLAM's tensors, CrossFusion's reference
+    20x_256px_0px_overlap/features_*/<slide>.h5  TRIDENT
+    ============================================ =====================================================
 
-        ============================================ =====================================================
-        x20/<slide>.h5                               this project (`lib.features.embedding`), STAMP
-        x20/h5_files/<slide>.h5                      CLAM
-        x20/pt_files/<slide>.pt                      CLAM's tensors, CrossFusion's reference
-        20x_256px_0px_overlap/features_*/<slide>.h5  TRIDENT
-        ============================================ =====================================================
-
-        20x/ instead of x20/ will do. Where the folders of the scales are named otherwise, write {scale} for the
-        number: "stamp-{scale}x". The files of a single scale may lie in the folder itself.
-    slide : str
-        Name without suffix.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        A scale has no file (they are named); a scale has several.
+    20x/ instead of x20/ will do. Where the folders of the scales are named otherwise, write {scale} for the number:
+    "stamp-{scale}x". The files of a single scale may lie in the folder itself.
+    A scale that has no file, or several, is refused.
     """
     files, scales = {}, list(scales)
     for scale in scales:
@@ -254,13 +243,8 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
     tensor    .pt: a bare tensor (CLAM's pt_files)     no coords              not recorded
     ========= ======================================== ====================== ==========================
 
-    A leading batch axis of length 1 is taken off.
-
-    Returns
-    -------
-    FeatureFile
-        `features` in the type as stored; `attributes` hold `layout`, `encoder` ("" where not recorded), `coords_unit`
-        ("px", "um" or ""), `n`, `dim`, and all the file's own attributes.
+    A leading batch axis of length 1 is taken off. `attributes` hold `layout`, `encoder` ("" where not recorded),
+    `coords_unit` ("px", "um" or ""), `n`, `dim`, and all the file's own attributes.
 
     Raises
     ------
@@ -280,9 +264,7 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
         about = attributes_of(file)
         keys = [key for key in ("feats", "features") if key in file]
         if len(keys) != 1:
-            held = "tile coordinates only" if "coords" in file else f"no features ({', '.join(file)})"
-            held = "feats and features" if keys else held
-            raise ValueError(f"{path} holds {held}: give the folder of features, not of patches")
+            raise ValueError(f"it holds {', '.join(file)}: give the folder of features, not of patches")
         if about.get("layout") != LAYOUT:
             features, of_features = whole(file[keys[0]]), attributes_of(file[keys[0]])
             coords = whole(file["coords"]) if "coords" in file else None
@@ -291,33 +273,12 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
         return read_features(path)
     about = {**of_coords, **of_features, **about}
     if keys == ["feats"]:
-        known = {
-            "layout": "stamp",
-            "encoder": about.get("extractor", ""),
-            "coords_unit": about.get("unit", "um"),
-        }
+        known = {"layout": "stamp", "encoder": about.get("extractor", "")}
+        known["coords_unit"] = about.get("unit", "um")
     else:
         layout = "trident" if of_features or of_coords else "clam"
         known = {"layout": layout, "encoder": about.get("encoder") or "", "coords_unit": "px"}
     return _foreign(path, features, coords, {**about, **known})
-
-
-def plain_tensors(path: str | os.PathLike, what: str) -> object:
-    """What a .pt file holds, tensors alone: nothing of it is run.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Anything but tensors in plain containers, or cut short.
-    """
-    import torch
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no file at {path}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # its words are left out: torch advises to turn the protection off
-        raise ValueError(f"{path} is not a whole file of {what} ({type(error).__name__})") from error
 
 
 def _foreign(path, features, coords, attributes) -> FeatureFile:
@@ -325,15 +286,22 @@ def _foreign(path, features, coords, attributes) -> FeatureFile:
         each[0] if each is not None and each.ndim == 3 and len(each) == 1 else each
         for each in (features, coords)
     )
-    if 0 in features.shape:
-        raise ValueError(
-            f"{path} holds no tiles (features of shape {features.shape}): no tissue was found on the slide"
-        )
-    if features.ndim == 1:
-        raise ValueError(
-            f"{path} holds one vector of {len(features)} for the whole slide, expected one a tile"
-        )
     if bad := _fault(features, coords):
-        raise ValueError(f"{path} is damaged: {bad}")
+        raise ValueError(f"{path} cannot be used: {bad}")
     coords = None if coords is None else coords.astype(np.float32)
     return FeatureFile(features, coords, None, {**attributes, "n": len(features), "dim": features.shape[1]})
+
+
+def plain_tensors(path: str | os.PathLike, what: str) -> object:
+    """What a .safetensors or .pt file holds, which must be tensors alone (`what`, for the error): nothing of it is run."""
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # its words are left out: torch advises to turn the protection off
+        raise ValueError(f"{path} is not a whole file of {what} ({type(error).__name__})") from error

@@ -62,11 +62,8 @@ def feature_names(preset: str) -> list[str]:
 def recorded(preset: str) -> dict:
     """What a reader needs to extract the same numbers: settings, all of them spelt out, and versions.
 
-    Returns
-    -------
-    dict
-        preset; features, their number; setting, image_types, feature_classes; versions of pyradiomics, SimpleITK,
-        numpy, PyWavelets and Python; settings_id, twelve digits that differ where any of these does.
+    preset; features, their number; setting, image_types, feature_classes; versions; settings_id, twelve digits that
+    differ where any of these does.
     """
     extractor = pyradiomics().featureextractor.RadiomicsFeatureExtractor(copy.deepcopy(PRESETS[preset]))
     content = {
@@ -100,12 +97,21 @@ def extract(volume: Volume, mask: np.ndarray, preset: str = "default") -> dict[s
     Raises
     ------
     ValueError
-        An empty region, one voxel, one slice or line thick (unless the preset looks at no shape or texture), or of one
-        value throughout; a feature is missing or not finite; what PyRadiomics refuses.
+        A region without voxels, or of one value throughout; one slice or line thick, unless the preset looks at no shape
+        or texture; a feature is missing or not finite; what PyRadiomics refuses.
     """
     parameters, names = copy.deepcopy(PRESETS[preset]), feature_names(preset)
-    _check(volume, mask, solid=set(parameters["featureClass"]) != {"firstorder"})
-    values = volume.values
+    values, inside = volume.values, volume.values[mask]
+    if not inside.size or inside.min() == inside.max():
+        raise ValueError(
+            f"the {inside.size} voxels of the region have the value {inside[:1]}: it is empty, or lies on padding"
+        )
+    extent = [int(np.ptp(indices)) + 1 for indices in np.nonzero(mask)[::-1]]
+    if 1 in extent and set(parameters["featureClass"]) != {"firstorder"}:
+        raise ValueError(
+            f"the region is {' x '.join(map(str, extent))} voxels (x, y, z), so it is flat: shape and texture in "
+            "three dimensions need two slices or more; the preset slicer does without"
+        )
     if (values == np.rint(values)).all() and np.abs(values).max() < 2**24:
         values = values.astype(np.int32)
     extractor = pyradiomics().featureextractor.RadiomicsFeatureExtractor(parameters)
@@ -120,28 +126,6 @@ def extract(volume: Volume, mask: np.ndarray, preset: str = "default") -> dict[s
             f"{', '.join(lacking[:3])}"
         )
     return {name: float(found[name]) for name in names}
-
-
-def _check(volume: Volume, mask: np.ndarray, solid: bool) -> None:
-    """Refuse a region that has nothing to measure; `solid`: shape or texture in three dimensions is asked for."""
-    if mask.shape != volume.values.shape:
-        raise ValueError(f"the mask has {mask.shape} voxels (z, y, x), its volume {volume.values.shape}")
-    count = int(mask.sum())
-    if count < 2:
-        raise ValueError(
-            f"the region {'has one voxel' if count else 'is empty'}: there is nothing to measure"
-        )
-    extent = [int(np.ptp(indices)) + 1 for indices in np.nonzero(mask)[::-1]]
-    if solid and 1 in extent:
-        raise ValueError(
-            f"the region is {' x '.join(map(str, extent))} voxels (x, y, z), so it is flat: shape and texture in "
-            "three dimensions need two slices or more; the preset slicer does without"
-        )
-    inside = volume.values[mask]
-    if inside.min() == inside.max():
-        raise ValueError(
-            f"all {count} voxels of the region have the value {inside[0]:g}: the mask lies on padding or a blank image"
-        )
 
 
 @contextmanager

@@ -1,36 +1,28 @@
-"""Tiles of a slide at every scale: on one grid in µm, or where CLAM puts them; on disk, and decoded in one pass.
+"""Tiles of a slide at every scale: on one grid in µm, or where CLAM puts them; on disk, decoded in one pass, embedded.
 
 Each 5x cell is decoded once; coarser tiles are averages of what was read.
 """
 
 import os
+import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from lib.features.feature_files import SCALES, attributes_of, whole
-from lib.features.tissue import (
-    Preset,
-    Segmentation,
-    Tissue,
-    find_tissue,
-    inside_contour,
-    read_preset,
-    segment,
-)
-from lib.files import check_names, opened, written_hdf5
+from lib.features.feature_files import SCALES, Encoder, attributes_of, count_white, whole, write_features
+from lib.features.tissue import Preset, Segmentation, find_tissue, inside_contour, read_preset, segment
+from lib.files import opened, written_hdf5
 from lib.inputs.slides import Slide, UnreadableTile
 
 CELL_SCALE = 5
 """The coarsest scale: a cell of the grid is one of its tiles, and the unit of decoding."""
 
-STATUSES = ("ok", "blank", "tiny", "pen marks only", "no tissue kept", "unreadable")
-SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".dcm")
 
 COARSEST = 1.25
 """Most by which level 0 may be coarser than the finest scale: scanners called 20x lie between 0.4 and 0.6 µm."""
@@ -73,7 +65,7 @@ class TileGrid:
     """
 
     slide: str
-    status: str  # one of `STATUSES`; "ok" where every scale has a tile
+    status: str  # "ok" (every scale has a tile), "blank", "tiny", "pen marks only", "no tissue kept", "unreadable"
     mode: str  # "exact" or "clam_compat"
     tile_px: int  # side of a tile in pixels of its scale
     cell_px: float  # side of a 5x cell in level-0 pixels, not rounded
@@ -83,9 +75,6 @@ class TileGrid:
     origins: np.ndarray = field(default_factory=lambda: np.zeros((1, 2), np.int64))
     failed: dict[int, list[int]] = field(default_factory=dict)
     note: str = ""  # what a reader should know beside the status
-
-    def __post_init__(self):
-        self.failed = {scale: list(self.failed.get(scale, [])) for scale in self.tiles}
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -129,13 +118,7 @@ def write_grid(path: str | os.PathLike, grid: TileGrid) -> None:
 
 
 def read_grid(path: str | os.PathLike) -> TileGrid:
-    """Read a grid that `write_grid` wrote.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Not such a file, or cut short.
-    """
+    """Read a grid that `write_grid` wrote; FileNotFoundError or ValueError where it is not one, or cut short."""
     with opened(path, "a grid of tiles", "tile the slide again") as file:
         known = attributes_of(file)
         scales = sorted((int(name[1:]) for name in file if name != "origins"), reverse=True)
@@ -150,7 +133,6 @@ def exact_tiles(
     scales: tuple[int, ...] = SCALES,
     tile_px: int = 256,
     least_tissue: float = 0.5,
-    tissue: Tissue | None = None,
 ) -> TileGrid:
     """Tiles of exact physical size on one grid anchored at the slide's corner.
 
@@ -161,28 +143,19 @@ def exact_tiles(
     ----------
     scales : tuple of int
         Of 40, 20, 10 and 5: 20 means 0.5 µm per pixel.
-    tissue : Tissue, optional
-        Where it was found before.
 
     Returns
     -------
     TileGrid
-        With a named status: a blank, tiny or pen-marked slide is no error.
-
-    Raises
-    ------
-    ValueError
-        Scale not known, or finer than the slide; a share outside 0 to 1.
+        With a named status: a blank, tiny or pen-marked slide is no error. A scale finer than the slide is.
     """
-    if not 0 <= least_tissue <= 1:
-        raise ValueError(f"least_tissue {least_tissue} is a share, 0 to 1")
     grid = _empty(slide, "exact", tile_px, tile_px * um_per_px_at(CELL_SCALE) / slide.um_per_px, scales)
     coarsest = min(grid.scales)
     if min(slide.size) < np.rint(grid.side_px(coarsest)):
         um = [side * slide.um_per_px for side in slide.size]
         return replace(grid, status="tiny", note=f"{um[0]:.0f} x {um[1]:.0f} µm hold no tile of {coarsest}x")
     try:
-        tissue = find_tissue(slide) if tissue is None else tissue
+        tissue = find_tissue(slide)
     except UnreadableTile as error:
         return replace(grid, status="unreadable", note=str(error))
     if tissue.ink.any():
@@ -200,28 +173,26 @@ def exact_tiles(
     return _judged(grid)
 
 
-def clam_tiles(
-    slide: Slide,
-    preset: Preset,
-    patch_px: int = 256,
-    step_px: int | None = None,
-    level: int = 0,
-    found: Segmentation | None = None,
-) -> np.ndarray:
-    """Coordinates identical to those of CLAM's fast pipeline (Lu et al. 2021, doi 10.1038/s41551-020-00682-w).
+def clam_tiles(slide: Slide, preset: Preset, found: Segmentation, patch_px: int = 256) -> Tiles:
+    """Tiles identical to those of CLAM's fast pipeline (Lu et al. 2021, doi 10.1038/s41551-020-00682-w).
 
-    Each contour has a grid of its own, from the corner of its box, so that tiles of neighbours may overlap.
-
-    `patch_px` and `step_px` (the patch where not given) are in pixels of `level`; `found` is what was segmented before.
-
-    Returns
-    -------
-    ndarray of int64, shape (n, 2)
-        Level-0 x, y of top left corners, contour by contour, columns first. Empty where nothing was found.
+    Each contour of `found` has a grid of its own, from the corner of its box, so that tiles of neighbours may overlap.
+    `patch_px` is side and step, level-0 pixels. Contour by contour, columns first; `tissue` is NaN.
     """
-    times = [int(full / part) for full, part in zip(slide.size, slide.level_sizes[level], strict=True)]
-    patch, step = (np.array(times) * (each or patch_px) for each in (patch_px, step_px))
-    return _in_contours(slide, preset, found or segment(slide, preset), patch, step).coords
+    parts = []
+    for contour, holes in zip(found.contours, found.holes, strict=True):
+        first = contour.min(0).astype(np.int64)
+        stop = contour.max(0) + 1
+        if not preset.use_padding:
+            stop = np.minimum(stop, np.array(slide.size) - patch_px + 1)
+        x, y = (np.arange(first[i], stop[i], patch_px) for i in (0, 1))
+        coords = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+        coords = coords[inside_contour(coords, contour, holes, patch_px, preset.contour_fn)]
+        parts.append((coords, (coords - first) // patch_px))
+    none = np.empty((0, 2), np.int64)
+    coords, places = (np.concatenate([none, *(part[i] for part in parts)]) for i in (0, 1))
+    origins = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    return Tiles(coords, places, origins, np.full(len(coords), np.nan, np.float32))
 
 
 def clam_grid(slide: Slide, preset: Preset, scales: tuple[int, ...] = SCALES, tile_px: int = 256) -> TileGrid:
@@ -230,7 +201,6 @@ def clam_grid(slide: Slide, preset: Preset, scales: tuple[int, ...] = SCALES, ti
     As the CrossFusion paper has it: magnifications are nominal (512, 1,024 and 2,048 level-0 pixels of a 40x slide;
     half of that at 20x), and the tiles of each scale are kept by CLAM's rule at that patch size. `tissue` is NaN.
     Beyond the slide's border, where CLAM's padding is black, pixels are white here.
-
     """
     nominal = max(1, round(um_per_px_at(20) / slide.um_per_px))
     grid = _empty(slide, "clam_compat", tile_px, float(tile_px * nominal * 20 // CELL_SCALE), scales)
@@ -243,21 +213,19 @@ def clam_grid(slide: Slide, preset: Preset, scales: tuple[int, ...] = SCALES, ti
         return replace(grid, status="no tissue kept" if found.seen else "blank")
     grid.origins = np.array([contour.min(0) for contour in found.contours], np.int64)
     for scale in grid.scales:
-        patch = np.full(2, round(grid.side_px(scale)))
-        grid.tiles[scale] = _in_contours(slide, preset, found, patch, patch)
+        grid.tiles[scale] = clam_tiles(slide, preset, found, round(grid.side_px(scale)))
     return _judged(grid)
 
 
 def _empty(slide: Slide, mode: str, tile_px: int, cell_px: float, scales) -> TileGrid:
     scales = tuple(sorted(set(scales), reverse=True))
-    if not scales or not set(scales) <= {5, 10, 20, 40} or tile_px < 1:
-        raise ValueError(f"scales {scales} must be some of 40, 20, 10 and 5, tile_px {tile_px} at least 1")
     if slide.um_per_px > COARSEST * um_per_px_at(scales[0]):
         raise ValueError(
             f"{slide.path.name} has {slide.um_per_px:.3g} µm per pixel, and {scales[0]}x means "
             f"{um_per_px_at(scales[0]):g}: leave that scale out, its detail is not there"
         )
-    tiles = dict.fromkeys(scales, _joined([]))
+    none = np.empty((0, 2), np.int64)
+    tiles = dict.fromkeys(scales, Tiles(none, none, none[:, 0], none[:, 0].astype(np.float32)))
     return TileGrid(slide.name, "ok", mode, tile_px, cell_px, slide.um_per_px, tuple(slide.size), tiles)
 
 
@@ -268,59 +236,13 @@ def _judged(grid: TileGrid) -> TileGrid:
     return grid
 
 
-def _in_contours(slide: Slide, preset: Preset, found: Segmentation, patch, step) -> Tiles:
-    """CLAM's tiles, contour by contour, each on a grid of its own; `patch` and `step` in level-0 pixels, x and y."""
-    parts = []
-    for contour, holes in zip(found.contours, found.holes, strict=True):
-        first = contour.min(0).astype(np.int64)
-        stop = contour.max(0) + 1
-        if not preset.use_padding:
-            stop = np.minimum(stop, np.array(slide.size) - patch + 1)
-        x, y = (np.arange(first[i], stop[i], step[i]) for i in (0, 1))
-        coords = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-        coords = coords[inside_contour(coords, contour, holes, int(patch[0]), preset.contour_fn)]
-        parts.append((coords, (coords - first) // step))
-    return _joined(parts)
-
-
-def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> Tiles:
-    """Coords and places of several origins in one piece."""
-    none = np.empty((0, 2), np.int64)
-    coords, places = (np.concatenate([none, *(part[i] for part in parts)]) for i in (0, 1))
-    origins = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
-    return Tiles(coords, places, origins, np.full(len(coords), np.nan, np.float32))
-
-
-def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
-    """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        Two files of one name, or names that differ in case alone; no such folder, where no names are given.
-    """
-    folder, found, names = Path(folder), {}, None if names is None else set(names)
-    if names is None and not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder of slides")
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not (names is None or path.stem in names) or path.is_dir():
-            continue
-        if path.stem in found:
-            raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
-        found[path.stem] = path
-    check_names(found, folder, "slide", zeros=False)
-    return found
-
-
 def tiled(
     slide: Slide, tiling: str, preset: str, tile_px: int, least_tissue: float, scales=SCALES
 ) -> TileGrid:
     """The tiles of a slide at each scale: "exact" on one grid in µm, or "clam_compat" under a CLAM preset."""
-    if tiling == "exact":
-        return exact_tiles(slide, scales, tile_px, least_tissue)
     if tiling == "clam_compat":
         return clam_grid(slide, read_preset(preset), scales, tile_px)
-    raise ValueError(f"tiling {tiling!r} is neither exact nor clam_compat")
+    return exact_tiles(slide, scales, tile_px, least_tissue)
 
 
 def tile_batches(
@@ -331,14 +253,7 @@ def tile_batches(
     A cell is read from the coarsest level that is fine enough for the grid's finest scale and brought to that scale's
     pixels by area averaging; coarser scales are averages of the result. Decoding runs in a thread ahead of the caller.
 
-    Parameters
-    ----------
-    grid : TileGrid
-        Of this slide. `grid.failed` is emptied, then filled.
-    input_px : int
-        Side of the crops, whatever the grid's tile_px.
-    batch : int
-        Most crops at a time.
+    `input_px` is the side of the crops, whatever the grid's tile_px; `grid.failed` is emptied, then filled.
 
     Yields
     ------
@@ -346,11 +261,7 @@ def tile_batches(
     indices : ndarray of int64, shape (b,)
         Into `grid.tiles[scale]`. Each index comes once; those of tiles that cannot be decoded never do.
     crops : ndarray of uint8, shape (b, input_px, input_px, 3)
-
-    Raises
-    ------
-    ValueError
-        The grid belongs to another slide.
+        At most `batch` of them.
     """
     if (grid.slide, tuple(grid.size)) != (slide.name, tuple(slide.size)):
         raise ValueError(f"the grid is of slide {grid.slide} {grid.size}, not of {slide.name} {slide.size}")
@@ -443,3 +354,78 @@ def _ahead(items: Iterator) -> Iterator:
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, items, end))
             yield item
+
+
+class Embedded(NamedTuple):
+    """The tiles of one scale, as an encoder sees them."""
+
+    features: np.ndarray  # float32, (n, dim)
+    coords: np.ndarray  # float32, (n, 2): centres, level-0 pixels
+    counts: dict[
+        str, int
+    ]  # n_white: mostly glass, kept; n_failed: not decoded, neither in features nor in coords
+
+
+def embed_slide(
+    slide: Slide, grid: TileGrid, encoder: Encoder, batch: int = 64, most_failed: float = 0.02
+) -> dict[int, Embedded]:
+    """Encode every tile of a grid in one pass over the slide, by scale; a thread decodes what comes next meanwhile.
+
+    The encoder sees whole tiles brought to its `input_px`, whatever the scale: its own `crop_um` plays no part.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        Of this slide; `grid.failed` is filled. One without tiles is refused, with its status.
+    most_failed : float
+        Largest share of a scale's tiles that may fail to decode, 0 to 1; else a ValueError.
+    """
+    if grid.status != "ok":
+        raise ValueError(f"slide {grid.slide} has no tiles to embed: {grid.status} ({grid.note})")
+    features = {scale: np.empty((len(grid.tiles[scale]), encoder.dim), np.float32) for scale in grid.scales}
+    decoded = {scale: np.zeros(len(grid.tiles[scale]), bool) for scale in grid.scales}
+    n_white = dict.fromkeys(grid.scales, 0)
+    for scale, indices, crops in tile_batches(slide, grid, encoder.input_px, batch):
+        features[scale][indices] = encoder.encode(crops)
+        decoded[scale][indices] = True
+        n_white[scale] += count_white(crops)
+    embedded = {}
+    for scale, kept in decoded.items():
+        n_failed = int((~kept).sum())
+        if n_failed > most_failed * len(kept) or n_failed == len(kept):
+            raise ValueError(
+                f"slide {grid.slide}: {n_failed} of {len(kept)} tiles at {scale}x cannot be decoded, more than "
+                f"{most_failed:.1%}: fetch the slide again, or raise most_failed"
+            )
+        counts = {"n_white": n_white[scale], "n_failed": n_failed}
+        embedded[scale] = Embedded(features[scale][kept], grid.centres(scale)[kept], counts)
+    return embedded
+
+
+def embedding_paths(folder: str | os.PathLike, encoder: str, slide: str, scales: Iterable[int]) -> dict:
+    """Where the features of a slide lie, by scale: `folder`/<encoder>/x20/<slide>.h5, x10, x5.
+
+    What no file name takes in the encoder's name (hf-hub:owner/model) becomes a hyphen.
+    """
+    place = Path(folder, re.sub(r"[^\w.+-]+", "-", encoder))
+    return {scale: place / f"x{scale}" / f"{slide}.h5" for scale in scales}
+
+
+def write_embedding(
+    folder: str | os.PathLike, grid: TileGrid, encoder: Encoder, embedded: Mapping[int, Embedded]
+) -> dict[int, Path]:
+    """Write a slide's features as float16, one file a scale (see `embedding_paths`), each atomically."""
+    paths = embedding_paths(folder, encoder.name, grid.slide, embedded)
+    for scale, tiles in embedded.items():
+        write_features(
+            paths[scale],
+            tiles.features,
+            tiles.coords,
+            encoder=encoder.name,
+            revision=encoder.revision,
+            um_per_px=grid.um_per_px,
+            crop_um=grid.tile_px * um_per_px_at(scale),
+            counts={**tiles.counts, "scale": scale},
+            dtype="float16",
+        )
+    return paths

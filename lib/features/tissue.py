@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import shapely
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from lib.inputs.slides import Slide, overview
@@ -39,16 +39,9 @@ class Tissue:
     px: tuple[float, float]  # level-0 pixels per mask pixel, in x and y
 
     def share(self, edges_x: np.ndarray, edges_y: np.ndarray) -> np.ndarray:
-        """Share of each cell of a grid that is tissue, exact to fractions of a mask pixel.
+        """Share of each cell of a grid that is tissue, 0 to 1, exact to fractions of a mask pixel: float64 (rows, columns).
 
-        Parameters
-        ----------
-        edges_x, edges_y : ndarray, shapes (columns + 1,) and (rows + 1,)
-            Level-0 pixels, rising. What lies outside the slide counts as no tissue.
-
-        Returns
-        -------
-        ndarray of float64, shape (rows, columns), in [0, 1]
+        Edges are level-0 pixels, rising, (columns + 1,) and (rows + 1,). What lies outside the slide is no tissue.
         """
         edges_x, edges_y = np.asarray(edges_x, float) / self.px[0], np.asarray(edges_y, float) / self.px[1]
         summed = cv2.integral(self.mask.astype(np.uint8))
@@ -82,17 +75,12 @@ def find_tissue(slide: Slide) -> Tissue:
     rgb, unreadable = overview(slide, level, size)
     px = tuple(full / small for full, small in zip(slide.size, size, strict=True))
     um = (px[0] * px[1]) ** 0.5 * slide.um_per_px
-    hsv = _smoothed_hsv(rgb)
+    smooth = cv2.medianBlur(rgb, 3)
     del rgb  # large where the slide is
+    hsv = cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV, dst=smooth)
     ink = _ink(hsv, um) & ~unreadable
     stained = (hsv[..., 1] > 255 * LEAST_SATURATION) & ~ink & ~unreadable
-    del hsv
     return Tissue(_without_specks(stained, LEAST_MM2 * 1e6 / um**2) | unreadable, ink, unreadable, px)
-
-
-def _smoothed_hsv(rgb: np.ndarray) -> np.ndarray:
-    smooth = cv2.medianBlur(rgb, 3)
-    return cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV, dst=smooth)
 
 
 def _ink(hsv: np.ndarray, um_per_px: float) -> np.ndarray:
@@ -139,12 +127,6 @@ def _numbers(text: object) -> object:
     return () if text.strip().lower() in ("none", "nan", "") else tuple(text.split(","))
 
 
-def _odd(side: int) -> int:
-    if side % 2 == 0:
-        raise ValueError("it must be odd, as the side of a median filter")
-    return side
-
-
 Numbers = Annotated[tuple[int, ...], BeforeValidator(_numbers)]
 
 
@@ -157,7 +139,7 @@ class Preset:
     seg_level : int
         Level to segment; -1: the coarsest up to 64 times.
     sthresh, mthresh, close, use_otsu
-        Saturation above which is tissue (0 to 255), side of the median filter, side of the closing, Otsu instead.
+        Saturation above which is tissue (0 to 255), side of the median filter (odd), side of the closing, Otsu instead.
     a_t, a_h, max_n_holes
         Least area of tissue and of holes in patches of 512 x 512 level-0 pixels; most holes a contour.
     use_padding : bool
@@ -170,7 +152,7 @@ class Preset:
 
     seg_level: int
     sthresh: int
-    mthresh: Annotated[int, AfterValidator(_odd)]
+    mthresh: int
     close: int
     use_otsu: bool
     a_t: float
@@ -214,14 +196,11 @@ def read_preset(source: str | os.PathLike) -> Preset:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Tissue as CLAM sees it.
+    """Tissue as CLAM sees it."""
 
-    `contours` are outer ones, int32 (m, 2) in level-0 pixels, `holes` those of each contour; `level` was segmented.
-    """
-
-    contours: list[np.ndarray]
-    holes: list[list[np.ndarray]] = field(default_factory=list)
-    level: int = 0
+    contours: list[np.ndarray]  # outer ones, int32 (m, 2) in level-0 pixels
+    holes: list[list[np.ndarray]] = field(default_factory=list)  # those of each contour
+    level: int = 0  # that was segmented
     seen: int = 0  # outer contours found
     small: int = 0  # of them smaller than a_t
     not_asked: int = 0  # of them dropped by keep_ids and exclude_ids
@@ -254,22 +233,18 @@ def segment(slide: Slide, preset: Preset) -> Segmentation:
     parents = tree[0, :, 3]
     area = np.array([cv2.contourArea(contour) for contour in found])
     ref = int(REF_PX**2 / (scale[0] * scale[1]))
-    contours, holes, small = [], [], 0
+    contours, holes = [], []
     outer = np.flatnonzero(parents == -1)
-    for index in outer:
+    large = [index for index in outer if area[index] - area[parents == index].sum() > preset.a_t * ref]
+    asked = set(preset.keep_ids or range(len(large))) - set(preset.exclude_ids)
+    for index in (index for number, index in enumerate(large) if number in asked):
         children = np.flatnonzero(parents == index)
-        net = area[index] - area[children].sum()
-        if not net > preset.a_t * ref:
-            small += 1
-            continue
         # stable, because CLAM's sorted(reverse=True) leaves equal areas in their order
         largest = children[np.argsort(-area[children], kind="stable")][: preset.max_n_holes]
         contours.append(_scaled(found[index], scale))
         holes.append([_scaled(found[i], scale) for i in largest if area[i] > preset.a_h * ref])
-    asked = set(preset.keep_ids or range(len(contours))) - set(preset.exclude_ids)
-    kept = [i for i in range(len(contours)) if i in asked]
-    contours_kept, holes_kept = [contours[i] for i in kept], [holes[i] for i in kept]
-    return Segmentation(contours_kept, holes_kept, level, len(outer), small, len(contours) - len(kept))
+    seen, small = len(outer), len(outer) - len(large)
+    return Segmentation(contours, holes, level, seen, small, len(large) - len(contours))
 
 
 def seg_level(slide: Slide, preset: Preset) -> int:
@@ -277,14 +252,10 @@ def seg_level(slide: Slide, preset: Preset) -> int:
     level = preset.seg_level
     if level < 0:
         level = max((i for i, down in enumerate(slide.downsamples) if down <= DOWNSAMPLE), default=0)
-    if level >= len(slide.level_sizes):
-        levels = len(slide.level_sizes)
-        raise ValueError(f"{slide.path.name} has {levels} levels, the preset asks for level {level}")
-    width, height = slide.level_sizes[level]
-    if width * height > MOST_PX:
+    if level >= len(slide.level_sizes) or np.prod(slide.level_sizes[level]) > MOST_PX:
         raise ValueError(
-            f"{slide.path.name}: level {level} has {width} x {height} pixels, more than CLAM segments (1e8): "
-            "use the exact mode"
+            f"{slide.path.name}: level {level} is not there, or has more pixels than CLAM segments (1e8; levels are "
+            f"{slide.level_sizes}): use the exact mode"
         )
     return level
 
@@ -315,7 +286,7 @@ def _scaled(contour: np.ndarray, scale: np.ndarray) -> np.ndarray:
 def inside_contour(
     coords: np.ndarray, contour: np.ndarray, holes: list[np.ndarray], patch_px: int, rule: str
 ) -> np.ndarray:
-    """Which tiles CLAM keeps.
+    """Which tiles CLAM keeps: bool (n,), False as well where the centre lies within a hole.
 
     Parameters
     ----------
@@ -324,11 +295,6 @@ def inside_contour(
     rule : str
         "four_pt" (any of four points half-way between centre and corners lies in the contour or on it; CLAM's docs say
         all), "four_pt_hard" (all), "center", "basic" (the corner).
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        False as well where the centre lies within a hole.
     """
     shift = int(patch_px // 2 * 0.5) if rule.startswith("four_pt") else 0
     around = [(-shift, -shift), (shift, shift), (shift, -shift), (-shift, shift)][: 4 if shift else 1]

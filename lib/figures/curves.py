@@ -1,12 +1,14 @@
-"""Curves and bars of predictions: ROC, precision against sensitivity, calibration, decision curves, grades of mRS, training."""
+"""Predictions drawn: ROC, precision, calibration, decision curves, grades of mRS, forests of estimates, trainings."""
 
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -145,16 +147,8 @@ def history(
         Column that splits runs into lines (loss term, model, stage).
     order : sequence of str, optional
         Names that may occur in `by`: each keeps its colour over several panels, whichever of them a panel shows.
-
-    Raises
-    ------
-    ValueError
-        Nothing was logged.
     """
-    logged = frame.dropna(subset=[value])
-    if logged.empty:
-        raise ValueError(f'the history holds no value of "{value}"')
-    lines = {}
+    logged, lines = frame.dropna(subset=[value]), {}
     if by:
         names = list(order or dict.fromkeys(logged[by]))
         colours = {name: style.PALETTE[number % len(style.PALETTE)] for number, name in enumerate(names)}
@@ -164,6 +158,24 @@ def history(
         ax.get_legend().set_title("")
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
+
+
+def epoch_panels(frame: pd.DataFrame, value: str, label: str) -> Figure:
+    """One panel a setting and model: `value` of each fold by epoch, their mean in black, a dot where an epoch was kept.
+
+    `frame` has setting, model, fold, epoch, chosen and `value`, of one seed; `label` names the y axis.
+    """
+    frame = frame.assign(panel=frame["model"] + ", " + frame["setting"])
+    axis, size = {"x": "epoch", "y": value}, {"height": 2.4, "aspect": 1.2}
+    size["col_wrap"] = min(4, frame["panel"].nunique())
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        grid = sns.relplot(frame, **axis, hue="fold", col="panel", kind="line", legend=False, **size)
+    grid.map_dataframe(sns.lineplot, **axis, color="black", lw=2, errorbar=None)
+    for ax, (_, rows) in zip(grid.axes.flat, frame.groupby("panel", sort=False), strict=True):
+        sns.scatterplot(rows[rows["chosen"].astype(bool)], **axis, hue="fold", legend=False, ax=ax)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    grid.set_titles("{col_name}").set(ylabel=label)
+    return grid.figure
 
 
 def calibration_plot(
@@ -249,21 +261,10 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
         per patient, less the false ones at the threshold's odds), treat_all. Where net_benefit is NaN the line has a gap.
     label : str
         Model; several of the same patients may share the axes.
-
-    Raises
-    ------
-    ValueError
-        Treating all is worth something else than in the curves already drawn: those are other patients.
     """
     table = table.sort_values("threshold")
-    threshold, treat_all = table["threshold"].to_numpy(float), table["treat_all"].to_numpy(float)
-    if drawn := [line for line in ax.lines if line.get_label() == "treat all"]:
-        x, y = drawn[0].get_xdata(), drawn[0].get_ydata()
-        same = np.isin(threshold, x)
-        if not np.allclose(np.interp(threshold[same], x, y), treat_all[same], equal_nan=True):
-            raise ValueError("treating all is worth something else here: these are not the same patients")
-    else:
-        ax.plot(threshold, treat_all, color="0.55", lw=1.1, label="treat all")
+    if not ax.lines:
+        ax.plot(table["threshold"], table["treat_all"], color="0.55", lw=1.1, label="treat all")
         ax.axhline(0, color="0.15", lw=1.1, ls="--", zorder=1, label="treat none")
         ax.set(xlabel="threshold probability", ylabel="net benefit (per patient)")
     # from the first threshold that nobody reaches the curve is 0 and tells nothing more
@@ -273,7 +274,7 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
     models = [line for line in ax.lines if line.get_label() not in ("treat all", "treat none")]
     ends = np.concatenate([line.get_xdata() for line in models])
     gains = np.concatenate([line.get_ydata() for line in models])
-    top = max(np.nanmax(gains), treat_all.max(), 0.01)
+    top = max(np.nanmax(gains), table["treat_all"].max(), 0.01)
     ax.set_xlim(ends.min(), ends.max())
     ax.set_ylim(-np.clip(-1.1 * np.nanmin(gains), 0.08 * top, 0.3 * top), 1.08 * top)
     ax.legend(loc="upper right")
@@ -289,19 +290,11 @@ def shift_plot(ax: Axes, groups: Mapping[str, ArrayLike], unfavourable_from: int
         Label -> mRS of the group's patients, whole numbers 0 to 6. Drawn from top to bottom.
     unfavourable_from : int
         First grade that counts as an unfavourable outcome; a thicker line stands before it.
-
-    Raises
-    ------
-    ValueError
-        An empty group, or a grade that is none of 0 to 6.
     """
     colours = mpl.colormaps["viridis_r"](np.linspace(0.08, 0.95, 7))
-    for row, (label, grades) in enumerate(groups.items()):
-        grades = np.asarray(grades, float)
-        if not grades.size or not np.isin(grades, range(7)).all():
-            raise ValueError(f"group {label!r} has no patients, or a grade that is none of 0 to 6")
-        counts = np.bincount(grades.astype(int), minlength=7)
-        shares = counts / grades.size
+    for row, grades in enumerate(groups.values()):
+        counts = np.bincount(np.asarray(grades, int), minlength=7)
+        shares = counts / counts.sum()
         left = np.r_[0, np.cumsum(shares)]
         bars = ax.barh([row] * 7, shares, left=left[:7], color=colours, edgecolor="white", height=0.72)
         texts = [str(count) if share >= 0.035 else "" for count, share in zip(counts, shares, strict=True)]
@@ -318,4 +311,101 @@ def shift_plot(ax: Axes, groups: Mapping[str, ArrayLike], unfavourable_from: int
     ax.legend(handles=handles, title="mRS", ncols=7, handlelength=1.0, columnspacing=0.9, **above)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
+    return ax
+
+
+def forest(
+    ax: Axes, frame: pd.DataFrame, reference: float = 0.5, name: str = "AUC", numbers: bool = True
+) -> Axes:
+    """Forest of estimates, first row on top, with a line at the value of no effect.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        label, estimate, low, high. Optional: `group` (a model; groups share a label's row, each its colour). An estimate
+        that is NaN is written "not computable".
+    reference : float
+        0.5 for AUC, 0 for a difference.
+    name : str
+        Of the metric, for the x axis.
+    numbers : bool
+        Write estimate and interval at the right.
+    """
+    labels = list(dict.fromkeys(frame["label"]))
+    groups = list(dict.fromkeys(frame["group"])) if "group" in frame else [None]
+    offsets = np.linspace(-0.3, 0.3, len(groups)) if len(groups) > 1 else [0.0]
+    ax.axvline(reference, color="0.6", lw=0.9, ls="--", zorder=0)
+    for number, group in enumerate(groups):
+        colour = style.PALETTE[number % len(style.PALETTE)]
+        for _, row in (frame if group is None else frame[frame["group"] == group]).iterrows():
+            _draw(ax, row, labels.index(row["label"]) + offsets[number], colour, numbers)
+        if group is not None:
+            ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=str(group))
+    if groups != [None]:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(len(groups), 4))
+    style.rows(ax, labels)
+    ax.set_xlabel(name)
+    return ax
+
+
+def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool) -> None:
+    text = "not computable"
+    if np.isfinite(row["estimate"]):
+        ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.3)
+        ax.plot(row["estimate"], y, "o", ms=4.5, color=colour)
+        text = f"{row['estimate']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    if numbers:
+        ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=7.5, color=colour)
+
+
+def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame) -> Axes:
+    """Forest of the c-index of models, first model on top, with a dot for each fold below the estimate.
+
+    Parameters
+    ----------
+    table : DataFrame
+        model, fold, c_index; NaN is a fold in which it is not computable: how many are then stands beside the model.
+    intervals : DataFrame
+        model, estimate, low, high, one row a model (of metrics.csv).
+    """
+    folds = {model: rows.to_numpy(float) for model, rows in table.groupby("model", sort=False)["c_index"]}
+    valued = {model: np.isfinite(values).sum() for model, values in folds.items()}
+    rows = intervals.set_index("model").reindex(list(folds))
+    rows["label"] = [
+        model if valued[model] == len(values) else f"{model}\n{valued[model]} of {len(values)} folds"
+        for model, values in folds.items()
+    ]
+    forest(ax, rows, 0.5, "c-index")
+    for y, values in enumerate(folds.values()):
+        ax.plot(values, np.full(len(values), y + 0.25), "o", ms=4, color=style.PALETTE[0], alpha=0.55, mew=0)
+    return ax
+
+
+def scores_by_class(ax: Axes, frame: pd.DataFrame) -> Axes:
+    """Box (quartiles, median; whiskers to 1.5 interquartile ranges) and points for each tissue class, by falling median.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        tissue (class a spot was given; "" is drawn as "unlabelled"), score (higher = more cancer-like).
+        Optional `label` (1 cancer, 0 other, NaN undetermined) colours a class.
+    """
+    frame = frame.assign(tissue=frame["tissue"].replace("", "unlabelled"))
+    by_class = frame.groupby("tissue")
+    sizes, medians = by_class.size(), by_class["score"].median()
+    order = sorted(sizes.index, key=lambda name: (-medians[name], name))
+    share = by_class["label"].mean() if "label" in frame else medians * 0
+    colours = (
+        share.gt(0.5).map({True: style.CANCER, False: style.OTHER}).where(share.notna(), style.UNDETERMINED)
+    )
+    place = dict(x="score", y="tissue", order=order, orient="h", ax=ax, legend=False)
+    with style.same_jitter():
+        points = dict(hue="tissue", palette=colours.to_dict(), jitter=0.28, size=2.2, alpha=0.45)
+        sns.stripplot(frame, **place, **points)
+    box = dict(
+        width=0.55, showfliers=False, color="0.15", fill=False, linewidth=1, medianprops={"linewidth": 2}
+    )
+    sns.boxplot(frame, **place, **box)
+    style.rows(ax, [f"{name} (n = {sizes[name]})" for name in order])
+    ax.set(xlabel="score", ylabel="")
     return ax

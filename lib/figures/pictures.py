@@ -64,25 +64,15 @@ def picture_with_spots(
         Draw the colour bar or the key of the classes.
     opacity : float
         0 to 1, of the spots.
-
-    Raises
-    ------
-    ValueError
-        Both values and labels, or another number of them than of spots.
     """
     xy = np.asarray(xy, dtype=float)
-    if values is not None and labels is not None:
-        raise ValueError("give values or labels, not both: a spot has one colour")
-    given = values if values is not None else labels
-    if given is not None and np.shape(given) != (len(xy),):
-        raise ValueError(f"{len(xy)} spots but values or labels of shape {np.shape(given)}")
     margin = 1.5 * spot_px
     left, top = xy.min(0) - margin
     right, bottom = xy.max(0) + margin
     if picture is not None:
         _draw_picture(ax, picture, (left, top, right, bottom), picture_scale)
     look = dict(linewidths=0.3, edgecolors="white", facecolors=style.UNDETERMINED)
-    if given is None:
+    if values is None and labels is None:
         look = dict(linewidths=0.8, edgecolors=style.PALETTE[6], facecolors="none")
     place = dict(units="xy", offsets=xy, offset_transform=ax.transData)
     spots = EllipseCollection(spot_px, spot_px, 0, alpha=opacity, **place, **look)
@@ -185,7 +175,7 @@ def draw_tiles(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, scale: int) -> Ax
     _draw_slide(ax, thumbnail, grid, opacity=0.6)
     squares = _squares(grid, scale)
     ax.add_collection(PolyCollection(squares, facecolors="none", edgecolors=KEPT, linewidths=0.6))
-    lost = squares[grid.failed[scale]]
+    lost = squares[grid.failed.get(scale, [])]
     if len(lost):
         filled = dict(facecolors=FAILED, edgecolors=FAILED, linewidths=0.8, alpha=0.75)
         ax.add_collection(PolyCollection(lost, **filled))
@@ -238,3 +228,13 @@ def draw_received(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, scale: int, at
     ax.add_collection(tiles)
     ax.set_title(f"received at {scale}x")
     return ax
+
+
+def tile_row(axes: Sequence[Axes], tiles: Sequence[np.ndarray], name: str) -> None:
+    """Draw tiles side by side, the row's name at its left; axes beyond the tiles stay empty."""
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for ax, tile in zip(axes, tiles, strict=False):
+        ax.imshow(tile)
+    axes[0].set_ylabel(name, rotation=0, ha="right", va="center")

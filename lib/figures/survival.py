@@ -1,11 +1,10 @@
-"""Survival: Kaplan-Meier curves with the numbers at risk below them, and the c-index of models by epoch and by fold."""
+"""Survival: Kaplan-Meier curves with the numbers at risk below them."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.transforms import ScaledTranslation
 from numpy.typing import ArrayLike
 
 from lib.figures import style
@@ -22,7 +21,12 @@ _STEPS = (1, 2, 3, 6, 12, 24, 36, 48, 60, 72, 96, 120, 240)  # months
 
 
 def kaplan_meier(
-    ax: Axes, time: ArrayLike, event: ArrayLike, group: ArrayLike | None = None, labels: Mapping | None = None
+    ax: Axes,
+    time: ArrayLike,
+    event: ArrayLike,
+    group: ArrayLike | None = None,
+    labels: Mapping | None = None,
+    band: str = "pointwise",
 ) -> Axes:
     """Kaplan-Meier curves of one cohort or of its groups, on axes of their own, with 95 % log-log bands.
 
@@ -42,6 +46,8 @@ def kaplan_meier(
         groups. Without it all patients are one cohort.
     labels : mapping of group to str, optional
         Names to print.
+    band : "pointwise" or "equal-precision"
+        Whether the band covers each time by itself or the whole curve at once.
 
     Raises
     ------
@@ -61,7 +67,7 @@ def kaplan_meier(
         part = group == name
         died, size = event[part].sum(), part.sum()
         key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died}/{size}"
-        _curve(ax, estimate(time[part], event[part]), colours[name], key)
+        _curve(ax, estimate(time[part], event[part], band=band), colours[name], key)
     head = None if alone else f"{_tested(time, event, group)}\nevents/patients"
     # more than three names find no empty corner
     place = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(names) > 3 else dict(loc="best")
@@ -80,11 +86,10 @@ def _groups(group: ArrayLike | None, size: int) -> tuple[np.ndarray, list]:
     if group is None:
         return np.full(size, "", dtype=object), [""]
     group = np.asarray(group, dtype=object)
-    if group.shape != (size,):
-        raise ValueError(f"group has shape {group.shape}; one name for each of the {size} patients is needed")
-    if missing := int(pd.isna(group).sum()):
+    if len(group) != size or pd.isna(group).any():
         raise ValueError(
-            f"{missing} of {size} patients have no group: leave them out, and count them, before"
+            f"{len(group)} groups of {size} patients, {pd.isna(group).sum()} missing: leave out who has none, and count "
+            "them, before"
         )
     names = set(group)
     return group, sorted(names, key=list(_RISK).index if names <= set(_RISK) else None)
@@ -133,99 +138,3 @@ def _table(ax: Axes, ticks: np.ndarray, rows: list, titles: list[str], colours: 
         write(name, 0, "axes fraction", -margin - 5, line, "right", colour)
         for tick, count in zip(ticks, row, strict=True):
             write(str(count), tick, "data", 0, line, "center", "black")
-
-
-def by_epoch(
-    ax: Axes, history: pd.DataFrame, chosen: Mapping[int, int] | None = None, value: str = "c_index"
-) -> Axes:
-    """C-index of each fold at each epoch, their mean where every fold was still trained, and the epoch kept.
-
-    Parameters
-    ----------
-    history : DataFrame
-        One row a fold and epoch: fold, epoch, and `value`. Rows where it is NaN were not logged: the line
-        has a gap there.
-    chosen : mapping of fold to epoch, optional
-        The epoch kept, a ring on the fold's line.
-    value : str
-        Column drawn.
-
-    Raises
-    ------
-    ValueError
-        A fold has an epoch twice, nothing was logged, or a chosen epoch was not logged.
-    """
-    runs = history.pivot(index="epoch", columns="fold", values=value)
-    if runs.isna().all(axis=None):
-        raise ValueError(f'the history holds no value of "{value}"')
-    ax.axhline(0.5, color="0.6", lw=0.9, ls="--", zorder=0, label="_chance")
-    colours = {fold: style.PALETTE[number % len(style.PALETTE)] for number, fold in enumerate(runs)}
-    for fold, line in runs.items():
-        ax.plot(line.index, line, lw=1, alpha=0.85, color=colours[fold], label=f"fold {fold}")
-    if len(runs.columns) > 1:
-        ax.plot(runs.index, runs.mean(axis=1, skipna=False), color="0.15", lw=2.2, label="mean")
-    ring = dict(marker="o", ls="", mfc="white", mew=1.6, ms=6.5, zorder=4)
-    for fold, epoch in (chosen or {}).items():
-        if epoch not in runs.index or np.isnan(runs.at[epoch, fold]):
-            raise ValueError(f'epoch {epoch}, chosen in fold {fold}, has no value of "{value}"')
-        ax.plot(epoch, runs.at[epoch, fold], label="_chosen", mec=colours[fold], **ring)
-    if chosen:
-        ax.plot([], [], mec="0.3", label="epoch kept", **ring)
-    # below the axis' label whatever the panel's height, so in points
-    below = ax.transAxes + ScaledTranslation(0, -32 / 72, ax.figure.dpi_scale_trans)
-    place = dict(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below)
-    ax.legend(**place, ncols=4, columnspacing=1.2, handlelength=1.3)
-    ax.set(xlabel="epoch", ylabel="c-index")
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    return ax
-
-
-def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame | None = None) -> Axes:
-    """C-index: a dot for each fold of each model, first model on top, with the mean and its interval below the dots.
-
-    Parameters
-    ----------
-    table : DataFrame
-        One row a model and fold: model, fold, c_index. NaN is a fold in which it is not computable; the
-        number of the others is then written below the mean.
-    intervals : DataFrame, optional
-        model, estimate, low, high (rows of metrics.csv): drawn in place of the plain mean. A model without
-        a row keeps its plain mean.
-
-    Raises
-    ------
-    ValueError
-        A model has a fold twice, or intervals twice.
-    """
-    if table.duplicated(["model", "fold"]).any():
-        raise ValueError("the table has a fold twice in one model: draw one cohort and one seed at a time")
-    if intervals is not None and intervals["model"].duplicated().any():
-        raise ValueError("the table of intervals has a model twice: draw one cohort and one metric at a time")
-    models = list(dict.fromkeys(table["model"]))
-    found = {} if intervals is None else {row["model"]: row for _, row in intervals.iterrows()}
-    ax.axvline(0.5, color="0.6", lw=0.9, ls="--", zorder=0, label="_chance")
-    labels = []
-    for y, model in enumerate(models):
-        values = table.loc[table["model"] == model].sort_values("fold")["c_index"].to_numpy(float)
-        colour = style.PALETTE[y % len(style.PALETTE)]
-        heights = y - 0.12 + (np.linspace(-0.14, 0.14, values.size) if values.size > 1 else np.zeros(1))
-        ax.plot(values, heights, "o", ms=4, color=colour, alpha=0.55, mew=0)
-        labels.append(f"{model}\n{_summary(ax, y + 0.22, values, found.get(model), colour)}")
-    style.rows(ax, labels)
-    ax.set_xlabel("c-index")
-    ax.xaxis.get_major_locator().set_params(nbins=5)
-    return ax
-
-
-def _summary(ax: Axes, y: float, values: np.ndarray, row: pd.Series | None, colour: str) -> str:
-    """Draw a model's mean, with its interval if there is one; the same in words."""
-    valued = values[np.isfinite(values)]
-    mean = (valued.mean() if valued.size else np.nan) if row is None else row["estimate"]
-    if not np.isfinite(mean):
-        return "not computable"
-    ax.plot(mean, y, "D", ms=5.5, color=colour)
-    text = f"{mean:.3f}"
-    if row is not None:
-        ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.8)
-        text += f" ({row['low']:.3f} to {row['high']:.3f})"
-    return text if valued.size == values.size else f"{text}\n{valued.size} of {values.size} folds"

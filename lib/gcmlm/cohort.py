@@ -30,8 +30,7 @@ import pandas as pd
 from lib.data import fetch_all, read_sources
 from lib.files import check_names
 from lib.gcmlm.ct import MEASURED
-from lib.inputs.clinical import NO_YES, code, is_missing, number
-from lib.inputs.tables import nearest_name, plain, read_columns, read_texts
+from lib.inputs.tables import NO_YES, code, is_missing, nearest_name, number, plain, read_columns, read_texts
 from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, read_outcomes, site_of
 from lib.params import ROOT
 from lib.stage import Stage

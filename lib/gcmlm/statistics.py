@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 from lifelines import CoxPHFitter
 from lifelines.exceptions import ConvergenceError
-from lifelines.statistics import proportional_hazard_test
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from lib.statistics.metrics_table import survival_rows
-from lib.statistics.survival import Censoring, HeldOut
+from lib.statistics.survival import Censoring, HeldOut, proportional_hazards
 
 COLUMNS = ["column", "level", "hazard_ratio", "low", "high", "p", "n", "events"]
 PER_COEFFICIENT = 10  # events; Peduzzi et al., J Clin Epidemiol 48:1503 (1995)
@@ -81,8 +80,8 @@ def multivariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[
     Returns
     -------
     DataFrame
-        As `univariable`, and ph_p: p of the test of scaled Schoenfeld residuals against the rank of time (Grambsch and
-        Therneau, Biometrika 81:515, 1994); small where the hazard ratio changes over time.
+        As `univariable`, and ph_p: p of the score test of `lib.statistics.survival.proportional_hazards`; small where
+        the hazard ratio changes over time.
     """
     whole = table[list(columns)].notna().all(axis=1)
     cases = table[whole].reset_index(drop=True)
@@ -107,7 +106,8 @@ def multivariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[
         result.loc[finite, ["hazard_ratio", "low", "high", "p"]] = fit.summary.loc[finite, names].to_numpy()
         failed = "the likelihood has no maximum: events separate (hazard ratio 0 or infinite)"
         if len(finite) == len(error):
-            result.loc[finite, "ph_p"] = _proportional(fit, design.assign(_time=cases[time], _event=died))
+            outcome = cases[time].astype(float), died
+            result.loc[list(design), "ph_p"], _ = proportional_hazards(design, *outcome, fit.params_)
         elif len(error) > 1:
             notes.append("a column of this fit separates the events: proportional hazards not tested")
     first = np.where(
@@ -171,14 +171,6 @@ def _cox(frame: pd.DataFrame) -> tuple[CoxPHFitter | None, str]:
     if any("failed to converge" in str(each.message) for each in heard):
         return None, "the fit does not converge, as where a column puts the events in order without fault"
     return fit, ""
-
-
-def _proportional(fit: CoxPHFitter, frame: pd.DataFrame) -> np.ndarray:
-    """p by column; mean ranks: lifelines' own rank takes tied times in the order of the rows."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        rank = lambda times, died, _: times.where(died.astype(bool)).rank()  # noqa: E731
-        return proportional_hazard_test(fit, frame, time_transform=rank).p_value
 
 
 def printed(alone: pd.DataFrame, together: pd.DataFrame) -> pd.DataFrame:

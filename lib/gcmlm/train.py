@@ -16,8 +16,7 @@ from lib.gcmlm.model import ModalityAttention
 from lib.gcmlm.signature import COEFFICIENTS, SignatureFusion, inner_parts, prepared
 from lib.gcmlm.tables import CLINICAL, Factors, common_rows, standardised
 from lib.training.folds import Fold
-from lib.training.loop import Checkpoint
-from lib.training.runs import Result, Run
+from lib.training.runs import Checkpoint, Result, Run
 
 EXTERNAL = "external"  # the fold that trains on all internal patients and tests the other hospital
 PREDICTIONS = [

@@ -7,6 +7,7 @@ read for one purpose, to strike it out of a series' description.
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,21 @@ import SimpleITK as sitk
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from lib.inputs.volumes import AIR_HU, Volume, corners_of, geometry_of, upright, values_of
+from lib.inputs.volumes import (
+    AIR_HU,
+    Volume,
+    brought_onto,
+    corners_of,
+    geometry_of,
+    upright,
+    upright_grid,
+    values_of,
+)
 
 STEP = 0.01  # share of the step by which distances between neighbouring slices may differ
 SUFFIXES = (".dcm", ".dicom", ".ima")
+PLACE = "ImagePositionPatient"
+COUNTS = {PLACE: 3, "Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}
 
 
 def read_dicom(
@@ -49,18 +61,18 @@ def read_dicom(
     """
     folder = Path(folder)
     slices = _one_series(_slices(folder), folder, series, modality)
-    _check(slices, folder, modality)
-    slices, sheared = _stacked(slices, folder)
-    stack = np.stack([_pixels(each) for each in slices])
-    first, last = (_numbers(each, "ImagePositionPatient", 3) for each in (slices[0], slices[-1]))
+    for fault in _faults(slices, modality):
+        raise ValueError(f"{folder}: {fault}")
     across = _axes(slices[0])
-    image = sitk.GetImageFromArray(stack)
-    rows_mm, columns_mm = _numbers(slices[0], "PixelSpacing", 2)  # DICOM states the distance of rows first
+    slices.sort(key=lambda each: _numbers(each, PLACE) @ across[2])
+    image = sitk.GetImageFromArray(np.stack([_pixels(each) for each in slices]))
+    first, last = (_numbers(each, PLACE) for each in (slices[0], slices[-1]))
+    rows_mm, columns_mm = _numbers(slices[0], "PixelSpacing")  # DICOM states the distance of rows first
     image.SetSpacing((columns_mm, rows_mm, float((last - first) @ across[2]) / (len(slices) - 1)))
     image.SetOrigin(first.tolist())
     image.SetDirection(across.T.ravel().tolist())
     stored_as = geometry_of(image).orientation
-    if sheared:
+    if np.linalg.norm(across[:2] @ (last - first)) > min(rows_mm, columns_mm) / 2:
         image = _unsheared(image, folder, oblique, last - first, across)
     image = upright(image, folder, oblique, AIR_HU)
     return Volume(values_of(image, folder), geometry_of(image), stored_as)
@@ -131,103 +143,81 @@ def _is_localiser(header: Dataset) -> bool:
     return bool(re.search("LOCALIZER|SCOUT", str(header.get("ImageType", "")).upper()))
 
 
-def _numbers(header: Dataset, keyword: str, count: int) -> np.ndarray:
-    """So many finite numbers of a header."""
+def _numbers(header: Dataset, keyword: str) -> np.ndarray:
+    """The numbers of a header's element; none where it is missing, or any of them is no finite number."""
     try:
         numbers = np.atleast_1d(np.asarray(header[keyword].value, dtype=float))
     except (KeyError, TypeError, ValueError):
-        numbers = np.empty(0)
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        path = Path(header.filename)
-        raise ValueError(
-            f"{path.parent}: slice {path.name} does not state its {keyword} ({count} numbers): export the series again "
-            "from the archive"
-        )
-    return numbers
+        return np.empty(0)
+    return numbers if np.isfinite(numbers).all() else np.empty(0)
 
 
-def _check(slices: list[Dataset], folder: Path, modality: str | None) -> None:
-    """Refuse what is no stack of grey pictures of the modality, equal in size, spacing and orientation."""
-    for each in slices:
-        name, stated, frames = (
-            Path(each.filename).name,
-            each.get("Modality"),
-            int(each.get("NumberOfFrames") or 1),
-        )
-        fault = ""
+def _faults(slices: list[Dataset], modality: str | None) -> Iterator[str]:
+    """What keeps pictures from being one stack of measurements, to be heeded one after the other."""
+    names = [Path(each.filename).name for each in slices]
+    for each, name in zip(slices, names, strict=True):
+        stated, frames = each.get("Modality"), int(each.get("NumberOfFrames") or 1)
         if each.get("SamplesPerPixel", 1) != 1:
-            fault = f"{name} is in colour: a picture of a screen, no measurement"
-        elif modality not in (None, stated):
-            fault = f"holds {stated or 'an unstated modality'}, {modality} is expected: name the folder of that series"
-        elif _is_localiser(each):
-            fault = f"{name} is a localiser: remove it, or choose another series"
-        elif frames > 1:
-            fault = f"{name} holds {frames} frames (enhanced DICOM), one slice a file is read: convert it to NIfTI"
-        if fault:
-            raise ValueError(f"{folder}: {fault}")
-    for keyword, count, what in (
-        ("Rows", 1, "number of rows"),
-        ("Columns", 1, "number of columns"),
-        ("PixelSpacing", 2, "pixel spacing"),
-        ("ImageOrientationPatient", 6, "orientation"),
-    ):
-        numbers = np.array([_numbers(each, keyword, count) for each in slices])
+            yield f"{name} is in colour: a picture of a screen, no measurement"
+        if modality not in (None, stated):
+            yield f"holds {stated or 'an unstated modality'}, {modality} is expected: name the folder of that series"
+        if _is_localiser(each):
+            yield f"{name} is a localiser: remove it, or choose another series"
+        if frames > 1:
+            yield f"{name} holds {frames} frames (enhanced DICOM), one slice a file is read: convert it to NIfTI"
+        for keyword, count in COUNTS.items():
+            if len(_numbers(each, keyword)) != count:
+                yield f"slice {name} does not state its {keyword} ({count} numbers)"
+    for keyword in [keyword for keyword in COUNTS if keyword != PLACE]:
+        numbers = np.array([_numbers(each, keyword) for each in slices])
         odd = np.flatnonzero(~np.isclose(numbers, numbers[0], rtol=1e-4, atol=1e-3).all(1))
         if len(odd):
             one, two = (" x ".join(f"{number:g}" for number in numbers[n]) for n in (0, odd[0]))
-            names = ", ".join(Path(slices[n].filename).name for n in (0, odd[0]))
-            raise ValueError(
-                f"{folder}: slices of one series differ in {what}: {one} and {two} ({names}); keep those of one stack"
+            yield (
+                f"slices of one series differ in {keyword}: {one} and {two} ({names[0]}, {names[odd[0]]}); "
+                "keep those of one stack"
             )
+    x, y = _numbers(slices[0], "ImageOrientationPatient").reshape(2, 3)
+    if np.abs(np.linalg.norm([x, y], axis=1) - 1).max() > 1e-3 or abs(x @ y) > 1e-3:
+        yield f"{names[0]} has axes that are not at right angles"
+    if len(slices) < 2:
+        yield "holds one slice: a volume has two or more"
+    yield from _gaps(slices, names)
+
+
+def _gaps(slices: list[Dataset], names: list[str]) -> Iterator[str]:
+    """Where slices do not lie in equal steps along a line."""
+    across, places = _axes(slices[0]), np.array([_numbers(each, PLACE) for each in slices])
+    order = np.argsort(places @ across[2], kind="stable")
+    places, names = places[order], [names[number] for number in order]
+    along = places @ across[2]
+    steps = np.diff(along)
+    usual, lowest = float(np.median(steps)), int(steps.argmin())
+    if doubled := int((steps < max(STEP * steps.max(), 1e-3)).sum()):
+        yield (
+            f"two slices lie at {along[lowest]:.2f} mm ({names[lowest]}, {names[lowest + 1]}), {doubled} such pairs in "
+            "all: several phases or copies in one series; keep one"
+        )
+    at = int(np.argmax(np.abs(steps - usual)))
+    if uneven := int((np.abs(steps - usual) > STEP * usual).sum()):
+        yield (
+            f"slices are {usual:g} mm apart but {steps[at]:g} mm between {along[at]:.2f} and {along[at + 1]:.2f} mm "
+            f"({names[at]}, {names[at + 1]}), {uneven} uneven steps in all: slices are missing or two stacks are "
+            "mixed; fetch the series again"
+        )
+    aside = (places - places[0]) @ across[:2].T
+    off = np.linalg.norm(aside - np.linspace(0, 1, len(aside))[:, None] * aside[-1], axis=1)
+    if off.max() > _numbers(slices[0], "PixelSpacing").min() / 2:
+        yield f"slice {names[off.argmax()]} lies {off.max():.1f} mm beside the others: two stacks are mixed"
 
 
 def _axes(header: Dataset) -> np.ndarray:
     """Directions (3, 3) of x, y and of the stack, one a row, at right angles."""
-    x, y = _numbers(header, "ImageOrientationPatient", 6).reshape(2, 3)
-    lengths = np.linalg.norm([x, y], axis=1)
-    if np.abs(lengths - 1).max() > 1e-3 or abs(x @ y) > 1e-3:
-        raise ValueError(f"{header.filename} has axes that are not at right angles")
-    x = x / lengths[0]
+    x, y = _numbers(header, "ImageOrientationPatient").reshape(2, 3)
+    x = x / np.linalg.norm(x)
     y = y - (y @ x) * x
     y /= np.linalg.norm(y)
     return np.array([x, y, np.cross(x, y)])
-
-
-def _stacked(slices: list[Dataset], folder: Path) -> tuple[list[Dataset], bool]:
-    """Slices by place, in equal steps along a line, and whether that line leans by more than half a pixel."""
-    if len(slices) < 2:
-        raise ValueError(f"{folder} holds one slice: a volume has two or more")
-    across = _axes(slices[0])
-    places = np.array([_numbers(each, "ImagePositionPatient", 3) for each in slices])
-    order = np.argsort(places @ across[2], kind="stable")
-    slices, places = [slices[number] for number in order], places[order]
-    names, along = [Path(each.filename).name for each in slices], places @ across[2]
-    steps = np.diff(along)
-    usual, pixel = float(np.median(steps)), float(_numbers(slices[0], "PixelSpacing", 2).min())
-    doubled, uneven = steps < max(STEP * steps.max(), 1e-3), np.abs(steps - usual) > STEP * usual
-    aside = (places - places[0]) @ across[:2].T
-    line = np.outer(np.arange(len(slices)) / (len(slices) - 1), aside[-1])
-    off = np.linalg.norm(aside - line, axis=1)
-    fault = ""
-    if doubled.any():
-        at = int(steps.argmin())
-        fault = (
-            f"two slices lie at {along[at]:.2f} mm ({names[at]}, {names[at + 1]}), {int(doubled.sum())} such pairs in all: "
-            "several phases or copies in one series; keep one"
-        )
-    elif uneven.any():
-        at = int(np.argmax(np.abs(steps - usual)))
-        fault = (
-            f"slices are {usual:g} mm apart but {steps[at]:g} mm between {along[at]:.2f} and {along[at + 1]:.2f} mm "
-            f"({names[at]}, {names[at + 1]}), {int(uneven.sum())} uneven steps in all: slices are missing or two stacks are "
-            "mixed; fetch the series again"
-        )
-    elif off.max() > pixel / 2:
-        at = int(off.argmax())
-        fault = f"slice {names[at]} lies {off[at]:.1f} mm beside the others: two stacks are mixed"
-    if fault:
-        raise ValueError(f"{folder}: {fault}")
-    return slices, bool(np.linalg.norm(aside[-1]) > pixel / 2)
 
 
 def _pixels(header: Dataset) -> np.ndarray:
@@ -254,9 +244,6 @@ def _unsheared(
     plain = geometry_of(image)
     origin = np.asarray(plain.origin_mm)
     corners = origin + (plain.points(corners_of(plain)) - origin) @ shear.T
-    low, high = corners.min(0), corners.max(0)
     spacing = np.take(plain.spacing_mm, np.abs(np.reshape(plain.direction, (3, 3))).argmax(1))
-    size = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
     back = sitk.AffineTransform(np.linalg.inv(shear).ravel().tolist(), [0.0] * 3, origin.tolist())
-    straight = (low.tolist(), spacing.tolist(), np.eye(3).ravel().tolist())
-    return sitk.Resample(image, size.tolist(), back, sitk.sitkLinear, *straight, AIR_HU)
+    return brought_onto(image, upright_grid(corners, spacing), AIR_HU, transform=back)

@@ -6,7 +6,7 @@ four fifths of a read on compositing and copies; that the pixels are the same is
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -18,6 +18,8 @@ import pandas as pd
 import tifffile
 from openslide import lowlevel
 
+from lib.files import check_names
+
 FINEST, COARSEST = 0.1, 2.4
 """µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
 
@@ -28,16 +30,13 @@ AGREE = 2.5
 REMEDY = "look up the scanner's µm per pixel and give it as um_per_px of this slide"
 WHITE, UNKNOWN = 255, 128
 TIFF = (".svs", ".tif", ".tiff")
+SUFFIXES = (*TIFF, ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".dcm")
 STRIP_PX = 2**22  # pixels of a level held at a time
 LEAF_PX = 256  # side at which a search for unreadable pixels ends
 
 
 class UnreadableTile(ValueError):
     """Pixels inside a slide that cannot be decoded."""
-
-
-class AbsentTile(LookupError):
-    """A tile that the scanner left out."""
 
 
 def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> "Slide":
@@ -47,6 +46,26 @@ def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> "Slid
     where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
     """
     return Slide(path, um_per_px)
+
+
+def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
+    """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        Two files of one name, or names that differ in case alone; no such folder, where no names are given.
+    """
+    folder, found, names = Path(folder), {}, None if names is None else set(names)
+    if names is None and not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder of slides")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or not (names is None or path.stem in names) or path.is_dir():
+            continue
+        if found.setdefault(path.stem, path) != path:
+            raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
+    check_names(found, folder, "slide", zeros=False)
+    return found
 
 
 class Slide:
@@ -67,17 +86,19 @@ class Slide:
     def __init__(self, path: str | os.PathLike, um_per_px: float | None = None):
         self.path = Path(path)
         self.name = self.path.stem
-        self._lock, self._stored = Lock(), None
-        self._handle = self._opened()
-        try:
-            self.size = self._handle.dimensions
-            self.level_sizes = tuple(self._handle.level_dimensions)
-            self.downsamples = tuple(self._handle.level_downsamples)
-            self.um_per_px, self.scale_from = scale_of(self._handle.properties, self.path.name, um_per_px)
-            self._stored = self._trusted_tiles()
-        except BaseException:
-            self.close()
-            raise
+        self._lock, self._handle = Lock(), self._opened()
+        self.size = self._handle.dimensions
+        self.level_sizes = tuple(self._handle.level_dimensions)
+        self.downsamples = tuple(self._handle.level_downsamples)
+        self.um_per_px, self.scale_from = scale_of(self._handle.properties, self.path.name, um_per_px)
+        self._stored = StoredTiles(self.path, list(self.level_sizes))
+        if self._stored.deep:
+            raise ValueError(
+                f"{self.path.name} has {self._stored.deep}: RGB of 8 bits is expected; export it again"
+            )
+        for level in list(self._stored.pages):
+            if not self._trusted(level):
+                del self._stored.pages[level]
 
     def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
         """Pixels of a region, uint8 RGB (height, width, 3); `UnreadableTile` where they cannot be decoded.
@@ -85,17 +106,11 @@ class Slide:
         `x` and `y` are the top left corner in level-0 pixels; `size_px` is a side, or width and height, in pixels of
         `level`. What lies outside the slide, and what the scanner left out, is white: the caller knows the bounds.
         """
-        width, height = (size_px, size_px) if np.isscalar(size_px) else size_px
-        if width < 1 or height < 1 or not 0 <= level < len(self.downsamples):
-            raise ValueError(f"{self.name}: no region of {width} x {height} pixels at level {level}")
-        region = int(x), int(y), int(width), int(height), level
+        width, height = map(int, (size_px, size_px) if np.isscalar(size_px) else size_px)
         try:
-            if self._stored is not None and level in self._stored.pages:
-                try:
-                    return self._from_stored(*region)
-                except AbsentTile:
-                    pass  # OpenSlide knows what to show where a scanner left a tile out
-            return self._from_openslide(*region)
+            region = self._from_stored(int(x), int(y), width, height, level)
+            # OpenSlide knows what to show where a scanner left a tile out
+            return self._from_openslide(int(x), int(y), width, height, level) if region is None else region
         except (UnreadableTile, openslide.OpenSlideError) as error:
             raise UnreadableTile(
                 f"{self.path.name}: {width} x {height} pixels of level {level} at {x}, {y} cannot be decoded ({error})"
@@ -114,8 +129,7 @@ class Slide:
     def close(self) -> None:
         """Close the files."""
         self._handle.close()
-        if self._stored is not None:
-            self._stored.close()
+        self._stored.close()
 
     def __enter__(self) -> "Slide":
         return self
@@ -124,46 +138,34 @@ class Slide:
         self.close()
 
     def _opened(self) -> openslide.OpenSlide:
-        if not self.path.exists():
-            raise FileNotFoundError(f"no slide at {self.path}")
-        _refuse_depth(self.path)
         try:
             return openslide.OpenSlide(self.path)
         except (openslide.OpenSlideError, OSError) as error:
             raise ValueError(f"{self.path.name} cannot be opened as a slide ({error})") from error
 
-    def _trusted_tiles(self) -> "StoredTiles | None":
-        """The direct reader, where it gives the very pixels of OpenSlide in the middle of each level."""
-        stored = StoredTiles(self.path, list(self.level_sizes))
-        for level in list(stored.pages):
-            (width, height), times = self.level_sizes[level], self.downsamples[level]
-            side = min(width, height, 64)
-            x, y = round((width - side) / 2 * times), round((height - side) / 2 * times)
-            try:
-                ours = stored.read(level, round(x / times), round(y / times), side, side)
-                apart = np.abs(ours.astype(int) - self._from_openslide(x, y, side, side, level))
-            except (UnreadableTile, AbsentTile, openslide.OpenSlideError):
-                del stored.pages[level]
-                continue
-            # OpenSlide interpolates where a corner falls between pixels: a coarse level may differ a little
-            exact = times == round(times) and x % times == 0 and y % times == 0
-            if apart.max() > 0 if exact else np.median(apart) > 8:
-                del stored.pages[level]
-        if stored.pages:
-            return stored
-        stored.close()
-        return None
+    def _trusted(self, level: int) -> bool:
+        """Whether the direct reader gives the very pixels of OpenSlide in the middle of a level."""
+        (width, height), times = self.level_sizes[level], self.downsamples[level]
+        side = min(width, height, 64)
+        x, y = round((width - side) / 2 * times), round((height - side) / 2 * times)
+        try:
+            ours, theirs = (
+                read(x, y, side, side, level) for read in (self._from_stored, self._from_openslide)
+            )
+        except (UnreadableTile, openslide.OpenSlideError):
+            return False
+        if ours is None:
+            return False
+        apart = np.abs(ours.astype(int) - theirs)
+        # OpenSlide interpolates where a corner falls between pixels: a coarse level may differ a little
+        exact = times == round(times) and x % times == 0 and y % times == 0
+        return bool(apart.max() == 0 if exact else np.median(apart) <= 8)
 
-    def _from_stored(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
-        x, y = round(x / self.downsamples[level]), round(y / self.downsamples[level])
-        full_width, full_height = self.level_sizes[level]
-        u, v, u1, v1 = max(x, 0), max(y, 0), min(x + width, full_width), min(y + height, full_height)
-        if (u, v, u1, v1) == (x, y, x + width, y + height):
-            return self._stored.read(level, x, y, width, height)
-        region = np.full((height, width, 3), WHITE, np.uint8)
-        if u < u1 and v < v1:
-            region[v - y : v1 - y, u - x : u1 - x] = self._stored.read(level, u, v, u1 - u, v1 - v)
-        return region
+    def _from_stored(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray | None:
+        if level not in self._stored.pages:
+            return None
+        times = self.downsamples[level]
+        return self._stored.read(level, round(x / times), round(y / times), width, height)
 
     def _from_openslide(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
         # straight into an array: read_region of the package goes through three more copies
@@ -182,90 +184,68 @@ class Slide:
         return rgb + clear[..., None] if clear.any() else rgb
 
 
-def _refuse_depth(path: Path) -> None:
-    """Refuse colours of more than 8 bits, and transparency: OpenSlide would turn them into others without a word."""
-    if path.suffix.lower() not in TIFF:
-        return
-    try:
-        with tifffile.TiffFile(path) as file:
-            bits, extra = file.pages.first.bitspersample, any(file.pages.first.extrasamples)
-    except Exception:  # what tifffile cannot read, OpenSlide judges
-        return
-    if bits not in (1, 8) or extra:
-        more = ", one of transparency" if extra else ""
-        raise ValueError(
-            f"{path.name} has {bits} bits a colour{more}: RGB of 8 bits is expected; export it again"
-        )
-
-
 class StoredTiles:
     """Tiled JPEG pages of a TIFF that are levels of a slide, whose sizes (width, height) OpenSlide tells.
 
-    A level whose page is not tiled JPEG is left to OpenSlide: `pages` has those that can be read here.
+    A level whose page is not tiled JPEG is left to OpenSlide: `pages` has those that can be read here. `deep` says that
+    colours have more than 8 bits, or transparency, which OpenSlide would turn into others without a word.
     """
 
     def __init__(self, path: str | os.PathLike, sizes: list[tuple[int, int]]):
-        self.file, self.descriptor, self.pages = None, None, {}
-        if Path(path).suffix.lower() in TIFF:
-            try:
-                self.file = tifffile.TiffFile(path)
-                self.pages = self._levels(sizes)
-                self.descriptor = os.open(path, os.O_RDONLY)
-            except Exception:  # what tifffile cannot read, OpenSlide judges
-                self.pages = {}
-        if not self.pages:
-            self.close()
-
-    def _levels(self, sizes: list[tuple[int, int]]) -> dict[int, tifffile.TiffPage]:
-        pages = {}
-        for page in self.file.pages:
-            usable = (
-                page.is_tiled and page.compression == tifffile.COMPRESSION.JPEG and page.samplesperpixel == 3
-            )
-            if usable and (size := (page.imagewidth, page.imagelength)) in sizes:
-                # the page's tables are read here, because tifffile's own file is not safe between threads
-                page.decode, page.jpegtables, page.dataoffsets, page.databytecounts  # noqa: B018
-                pages.setdefault(sizes.index(size), page)
-        return pages
+        self.pages: dict[int, tifffile.TiffPage] = {}
+        self.deep, self._file = "", open(path, "rb")  # noqa: SIM115  closed with the slide
+        if Path(path).suffix.lower() not in TIFF:
+            return
+        try:
+            with tifffile.TiffFile(path) as file:
+                first = file.pages.first
+                if first.bitspersample not in (1, 8) or any(first.extrasamples):
+                    clear = ", one of transparency" if any(first.extrasamples) else ""
+                    self.deep = f"{first.bitspersample} bits a colour{clear}"
+                for page in file.pages:
+                    size = page.imagewidth, page.imagelength
+                    jpeg = page.is_tiled and page.compression == tifffile.COMPRESSION.JPEG
+                    if jpeg and page.samplesperpixel == 3 and size in sizes:
+                        # the page's tables are read here, because tifffile's own file is not safe between threads
+                        page.decode, page.jpegtables, page.dataoffsets, page.databytecounts  # noqa: B018
+                        self.pages.setdefault(sizes.index(size), page)
+        except Exception:  # what tifffile cannot read, OpenSlide judges
+            self.pages = {}
 
     def close(self) -> None:
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-        if self.file is not None:
-            self.file.close()
-        self.file = self.descriptor = None
+        self._file.close()
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """Pixels, uint8 RGB (height, width, 3), of a region wholly inside a level, in pixels of that level.
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray | None:
+        """Pixels, uint8 RGB (height, width, 3), of a region in pixels of a level; white outside it.
 
-        `AbsentTile` where the file stores nothing for a tile, `UnreadableTile` where one is cut short or no JPEG.
+        None where the file stores nothing for a tile, `UnreadableTile` where one is cut short or no JPEG.
         """
         page = self.pages[level]
         side_x, side_y = page.tilewidth, page.tilelength
-        region = np.empty((height, width, 3), np.uint8)
-        columns = range(x // side_x, -(-(x + width) // side_x))
-        rows = range(y // side_y, -(-(y + height) // side_y))
+        right, bottom = min(x + width, page.imagewidth), min(y + height, page.imagelength)
+        columns = range(max(x, 0) // side_x, -(-right // side_x))
+        rows = range(max(y, 0) // side_y, -(-bottom // side_y))
+        region = np.full((height, width, 3), WHITE, np.uint8)
         for row, column in product(rows, columns):
             tile = self._tile(page, row * (-(-page.imagewidth // side_x)) + column)
-            left, top = column * side_x - x, row * side_y - y
-            u, v = max(left, 0), max(top, 0)
-            u1, v1 = min(left + tile.shape[1], width), min(top + tile.shape[0], height)
-            region[v:v1, u:u1] = tile[v - top : v1 - top, u - left : u1 - left]
+            if tile is None:
+                return None
+            left, top = column * side_x, row * side_y
+            u, v, u1, v1 = max(left, x), max(top, y), min(left + side_x, right), min(top + side_y, bottom)
+            region[v - y : v1 - y, u - x : u1 - x] = tile[v - top : v1 - top, u - left : u1 - left]
         return region
 
-    def _tile(self, page: tifffile.TiffPage, index: int) -> np.ndarray:
+    def _tile(self, page: tifffile.TiffPage, index: int) -> np.ndarray | None:
         try:
             size = page.databytecounts[index]
-            data = os.pread(self.descriptor, size, page.dataoffsets[index])
+            data = os.pread(self._file.fileno(), size, page.dataoffsets[index])
             # libjpeg fills what is missing with grey and only warns: a tile cut short is told by its missing end
             if len(data) != size or (size and data.rstrip(b"\0")[-2:] != b"\xff\xd9"):
                 raise ValueError("it is cut short")
             tile = page.decode(data or None, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)[0]
         except Exception as error:
             raise UnreadableTile(f"stored tile {index}: {error}") from error
-        if tile is None:
-            raise AbsentTile(f"tile {index} is not stored")
-        return tile[0]
+        return None if tile is None else tile[0]
 
 
 def scale_of(properties: Mapping[str, str], name: str, override: float | None = None) -> tuple[float, str]:
@@ -276,35 +256,30 @@ def scale_of(properties: Mapping[str, str], name: str, override: float | None = 
     slide's `name` where there is none, outside 0.1 to 2.4 µm, where mpp and objective contradict each other, and for
     pixels that are not square.
     """
-    fault = ""
+    keys, fault = ("openslide.mpp-x", "openslide.mpp-y", "openslide.objective-power"), ""
+    numbers = {key: pd.to_numeric(properties[key], errors="coerce") for key in keys if properties.get(key)}
+    wrong = [key for key, number in numbers.items() if not 0 < number < np.inf]
+    x, y, power = map(numbers.get, keys)
+    x, y = x or y, y or x
     if override is not None:
         mpp, source = float(override), "override"
-    else:
-        x, y = (_number(properties, f"openslide.mpp-{axis}", name) for axis in "xy")
-        power = _number(properties, "openslide.objective-power", name)
-        x, y = x or y, y or x
-        mpp, source = ((x + y) / 2, "mpp") if x else (10 / power if power else np.nan, "objective")
-        if not x and not power:
-            fault = "names neither µm per pixel nor objective power"
-        elif x and max(x, y) / min(x, y) > SQUARE:
+    elif wrong:
+        fault = f"has {properties[wrong[0]]!r} as {wrong[0]}, which is no size"
+    elif x:
+        mpp, source = float(x + y) / 2, "mpp"
+        if max(x, y) / min(x, y) > SQUARE:
             fault = f"has pixels of {x:g} x {y:g} µm, and only square ones are known"
-        elif x and power and not 1 / AGREE <= mpp * power / 10 <= AGREE:
+        elif power and not 1 / AGREE <= mpp * power / 10 <= AGREE:
             fault = f"contradicts itself: {mpp:.4g} µm per pixel, but objective {power:g}x means about {10 / power:.3g}"
+    elif power:
+        mpp, source = float(10 / power), "objective"
+    else:
+        fault = "names neither µm per pixel nor objective power"
     if not fault and not FINEST <= mpp <= COARSEST:
         fault = f"has {mpp:.4g} µm per pixel (from its {source}), outside {FINEST} to {COARSEST}: no scan of tissue, or wrong"
     if fault:
         raise ValueError(f"{name} {fault}: {REMEDY}")
     return mpp, source
-
-
-def _number(properties: Mapping[str, str], key: str, name: str) -> float | None:
-    text = properties.get(key)
-    if text in (None, ""):
-        return None
-    value = pd.to_numeric(text, errors="coerce")
-    if not (np.isfinite(value) and value > 0):
-        raise ValueError(f"{name} has {text!r} as {key}, which is no size: {REMEDY}")
-    return float(value)
 
 
 def overview(slide: Slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,19 +1,26 @@
-"""Tables as they stand in a file, csv or xlsx, and the names of their columns as people spell them."""
+"""Tables as they stand in a file, csv or xlsx; names of columns and what cells say, as people spell them."""
 
 import csv
 import datetime
 import difflib
 import gzip
 import io
+import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 DELIMITERS = ",;\t"
 DAY_ZERO = datetime.datetime(1899, 12, 31)  # of spreadsheets, until their 29 February 1900 that never was
+NO_YES = {"0": 0, "no": 0, "n": 0, "false": 0, "1": 1, "yes": 1, "y": 1, "true": 1}
+MISSING = {"nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat", "missing", "unknown", "not available"}
+MISSING |= {"", ".", "-", "--", "?"}
+PLAIN_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
 
 def plain(name: object) -> str:
@@ -27,6 +34,32 @@ def nearest_name(name: object, known: Iterable[object]) -> str:
     if near := difflib.get_close_matches(plain(name), names, 3, cutoff=0.5):
         return "; nearest: " + ", ".join(names[one] for one in near)
     return "; known: " + (", ".join([*names.values()][:12]) or "none") + (", ..." if len(names) > 12 else "")
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell says that there is no value (`MISSING`, in any case)."""
+    return text.strip().casefold() in MISSING
+
+
+def number(text: str) -> float:
+    """A number, NaN where missing; a ValueError for anything else, such as "12,5", "inf" or "1_2"."""
+    if is_missing(text):
+        return np.nan
+    value = float(text) if PLAIN_NUMBER.fullmatch(text) else np.inf
+    if not np.isfinite(value):
+        raise ValueError(f"{text!r} is no number")
+    return value
+
+
+def code(text: str, levels: Mapping[str, int]) -> float:
+    """Code of a category, NaN where missing. Case, spaces and ".0" behind a number do not matter."""
+    if is_missing(text):
+        return np.nan
+    name = re.sub(r"^(\d+)\.0+$", r"\1", plain(text))
+    known = {plain(level): value for level, value in levels.items()}
+    if name not in known:
+        raise ValueError(f"{text!r} is no category it has{nearest_name(name, known)}")
+    return float(known[name])
 
 
 def read_texts(path: str | Path) -> pd.DataFrame:
@@ -52,38 +85,37 @@ def read_texts(path: str | Path) -> pd.DataFrame:
         No table: of another kind, empty, a row longer than the header, a column twice, a formula never computed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there")
     readers = {".csv": _delimited, ".tsv": _delimited, ".txt": _delimited, ".xlsx": _xlsx}
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path} is no table that can be read: save it as .csv or .xlsx")
     rows = [row for row in readers[path.suffix.lower()](path) if any(row)]
-    if not rows:
-        raise ValueError(f"{path} is empty: a header and a row are expected")
-    header, *body = rows
-    for number, row in enumerate(body, 1):
-        if any(row[len(header) :]):
-            raise ValueError(f"{path}: row {number} has {len(row)} cells and the header {len(header)}")
-    body = [[*row, *[""] * len(header)][: len(header)] for row in body]
+    header, *body = rows or [[]]
+    width = len(header)
+    _check(header, [row if any(row[width:]) else row[:width] for row in body], path)
+    body = [[*row, *[""] * width][:width] for row in body]
     table = pd.DataFrame(body, columns=header, dtype=str)
-    table = table.loc[:, [bool(plain(name)) and not plain(name).startswith("unnamed:") for name in header]]
-    refuse_doubles(table, path)
-    return table
+    return table.loc[:, [bool(plain(name)) and not plain(name).startswith("unnamed:") for name in header]]
 
 
-def refuse_doubles(columns: Iterable[object], path: str | Path) -> None:
-    """Raise a ValueError where two columns have one name, whatever their case and spaces: pandas renames one."""
-    seen: dict[str, str] = {}
-    for name in map(str, columns):
-        if (first := seen.setdefault(plain(name), name)) is not name:
-            raise ValueError(f"{path} has the column {first[:60]} twice; remove one")
+def _check(header: list[str], rows: list[list[str]], path: str | Path) -> None:
+    """Refuse what pandas would pass over: it renames a column that is there twice, and takes the first one for row names
+    where rows are longer than the header.
+    """
+    twice = [name for name, count in Counter(map(plain, header)).items() if name and count > 1]
+    longer = [(n, len(row)) for n, row in enumerate(rows, 1) if len(row) > len(header)]
+    fault = ""
+    if not header:
+        fault = "is empty: a header and a row are expected"
+    elif twice:
+        fault = f"has the column {twice[0][:60]} twice; remove one"
+    elif longer:
+        fault = "has in row {} {} cells and in the header {}".format(*longer[0], len(header))
+    if fault:
+        raise ValueError(f"{path} {fault}")
 
 
 def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.DataFrame:
     """Read a delimited table as pandas does, which guesses types, after what pandas would pass over is refused.
-
-    pandas takes the first column for row names where rows are longer than the header, and renames a column that is
-    there twice.
 
     Parameters
     ----------
@@ -91,7 +123,7 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
         .csv or its like, or a .gz or a .zip of one; UTF-8, else Latin-1.
     sep : str
     **settings
-        Of `pandas.read_csv`.
+        Of `pandas.read_csv`; `usecols` is a function of a column's name.
 
     Raises
     ------
@@ -99,15 +131,11 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
     ValueError
         Empty, no text, damaged, a row longer than the header, a column twice.
     """
-    text = whole_text(Path(path))
+    text = _text(Path(path))
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
     header, first = next(rows, []), next(rows, [])
-    if not header:
-        raise ValueError(f"{path} is empty: a header and a row are expected")
-    if len(first) > len(header):
-        raise ValueError(f"{path}: row 1 has {len(first)} cells and the header {len(header)}")
-    wanted = settings.get("usecols")
-    refuse_doubles([name for name in header if name and (wanted is None or wanted(name))], path)
+    wanted = settings.get("usecols") or bool
+    _check([name if wanted(name) else "" for name in header], [first], path)
     try:
         return pd.read_csv(io.StringIO(text, newline=""), sep=sep, **settings)
     except ValueError as error:  # pandas' own are of that kind, and name no file
@@ -116,17 +144,16 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
         ) from error
 
 
-def whole_text(path: Path) -> str:
+def _text(path: Path) -> str:
     """The text of a file, unpacked where it is a .gz or a .zip of one file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or is no file")
+    content = path.read_bytes()
     try:
         if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 (member,) = archive.namelist()
                 content = archive.read(member)
-        else:
-            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        elif path.suffix == ".gz":
+            content = gzip.decompress(content)
     except (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a table ({error}): fetch it again") from error
     try:
@@ -156,7 +183,7 @@ def text_of(value: object) -> str:
 
 
 def _delimited(path: Path) -> list[list[str]]:
-    text = whole_text(path)
+    text = _text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     about = {"delimiter": max(DELIMITERS, key=first.count)}
     try:
@@ -173,22 +200,21 @@ def _xlsx(path: Path) -> list[list[str]]:
     """Cells of the first sheet; what would be read as missing and is not, formulas never computed and errors, refused."""
     import openpyxl
 
+    content, rows, fault = io.BytesIO(path.read_bytes()), [], ""
     try:
-        books = [openpyxl.load_workbook(path, read_only=True, data_only=kind) for kind in (True, False)]
+        books = [openpyxl.load_workbook(content, read_only=True, data_only=kind) for kind in (True, False)]
         values, formulas = (book.worksheets[0] for book in books)
-        rows = []
         for sheet in (values, formulas):
             sheet.reset_dimensions()  # what a file says of its size may be wrong
         for row, stated in zip(values.rows, formulas.rows, strict=True):
             for cell, formula in zip(row, stated, strict=True):
                 if formula.data_type == "f" and cell.value is None:
-                    where = formula.coordinate
-                    raise ValueError(
-                        f"cell {where} is a formula never computed: save it with a spreadsheet program"
-                    )
-                if cell.data_type == "e" and cell.value != "#N/A":
-                    raise ValueError(f"cell {cell.coordinate} is the error {cell.value}")
+                    fault = f"cell {formula.coordinate} is a formula never computed: save it with a spreadsheet program"
+                elif cell.data_type == "e" and cell.value != "#N/A":
+                    fault = f"cell {cell.coordinate} is the error {cell.value}"
             rows.append([text_of(None if cell.data_type == "e" else cell.value) for cell in row])
-        return rows
     except Exception as error:  # a broken zip or sheet raises nearly anything
-        raise ValueError(f"{path} is no readable xlsx: {error}") from error
+        fault = str(error)
+    if fault:
+        raise ValueError(f"{path} is no readable xlsx: {fault}")
+    return rows

@@ -13,7 +13,6 @@ TCGA-CDR: Liu et al., Cell 173:400 (2018), doi 10.1016/j.cell.2018.02.052.
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -118,32 +117,26 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
         raise ValueError(
             f"{path} is no table of slides with follow-up: rows of {', '.join(needed)} are expected"
         )
-    table = table.reindex(columns=wanted)
-    patient, slide = (
-        table["case_id"].fillna("").map(patient_of),
-        table["slide_id"].fillna("").str.replace(SLIDE_FILE, "", regex=True),
-    )
-    _check_barcodes([*table["case_id"].fillna(""), *slide], path)
-    foreign = (slide.map(patient_of) != patient) & slide.str.match(BARCODE) & patient.str.match(BARCODE)
-    for wrong, said in ((slide.duplicated(), "stands twice"), (foreign, "is another patient's")):
-        if wrong.any():
-            raise ValueError(f"{path}: slide {slide[wrong].iloc[0]} {said} ({int(wrong.sum())} such rows)")
-    site = [
-        site_of(name) if BARCODE.match(name) else given
-        for name, given in zip(patient, table["site"].fillna(""), strict=True)
-    ]
+    table = table.reindex(columns=wanted).fillna(dict.fromkeys(texts, ""))
+    slide = table["slide_id"].str.replace(SLIDE_FILE, "", regex=True)
+    for names in (table["case_id"], slide):
+        _check_barcodes(names, path)
+    patient = table["case_id"].map(patient_of)
+    barcode = patient.str.match(BARCODE)
+    foreign = (slide.map(patient_of) != patient) & slide.str.match(BARCODE) & barcode
+    _refuse(slide.duplicated(), "slide " + slide, " stands twice", path)
+    _refuse(foreign, "slide " + slide, " is another patient's", path)
+    most = MOST_DAYS / DAYS_PER_MONTH
     return pd.DataFrame(
         {
             "patient": patient,
             "slide": slide,
-            "time_months": _numbers(
-                table["survival_months"], patient, path, MOST_DAYS / DAYS_PER_MONTH, known=True
-            ),
+            "time_months": _numbers(table["survival_months"], patient, path, most, known=True),
             "event": 1 - _numbers(table["censorship"], patient, path, codes=(0, 1), known=True).astype(int),
             "age": _numbers(table["age"], patient, path, MOST_YEARS),
             "female": _numbers(table["is_female"], patient, path, codes=(0, 1)),
-            "site": site,
-            "oncotree_code": table["oncotree_code"].fillna("").astype(str),
+            "site": table["site"].mask(barcode, patient.str[5:7]),
+            "oncotree_code": table["oncotree_code"],
         }
     )
 
@@ -185,15 +178,14 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        No column of patients, a patient twice, an event neither 0 nor 1, or a negative time.
+        A patient twice, an event neither 0 nor 1, or a negative time.
+    KeyError
+        Another table.
     """
     table = read_columns(path, dtype=dict.fromkeys((*TEXTS, "Redaction", "bcr_patient_barcode"), str))
-    if not {"bcr_patient_barcode", "type"} <= {*table}:
-        raise ValueError(f"{path} lacks the columns bcr_patient_barcode and type, so it is not TCGA-CDR")
     patient = table["bcr_patient_barcode"].fillna("")
     _check_barcodes(patient, path)
-    if patient.duplicated().any():
-        raise ValueError(f"{path}: patient {patient[patient.duplicated()].iloc[0]} stands twice")
+    _refuse(patient.duplicated(), "patient " + patient, " stands twice", path)
     columns = {"patient": patient, "cancer": table["type"]}
     if (age := "age_at_initial_pathologic_diagnosis") in table:
         columns["age"] = _numbers(table[age], patient, path, MOST_YEARS)
@@ -212,15 +204,18 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _check_barcodes(names: Iterable[str], path: str | Path) -> None:
+def _refuse(wrong: pd.Series, rows: pd.Series, fault: str, path: str | Path) -> None:
+    """A ValueError that says of the first row that is wrong what is."""
+    if wrong.any():
+        raise ValueError(f"{path}: {rows[wrong].iloc[0]}{fault} ({int(wrong.sum())} such rows)")
+
+
+def _check_barcodes(names: pd.Series, path: str | Path) -> None:
     """Refuse names that are none, and barcodes typed otherwise than TCGA-A6-2683, which nobody would recognise."""
-    names = list(names)
     check_names(names, path, zeros=False)
-    for name in names:
-        if name != name.strip() or (BARCODE.match(name.upper()) and not BARCODE.match(name)):
-            raise ValueError(
-                f"{path}: {name!r} is a barcode in small letters or with spaces: write TCGA-A6-2683"
-            )
+    typed = names.str.upper().str.match(BARCODE) & ~names.str.match(BARCODE) | (names != names.str.strip())
+    fault = " is a barcode in small letters or with spaces: write TCGA-A6-2683"
+    _refuse(typed, names.map(repr), fault, path)
 
 
 def _numbers(
@@ -235,10 +230,7 @@ def _numbers(
     """Numbers from `least` to `most`, or `codes` alone; NaN for an empty cell, refused where values must be known."""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
     right = numbers.isin(codes) if codes else numbers.between(least, most)
-    if (odd := ~right & (known | column.notna())).any():
-        needed = " or ".join(map(str, codes)) or f"a number from {least:g} to {most:g}"
-        raise ValueError(
-            f"{path}: {column.name} of {patient[odd].iloc[0]} is {column[odd].iloc[0]}, and {needed} is needed "
-            f"({int(odd.sum())} such rows)"
-        )
+    needed = " or ".join(map(str, codes)) or f"a number from {least:g} to {most:g}"
+    rows = f"{column.name} of " + patient + " is " + column.astype(str)
+    _refuse(~right & (known | column.notna()), rows, f", and {needed} is needed", path)
     return numbers

@@ -1,6 +1,6 @@
-"""Volumes and series of volumes: CT in Hounsfield units on a grid in the patient, whatever way the file stores it.
+"""Volumes: CT in Hounsfield units on a grid in the patient, whatever way the file stores it.
 
-Arrays have SimpleITK's order, (z, y, x) and (frames, z, y, x). Coordinates are DICOM's and SimpleITK's, LPS: x grows to
+Arrays have SimpleITK's order, (z, y, x). Coordinates are DICOM's and SimpleITK's, LPS: x grows to
 the patient's left, y to posterior, z to superior; in NIfTI's own (RAS) x and y grow the other way.
 
 NIfTI is read by nibabel from its unpacked content, so that gzip's checksum is verified: SimpleITK reads a .nii.gz that was
@@ -9,7 +9,6 @@ cut short, or has a damaged byte, without a word and fills up with zeros, as it 
 
 import gzip
 import itertools
-import json
 import os
 import tempfile
 import warnings
@@ -27,7 +26,6 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from lib.files import written
-from lib.inputs.tables import read_columns
 
 AIR_HU = -1024.0
 OBLIQUE_DEG = 1.0
@@ -39,13 +37,7 @@ SAME_GRID = 0.05
 SAME_PLACE = 0.5  # share of a voxel by which two statements of a header may differ
 SPACING_MM = (0.01, 100.0)
 MOST_OUTSIDE = 0.02  # share of a mask that may lie outside its volume
-SHORTEST_S, LONGEST_S = 0.05, 20.0
-"""Seconds between frames that CT perfusion may have; a header outside says something else (1400 is ms)."""
-
-AGREE = 0.01  # share by which two intervals may differ: headers and tables round
 DAMAGED = (OSError, EOFError, zlib.error, HeaderDataError, ImageFileError, WrapStructError)
-JITTER = 0.05  # share of the interval by which a frame may be off the regular clock
-TIMES = ("seconds", "frametimesstart", "volumetiming", "time_s", "times")
 
 
 class Geometry(NamedTuple):
@@ -99,32 +91,6 @@ class Volume(NamedTuple):
     stored_as: str = ""
 
 
-class Series(NamedTuple):
-    """Volumes taken one after another: values float32 (frames, z, y, x) in HU, their grid, and when each was taken.
-
-    `seconds` (frames,) count from the first frame, in equal steps; `stored_as` is the orientation of the file's axes,
-    "RAS" for example, "" where there was no file.
-    """
-
-    values: np.ndarray
-    geometry: Geometry
-    seconds: np.ndarray
-    stored_as: str = ""
-
-    @property
-    def interval_s(self) -> float:
-        """Seconds between frames; a ValueError where they are not in equal steps."""
-        seconds = np.asarray(self.seconds, dtype=float)
-        steps = np.diff(seconds)
-        fault = f"irregular: {steps.min():g} to {steps.max():g} s apart"
-        if len(back := np.flatnonzero(steps <= 0)):
-            one, two = (f"frame {n} at {seconds[n]:g} s" for n in (back[0], back[0] + 1))
-            fault = f"out of order: {one}, {two}"
-        if (step := _step(seconds)) is None or len(back):
-            raise ValueError(f"frames are {fault}")
-        return step
-
-
 def geometry_of(image: sitk.Image) -> Geometry:
     """The grid of a three-dimensional SimpleITK image."""
     return Geometry(image.GetSpacing(), image.GetOrigin(), image.GetDirection(), image.GetSize())
@@ -134,19 +100,12 @@ def image_of(values: np.ndarray, geometry: Geometry) -> sitk.Image:
     """A SimpleITK image of an array (z, y, x) on its grid; bool becomes uint8."""
     if values.shape != geometry.size[::-1]:
         raise ValueError(f"an array (z, y, x) of shape {values.shape} does not lie on {geometry}")
-    values = values.astype(np.uint8) if values.dtype == bool else values
-    return _image(values, geometry.spacing_mm, geometry.origin_mm, geometry.direction)
-
-
-def _image(
-    values: np.ndarray, spacing: Sequence, origin: Sequence, direction: Sequence, steps: Sequence = ()
-) -> sitk.Image:
-    """An image of an array (z, y, x), or (frames, z, y, x) with the `steps` between its frames, and so on."""
-    image = sitk.GetImageFromArray(values, isVector=False)
-    image.SetSpacing([*map(float, (*spacing, *steps))])
-    image.SetOrigin([*map(float, (*origin, *[0] * len(steps)))])
-    whole = scipy.linalg.block_diag(np.reshape(direction, (3, 3)), *[1] * len(steps))
-    image.SetDirection(whole.ravel().tolist())
+    image = sitk.GetImageFromArray(
+        values.astype(np.uint8) if values.dtype == bool else values, isVector=False
+    )
+    image.SetSpacing([*map(float, geometry.spacing_mm)])
+    image.SetOrigin([*map(float, geometry.origin_mm)])
+    image.SetDirection([*map(float, geometry.direction)])
     return image
 
 
@@ -164,14 +123,28 @@ def corners_of(geometry: Geometry) -> np.ndarray:
     return np.array(list(itertools.product(*((0, n - 1) for n in geometry.size))))
 
 
-def brought_onto(image: sitk.Image, grid: Geometry, outside: float, how: int = sitk.sitkLinear) -> sitk.Image:
+def brought_onto(
+    image: sitk.Image,
+    grid: Geometry,
+    outside: float,
+    how: int = sitk.sitkLinear,
+    transform: sitk.Transform = sitk.Transform(),  # noqa: B008  never changed
+) -> sitk.Image:
     """An image sampled where the voxels of another grid lie: linear, or `sitk.sitkNearestNeighbor` for a mask.
 
-    `outside` is the value of voxels more than half a voxel outside the image.
+    `outside` is the value of voxels more than half a voxel outside the image; `transform` takes a place of the grid to
+    its place in the image.
     """
     return sitk.Resample(
-        image, grid.size, sitk.Transform(), how, grid.origin_mm, grid.spacing_mm, grid.direction, outside
+        image, grid.size, transform, how, grid.origin_mm, grid.spacing_mm, grid.direction, outside
     )
+
+
+def upright_grid(places: np.ndarray, spacing: Sequence[float]) -> Geometry:
+    """The grid on the patient's axes that covers places (n, 3) in mm."""
+    low, high = places.min(0), places.max(0)
+    size = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
+    return Geometry(tuple(spacing), tuple(low.tolist()), tuple(np.eye(3).ravel()), tuple(size.tolist()))
 
 
 def is_nifti(path: str | os.PathLike) -> bool:
@@ -185,23 +158,19 @@ def opened(path: str | os.PathLike) -> sitk.Image:
     A ValueError where it is damaged or no image, or has axes that are not at right angles, colours or voxels of an
     impossible size.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no image at {path}")
+    path, (low, high) = Path(path), SPACING_MM
+    path.stat()  # a file that is not there says so itself
     try:
         image = _nifti(path) if is_nifti(path) else sitk.ReadImage(str(path))
     except (*DAMAGED, RuntimeError, TypeError) as error:  # some speak of several lines, the last one tells
         said = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ValueError(f"{path} cannot be read as an image, it may have been cut short ({said})") from error
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        raise ValueError(
-            f"{path} has {image.GetNumberOfComponentsPerPixel()} numbers a voxel: one is expected"
-        )
-    sides, (low, high) = image.GetSpacing()[:3], SPACING_MM
-    if not all(low <= side <= high for side in sides):
+    sides, numbers = image.GetSpacing()[:3], image.GetNumberOfComponentsPerPixel()
+    if numbers > 1 or not all(low <= side <= high for side in sides):
         sides = " x ".join(f"{side:g}" for side in sides)
         raise ValueError(
-            f"{path} has voxels of {sides} mm: {low:g} to {high:g} are expected; correct its header"
+            f"{path} has {numbers} numbers a voxel and voxels of {sides} mm: one number, and {low:g} to {high:g} mm are "
+            "expected"
         )
     return image
 
@@ -216,15 +185,13 @@ def _nifti(path: Path) -> sitk.Image:
     values = values.astype(native, copy=False)
     affine = _affine(header, path) * [[-1], [-1], [1], [1]]  # RAS to LPS
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    direction = affine[:3, :3] / np.maximum(spacing, 1e-30)
-    if not (np.isfinite(affine).all() and np.allclose(direction.T @ direction, np.eye(3), atol=1e-3)):
-        raise ValueError(
-            f"{path} does not say where its voxels lie: finite numbers are expected, and axes at right angles, which "
-            "those of a sheared (tilted) scan are not"
-        )
     unit = {"meter": 1e3, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
-    more = [1] * (stored.ndim - 3)
-    return _image(values.T, spacing * unit, affine[:3, 3] * unit, direction, more)
+    image = sitk.GetImageFromArray(values.T, isVector=False)
+    further = stored.ndim - 3  # axes of time, whose steps their reader knows
+    image.SetSpacing([*(spacing * unit).tolist(), *[1.0] * further])
+    image.SetOrigin([*(affine[:3, 3] * unit).tolist(), *[0.0] * further])
+    image.SetDirection(scipy.linalg.block_diag(affine[:3, :3] / spacing, np.eye(further)).ravel().tolist())
+    return image
 
 
 def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
@@ -234,16 +201,25 @@ def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
     if not forms:
         warnings.warn(f"{path} does not say how it is oriented: x, y, z are taken as they lie", stacklevel=5)
         forms = [np.diag([-sides[0], -sides[1], sides[2], 1.0])]
-    if np.linalg.det(forms[0][:3, :3]) * np.linalg.det(forms[-1][:3, :3]) < 0:
-        raise ValueError(f"{path}: left and right are exchanged between its sform and its qform: correct one")
+    first, last, fault = forms[0], forms[-1], ""
+    spacing = np.linalg.norm(first[:3, :3], axis=0)
+    axes = first[:3, :3] / np.maximum(spacing, 1e-30)
+    if not (np.isfinite(first).all() and np.allclose(axes.T @ axes, np.eye(3), atol=1e-3)):
+        fault = (
+            "does not say where its voxels lie: finite numbers are expected, and axes at right angles, which those of a "
+            "sheared (tilted) scan are not"
+        )
+    elif np.linalg.det(first[:3, :3]) * np.linalg.det(last[:3, :3]) < 0:
+        fault = "has left and right exchanged between its sform and its qform: correct one"
+    if fault:
+        raise ValueError(f"{path} {fault}")
     corners = np.array(list(itertools.product(*((0, n) for n in shape), (1,))))
-    apart = np.abs(corners @ (forms[0] - forms[-1]).T).max()
-    apart = max(apart, np.abs(shape * (np.linalg.norm(forms[0][:3, :3], axis=0) - sides)).max())
+    apart = max(np.abs(corners @ (first - last).T).max(), np.abs(shape * (spacing - sides)).max())
     if apart > SAME_PLACE * sides.min():
         warnings.warn(
             f"{path} states two places for its voxels, {apart:g} mm apart: one of them is wrong", stacklevel=5
         )
-    return forms[0]
+    return first
 
 
 def upright(image: sitk.Image, path: str | os.PathLike, oblique: str, outside: float) -> sitk.Image:
@@ -257,12 +233,9 @@ def upright(image: sitk.Image, path: str | os.PathLike, oblique: str, outside: f
     geometry = geometry_of(image)
     if geometry.tilt_deg <= OBLIQUE_DEG or oblique == "keep":
         return image
-    if oblique == "resample":  # onto the straight grid that covers it, of its spacing
-        places, spacing = geometry.points(corners_of(geometry)), geometry.spacing_mm
-        low, high = places.min(0), places.max(0)
-        size = np.ceil((high - low) / spacing - 1e-6).astype(int) + 1
-        straight = Geometry(spacing, tuple(low.tolist()), tuple(np.eye(3).ravel()), tuple(size.tolist()))
-        return brought_onto(sitk.Cast(image, sitk.sitkFloat32), straight, outside)
+    if oblique == "resample":
+        grid = upright_grid(geometry.points(corners_of(geometry)), geometry.spacing_mm)
+        return brought_onto(sitk.Cast(image, sitk.sitkFloat32), grid, outside)
     raise ValueError(
         f"{path} is oblique, tilted by {geometry.tilt_deg:.1f} degrees: set oblique to 'keep' (voxels as they are, "
         "slices tilted) or to 'resample' (interpolated onto the patient's axes)"
@@ -277,20 +250,14 @@ def values_of(image: sitk.Image, path: str | os.PathLike) -> np.ndarray:
     return values
 
 
-def _single(path: str | os.PathLike) -> sitk.Image:
-    """The one volume of a file."""
-    image = opened(path)
-    size = image.GetSize()
-    if len(size) == 4 and size[3] == 1:
-        return image[:, :, :, 0]
-    if len(size) != 3:
-        raise ValueError(f"{path} has {' x '.join(map(str, size))} voxels: one volume (x, y, z) is expected")
-    return image
-
-
 def read_volume(path: str | os.PathLike, oblique: str = "refuse") -> Volume:
     """Read one volume (.nii, .nii.gz, .nrrd, .mha) in any orientation; for `oblique` see `upright`."""
-    image = _single(path)
+    image = opened(path)
+    size = image.GetSize()
+    if size[3:] == (1,):
+        image = image[:, :, :, 0]
+    elif len(size) != 3:
+        raise ValueError(f"{path} has {' x '.join(map(str, size))} voxels: one volume (x, y, z) is expected")
     turned = upright(image, path, oblique, AIR_HU)
     return Volume(values_of(turned, path), geometry_of(turned), geometry_of(image).orientation)
 
@@ -304,15 +271,6 @@ def read_labels(path: str | os.PathLike) -> Volume:
             "whole numbers of 0 or more are expected"
         )
     return labels
-
-
-def read_mask(path: str | os.PathLike, like: Geometry, resample: bool = False) -> np.ndarray:
-    """Read a mask that belongs to a volume: true (z, y, x) where the file is above 0; it may be empty (no lesion).
-
-    For `resample` and what is refused see `placed`.
-    """
-    labels = read_labels(path)
-    return placed(labels.values > 0, labels.geometry, like, path, resample)
 
 
 def placed(
@@ -330,167 +288,18 @@ def placed(
     """
     if same_grid(grid, like):
         return mask
-    if not resample:
-        raise ValueError(
-            f"{path} lies on another grid than its volume: the mask has {grid}; the volume has {like}. "
-            "Give the mask of this volume, or resample=True to bring it over"
-        )
     nearest = sitk.sitkNearestNeighbor
     inside = brought_onto(image_of(np.ones(like.size[::-1], bool), like), grid, 0, nearest)
     outside = (mask & (sitk.GetArrayViewFromImage(inside) == 0)).sum() / max(mask.sum(), 1)
-    if outside > MOST_OUTSIDE:
-        much = "no voxel of" if outside == 1 else f"only {1 - outside:.0%} of"
-        raise ValueError(f"{path}: {much} {what} falls inside the volume ({grid}; the volume has {like})")
+    fault = ""
+    if not resample:
+        fault = "lies on another grid than its volume: give the mask of this volume, or resample=True to bring it over"
+    elif outside > MOST_OUTSIDE:
+        much = "no voxel" if outside == 1 else f"only {1 - outside:.0%}"
+        fault = f"does not fit its volume: {much} of {what} falls inside"
+    if fault:
+        raise ValueError(f"{path} {fault} (it has {grid}; the volume has {like})")
     return sitk.GetArrayFromImage(brought_onto(image_of(mask, grid), like, 0, nearest)) > 0
-
-
-def read_series(
-    path: str | os.PathLike,
-    interval_s: float | None = None,
-    seconds: Sequence[float] | np.ndarray | str | os.PathLike | None = None,
-    oblique: str = "refuse",
-) -> Series:
-    """Read a series of volumes, 4D NIfTI in any orientation.
-
-    Parameters
-    ----------
-    path : path
-        .nii or .nii.gz of axes x, y, z, frames; a single fourth axis before the frames (ISLES 2018) is passed over.
-    interval_s : float, optional
-        Seconds between frames, where the header does not say (pixdim[4] of 0, or outside 0.05 to 20 s).
-    seconds : sequence of float, or path of a .json or .csv, optional
-        When each frame was taken, see `read_seconds`: frames are sorted and, where their steps are unequal, interpolated
-        linearly to equal ones (`interval_s`, else the median).
-    oblique : "refuse" | "keep" | "resample"
-        See `upright`.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        One volume instead of a series; interval unknown, or contradicted by the header; damaged, oblique, NaN.
-    """
-    image = opened(path)
-    size = image.GetSize()
-    if len(size) < 4 or size[-1] < 2 or (len(size) == 5 and size[3] != 1):
-        raise ValueError(
-            f"{path} has {' x '.join(map(str, size))} voxels: CT perfusion is a series of volumes, "
-            "axes x, y, z, frames, with at least two frames"
-        )
-    times, step = _clock(path, size[-1], interval_s, seconds)
-    values = None
-    for number in range(size[-1]):
-        frame = image[:, :, :, number] if len(size) == 4 else image[:, :, :, 0, number]
-        stored_as = geometry_of(frame).orientation
-        frame = upright(frame, path, oblique, AIR_HU)
-        if values is None:
-            geometry = geometry_of(frame)
-            values = np.empty((size[-1], *geometry.size[::-1]), dtype=np.float32)
-        values[number] = values_of(frame, path)
-    if step is not None:
-        values, times = _on_a_clock(values, times, step)
-    return Series(values, geometry, times - times[0], stored_as)
-
-
-def _clock(
-    path: str | os.PathLike,
-    frames: int,
-    interval_s: float | None,
-    seconds: Sequence[float] | np.ndarray | str | os.PathLike | None,
-) -> tuple[np.ndarray, float | None]:
-    """Times of a file's frames, in its order, and the step to bring them onto; None where they run in equal steps."""
-    if seconds is None:
-        return _interval(path, interval_s) * np.arange(frames), None
-    times = (
-        read_seconds(seconds) if isinstance(seconds, (str, os.PathLike)) else np.asarray(seconds, dtype=float)
-    )
-    order = np.argsort(times, kind="stable")
-    if times.shape != (frames,) or not (np.diff(times[order]) > 0).all():  # NaN is not above 0
-        raise ValueError(
-            f"{path} has {frames} frames: one time a frame, no two the same, is needed, not {times.tolist()}"
-        )
-    if (step := _step(times)) is None:
-        return times, interval_s or float(np.median(np.diff(times[order])))
-    step = _interval(path, step)
-    return times, None if interval_s is None or _agree(interval_s, step) else interval_s
-
-
-def read_seconds(path: str | os.PathLike) -> np.ndarray:
-    """Times of frames from a file beside the series: .json (a list, or BIDS' FrameTimesStart), .csv (column seconds)."""
-    path = Path(path)
-    content = json.loads(path.read_text("utf-8")) if path.suffix == ".json" else read_columns(path)
-    try:
-        if not isinstance(content, list):
-            names = {str(name).strip().lower(): name for name in content}
-            content = content[next(names[name] for name in TIMES if name in names)]
-        return np.asarray(content, dtype=float)
-    except (ValueError, TypeError, StopIteration) as error:
-        raise ValueError(
-            f"{path} does not say when the frames were taken in {', '.join(TIMES)} ({error})"
-        ) from error
-
-
-def _interval(path: str | os.PathLike, given: float | None) -> float:
-    """Seconds between frames from the header and what the user says, which must not contradict."""
-    if given is not None and not SHORTEST_S <= given <= LONGEST_S:
-        raise ValueError(
-            f"{path}: an interval of {given:g} s between frames lies outside {SHORTEST_S} to {LONGEST_S:g} s"
-        )
-    header, why = _header_interval(path)
-    if header is None and given is None:
-        raise ValueError(f"{path}: the time between frames is not known, {why}: give interval_s, in seconds")
-    if header is not None and given is not None and not _agree(header, given):
-        raise ValueError(
-            f"{path}: its header says {header:g} s between frames and the parameters {given:g} s: "
-            "find out which is right, then correct it"
-        )
-    return header if given is None else float(given)
-
-
-def _header_interval(path: str | os.PathLike) -> tuple[float | None, str]:
-    """Seconds between frames by a NIfTI header, pixdim[4] in the unit of xyzt_units; or None and why it does not say.
-
-    ITK reads 0 ("not known") as 1; this does not. Where the header names no unit of time, seconds are meant.
-    A fifth axis that holds the frames behind a single fourth has its own pixdim[5]; the two must not contradict.
-    """
-    header = nibabel.load(path).header
-    unit = header.get_xyzt_units()[1]
-    axes = [4, 5] if header["dim"][0] == 5 and header["dim"][4] == 1 else [4]
-    numbers = {f"pixdim[{axis}]": float(header["pixdim"][axis]) for axis in axes}
-    stated = " and ".join(f"{name} = {number:g}" for name, number in numbers.items())
-    stated += " without a unit of time" if unit == "unknown" else f" {unit}"
-    seconds = [number * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0) for number in numbers.values()]
-    usable = [one for one in seconds if SHORTEST_S <= one <= LONGEST_S]
-    if not usable:
-        return None, f"its header says {stated}"
-    if not _agree(min(usable), max(usable)):
-        return None, f"its header contradicts itself ({stated})"
-    return round(usable[0], 6), ""  # float32 in the header: 1.41 is 1.40999997
-
-
-def _agree(one: float, other: float) -> bool:
-    """Whether two intervals are the same to a percent."""
-    return abs(one - other) <= AGREE * other
-
-
-def _step(seconds: np.ndarray) -> float | None:
-    """The interval of times that go up in equal steps (to 5 % of a step), else None."""
-    step = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
-    clock = seconds[0] + step * np.arange(len(seconds))
-    return float(step) if step > 0 and np.abs(seconds - clock).max() <= JITTER * step else None
-
-
-def _on_a_clock(values: np.ndarray, seconds: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frames in the order of their times, interpolated linearly to equal steps; nothing is extrapolated."""
-    order = np.argsort(seconds)
-    times = seconds[order]
-    clock = times[0] + step * np.arange(int((times[-1] - times[0]) / step + 1e-6) + 1)
-    right = np.clip(np.searchsorted(times, clock), 1, len(times) - 1)
-    share = np.clip((clock - times[right - 1]) / (times[right] - times[right - 1]), 0, 1).astype(np.float32)
-    frames = np.empty((len(clock), *values.shape[1:]), dtype=np.float32)
-    for frame, (after, part) in enumerate(zip(right, share, strict=True)):
-        frames[frame] = (1 - part) * values[order[after - 1]] + part * values[order[after]]
-    return frames, clock
 
 
 def write_image(path: str | os.PathLike, image: sitk.Image) -> None:
@@ -508,22 +317,11 @@ def write_volume(path: str | os.PathLike, volume: Volume, dtype: str = "float32"
 
     `dtype` is "float32", "int16" or "uint8"; whole-number types are rounded to, and what does not fit is refused.
     """
-    write_image(path, image_of(_stored(volume.values, dtype, path), volume.geometry))
+    write_image(path, image_of(stored(volume.values, dtype, path), volume.geometry))
 
 
-def write_series(path: str | os.PathLike, series: Series, dtype: str = "float32") -> None:
-    """Write a series of equal steps atomically as 4D NIfTI, its interval in pixdim[4] in seconds; `write_volume`'s types."""
-    interval, grid = series.interval_s, series.geometry
-    if series.values.shape != (len(series.seconds), *grid.size[::-1]):
-        raise ValueError(
-            f"{path} not written: values {series.values.shape} are not {len(series.seconds)} frames on {grid}"
-        )
-    values = _stored(series.values, dtype, path)
-    write_image(path, _image(values, grid.spacing_mm, grid.origin_mm, grid.direction, [interval]))
-
-
-def _stored(values: np.ndarray, dtype: str, path: str | os.PathLike) -> np.ndarray:
-    """Values in the type of the file."""
+def stored(values: np.ndarray, dtype: str, path: str | os.PathLike) -> np.ndarray:
+    """Values in the type of a file; a ValueError where they do not fit."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return np.ascontiguousarray(values, dtype=kind)
@@ -531,20 +329,3 @@ def _stored(values: np.ndarray, dtype: str, path: str | os.PathLike) -> np.ndarr
     if not (low >= np.iinfo(kind).min - 0.5 and high <= np.iinfo(kind).max + 0.5):  # nor is NaN
         raise ValueError(f"{path} not written: values from {low:g} to {high:g} do not fit {dtype}")
     return np.rint(values).astype(kind)
-
-
-def describe(series: Series) -> dict:
-    """What the log of a reading says: grid, orientation, frames and interval."""
-    grid = series.geometry
-    return {
-        "size": list(grid.size),
-        **{
-            name: np.round(getattr(grid, name), 6).tolist()
-            for name in ("spacing_mm", "origin_mm", "direction")
-        },
-        "orientation": grid.orientation,
-        "stored_as": series.stored_as,
-        "tilt_deg": round(grid.tilt_deg, 3),
-        "frames": len(series.values),
-        "interval_s": round(series.interval_s, 6),
-    }

@@ -1,10 +1,14 @@
-"""Pictures of whole sections: any file to RGB."""
+"""Pictures of whole sections: any file to RGB, and a crop round every spot for an encoder to see."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tifffile
+from anndata import AnnData
 from PIL import Image
+
+from lib.features.feature_files import count_white
 
 DARK = "_HE_image_dark.png"
 DARK_WIDTH = 2000
@@ -66,9 +70,7 @@ def check_frame(path: Path, size: tuple[int, int], xy: np.ndarray, scale: tuple[
         )
 
 
-def shrunk(
-    rgb: np.ndarray, scale: tuple[float, float], longest: int, resample=Image.Resampling.BOX
-) -> tuple[np.ndarray, float]:
+def shrunk(rgb: np.ndarray, scale: tuple[float, float], longest: int) -> tuple[np.ndarray, float]:
     """The picture with its longer side at `longest` pixels or less, and its pixels per full-resolution pixel.
 
     One number for both axes, as scanpy and squidpy have it, also where `scale` (sx, sy) differs between them.
@@ -76,7 +78,8 @@ def shrunk(
     full = np.array(rgb.shape[1::-1]) / scale
     factor = min(longest / full.max(), *scale)
     size = np.maximum(1, (full * factor).round().astype(int))
-    return np.asarray(Image.fromarray(rgb).resize(tuple(size.tolist()), resample)), float(factor)
+    small = Image.fromarray(rgb).resize(tuple(size.tolist()), Image.Resampling.BOX)
+    return np.asarray(small), float(factor)
 
 
 def _plain(path: Path) -> np.ndarray:
@@ -86,11 +89,8 @@ def _plain(path: Path) -> np.ndarray:
         with Image.open(path) as picture:
             if picture.mode not in MODES:
                 raise ValueError(f"{path} holds pixels of the kind {picture.mode}: save it as 8-bit RGB")
-            return (
-                _over_white(picture.convert("RGBA"))
-                if picture.has_transparency_data
-                else np.array(picture.convert("RGB"))
-            )
+            seen_through = picture.has_transparency_data
+            return _over_white(picture.convert("RGBA")) if seen_through else np.array(picture.convert("RGB"))
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
@@ -111,12 +111,14 @@ def _slide(path: Path) -> np.ndarray:
 def _tiff(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as file:
         series, page = file.series[0], file.pages[0]
-        for each in series.pages:  # tiles beyond the file's end would be read as black
-            ends = (
-                [at + n for at, n in zip(each.dataoffsets, each.databytecounts, strict=True)] if each else []
-            )
-            if ends and max(ends) > path.stat().st_size:
-                raise ValueError(f"{path} is cut off: fetch it again")
+        ends = [
+            at + n
+            for each in series.pages
+            if each
+            for at, n in zip(each.dataoffsets, each.databytecounts, strict=True)
+        ]
+        if max(ends, default=0) > path.stat().st_size:  # these tiles would be read as black
+            raise ValueError(f"{path} is cut off: fetch it again")
         values, axes = series.asarray(), series.axes
     values, axes = values.squeeze(), "".join(a for a, n in zip(axes, values.shape, strict=True) if n > 1)
     channels = [i for i, axis in enumerate(axes) if axis not in "YX"]
@@ -134,3 +136,73 @@ def _tiff(path: Path) -> np.ndarray:
         colours = values[..., :3] * (1 if 1 in page.extrasamples else alpha)  # 1: already multiplied
         values = np.rint(np.minimum(colours + 255 * (1 - alpha), 255)).astype(np.uint8)
     return np.ascontiguousarray(values)
+
+
+def crop_spots(
+    picture: np.ndarray, centres: np.ndarray, size_px: float | Sequence[float], out_px: int, batch: int = 64
+) -> Iterator[np.ndarray]:
+    """Cut one crop round each spot and bring it to `out_px`, in batches of uint8 (n, out_px, out_px, 3).
+
+    Nothing is rounded before the antialiased (bilinear) resize. What lies beyond the picture's border is white, like
+    the glass; a centre that does is refused.
+
+    Parameters
+    ----------
+    picture : uint8 array (height, width, 3)
+        RGB.
+    centres : array (n, 2)
+        x, y in pixels of `picture`, origin top left; the first pixel's centre is at 0.5, 0.5.
+    size_px : float or (float, float)
+        Side of the crop in pixels of `picture`, or its width and height where the picture is scaled
+        differently in x and y: side_um / um_per_px * picture_scale.
+    """
+    centres, size = np.asarray(centres, float), np.broadcast_to(np.asarray(size_px, float), 2)
+    inside = (centres >= 0).all(1) & (centres <= picture.shape[1::-1]).all(1)
+    if not inside.all():
+        first = np.flatnonzero(~inside)[0]
+        raise ValueError(
+            f"spot {first} at x, y = {centres[first].round(1).tolist()} lies outside the picture of "
+            f"{picture.shape[1]} x {picture.shape[0]} pixels ({(~inside).sum()} such spots in all): "
+            "check the scale between the full-resolution pixels and this picture"
+        )
+    parts = (centres[start : start + batch] for start in range(0, len(centres), batch))
+    return (np.stack([_crop(picture, centre, size, out_px) for centre in part]) for part in parts)
+
+
+def _crop(picture: np.ndarray, centre: np.ndarray, size: np.ndarray, out_px: int) -> np.ndarray:
+    corners = np.stack([centre - size / 2, centre + size / 2])  # top left, bottom right, as x, y
+    (x0, y0), (x1, y1) = np.floor(corners[0]).astype(int), np.ceil(corners[1]).astype(int)
+    # the part of the block that exists; a negative index would silently wrap round to the other border
+    u0, v0, u1, v1 = max(x0, 0), max(y0, 0), min(x1, picture.shape[1]), min(y1, picture.shape[0])
+    block = np.full((y1 - y0, x1 - x0, 3), 255, np.uint8)
+    block[v0 - y0 : v1 - y0, u0 - x0 : u1 - x0] = picture[v0:v1, u0:u1]
+    box = (corners - (x0, y0)).ravel().tolist()
+    return np.asarray(Image.fromarray(block).resize((out_px, out_px), Image.Resampling.BILINEAR, box=box))
+
+
+def embed_spots(section: AnnData, picture: np.ndarray, encoder) -> tuple[np.ndarray, dict[str, int]]:
+    """Crop the section's picture round every spot and encode the crops.
+
+    Parameters
+    ----------
+    section : AnnData
+        Needs obsm["spatial"] (full-resolution pixels) and uns["section"] with um_per_px and picture_scale.
+    picture : uint8 array (height, width, 3)
+        RGB, in full-resolution pixels times picture_scale.
+    encoder : lib.features.encoders.Encoder
+
+    Returns
+    -------
+    features : float32 array (n, encoder.dim)
+        In the order of the section's spots.
+    counts : dict
+        n_white: crops that are mostly glass; n_failed: 0, a crop that cannot be cut raises.
+    """
+    about = section.uns["section"]
+    scale = np.asarray(about["picture_scale"], float)
+    centres, size_px = section.obsm["spatial"] * scale, encoder.crop_um / about["um_per_px"] * scale
+    features, n_white = [], 0
+    for crops in crop_spots(picture, centres, size_px, encoder.input_px):
+        features.append(encoder.encode(crops))
+        n_white += count_white(crops)
+    return np.concatenate(features), {"n_white": n_white, "n_failed": 0}

@@ -30,6 +30,20 @@ class NoComparablePair(NotComputable):
     """No event was outlived by another patient, so no two patients can be put in order."""
 
 
+def tied_ranks(risk: np.ndarray, tied_tol: float = 1e-8) -> np.ndarray:
+    """Dense ranks of risks (n,), int, lowest 0; risks apart by no more than `tied_tol` of their spread, or by rounding, tie.
+
+    The spread is what three quarters of the patients lie within of the median, so neither the unit of the risk nor one
+    far-off patient decides what is a tie.
+    """
+    order = np.argsort(risk, kind="stable")
+    values, spread = risk[order], np.quantile(np.abs(risk - np.median(risk)), 0.75)
+    apart = np.diff(values) > tied_tol * spread + 1e-14 * (tied_tol > 0) * np.abs(values[1:])
+    ranks = np.empty(risk.size, int)
+    ranks[order] = np.r_[0, np.cumsum(apart)]
+    return ranks
+
+
 def harrell_draws(
     time: ArrayLike,
     event: ArrayLike,
@@ -42,10 +56,11 @@ def harrell_draws(
 
     Two matrix products over all pairs, a block of events at a time: time grows with draws x events x n, memory with
     draws x n. `counts` (draws, n) are whole numbers, 0 or more; `event_weights` (n,) weigh the pairs of each patient who
-    had the event, the same in all draws: 1 / G^2 makes it Uno's. (draws,), NaN in a draw without a comparable pair.
+    had the event, the same in all draws: 1 / G^2 makes it Uno's. Risks tie as in `tied_ranks`. (draws,), NaN in a draw
+    without a comparable pair.
     """
     time, event = checked_outcomes(time, event)
-    risk, counts = checked_risk(risk, time.size), np.asarray(counts)
+    risk, counts = tied_ranks(checked_risk(risk, time.size), tied_tol), np.asarray(counts)
     if counts.ndim != 2 or counts.shape[1] != time.size or (counts < 0).any():
         raise ValueError(f"counts {counts.shape} must be 0 or more, of shape (draws, {time.size})")
     # in the order of time, events before the censored of the same time: whom an event can be compared with comes later
@@ -64,7 +79,7 @@ def harrell_draws(
         block = slice(first, first + BLOCK)
         begin, until, ahead = start[block][0], start[block][-1], risk[events[block], None]
         later = risk[begin:]
-        lower = np.add(later < ahead - tied_tol, later <= ahead + tied_tol, dtype=np.float32)
+        lower = np.add(later < ahead, later <= ahead, dtype=np.float32)
         lower[:, : until - begin] *= np.arange(begin, until) >= start[block, None]
         concordant += np.einsum("de,de->d", leading[:, block], counts[:, begin:] @ lower.T)
     return np.divide(concordant / 2, comparable, out=np.full(len(counts), np.nan), where=comparable > 0)
@@ -74,8 +89,7 @@ def harrell(time: ArrayLike, event: ArrayLike, risk: ArrayLike, tied_tol: float 
     """Harrell's c-index: chance that, of two comparable patients, the one with the higher risk has the event first.
 
     Two patients are comparable if one had the event and the other outlived it: a longer time, or the same time and
-    censored. Risks that differ by no more than `tied_tol` are tied and count half. So do
-    `sksurv.metrics.concordance_index_censored`, and lifelines with tied_tol = 0.
+    censored. Tied risks (`tied_ranks`) count half. So do lifelines and R's `survival::concordance`, with tied_tol = 0.
 
     References
     ----------
@@ -94,15 +108,17 @@ def uno(
     """Uno's c-index: Harrell's with each pair weighted by 1 / G(time of the event)^2, of events before `tau` only.
 
     Harrell's depends on who happened to be censored; this one does not, if censoring depends on nothing the risk knows.
-    tau keeps late events with large weights from ruling; a smaller one also mends a G that is 0 or unknown at an event
-    (NotComputable). Equals `sksurv.metrics.concordance_index_ipcw`.
+    tau keeps late events with large weights from ruling; a smaller one also mends a G that is 0 or unknown before an
+    event (NotComputable), unless nobody outlived that event, so that no pair needs it. Equals R's
+    `survival::concordance(timewt = "n/G2")`, and scikit-survival where nobody is censored at the time of an event.
 
     References
     ----------
     Uno et al., Statistics in Medicine 30 (2011), 1105, doi:10.1002/sim.4154, equation 6.
     """
     time, event = checked_outcomes(time, event)
-    weights = censoring.weights(time, event & (time < tau)) ** 2
+    outlived = (time < time.max()) | (time == time[~event].max(initial=-1))  # else the event is in no pair
+    weights = censoring.weights(time, event & (time < tau) & outlived) ** 2
     return partial(harrell_draws, time, event, risk, event_weights=weights)
 
 
@@ -111,9 +127,9 @@ def auc_at(
 ) -> DrawsFunction:
     """Cumulative/dynamic AUC: chance that who had the event by the horizon had a higher risk than who was free of it.
 
-    Cases (event at or before it) are weighted by 1 / G(time of the event), controls (followed beyond it) alike; who was
-    censored by then is neither. Ties in risk count half. Equals `sksurv.metrics.cumulative_dynamic_auc`. NaN in a draw
-    without a case or without a control; NotComputable where G is 0 or unknown at a case.
+    Cases (event at or before it) are weighted by 1 / G(just before the event), controls (followed beyond it) alike; who
+    was censored by then is neither. Tied risks (`tied_ranks`) count half. Equals R's `riskRegression::Score`. NaN in a
+    draw without a case or without a control; NotComputable where G is 0 or unknown before a case.
 
     References
     ----------
@@ -123,10 +139,10 @@ def auc_at(
     time, event = checked_outcomes(time, event)
     risk = checked_risk(risk, time.size)
     case, control = event & (time <= horizon), time > horizon
-    weights = np.where(control, 1.0, censoring.weights(time, case))
+    weights = np.where(control, 1.0, censoring.weights(time, case & control.any()))
     rows = np.flatnonzero(case | control)
-    labels = case[rows].astype(float)
-    return lambda counts: auc(labels, risk[rows], counts[:, rows] * weights[rows])
+    labels, ranks = case[rows].astype(float), tied_ranks(risk)[rows]
+    return lambda counts: auc(labels, ranks, counts[:, rows] * weights[rows])
 
 
 def brier_at(
@@ -135,10 +151,10 @@ def brier_at(
     """Brier score of the predicted survival (n, k) at a horizon (k = 1), weighted against censoring; or integrated: the
     mean over the stretch of several ascending horizons (trapezoids).
 
-    Who had the event at or before t should have survival 0 and weighs 1 / G(time of the event); who was followed
+    Who had the event at or before t should have survival 0 and weighs 1 / G(just before the event); who was followed
     beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. Lower is better;
-    0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals `sksurv.metrics.brier_score` and
-    `integrated_brier_score`. NotComputable where G is 0 or unknown where it is needed.
+    0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals R's `riskRegression::Score`.
+    NotComputable where G is 0 or unknown where it is needed, or t lies beyond what is known of G.
 
     References
     ----------
@@ -155,9 +171,10 @@ def brier_at(
     for column, at in enumerate(times):
         died = censoring.weights(time, event & (time <= at)) * survival[:, column] ** 2
         (followed,) = censoring.survival([at])
-        if followed == 0:
+        alive = time > at
+        if followed == 0 and (alive.any() or at > censoring.times[-1]):
             raise NotComputable(f"G is 0 at the horizon {at:g}: choose an earlier one")
-        terms[:, column] = died + (time > at) * (1 - survival[:, column]) ** 2 / followed
+        terms[:, column] = died + alive * (1 - survival[:, column]) ** 2 / (followed or 1)
     term = np.trapezoid(terms, times, axis=1) / (times[-1] - times[0]) if times.size > 1 else terms[:, 0]
     return lambda counts: counts @ term / counts.sum(axis=1)
 

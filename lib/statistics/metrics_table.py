@@ -16,7 +16,7 @@ from lib.statistics import classification, intervals
 from lib.statistics.classification import METRICS, NotComputable
 from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
 from lib.statistics.intervals import DrawsFunction, Interval, ScoredSection, mean_over_folds, patient_interval
-from lib.statistics.survival import Censoring, HeldOut, logrank, median_groups
+from lib.statistics.survival import Censoring, HeldOut, logrank, median_groups, medians
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
 COLUMNS = [*NAMES, *ENDS, "n", "events", "seeds", "how"]
@@ -232,8 +232,8 @@ def survival_draws(
 ) -> DrawsFunction:
     """Draws function of a survival metric, mean over seeds within each fold, then over folds.
 
-    `metric` is "c_index", "c_index_ipcw", "auc_t_<months>", "brier_t_<months>" or "ibs"; the last of the `horizons` limits
-    c_index_ipcw and ibs; `censoring` of a fold is that of its training patients (c_index needs none). NotComputable where
+    `metric` is "c_index", "c_index_ipcw", "auc_t_<months>", "brier_t_<months>" or "ibs", the Brier score's mean from month 0
+    to the last of the `horizons`, which limits c_index_ipcw too; `censoring` of a fold is that of its training patients (c_index needs none). NotComputable where
     survival is asked of a model that gives a bare risk, or an event or horizon lies where the censoring is unknown.
     """
     name, _, at = metric.partition("_t_")
@@ -242,9 +242,9 @@ def survival_draws(
     if name in ("brier", "ibs"):
         if model.survival is None:
             raise NotComputable("the model gives a risk and no survival probabilities")
-        times = model.times[model.times <= horizons[-1]] if metric == "ibs" else np.array([float(at)])
-        columns = np.flatnonzero(np.isin(model.times, times))
-        if columns.size < times.size:
+        until = horizons[-1] if metric == "ibs" else float(at)
+        columns = np.flatnonzero(model.times <= until if metric == "ibs" else model.times == until)
+        if until not in model.times:
             raise ValueError(f"{metric}: the model gives survival at {model.times.tolist()} months only")
 
     def of_seed(rows: np.ndarray, seed: int) -> DrawsFunction:
@@ -256,7 +256,12 @@ def survival_draws(
             return uno(time, event, risk, horizons[-1], fitted)
         if name == "auc":
             return auc_at(time, event, risk, float(at), fitted)
-        return brier_at(time, event, model.survival[seed][np.ix_(rows, columns)], times, fitted)
+        survival, times = model.survival[seed][np.ix_(rows, columns)], model.times[columns]
+        if (
+            metric == "ibs"
+        ):  # from 0 on, where everybody lives, so that the stretch is the same for every model
+            survival, times = np.c_[np.ones(rows.size), survival], np.r_[0.0, times]
+        return brier_at(time, event, survival, times, fitted)
 
     seeds = range(len(model.risk))
     return mean_over_folds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
@@ -291,7 +296,11 @@ def survival_rows(
 
     metrics = ["c_index", "c_index_ipcw", *(f"auc_t_{h:g}" for h in horizons)]
     metrics += [*(f"brier_t_{h:g}" for h in horizons), "ibs"]
-    rows = [_row((name, cohort, setting, each), counts, partial(measured, each), words) for each in metrics]
+    stretch = {"ibs": f"mean Brier score from month 0 to {horizons[-1]:g} (trapezoids); "}
+    rows = [
+        _row((name, cohort, setting, each), counts, partial(measured, each), stretch.get(each, "") + words)
+        for each in metrics
+    ]
     for test in risk_groups({name: model}).itertuples():
         how = f"log-rank p, {RISK_CUTS[test.cut]}, at or above is high risk; "
         how += f"not computable: {test.why}" if test.why else f"chi-square {test.chi_square:.2f}"
@@ -305,9 +314,13 @@ def risk_group(model: HeldOut, rule: str) -> np.ndarray:
     return median_groups(model.risk.mean(axis=0), model.fold if rule == "fold_median" else None)
 
 
+def _medians(side: str) -> list[str]:
+    return [f"{side}_median", f"{side}_median_low", f"{side}_median_high"]
+
+
 def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
-    """High against low risk of every model under every rule of `RISK_CUTS` (`cut`): sizes, deaths, chi-square and log-rank p;
-    without two groups these are NaN and `why` says the reason.
+    """High against low risk of every model under every rule of `RISK_CUTS` (`cut`): sizes, deaths, median survival with its
+    interval (NaN where it is not reached), chi-square and log-rank p; without two groups `why` says the reason.
     """
     rows = []
     for name, model in models.items():
@@ -316,13 +329,25 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
             try:
                 group = risk_group(model, rule)
                 for side in ("high", "low"):
-                    row |= {side: (group == side).sum(), f"{side}_events": model.event[group == side].sum()}
+                    time, event = model.time[group == side], model.event[group == side]
+                    row |= {side: time.size, f"{side}_events": event.sum()}
+                    row |= dict(zip(_medians(side), medians(time, event), strict=True))
                 test = logrank(model.time, model.event, group)
                 row |= {"chi_square": test.statistic, "p": test.p}
             except NotComputable as reason:
                 row["why"] = str(reason)
             rows.append(row)
-    columns = ["model", "cut", "high", "high_events", "low", "low_events", "chi_square", "p", "why"]
+    columns = [
+        "model",
+        "cut",
+        "high",
+        "high_events",
+        "low",
+        "low_events",
+        *_medians("high"),
+        *_medians("low"),
+    ]
+    columns += ["chi_square", "p", "why"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -337,16 +362,28 @@ def c_index_by_fold(models: Mapping[str, HeldOut]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "fold", "n", "events", "c_index"])
 
 
-def c_index_differences(models: Mapping[str, HeldOut], draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Paired differences of the c-index between all pairs of models (above 0 the first is better), on the patients that both
-    held out.
+def survival_differences(
+    models: Mapping[str, HeldOut],
+    metric: str = "c_index",
+    horizons: Sequence[float] = (),
+    censoring: Mapping[str, Censoring] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Paired differences of a metric of `survival_draws` between all pairs of models, on the patients that both held out:
+    model, minus, difference, low, high, n, how. NaN where it has no value, with the reason in `how`.
+
+    Above 0 the first has the higher value: of a c-index the better one, of a Brier score or `ibs` the worse one.
     """
     rows = []
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
-        functions = (survival_draws(model, "c_index") for model in (first, second))
-        paired = intervals.paired_patient_difference(
-            *functions, first.patient, **_held_out(first, draws, seed)
-        )
-        rows.append((a, b, paired.estimate, paired.low, paired.high, paired.n, paired.how))
+
+        def paired(first: HeldOut = first, second: HeldOut = second) -> Interval:
+            functions = (survival_draws(model, metric, horizons, censoring) for model in (first, second))
+            options = _held_out(first, draws, seed)
+            return intervals.paired_patient_difference(*functions, first.patient, **options)
+
+        row = _row((a, b, "", metric), (first.time.size, int(first.event.sum()), 1), paired)
+        rows.append((a, b, *(row[name] for name in (*ENDS, "n", "how"))))
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])

@@ -11,13 +11,13 @@ and users' copies, and is therefore found by each file's own name and not by its
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from lib.inputs.clinical import gathered, is_missing, mapped
-from lib.inputs.tables import nearest_name, plain
+from lib.inputs.tables import is_missing, plain, read_texts
+from lib.stroke.clinical import mapped
 
 MAPPING = {
     "age": "Age",
@@ -30,9 +30,12 @@ MAPPING = {
     "atrial_fibrillation": "Atrial fibrillation",
     "mtici": "TICI postinterventional | mTici postinterventional",
     "mrs": "mRS 3 months",
-    "center": "Center",
 }
 PATIENT = re.compile(r"sub-stroke(?:case)?0*(\d+)(?!\d)", re.IGNORECASE)
+PATIENT_COLUMNS = (
+    *("patient", "patient_id", "subject", "subject_id", "participant_id"),
+    *("case", "case_id", "id"),
+)
 SESSION = re.compile(r"ses-0*(\d+)(?!\d)", re.IGNORECASE)
 SERIES = re.compile(r"(?:.*[_-])?ctp\.nii(?:\.gz)?", re.IGNORECASE)
 SPACES = (
@@ -40,7 +43,7 @@ SPACES = (
     "ncct",
     "derivatives",
 )  # as acquired, else brought to the NCCT's grid, else whatever there is
-TABLES = {"baseline_table": re.compile(r"demographic|baseline"), "outcome_table": re.compile(r"outcome")}
+TABLES = {"baseline table": re.compile(r"demographic|baseline"), "outcome table": re.compile(r"outcome")}
 
 
 def patient_of(name: str) -> str:
@@ -49,33 +52,30 @@ def patient_of(name: str) -> str:
     return f"sub-stroke{int(numbers[-1]):04d}" if numbers else ""
 
 
-def find_patients(root: str | Path, listed: Iterable[str] | None = None) -> pd.DataFrame:
+def find_patients(root: str | Path) -> pd.DataFrame:
     """Find every patient's series and clinical tables below a folder: the unpacked release, or a copy of parts of it.
-
-    Patients `listed` must be there; the result is then these, in this order.
 
     Returns
     -------
     DataFrame
-        One row a patient, sorted: patient ("sub-stroke0001"); series (path of the 4D CTP, "" where there is none);
-        series_space ("raw", "ncct", "derivatives", ""); baseline_table, outcome_table (several separated by ";");
-        problem (why the patient cannot be used, "" if nothing is wrong); note (what else is odd).
+        Indexed by patient ("sub-stroke0001"), sorted: series (path of the 4D CTP, "" where there is none); tables (list
+        of paths); problem (why the patient cannot be used, "" if nothing is wrong); note (what else is odd).
     """
     root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{root} is no folder: it should hold ISLES'24 as its archive unpacks")
-    files: dict[str, list[Path]] = {}
-    shared: list[Path] = []  # tables of several patients
+    files: dict[str, list[str]] = {}  # below root
+    shared: list[str] = []  # tables of several patients
     for path in sorted(_files(root)):
         inside = path.relative_to(root).as_posix()
         if patient := patient_of(path.name) or patient_of(inside):
-            files.setdefault(patient, []).append(path)
-        elif _is_table(path) and "phenotype" in inside.lower().split("/")[:-1]:
-            shared.append(path)
-    names = sorted(files) if listed is None else [patient_of(name) or name for name in listed]
-    if not files or (lost := [name for name in names if name not in files]):
-        raise FileNotFoundError(f"{root} holds no file of {lost[0] if files else 'a patient sub-strokeNNNN'}")
-    return pd.DataFrame([_row(name, files[name], shared, root) for name in names])
+            files.setdefault(patient, []).append(inside)
+        elif "phenotype" in inside.lower().split("/")[:-1]:
+            shared.append(inside)
+    if not files:
+        raise FileNotFoundError(
+            f"{root} holds no file of a patient sub-strokeNNNN: it should hold ISLES'24 as its archive unpacks"
+        )
+    rows = {patient: _row(patient, files[patient], shared, root) for patient in sorted(files)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient")
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -85,83 +85,129 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if not name.startswith((".", "~$")))
 
 
-def _is_table(path: Path) -> bool:
-    return path.suffix.lower() in (".csv", ".tsv", ".xlsx")
-
-
-def _row(patient: str, files: list[Path], shared: list[Path], root: Path) -> dict[str, str]:
+def _row(patient: str, files: list[str], shared: list[str], root: Path) -> dict[str, object]:
     problems: list[str] = []
     notes: list[str] = []
-    whole: list[Path] = []
-    for path in files:
-        inside = path.relative_to(root).as_posix()
+    whole: list[str] = []
+    for inside in files:
         if other := {patient_of(part) for part in inside.split("/")} - {patient, ""}:
             notes.append(f"{inside} lies in a folder of {min(other)} and is not taken")
-        elif not path.stat().st_size:
+        elif not (root / inside).stat().st_size:
             notes.append(f"{inside} is empty and is not taken")
         else:
-            whole.append(path)
-    series, space = _series(whole, root, problems, notes)
-    row = {"patient": patient, "series": series, "series_space": space}
+            whole.append(inside)
+    series, tables = _series(whole, problems, notes), []
     for kind, pattern in TABLES.items():
-        tables = [path for path in [*whole, *shared] if _is_table(path) and pattern.search(path.name.lower())]
-        row[kind] = ";".join(map(str, tables))
-        if not tables:
-            (problems if kind == "outcome_table" else notes).append(f"no {kind.replace('_', ' ')}")
-    return {**row, "problem": "; ".join(problems), "note": "; ".join(notes)}
+        found = [
+            inside
+            for inside in [*whole, *shared]
+            if inside.lower().endswith((".csv", ".tsv", ".xlsx"))
+            and pattern.search(inside.rsplit("/", 1)[-1].lower())
+        ]
+        tables += [root / inside for inside in found]
+        if not found:
+            (problems if kind == "outcome table" else notes).append(f"no {kind}")
+    about = {"problem": "; ".join(problems), "note": "; ".join(notes)}
+    return {"series": str(root / series) if series else "", "tables": tables, **about}
 
 
-def _series(files: list[Path], root: Path, problems: list[str], notes: list[str]) -> tuple[str, str]:
-    """The one CT perfusion of the first session, and the space it is in; says what was left and why."""
+def _series(files: list[str], problems: list[str], notes: list[str]) -> str:
+    """The one CT perfusion of the first session; says what was left and why."""
     spaces: dict[str, list[str]] = {}
-    for inside in (path.relative_to(root).as_posix() for path in files if SERIES.fullmatch(path.name)):
+    for inside in files:
         name = inside.rsplit("/", 1)[-1].lower()
+        if not SERIES.fullmatch(name):
+            continue
         if (session := SESSION.findall(name) or SESSION.findall(inside)) and int(session[-1]) != 1:
             notes.append(f"{inside} is of session {int(session[-1])}, not 1, and is not taken")
             continue
         beyond = "derivatives" if "derivatives" in inside.lower().split("/") else "raw"
         spaces.setdefault("ncct" if "space-ncct" in name else beyond, []).append(inside)
-    space = next((space for space in SPACES if space in spaces), "")
-    if not space:
+    found = next((spaces[space] for space in SPACES if space in spaces), [])
+    if not found:
         problems.append("no CTP series")
-    elif len(spaces[space]) > 1:
-        problems.append(f"{' and '.join(spaces[space])} are both its series: remove all but one")
-    else:
-        return str(root / spaces[space][0]), space
-    return "", ""
+    elif len(found) > 1:
+        problems.append(f"{' and '.join(found)} are both its series: remove all but one")
+    return found[0] if len(found) == 1 else ""
 
 
 def read_clinical(
-    patients: pd.DataFrame,
-    mapping: Mapping[str, str | float] = MAPPING,
-    levels: Mapping[str, Mapping[str, int]] | None = None,
-    implausible: str = "refuse",
+    tables: pd.Series, mapping: Mapping[str, str | float] = MAPPING, implausible: str = "refuse"
 ) -> pd.DataFrame:
-    """Read the clinical tables of `find_patients`' rows.
+    """Read the clinical tables of `find_patients`: a list of paths for each patient, who is the index.
 
-    `mapping` says which column is which variable, for the nine and `mrs`, as `lib.inputs.clinical.mapped` reads it;
-    `center` is a column's name or "". `levels` are categories in place of the default: mTICI 0, 1 and 2a are 0, 2b is
-    1, 2c and 3 are 2; F is 0 and M is 1. `implausible` is "refuse" or "missing", for numbers no patient has.
+    `mapping` and `implausible` are those of `lib.stroke.clinical.mapped`, which says what is refused.
 
     Returns
     -------
     DataFrame
-        One row a patient, in their order: patient; age (years), onset_to_ctp_min, ctp_to_recanalisation_min, nihss,
-        sex, hypertension, smoking, atrial_fibrillation (0 or 1), mtici (0, 1, 2), mrs (0 to 6), all float64 and NaN
-        where missing; center ("" where missing); note (what was odd); then every column of the files as it stands
-        there, its name behind "raw:".
+        Indexed by patient, in their order: age (years), onset_to_ctp_min, ctp_to_recanalisation_min, nihss, sex,
+        hypertension, smoking, atrial_fibrillation (0 or 1), mtici (0 for 0 to 2a, 1 for 2b, 2 for 2c and 3), mrs (0 to
+        6), all float64 and NaN where missing; note (what was odd).
     """
-    tables = patients[["baseline_table", "outcome_table"]].fillna("").agg(";".join, axis=1)
-    paths = [[path for path in cell.split(";") if path] for cell in tables]
-    raw, notes = gathered(list(patients["patient"]), paths, patient_of)
-    rest = {name: expression for name, expression in mapping.items() if name != "center"}
-    if "mrs" not in rest:
-        raise ValueError("the mapping does not say what mrs is: name the column of the outcome at 3 months")
-    table = mapped(raw, patients["patient"], rest, levels, implausible)
-    columns, center = {plain(name): name for name in raw}, mapping.get("center") or ""
-    if center and plain(center) not in columns:
-        raise ValueError(f"center: no table has a column {center!r}{nearest_name(center, columns.values())}")
-    texts = raw[columns[plain(center)]] if center else pd.Series("", index=raw.index)
-    table.insert(table.shape[1] - 1, "center", texts.mask(texts.map(is_missing), ""))
+    raw, notes = gathered(tables)
+    table = mapped(raw, mapping, implausible=implausible)
     table["note"] = ["; ".join(filter(None, both)) for both in zip(notes, table["note"], strict=True)]
-    return pd.concat([table, raw.add_prefix("raw:")], axis=1)
+    return table
+
+
+def gathered(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
+    """Gather what several tables say of each patient, of whom no two may contradict each other.
+
+    A table whose path names one patient has one row; any other has a column `PATIENT_COLUMNS` and a row a patient.
+
+    Returns
+    -------
+    raw : DataFrame
+        Texts, one row a patient, a column for each name that occurs in any table, whatever its case and spaces; ""
+        where a patient's tables do not have it.
+    notes : list of str
+        For each patient what its tables lack, "" if nothing.
+    """
+    content = {path: read_texts(path) for path in dict.fromkeys(tables.explode().dropna())}
+    columns: dict[str, str] = {}  # plain name -> as it was spelled first
+    records, notes = [], []
+    for patient, paths in tables.items():
+        record: dict[str, tuple[str, Path]] = {}
+        lacking = []
+        for path in paths:
+            row = _row_of(content[path], patient, path)
+            lacking += [] if row else [f"{path.name} has no row of it"]
+            for spelled, text in row.items():
+                name = plain(spelled)
+                columns.setdefault(name, spelled)
+                known, where = record.get(name, ("", path))
+                if is_missing(known):
+                    record[name] = (text, path)
+                elif not is_missing(text) and _value(known) != _value(text):
+                    raise ValueError(
+                        f"patient {patient}: {name} is {known!r} in {where} and {text!r} in {path}; correct or remove one"
+                    )
+        records.append({columns[name]: text for name, (text, _) in record.items()})
+        notes.append("; ".join(lacking) if record or lacking else "no clinical table")
+    return pd.DataFrame(records, tables.index, list(columns.values()), dtype=str).fillna(""), notes
+
+
+def _row_of(table: pd.DataFrame, patient: str, path: Path) -> dict[str, str]:
+    of_one = bool(patient_of(str(path)))
+    named = next((column for column in table if plain(column) in PATIENT_COLUMNS), None)
+    who = table[named].map(patient_of) if named else pd.Series("", table.index)
+    if of_one and not who.any():
+        rows = table
+    elif named:
+        rows = table[who == patient].drop(columns=named)
+        if rows.empty and not of_one:
+            return {}
+    else:
+        raise ValueError(f"{path} names no patients: a column patient or patient_id is expected")
+    if len(rows) != 1:
+        raise ValueError(f"{path} has {len(rows)} rows of patient {patient}, and one is expected")
+    return rows.iloc[0].to_dict()
+
+
+def _value(text: str) -> float | str:
+    """A cell for comparison: 71 and 71.0, 1:23:00 and 01:23:00 are the same."""
+    try:
+        return float(text)
+    except ValueError:
+        return re.sub(r"\b0+(?=\d)", "", plain(text))

@@ -4,7 +4,6 @@ Pictures are in radiological convention: the patient's right is on the left, the
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -15,9 +14,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from lib.figures import style
-from lib.stroke.bolus import ArterialInput
 from lib.stroke.lesions import Lesions
-from lib.stroke.maps import Maps
+from lib.stroke.maps import ArterialInput, Maps
 
 ARTERY, VEIN, TISSUE = style.PALETTE[1], style.PALETTE[0], style.PALETTE[2]
 CORE, HYPOPERFUSED = style.PALETTE[1], style.PALETTE[5]
@@ -25,21 +23,12 @@ OUTSIDE = "0.93"
 BRAIN_HU = (0.0, 80.0)  # the brain window of CT
 
 
-class Scale(NamedTuple):
-    """How a map is coloured."""
-
-    title: str
-    unit: str
-    limits: tuple[float, float]
-    colours: str
-
-
-# flow as deconvolution gives it, which is low; MTT and Tmax run the other way, so that dark is poorly perfused in all
+# title, unit, limits, colours; flow as deconvolution gives it, which is low; dark is poorly perfused in all four
 SCALES = {
-    "cbf": Scale("CBF", "ml/100 g/min", (0, 50), "inferno"),
-    "cbv": Scale("CBV", "ml/100 g", (0, 6), "inferno"),
-    "mtt": Scale("MTT", "s", (0, 16), "inferno_r"),
-    "tmax": Scale("Tmax", "s", (0, 12), "inferno_r"),
+    "cbf": ("CBF", "ml/100 g/min", (0, 50), "inferno"),
+    "cbv": ("CBV", "ml/100 g", (0, 6), "inferno"),
+    "mtt": ("MTT", "s", (0, 16), "inferno_r"),
+    "tmax": ("Tmax", "s", (0, 12), "inferno_r"),
 }
 
 
@@ -49,18 +38,16 @@ def draw_slice(
     spacing_mm: Sequence[float] = (1, 1, 1),
     limits: tuple[float, float] = BRAIN_HU,
     colours: str = "gray",
-    sides: bool = True,
 ):
-    """Draw one slice (y, x) of a volume in LPS axes, NaN in light grey, with the patient's `sides` R and L."""
+    """Draw one slice (y, x) of a volume in LPS axes, NaN in light grey, with the patient's sides R and L."""
     cmap = mpl.colormaps[colours].with_extremes(bad=OUTSIDE)
     shown = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
     ax.set_aspect(spacing_mm[1] / spacing_mm[0])
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
-    if sides:
-        colour = "white" if colours == "gray" else "0.25"
-        for letter, x, toward in (("R", 0.02, "left"), ("L", 0.98, "right")):
-            ax.text(x, 0.98, letter, transform=ax.transAxes, ha=toward, va="top", color=colour, weight="bold")
+    colour = "white" if colours == "gray" else "0.25"
+    for letter, x, toward in (("R", 0.02, "left"), ("L", 0.98, "right")):
+        ax.text(x, 0.98, letter, transform=ax.transAxes, ha=toward, va="top", color=colour, weight="bold")
     return shown
 
 
@@ -81,20 +68,20 @@ def frame_montage(
     axes = np.ravel(axes)
     frames = np.linspace(0, len(series) - 1, len(axes)).round().astype(int)
     for ax, frame in zip(axes, frames, strict=True):
-        shown = draw_slice(ax, series[frame, z], spacing_mm, limits, sides=ax is axes[0])
+        shown = draw_slice(ax, series[frame, z], spacing_mm, limits)
         ax.set_title(moment.format(seconds[frame]), fontsize=9)
     _bar(axes, shown, unit, shrink=0.7)
 
 
 def map_row(axes: Sequence[Axes], maps: Maps, z: int, spacing_mm: Sequence[float] = (1, 1, 1)) -> None:
     """Draw CBF, CBV, MTT and Tmax of one slice on four axes, each with its unit; dark is poorly perfused in all four."""
-    for ax, (name, scale) in zip(np.ravel(axes), SCALES.items(), strict=True):
+    for ax, (name, (title, unit, limits, colours)) in zip(np.ravel(axes), SCALES.items(), strict=True):
         values = getattr(maps, name)[z]
-        shown = draw_slice(ax, values, spacing_mm, scale.limits, scale.colours)
-        ax.set_title(scale.title)
-        below, above = np.nanmin(values) < scale.limits[0], np.nanmax(values) > scale.limits[1]
-        extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
-        _bar(ax, shown, scale.unit, extend=extend.get((bool(below), bool(above)), "neither"))
+        shown = draw_slice(ax, values, spacing_mm, limits, colours)
+        ax.set_title(title)
+        below, above = np.nanmin(values) < limits[0], np.nanmax(values) > limits[1]
+        extend = "both" if below and above else "min" if below else "max" if above else "neither"
+        _bar(ax, shown, unit, extend=extend)
 
 
 def curve_check(

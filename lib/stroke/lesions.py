@@ -6,8 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, label
 
 from lib.inputs.volumes import Geometry
-from lib.stroke.bolus import ArterialInput, arterial_input
-from lib.stroke.maps import Maps, perfusion_maps
+from lib.stroke.maps import ArterialInput, Maps, arterial_input, perfusion_maps
 from lib.stroke.perfusion import Prepared
 
 SMALLEST_ML = 0.5  # pieces below it are speckle of noise
@@ -44,18 +43,15 @@ class Mismatch(NamedTuple):
         }
 
 
-def mismatch(
-    scan: Prepared, lambda_: float = 0.1, how: str = "circulant", core_rcbf: float = 0.3, tmax_s: float = 6.0
-) -> Mismatch:
+def mismatch(scan: Prepared, lambda_: float = 0.1, core_rcbf: float = 0.3, tmax_s: float = 6.0) -> Mismatch:
     """Find the artery, deconvolve, and measure core and hypoperfused tissue in the parenchyma of a prepared scan.
 
-    `lambda_` and `how` are those of `lib.stroke.maps.inverse`, the thresholds those of `lesion_volumes`.
+    `lambda_` is that of `lib.stroke.maps.inverse`, the thresholds those of `lesion_volumes`.
     """
     interval, spacing = float(np.diff(scan.seconds).mean()), scan.geometry.spacing_mm
     artery = arterial_input(scan.enhancement, scan.mask, interval)
-    maps = perfusion_maps(
-        scan.enhancement, scan.mask, artery.curve, interval, spacing_mm=spacing, lambda_=lambda_, how=how
-    )
+    how = {"spacing_mm": spacing, "lambda_": lambda_}
+    maps = perfusion_maps(scan.enhancement, scan.mask, artery.curve, interval, **how)
     tissue = parenchyma(scan.baseline, scan.mask)
     return Mismatch(artery, maps, lesion_volumes(maps, tissue, scan.geometry, core_rcbf, tmax_s))
 
@@ -66,7 +62,6 @@ def lesion_volumes(
     geometry: Geometry,
     core_rcbf: float = 0.3,
     tmax_s: float = 6.0,
-    smallest_ml: float = SMALLEST_ML,
 ) -> Lesions:
     """Core: CBF below a share of the normal side's and Tmax late. Hypoperfused: Tmax late.
 
@@ -84,14 +79,12 @@ def lesion_volumes(
         raises low CBF, so .30 finds less than the core: half of it in phantoms at 2 to 3 HU, .38 three quarters.
     tmax_s : float
         s; tissue above it is hypoperfused.
-    smallest_ml : float
-        Connected pieces (faces) of less are dropped, of either; 0 keeps all.
+
+    Connected pieces (faces) of less than `SMALLEST_ML` are dropped, of either.
     """
-    if outside := int((mask & ~np.isfinite(maps.cbf)).sum()):
-        raise ValueError(f"the maps hold nothing in {outside} voxels of the mask: make them with that mask")
     tissue, voxel_ml = mask & ~maps.vessels, geometry.voxel_ml
     late = tissue & (maps.tmax > tmax_s)
-    hypoperfused = _large(late, smallest_ml / voxel_ml)
+    hypoperfused = _large(late, SMALLEST_ML / voxel_ml)
     left = left_of_midline(mask)
     on_left, on_right = (hypoperfused & left).sum(), (hypoperfused & ~left).sum()
     side, normal = ("left", left) if on_left < on_right else ("right", ~left)
@@ -104,22 +97,17 @@ def lesion_volumes(
             f"the {side} side has no tissue with blood flow and Tmax up to {tmax_s} s, so nothing tells what flow is "
             "normal: check the arterial curve and the mask"
         )
-    core = _large(hypoperfused & (maps.cbf < core_rcbf * normal_cbf), smallest_ml / voxel_ml)
+    core = _large(hypoperfused & (maps.cbf < core_rcbf * normal_cbf), SMALLEST_ML / voxel_ml)
     core_ml, hypoperfused_ml = float(core.sum() * voxel_ml), float(hypoperfused.sum() * voxel_ml)
     return Lesions(core, hypoperfused, core_ml, hypoperfused_ml, hypoperfused_ml - core_ml, side, normal_cbf)
 
 
-def parenchyma(
-    baseline: np.ndarray, mask: np.ndarray, hu: tuple[float, float] = TISSUE_HU, width: float = 0.7
-) -> np.ndarray:
-    """The voxels of a mask (z, y, x) that are brain rather than CSF or bone, by their HU before the contrast.
-
-    `width` is that of an in-plane Gaussian against noise, standard deviation in voxels, within the mask.
-    """
-    sigma = (0, width, width)
+def parenchyma(baseline: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The voxels of a mask (z, y, x) that are brain rather than CSF or bone, by their HU before the contrast."""
+    sigma = (0, 0.7, 0.7)  # voxels, in-plane, against noise
     weight = gaussian_filter(mask.astype(np.float32), sigma)
     smooth = gaussian_filter(np.where(mask, baseline, 0).astype(np.float32), sigma) / np.maximum(weight, 1e-6)
-    return mask & (smooth >= hu[0]) & (smooth <= hu[1])
+    return mask & (smooth >= TISSUE_HU[0]) & (smooth <= TISSUE_HU[1])
 
 
 def left_of_midline(mask: np.ndarray) -> np.ndarray:

@@ -30,8 +30,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lib.models.attention import check_choice
-
 
 class WideAttention(nn.Module):
     """Multi-head attention whose heads are each as wide as the tokens: Keras' `MultiHeadAttention(key_dim=width)`.
@@ -115,9 +113,6 @@ class ClinicalTokens(nn.Module):
 
 
 TRUNCATED = 0.87962566103423978  # spread of a normal cut at two standard deviations; Keras makes up for it
-AT_ONCE = 2**23  # numbers in the largest activation, 32 MB: larger parts are not faster
-SMALL = 20_480  # columns up to which torch takes a slow and hungry convolution for one volume alone
-KEPT = 2**28  # numbers that may be kept for the backward pass: 1 GB
 
 
 class Level(nn.Module):
@@ -136,37 +131,31 @@ class Level(nn.Module):
 class VolumeEncoder(nn.Module):
     """A small 3-D CNN: every level halves the volume, the last leaves `channels` numbers a place, together one token.
 
-    No batch normalisation: volumes do not see each other, so encoding them in parts, and once more when gradients are
-    asked for instead of keeping what was computed (Chen et al., arXiv 1604.06174), changes nothing but rounding. None
-    chooses parts (`frames_at_once`) that are small enough to be quick, and recomputes where activations would pass 1 GB.
-    `bf16` is of the convolutions: parameters, gradients and tokens stay float32.
+    No batch normalisation: volumes do not see each other, so encoding them `frames_at_once` and once more when gradients
+    are asked for, instead of keeping what was computed (Chen et al., arXiv 1604.06174), changes nothing but rounding. 0
+    encodes all together and keeps it. `bf16` is of the convolutions: parameters, gradients and tokens stay float32.
     """
 
     def __init__(
         self,
         widths: tuple[int, ...] = (16, 32, 64, 128),
         channels: int = 1,
-        frames_at_once: int | None = None,
-        recompute: bool | None = None,
+        frames_at_once: int = 0,
         bf16: bool = False,
     ):
         super().__init__()
-        self.frames_at_once, self.recompute, self.bf16 = frames_at_once, recompute, bf16
+        self.frames_at_once, self.bf16 = frames_at_once, bf16
         ins, outs = (1, *widths[:-1]), (*widths[:-1], channels)
         self.levels = nn.Sequential(*(Level(*sizes) for sizes in zip(ins, widths, outs, strict=True)))
-        kept = sum(2 * width / 8**i for i, width in enumerate(widths))
-        self.a_voxel = widths[0], kept  # numbers of the largest activation, and of all that are kept
         self.apply(_initial)
 
     def forward(self, series: Tensor) -> Tensor:
         """series (b, frames, h, w, z) -> (b, frames, channels * h * w * z / 8 ** levels), flattened in that order."""
         volumes = series.flatten(0, 1)
-        largest, kept = (numbers * math.prod(volumes.shape[1:]) for numbers in self.a_voxel)
-        least = 2 if math.prod(volumes.shape[1:3]) <= SMALL else 1
-        part = self.frames_at_once or max(least, AT_ONCE // largest)
-        again = kept * len(volumes) > KEPT if self.recompute is None else self.recompute
+        if not self.frames_at_once:
+            return self.tokens(volumes).unflatten(0, series.shape[:2])
         encode = partial(checkpoint, self.tokens, use_reentrant=False, preserve_rng_state=False)
-        parts = [encode(some) if again else self.tokens(some) for some in volumes.split(part)]
+        parts = [encode(some) for some in volumes.split(self.frames_at_once)]
         return torch.cat(parts).unflatten(0, series.shape[:2])
 
     def tokens(self, volumes: Tensor) -> Tensor:
@@ -271,32 +260,21 @@ class StrokeNet(nn.Module):
         channels: int = 1,
         heads: int = 8,
         dropout: float = 0.2,
-        frames_at_once: int | None = None,
-        recompute: bool | None = None,
+        frames_at_once: int = 0,
         bf16: bool = False,
     ):
         super().__init__()
-        check_choice(
-            "StrokeNet",
-            variant=(variant, tuple(POSITIONAL)),
-            fusion=(fusion, FUSIONS),
-            positional=(positional, (None, "learned", "frozen")),
-        )
         step = 2 ** len(widths)
-        if any(side < step or side % step for side in shape):
-            raise ValueError(
-                f"StrokeNet(shape={tuple(shape)}): sides must be multiples of {step}, pad or crop"
-            )
         self.shape, self.frames, self.variant, self.fusion = tuple(shape), frames, variant, fusion
         self.width = width = math.prod(shape) // step**3 * channels
         positional = positional or POSITIONAL[variant]
         if fusion != "clinical":
-            self.encoder = VolumeEncoder(tuple(widths), channels, frames_at_once, recompute, bf16)
+            self.encoder = VolumeEncoder(tuple(widths), channels, frames_at_once, bf16)
             self.imaging = Branch(frames, width, heads, dropout, positional)
         if fusion != "imaging":
             self.tokens = ClinicalTokens(continuous, categories, width)
-            positions = positional if clinical_positions else None
-            self.clinical = Branch(len(self.tokens), width, heads, dropout, positions)
+            where = positional if clinical_positions else None
+            self.clinical = Branch(len(self.tokens), width, heads, dropout, where)
         if fusion == "cross":
             self.imaging_asks = Crossing(width, heads, dropout)
             self.clinical_asks = Crossing(width, heads, dropout)

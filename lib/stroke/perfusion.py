@@ -5,14 +5,17 @@ parameter. How the scans of Amador et al., Med Image Anal 99:103381 (2025), doi 
 prepared is not known.
 """
 
+import os
 from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter, label
 
-from lib.inputs.volumes import AIR_HU, Geometry, Series, brought_onto, image_of
+from lib.files import opened, written_hdf5
+from lib.inputs.volumes import AIR_HU, Geometry, brought_onto, image_of
 from lib.stroke.params import Preparation
+from lib.stroke.series import Series
 
 FIRST = 3  # frames to make the mask from that finds the baseline
 MULTIPLE = 16  # the network halves each side four times
@@ -23,20 +26,21 @@ MOST_CURVES = 50_000  # of voxels looked at for it
 
 
 class Prepared(NamedTuple):
-    """A prepared scan; all volumes lie on one grid, `geometry`."""
+    """A prepared scan; all volumes lie on one grid, `geometry`.
 
-    values: (
-        np.ndarray
-    )  # float32 (window, z, y, x): enhancement, mean 0 and sd 1 over the mask and the window's frames
-    mask: np.ndarray  # bool (z, y, x): brain
+    `values` float32 (window, z, y, x): enhancement of the window's frames, mean 0 and sd 1 in the mask, 0 outside; `mask`
+    bool (z, y, x): brain; `seconds` float64 (frames,) of all frames; `baseline` float32 (z, y, x): HU before contrast, air
+    (-1024) beyond the scan; `enhancement` float32 (frames, z, y, x): HU above baseline, 0 beyond the scan.
+    """
+
+    values: np.ndarray
+    mask: np.ndarray
     geometry: Geometry
-    seconds: np.ndarray  # float64 (frames,), of all frames; the window begins at `first_frame`
-    baseline: np.ndarray  # float32 (z, y, x): HU before contrast; air (-1024) beyond the scan
-    enhancement: (
-        np.ndarray
-    )  # float32 (frames, z, y, x): HU above baseline, also outside the mask; 0 beyond the scan
+    seconds: np.ndarray
+    baseline: np.ndarray
+    enhancement: np.ndarray
     peak_frame: int  # of the highest mean enhancement in the mask
-    first_frame: int
+    first_frame: int  # of the window
     baseline_frames: int  # averaged; more than `arrival_frame`: contrast is subtracted from itself
     arrival_frame: int  # the first that may hold contrast
     mean_hu: float  # values * sd_hu + mean_hu is HU inside the mask
@@ -44,19 +48,19 @@ class Prepared(NamedTuple):
     tissue_kept: float  # share of the brain's volume inside the scan that lies on this grid, about 0 to 1
 
 
-def prepare(series: Series, settings: Preparation | None = None) -> Prepared:
+NUMBERS = Prepared._fields[6:]
+
+
+def prepare(series: Series, settings: Preparation) -> Prepared:
     """Prepare a scan, in HU and with axes to the patient's left, back and crown, for network and perfusion maps.
 
     Raises ValueError where frames are fewer than the window, out of order, or without tissue or contrast.
     """
-    settings = settings or Preparation()
     values, geometry, frames = series.values, series.geometry, settings.frames
     if geometry.orientation != "LPS":  # sides would be exchanged
         raise ValueError(f"the series lies {geometry.orientation}: read_series turns it to LPS")
     if len(values) < frames:
         raise ValueError(f"the series has {len(values)} frames and the window takes {frames}: lower frames")
-    if settings.baseline != "found" and not 1 <= settings.baseline < len(values):
-        raise ValueError(f'baseline must be "found" or 1 to {len(values) - 1}, it is {settings.baseline!r}')
     mask = tissue_mask(values[:FIRST].mean(0), geometry, settings)
     arrival = arrival_frame(vessel_curve(values, mask), series.interval_s)
     before = max(arrival, 1) if settings.baseline == "found" else settings.baseline
@@ -84,23 +88,11 @@ def prepare(series: Series, settings: Preparation | None = None) -> Prepared:
     mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
     window -= np.float32(mean)
     window /= np.float32(sd)
-    if settings.masked:
-        window[:, ~brain] = 0
-    return Prepared(
-        values=window,
-        mask=brain,
-        geometry=grid,
-        seconds=np.asarray(series.seconds, dtype=float),
-        baseline=laid_onto(baseline, geometry, grid, AIR_HU),
-        enhancement=enhancement,
-        peak_frame=peak,
-        first_frame=first,
-        baseline_frames=before,
-        arrival_frame=arrival,
-        mean_hu=mean,
-        sd_hu=sd,
-        tissue_kept=float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml)),
-    )
+    window[:, ~brain] = 0
+    still = laid_onto(baseline, geometry, grid, AIR_HU)
+    kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
+    numbers = (peak, first, before, arrival, mean, sd, kept)
+    return Prepared(window, brain, grid, series.seconds, still, enhancement, *numbers)
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:
@@ -141,9 +133,7 @@ def tissue_mask(baseline: np.ndarray, geometry: Geometry, settings: Preparation)
         ((*box,),) = find_objects(tissue.astype(np.uint8))
         # one voxel more around: what is next to the box is no tissue, or beyond the scan
         box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
-        depth = distance_transform_edt(
-            tissue[box], sampling=geometry.spacing_mm[::-1]
-        )  # mm, centre to centre
+        depth = distance_transform_edt(tissue[box], sampling=geometry.spacing_mm[::-1])  # mm between centres
         tissue = np.zeros_like(tissue)
         tissue[box] = depth > settings.erosion_mm
     parts, number = label(tissue)
@@ -225,3 +215,40 @@ def roughness(curve: np.ndarray) -> float:
     curve = np.asarray(curve, dtype=np.float64)
     spread = float(((curve - curve.mean()) ** 2).sum())
     return float((np.diff(curve) ** 2).sum() / spread) if spread > 0 else np.inf
+
+
+def write_prepared(path: str | os.PathLike, prepared: Prepared) -> None:
+    """Write a prepared scan atomically as HDF5; equal content gives equal bytes.
+
+    enhancement (frames, voxels of the mask) and baseline (z, y, x) as float16, the mask's bits, seconds; as attributes the
+    geometry, the window's frames and what scales them. Enhancement outside the mask is most of a scan and is not kept.
+    """
+    with written_hdf5(path) as file:
+        # a large vessel in the window of a poor scan can leave float16's range; HU beyond it mean nothing
+        curves = np.clip(prepared.enhancement[:, prepared.mask], -60_000, 60_000)
+        file["enhancement"] = curves.astype(np.float16)
+        file["baseline"] = prepared.baseline.astype(np.float16)
+        file["mask"] = np.packbits(prepared.mask)
+        file["seconds"] = prepared.seconds
+        numbers = {name: getattr(prepared, name) for name in NUMBERS} | prepared.geometry._asdict()
+        # where preparation had a ceiling, it is known by the highest value
+        file.attrs.update(numbers | {"window": len(prepared.values), "most": prepared.values.max()})
+
+
+def read_prepared(path: str | os.PathLike) -> Prepared:
+    """Read it back; enhancement and values are 0 outside the mask."""
+    with opened(path, "a prepared scan", "run 1-preprocess again") as file:
+        about = dict(file.attrs)
+        names = ("enhancement", "baseline", "seconds", "mask")
+        curves, baseline, seconds, packed = (file[name][:] for name in names)
+    mask = np.unpackbits(packed, count=baseline.size).astype(bool).reshape(baseline.shape)
+    curves = curves.astype(np.float32)
+    enhancement = np.zeros((len(curves), *mask.shape), np.float32)
+    enhancement[:, mask] = curves
+    first, frames = int(about["first_frame"]), int(about["window"])
+    scaled = (curves[first : first + frames] - np.float32(about["mean_hu"])) / np.float32(about["sd_hu"])
+    values = np.zeros((frames, *mask.shape), np.float32)
+    values[:, mask] = np.minimum(scaled, about["most"])
+    numbers = {name: about[name].item() for name in NUMBERS}
+    geometry = Geometry(*(tuple(np.asarray(about[name]).tolist()) for name in Geometry._fields))
+    return Prepared(values, mask, geometry, seconds, baseline.astype(np.float32), enhancement, **numbers)

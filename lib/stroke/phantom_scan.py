@@ -8,10 +8,12 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
-from lib.inputs.volumes import Geometry, Series
+from lib.inputs.volumes import Geometry, geometry_of, image_of
+from lib.stroke.series import Series
 
 NAMES = ("air", "scalp", "skull", "csf", "white", "grey", "oligaemia", "penumbra", "core", "artery", "vein")
 LABELS = {name: number for number, name in enumerate(NAMES)}
@@ -60,12 +62,12 @@ class Bolus(NamedTuple):
 
 
 class Tissue(NamedTuple):
-    """What flows through a tissue, and what it weighs in HU before the contrast comes."""
+    """Flow (ml/100 g/min), transit time and delay after the artery (s), HU before the contrast comes."""
 
-    cbf: float  # ml/100 g/min
-    mtt: float  # s
-    delay: float  # s after the artery
-    baseline: float  # HU
+    cbf: float
+    mtt: float
+    delay: float
+    baseline: float
 
 
 # typical textbook values, not measurements of one source
@@ -76,17 +78,6 @@ TISSUES = {
     "penumbra": Tissue(18, 10.0, 5.0, 37),
     "core": Tissue(5, 12.0, 7.0, 35),
 }
-
-
-class Head(NamedTuple):
-    """A head without a stroke; axes to the patient's left (x), back (y) and crown (z)."""
-
-    labels: np.ndarray  # uint8 (z, y, x), by `LABELS`
-    middle: tuple[
-        np.ndarray, np.ndarray, np.ndarray
-    ]  # x, y, z in the head's own frame, mm: x is 0 in the midline
-    field: np.ndarray  # float32 (z, y, x), smooth texture of unit variance
-    branches: np.ndarray  # bool (z, y, x), the middle cerebral arteries with their branches
 
 
 class Anatomy(NamedTuple):
@@ -106,19 +97,19 @@ class Scan(NamedTuple):
 
     frames: int = 48
     interval_s: float = 1.0  # between frames
-    noise: float = (
-        1.8  # HU, sd of a voxel in the head; voxels of 3 x 3 x 5 mm average what a scanner's own have
-    )
-    motion_mm: float = (
-        0.08  # sd of what registration left along each axis; taken to first order, so below a voxel
-    )
+    noise: float = 1.8  # HU, sd of a voxel of 3 x 3 x 5 mm in the head: several of a scanner's own
+    motion_mm: float = 0.08  # sd of what registration left along each axis: taken to first order
     motion_degrees: float = 0.05  # about each axis
     orientation: str = "LPS"  # where the axes of the file point to, as SimpleITK names it
     bolus: Bolus = Bolus()
 
 
-def head(random: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple) -> Head:
-    """Draw a head of `shape` (z, y, x) voxels that lies a little off centre and a little turned."""
+def head(random: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple) -> tuple:
+    """Draw a head of `shape` (z, y, x) voxels, without a stroke, that lies a little off centre and a little turned.
+
+    Returns labels (see `LABELS`); x, y, z in the head's own frame, mm, x being 0 in the midline; a smooth texture of
+    unit variance; and bool (z, y, x), the middle cerebral arteries with their branches.
+    """
     x, y, z = _middle(random, shape, spacing_mm)
     radii = np.array(RADII_MM) * random.uniform(0.95, 1.04, 3)
     length = np.sqrt(x**2 + y**2 + z**2) + 1e-6
@@ -136,7 +127,7 @@ def head(random: np.random.Generator, shape: tuple[int, int, int], spacing_mm: t
     sagittal, straight, transverse = _sinuses(radii - 4 - bone)
     labels[_drawn([straight], 1.8, *grid)] = LABELS["vein"]
     labels[_drawn([sagittal, *_both_sides([transverse])], 3.4, *grid)] = LABELS["vein"]
-    return Head(labels, (x, y, z), field, branches & (labels == LABELS["artery"]))
+    return labels, (x, y, z), field, branches & (labels == LABELS["artery"])
 
 
 def smooth(random: np.random.Generator, shape: tuple[int, ...], scale: tuple[float, ...]) -> np.ndarray:
@@ -233,60 +224,54 @@ def anatomy(
     """
     spacing_mm = tuple(field / n for field, n in zip(FIELD_MM, shape[::-1], strict=True))
     random = np.random.default_rng(seed)
-    whole = head(random, shape, spacing_mm)
-    labels, ml = whole.labels.copy(), float(np.prod(spacing_mm)) / 1000
-    zones = _zones(random, whole, side, core_ml / ml, penumbra_ml / ml)
+    healthy, (x, y, z), field, branches = head(random, shape, spacing_mm)
+    x, labels, ml = x if side == "left" else -x, healthy.copy(), float(np.prod(spacing_mm)) / 1000
+    tissue = (healthy == LABELS["grey"]) | (healthy == LABELS["white"])
+    home = np.flatnonzero(tissue & (x > 5))
+    zones = _zones(random, (x, y, z), home, field, core_ml / ml, penumbra_ml / ml)
     for name, voxels in zones.items():
         labels.ravel()[voxels] = LABELS[name]
-    x = whole.middle[0] * (1 if side == "left" else -1)
     if (core_ml + penumbra_ml) > 0:  # the occluded artery carries nothing beyond its stem
-        labels[whole.branches & (x > 10)] = LABELS["csf"]
+        labels[branches & (x > 10)] = LABELS["csf"]
     texture = np.exp(0.12 * smooth(random, shape, (0.7, 1.5, 1.5)))
     volumes = (len(zones[name]) * ml for name in ("core", "penumbra", "oligaemia"))
-    return Anatomy(labels, whole.labels, texture, spacing_mm, *volumes)
+    return Anatomy(labels, healthy, texture, spacing_mm, *volumes)
 
 
-def _zones(random, whole: Head, side: str, core: float, penumbra: float) -> dict[str, np.ndarray]:
-    """Voxels (flat indices) of core, penumbra and oligaemia; `core` and `penumbra` are wanted numbers of voxels."""
-    x, y, z = whole.middle
-    x = x if side == "left" else -x
-    tissue = (whole.labels == LABELS["grey"]) | (whole.labels == LABELS["white"])
-    home = np.flatnonzero(tissue & (x > 5))
+def _zones(random, middle, home, field, core: float, penumbra: float) -> dict[str, np.ndarray]:
+    """Voxels (flat indices, of those of `home`) of core, penumbra and oligaemia; of the first two so many are wanted."""
+    x, y, z = middle
     shrink = min(1.0, LARGEST * len(home) / max(core + penumbra, 1e-9))
     core, penumbra = round(core * shrink), round(penumbra * shrink)
     centre = random.normal((40, 0, 14), (3, 10, 6))
     distance = ((x - centre[0]) / 30) ** 2 + ((y - centre[1]) / 46) ** 2 + ((z - centre[2]) / 40) ** 2
-    order = home[np.argsort((distance + 0.2 * whole.field).ravel()[home], kind="stable")]
+    order = home[np.argsort((distance + 0.2 * field).ravel()[home], kind="stable")]
     hungry = order[: core + penumbra]
     rim = order[core + penumbra : core + penumbra + round(RIM * (core + penumbra))]
     # the core lies deep, near the lentiform nucleus, which no collaterals reach
     deep = ((x - 0.8 * centre[0]) / 24) ** 2 + ((y - centre[1]) / 34) ** 2 + ((z - 0.7 * centre[2]) / 26) ** 2
-    deep = (deep - 0.15 * whole.field).ravel()[hungry]
+    deep = (deep - 0.15 * field).ravel()[hungry]
     inward = hungry[np.argsort(deep, kind="stable")]
     return {"oligaemia": rim, "penumbra": inward[core:], "core": inward[:core]}
 
 
-def arterial(
-    seconds: np.ndarray, peak: float = 300.0, arrival: float = 5.0, a: float = 5.5, b: float = 1.5
-) -> np.ndarray:
-    """Gamma-variate curve of an artery, HU above the baseline; see `Bolus`."""
-    since = np.maximum(np.asarray(seconds, dtype=float) - arrival, 0) / (a * b)
-    return peak * since**a * np.exp(a * (1 - since))
+def arterial(seconds: np.ndarray, bolus: Bolus = Bolus()) -> np.ndarray:  # noqa: B008  never changed
+    """Gamma-variate curve of an artery, HU above the baseline."""
+    since = np.maximum(np.asarray(seconds, dtype=float) - bolus.arrival, 0) / (bolus.a * bolus.b)
+    return bolus.peak * since**bolus.a * np.exp(bolus.a * (1 - since))
 
 
-def tissue_curve(
-    seconds: np.ndarray, cbf, mtt, delay=0.0, bolus: Bolus | None = None, step: float = 0.05
-) -> np.ndarray:
+def tissue_curve(seconds: np.ndarray, cbf, mtt, delay=0.0, bolus: Bolus = Bolus()) -> np.ndarray:  # noqa: B008
     """Enhancement of tissues, HU: density CBF (arterial curve convolved with exp(-t / MTT)), delayed.
 
     `cbf` (ml/100 g/min), `mtt` and `delay` (s) broadcast against each other to a shape S; returns (frames, *S). Each
-    step (s) of the integration carries the residue's integral over it, so that areas are exact.
+    step of the integration (0.05 s) carries the residue's integral over it, so that areas are exact.
     """
-    bolus = Bolus() if bolus is None else bolus
+    step = 0.05
     cbf, mtt, delay = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (cbf, mtt, delay)))
     since = np.subtract.outer(np.asarray(seconds, dtype=float) - bolus.arrival, delay.ravel())
     fine = np.arange(0, max(float(since.max(initial=0.0)), 0.0) + 2 * step, step)
-    artery = arterial(fine, bolus.peak, 0.0, bolus.a, bolus.b)
+    artery = arterial(fine, bolus._replace(arrival=0.0))
     transit = mtt.reshape(-1, 1)
     integral = transit * -np.expm1(-np.append(0.0, fine + step / 2) / transit)  # of the residue function
     held = fftconvolve(artery[None], np.diff(integral, axis=1), axes=1)[:, : len(fine)]
@@ -294,11 +279,9 @@ def tissue_curve(
     return np.stack(curves, axis=1).reshape(len(since), *cbf.shape) * (DENSITY * cbf / 6000)
 
 
-def venous(
-    seconds: np.ndarray, bolus: Bolus | None = None, transit: float = 4.0, delay: float = 2.0
-) -> np.ndarray:
-    """Curve of the vein that drains the brain, HU: the artery's, later and wider, with the same area."""
-    return tissue_curve(seconds, 6000 / (DENSITY * transit), transit, delay, bolus)
+def venous(seconds: np.ndarray, bolus: Bolus = Bolus()) -> np.ndarray:  # noqa: B008  never changed
+    """Curve of the vein that drains the brain, HU: the artery's, 2 s later and wider by 4 s, with the same area."""
+    return tissue_curve(seconds, 6000 / (DENSITY * 4.0), 4.0, 2.0, bolus)
 
 
 def draw_scan(random: np.random.Generator) -> Scan:
@@ -313,13 +296,12 @@ def draw_scan(random: np.random.Generator) -> Scan:
     )
 
 
-def series(stroke: Anatomy, scan: Scan | None = None, seed: int = 0) -> Series:
+def series(stroke: Anatomy, scan: Scan, seed: int = 0) -> Series:
     """Scan a head: baseline, enhancement, motion, noise; HU in whole numbers, on axes as `scan.orientation` says."""
-    scan = Scan() if scan is None else scan
     random = np.random.default_rng(seed)
     seconds = np.arange(scan.frames) * scan.interval_s
     cbf, mtt, delay, _ = np.array(list(TISSUES.values())).T
-    vessels = [arterial(seconds, *scan.bolus), venous(seconds, scan.bolus)]
+    vessels = [arterial(seconds, scan.bolus), venous(seconds, scan.bolus)]
     courses = np.column_stack(  # how much of each part is in each frame, (frames, part)
         [np.ones(scan.frames), tissue_curve(seconds, cbf, mtt, delay, scan.bolus), *vessels]
     )
@@ -336,7 +318,10 @@ def series(stroke: Anatomy, scan: Scan | None = None, seed: int = 0) -> Series:
     values[:, inside] += noise
     values = np.maximum(np.rint(values), HU["air"], dtype=np.float32)
     frames = values.reshape(scan.frames, *stroke.labels.shape)
-    return _oriented(frames, geometry(stroke), scan.orientation, seconds)
+    # stored with axes that point elsewhere, every voxel at its place in the patient
+    images = [sitk.DICOMOrient(image_of(frame, geometry(stroke)), scan.orientation) for frame in frames]
+    stored = np.stack([sitk.GetArrayFromImage(image) for image in images])
+    return Series(stored, geometry_of(images[0]), scan.interval_s)
 
 
 def _parts(stroke: Anatomy) -> np.ndarray:
@@ -372,19 +357,3 @@ def geometry(stroke: Anatomy) -> Geometry:
     origin = [-(n - 1) / 2 * step for n, step in zip(size, stroke.spacing_mm, strict=True)]
     origin[2] = BASE_MM + stroke.spacing_mm[2] / 2
     return Geometry(tuple(stroke.spacing_mm), tuple(origin), tuple(np.eye(3).ravel().tolist()), size)
-
-
-def _oriented(values: np.ndarray, grid: Geometry, code: str, seconds: np.ndarray) -> Series:
-    """Store (frames, z, y, x) with axes that point elsewhere; every voxel keeps its place in the patient."""
-    world = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
-    origin, direction, order = list(grid.origin_mm), np.zeros((3, 3)), []
-    for axis, (where, sign) in enumerate(world[letter] for letter in code):
-        direction[where, axis] = sign
-        order.append(where)
-        if sign < 0:
-            values = np.flip(values, 3 - where)
-            origin[where] += (grid.size[where] - 1) * grid.spacing_mm[where]
-    values = values.transpose(0, *(3 - where for where in order[::-1]))
-    spacing, size = (tuple(each[where] for where in order) for each in (grid.spacing_mm, grid.size))
-    turned = Geometry(spacing, tuple(origin), tuple(direction.ravel().tolist()), size)
-    return Series(np.ascontiguousarray(values), turned, seconds)

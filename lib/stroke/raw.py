@@ -1,4 +1,8 @@
-"""A cohort's raw input behind one face: an ISLES'24 tree, phantoms written as one, or the reference's own arrays."""
+"""A cohort's raw input behind one face: an ISLES'24 tree, phantoms written as one, or the reference's own arrays.
+
+Another kind of input is another class with the members of `Isles`: `scans`, `remarks`, `film`, `write`, `depends`,
+`tables`, `patients` and `folds` are all that 1-preprocess asks for.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +11,11 @@ import pandas as pd
 
 from lib.data import fetch_all, read_sources
 from lib.files import write_json
-from lib.inputs.clinical import CATEGORICAL, POSTPROCEDURAL, unfavourable
-from lib.inputs.volumes import Series, describe, read_series
 from lib.stroke import arrays, cohort, phantom
+from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL
 from lib.stroke.params import StrokeParams
-from lib.stroke.perfusion import prepare
-from lib.stroke.series import NUMBERS, write_prepared, write_series_features
+from lib.stroke.perfusion import NUMBERS, prepare, write_prepared
+from lib.stroke.series import Series, read_series, write_series_features
 from lib.training.folds import stratified_folds
 
 
@@ -21,7 +24,7 @@ class Isles:
 
     def __init__(self, root: Path, params: StrokeParams):
         self.root, self.params = root, params
-        tree = cohort.find_patients(root).set_index("patient", drop=False)
+        tree = cohort.find_patients(root)
         usable = tree[tree["problem"] == ""]
         self.scans = {name: Path(path) for name, path in usable["series"].items()}
         lost = tree.loc[tree["problem"] != "", "problem"].items()
@@ -30,15 +33,14 @@ class Isles:
 
     def film(self, name: str) -> Series:
         """A patient's scan, HU."""
-        params = self.params
-        return read_series(self.scans[name], interval_s=params.interval_s or None, oblique=params.oblique)
+        return read_series(self.scans[name], self.params.interval_s or None, self.params.oblique)
 
     def write(self, name: str, target: Path) -> None:
         """Prepare a scan, and write it to `target` with what it says of itself beside it."""
         film = self.film(name)
         prepared = prepare(film, self.params.preparation)
         write_prepared(target, prepared)
-        facts = describe(film) | {key: getattr(prepared, key) for key in NUMBERS}
+        facts = film.facts | {key: getattr(prepared, key) for key in NUMBERS}
         write_json(facts, target.with_suffix(".json"))
 
     def depends(self, name: str) -> dict:
@@ -47,21 +49,23 @@ class Isles:
 
     def tables(self, names: Sequence[str]) -> list[Path]:
         """Files of clinical values."""
-        files = cohort.find_patients(self.root, listed=names)
-        cells = [*files["baseline_table"], *files["outcome_table"]]
-        return [Path(path) for cell in cells for path in cell.split(";") if path]
+        return [path for paths in self._tables(names) for path in paths]
 
     def patients(self, names: Sequence[str]) -> pd.DataFrame:
-        """patient, the clinical variables, mrs, label (1 unfavourable, NaN where the outcome is not known), note."""
-        files, mapping = cohort.find_patients(self.root, listed=names), cohort.MAPPING | self.params.mapping
-        table = cohort.read_clinical(files, mapping, implausible=self.params.implausible)
-        return table.assign(label=unfavourable(table["mrs"], self.params.unfavourable_from))
+        """By patient: the clinical variables, mrs, note, label (1 unfavourable, NaN where the outcome is not known)."""
+        params, mapping = self.params, cohort.MAPPING | self.params.mapping
+        table = cohort.read_clinical(self._tables(names), mapping, params.implausible)
+        unfavourable = (table["mrs"] >= params.unfavourable_from).astype(float)
+        return table.assign(label=unfavourable.where(table["mrs"].notna()))
 
     def folds(self, patients: pd.DataFrame) -> pd.Series:
         """The fold that holds each patient out, "" where none does, NaN for who takes no part; by the table's index."""
         people = {name: name for name in patients.index}
         split = stratified_folds(people, dict(patients["label"]), self.params.folds, self.params.seed)
-        return patients["patient"].map({name: fold.name for fold in split for name in fold.test})
+        return pd.Series({name: fold.name for fold in split for name in fold.test})
+
+    def _tables(self, names: Sequence[str]) -> pd.Series:
+        return cohort.find_patients(self.root).loc[list(names), "tables"]
 
 
 class Phantoms(Isles):
@@ -85,12 +89,11 @@ class Arrays(Isles):
     """Arrays prepared elsewhere, of which neither HU nor millimetres are known; one csv, and a partition."""
 
     def __init__(self, root: Path, params: StrokeParams, raw: Path):
-        self.root, self.params, self.remarks = root, params, []
-        self.clinic = raw / params.arrays_clinical
-        self.partition = raw / params.partition if params.partition else None
+        self.params, self.remarks = params, []
+        self.files = [raw / name for name in (params.arrays_clinical, params.partition) if name]
         mapping = arrays.MAPPING | params.mapping
-        self.table = arrays.read_clinical(self.clinic, mapping, implausible=params.implausible)
-        self.scans = arrays.array_paths(root, self.table["patient"])
+        self.table = arrays.read_clinical(self.files[0], mapping, params.implausible)
+        self.scans = arrays.array_paths(root, self.table.index)
 
     def write(self, name: str, target: Path) -> None:
         values = arrays.read_array(self.scans[name], self.params.shape, self.params.frames)
@@ -98,17 +101,16 @@ class Arrays(Isles):
         write_json({}, target.with_suffix(".json"))
 
     def tables(self, names: Sequence[str]) -> list[Path]:
-        return [self.clinic, *([self.partition] if self.partition else [])]
+        return self.files
 
     def patients(self, names: Sequence[str]) -> pd.DataFrame:
-        table = self.table[self.table["patient"].isin(names)].rename(columns={"outcome": "label"})
-        return table.assign(mrs=float("nan"))
+        return self.table.loc[list(names)].assign(mrs=float("nan"))
 
     def folds(self, patients: pd.DataFrame) -> pd.Series:
-        if not self.partition:
+        if not self.params.partition:
             return super().folds(patients)
-        part = arrays.read_partition(self.partition, self.table["patient"]).set_index("patient")["part"]
-        return patients["patient"].map(part).map({"test": "test", "train": "", "val": ""})
+        part = arrays.read_partition(self.files[1], self.table.index)
+        return patients.index.to_series().map(part).map({"test": "test", "train": "", "val": ""})
 
 
 def raw_input(params: StrokeParams, folder: Path, downloads: Path) -> Isles:
@@ -127,14 +129,14 @@ def described(patients: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in POSTPROCEDURAL:
         known = patients[name].dropna()
-        if name in CATEGORICAL:
+        words = "known of nobody"
+        if len(known) and name in CATEGORICAL:
             words = ", ".join(
                 f"{level} {(known == code).sum()}" for code, level in enumerate(CATEGORICAL[name])
             )
-        else:
+        elif len(known):
             low, middle, high = known.quantile([0.25, 0.5, 0.75])
             words = f"{middle:.0f} ({low:.0f} to {high:.0f})"
-        words = words if len(known) else "known of nobody"
         missing = int(patients[name].isna().sum())
         rows.append({"variable": name, "median (quartiles), or counts": words, "missing": missing})
     return pd.DataFrame(rows)

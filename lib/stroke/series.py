@@ -1,62 +1,130 @@
-"""Files of a prepared CT perfusion scan, and of what the networks read of it.
+"""CT perfusion as a film of volumes: read from 4D NIfTI and written; and what the networks read of it, in HDF5.
 
-    prepared   enhancement (frames, voxels of the mask) float16, mask (z, y, x), baseline (z, y, x) float16, seconds;
-               attributes: spacing_mm, origin_mm, direction, frames of the window, mean and spread, ...
-    features   series (frames, h, w, z) float16
-
-Equal content gives equal bytes. Enhancement outside the mask is most of a scan: it is kept only where the scan was
-prepared with its values (`masked=False`).
+Another kind of file needs another reader that returns a `Series`; nothing behind it asks where a film came from.
 """
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import nibabel
 import numpy as np
 import pandas as pd
+import SimpleITK as sitk
 
 from lib.files import opened, written_hdf5
-from lib.inputs.volumes import Geometry
-from lib.stroke.perfusion import Prepared
+from lib.inputs import volumes
+from lib.inputs.volumes import AIR_HU, Geometry, geometry_of, image_of, upright, values_of
 
-NUMBERS = ("peak_frame", "first_frame", "baseline_frames", "arrival_frame", "mean_hu", "sd_hu", "tissue_kept")
+SHORTEST_S, LONGEST_S = 0.05, 20.0
+"""Seconds between frames that CT perfusion may have; a header outside says something else (1400 is ms)."""
 
-
-def write_prepared(path: str | os.PathLike, prepared: Prepared) -> None:
-    """Write a prepared scan atomically."""
-    unmasked = bool(prepared.values[:, ~prepared.mask].any())
-    curves = prepared.enhancement[:, prepared.mask | unmasked]
-    with written_hdf5(path) as file:
-        # a large vessel in the window of a poor scan can leave float16's range; HU beyond it mean nothing
-        file["enhancement"] = np.clip(curves, -60_000, 60_000).astype(np.float16)
-        file["baseline"] = prepared.baseline.astype(np.float16)
-        file["mask"] = np.packbits(prepared.mask)
-        file["seconds"] = prepared.seconds
-        numbers = {name: getattr(prepared, name) for name in NUMBERS} | prepared.geometry._asdict()
-        # where preparation had a ceiling, it is known by the highest value
-        numbers |= {"window": len(prepared.values), "unmasked": unmasked, "most": prepared.values.max()}
-        file.attrs.update(numbers)
+AGREE = 0.01  # share by which two intervals may differ: headers and tables round
 
 
-def read_prepared(path: str | os.PathLike) -> Prepared:
-    """Read it back; enhancement and values are 0 outside the mask, unless it was prepared with `masked=False`."""
-    with opened(path, "a prepared scan", "run 1-preprocess again") as file:
-        about = dict(file.attrs)
-        curves, baseline, seconds, packed = (
-            file[name][:] for name in ("enhancement", "baseline", "seconds", "mask")
+class Series(NamedTuple):
+    """Volumes taken one after another, in equal steps.
+
+    `values` float32 (frames, z, y, x) in HU, on axes to the patient's left, back and crown; their grid; seconds between
+    frames; `stored_as`, the orientation of the file's axes, "RAS" for example, "" where there was no file.
+    """
+
+    values: np.ndarray
+    geometry: Geometry
+    interval_s: float
+    stored_as: str = ""
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """When each frame was taken, counted from the first, float64 (frames,)."""
+        return self.interval_s * np.arange(len(self.values))
+
+    @property
+    def facts(self) -> dict:
+        """What the log of a reading says: grid, orientation, frames and interval."""
+        names = ("size", "spacing_mm", "origin_mm", "direction")
+        grid = {name: np.round(getattr(self.geometry, name), 6).tolist() for name in names}
+        how = {"orientation": self.geometry.orientation, "stored_as": self.stored_as}
+        how |= {"tilt_deg": round(self.geometry.tilt_deg, 3), "frames": len(self.values)}
+        return grid | how | {"interval_s": round(self.interval_s, 6)}
+
+
+def read_series(path: str | os.PathLike, interval_s: float | None = None, oblique: str = "refuse") -> Series:
+    """Read a series of volumes, 4D NIfTI in any orientation.
+
+    Parameters
+    ----------
+    path : path
+        .nii or .nii.gz of axes x, y, z, frames; a single fourth axis before the frames (ISLES 2018) is passed over.
+    interval_s : float, optional
+        Seconds between frames, where the header does not say.
+    oblique : "refuse" | "keep" | "resample"
+        See `lib.inputs.volumes.upright`.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        One volume instead of a series; interval unknown, or contradicted by the header; damaged, oblique, NaN.
+    """
+    image = volumes.opened(path)
+    size = image.GetSize()
+    if len(size) < 4 or size[-1] < 2 or (len(size) == 5 and size[3] != 1):
+        raise ValueError(
+            f"{path} has {' x '.join(map(str, size))} voxels: CT perfusion is a series of volumes, "
+            "axes x, y, z, frames, with at least two frames"
         )
-    mask = np.unpackbits(packed, count=baseline.size).astype(bool).reshape(baseline.shape)
-    curves = curves.astype(np.float32)
-    stored = mask | bool(about["unmasked"])
-    enhancement = np.zeros((len(curves), *mask.shape), np.float32)
-    enhancement[:, stored] = curves
-    first, frames = int(about["first_frame"]), int(about["window"])
-    scaled = (curves[first : first + frames] - np.float32(about["mean_hu"])) / np.float32(about["sd_hu"])
-    values = np.zeros((frames, *mask.shape), np.float32)
-    values[:, stored] = np.minimum(scaled, about["most"])
-    numbers = {name: about[name].item() for name in NUMBERS}
-    geometry = Geometry(*(tuple(np.asarray(about[name]).tolist()) for name in Geometry._fields))
-    return Prepared(values, mask, geometry, seconds, baseline.astype(np.float32), enhancement, **numbers)
+    interval_s, values = interval_of(path, interval_s), None
+    for number in range(size[-1]):
+        frame = image[:, :, :, number] if len(size) == 4 else image[:, :, :, 0, number]
+        stored_as = geometry_of(frame).orientation
+        frame = upright(frame, path, oblique, AIR_HU)
+        if values is None:
+            geometry = geometry_of(frame)
+            values = np.empty((size[-1], *geometry.size[::-1]), dtype=np.float32)
+        values[number] = values_of(frame, path)
+    return Series(values, geometry, interval_s, stored_as)
+
+
+def interval_of(path: str | os.PathLike, given: float | None = None) -> float:
+    """Seconds between frames by a NIfTI header and by what the user says, which must not contradict each other.
+
+    pixdim[4] in the unit of xyzt_units; where the header names no unit of time, seconds are meant. ITK reads 0 ("not
+    known") as 1; this does not. A fifth axis that holds the frames behind a single fourth has its own pixdim[5].
+    """
+    if given and not SHORTEST_S <= given <= LONGEST_S:
+        raise ValueError(
+            f"{path}: an interval of {given:g} s between frames lies outside {SHORTEST_S} to {LONGEST_S:g} s"
+        )
+    header = nibabel.load(path).header
+    unit = header.get_xyzt_units()[1]
+    axes = [4, 5] if header["dim"][0] == 5 and header["dim"][4] == 1 else [4]
+    numbers = {f"pixdim[{axis}]": float(header["pixdim"][axis]) for axis in axes}
+    seconds = [number * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0) for number in numbers.values()]
+    usable = [one for one in seconds if SHORTEST_S <= one <= LONGEST_S]
+    if usable and max(usable) - min(usable) <= AGREE * max(usable):
+        stated = round(usable[0], 6)  # float32 in the header: 1.41 is 1.40999997
+        if given and abs(stated - given) > AGREE * given:
+            raise ValueError(
+                f"{path}: its header says {stated:g} s between frames and the parameters {given:g} s: "
+                "find out which is right, then correct it"
+            )
+        return float(given or stated)
+    if not given:
+        words = " and ".join(f"{name} = {number:g}" for name, number in numbers.items())
+        raise ValueError(
+            f"{path}: the time between frames is not known, its header says {words} ({unit}): "
+            "give interval_s, in seconds"
+        )
+    return float(given)
+
+
+def write_series(path: str | os.PathLike, series: Series, dtype: str = "float32") -> None:
+    """Write a series atomically as 4D NIfTI, its interval in pixdim[4] in seconds; types as in `write_volume`."""
+    frames = volumes.stored(series.values, dtype, path)
+    images = [image_of(frame, series.geometry) for frame in frames]
+    volumes.write_image(path, sitk.JoinSeries(images, 0.0, series.interval_s))
 
 
 def write_series_features(path: str | os.PathLike, series: np.ndarray) -> None:

@@ -29,13 +29,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset
 
-from lib.inputs.clinical import CATEGORICAL, CONTINUOUS, Scaler, arrays, variables
+from lib.stroke.clinical import CATEGORICAL, CONTINUOUS, Arrays, arrays, variables
 from lib.stroke.model import StrokeNet
 from lib.stroke.params import CONTENDERS, RELEASED, Recipe
 from lib.stroke.series import read_series_features
-from lib.training.folds import Fold, nested, refuse_leak
-from lib.training.loop import Checkpoint, Loop, run
-from lib.training.runs import Result, Run
+from lib.training.folds import Fold, fixed_split, nested
+from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
 VOLUMES = ["core_ml", "hypoperfused_ml", "mismatch_ml"]
@@ -48,25 +47,19 @@ class Patients(Dataset):
     """Patients as tensors: series (frames, h, w, z), continuous (c,), categorical (k,), missing (c + k,), label.
 
     `read` is what reads a series when it is wanted (those of a hundred patients are more than a machine holds); None
-    leaves it out. `clinical` is of `lib.inputs.clinical.arrays`, `label` (n,) is 1 where unfavourable.
+    leaves it out. `label` (n,) is 1 where unfavourable.
     """
 
-    mirrored: np.random.Generator | None = (
-        None  # draws whose left and right are exchanged, each time one comes up
-    )
-
-    def __init__(self, names: Sequence[str], read: Callable[[str], np.ndarray] | None, clinical, label):
+    def __init__(
+        self, names: Sequence[str], read: Callable[[str], np.ndarray] | None, clinical: Arrays, label
+    ):
         self.names, self.read, self.clinical, self.label = list(names), read, clinical, np.asarray(label)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
-        series = torch.empty(0)
-        if self.read:
-            series = torch.as_tensor(self.read(self.names[number]), dtype=torch.float32)
-            if self.mirrored is not None and self.mirrored.random() < 0.5:
-                series = series.flip(2)  # columns run from right to left
+        series = torch.as_tensor(self.read(self.names[number])) if self.read else torch.empty(0)
         clinical = (torch.as_tensor(part[number]) for part in self.clinical)
         return (series, *clinical, torch.tensor(float(self.label[number])))
 
@@ -105,17 +98,15 @@ class Data:
 
     def sides(self, run: Run, fold: Fold) -> tuple[Patients, Patients]:
         """Training and held-out patients of a fold, ready for the network of a run."""
-        names, quirks = variables(named(run.setting)), habits(run.model, self.params)
-        table = self.table[list(names)]
+        quirks, table = habits(run.model, self.params), self.table[list(variables(run.setting))]
         gapless = quirks.issuperset(RELEASED)
         table = table.assign(**dict.fromkeys(unknown(table, fold.train), 0.0 if gapless else np.nan))
         table = filled(table, fold.train) if gapless else table
         scaled_on = [*fold.train, *fold.test] if "scaler_on_all" in quirks else list(fold.train)
-        scaler = Scaler.fit(table.loc[scaled_on])
         read = self.series if CONTENDERS[run.model].series else None
 
         def ready(people: Sequence[str]) -> Patients:
-            clinical = arrays(table.loc[list(people)], scaler, names)
+            clinical = arrays(table.loc[list(people)], table.loc[scaled_on])
             return Patients(people, read, clinical, self.table.loc[list(people), "label"])
 
         return ready(fold.train), ready(fold.test)
@@ -161,16 +152,15 @@ def train(
     if len(set(train.label)) < 2:
         raise ValueError(f"all {len(train)} training patients had the same outcome: nothing is to be learnt")
     L.seed_everything(run_.seed, verbose=False)
-    order, drawing = torch.Generator().manual_seed(run_.seed), np.random.default_rng([run_.seed, 2])
+    order, drawing = torch.Generator().manual_seed(run_.seed), np.random.default_rng(run_.seed)
     model = build(run_.model, run_.setting, data.params)
     if isinstance(model, Standardised):
         model.fit(train)
-    train.mirrored = drawing if data.params.mirrored else None
     batches = DataLoader(train, data.params.batch, shuffle=True, generator=order)
     best = "held_out_auc" if "epoch_by_test" in habits(run_.model, data.params) else ""
     loop = Training(model, data.params, len(train), held_out, best)
-    device = getattr(data.params, "device", "auto")
-    history = run(loop, batches, epochs, order=order, drawing=drawing, device=device, checkpoint=checkpoint)
+    how = {"order": order, "drawing": drawing, "device": data.params.device, "checkpoint": checkpoint}
+    history = run(loop, batches, epochs, **how)
     return loop.model, history
 
 
@@ -220,7 +210,7 @@ def one_fall(step: int, steps: int) -> float:
 
 
 @torch.inference_mode()
-def logits(model: nn.Module, patients: Patients, batch: int = 1) -> np.ndarray:
+def logits(model: nn.Module, patients: Patients, batch: int) -> np.ndarray:
     """Logit of the unfavourable outcome, float64 (n,)."""
     model.eval()
     device = next(model.parameters()).device
@@ -258,7 +248,7 @@ class Standardised(nn.Module):
 
 def build(name: str, setting: str, params: Recipe) -> nn.Module:
     """The network of a contender, given the variables of a setting, with fresh weights."""
-    quirks, contender, clinical = habits(name, params), CONTENDERS[name], variables(named(setting))
+    quirks, contender, clinical = habits(name, params), CONTENDERS[name], variables(setting)
     known = {key: getattr(params, key) for key in signature(StrokeNet).parameters if hasattr(params, key)}
     known |= {
         "variant": "released" if quirks.issuperset(RELEASED) else "described",
@@ -266,7 +256,6 @@ def build(name: str, setting: str, params: Recipe) -> nn.Module:
         "continuous": sum(each in CONTINUOUS for each in clinical),
         "categories": tuple(len(CATEGORICAL[each]) for each in clinical if each in CATEGORICAL),
         "positional": "frozen" if "frozen_positions" in quirks else "learned",
-        "frames_at_once": params.frames_at_once or None,
     }
     model = StrokeNet(**known)
     return Standardised(model) if params.standardise and contender.series else model
@@ -277,16 +266,11 @@ def habits(name: str, params: Recipe) -> set[str]:
     return {*CONTENDERS[name].quirks, *(RELEASED if params.variant == "released" else ())}
 
 
-def named(setting: str) -> str:
-    """The clinical setting a network is built for; one that sees the scan alone has no use for any."""
-    return "admission" if setting == SCAN else setting
-
-
 def columns(name: str, setting: str) -> list[str]:
     """Columns of the table that a contender reads."""
     contender = CONTENDERS[name]
-    clinical = list(variables(named(setting))) if contender.clinical else []
-    return clinical + (VOLUMES if contender.kind == "logistic" and contender.series else [])
+    volumes = VOLUMES if contender.kind == "logistic" and contender.series else []
+    return [*(variables(setting) if contender.clinical else ()), *volumes]
 
 
 def unknown(table: pd.DataFrame, train: Sequence[str]) -> list[str]:
@@ -326,12 +310,9 @@ def logistic(run: Run, data: Data) -> np.ndarray:
 
 def folds_of(table: pd.DataFrame) -> list[Fold]:
     """The folds that the column `fold` names, each with the patients it holds out; who has none trains in all."""
-    folds = []
-    for name in sorted(table["fold"].dropna().unique()):
-        tested = table["fold"] == name
-        folds.append(Fold(name, tuple(table.index[~tested]), tuple(table.index[tested])))
-        refuse_leak(folds[-1].train, folds[-1].test, {patient: patient for patient in table.index})
-    return folds
+    held = {name: table["fold"] == name for name in sorted(table["fold"].dropna().unique())}
+    people = {name: name for name in table.index}
+    return [fixed_split(table.index[~test], table.index[test], people, name) for name, test in held.items()]
 
 
 def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[str, tuple]:
@@ -347,15 +328,14 @@ def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[st
 
 def by_setting(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Rows of runs by setting, fold and model; those of runs that see the scan alone count in every setting."""
-    parts = [
-        rows[
-            rows["setting"].isin([setting, SCAN]) & (rows["fold"] == fold) & (rows["model"] == model)
-        ].assign(setting=setting)
+    wanted = [
+        (setting, setting if CONTENDERS[model].clinical else SCAN, fold, model)
         for setting, names in models.items()
         for fold in rows["fold"].unique()
-        for model in names
+        for model in dict.fromkeys(names)
     ]
-    return pd.concat([part for part in parts if len(part)] or [rows], ignore_index=True)
+    table = pd.DataFrame(wanted, columns=["setting", "trained", "fold", "model"])
+    return table.merge(rows.rename(columns={"setting": "trained"}))[list(rows)]
 
 
 def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -379,39 +359,24 @@ def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[st
 
 
 @torch.inference_mode()
-def attention(model: nn.Module, patients: Patients, setting: str) -> pd.DataFrame:
-    """Attention of the class tokens of a fusion, mean over heads and patients: asks, name, attention, equal.
+def mean_attention(data: Data, run: Run) -> pd.DataFrame:
+    """Attention of a fusion's class tokens, mean over heads and held-out patients: asks, name, attention, equal, fold.
 
-    `asks` is "variable" (the film's summary asks a clinical variable) or "frame" (the form's summary asks a frame, counted
-    from 0). Attention sums to 1 minus what the other modality's class token received; `equal` is what it would be if all
-    tokens received the same. A variable is averaged over the patients who have it.
+    By the weights that the run left. `asks` is "variable" (the film's summary asks a clinical variable) or "frame" (the
+    form's summary asks a frame, counted from 0). Attention sums to 1 minus what the other modality's class token
+    received; `equal` is what it would be if all tokens received the same. A variable is averaged over those who have it.
     """
-    model.eval()
-    weights = [model(*inputs, attention=True).attention for *inputs, _ in DataLoader(patients, 8)]
+    model, held_out = build(run.model, run.setting, data.params).eval(), data.sides(run, run.fold)[1]
+    model.load_state_dict(load_file(data.folder / "weights" / f"{run.name}.safetensors"))
+    weights = [model(*inputs, attention=True).attention for *inputs, _ in DataLoader(held_out, 8)]
 
     def of_class_token(name: str) -> np.ndarray:  # (patients, tokens asked), heads averaged
         return np.concatenate([part[name][:, :, 0, 1:].mean(1).numpy() for part in weights])
 
-    there = ~patients.clinical.missing
-    to_variables = pd.DataFrame(
-        np.where(there, of_class_token("imaging_asks"), np.nan), columns=variables(setting)
-    )
+    there = ~held_out.clinical.missing
+    to_variables = pd.DataFrame(of_class_token("imaging_asks"), columns=variables(run.setting)).where(there)
     to_frames = of_class_token("clinical_asks").mean(0)
-    parts = {
-        "variable": (to_variables.mean().dropna(), np.mean(1 / (1 + there.sum(1)))),
-        "frame": (pd.Series(to_frames), 1 / (1 + len(to_frames))),
-    }
-    tables = [
-        pd.DataFrame(
-            {"asks": asks, "name": mean.index.astype(str), "attention": mean.to_numpy(), "equal": equal}
-        )
-        for asks, (mean, equal) in parts.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
-
-
-def mean_attention(data: Data, run: Run) -> pd.DataFrame:
-    """`attention` of a run's held-out patients by the weights it left, with its fold."""
-    model = build(run.model, run.setting, data.params)
-    model.load_state_dict(load_file(data.folder / "weights" / f"{run.name}.safetensors"))
-    return attention(model, data.sides(run, run.fold)[1], run.setting).assign(fold=run.fold.name)
+    equal = {"variable": np.mean(1 / (1 + there.sum(1))), "frame": 1 / (1 + len(to_frames))}
+    means = {"variable": to_variables.mean().dropna(), "frame": pd.Series(to_frames)}
+    table = pd.concat(means, names=["asks", "name"]).rename("attention").reset_index()
+    return table.assign(name=table["name"].astype(str), equal=table["asks"].map(equal), fold=run.fold.name)

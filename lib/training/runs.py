@@ -1,16 +1,26 @@
-"""The training runs of every study: one plan, one way to carry it out, one collection of what came out."""
+"""The training runs of every study: one plan, one way to carry it out, and the loop of epochs that Lightning runs."""
 
+import io
+import json
+import logging
+import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+import lightning as L
+import numpy as np
 import pandas as pd
-from torch import Tensor
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from lib.files import write_csv
+from lib.files import write_csv, written
 from lib.stage import Stage
 from lib.training.folds import Fold
-from lib.training.loop import Checkpoint, write_weights
 
 ABOUT = ["setting", "model", "seed", "fold"]  # columns that tell a run's rows from those of others
 
@@ -43,6 +53,17 @@ class Result(NamedTuple):
     weights: Mapping[str, Tensor] = {}
     about: Mapping[str, str] = {}  # metadata of the weights' file
     tables: Mapping[str, pd.DataFrame] = {}
+
+
+class Checkpoint(NamedTuple):
+    """A file to go on from, and the key of all that the run depends on: a checkpoint of another key is not taken up.
+
+    On the CPU the result is that of an undisturbed run to the last bit. The file is removed when training ends.
+    """
+
+    path: str | PathLike = ""  # "" keeps none
+    key: str = ""
+    every_s: float = 60.0  # least seconds between two, which are written at the end of an epoch
 
 
 def plan_runs(
@@ -123,7 +144,7 @@ def carry_out(
         return paths + weights
 
     def make(name: str) -> None:
-        checkpoint = Checkpoint(stage.folder / "train" / f"{name}.checkpoint.safetensors", stage.unit_key)
+        checkpoint = Checkpoint(stage.folder / "train" / f"{name}.checkpoint.pt", stage.unit_key)
         result = fit(runs[name], checkpoint)
         made = {"scores": result.scores, "history": result.history, **result.tables}
         for table, path in zip((*names, "weights"), outputs(name), strict=False):
@@ -161,3 +182,170 @@ def collect(stage: Stage, runs: Mapping[str, Run], table: str) -> pd.DataFrame:
         parts.append(pd.DataFrame(about, index=rows.index).join(rows))
     full = [part for part in parts if len(part)]
     return pd.concat(full or parts or [pd.DataFrame(columns=ABOUT)], ignore_index=True)
+
+
+class Loop(L.LightningModule):
+    """One model in training. A subclass has three methods:
+
+    - loss_of(batch): the loss of one batch, a number to descend;
+    - watched(): what is written down of every epoch, name -> number; the model may be left in evaluation;
+    - descent(): optimiser, schedule, and what the schedule counts, "epoch" or "step".
+
+    `chosen_by` is the watched value, higher = better, whose best epoch is kept; "" keeps the last epoch.
+    """
+
+    def __init__(self, model: nn.Module, chosen_by: str = ""):
+        super().__init__()
+        self.model, self.chosen_by = model, chosen_by
+        self.before: dict = {}  # a checkpoint to go on from
+        self.keep = lambda: None  # called at the end of an epoch
+        self.history: list[dict[str, float]] = []
+        self.losses: list[Tensor] = []
+        self.best: tuple[float, int, dict[str, Tensor]] | None = None  # value, epoch, weights
+
+    def configure_optimizers(self):
+        """Lightning's hook."""
+        adam, schedule, counts = self.descent()
+        if self.before:
+            adam.load_state_dict(self.before["adam"])
+            schedule.load_state_dict(self.before["schedule"])
+        return [adam], [{"scheduler": schedule, "interval": counts}]
+
+    def training_step(self, batch, _):
+        """Lightning's hook."""
+        loss = self.loss_of(batch)
+        self.losses.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self):
+        """Lightning's hook: write the epoch down, keep it if it is the best, and let a checkpoint be written."""
+        row = {"epoch": len(self.history), "loss": torch.stack(self.losses).mean().item()}
+        self.losses = []
+        if not np.isfinite(row["loss"]):
+            raise ValueError("the loss is not finite: lower `learning_rate`, or look at the features")
+        row |= self.watched()
+        self.model.train()
+        self.history.append(row)
+        judge = row.get(self.chosen_by, np.nan)
+        if np.isfinite(judge) and (self.best is None or judge > self.best[0]):
+            state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best = (judge, row["epoch"], state)
+        self.keep()
+
+
+def run(
+    loop: Loop,
+    batches: DataLoader,
+    epochs: int,
+    *,
+    order: torch.Generator,
+    drawing: np.random.Generator,
+    accumulate: int = 1,
+    device: str = "auto",
+    checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  never changed
+) -> pd.DataFrame:
+    """Train, and leave `loop.model` at the epoch that is kept, on the CPU, in evaluation.
+
+    Parameters
+    ----------
+    order, drawing : generators
+        Of torch and of numpy, which draw the order of the cases and what else is drawn: part of a checkpoint.
+    accumulate : int
+        Batches whose gradients make one step.
+    device : str
+        Lightning's accelerator.
+
+    Returns
+    -------
+    DataFrame
+        epoch, loss, what was watched, chosen (whether the epoch is the one kept).
+
+    Raises
+    ------
+    ValueError
+        The loss is not finite.
+    """
+    if checkpoint.path:
+        _go_on(loop, checkpoint, epochs, order, drawing)
+        last = [time.monotonic()]
+
+        def keep() -> None:
+            if time.monotonic() - last[0] >= checkpoint.every_s and len(loop.history) < epochs:
+                save_checkpoint(loop, checkpoint, order, drawing)
+                last[0] = time.monotonic()
+
+        loop.keep = keep
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer = L.Trainer(
+            max_epochs=epochs - len(loop.history),
+            accumulate_grad_batches=accumulate,
+            accelerator=device,
+            devices=1,
+            deterministic="warn",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(loop, batches)
+    history = pd.DataFrame(loop.history)
+    history["chosen"] = history["epoch"] == (loop.best[1] if loop.best else epochs - 1)
+    if loop.best:
+        loop.model.load_state_dict(loop.best[2])
+    if checkpoint.path:
+        Path(checkpoint.path).unlink(missing_ok=True)
+    loop.model.cpu().eval()
+    return history
+
+
+def save_checkpoint(loop: Loop, to: Checkpoint, order: torch.Generator, drawing: np.random.Generator) -> None:
+    """Write all that the next epoch depends on, as tensors and plain values."""
+    schedule = loop.lr_schedulers().state_dict()
+    content = {
+        "key": to.key,
+        "history": json.dumps(loop.history),  # plain numbers, whatever was watched
+        "model": loop.model.state_dict(),
+        "best": loop.best and (float(loop.best[0]), *loop.best[1:]),
+        "adam": loop.optimizers().optimizer.state_dict(),
+        "schedule": {name: value for name, value in schedule.items() if not name.startswith("_get")},
+        "random": [torch.get_rng_state(), order.get_state()],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "drawing": json.dumps(drawing.bit_generator.state),
+    }
+    file = io.BytesIO()
+    torch.save(content, file)
+    with written(to.path, size=file.tell()) as part:
+        part.write_bytes(file.getvalue())
+
+
+def _go_on(loop: Loop, checkpoint: Checkpoint, epochs: int, order, drawing) -> None:
+    """Take up a checkpoint of this very run, if there is one and it can be read."""
+    try:
+        found = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
+        history = json.loads(found["history"])
+    except Exception:  # none, or cut short: begin again
+        return
+    # fewer epochs than before may be wanted, where other models choose them and do not repeat to the last bit
+    if found["key"] != checkpoint.key or len(history) >= epochs:
+        return
+    loop.model.load_state_dict(found["model"])
+    loop.history, loop.best, loop.before = history, found["best"], found
+    torch.set_rng_state(found["random"][0])
+    order.set_state(found["random"][1])
+    if found["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(found["cuda"])
+    drawing.bit_generator.state = json.loads(found["drawing"])
+
+
+def write_weights(
+    tensors: Mapping[str, Tensor], path: str | PathLike, about: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors as safetensors, whole or not at all; equal tensors give equal bytes; `about` is metadata.
+
+    Not by safetensors' own `save_file`: that works on a hidden file of its own, which stays where the process is killed.
+    """
+    content = save({name: value.contiguous() for name, value in tensors.items()}, dict(about or {}) or None)
+    with written(path, size=len(content)) as part:
+        part.write_bytes(content)

@@ -56,26 +56,18 @@ def test_parts_have_the_parameters_of_the_spec():
     with torch.device("meta"):
         model = CrossFusion(2048)
     cross = model.crossings["fine"]
-    found = {
-        "projection": parameters(model.projections["source"]),
-        "cross-attention": parameters(cross.attention) + cross.scale.numel(),
-        "cross FFN": parameters(cross.feed_forward),
-        "Pad-Transformer": parameters(model.transformers["coarse"]) - 1024,
-        "block": parameters(model.final.before),
-        "PPEG": parameters(model.final.positions),
-        "Conv Processor": parameters(model.fusion),
-        "head": parameters(model.head),
+    parts = {
+        model.projections["source"]: 1_050_112,
+        cross.attention: 1_051_136 - cross.scale.numel(),
+        cross.feed_forward: 1_050_112,
+        model.transformers["coarse"]: 4_249_600 + 1024,
+        model.final.before: 2_102_784,
+        model.final.positions: 44_032,
+        model.fusion: 176_644,
+        model.head: 2_052,
     }
-    assert found == {
-        "projection": 1_050_112,
-        "cross-attention": 1_051_136,
-        "cross FFN": 1_050_112,
-        "Pad-Transformer": 4_249_600,
-        "block": 2_102_784,
-        "PPEG": 44_032,
-        "Conv Processor": 176_644,
-        "head": 2_052,
-    }
+    for part, count in parts.items():
+        assert parameters(part) == count
 
 
 def test_initial_values():
@@ -129,23 +121,6 @@ def test_order_matters_at_10x_only(fusion):
     assert (moved - before).abs().max() > 0.01
 
 
-def test_contexts_seen_twice_change_nothing():
-    model = small().eval()
-    x5, x10, x20 = bags((5, 12, 40))
-    twice = model(x5.repeat(1, 2, 1), x10, x20.repeat(1, 2, 1)).logits
-    torch.testing.assert_close(twice, model(x5, x10, x20).logits, rtol=1e-4, atol=1e-4)
-
-
-def test_every_scale_is_read():
-    model = small().eval()
-    x = bags((5, 12, 40))
-    before = model(*x).logits
-    for i in range(3):
-        other = list(x)
-        other[i] = torch.randn_like(x[i])
-        assert (model(*other).logits - before).abs().max() > 1e-3
-
-
 def test_single_reads_20x_only():
     model = small("single").eval()
     x5, x10, x20 = bags((5, 12, 40))
@@ -173,13 +148,6 @@ def test_each_quirk_has_its_switch():
     small(variant="released").load_state_dict(described.state_dict(), strict=True)
     input_sum = small(residual="input").eval()
     assert (input_sum(*x).logits - described(*x).logits).abs().max() > 0.01
-
-
-def test_training_is_random_in_both_variants():
-    x = bags((4, 10, 30))
-    for variant in ("described", "released"):
-        model = small(variant=variant, dropout=0.0).train()
-        assert not torch.equal(model(*x).logits, model(*x).logits)
 
 
 @pytest.mark.parametrize("variant", ["described", "released"])
@@ -292,18 +260,8 @@ def test_keys_are_left_out_for_all_queries_and_heads_alike():
     layer.dropout_of = "weights"
     seen = layer(tokens, tokens)[0]
     assert not (seen == seen[0]).all()
-
-
-def test_the_only_key_is_never_left_out():
-    layer = Attention(32, 4, dropout=0.9).train()
-    for n in (1, 2, 9):
-        assert layer(torch.randn(1, 1, 32), torch.randn(1, n, 32)).isfinite().all()
-
-
-@pytest.mark.parametrize("options", [{"fusion": "convolution"}, {"variant": "relaesed"}])
-def test_wrong_options_are_refused(options):
-    with pytest.raises(ValueError, match=next(iter(options.values()))):
-        CrossFusion(7, **options)
+    for n in (1, 2):  # and the only key is never left out
+        assert Attention(32, 4, dropout=0.9).train()(tokens[:, :1], tokens[:, :n]).isfinite().all()
 
 
 def test_wrong_bags_are_refused():
@@ -315,7 +273,3 @@ def test_wrong_bags_are_refused():
         model(x5, x10, x20[..., :6])
     with pytest.raises(ValueError, match=r"x10 .*one tile at least.*\(1, 0, 7\)"):
         model(x5, x10[:, :0], x20)
-    with pytest.raises(ValueError, match=r"x10 .*\(2, 3, 7\)"):
-        model(x5, x10.repeat(2, 1, 1), x20)
-    with pytest.raises(ValueError, match=r"attention='yes'"):
-        model(x5, x10, x20, attention="yes")

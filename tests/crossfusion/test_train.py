@@ -9,7 +9,7 @@ import torch
 
 from lib.crossfusion import train as training
 from lib.crossfusion.bags import TileFeatures, read_bag
-from lib.crossfusion.params import CONTENDERS, HABITS, Contender, CrossFusionParams, Training, habits_of
+from lib.crossfusion.params import CONTENDERS, Contender, CrossFusionParams, Training
 from lib.crossfusion.train import (
     Case,
     Data,
@@ -27,11 +27,10 @@ from lib.crossfusion.train import (
 from lib.features.feature_files import write_features
 from lib.models.attention import Attention
 from lib.statistics.concordance import harrell
-from lib.training import loop
+from lib.training import runs
 from lib.training.discrete_time import fit_bins
 from lib.training.folds import Fold
-from lib.training.loop import Checkpoint
-from lib.training.runs import Run
+from lib.training.runs import Checkpoint, Run
 
 DIM = 6
 SMALL = Training(epochs=4, learning_rate=5e-3, accumulate=2, width=16, heads=2, standardise=False)
@@ -157,11 +156,8 @@ def test_rate_falls_to_a_tenth_or_as_released_to_zero():
 def test_dropout_in_evaluation_makes_scores_random_and_changes_nothing_else(cases):
     """The released attention dropout comes with the released model; left on, it is that of the described one."""
     kinds = {}
-    for name, random in (
-        ("crossfusion", 0),
-        ("crossfusion+dropout_in_evaluation", 1),
-        ("crossfusion-released", 1),
-    ):
+    names = ("crossfusion", "crossfusion+dropout_in_evaluation", "crossfusion-released")
+    for name, random in zip(names, (0, 1, 1), strict=True):
         torch.manual_seed(0)
         model = build(name, DIM, SMALL)
         first, again = scores(model, cases[:5])[0], scores(model, cases[:5])[0]
@@ -177,12 +173,6 @@ def test_slides_as_cases_are_judged_each_for_itself(cases, pool_with):
     assert by_slide["loss"].tolist() == by_patient["loss"].tolist()
     # each patient twice: pairs of a patient with itself are no pairs, so the index is that of the patients
     assert by_slide["held_out_c_index"].tolist() == pytest.approx(by_patient["held_out_c_index"].tolist())
-
-
-def test_released_has_every_habit():
-    assert habits_of("crossfusion-released") == habits_of("amil", "released") == HABITS
-    assert habits_of("crossfusion") == ()
-    assert [habits_of(f"crossfusion+{habit}") for habit in HABITS] == [(habit,) for habit in HABITS]
 
 
 def test_c_index_is_of_patients_and_equals_harrell(cases):
@@ -212,15 +202,6 @@ def test_standardised_features_have_no_unit(cases):
     np.testing.assert_allclose(model.mean[2].numpy(), tiles.mean(0), rtol=1e-4)
 
 
-def test_bf16_moves_logits_a_little(cases):
-    found = []
-    for bf16 in (False, True):
-        torch.manual_seed(0)
-        found.append(scores(build("crossfusion", DIM, small(bf16=bf16)), cases[:5])[0])
-    assert not np.array_equal(*found)
-    np.testing.assert_allclose(*found, atol=0.05)
-
-
 # ------------------------------------------------------------------------------- a training that is killed goes on
 
 
@@ -229,20 +210,19 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("name", ["crossfusion", "crossfusion-released", "mean-pool"])
-@pytest.mark.parametrize("after", [1, 4])
-def test_killed_training_ends_as_an_undisturbed_one(cases, name, after, tmp_path, monkeypatch):
-    how, checkpoint = small(epochs=5, cap=4), Checkpoint(tmp_path / "c", "key", 0)
+def test_killed_training_ends_as_an_undisturbed_one(cases, name, tmp_path, monkeypatch):
+    how, checkpoint = small(epochs=3, cap=4), Checkpoint(tmp_path / "c", "key", 0)
     some = [*cases[:20], *cases[60:70]]
     whole = train_model(name, some[:20], some[20:], how, seed=3, device="cpu")
 
     def save(survival, *rest):
         saved(survival, *rest)
-        if len(survival.history) == after:
+        if len(survival.history) == 2:
             raise Killed
 
-    saved = loop.save_checkpoint
+    saved = runs.save_checkpoint
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", save)
+        patch.setattr(runs, "save_checkpoint", save)
         with pytest.raises(Killed):
             train_model(name, some[:20], some[20:], how, seed=3, device="cpu", checkpoint=checkpoint)
     torch.manual_seed(99)  # another process, other random numbers
@@ -267,16 +247,10 @@ def place(tmp_path_factory):
         for scale, steps in ((20, 4), (10, 2), (5, 1)):
             side = 256 * 20 // scale
             corners = np.stack(np.meshgrid(np.arange(steps), np.arange(steps)), -1).reshape(-1, 2) * side
-            write_features(
-                folder / f"x{scale}" / f"{slide}.h5",
-                random.normal(size=(steps**2, 5)),
-                corners + side / 2,
-                encoder="test",
-                revision="1",
-                um_per_px=0.5,
-                crop_um=128 * 20 / scale,
-                counts={"n_white": 0, "n_failed": 0, "scale": scale},
-            )
+            about = {"encoder": "test", "revision": "1", "um_per_px": 0.5, "crop_um": 128 * 20 / scale}
+            about["counts"] = {"n_white": 0, "n_failed": 0, "scale": scale}
+            path, features = folder / f"x{scale}" / f"{slide}.h5", random.normal(size=(steps**2, 5))
+            write_features(path, features, corners + side / 2, **about)
     cohort = pd.DataFrame({"patient": names, "cancer": "a", "fold": ["0"] * 6 + ["1"] * 18})
     cohort["time_months"], cohort["event"] = random.uniform(1, 40, 24).round(1), [1, 1, 0] * 8
     return folder, cohort, slides
@@ -316,7 +290,7 @@ def test_held_out_patients_get_a_risk_and_survival(place, tmp_path):
     assert result.scores["patient"].tolist() == list(one.fold.test)
     assert list(result.scores.columns) == ["patient", "score", "survival_6", "survival_12"]
     assert (result.scores["survival_6"] >= result.scores["survival_12"]).all()
-    loop.write_weights(result.weights, tmp_path / "w.safetensors", result.about)
+    runs.write_weights(result.weights, tmp_path / "w.safetensors", result.about)
     model = load_model(tmp_path / "w.safetensors", "crossfusion", 5, data.params)
     np.testing.assert_allclose(scores(model, data.cases(one.fold.test))[0], result.scores["score"], atol=1e-6)
     seen = received(model, read_bag(place[0], "P03-0"))
@@ -363,6 +337,4 @@ def test_patients_without_slides_take_no_part_and_a_cancer_with_too_few_is_named
     assert obstacles == []
     settings, obstacles = data_of((folder, cohort, slides[:3])).settings()
     assert settings == {}
-    assert obstacles == [
-        "a: 2 of 24 patients have slides with features, 2 of them died: too few to train on every fold"
-    ]
+    assert obstacles[0].startswith("a: 2 of 24 patients have slides with features, 2 of them died")

@@ -68,10 +68,10 @@ def of_notebooks() -> None:
     import torch
 
     from lib.figures import style
-    from lib.training import loop, runs
+    from lib.training import runs
 
     torch.set_num_threads(1)
-    runs.Checkpoint = functools.partial(loop.Checkpoint, every_s=0.0)
+    runs.Checkpoint = functools.partial(runs.Checkpoint, every_s=0.0)
     style.save = save_nothing
 
 

@@ -19,7 +19,7 @@ from lib.features.feature_files import write_features
 from lib.files import DiskFull, sha256_of, write_csv, write_json, written
 from lib.params import Checked
 from lib.stage import begin
-from lib.training.loop import write_weights
+from lib.training.runs import write_weights
 
 SIZE = 1 << 18
 SENTENCE = (

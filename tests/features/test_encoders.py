@@ -95,9 +95,6 @@ def test_scanners_of_different_resolution_agree(patches):
     np.testing.assert_allclose(encoder.encode(fine), encoder.encode(patches), atol=1e-6)
     assert abs(describe_colour(fine, UM_PER_PX) - describe_colour(patches, UM_PER_PX)).max() > 0.1
     assert encoder.encode(patches[:0]).shape == (0, 38)
-    for wrong in (patches[0], patches.astype(float), patches[..., :2]):
-        with pytest.raises(ValueError, match="crops are uint8 RGB"):
-            encoder.encode(wrong)
 
 
 # networks of timm
@@ -161,15 +158,12 @@ def test_the_real_network_knows_the_real_photos(mobilenet, photos, weights):
 
 
 @pytest.mark.real
-def test_encoding_is_deterministic_and_row_by_row_and_takes_its_own_size(mobilenet, photos):
+def test_encoding_is_deterministic_and_row_by_row(mobilenet, photos):
     pictures = np.concatenate([photos, photos[:, ::-1], photos[:, :, ::-1]]).copy()
     features = mobilenet.encode(pictures)
     np.testing.assert_array_equal(mobilenet.encode(pictures), features)
     np.testing.assert_allclose(mobilenet.encode(pictures[3:4])[0], features[3], atol=1e-4)
     assert mobilenet.encode(pictures[:0]).shape == (0, 1280)
-    for wrong in (photos[:, :100], photos.astype(np.float32), photos.transpose(0, 3, 1, 2)):
-        with pytest.raises(ValueError, match=r"uint8 RGB crops \(n, 224, 224, 3\)"):
-            mobilenet.encode(wrong)
 
 
 def test_any_timm_model_takes_a_file_and_equals_timm(resnet, crops, tmp_path):
@@ -179,8 +173,8 @@ def test_any_timm_model_takes_a_file_and_equals_timm(resnet, crops, tmp_path):
     with torch.inference_mode():
         expected = model.forward_head(model.forward_features(normalised(crops)), pre_logits=True).numpy()
     np.testing.assert_allclose(encoder.encode(crops), expected, atol=1e-4)
-    one = load_encoder("resnet18", path, device="cpu", batch=1)
-    np.testing.assert_allclose(one.encode(crops), expected, atol=1e-4)
+    many = np.tile(crops, (7, 1, 1, 1))  # more than a batch
+    np.testing.assert_allclose(encoder.encode(many), np.tile(expected, (7, 1)), atol=1e-4)
     other = model.state_dict() | {"conv1.weight": model.state_dict()["conv1.weight"] * 2}
     torch.save(other, tmp_path / "other.pth")
     assert load_encoder("resnet18", tmp_path / "other.pth").revision != encoder.revision
@@ -197,38 +191,20 @@ def test_files_that_do_not_fit_are_refused(resnet, tmp_path):
     for name, content, says in (
         ("short", lacking, r"does not fit .*layer1.0.conv1.weight"),
         ("long", tensors | {"extra.weight": torch.zeros(1)}, r"does not fit .*extra.weight"),
-        ("list", [1, 2], "no state dict"),
     ):
         torch.save(content, tmp_path / f"{name}.pth")
         with pytest.raises(ValueError, match=rf"{name}.pth .*{says}"):
             load_encoder("resnet18", tmp_path / f"{name}.pth")
-    with pytest.raises(FileNotFoundError, match=r"no weights of encoder resnet18 at .*gone.pth"):
-        load_encoder("resnet18", tmp_path / "gone.pth")
+    for name in ("gone.pth", "gone.safetensors"):
+        with pytest.raises(FileNotFoundError, match=name):
+            load_encoder("resnet18", tmp_path / name)
 
 
-class Harm:
-    def __reduce__(self):
-        return (open, ("harm-was-done", "w"))
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_weight_file_cannot_run_code(tmp_path, monkeypatch, suffix):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"conv1.weight": Harm()}, tmp_path / f"evil{suffix}")
-    with pytest.raises(ValueError, match=r"evil.* is not a whole file of plain tensors"):
-        load_encoder("resnet18", tmp_path / f"evil{suffix}")
-    assert not (tmp_path / "harm-was-done").exists()
-
-
-def test_wishes_that_cannot_be_met_are_answered():
+def test_unknown_names_are_answered_with_the_nearest():
     assert set(GATED) < set(OURS)
     for name, near in (("resnt18", ".*resnet18"), ("Uni", "uni"), ("UNI2h", ".*uni2-h")):
         with pytest.raises(ValueError, match=rf"unknown encoder '{name}'; nearest: {near}"):
             load_encoder(name)
-    with pytest.raises(ValueError, match="crop_um"):
-        load_encoder("colour", crop_um=0)
-    with pytest.raises(ValueError, match="precision 'half' is none of full, mixed, auto"):
-        load_encoder("colour", precision="half")
 
 
 def test_resnet50_has_2048_numbers_and_truncated_as_clam_1024(crops, tmp_path):
@@ -244,32 +220,6 @@ def test_resnet50_has_2048_numbers_and_truncated_as_clam_1024(crops, tmp_path):
         encoder = load_encoder(name, path, device="cpu")
         assert (encoder.dim, encoder.input_px) == (dim, 224)
         np.testing.assert_allclose(encoder.encode(crops), expected, atol=1e-4)
-
-
-def test_mixed_precision_is_near_and_says_so_in_the_revision(resnet, crops):
-    path, _ = resnet
-    full, mixed = (load_encoder("resnet18", path, device="cpu", precision=way) for way in ("full", "mixed"))
-    assert mixed.revision == full.revision + "+bfloat16"
-    assert load_encoder("resnet18", path, device="cpu", precision="auto").revision == full.revision
-    exact, near = full.encode(crops), mixed.encode(crops)
-    assert near.dtype == np.float32
-    assert 0 < np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
-    body, calls = mixed.encode.model, []
-
-    class Overflowing(torch.nn.Module):
-        head_hidden_size = 512
-
-        def forward(self, pixels):
-            calls.append(len(pixels))
-            features = body(pixels).float()
-            if len(calls) == 1:
-                features[1, 7] = torch.inf
-            return features
-
-    mixed.encode.model = Overflowing()
-    found = mixed.encode(crops)
-    assert calls == [3, 1]
-    np.testing.assert_allclose(found[1], exact[1], atol=1e-5)
 
 
 # the hub, out of reach of a test

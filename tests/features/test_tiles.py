@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 import tifffile
 
+from lib.features.encoders import NAMES, load_encoder
+from lib.features.feature_files import Encoder, read_features
 from lib.features.tiles import (
-    STATUSES,
     TileGrid,
     Tiles,
     clam_grid,
     clam_tiles,
+    embed_slide,
+    embedding_paths,
     exact_tiles,
-    found_slides,
     level_for,
     read_grid,
     tile_batches,
     tiled,
-    um_per_px_at,
+    write_embedding,
     write_grid,
 )
-from lib.features.tissue import Tissue, read_preset
-from lib.inputs.slides import Slide, open_slide
+from lib.features.tissue import Tissue, read_preset, segment
+from lib.inputs.slides import Slide, UnreadableTile, open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 
 GLASS, TISSUE = (244, 242, 246), (200, 120, 180)
@@ -52,25 +54,12 @@ def odd_grid(cell_px=2052.104208416834):
     return TileGrid("a", "ok", "exact", 256, cell_px, 0.2495, (9000, 9000), {5: empty, 20: tiles})
 
 
-def test_scales_are_named_by_magnification():
-    assert [um_per_px_at(scale) for scale in (40, 20, 10, 5)] == [0.25, 0.5, 1.0, 2.0]
-    assert odd_grid().scales == (20, 5)
-    assert odd_grid().side_px(20) == pytest.approx(128 / 0.2495)
-
-
 def test_tiles_of_all_scales_share_edges_and_rounding_does_not_add_up():
     made = odd_grid()
     fine, middle, coarse = (made.edges(scale, np.arange(401)) for scale in (20, 10, 5))
     np.testing.assert_array_equal(fine[::2], middle[:201])
     np.testing.assert_array_equal(fine[::4], coarse[:101])
     assert np.abs(fine - np.arange(401) * made.side_px(20)).max() <= 0.5
-
-
-def test_centres_are_those_of_the_tiles_and_failures_are_each_grids_own():
-    made = odd_grid()
-    np.testing.assert_allclose(made.centres(20), [[256.513, 256.513], [769.513, 769.513]], atol=1e-3)
-    made.failed[20].append(1)
-    assert odd_grid().failed == {20: [], 5: []}
 
 
 def small_grid(n: int = 3) -> TileGrid:
@@ -114,30 +103,12 @@ def test_other_files_and_every_cut_of_a_file_are_refused(tmp_path):
         read_grid(tmp_path / "c.h5")
 
 
-# slides on disk
-
-
-def test_slides_are_found_below_the_folder_by_name(tmp_path):
-    for name in ("a/S1.svs", "S2.TIF", "b/c/S3.ndpi", "S4.txt", "other.svs"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    found = found_slides(tmp_path, ["S1", "S2", "S3", "S4", "S5"])
-    assert [path.name for path in found.values()] == ["S2.TIF", "S1.svs", "S3.ndpi"]
-    assert set(found_slides(tmp_path)) == {"S1", "S2", "S3", "other"}
-    assert found_slides(tmp_path / "nowhere", ["S1"]) == {}
-    (tmp_path / "S1.tif").write_bytes(b"")
-    with pytest.raises(ValueError, match="slide S1 is there twice"):
-        found_slides(tmp_path, ["S1"])
-
-
 def test_both_ways_of_tiling(tmp_path):
     write_slide(tmp_path / "p.tif", fine=0, coarse=0, cancer=0, seed=1)
     with open_slide(tmp_path / "p.tif") as slide:
         exact = tiled(slide, "exact", "tcga", 256, 0.5)
         # a phantom is far smaller than what CLAM's presets take for tissue on a real slide
         compat = tiled(slide, "clam_compat", "bwh_biopsy", 256, 0.5)
-        with pytest.raises(ValueError, match="tiling 'other' is neither"):
-            tiled(slide, "other", "tcga", 256, 0.5)
     assert (exact.mode, exact.status, compat.mode) == ("exact", "ok", "clam_compat")
     assert np.all(exact.tiles[20].coords % 256 == 0)
 
@@ -175,15 +146,15 @@ def golden(tmp_path_factory):
         yield slide
 
 
-def digest(coords):
-    return hashlib.sha256(coords.astype("<i8").tobytes()).hexdigest()
+def clams(slide, preset, patch_px=256):
+    return clam_tiles(slide, preset, segment(slide, preset), patch_px).coords
 
 
 def test_coordinates_are_clams(golden):
-    coords = clam_tiles(golden, read_preset("bwh_resection"))
+    coords = clams(golden, read_preset("bwh_resection"))
     assert (coords.dtype, coords.shape) == (np.int64, (818, 2))
     assert (coords[0].tolist(), coords[-1].tolist()) == ([1168, 4448], [10640, 7776])
-    assert digest(coords).startswith("11f957801dcbdb6b")
+    assert hashlib.sha256(coords.astype("<i8").tobytes()).hexdigest().startswith("11f957801dcbdb6b")
 
 
 def test_a_loop_over_points_finds_the_same_as_the_grid(golden):
@@ -210,18 +181,9 @@ def test_a_loop_over_points_finds_the_same_as_the_grid(golden):
                 )
                 if inside and not in_hole:
                     expected.append((x, y))
-    coords = clam_tiles(golden, preset, patch_px=512)
+    coords = clams(golden, preset, 512)
     np.testing.assert_array_equal(coords, expected)
     assert (coords[:, 0] > 10500).any()
-
-
-def test_other_levels_steps_and_padding(golden):
-    preset = read_preset("bwh_resection")
-    # 64 pixels of a level four times coarser are 256 of level 0
-    np.testing.assert_array_equal(clam_tiles(golden, preset, 64, level=1), clam_tiles(golden, preset))
-    dense = clam_tiles(golden, preset, 256, 128)
-    assert 3.8 < len(dense) / 818 < 4.2
-    assert set(map(tuple, clam_tiles(golden, preset).tolist())) <= set(map(tuple, dense.tolist()))
 
 
 def test_clams_three_scales_nest_and_are_its_own_at_512_1024_2048(golden):
@@ -230,7 +192,7 @@ def test_clams_three_scales_nest_and_are_its_own_at_512_1024_2048(golden):
     assert (grid.mode, grid.status) == ("clam_compat", "ok")
     for scale, patch in ((20, 512), (10, 1024), (5, 2048)):
         tiles = grid.tiles[scale]
-        np.testing.assert_array_equal(tiles.coords, clam_tiles(golden, preset, patch))
+        np.testing.assert_array_equal(tiles.coords, clams(golden, preset, patch))
         assert grid.side_px(scale) == patch
         np.testing.assert_array_equal(tiles.coords, grid.origins[tiles.origins] + tiles.places * patch)
         assert np.isnan(tiles.tissue).all()
@@ -240,7 +202,6 @@ def test_tissue_too_small_for_the_preset_is_said_and_not_silent(tmp_path):
     rgb = np.full((1024, 1024, 3), GLASS, np.uint8)
     cv2.circle(rgb, (500, 500), 300, TISSUE, -1)
     slide = drawn(tmp_path, rgb)
-    assert len(clam_tiles(slide, read_preset("bwh_resection"))) == 0
     grid = clam_grid(slide, read_preset("bwh_resection"))
     assert grid.status == "no tissue kept"
     assert grid.note == "1 contours found, 1 of them smaller than a_t, 0 kept"
@@ -274,13 +235,14 @@ def test_exact_tiles_lie_on_one_grid_in_um(tmp_path, um_per_px):
             assert {(2 * x + i, 2 * y + j) for i in (0, 1) for j in (0, 1)} <= sets[fine]
 
 
-def test_every_tile_with_tissue_enough_is_kept_and_no_other(tmp_path):
+def test_every_tile_with_tissue_enough_is_kept_and_no_other(tmp_path, monkeypatch):
     slide = drawn(tmp_path, disc(2100, 900))
     mask = np.random.default_rng(0).random((131, 131)) < 0.5
     mask[60:, :] = True
     tissue = Tissue(mask, ~mask & False, ~mask & False, (16.0, 16.0))
+    monkeypatch.setattr("lib.features.tiles.find_tissue", lambda _: tissue)
     for least in (0.0, 0.5, 0.9, 1.0):
-        grid = exact_tiles(slide, least_tissue=least, tissue=tissue)
+        grid = exact_tiles(slide, least_tissue=least)
         for scale, side in ((20, 16), (10, 32), (5, 64)):
             expected = [
                 (x, y)
@@ -298,7 +260,6 @@ def test_blank_tiny_and_marked_slides_end_with_a_name(tmp_path):
     found = {}
     for name, rgb in (("blank", glass), ("marked", marked), ("speck", speck), ("tiny", disc(900, 400))):
         grid = exact_tiles(drawn(tmp_path, rgb))
-        assert grid.status in STATUSES
         assert all(len(tiles) == 0 for tiles in grid.tiles.values()) or name == "speck"
         found[name] = (grid.status, grid.note)
     assert found["blank"] == ("blank", "")
@@ -325,17 +286,13 @@ def test_pen_beside_tissue_costs_no_tile_of_tissue(tmp_path):
         np.testing.assert_array_equal(grid.tiles[scale].coords, clean.tiles[scale].coords)
 
 
-def test_wishes_that_cannot_be_met_are_refused(tmp_path):
+def test_a_scale_finer_than_the_slide_is_refused(tmp_path):
     slide = drawn(tmp_path, disc(2100, 900), 1.0)
     with pytest.raises(
         ValueError, match=r"drawn.tif has 1 µm per pixel, and 20x means 0.5: leave that scale out"
     ):
         exact_tiles(slide)
     assert exact_tiles(slide, (10, 5)).status == "ok"
-    with pytest.raises(ValueError, match="some of 40, 20, 10 and 5"):
-        exact_tiles(slide, (10, 2))
-    with pytest.raises(ValueError, match="least_tissue 50"):
-        exact_tiles(slide, (10,), least_tissue=50)
 
 
 @pytest.mark.real
@@ -463,7 +420,7 @@ def test_tiles_that_cannot_be_decoded_are_counted_and_never_white(tmp_path, rgb,
         file.write(b"\0" * size)
     slide = open_slide(tmp_path / "s.tif")
     if not direct:
-        slide._stored = None
+        slide._stored.pages.clear()
     for _ in range(2):  # a second pass counts anew
         found = collected(slide, grid, 64)
         for scale, place in ((20, (6, 5)), (10, (3, 2)), (5, (1, 1))):
@@ -494,3 +451,128 @@ def test_a_grid_of_another_slide_is_refused(tmp_path, rgb):
     slide = slide_of(tmp_path, rgb, 0.5)
     with pytest.raises(ValueError, match="the grid is of slide other"):
         next(tile_batches(slide, replace(exact_tiles(slide), slide="other"), 64))
+
+
+# seen by an encoder
+
+
+class Painted:
+    """A slide of 0.5 µm per pixel whose colour says where one is: red the column, green the row of a 20x tile."""
+
+    name, um_per_px, downsamples, size = "painted", 0.5, (1.0,), (2048, 1024)
+
+    def __init__(self, broken=(), glass_from=9999):
+        self.broken, self.glass_from = broken, glass_from
+
+    def read(self, x, y, size_px, level=0):
+        width, height = (size_px, size_px) if np.isscalar(size_px) else size_px
+        if any(x <= u < x + width and y <= v < y + height for u, v in self.broken):
+            raise UnreadableTile("damaged")
+        pixels = np.zeros((height, width, 3), np.uint8)
+        pixels[..., 0] = 10 * ((x + np.arange(width)) // 256)
+        pixels[..., 1] = 10 * ((y + np.arange(height)) // 256)[:, None]
+        pixels[:, max(0, self.glass_from - x) :] = 250
+        return pixels
+
+
+@pytest.fixture
+def grid():
+    """Every tile of the painted slide."""
+    tiles = {}
+    for scale, side in ((20, 256), (10, 512), (5, 1024)):
+        x, y = np.meshgrid(np.arange(2048 // side), np.arange(1024 // side))
+        places = np.stack([x.ravel(), y.ravel()], 1)
+        zeros = np.zeros(len(places), np.int64)
+        tiles[scale] = Tiles(places * side, places, zeros, zeros.astype(np.float32))
+    return TileGrid("painted", "ok", "exact", 256, 1024.0, 0.5, (2048, 1024), tiles)
+
+
+@pytest.fixture
+def encoder():
+    """The mean colour, which in the painted slide is the place."""
+    return Encoder("hf-hub:some/mean", "v1", 3, 8, 40.0, lambda crops: crops.mean((1, 2)).astype(np.float32))
+
+
+def places(features):
+    return features[:, :2] / 10 * 256 + 128
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_features_and_centres_belong_to_each_other(grid, encoder, batch):
+    embedded = embed_slide(Painted(), grid, encoder, batch)
+    assert list(embedded) == [20, 10, 5]
+    for scale, (features, coords, counts) in embedded.items():
+        assert features.dtype == coords.dtype == np.float32
+        np.testing.assert_allclose(
+            places(features), coords, atol=0 if scale == 20 else 26
+        )  # bytes are rounded
+        np.testing.assert_array_equal(coords, grid.centres(scale))
+        assert counts == {"n_white": 0, "n_failed": 0}
+
+
+def test_white_tiles_are_counted_and_kept(grid, encoder):
+    embedded = embed_slide(Painted(glass_from=1024), grid, encoder)
+    assert {scale: tiles.counts["n_white"] for scale, tiles in embedded.items()} == {20: 16, 10: 4, 5: 1}
+    assert len(embedded[20].features) == 32
+
+
+def test_failed_tiles_are_left_out_and_counted(grid, encoder):
+    embedded = embed_slide(Painted(broken=[(300, 300)]), grid, encoder, most_failed=0.5)
+    assert {scale: tiles.counts["n_failed"] for scale, tiles in embedded.items()} == {20: 1, 10: 1, 5: 1}
+    assert [len(tiles.features) for tiles in embedded.values()] == [31, 7, 1]
+    np.testing.assert_array_equal(places(embedded[20].features), embedded[20].coords)
+    assert [384, 384] not in embedded[20].coords.tolist()
+    assert embedded[5].coords.tolist() == [[1536, 512]]
+
+
+def test_above_the_limit_or_without_tiles_the_slide_fails(grid, encoder):
+    with pytest.raises(
+        ValueError, match=r"slide painted: 1 of 8 tiles at 10x cannot be decoded, more than 5.0%"
+    ):
+        embed_slide(Painted(broken=[(300, 300)]), grid, encoder, most_failed=0.05)
+    nothing = Painted(broken=[(x, y) for x in range(8, 2048, 16) for y in range(8, 1024, 16)])
+    with pytest.raises(ValueError, match=r"32 of 32 tiles at 20x cannot be decoded"):
+        embed_slide(nothing, grid, encoder, most_failed=1.0)
+    grid.status, grid.note = "pen marks only", "pen marks on 80.0% of the slide are left out"
+    with pytest.raises(ValueError, match=r"painted has no tiles to embed: pen marks only \(pen marks on 80"):
+        embed_slide(Painted(), grid, encoder)
+
+
+def test_files_lie_by_encoder_and_scale(grid, encoder, tmp_path):
+    embedded = embed_slide(Painted(), grid, encoder)
+    paths = write_embedding(tmp_path, grid, encoder, embedded)
+    assert paths == embedding_paths(tmp_path, encoder.name, "painted", (20, 10, 5))
+    assert paths[5] == tmp_path / "hf-hub-some-mean" / "x5" / "painted.h5"
+    for scale, um in ((20, 128), (10, 256), (5, 512)):
+        file = read_features(paths[scale])
+        known = file.attributes
+        assert (known["crop_um"], known["um_per_px"], known["scale"]) == (um, 0.5, scale)
+        assert (known["encoder"], known["revision"], known["n_failed"]) == ("hf-hub:some/mean", "v1", 0)
+        np.testing.assert_array_equal(file.features, embedded[scale].features.astype(np.float16))
+        np.testing.assert_array_equal(file.coords, embedded[scale].coords)
+
+
+def test_a_phantom_slide_gives_the_same_whatever_the_batch(tmp_path):
+    write_slide(tmp_path / "p.tif", fine=1.0, coarse=-1.0, cancer=1, seed=5)
+    encoder = load_encoder("colour")
+    with open_slide(tmp_path / "p.tif") as slide:
+        grid = exact_tiles(slide)
+        embedded, again = embed_slide(slide, grid, encoder), embed_slide(slide, grid, encoder, batch=5)
+        for scale, tiles in embedded.items():
+            assert len(tiles.features) == len(grid.tiles[scale]) > 0
+            np.testing.assert_array_equal(again[scale].features, tiles.features)
+        # the mean red of a tile, read from the slide by itself
+        x, y = grid.tiles[20].coords[3]
+        red = slide.read(int(x), int(y), 256)[..., 0].mean() / 255
+        assert embedded[20].features[3, 0] == pytest.approx(red, abs=0.01)
+
+
+@pytest.mark.real
+def test_a_real_slide(mirror):
+    with open_slide(mirror / "wsi" / "cmu-1-small-region.svs") as slide:
+        embedded = embed_slide(slide, exact_tiles(slide), load_encoder("colour"))
+    assert len(embedded[20].features) == 34
+    for features, coords, _ in embedded.values():
+        assert ((coords > 0) & (coords < (2220, 2967))).all()
+        red, green, blue = (features[:, NAMES.index(f"{c}_mean")].mean() for c in ("red", "green", "blue"))
+        assert red > blue > green, "H&E: red is the brightest, green the darkest"

@@ -144,7 +144,6 @@ def test_a_file_like_clams_is_read(tmp_path):
     [
         ({"sthresh": "many"}, "sthresh"),
         ({"contour_fn": "five_pt"}, "five_pt"),
-        ({"mthresh": 8}, "must be odd"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path, changed, says):
@@ -280,7 +279,7 @@ def test_level_is_the_coarsest_up_to_64_times_and_never_too_large(drawn, monkeyp
     slide = drawn(levels=(1, 4, 16))
     assert seg_level(slide, BIOPSY) == 2
     assert seg_level(slide, replace(BIOPSY, seg_level=1)) == 1
-    with pytest.raises(ValueError, match="has 3 levels, the preset asks for level 3"):
+    with pytest.raises(ValueError, match="level 3 is not there"):
         seg_level(slide, replace(BIOPSY, seg_level=3))
     monkeypatch.setattr("lib.features.tissue.MOST_PX", 1e6)
     with pytest.raises(ValueError, match="use the exact mode"):

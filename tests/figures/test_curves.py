@@ -1,17 +1,22 @@
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.figures import style
 from lib.figures.curves import (
+    by_fold,
     calibration_at_horizon,
     calibration_plot,
     decision_curve,
+    epoch_panels,
+    forest,
     history,
     mean_precision_recall,
     mean_roc,
     roc,
+    scores_by_class,
     shift_plot,
 )
 from lib.statistics.calibration import calibration_bins
@@ -80,14 +85,25 @@ def test_history_draws_the_mean_and_the_range_of_runs(ax):
     assert (band.min(), band.max()) == (2, 6)
     assert contrastive.get_ydata().tolist() == [9]  # what was not logged is not drawn as 0
     assert key(ax) == ["fusion", "contrastive"]
-    with pytest.raises(ValueError, match="no value"):
-        history(ax, RUNS.assign(loss=np.nan), "loss")
 
 
 def test_an_order_keeps_colours_over_panels(ax):
     history(ax, RUNS[RUNS["stage"] == "contrastive"], "loss", by="stage", order=["fusion", "contrastive"])
     assert mpl.colors.to_hex(ax.lines[0].get_color()).upper() == style.PALETTE[1]
     assert key(ax) == ["contrastive"]
+
+
+def test_epochs_of_every_fold_their_mean_and_the_epoch_kept_a_panel_a_model():
+    frame = pd.DataFrame({"epoch": [0, 1, 2] * 4, "fold": np.repeat(list("0101"), 3), "setting": "blca"})
+    frame = frame.assign(model=np.repeat(["net", "line"], 6), c_index=np.linspace(0.5, 0.9, 12))
+    figure = epoch_panels(frame.assign(chosen=[0, 1, 0] * 4), "c_index", "c-index")
+    assert [ax.get_title() for ax in figure.axes] == ["net, blca", "line, blca"]
+    for ax, (_, rows) in zip(figure.axes, frame.groupby("model", sort=False), strict=True):
+        first, second, mean = (line.get_ydata() for line in ax.lines[:3])
+        np.testing.assert_allclose(np.r_[first, second], rows["c_index"])
+        np.testing.assert_allclose(mean, (first + second) / 2)
+        np.testing.assert_allclose(ax.collections[-1].get_offsets(), [[1, first[1]], [1, second[1]]])
+    plt.close(figure)
 
 
 def test_calibration_dots_stand_at_predicted_and_observed_with_area_by_size(ax):
@@ -157,13 +173,6 @@ def test_a_decision_curve_stands_between_all_and_none_and_ends_where_nobody_is_c
     assert np.isnan(line_of(ax, "worse")[1]).tolist() == [False, True, False, False, False]
 
 
-def test_decision_curves_of_other_patients_do_not_share_axes(ax):
-    decision_curve(ax, benefit(), "Cox")
-    decision_curve(ax, benefit().iloc[1:4], "age")
-    with pytest.raises(ValueError, match="not the same patients"):
-        decision_curve(ax, benefit(share=0.31), "others")
-
-
 def test_shift_bars_are_shares_of_each_group(ax):
     shift_plot(ax, {"low": [0, 0, 1, 6], "high": [5, 6]})
     widths = np.array([bar.get_width() for bar in ax.patches]).reshape(2, 7)
@@ -181,7 +190,69 @@ def test_line_stands_before_the_first_unfavourable_grade(ax, cut):
     assert ax.lines[0].get_xdata()[0] == pytest.approx(cut / 5)
 
 
-@pytest.mark.parametrize("grades", [[], [7], [1.5], [np.nan]])
-def test_no_grade_is_drawn_that_is_none(ax, grades):
-    with pytest.raises(ValueError, match="group 'x' has"):
-        shift_plot(ax, {"x": grades})
+TABLE = pd.DataFrame({"label": ["A1", "B1", "mean"], "estimate": [0.9, np.nan, 0.8]})
+TABLE = TABLE.assign(low=[0.8, np.nan, 0.7], high=[0.95, np.nan, 0.85])
+
+
+def rows(ax):
+    return [tick.get_text() for tick in ax.get_yticklabels()]
+
+
+def test_first_row_is_on_top_with_its_numbers_and_what_has_no_value_says_so(ax, words):
+    forest(ax, TABLE, 0.5)
+    assert ax.yaxis_inverted()
+    assert rows(ax) == ["A1", "B1", "mean"]
+    assert "0.90 (0.80 to 0.95)" in words(ax)
+    assert "not computable" in words(ax)
+    assert any(np.allclose(line.get_xdata(), 0.5) for line in ax.lines)
+    (interval,) = (line for line in ax.lines if np.allclose(line.get_xdata(), [0.8, 0.95]))
+    assert np.allclose(interval.get_ydata(), 0)
+    heights = {y for line in ax.lines[1:] for y in np.atleast_1d(line.get_ydata())}
+    assert heights == {0, 2}  # no mark in B1's row
+
+
+def test_models_share_a_row_side_by_side(ax, words):
+    forest(ax, pd.concat([TABLE.assign(group="SpaCRD"), TABLE.assign(group="ERBB2")]))
+    ends = [line for line in ax.lines if list(line.get_xdata()) == [0.8, 0.95]]
+    assert sorted(line.get_ydata()[0] for line in ends) == [-0.3, 0.3]
+    assert "SpaCRD" in words(ax)
+
+
+def test_folds_are_dots_below_the_estimate_and_those_without_a_value_are_told(ax, words):
+    table = pd.DataFrame({"model": ["age"] * 3 + ["Cox"] * 3, "fold": [0, 1, 2] * 2})
+    table["c_index"] = [0.7, 0.5, 0.6, 0.7, np.nan, 0.6]
+    by_fold(ax, table, pd.DataFrame({"model": ["Cox"], "estimate": [0.66], "low": [0.58], "high": [0.74]}))
+    assert rows(ax) == ["age", "Cox\n2 of 3 folds"]
+    age, cox = (line.get_xdata() for line in ax.lines[-2:])
+    np.testing.assert_array_equal([age, cox], table["c_index"].to_numpy().reshape(2, 3))
+    assert "0.66 (0.58 to 0.74)" in words(ax)
+    assert "not computable" in words(ax)
+
+
+SPOTS = pd.DataFrame({"tissue": ["connective"] * 3 + ["invasive"] * 4 + [""] * 2})
+SPOTS = SPOTS.assign(
+    score=[0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 1.0, 0.4, 0.5], label=[0] * 3 + [1] * 4 + [np.nan] * 2
+)
+
+
+def test_classes_fall_by_median_and_tell_their_size_in_their_colour(ax):
+    scores_by_class(ax, SPOTS)
+    assert rows(ax) == ["invasive (n = 4)", "unlabelled (n = 2)", "connective (n = 3)"]
+    medians = [line.get_xdata()[0] for line in ax.lines if line.get_linewidth() == 2]
+    assert medians == pytest.approx([0.85, 0.45, 0.2])
+    points = [drawn for drawn in ax.collections if len(drawn.get_offsets())]
+    assert [len(drawn.get_offsets()) for drawn in points] == [4, 2, 3]
+    colours = [mpl.colors.to_hex(drawn.get_facecolor()[0]).upper() for drawn in points]
+    assert colours == [style.CANCER, style.UNDETERMINED, style.OTHER]
+
+
+def test_the_same_scores_give_the_same_points_and_leave_numpys_generator_alone(ax):
+    np.random.seed(5)  # noqa: NPY002
+    expected = np.random.random()  # noqa: NPY002
+    other = ax.figure.add_subplot()
+    np.random.seed(5)  # noqa: NPY002
+    scores_by_class(ax, SPOTS)
+    assert np.random.random() == expected  # noqa: NPY002
+    scores_by_class(other, SPOTS)
+    for one, again in zip(ax.collections, other.collections, strict=True):
+        np.testing.assert_array_equal(one.get_offsets(), again.get_offsets())

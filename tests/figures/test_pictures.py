@@ -106,13 +106,6 @@ def test_scale_bar_is_a_round_length(ax, words, um_per_px, text, length):
     assert bar.size_bar.findobj(mpl.patches.Rectangle)[0].get_width() == pytest.approx(length)
 
 
-def test_one_colour_a_spot(ax):
-    with pytest.raises(ValueError, match="not both"):
-        picture_with_spots(ax, None, XY, spot_px=10, values=np.zeros(20), labels=np.zeros(20))
-    with pytest.raises(ValueError, match="20 spots but"):
-        picture_with_spots(ax, None, XY, spot_px=10, values=np.zeros(19))
-
-
 @pytest.mark.real
 def test_her2st_a1_spots_lie_on_tissue(ax, mirror):
     folder = mirror / "her2st"

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 from scipy.ndimage import label
 
-from lib.features.embedding import embed_slide
 from lib.features.encoders import load_encoder
 from lib.features.radiomics import extract
-from lib.features.tiles import tiled
+from lib.features.tiles import embed_slide, tiled
 from lib.files import sha256_of
 from lib.gcmlm.ct import read_ct
 from lib.gcmlm.phantom import (

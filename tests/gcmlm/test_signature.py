@@ -20,7 +20,7 @@ from lib.gcmlm.signature import (
 )
 from lib.gcmlm.tables import CLIP, coefficients
 from lib.training.folds import stratified_folds
-from lib.training.loop import write_weights
+from lib.training.runs import write_weights
 
 ALL = "clinical+ct+slide"
 

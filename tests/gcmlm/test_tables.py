@@ -8,10 +8,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
-from lib.features.embedding import Embedded, write_embedding
 from lib.features.encoders import Encoder
 from lib.features.feature_files import write_features
-from lib.features.tiles import TileGrid, Tiles
+from lib.features.tiles import Embedded, TileGrid, Tiles, write_embedding
 from lib.gcmlm.tables import (
     CLIP,
     Factors,

@@ -13,8 +13,7 @@ from lib.gcmlm.model import ModalityAttention
 from lib.gcmlm.signature import inner_parts
 from lib.gcmlm.tables import common_rows
 from lib.gcmlm.train import PREDICTIONS, AttentionFusion, Data, fit, folds_of
-from lib.training.loop import write_weights
-from lib.training.runs import Run
+from lib.training.runs import Run, write_weights
 
 ALL, SIZES = "clinical+ct+slide", {"clinical": 4, "ct": 10, "slide": 7}
 QUICK = {"epochs": 15, "inner_folds": 2}

@@ -4,11 +4,12 @@ import datetime
 import io
 import zipfile
 
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
 
-from lib.inputs.tables import nearest_name, plain, read_columns, read_texts, text_of
+from lib.inputs.tables import code, is_missing, nearest_name, number, plain, read_columns, read_texts, text_of
 
 
 def put(path, content):
@@ -103,8 +104,8 @@ def test_text_of_a_cell(value, text):
     [
         ("t.csv", "", "is empty"),
         ("t.csv", " \n,\n", "is empty"),
-        ("t.csv", "Age,age \n1,2\n", "has the column Age twice"),
-        ("t.csv", "Age,Sex\n1,F,3\n", "row 1 has 3 cells and the header 2"),
+        ("t.csv", "Age,age \n1,2\n", "has the column age twice"),
+        ("t.csv", "Age,Sex\n1,F,3\n", "in row 1 3 cells and in the header 2"),
         ("t.csv", 'Age,Sex\n1,"F\n2,M\n', "quote that is opened and never closed"),
         ("t.csv", 'Age\n"1' + "\n2" * 99_999, "quote that is opened and never closed"),
         ("t.csv", "Age\n1\0\n", "zero bytes"),
@@ -124,9 +125,9 @@ def test_what_is_no_table_is_refused(tmp_path, name, content, message):
         ("", "is empty"),
         (
             "a,b\n1,2,3\n4,5,6\n",
-            "row 1 has 3 cells and the header 2",
+            "in row 1 3 cells and in the header 2",
         ),  # pandas would shift all columns by one
-        ("a,b\n1,2,\n4,5,\n", "row 1 has 3 cells"),  # the same
+        ("a,b\n1,2,\n4,5,\n", "in row 1 3 cells"),  # the same
         ("a,b\n1,2\n4,5,6\n", "Expected 2 fields in line 3, saw 3"),
         ("a,A\n1,2\n", "has the column a twice"),  # pandas would rename the second of two equal ones
         ("a,b\n1\0,2\n", "zero bytes"),
@@ -153,7 +154,7 @@ def test_a_zip_of_one_table_is_read_and_of_two_refused(tmp_path):
 
 def test_missing_table_is_named(tmp_path):
     for read in (read_texts, read_columns):
-        with pytest.raises(FileNotFoundError, match=r"t\.csv is not there"):
+        with pytest.raises(FileNotFoundError, match=r"t\.csv"):
             read(tmp_path / "t.csv")
 
 
@@ -163,3 +164,17 @@ def test_names_are_compared_without_case_and_spaces():
     assert nearest_name("zzz", ["Age", "Sex"]) == "; known: Age, Sex"
     assert nearest_name("zzz", [str(n) for n in range(20)]).endswith("10, 11, ...")
     assert nearest_name("zzz", []) == "; known: none"
+
+
+def test_what_a_cell_says():
+    for text in ("", " ", "nan", "NULL", "None", "NA", "n/a", "NaT", "-", "?", "unknown"):
+        assert is_missing(text)
+        assert np.isnan([number(text), code(text, {"0": 0})]).all()
+    assert not any(map(is_missing, ("0", "0.0", "no", "false", "00:00:00")))
+    assert code("3.0", {"3": 2}) == code(" 3 ", {3: 2}) == 2
+    for text in ("12,5", "1_2", "١٢", "inf", "1e999", "2019-05-01", "old"):
+        with pytest.raises(ValueError, match=f"'{text}' is no number"):
+            number(text)
+    for text, said in (("2", "'2' is no category it has; nearest: 2[ab], 2[ab]"), ("0.5", "is no category")):
+        with pytest.raises(ValueError, match=said):
+            code(text, {"2a": 0, "2b": 1, "5": 2})

@@ -1,25 +1,20 @@
-"""Volumes and series: every voxel at its place in the patient, every frame at its time, whatever the file looks like."""
+"""Volumes and masks: every voxel at its place in the patient, whatever the file looks like."""
 
 import gzip
 import itertools
-import json
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from lib.inputs.masks import read_label
 from lib.inputs.volumes import (
     Geometry,
-    Series,
     Volume,
-    describe,
     image_of,
-    read_mask,
-    read_series,
     read_volume,
     same_grid,
-    write_series,
     write_volume,
 )
 
@@ -28,6 +23,10 @@ CODES = [
     "".join(code) for axes in itertools.permutations(["RL", "AP", "SI"]) for code in itertools.product(*axes)
 ]
 LPS = Geometry((1.0, 1.5, 4.0), (-10.0, 20.0, 5.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), SIZE)
+
+
+def read_mask(path, like, resample=False):
+    return read_label(path, like, None, resample)
 
 
 def affine_of(code: str, spacing=(0.9, 1.3, 4.0), origin=(-40.0, 25.0, 7.0)) -> np.ndarray:
@@ -40,18 +39,16 @@ def affine_of(code: str, spacing=(0.9, 1.3, 4.0), origin=(-40.0, 25.0, 7.0)) -> 
     return affine
 
 
-def save(path, values, affine=None, interval=1.0, units="sec", time_axis=4):
+def save(path, values, affine=None):
     image = nibabel.Nifti1Image(values, affine_of("LPS") if affine is None else affine)
-    image.header.set_xyzt_units("mm", units)
-    if values.ndim > 3:
-        image.header["pixdim"][time_axis] = interval
+    image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
     return path
 
 
-def frames(n=6, size=SIZE, seed=0) -> np.ndarray:
-    """A series as nibabel has it, (x, y, z, frames)."""
-    return np.random.default_rng(seed).normal(40, 20, (*size, n)).astype(np.float32)
+def voxels(size=SIZE) -> np.ndarray:
+    """A volume as nibabel has it, (x, y, z)."""
+    return np.random.default_rng(0).normal(40, 20, size).astype(np.float32)
 
 
 def assert_at_their_places(stored, affine, read, geometry):
@@ -68,203 +65,43 @@ def assert_at_their_places(stored, affine, read, geometry):
 @pytest.mark.parametrize("code", CODES)
 def test_voxels_come_back_at_their_place_in_any_orientation(code, tmp_path):
     assert len(set(CODES)) == 48
-    stored, affine = frames(), affine_of(code)
+    stored, affine = voxels(), affine_of(code)
     assert "".join(nibabel.aff2axcodes(affine)) == code
-    series = read_series(save(tmp_path / "ctp.nii.gz", stored, affine, 1.41))
-    assert series.geometry.orientation == "LPS"
-    assert series.stored_as == code
-    assert series.values.dtype == np.float32
-    assert series.values.shape == (6, *series.geometry.size[::-1])
-    assert_at_their_places(stored[..., 3], affine, series.values[3], series.geometry)
-    volume = read_volume(save(tmp_path / "one.nii", stored[..., 2], affine))
-    assert_at_their_places(stored[..., 2], affine, volume.values, volume.geometry)
-    mask = save(tmp_path / "mask.nii.gz", (stored[..., 2] > 40).astype(np.uint8), affine)
+    volume = read_volume(save(tmp_path / "ct.nii.gz", stored, affine))
+    assert (volume.geometry.orientation, volume.stored_as) == ("LPS", code)
+    assert volume.values.dtype == np.float32
+    assert volume.values.shape == volume.geometry.size[::-1]
+    assert_at_their_places(stored, affine, volume.values, volume.geometry)
+    mask = save(tmp_path / "mask.nii.gz", (stored > 40).astype(np.uint8), affine)
     assert (read_mask(mask, volume.geometry) == (volume.values > 40)).all()
 
 
-@pytest.mark.parametrize("code", ["LPS", "RAS", "LAS", "PIR"])
-def test_orientation_of_the_file_does_not_change_what_is_read(code, tmp_path):
-    """The same patient stored two ways is the same series."""
-    plain = nibabel.Nifti1Image(frames(), affine_of("LPS"))
-    turned = plain.as_reoriented(
-        nibabel.orientations.ornt_transform(
-            nibabel.io_orientation(plain.affine), nibabel.orientations.axcodes2ornt(code)
-        )
-    )
-    one, other = (
-        read_series(save(tmp_path / f"{number}.nii.gz", image.get_fdata(dtype=np.float32), image.affine))
-        for number, image in enumerate((plain, turned))
-    )
-    assert (one.values == other.values).all()
-    assert same_grid(one.geometry, other.geometry)
-
-
-def test_series_survives_writing(tmp_path):
-    series = Series(frames().T.copy(), LPS, np.arange(6) * 1.41)
-    write_series(tmp_path / "a.nii.gz", series)
-    read = read_series(tmp_path / "a.nii.gz")
-    assert (read.values == series.values).all()
-    np.testing.assert_allclose(read.geometry.origin_mm, LPS.origin_mm, atol=1e-5)
-    np.testing.assert_allclose(read.geometry.spacing_mm, LPS.spacing_mm, atol=1e-5)
-    assert read.geometry.size == LPS.size
-    np.testing.assert_allclose(read.seconds, series.seconds, rtol=1e-6)
-    assert describe(read) == {
-        "size": [5, 4, 3],
-        "spacing_mm": [1.0, 1.5, 4.0],
-        "origin_mm": [-10.0, 20.0, 5.0],
-        "direction": [1, 0, 0, 0, 1, 0, 0, 0, 1],
-        "orientation": "LPS",
-        "stored_as": "LPS",
-        "tilt_deg": 0.0,
-        "frames": 6,
-        "interval_s": 1.41,
-    }
-    header = nibabel.load(tmp_path / "a.nii.gz").header
-    assert header.get_xyzt_units() == ("mm", "sec")
-    assert header["pixdim"][4] == np.float32(1.41)
-    write_series(tmp_path / "b.nii.gz", series)
+def test_volume_survives_writing_with_equal_bytes_and_whole_numbers_must_fit(tmp_path):
+    volume = Volume(voxels().T.copy(), LPS)
+    for name in ("a", "b"):
+        write_volume(tmp_path / f"{name}.nii.gz", volume)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii.gz", "b.nii.gz"]
-
-
-def test_whole_numbers_are_rounded_to_and_must_fit(tmp_path):
-    series = Series(frames().T.copy(), LPS, np.arange(6.0))
-    write_series(tmp_path / "a.nii", series, "int16")
-    assert (read_series(tmp_path / "a.nii").values == np.rint(series.values)).all()
-    with pytest.raises(ValueError, match="do not fit int16"):
-        write_series(tmp_path / "a.nii", series._replace(values=series.values * 1e4), "int16")
-    with pytest.raises(ValueError, match="not 6 frames on"):
-        write_series(tmp_path / "a.nii", series._replace(values=series.values[:, :2]))
-    with pytest.raises(ValueError, match="do not fit int16"):
-        write_series(tmp_path / "a.nii", series._replace(values=series.values * np.nan), "int16")
-    with pytest.raises(ValueError, match="frames are irregular"):
-        write_series(tmp_path / "a.nii", series._replace(seconds=np.array([0, 1, 2, 3, 4, 9.0])))
-    mask = Volume(series.values[0] > 40, LPS)
+    read = read_volume(tmp_path / "a.nii.gz")
+    assert (read.values == volume.values).all()
+    assert same_grid(read.geometry, LPS)
+    write_volume(tmp_path / "a.nii", volume, "int16")
+    assert (read_volume(tmp_path / "a.nii").values == np.rint(volume.values)).all()
+    for odd in (volume.values * 1e4, volume.values * np.nan):
+        with pytest.raises(ValueError, match="do not fit int16"):
+            write_volume(tmp_path / "a.nii", Volume(odd, LPS), "int16")
+    with pytest.raises(ValueError, match="does not lie on"):
+        write_volume(tmp_path / "a.nii", Volume(volume.values[:2], LPS))
+    mask = Volume(volume.values > 40, LPS)
     write_volume(tmp_path / "mask.nii.gz", mask, "uint8")
     assert (read_mask(tmp_path / "mask.nii.gz", LPS) == mask.values).all()
 
 
-# frames and their times
-
-
-@pytest.mark.parametrize(
-    ("interval", "units", "seconds"),
-    [(1.41, "sec", 1.41), (1410, "msec", 1.41), (2_000_000, "usec", 2.0), (1.5, "unknown", 1.5)],
-)
-def test_interval_is_read_from_the_header_in_its_unit(interval, units, seconds, tmp_path):
-    series = read_series(save(tmp_path / "ctp.nii.gz", frames(), interval=interval, units=units))
-    np.testing.assert_allclose(series.seconds, seconds * np.arange(6), rtol=1e-6)
-    assert series.interval_s == pytest.approx(seconds, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("interval", "units"), [(0, "sec"), (-1, "sec"), (np.nan, "sec"), (1400, "sec"), (1.4, "msec")]
-)
-def test_interval_that_the_header_does_not_tell_must_be_given(interval, units, tmp_path):
-    path = save(tmp_path / "ctp.nii.gz", frames(), interval=interval, units=units)
-    with pytest.raises(
-        ValueError, match=r"ctp\.nii\.gz: the time between frames is not known.*give interval_s"
-    ):
-        read_series(path)
-    assert read_series(path, interval_s=1.4).interval_s == pytest.approx(1.4)
-
-
-def test_interval_that_contradicts_the_header_is_refused(tmp_path):
-    path = save(tmp_path / "ctp.nii.gz", frames(), interval=1.0)
-    with pytest.raises(ValueError, match=r"header says 1 s between frames and the parameters 1\.41 s"):
-        read_series(path, interval_s=1.41)
-    with pytest.raises(ValueError, match="header says 1 s"):
-        read_series(path, seconds=np.arange(6) * 1.41)
-    assert read_series(path, interval_s=1.004).interval_s == pytest.approx(1.004)
-    with pytest.raises(ValueError, match=r"outside 0\.05 to 20 s"):
-        read_series(path, interval_s=1410)
-
-
-def test_five_axes_with_a_single_one(tmp_path):
-    stored = frames()
-    path = save(tmp_path / "ctp.nii", stored[:, :, :, None], interval=1.0)
-    series = read_series(path)
-    assert (series.values == read_series(save(tmp_path / "4d.nii", stored)).values).all()
-    path = save(tmp_path / "ctp5.nii", stored[:, :, :, None], interval=2.0, time_axis=5)
-    with pytest.raises(ValueError, match="contradicts itself"):
-        read_series(path)
-    assert read_series(path, interval_s=2.0).interval_s == 2.0
-    with pytest.raises(ValueError, match="5 x 4 x 3 x 2 x 3"):
-        read_series(save(tmp_path / "ctp6.nii", stored.reshape(5, 4, 3, 2, 3)))
-
-
-def test_a_volume_is_no_series_and_a_series_no_volume(tmp_path):
-    for shape in ((5, 4, 3), (5, 4, 3, 1)):
-        path = save(tmp_path / "cta.nii.gz", np.zeros(shape, np.float32))
-        with pytest.raises(ValueError, match=r"cta\.nii\.gz has 5 x 4 x 3.*series of volumes"):
-            read_series(path)
-        assert read_volume(path).values.shape == (3, 4, 5)
-    path = save(tmp_path / "ctp.nii.gz", frames())
-    for read in (read_volume, lambda path: read_mask(path, LPS)):
-        with pytest.raises(ValueError, match="one volume"):
-            read(path)
-
-
-def ramp(seconds) -> np.ndarray:
-    """A series whose voxels rise in a straight line, each at its own rate, so that interpolation is exact."""
-    rate = np.arange(np.prod(SIZE), dtype=np.float64).reshape(SIZE)
-    return (rate[..., None] * np.asarray(seconds)).astype(np.float32)
-
-
-@pytest.mark.parametrize("seconds", [[0, 1, 3, 2, 4, 5], [5, 4, 3, 2, 1, 0], [0, 1, 2, 4, 6, 8.0]])
-def test_frames_out_of_order_or_at_unequal_times_are_brought_onto_a_clock(seconds, tmp_path):
-    path = save(tmp_path / "ctp.nii.gz", ramp(seconds), interval=1.0)
-    series = read_series(path, seconds=seconds, interval_s=1.0)
-    np.testing.assert_allclose(series.seconds, np.arange(max(seconds) + 1))
-    assert series.interval_s == pytest.approx(1.0)
-    straight = read_series(save(tmp_path / "straight.nii.gz", ramp(series.seconds)))
-    np.testing.assert_allclose(series.values, straight.values, rtol=1e-5)
-
-
-def test_clock_takes_the_median_step_and_extrapolates_nothing(tmp_path):
-    seconds = [2, 4, 6.5, 8, 10, 11]
-    series = read_series(save(tmp_path / "ctp.nii.gz", ramp(seconds)), seconds=seconds)
-    np.testing.assert_allclose(series.seconds, [0, 2, 4, 6, 8])
-    np.testing.assert_allclose(series.values.max((1, 2, 3)), 59 * (series.seconds + 2), rtol=1e-5)
-    path = save(tmp_path / "2.nii.gz", ramp([0, 2, 4, 6]), interval=2)
-    finer = read_series(path, interval_s=1.0, seconds=[0, 2, 4, 6])
-    np.testing.assert_allclose(finer.values.max((1, 2, 3)), 59 * np.arange(7), rtol=1e-5)
-
-
-def test_frames_that_are_not_in_equal_steps_have_no_interval():
-    series = Series(frames().T.copy(), LPS, np.array([0, 1, 2, 3, 4, 9.0]))
-    with pytest.raises(ValueError, match="frames are irregular: 1 to 5 s apart"):
-        series.interval_s  # noqa: B018
-    with pytest.raises(ValueError, match="out of order: frame 2 at 3 s, frame 3 at 2 s"):
-        series._replace(seconds=np.array([0, 1, 3, 2, 4, 5.0])).interval_s  # noqa: B018
-
-
-def test_times_in_files_beside_the_series(tmp_path):
-    path = save(tmp_path / "ctp.nii.gz", ramp(range(6)), interval=0)
-    (tmp_path / "list.json").write_text(json.dumps([0, 1.5, 3, 4.5, 6, 7.5]))
-    (tmp_path / "bids.json").write_text(json.dumps({"KVP": 80, "FrameTimesStart": [0, 1.5, 3, 4.5, 6, 7.5]}))
-    (tmp_path / "table.csv").write_text("frame,Seconds\n" + "".join(f"{n},{1.5 * n}\n" for n in range(6)))
-    for name in ("list.json", "bids.json", "table.csv"):
-        assert read_series(path, seconds=tmp_path / name).interval_s == pytest.approx(1.5)
-    for name, text in {
-        "late.csv": "frame,late\n0,1\n",
-        "commas.csv": 'seconds\n"0,5"\n"1,5"\n',
-        "soon.json": '["soon"]',
-        "deep.json": "[[1, 2], [3]]",
-        "null.json": "null",
-    }.items():
-        (tmp_path / name).write_text(text)
-        with pytest.raises(ValueError, match=f"{name} does not say when"):
-            read_series(path, seconds=tmp_path / name)
-    with pytest.raises(FileNotFoundError, match=r"none\.csv"):
-        read_series(path, seconds=tmp_path / "none.csv")
-
-
-@pytest.mark.parametrize("seconds", [[*range(5)], [0, 1, 1, 2, 3, 4], [0, 1, np.nan, 2, 3, 4]])
-def test_times_that_cannot_be(seconds, tmp_path):
-    path = save(tmp_path / "ctp.nii.gz", frames())
-    with pytest.raises(ValueError, match="6 frames: one time a frame, no two the same, is needed"):
-        read_series(path, seconds=seconds)
+def test_a_series_is_no_volume(tmp_path):
+    assert read_volume(save(tmp_path / "one.nii", voxels((5, 4, 3, 1)))).values.shape == (3, 4, 5)
+    path = save(tmp_path / "ctp.nii.gz", voxels((5, 4, 3, 6)))
+    with pytest.raises(ValueError, match="one volume"):
+        read_volume(path)
 
 
 # tilted grids
@@ -278,52 +115,52 @@ def tilted(degrees: float) -> np.ndarray:
     return turn @ affine_of("LPS", (1.0, 1.0, 2.0))
 
 
-def test_oblique_series_is_refused_kept_or_resampled(tmp_path):
-    stored = frames(size=(8, 9, 7))
-    path = save(tmp_path / "ctp.nii.gz", stored, tilted(18))
+def test_oblique_volume_is_refused_kept_or_resampled(tmp_path):
+    stored = voxels((8, 9, 7))
+    path = save(tmp_path / "ct.nii.gz", stored, tilted(18))
     with pytest.raises(ValueError, match=r"oblique, tilted by 18\.0 degrees"):
-        read_series(path)
-    kept = read_series(path, oblique="keep")
+        read_volume(path)
+    kept = read_volume(path, oblique="keep")
     assert kept.geometry.tilt_deg == pytest.approx(18, abs=1e-3)
-    assert_at_their_places(stored[..., 1], tilted(18), kept.values[1], kept.geometry)
-    mask = save(tmp_path / "mask.nii.gz", (stored[..., 1] > 40).astype(np.uint8), tilted(18))
-    assert (read_mask(mask, kept.geometry) == (kept.values[1] > 40)).all()
-    straight = read_series(path, oblique="resample").geometry
+    assert_at_their_places(stored, tilted(18), kept.values, kept.geometry)
+    mask = save(tmp_path / "mask.nii.gz", (stored > 40).astype(np.uint8), tilted(18))
+    assert (read_mask(mask, kept.geometry) == (kept.values > 40)).all()
+    straight = read_volume(path, oblique="resample").geometry
     with pytest.raises(ValueError, match="another grid"):
         read_mask(mask, straight)
     assert read_mask(mask, straight, resample=True).any()
-    within = read_series(save(tmp_path / "bit.nii.gz", stored, tilted(0.4)))
-    assert_at_their_places(stored[..., 1], tilted(0.4), within.values[1], within.geometry)
+    within = read_volume(save(tmp_path / "bit.nii.gz", stored, tilted(0.4)))
+    assert_at_their_places(stored, tilted(0.4), within.values, within.geometry)
 
 
-def test_resampled_oblique_series_has_each_place_its_value(tmp_path):
+def test_resampled_oblique_volume_has_each_place_its_value(tmp_path):
     """A field that is linear in space is reproduced exactly by linear interpolation, tilted or not."""
     affine, size = tilted(18), (8, 9, 7)
     index = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1)
     places = (index @ affine[:3, :3].T + affine[:3, 3]) * (-1, -1, 1)
     field = np.array([1.0, -2.0, 3.0])
-    stored = np.repeat((places @ field)[..., None], 2, -1).astype(np.float32)
-    series = read_series(save(tmp_path / "ctp.nii", stored, affine), oblique="resample")
-    assert series.geometry.tilt_deg == pytest.approx(0, abs=1e-6)
-    grid = np.stack(np.meshgrid(*map(np.arange, series.geometry.size), indexing="ij"), -1)
-    expected = (series.geometry.points(grid.reshape(-1, 3)) @ field).reshape(series.geometry.size).T
-    inside = series.values[0] != -1024
+    stored = (places @ field).astype(np.float32)
+    read = read_volume(save(tmp_path / "ct.nii", stored, affine), oblique="resample")
+    assert read.geometry.tilt_deg == pytest.approx(0, abs=1e-6)
+    grid = np.stack(np.meshgrid(*map(np.arange, read.geometry.size), indexing="ij"), -1)
+    expected = (read.geometry.points(grid.reshape(-1, 3)) @ field).reshape(read.geometry.size).T
+    inside = read.values != -1024
     assert 0.4 < inside.mean() < 1
     # the straight grid reaches as far as the tilted one, and no voxel farther
     reach = np.ptp(places.reshape(-1, 3), axis=0)
-    beyond = (np.array(series.geometry.size) - 1) * series.geometry.spacing_mm - reach
+    beyond = (np.array(read.geometry.size) - 1) * read.geometry.spacing_mm - reach
     assert (beyond > -1e-3).all()
-    assert (beyond < series.geometry.spacing_mm).all()
+    assert (beyond < read.geometry.spacing_mm).all()
     # half a voxel beyond the outermost centres the value of the edge is taken
-    assert np.median(np.abs(series.values[0] - expected)[inside]) < 1e-2
-    assert np.abs(series.values[0] - expected)[inside].max() < 0.5 * (1 + 2 + 2 * 3) + 1e-2
+    assert np.median(np.abs(read.values - expected)[inside]) < 1e-2
+    assert np.abs(read.values - expected)[inside].max() < 0.5 * (1 + 2 + 2 * 3) + 1e-2
 
 
 # masks
 
 
 def test_mask_on_another_grid_is_refused_and_both_grids_are_named(tmp_path):
-    volume = read_volume(save(tmp_path / "ct.nii", frames()[..., 0]))
+    volume = read_volume(save(tmp_path / "ct.nii", voxels()))
     other = save(tmp_path / "mask.nii.gz", np.ones(SIZE, np.uint8), affine_of("LPS", origin=(-40, 25, 9)))
     with pytest.raises(ValueError, match=r"mask\.nii\.gz.*first at \(40, -25, 9\).*first at \(40, -25, 7\)"):
         read_mask(other, volume.geometry)
@@ -350,21 +187,6 @@ def test_mask_is_brought_over_by_its_place(tmp_path):
     expected = np.zeros((8, 10, 12), bool)
     expected[0:4, 4:8, 6:10] = True  # x: 10.5 - 2 and 10.5 - 4, each half a voxel around: 6 to 9
     assert (mask == expected).all()
-    for shift, said in ((500.0, "no voxel of"), (4.0, "only 50% of")):
-        far = affine - np.array(
-            [[0, 0, 0, shift]] + [[0] * 4] * 3
-        )  # to the patient's left, where the volume ends
-        with pytest.raises(ValueError, match=f"{said} the mask falls inside"):
-            read_mask(save(tmp_path / "far.nii.gz", coarse, far), fine, resample=True)
-
-
-def test_mask_may_be_empty_but_no_map(tmp_path):
-    grid = read_volume(save(tmp_path / "empty.nii", np.zeros(SIZE, np.uint8))).geometry
-    assert not read_mask(tmp_path / "empty.nii", grid).any()
-    for number, value in enumerate((0.5, -1)):
-        path = save(tmp_path / f"{number}.nii", np.full(SIZE, value, np.float32))
-        with pytest.raises(ValueError, match="is no mask"):
-            read_mask(path, grid)
 
 
 # damaged files
@@ -372,26 +194,26 @@ def test_mask_may_be_empty_but_no_map(tmp_path):
 
 def test_files_that_are_not_whole_are_refused(tmp_path):
     path, plain = tmp_path / "ctp.nii.gz", tmp_path / "ctp.nii"
-    whole = save(path, frames(40, (16, 16, 4))).read_bytes()
+    whole = save(path, voxels((32, 32, 16))).read_bytes()
     spoilt = bytearray(whole)
     spoilt[len(whole) // 2] ^= 0x55
     content = gzip.decompress(whole)
     for target, data in [
-        *((path, whole[: int(len(whole) * share)]) for share in (0, 0.001, 0.5, 0.9, 0.9999)),
-        *((plain, content[:length]) for length in (0, 100, 348, 353, -10)),
+        *((path, whole[: int(len(whole) * share)]) for share in (0, 0.5, 0.9999)),
+        *((plain, content[:length]) for length in (0, 100, 348, -10)),
         (path, bytes(spoilt)),
         (path, b"hello"),
     ]:
         target.write_bytes(data)
         with pytest.raises(ValueError, match=rf"{target.name} cannot be read as an image"):
-            read_series(target)
+            read_volume(target)
     with pytest.raises(FileNotFoundError, match=r"none\.nii\.gz"):
-        read_series(tmp_path / "none.nii.gz")
+        read_volume(tmp_path / "none.nii.gz")
 
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_other_formats_are_read_alike_and_refused_when_cut(name, tmp_path):
-    values = frames()[..., 0].T.copy()
+    values = voxels().T.copy()
     sitk.WriteImage(image_of(values, LPS), str(tmp_path / name))
     volume = read_volume(tmp_path / name)
     np.testing.assert_array_equal(volume.values, values)
@@ -419,7 +241,7 @@ def test_every_kind_of_nifti_gives_its_values(kind, endian, slope, tmp_path):
     assert kind.from_bytes(raw).header.endianness == endian
     image.header.set_xyzt_units("meter")
     image.to_filename(tmp_path / "m.nii")
-    with pytest.raises(ValueError, match=r"voxels of 900 x 1300 x 4000 mm: 0.01 to 100 are expected"):
+    with pytest.raises(ValueError, match=r"voxels of 900 x 1300 x 4000 mm: one number, and 0.01 to 100 mm"):
         read_volume(tmp_path / "m.nii")
 
 
@@ -433,14 +255,14 @@ def changed(path, **fields):
 
 
 def test_headers_that_do_not_say_where_voxels_lie_are_refused(tmp_path):
-    path = save(tmp_path / "a.nii", frames()[..., 0])
+    path = save(tmp_path / "a.nii", voxels())
     whole, nan = path.read_bytes(), np.nan
     for fields, said in [
         ({"pixdim": [1, 0, 0, 0, 1, 1, 1, 1], "sform_code": 0}, "does not say where its voxels lie"),
         ({"srow_x": [0, 0, 0, 0]}, "does not say where its voxels lie"),
         ({"srow_x": [nan] * 4}, "does not say where its voxels lie"),
         ({"srow_x": [-0.9, 0, 1.5, 0]}, "axes at right angles"),
-        ({"srow_x": [0.9, 0, 0, 0], "qform_code": 1}, "left and right are exchanged"),
+        ({"srow_x": [0.9, 0, 0, 0], "qform_code": 1}, "left and right exchanged"),
     ]:
         path.write_bytes(whole)
         with pytest.raises(ValueError, match=said):
@@ -452,11 +274,11 @@ def test_headers_that_do_not_say_where_voxels_lie_are_refused(tmp_path):
 
 
 def test_content_that_is_no_ct(tmp_path):
-    spoilt = frames()
-    spoilt[1, 2, 1, 4] = np.nan  # which SimpleITK would read as 0
+    spoilt = voxels()
+    spoilt[1, 2, 1] = np.nan  # which SimpleITK would read as 0
     for name in ("ctp.nii.gz", "ctp.nii"):
         with pytest.raises(ValueError, match="1 of 60 voxels are NaN"):
-            read_series(save(tmp_path / name, spoilt))
+            read_volume(save(tmp_path / name, spoilt))
     colour = np.zeros(SIZE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     nibabel.save(nibabel.Nifti1Image(colour, np.eye(4)), tmp_path / "colour.nii")
     with pytest.raises(ValueError, match=r"colour\.nii cannot be read"):
@@ -464,7 +286,7 @@ def test_content_that_is_no_ct(tmp_path):
 
 
 def test_file_without_an_orientation_is_read_with_a_warning(tmp_path):
-    nibabel.save(nibabel.Nifti1Image(frames()[..., 0], None), tmp_path / "a.nii")
+    nibabel.save(nibabel.Nifti1Image(voxels(), None), tmp_path / "a.nii")
     with pytest.warns(UserWarning, match=r"a\.nii does not say how it is oriented"):
         read_volume(tmp_path / "a.nii")
 

@@ -1,9 +1,14 @@
+"""Any file to RGB without a silent change of colour, and crops that lie where the spots do."""
+
 import numpy as np
 import pytest
 import tifffile
+from anndata import AnnData
 from PIL import Image
 
-from lib.spacrd.pictures import check_frame, open_picture, shrunk
+from lib.features.encoders import Encoder
+from lib.features.feature_files import count_white
+from lib.spacrd.pictures import check_frame, crop_spots, embed_spots, open_picture, shrunk
 
 
 @pytest.fixture
@@ -11,19 +16,16 @@ def rgb() -> np.ndarray:
     return np.random.default_rng(0).integers(1, 256, (30, 50, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_lossless_files_come_back_as_they_were(tmp_path, rgb, name):
-    tifffile.imwrite(tmp_path / name, rgb) if name.endswith("tif") else Image.fromarray(rgb).save(
-        tmp_path / name
-    )
-    read = open_picture(tmp_path / name)
-    np.testing.assert_array_equal(read, rgb)
-    assert read.dtype == np.uint8
-
-
-def test_jpeg_is_rgb_in_that_order(tmp_path):
-    red = np.zeros((16, 16, 3), dtype=np.uint8)
-    red[..., 0] = 200
+def test_files_come_back_as_they_were(tmp_path, rgb):
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", rgb)
+    planar = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "planar.tif", np.moveaxis(rgb, 2, 0), **planar)
+    for name in ("a.png", "a.tif", "planar.tif"):
+        np.testing.assert_array_equal(open_picture(tmp_path / name), rgb)
+    tifffile.imwrite(tmp_path / "grey.tif", rgb[..., 0])
+    np.testing.assert_array_equal(open_picture(tmp_path / "grey.tif"), np.repeat(rgb[..., :1], 3, axis=2))
+    red = np.zeros((16, 16, 3), dtype=np.uint8) + np.uint8([200, 0, 0])
     Image.fromarray(red).save(tmp_path / "a.jpg")
     assert open_picture(tmp_path / "a.jpg")[8, 8].tolist() == pytest.approx([200, 0, 0], abs=4)
 
@@ -41,21 +43,6 @@ def test_transparency_lies_over_white(tmp_path, rgb, name):
     np.testing.assert_array_equal(read[10:], rgb[10:])
 
 
-def test_grey_and_planar_tiffs(tmp_path, rgb):
-    tifffile.imwrite(tmp_path / "grey.tif", rgb[..., 0])
-    np.testing.assert_array_equal(open_picture(tmp_path / "grey.tif"), np.repeat(rgb[..., :1], 3, axis=2))
-    tifffile.imwrite(
-        tmp_path / "planar.tif", np.moveaxis(rgb, 2, 0), photometric="rgb", planarconfig="separate"
-    )
-    np.testing.assert_array_equal(open_picture(tmp_path / "planar.tif"), rgb)
-
-
-def test_fluorescence_is_not_taken_for_a_stain(tmp_path):
-    tifffile.imwrite(tmp_path / "if.tif", np.ones((2, 30, 50), dtype=np.uint16), metadata={"axes": "CYX"})
-    with pytest.raises(ValueError, match="expected one 8-bit RGB"):
-        open_picture(tmp_path / "if.tif")
-
-
 @pytest.mark.parametrize(
     ("values", "how"),
     [
@@ -63,13 +50,17 @@ def test_fluorescence_is_not_taken_for_a_stain(tmp_path):
         (np.zeros((30, 50, 4), np.uint8), {"photometric": "separated"}),
         (np.zeros((5, 30, 50, 3), np.uint8), {"photometric": "rgb"}),
         (np.zeros((30, 50, 3), np.float32), {"photometric": "rgb"}),
+        (np.ones((2, 30, 50), np.uint16), {"metadata": {"axes": "CYX"}}),
     ],
-    ids=["white is 0", "CMYK", "a stack", "fractions"],
+    ids=["white is 0", "CMYK", "a stack", "fractions", "fluorescence"],
 )
 def test_colours_that_would_be_read_as_others_are_refused(tmp_path, values, how):
     tifffile.imwrite(tmp_path / "a.tif", values, **how)
     with pytest.raises(ValueError, match="expected one 8-bit RGB"):
         open_picture(tmp_path / "a.tif")
+    Image.fromarray(np.full((30, 50), 40_000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="save it as 8-bit RGB"):
+        open_picture(tmp_path / "a.png")
 
 
 def test_a_large_picture_is_no_attack(tmp_path, monkeypatch):
@@ -77,12 +68,6 @@ def test_a_large_picture_is_no_attack(tmp_path, monkeypatch):
     Image.new("RGB", (50, 30)).save(tmp_path / "a.png")
     assert open_picture(tmp_path / "a.png").shape == (30, 50, 3)
     assert Image.MAX_IMAGE_PIXELS == 100
-
-
-def test_sixteen_bits_are_refused(tmp_path):
-    Image.fromarray(np.full((30, 50), 40_000, np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="save it as 8-bit RGB"):
-        open_picture(tmp_path / "a.png")
 
 
 def test_a_tiff_cut_off_is_not_read_as_black(tmp_path, rgb):
@@ -124,6 +109,95 @@ def test_spots_outside_the_picture_are_refused(tmp_path):
     check_frame(tmp_path / "a.png", (50, 30), xy, (0.5, 0.5))
     with pytest.raises(ValueError, match=r"\d+ of 40 spots lie outside"):
         check_frame(tmp_path / "a.png", (50, 30), xy, (1, 1))
+
+
+def stripes(height=60, width=80):
+    """A picture whose pixel at x, y is (x, y, 7)."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, np.full_like(x, 7)], axis=2).astype(np.uint8)
+
+
+def crops_of(*args, **kwargs):
+    return np.concatenate(list(crop_spots(*args, **kwargs)))
+
+
+def padded(picture, by):
+    """The slow way to a white border: pad the whole picture."""
+    return np.pad(picture, ((by, by), (by, by), (0, 0)), constant_values=255)
+
+
+@pytest.mark.parametrize("centre", [(30, 20), (0, 0), (80, 60), (3, 58), (79, 1)])
+def test_a_crop_at_scale_one_is_a_slice_and_white_beyond_the_border(centre):
+    x, y = centre
+    expected = padded(stripes(), 20)[y - 8 + 20 : y + 8 + 20, x - 8 + 20 : x + 8 + 20]
+    np.testing.assert_array_equal(crops_of(stripes(), [centre], 16, out_px=16)[0], expected)
+
+
+def test_shifting_the_picture_and_the_spot_alike_changes_nothing(rgb):
+    centres = np.random.default_rng(0).uniform(0, 30, (20, 2))
+    moved = crops_of(padded(rgb, 30), centres + 30, 13.7, out_px=9)
+    parts = list(crop_spots(rgb, centres, 13.7, out_px=9, batch=8))
+    assert [len(part) for part in parts] == [8, 8, 4]
+    np.testing.assert_array_equal(np.concatenate(parts), moved)
+
+
+def test_centres_and_sides_between_pixels_are_not_rounded():
+    picture = stripes()
+    picture[..., 0] *= 3
+    # red rises by three a pixel: the mean of a crop says where its centre lies
+    for x, side in [(30.5, 10), (30.25, 10), (30.75, 10.5), (33, 11.5)]:
+        crop = crops_of(picture, [[x, 30]], side, out_px=8)[0].astype(float)
+        assert crop[..., 0].mean() / 3 == pytest.approx(x - 0.5, abs=0.1)
+    wide = crops_of(stripes(), [[40, 30]], (40, 10), out_px=10)[0].astype(int)
+    assert wide[0, -1, 0] - wide[0, 0, 0] == pytest.approx(36, abs=1)  # x is shrunk four times, y is not
+    assert wide[-1, 0, 1] - wide[0, 0, 1] == pytest.approx(9, abs=1)
+
+
+def test_shrinking_averages():
+    rows = np.zeros((64, 64, 3), np.uint8)
+    rows[::2] = 200
+    assert abs(crops_of(rows, [[32, 32]], 64, out_px=8).astype(int) - 100).max() <= 10
+
+
+@pytest.mark.parametrize("outside", [(-0.1, 5), (80.1, 5), (5, 61), (np.nan, 5)])
+def test_a_centre_outside_raises_at_once_with_its_index(outside):
+    with pytest.raises(ValueError, match=r"spot 2 .*outside the picture of 80 x 60 .*1 such"):
+        crop_spots(stripes(), [[5, 5], [6, 6], outside], 8, 8)
+
+
+def test_crops_lie_at_the_spots_in_both_scales_and_are_as_wide_as_asked():
+    """White glass with a dark square of 40 x 80 picture pixels round x 60, y 100."""
+    picture = np.full((200, 120, 3), 255, np.uint8)
+    picture[60:140, 40:80] = (90, 60, 140)
+    scale = (0.25, 0.5)
+    centres = np.array([[60, 100], [60, 20], [40, 100]]) / scale  # inside, on glass, on the edge
+    about = {"um_per_px": 0.5, "picture_scale": list(scale)}
+    section = AnnData(np.zeros((3, 1), np.float32), obsm={"spatial": centres}, uns={"section": about})
+
+    def mean(crops):
+        return crops.mean((1, 2)).astype(np.float32)
+
+    def middle_row(crops):
+        return crops.min(axis=3)[:, 4].astype(np.float32)
+
+    # crops of 40 µm = 80 full pixels = 20 x 40 picture pixels
+    features, counts = embed_spots(section, picture, Encoder("mean", "v1", 3, 8, 40.0, mean))
+    np.testing.assert_allclose(features[:2], [[90, 60, 140], [255, 255, 255]])
+    np.testing.assert_allclose(features[2], (features[0] + 255) / 2, atol=3)  # half tissue, half glass
+    assert counts == {"n_white": 1, "n_failed": 0}
+    # 80 µm = 160 full pixels = 40 x 80 picture pixels: exactly the square
+    exact, _ = embed_spots(section, picture, Encoder("row", "v1", 8, 8, 80.0, middle_row))
+    np.testing.assert_array_equal(exact[0], 60)
+    wider, _ = embed_spots(section, picture, Encoder("row", "v1", 8, 8, 160.0, middle_row))
+    assert wider[0, 0] == wider[0, -1] == 255
+
+
+def test_glass_is_counted():
+    crops = np.zeros((4, 10, 10, 3), np.uint8)
+    crops[1, :5] = 255  # half
+    crops[2] = (230, 210, 235)  # glass is rarely pure white
+    crops[3] = (235, 150, 235)  # eosin is not glass
+    assert count_white(crops) == 1
 
 
 @pytest.mark.real

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index as lifelines_index
 
-from lib.crossfusion.phantom import patients as planted_patients
+from lib.crossfusion.cohort import planted_patients
 from lib.statistics.classification import NotComputable
 from lib.statistics.classification import auc as plain_auc
 from lib.statistics.concordance import (
@@ -31,6 +31,13 @@ def cohort(n=150, seed=0, steps=12, censored=0.5):
     time = random.integers(0, steps, n) * 12 / steps
     event = random.random(n) > censored
     return time, event, random.integers(0, min(steps, 99), n) / 8 - time / 16
+
+
+def untied(n, seed):
+    """Patients whose times are all different, from those of another seed too."""
+    random = np.random.default_rng(seed)
+    time, event = random.uniform(0, 12, n), random.random(n) > 0.5
+    return time, event, random.integers(0, 99, n) / 8 - time / 16
 
 
 def structured(time, event):
@@ -98,11 +105,24 @@ def test_lifelines_and_scikit_survival_agree(n, steps):
     assert harrell(time, event, risk) == pytest.approx(theirs, abs=1e-12)
 
 
-def test_risks_closer_than_the_tolerance_are_tied():
-    time, event = [1, 2], [1, 1]
-    assert harrell(time, event, [1 + 1e-9, 1]) == harrell(time, event, [1, 1 + 1e-9]) == 0.5
-    assert harrell(time, event, [1 + 1e-9, 1], tied_tol=0) == 1
-    assert harrell(time, event, [1 + 1e-7, 1]) == 1
+def test_risks_closer_than_the_tolerance_of_their_spread_are_tied():
+    time, event, near = [1, 2, 3, 4], [1, 1, 1, 1], np.array([1 + 1e-9, 1, 3, 5])
+    assert harrell(time, event, near) == harrell(time, event, near[[1, 0, 2, 3]]) == 0.5 / 6
+    assert harrell(time, event, near, tied_tol=0) == harrell(time, event, [1 + 1e-7, 1, 3, 5]) == 1 / 6
+    assert harrell([1, 2, 3], [1, 1, 1], [0.1 + 0.2, 0.3, 0.3]) == 0.5  # nothing but rounding
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e9])
+def test_the_unit_of_a_risk_is_no_tie_and_c_index_and_auc_tie_alike(unit):
+    time, event, risk = untied(150, 3)
+    risk += np.random.default_rng(0).normal(scale=1e-15, size=150)  # ties apart by rounding
+    g = Censoring.fit(time, event)
+    assert harrell(time, event, unit * risk) == pytest.approx(harrell(time, event, risk), abs=1e-12)
+    assert harrell(time, event, np.r_[risk[1:], 1e30]) == pytest.approx(
+        harrell(time, event, np.r_[risk[1:], 99])
+    )
+    clean = value(auc_at(time, event, untied(150, 3)[2], 6, g), 150)
+    assert value(auc_at(time, event, unit * risk, 6, g), 150) == pytest.approx(clean, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -161,17 +181,70 @@ def test_unusable_risks_and_counts_are_refused(risk, error, said):
 
 
 @pytest.mark.parametrize("tau", [6.0, 9.5])
-@pytest.mark.parametrize("steps", [12, 5000])
-def test_uno_is_scikit_survivals(tau, steps):
+def test_uno_is_scikit_survivals_where_nobody_is_censored_at_the_time_of_an_event(tau):
     sksurv = pytest.importorskip("sksurv.metrics")
-    train, (time, event, risk) = cohort(300, 1, steps), cohort(200, 2, steps)
+    train, (time, event, risk) = untied(300, 1), untied(200, 2)
     train[0][0], train[1][0] = 12, False  # followed longer than anybody who is asked about
-    expected = sksurv.concordance_index_ipcw(structured(*train[:2]), structured(time, event), risk, tau=tau)[
-        0
-    ]
+    outcomes = structured(*train[:2]), structured(time, event)
+    expected = sksurv.concordance_index_ipcw(*outcomes, risk, tau=tau)[0]
     found = value(uno(time, event, risk, tau, Censoring.fit(*train[:2])), 200)
     assert found == pytest.approx(expected, abs=1e-12)
     assert abs(expected - harrell(time, event, risk)) > 1e-5
+
+
+# R 4.2: survival 3.5-3, concordance(timewt = "n/G2"); what scikit-survival's threads 428 and 322 are about
+TIED = [5, 5, 9, 14, 14, 20, 31, 40], [1, 0, 0, 1, 0, 1, 1, 0], [0.2, 1.1, -0.4, -1.0, 0.3, 0.9, 0.1, -0.7]
+LAST = [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4], [1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 1], np.arange(11.0)[::-1]
+
+
+@pytest.mark.parametrize(("data", "expected"), [(TIED, 0.5714286), (LAST, 0.8723404)])
+def test_uno_is_rs_where_events_and_censorings_tie_and_at_the_last_time(data, expected):
+    found = uno(*data, np.inf, Censoring.fit(*data[:2]))
+    assert value(found, len(data[0])) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("last", [6, 7])  # the censoring, fitted on others, is 0 from 6 on
+def test_an_event_in_no_pair_needs_no_weight(last):
+    data, g = ([1, 2, 3, last], [1, 0, 1, 1], [3, 1, 2, 0]), Censoring.fit(range(1, 7), [1, 0, 1, 0, 0, 0])
+    assert value(uno(*data, np.inf, g), 4) == 1
+    with pytest.raises(NotComputable, match="1 of 3 events"):
+        uno([1, 2, 3, 7, 8], [1, 0, 1, 1, 0], [3, 1, 2, 0, 0], np.inf, g)
+
+
+def test_tied_data_give_what_r_gives():
+    """survival 3.5-3 and riskRegression 2022.11.28, on whole times; the truncation of R includes its time."""
+    time, event, risk = cohort(150, 2, 12)
+    g, n = Censoring.fit(time, event), 150
+    found = [value(uno(time, event, risk, tau, g), n) for tau in (6, 9.5, np.inf)]
+    np.testing.assert_allclose(found, [0.626110996002391, 0.656162924534294, 0.624094602354585], atol=1e-12)
+    found = [value(auc_at(time, event, risk, at, g), n) for at in TIMES]
+    expected = [0.681119562924917, 0.70009817437246, 0.658951530849719, 0.740332524501302]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    found = [value(brier_at(time, event, curves(risk)[:, [k]], [at], g), n) for k, at in enumerate(TIMES)]
+    expected = [0.0884644850117936, 0.146558731421484, 0.21116537133798, 0.211586262878385]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("unit", "expected"), [(1, 0.1714127), (3, 0.1722386), (12, 0.1733288)])
+def test_brier_in_whole_months_quarters_and_years_is_near_the_truth(unit, expected):
+    """riskRegression's values; with G at the event instead of before it they are .1734, .1788 and .2035."""
+    random = np.random.default_rng(0)
+    z = random.normal(size=600)
+    died = np.ceil(random.exponential(40 * np.exp(-0.8 * z)) / unit)
+    left, horizon = np.ceil(random.exponential(33, 600) / unit), 36 // unit
+    survival = np.exp(-horizon * unit / 40 * np.exp(0.8 * z))[:, None]
+    time, event = np.minimum(died, left), died <= left
+    found = value(brier_at(time, event, survival, [horizon], Censoring.fit(time, event)), 600)
+    assert found == pytest.approx(expected, abs=1e-7)
+    truth = np.where(died <= horizon, survival[:, 0], 1 - survival[:, 0]) ** 2
+    assert found == pytest.approx(truth.mean(), abs=0.0065)  # whoever was censored, by chance
+
+
+def test_brier_at_the_last_time_is_rs_where_nobody_is_left():
+    survival, g = np.linspace(0.1, 0.9, 11)[:, None], Censoring.fit(*LAST[:2])
+    assert value(brier_at(*LAST[:2], survival, [4], g), 11) == pytest.approx(0.2990182, abs=1e-7)
+    with pytest.raises(NotComputable, match="G is 0 at the horizon 5"):
+        brier_at(*LAST[:2], survival, [5], g)
 
 
 @given(patients())
@@ -259,10 +332,9 @@ def test_auc_and_brier_are_their_definitions(drawn):
     assert integrated == pytest.approx(np.trapezoid(scores, times) / 4)
 
 
-@pytest.mark.parametrize("steps", [12, 3000], ids=["tied", "untied"])
-def test_scikit_survival_agrees_at_horizons(steps):
+def test_scikit_survival_agrees_at_horizons_without_ties():
     sksurv = pytest.importorskip("sksurv.metrics")
-    train, (time, event, risk) = cohort(200, 1, steps), cohort(150, 2, steps)
+    train, (time, event, risk) = untied(200, 1), untied(150, 2)
     train[0][0], train[1][0] = 12, False
     outcomes, g, survival = (
         (structured(*train[:2]), structured(time, event)),

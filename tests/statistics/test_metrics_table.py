@@ -1,5 +1,7 @@
 """The rows of metrics.csv: right against loops over folds and scikit-learn, honest where there is no value."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,6 @@ from lib.statistics.metrics_table import (
     COLUMNS,
     OUTCOME_CALLED,
     c_index_by_fold,
-    c_index_differences,
     calibrated,
     outcome_rows,
     risk_group,
@@ -21,11 +22,12 @@ from lib.statistics.metrics_table import (
     scored_sections,
     section_rows,
     spot_rows,
+    survival_differences,
     survival_draws,
     survival_rows,
     written_out,
 )
-from lib.statistics.survival import Censoring, HeldOut
+from lib.statistics.survival import Censoring, HeldOut, medians
 
 # spots
 
@@ -332,11 +334,14 @@ def test_survival_estimates_are_those_of_a_loop(rows, model, censoring):
         "brier_t_6": lambda f, own, k: brier_at(t[own], e[own], s[k, own, :1], [6], censoring[f])(everybody)[
             0
         ],
-        "ibs": lambda f, own, k: brier_at(t[own], e[own], s[k, own], HORIZONS, censoring[f])(everybody)[0],
+        "ibs": lambda f, own, k: brier_at(
+            t[own], e[own], np.c_[np.ones(40), s[k, own]], [0, *HORIZONS], censoring[f]
+        )(everybody)[0],
     }
     for metric, function in naive.items():
         value = np.mean([[function(fold, model.fold == fold, k) for k in range(2)] for fold in "012"])
         assert found[metric] == pytest.approx(value, abs=1e-12), metric
+    assert rows.set_index("metric").loc["ibs", "how"].startswith("mean Brier score from month 0 to 18 (")
     table = c_index_by_fold({"m": model})
     assert table["c_index"].mean() == pytest.approx(found["c_index"])
     assert table["n"].tolist() == [40, 40, 40]
@@ -385,7 +390,7 @@ def test_paired_differences_turn_round_and_stand_on_the_common_patients(model):
         "again": model,
         "part": model.on(model.patient[:90]),
     }
-    table = c_index_differences(models, draws=200).set_index(["model", "minus"])
+    table = survival_differences(models, draws=200).set_index(["model", "minus"])
     assert table.loc[("a", "again"), ["difference", "low", "high"]].tolist() == [0, 0, 0]
     assert table.loc[("a", "b"), "difference"] == pytest.approx(-table.loc[("b", "again"), "difference"])
     assert table.loc[("a", "b"), "low"] > 0
@@ -400,3 +405,27 @@ def test_groups_of_risk(model):
     assert (table["p"] < 0.01).all()
     group = risk_group(model, "fold_median")
     assert all(np.count_nonzero(group[model.fold == fold] == "high") == 20 for fold in "012")
+    of_low = model.time[group == "low"], model.event[group == "low"]
+    names = ["low_median", "low_median_low", "low_median_high"]
+    np.testing.assert_equal(table.loc["fold_median", names].tolist(), medians(*of_low))
+
+
+def test_differences_of_brier_scores_and_a_fold_without_an_event(model, censoring):
+    models = {"a": model, "b": model_of(seed=5, skill=0.2), "bare": model_of(bare=True)}
+    for metric in ("brier_t_12", "ibs"):
+        table = survival_differences(models, metric, HORIZONS, censoring, 200).set_index(["model", "minus"])
+        one, other = (
+            survival_draws(models[name], metric, HORIZONS, censoring)(np.ones((1, 120)))[0] for name in "ab"
+        )
+        row = table.loc[("a", "b")]
+        assert row["difference"] == pytest.approx(one - other)
+        assert row["low"] < row["difference"] < row["high"]
+        assert "no survival probabilities" in table.loc[("b", "bare"), "how"]
+    spared = {name: replace(each, event=each.event & (each.fold != "2")) for name, each in models.items()}
+    table = survival_differences(spared, draws=100)
+    assert table[["difference", "low", "high"]].isna().all(axis=None)
+    assert table["how"].str.startswith("not computable: ").all()
+    found = survival_rows("a", "c", "s", spared["a"], HORIZONS, censoring, 100).set_index("metric")
+    assert np.isnan(found.loc["c_index", "estimate"])
+    assert found.loc[["brier_t_6", "ibs", "logrank_p_fold_median"], "estimate"].notna().all()
+    assert c_index_by_fold(spared)["c_index"].isna().sum() == 3

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifelines import KaplanMeierFitter
+from lifelines import CoxPHFitter, KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test
 from lifelines.utils import restricted_mean_survival_time
 from scipy.stats import kstest, norm
@@ -25,6 +25,8 @@ from lib.statistics.survival import (
     median_follow_up,
     median_groups,
     median_survival,
+    medians,
+    proportional_hazards,
     rmst,
     split_at,
     survival_at,
@@ -81,7 +83,6 @@ def test_freireichs_remissions():
     printed = [0.857, 0.807, 0.753, 0.69, 0.627, 0.538, 0.448]
     assert table.survival[table.events > 0].round(3).tolist() == printed
     assert table.at_risk[table.events > 0].tolist() == [21, 17, 15, 12, 11, 7, 6]
-    assert median_survival(TREATED, OBSERVED) == 23
     names = ["placebo"] * 21 + ["6-MP"] * 21
     found = logrank(PLACEBO + TREATED, [1] * 21 + OBSERVED, names)
     assert found.statistic == pytest.approx(16.79, abs=0.005)
@@ -101,13 +102,6 @@ def test_scikit_survival_draws_the_same_band():
         kaplan_meier([1, 2], [1, 0], 95)
 
 
-def test_a_curve_leaves_numpys_warnings_as_they_were():
-    with np.errstate(divide="raise", invalid="warn"):
-        before = np.geterr()
-        kaplan_meier([1, 2], [1, 1])
-        assert np.geterr() == before
-
-
 def test_survival_at_steps_down_at_the_event():
     time, event = [1, 2, 3, 4], [1, 0, 1, 0]
     found = survival_at(time, event, [4, 0, 0.99, 1, 2.9, 3])
@@ -117,16 +111,46 @@ def test_survival_at_steps_down_at_the_event():
     assert survival_at(time, [1, 1, 1, 1], [9]).tolist() == [0]
 
 
-def test_medians():
-    for n in range(2, 60, 2):  # 0.5 by way of many ratios; half survive n / 2: that is the median
-        assert median_survival(np.arange(1, n + 1), np.ones(n)) == n / 2
+def test_medians_and_their_intervals_are_rs():
+    """survfit(conf.type = "log-log") of R's survival 3.5-3."""
+    assert median_survival(TREATED, OBSERVED) == 23
+    np.testing.assert_equal(medians(TREATED, OBSERVED), (23, 13, np.nan))
+    assert medians(PLACEBO, np.ones(21)) == (8, 4, 11)
+    for n in range(2, 60, 2):  # 0.5 by way of many ratios: the middle of the stretch
+        assert median_survival(np.arange(1, n + 1), np.ones(n)) == (n + 1) / 2
+    assert medians(np.arange(1, 21), np.ones(20)) == (10.5, 5, 15)
+    assert median_survival([1, 2, 3, 4], [1, 1, 0, 0]) == 2  # 0.5 to the end
     with pytest.raises(NotComputable, match=r"the median survival is not reached: the curve ends at 0.667"):
         median_survival([1, 2, 3], [1, 0, 0])
 
 
+def test_a_band_of_equal_precision():
+    """Critical value 2.8826 between .1 and .6 (Klein and Moeschberger, table C.3), and R's km.ci, which reads a table."""
+    table = kaplan_meier(TREATED, OBSERVED, band="equal-precision").set_index("time")
+    r = {6: (0.44747, 0.97088), 7: (0.40609, 0.95010), 16: (0.24148, 0.85823), 23: (0.09646, 0.75925)}
+    np.testing.assert_allclose(table.loc[list(r), ["low", "high"]], list(r.values()), atol=6e-4)
+    assert table.loc[25:, ["low", "high"]].isna().all(axis=None)  # nobody's last event is beyond
+    time, died = np.repeat([1.0, 2, 3], [10, 50, 40]), np.repeat([1, 1, 0], [10, 50, 40])  # survival .9, .4
+    row = kaplan_meier(time, died, band="equal-precision").iloc[2]
+    spread = np.log(np.log(row.low) / np.log(row.survival)) * -np.log(0.4)
+    assert spread / np.sqrt(10 / 90 / 100 + 50 / 90 / 40) == pytest.approx(2.8826, abs=1e-4)
+    with pytest.raises(ValueError, match='band "all"'):
+        kaplan_meier([1, 2], [1, 0], band="all")
+
+
+def test_a_band_of_equal_precision_holds_the_whole_curve():
+    random, inside = np.random.default_rng(0), []
+    for _ in range(300):
+        death, leaving = random.exponential(1, 100), random.uniform(0.5, 3, 100)
+        table = kaplan_meier(np.minimum(death, leaving), death <= leaving, band="equal-precision").dropna()
+        truth, before = np.exp(-table.time), np.exp(-table.time.shift(-1).fillna(table.time.iloc[-1]))
+        inside.append(((table.low <= truth) & (before <= table.high))[1:].all())
+    assert 0.92 < np.mean(inside) < 0.99
+
+
 def test_follow_up_is_the_curve_of_censoring():
     assert median_follow_up([1, 2, 3, 4, 5], [0, 0, 0, 0, 0]) == 3
-    assert median_follow_up([1, 1, 1, 4, 5], [1, 1, 1, 0, 0]) == 4  # early deaths say nothing of follow-up
+    assert median_follow_up([1, 1, 1, 4, 5], [1, 1, 1, 0, 0]) == 4.5  # early deaths say nothing of follow-up
     random = np.random.default_rng(0)
     death, leaving = random.exponential(1, 4000), random.uniform(0, 3, 4000)
     assert median_follow_up(np.minimum(death, leaving), death <= leaving) == pytest.approx(1.5, abs=0.1)
@@ -214,7 +238,7 @@ def test_censoring_is_the_definition(rows):
     np.testing.assert_allclose(censoring.survival(grid, before=True), before)
 
 
-def test_scikit_survival_weighs_alike_with_ties():
+def test_scikit_survival_has_the_same_curve_with_ties_but_weighs_with_it_at_the_event():
     nonparametric = pytest.importorskip("sksurv.nonparametric")
     random = np.random.default_rng(1)
     time, event = random.integers(0, 20, 200).astype(float), random.random(200) < 0.6
@@ -223,14 +247,14 @@ def test_scikit_survival_weighs_alike_with_ties():
     theirs = nonparametric.CensoringDistributionEstimator().fit(outcome)
     ours, grid = Censoring.fit(time, event), np.linspace(0, 20, 81)
     np.testing.assert_allclose(ours.survival(grid), theirs.predict_proba(grid), atol=1e-12)
-    np.testing.assert_allclose(ours.weights(time, event), theirs.predict_ipcw(outcome), rtol=1e-12)
+    assert (ours.weights(time, event) <= theirs.predict_ipcw(outcome)).all()
 
 
 def test_censoring_by_hand():
     """Five patients; at 2 one dies and one is censored: three were at risk of censoring then, not four."""
     censoring = Censoring.fit([1, 2, 2, 3, 4], [1, 1, 0, 0, 1])
     np.testing.assert_allclose(censoring.survival([0, 1, 2, 2.5, 3, 4]), [1, 1, 2 / 3, 2 / 3, 1 / 3, 1 / 3])
-    np.testing.assert_allclose(censoring.weights([1, 2, 3, 4], [1, 1, 0, 1]), [1, 1.5, 0, 3])
+    np.testing.assert_allclose(censoring.weights([1, 2, 3, 4], [1, 1, 0, 1]), [1, 1, 0, 3])
     assert Censoring.fit([3, 1, 2], [1, 1, 1]).weights([3, 1, 2], [1, 1, 1]).tolist() == [1, 1, 1]
 
 
@@ -243,7 +267,7 @@ def test_where_nothing_is_known_of_the_censoring():
     assert censoring.weights([4, 1], [0, 1]).tolist() == [0, 1]  # a censored patient needs no weight
     emptied = Censoring.fit([1, 2, 3], [1, 1, 0])
     assert emptied.survival([3, 9]).tolist() == [0, 0]
-    with pytest.raises(NotComputable, match=r"2 of 3 events .* before 3"):
+    with pytest.raises(NotComputable, match=r"1 of 3 events .* before 4"):
         emptied.weights([1, 3, 4], [1, 1, 1])
 
 
@@ -310,6 +334,28 @@ def test_groups_that_cannot_be_compared():
         logrank([1, 2], [1, 1], ["a", "b"], "gehan")
     with pytest.raises(ValueError, match="p and q are 0 or more"):
         logrank([1, 2], [1, 1], ["a", "b"], "fleming-harrington", p=-1)
+
+
+# proportional hazards
+
+
+def test_proportional_hazards_are_tested_as_by_r():
+    """cox.zph of survival 3.5-3 on a case with whole months; the effect of the first column fades."""
+    g = np.random.default_rng(4)
+    a, b = g.normal(size=120), g.normal(size=120)
+    early = g.exponential(20 * np.exp(-1.2 * a))
+    died = np.ceil(np.where(early < 12, early, 12 + g.exponential(25 * np.exp(0.4 * a - 0.4 * b))))
+    left = np.ceil(g.uniform(6, 70, 120))
+    table = pd.DataFrame({"time": np.minimum(died, left), "event": died <= left, "a": a, "b": b}).round(6)
+    fit = CoxPHFitter().fit(table, "time", "event")
+    one, together = proportional_hazards(table[["a", "b"]], table["time"], table["event"], fit.params_)
+    np.testing.assert_allclose(one, [0.0005566537, 0.7414358], atol=1e-4)
+    assert together == pytest.approx(0.002584868, abs=1e-5)
+    scaled = proportional_hazards(
+        table[["a"]] * 7 + 3, table["time"] * 30, table["event"], fit.params_[:1] / 7
+    )
+    alone = proportional_hazards(table[["a"]], table["time"], table["event"], fit.params_[:1])
+    assert scaled[0] == pytest.approx(alone[0])
 
 
 # groups of high and low risk

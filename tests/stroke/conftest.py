@@ -44,7 +44,7 @@ def brain_scan():
         labels[3:5, 13:15, 17:22] = "artery"
         labels[2:6, 34:36, 18:22] = "vein"
         seconds, bolus = np.arange(frames) * interval_s, Bolus(arrival=arrival)
-        true = arterial(seconds, arrival=arrival)
+        true = arterial(seconds, bolus)
         courses = {"artery": share * true, "vein": venous(seconds, bolus)}
         for name, each in TISSUES.items():
             courses[name] = tissue_curve(seconds, each.cbf, each.mtt, each.delay, bolus)

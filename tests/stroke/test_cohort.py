@@ -1,6 +1,5 @@
 """ISLES'24 as its releases, documents and users' copies have it: the small tree of `isles_tree`."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -8,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.inputs.clinical import POSTPROCEDURAL, Scaler, arrays, checked
-from lib.stroke.cohort import MAPPING, find_patients, patient_of, read_clinical
+from lib.stroke.clinical import POSTPROCEDURAL
+from lib.stroke.cohort import MAPPING, find_patients, gathered, patient_of, read_clinical
 
 sys.path.insert(0, str(Path(__file__).parent))
 from isles_tree import BASELINE, OUTCOME, current, mixed, older, table, touch
@@ -24,17 +23,17 @@ def tree(tmp_path):
     return tmp_path
 
 
-def only(found, patient):
-    return found.set_index("patient").loc[patient]
+def read(folder, mapping=(), **others):
+    return read_clinical(find_patients(folder)["tables"], MAPPING | dict(mapping), **others)
 
 
 def test_every_patient_is_found_once_under_one_name(tree):
     found = find_patients(tree)
-    assert found["patient"].tolist() == [f"sub-stroke{number:04d}" for number in (1, 2, 7, 9, 12)]
+    assert found.index.tolist() == [f"sub-stroke{number:04d}" for number in (1, 2, 7, 9, 12)]
     nearer = find_patients(tree / "isles24" / "train")
     pd.testing.assert_frame_equal(nearer.drop(columns="note"), found.drop(columns="note"))
-    with_problem = found.set_index("patient")["problem"]
-    assert with_problem[with_problem.ne("")].to_dict() == {
+    problems = found["problem"]
+    assert problems[problems.ne("")].to_dict() == {
         "sub-stroke0009": "no CTP series",
         "sub-stroke0012": "no outcome table",
     }
@@ -42,19 +41,20 @@ def test_every_patient_is_found_once_under_one_name(tree):
 
 def test_each_release_s_series_and_tables_are_found(tree):
     found, inside = find_patients(tree), tree / "isles24" / "train"
-    row = only(found, "sub-stroke0001")
+    row = found.loc["sub-stroke0001"]
     assert row["series"] == str(inside / "raw_data/sub-stroke0001/ses-01/sub-stroke0001_ses-01_ctp.nii.gz")
-    assert all(os.path.isfile(row[slot]) for slot in ("series", "baseline_table", "outcome_table"))
-    assert (row["series_space"], row["problem"], row["note"]) == ("raw", "", "")
-    row = only(found, "sub-stroke0002")  # an older release
+    assert len(row["tables"]) == 2
+    assert all(path.is_file() for path in row["tables"])
+    assert (row["problem"], row["note"]) == ("", "")
+    row = found.loc["sub-stroke0002"]  # an older release
     assert row["series"].endswith(
         "rawdata/sub-strokecase0002/ses-0001/sub-strokecase0002_ses-0001_ctp.nii.gz"
     )
-    assert row["baseline_table"].endswith("sub-strokecase0002_ses-0001_demographic_baseline.xlsx")
-    assert only(found, "sub-stroke0007")["series"].endswith("sub-stroke0007_ses-01_CTP.nii")
-    assert only(found, "sub-stroke0009")["baseline_table"].count(";") == 1
-    row = only(found, "sub-stroke0012")
-    assert row["series_space"] == "ncct", "as acquired it is empty"
+    assert row["tables"][0].name == "sub-strokecase0002_ses-0001_demographic_baseline.xlsx"
+    assert found.loc["sub-stroke0007", "series"].endswith("sub-stroke0007_ses-01_CTP.nii")
+    assert len(found.loc["sub-stroke0009", "tables"]) == 3
+    row = found.loc["sub-stroke0012"]
+    assert row["series"].endswith("space-ncct_ctp.nii.gz"), "as acquired it is empty"
     assert "sub-stroke0012_ses-01_ctp.nii.gz is empty and is not taken" in row["note"]
 
 
@@ -71,25 +71,17 @@ def test_other_session_and_other_patient_s_folder(tmp_path):
     for name in ("sub-stroke0001_ses-02_space-ncct_ctp", "sub-stroke0001_ses-02_ctp"):
         touch(tmp_path / "derivatives" / "sub-stroke0001" / "ses-02" / f"{name}.nii.gz")
     touch(tmp_path / "raw_data" / "sub-stroke0001" / "ses-01" / "sub-stroke0005_ses-01_ctp.nii.gz")
-    found = find_patients(tmp_path).set_index("patient")
+    found = find_patients(tmp_path)
     assert "ses-01" in found.loc["sub-stroke0001", "series"]
     assert found.loc["sub-stroke0001", "note"].count("is of session 2, not 1, and is not taken") == 2
     assert found.loc["sub-stroke0005", "problem"] == "no CTP series; no outcome table"
     assert "lies in a folder of sub-stroke0001 and is not taken" in found.loc["sub-stroke0005", "note"]
 
 
-def test_listed_patients_must_be_there(tree):
-    listed = ["sub-strokecase0009", "sub-stroke0001"]
-    assert find_patients(tree, listed=listed)["patient"].tolist() == ["sub-stroke0009", "sub-stroke0001"]
-    with pytest.raises(FileNotFoundError, match="holds no file of sub-stroke0003"):
-        find_patients(tree, listed=["sub-stroke0003", "sub-stroke0001", "sub-stroke0004"])
-
-
 def test_no_tree_at_all(tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no file of a patient sub-strokeNNNN"):
-        find_patients(tmp_path)
-    with pytest.raises(FileNotFoundError, match="is no folder"):
-        find_patients(tmp_path / "x")
+    for folder in (tmp_path, tmp_path / "x"):
+        with pytest.raises(FileNotFoundError, match="holds no file of a patient sub-strokeNNNN"):
+            find_patients(folder)
 
 
 @pytest.mark.parametrize(
@@ -107,8 +99,7 @@ def test_one_spelling(text, patient):
 
 
 def test_clinical_values_by_hand(tree):
-    found = read_clinical(find_patients(tree))
-    nan = np.nan
+    found, nan = read(tree), np.nan
     expected = {  # age, onset to CTP, CTP to recanalisation, nihss, sex, htn, smoking, af, mtici, mrs
         "sub-stroke0001": [71, 90, 90, 12, 0, 1, nan, 0, 1, 3],
         "sub-stroke0002": [nan, 90, 90, 12, 1, nan, nan, 0, 2, 5],
@@ -116,24 +107,11 @@ def test_clinical_values_by_hand(tree):
         "sub-stroke0009": [71, 90, 90, 12, 0, 1, nan, 0, 1, 3],
         "sub-stroke0012": [71, 90, 90, 12, 0, 1, nan, 0, nan, nan],
     }
-    assert found["patient"].tolist() == list(expected)
+    assert found.index.tolist() == list(expected)
     np.testing.assert_array_equal(found[[*POSTPROCEDURAL, "mrs"]], list(expected.values()))
-    assert found["center"].tolist() == ["1", "2", "1", "1", "1"]
     assert set(found["note"]) == {""}
-    assert len(checked(found)) == 5
-    ready = arrays(found, Scaler.fit(found), POSTPROCEDURAL)
-    np.testing.assert_array_equal(ready.missing, np.isnan(found[[*POSTPROCEDURAL]]))
-
-
-def test_order_and_choice_of_patients_do_not_matter(tree):
-    patients = find_patients(tree)
-    found = read_clinical(patients)
-    back = read_clinical(patients[::-1])
-    pd.testing.assert_frame_equal(
-        back.set_index("patient").loc[found["patient"], found.columns[1:]], found.set_index("patient")
-    )
-    patients.to_csv(tree / "patients.csv", index=False)
-    pd.testing.assert_frame_equal(read_clinical(pd.read_csv(tree / "patients.csv")), found)
+    back = read_clinical(find_patients(tree)["tables"][::-1])
+    pd.testing.assert_frame_equal(back.loc[found.index], found)
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
@@ -149,7 +127,7 @@ def test_one_table_for_all(tmp_path, kind):
     for name, content in (("demographic_baseline", baseline), ("outcome", outcome)):
         path = tmp_path / "phenotype" / f"{name}.{kind}"
         content.to_csv(path, index=False) if kind == "csv" else content.to_excel(path, index=False)
-    found = read_clinical(find_patients(tmp_path))
+    found = read(tmp_path)
     np.testing.assert_array_equal(found["age"], [64, 71, np.nan])
     np.testing.assert_array_equal(found["mrs"], [3, 0, np.nan])
     assert found["note"].tolist()[:2] == ["", ""]
@@ -158,9 +136,8 @@ def test_one_table_for_all(tmp_path, kind):
     )
     (tmp_path / "phenotype" / f"outcome.{kind}").unlink()
     outcome.drop(columns="patient").to_csv(tmp_path / "phenotype" / "outcome.csv", index=False)
-    patients = find_patients(tmp_path)
     with pytest.raises(ValueError, match=r"outcome\.csv names no patients"):
-        read_clinical(patients)
+        read(tmp_path)
 
 
 def test_tables_that_disagree_are_refused(tree):
@@ -169,10 +146,10 @@ def test_tables_that_disagree_are_refused(tree):
     with pytest.raises(
         ValueError, match=r"patient sub-stroke0009: age is '71' in .*csv and '72' in .*xlsx; correct"
     ):
-        read_clinical(find_patients(tree))
+        read(tree)
     table(root / "sub-stroke0009_ses-01_demographic_baseline.xlsx", BASELINE | {"Age": "nan", "CRP": "3.1"})
-    found = read_clinical(find_patients(tree)).set_index("patient")
-    assert found.loc["sub-stroke0009", ["age", "raw:CRP"]].tolist() == [71, "3.1"]
+    raw, _ = gathered(find_patients(tree)["tables"])
+    assert raw.loc["sub-stroke0009", ["Age", "CRP"]].tolist() == ["71", "3.1"]
 
 
 def test_two_rows_of_one_patient_are_refused(tmp_path):
@@ -186,65 +163,39 @@ def test_two_rows_of_one_patient_are_refused(tmp_path):
     )
     pd.DataFrame([BASELINE, BASELINE]).to_csv(path, index=False)
     with pytest.raises(ValueError, match="has 2 rows of patient sub-stroke0001, and one is expected"):
-        read_clinical(find_patients(tmp_path))
+        read(tmp_path)
     pd.DataFrame([BASELINE]).assign(patient="sub-stroke0002").to_csv(path, index=False)
     with pytest.raises(ValueError, match="has 0 rows of patient sub-stroke0001"):
-        read_clinical(find_patients(tmp_path))
+        read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("baseline", "outcome", "message"),
-    [
-        ({"Sex": "W"}, {}, "Sex of patient sub-stroke0001: 'W' is no category it has"),
-        ({"Age": "710"}, {}, "patient sub-stroke0001: age is 710, not between 0 and 120"),
-        ({"Door to recanalization": "00:10:00"}, {}, "ctp_to_recanalisation_min is -10, not between"),
-        ({}, {"TICI postinterventional": "2"}, "'2' is no category it has"),
-        ({}, {"mRS 3 months": "7"}, "mRS 3 months of patient sub-stroke0001: '7' is no category it has"),
-    ],
-)
-def test_values_no_patient_has_are_named(tmp_path, baseline, outcome, message):
-    current(tmp_path, baseline=BASELINE | baseline, outcome=OUTCOME | outcome)
-    with pytest.raises(ValueError, match=message):
-        read_clinical(find_patients(tmp_path))
+def test_values_no_patient_has_are_named_or_missing(tmp_path):
+    current(tmp_path, baseline=BASELINE | {"Door to recanalization": "00:10:00"})
+    with pytest.raises(
+        ValueError, match="patient sub-stroke0001: ctp_to_recanalisation_min is -10, not between"
+    ):
+        read(tmp_path)
+    found = read(tmp_path, implausible="missing")
+    assert found["ctp_to_recanalisation_min"].isna().all()
+    assert found["note"].iloc[0].startswith("ctp_to_recanalisation_min is -10")
 
 
 def test_mapping_is_declared(tmp_path):
     current(tmp_path)
-    patients = find_patients(tmp_path)
-    other = read_clinical(patients, MAPPING | {"smoking": "diabetes", "mrs": "mRS DISCHARGE", "center": ""})
-    assert other.loc[0, ["smoking", "mrs", "center"]].tolist() == [0, 4, ""]
-    assert read_clinical(patients, MAPPING | {"smoking": 1}).loc[0, "smoking"] == 1
-    levels = {"mtici": {"0": 0, "1": 0, "2a": 0, "2b": 2, "2c": 2, "3": 2}}
-    assert read_clinical(patients, levels=levels).loc[0, "mtici"] == 2
-    for name, wrong, message in [
-        (
-            "nihss",
-            "NIHSS at admision",
-            "nihss: no table has a column 'NIHSS at admision'; nearest: NIHSS at admission",
-        ),
-        ("center", "Centre", "center: no table has a column 'Centre'; nearest: Center"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            read_clinical(patients, MAPPING | {name: wrong})
-    with pytest.raises(ValueError, match="does not say what mrs is"):
-        read_clinical(patients, {name: column for name, column in MAPPING.items() if name != "mrs"})
-    with pytest.raises(ValueError, match="does not say what smoking is"):
-        read_clinical(patients, {name: column for name, column in MAPPING.items() if name != "smoking"})
-
-
-def test_implausible_value_may_be_missing(tmp_path):
-    current(tmp_path, baseline=BASELINE | {"Door to recanalization": "00:10:00"})
-    found = read_clinical(find_patients(tmp_path), implausible="missing")
-    assert np.isnan(found.loc[0, "ctp_to_recanalisation_min"])
-    assert found.loc[0, "note"].startswith("ctp_to_recanalisation_min is -10")
+    other = read(tmp_path, {"smoking": "diabetes", "mrs": "mRS DISCHARGE"})
+    assert other.iloc[0][["smoking", "mrs"]].tolist() == [0, 4]
+    assert read(tmp_path, {"smoking": 1})["smoking"].tolist() == [1]
+    with pytest.raises(
+        ValueError, match="nihss: no table has a column 'NIHSS at admision'; nearest: NIHSS at ad"
+    ):
+        read(tmp_path, {"nihss": "NIHSS at admision"})
 
 
 def test_patient_without_any_table_is_said(tmp_path):
     current(tmp_path)
     touch(tmp_path / "raw_data" / "sub-stroke0006" / "ses-01" / "sub-stroke0006_ses-01_ctp.nii.gz")
-    patients = find_patients(tmp_path)
+    patients, found = find_patients(tmp_path), read(tmp_path)
     assert patients["problem"].tolist() == ["", "no outcome table"]
-    assert patients["note"][1] == "no baseline table"
-    found = read_clinical(patients)
+    assert patients.loc["sub-stroke0006", "note"] == "no baseline table"
     assert found["note"].tolist() == ["", "no clinical table"]
-    assert found.loc[1, [*POSTPROCEDURAL, "mrs"]].isna().all()
+    assert found.loc["sub-stroke0006", [*POSTPROCEDURAL, "mrs"]].isna().all()

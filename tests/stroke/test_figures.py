@@ -3,7 +3,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.stroke.bolus import ArterialInput
 from lib.stroke.figures import (
     SCALES,
     curve_check,
@@ -14,7 +13,7 @@ from lib.stroke.figures import (
     map_row,
 )
 from lib.stroke.lesions import Lesions
-from lib.stroke.maps import Maps
+from lib.stroke.maps import ArterialInput, Maps
 
 SECONDS = 1.5 * np.arange(12)
 SERIES = np.arange(12 * 3 * 6 * 8, dtype=np.float32).reshape(12, 3, 6, 8)
@@ -66,10 +65,10 @@ def test_maps_stand_in_order_with_their_units_and_the_outside_empty(axes):
     assert [bar.get_ylabel() for bar in bars] == ["ml/100 g/min", "ml/100 g", "s", "s"]
     for number, ax in enumerate(panels):
         np.testing.assert_array_equal(drawn(ax)[0], maps[number][1])
-    assert panels[0].images[0].get_clim() == SCALES["cbf"].limits
+    assert panels[0].images[0].get_clim() == SCALES["cbf"][2]
     assert panels[0].images[0].colorbar.extend == "max"
     for name, scale in SCALES.items():  # dark is poorly perfused in all four
-        ends = [np.mean(plt.get_cmap(scale.colours)(end)[:3]) for end in (0.0, 1.0)]
+        ends = [np.mean(plt.get_cmap(scale[3])(end)[:3]) for end in (0.0, 1.0)]
         assert (ends[0] < ends[1]) == (name in ("cbf", "cbv"))
 
 

@@ -245,7 +245,7 @@ def test_initial_values_are_those_of_keras():
 
 
 @pytest.mark.parametrize("variant", ["described", "released"])
-@pytest.mark.parametrize("how", [{}, {"frames_at_once": 3, "recompute": True}, {"bf16": True}])
+@pytest.mark.parametrize("how", [{}, {"frames_at_once": 3}, {"bf16": True}])
 def test_logits_and_gradients_equal_the_plain_reference(how, variant):
     exact = not how.get("bf16")
     model = lively(variant=variant, dropout=0.0, widths=(4, 6, 8, 10), **how).train()
@@ -268,17 +268,14 @@ def test_logits_and_gradients_equal_the_plain_reference(how, variant):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_what_would_not_fit_is_recomputed(monkeypatch):
-    calls = []
-    plain = VolumeEncoder.tokens
+def test_frames_in_parts_are_computed_again_for_the_backward_pass(monkeypatch):
+    calls, plain = [], VolumeEncoder.tokens
     monkeypatch.setattr(VolumeEncoder, "tokens", lambda self, x: calls.append(len(x)) or plain(self, x))
-    encoder = VolumeEncoder((4, 4, 4, 4))
-    kept = 8 * 2 * 4 * (16**3 + 8**3 + 4**3 + 2**3)  # volumes, convolutions a level, channels, voxels
-    for most, times in ((kept, 1), (kept - 1, 2)):
-        monkeypatch.setattr("lib.stroke.model.KEPT", most)
-        calls.clear()
+    for at_once, expected in ((0, [8]), (4, [4] * 4)):
+        encoder = VolumeEncoder((4, 4, 4, 4), frames_at_once=at_once)
         encoder(torch.randn(2, 4, 16, 16, 16)).sum().backward()
-        assert calls == [8] * times
+        assert calls == expected
+        calls.clear()
 
 
 # --- what follows from the architecture
@@ -467,21 +464,6 @@ def test_positions_are_saved_with_the_weights(variant):
 
 
 # --- refused
-
-
-@pytest.mark.parametrize(
-    ("options", "heard"),
-    [
-        ({"shape": (416, 416, 20)}, "multiples of 16"),
-        ({"shape": (32, 8, 16)}, "multiples of 16"),
-        ({"variant": "paper"}, "variant must be one of"),
-        ({"fusion": "late"}, "fusion must be one of"),
-        ({"positional": "sine"}, "positional must be one of"),
-    ],
-)
-def test_refused_options(options, heard):
-    with pytest.raises(ValueError, match=heard), torch.device("meta"):
-        StrokeNet(**SMALL | options)
 
 
 def test_refused_inputs():

@@ -7,18 +7,17 @@ import pandas as pd
 import pytest
 
 from lib.files import sha256_of
-from lib.inputs.volumes import Series, read_series
-from lib.stroke.cohort import MAPPING, find_patients, read_clinical
+from lib.stroke.cohort import MAPPING, find_patients, gathered, read_clinical
 from lib.stroke.phantom import (
     LARGEST_ML,
     MARGINAL,
     UNKNOWN,
     draw,
     oracle_aucs,
-    patients,
     read_truth,
     write_patient,
 )
+from lib.stroke.series import Series, read_series
 
 N = 6
 
@@ -30,7 +29,7 @@ def write(folder: Path, n: int, seed: int, effect: float = 1.0, **options) -> pd
 
 @pytest.fixture(scope="module")
 def many() -> pd.DataFrame:
-    return patients(20_000, seed=1)
+    return draw(20_000, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def found(written) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def scans(found) -> dict[str, Series]:
-    return {row.patient: read_series(row.series) for row in found.itertuples()}
+    return {patient: read_series(path) for patient, path in found["series"].items()}
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -58,7 +57,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("effect", [0.0, 1.0])
 def test_frequencies_of_mrs_do_not_depend_on_the_effect(effect):
-    mrs = patients(20_000, seed=2, effect=effect)["mrs"]
+    mrs = draw(20_000, seed=2, effect=effect)["mrs"]
     np.testing.assert_allclose(mrs.value_counts(normalize=True).sort_index(), MARGINAL, atol=0.012)
 
 
@@ -74,7 +73,7 @@ def test_both_modalities_are_better_than_either_and_null_is_chance():
 
 
 def test_null_twin_has_the_same_patients():
-    one, null = patients(50, seed=4), patients(50, seed=4, effect=0.0)
+    one, null = draw(50, seed=4), draw(50, seed=4, effect=0.0)
     outcome = ["signal", "risk", "mrs"]
     pd.testing.assert_frame_equal(one.drop(columns=outcome), null.drop(columns=outcome))
     assert null["risk"].nunique() == 1
@@ -113,7 +112,7 @@ def test_covariates_are_those_of_stroke_patients(many):
 
 def test_every_patient_is_found_with_its_files_and_truth(written, found):
     folder, truth = written
-    assert list(found["patient"]) == list(truth["patient"])
+    assert list(found.index) == list(truth["patient"])
     assert not found["problem"].any()
     assert not found["note"].any()
     assert truth["patient"].str[-4:].astype(int).iloc[-1] > N, "numbers have gaps"
@@ -122,9 +121,9 @@ def test_every_patient_is_found_with_its_files_and_truth(written, found):
 
 
 def test_clinical_tables_say_what_was_drawn(written, found):
-    table = read_clinical(found, MAPPING | {"smoking": "Diabetes"})
-    drawn = written[1].rename(columns={"male": "sex", "diabetes": "smoking"})
-    for name in [name for name in (*MAPPING, "mrs") if name != "center"]:
+    table = read_clinical(found["tables"], MAPPING | {"smoking": "Diabetes"})
+    drawn = written[1].set_index("patient").rename(columns={"male": "sex", "diabetes": "smoking"})
+    for name in MAPPING:
         there = table[name].notna()
         np.testing.assert_array_equal(table[name][there], drawn[name][there])
     assert table["mrs"].notna().all()
@@ -132,13 +131,15 @@ def test_clinical_tables_say_what_was_drawn(written, found):
 
 def test_some_values_are_missing_in_every_way(tmp_path):
     write(tmp_path, 30, seed=1, shape=(4, 16, 16), frames=4)
-    table, tokens = read_clinical(find_patients(tmp_path)), set()
+    tables, tokens = find_patients(tmp_path)["tables"], set()
+    raw, _ = gathered(tables)
     for column, share in UNKNOWN.items():
-        unknown = table[f"raw:{column}"].str.lower().isin(["", "nan", "null"])
-        tokens |= set(table[f"raw:{column}"][unknown])
+        unknown = raw[column].str.lower().isin(["", "nan", "null"])
+        tokens |= set(raw[column][unknown])
         assert unknown.mean() < share + 0.12
     assert len(tokens) == 3
-    np.testing.assert_array_equal(table["mtici"].isna(), table["raw:TICI postinterventional"].isin(tokens))
+    missing = read_clinical(tables)["mtici"].isna()
+    np.testing.assert_array_equal(missing, raw["TICI postinterventional"].isin(tokens))
 
 
 def test_series_are_read_with_their_own_clock_and_orientation(written, scans):

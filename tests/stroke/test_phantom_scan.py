@@ -6,7 +6,6 @@ from scipy.integrate import quad
 from scipy.ndimage import binary_erosion
 from scipy.special import gamma, gammainc
 
-from lib.inputs.volumes import Series, read_series, write_series
 from lib.stroke.phantom_scan import (
     DENSITY,
     LABELS,
@@ -25,6 +24,7 @@ from lib.stroke.phantom_scan import (
     tissue_curve,
     venous,
 )
+from lib.stroke.series import Series, read_series, write_series
 
 SECONDS = np.arange(0.0, 60.0)
 SHAPE, SPACING = (16, 64, 64), (3.0, 3.0, 5.0)
@@ -50,39 +50,39 @@ def ml(labels, *names: str) -> float:
 
 
 def test_volumes_are_a_head_s_and_its_sides_alike(drawn):
-    assert 550 < ml(drawn.labels, "grey", "white") < 950
-    assert 0.3 < ml(drawn.labels, "grey") / ml(drawn.labels, "grey", "white") < 0.6
-    assert 60 < ml(drawn.labels, "csf") < 200
-    assert 4 < ml(drawn.labels, "artery") < 25
-    assert 10 < ml(drawn.labels, "vein") < 45
-    assert ml(drawn.labels, "oligaemia", "penumbra", "core") == 0
-    x = np.broadcast_to(drawn.middle[0], SHAPE)
-    tissue = np.isin(drawn.labels, [LABELS["grey"], LABELS["white"]])
+    labels, (x, _, _), _, branches = drawn
+    assert 550 < ml(labels, "grey", "white") < 950
+    assert 0.3 < ml(labels, "grey") / ml(labels, "grey", "white") < 0.6
+    assert 60 < ml(labels, "csf") < 200
+    assert 4 < ml(labels, "artery") < 25
+    assert 10 < ml(labels, "vein") < 45
+    assert ml(labels, "oligaemia", "penumbra", "core") == 0
+    x = np.broadcast_to(x, SHAPE)
+    tissue = np.isin(labels, [LABELS["grey"], LABELS["white"]])
     left, right = (tissue & (x > 0)).sum(), (tissue & (x < 0)).sum()
     assert abs(left - right) < 0.06 * (left + right)
-    assert (x[drawn.branches] > 20).sum() > 10
-    assert (x[drawn.branches] < -20).sum() > 10
+    assert (x[branches] > 20).sum() > 10
+    assert (x[branches] < -20).sum() > 10
 
 
 def test_skull_is_closed_and_the_head_does_not_touch_the_edge(drawn):
-    brain, outside = drawn.labels >= LABELS["csf"], drawn.labels <= LABELS["scalp"]
+    labels = drawn[0]
+    brain, outside = labels >= LABELS["csf"], labels <= LABELS["scalp"]
     for axis in (1, 2):
         for step in (1, -1):
             assert not (brain & np.roll(outside, step, axis)).any()
-        assert (np.take(drawn.labels, [0, -1], axis) == LABELS["air"]).all()
+        assert (np.take(labels, [0, -1], axis) == LABELS["air"]).all()
 
 
 # the bolus
 
 
 def test_arterial_curve_is_the_formula():
-    curve = arterial(np.array([5.0, 4.0, 13.25, 13.15, 13.35]), peak=300, arrival=5, a=5.5, b=1.5)
+    curve = arterial(np.array([5.0, 4.0, 13.25, 13.15, 13.35]), Bolus(300, 5, 5.5, 1.5))
     np.testing.assert_allclose(curve[:3], [0, 0, 300])
     assert (curve[3:] < 300).all()
     for bolus in (Bolus(), Bolus(85, 0.6, 2.2, 4.9)):
-        whole = quad(
-            lambda t, bolus=bolus: arterial(t, *bolus), bolus.arrival, bolus.arrival + 200, limit=500
-        )
+        whole = quad(lambda t, bolus=bolus: arterial(t, bolus), bolus.arrival, bolus.arrival + 200, limit=500)
         np.testing.assert_allclose(area(bolus), whole[0], rtol=1e-6)
 
 
@@ -250,5 +250,5 @@ def test_scans_differ_and_begin_before_the_bolus():
     assert {scan.orientation for scan in scans} == set(ORIENTATIONS)
     assert len({scan.interval_s for scan in scans}) == 3
     for scan in scans:
-        assert arterial(np.arange(3) * scan.interval_s, *scan.bolus).max() < 5
-        assert arterial(scan.frames * scan.interval_s, *scan.bolus) < 0.02 * scan.bolus.peak
+        assert arterial(np.arange(3) * scan.interval_s, scan.bolus).max() < 5
+        assert arterial(scan.frames * scan.interval_s, scan.bolus) < 0.02 * scan.bolus.peak

@@ -1,111 +1,167 @@
-"""Files of prepared scans and of what the networks read."""
+"""CT perfusion as a film: every voxel at its place, every frame at its time; and the file of what the networks read."""
 
-import h5py
+import nibabel
 import numpy as np
 import pytest
 
 from lib.files import sha256_of
-from lib.inputs.volumes import Series
-from lib.stroke.params import Preparation
-from lib.stroke.perfusion import Prepared, network_input, prepare
-from lib.stroke.series import read_prepared, read_series_features, write_prepared, write_series_features
+from lib.inputs.volumes import Geometry, same_grid
+from lib.stroke.series import (
+    Series,
+    read_series,
+    read_series_features,
+    write_series,
+    write_series_features,
+)
+
+LPS = Geometry((1.0, 1.5, 4.0), (-10.0, 20.0, 5.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), (5, 4, 3))
+AFFINE = np.array([[-0.9, 0, 0, -40], [0, -1.3, 0, 25], [0, 0, 4, 7], [0, 0, 0, 1.0]])
 
 
-@pytest.fixture(scope="module")
-def film(brain_scan) -> Series:
-    one = brain_scan()
-    return Series((one.baseline + one.enhancement).astype(np.float32), one.geometry, one.seconds)
+def save(path, values, affine=AFFINE, interval=1.0, units="sec", time_axis=4):
+    image = nibabel.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm", units)
+    if values.ndim > 3:
+        image.header["pixdim"][time_axis] = interval
+    nibabel.save(image, path)
+    return path
 
 
-@pytest.fixture(scope="module")
-def scan(film) -> Prepared:
-    return prepare(film, Preparation())
+def frames(size=(5, 4, 3), n=6) -> np.ndarray:
+    """A series as nibabel has it, (x, y, z, frames)."""
+    return np.random.default_rng(0).normal(40, 20, (*size, n)).astype(np.float32)
 
 
-@pytest.fixture
-def values() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(3, 4, 5, 2)).astype(np.float32)
+@pytest.mark.parametrize("code", ["LPS", "RAS", "LAS", "PIR"])
+def test_orientation_of_the_file_does_not_change_what_is_read(code, tmp_path):
+    """The same patient stored two ways is the same series."""
+    plain = nibabel.Nifti1Image(frames(), AFFINE)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.io_orientation(AFFINE), nibabel.orientations.axcodes2ornt(code)
+    )
+    turned = plain.as_reoriented(turn)
+    one, other = (
+        read_series(save(tmp_path / f"{number}.nii.gz", image.get_fdata(dtype=np.float32), image.affine))
+        for number, image in enumerate((plain, turned))
+    )
+    np.testing.assert_array_equal(one.values, frames().T)
+    np.testing.assert_array_equal(other.values, one.values)
+    assert same_grid(one.geometry, other.geometry)
+    assert (one.stored_as, other.stored_as, other.geometry.orientation) == ("LPS", code, "LPS")
 
 
-def written_and_read(scan, folder) -> Prepared:
-    write_prepared(folder / "deep" / "one.h5", scan)
-    return read_prepared(folder / "deep" / "one.h5")
-
-
-@pytest.mark.parametrize("ceiling", [8.0, None])
-def test_prepared_scan_is_read_as_it_was_written(film, ceiling, tmp_path):
-    scan = prepare(film, Preparation(ceiling_hu=ceiling))
-    again = written_and_read(scan, tmp_path)
-    for name in Prepared._fields:
-        if name not in ("enhancement", "baseline", "values", "geometry"):
-            np.testing.assert_array_equal(getattr(again, name), getattr(scan, name))
-    assert (again.mask.dtype, again.geometry, type(again.peak_frame)) == (bool, scan.geometry, int)
-    # half floats have 11 bits: half a step is 1 in 2,048 of the value
-    inside = (slice(None), scan.mask)
-    np.testing.assert_allclose(again.enhancement[inside], scan.enhancement[inside], rtol=2**-11, atol=1e-6)
-    np.testing.assert_allclose(again.baseline, scan.baseline, rtol=2**-11, atol=1e-6)
-    most = np.abs(scan.enhancement[inside]).max()
-    np.testing.assert_allclose(again.values, scan.values, atol=most * 2**-11 / scan.sd_hu)
-    assert again.values.shape == (32, *scan.mask.shape)
-    assert again.values.dtype == again.enhancement.dtype == np.float32
-    assert not again.enhancement[:, ~scan.mask].any()
-    assert again.enhancement.max() > 50, "perfusion maps need the vessels as they are"
-    if ceiling:
-        assert again.values.max() == pytest.approx((8 - scan.mean_hu) / scan.sd_hu, abs=1e-5)
-
-
-def test_scan_prepared_without_a_mask_keeps_its_surroundings(film, tmp_path):
-    """Else the parameter `masked` would change nothing."""
-    scan = prepare(film, Preparation(masked=False))
-    assert scan.values[:, ~scan.mask].any()
-    again = written_and_read(scan, tmp_path)
-    np.testing.assert_allclose(again.values, scan.values, atol=0.05 / scan.sd_hu)
-    ours, theirs = (network_input(each, (16, 16, 16), 4) for each in (again, scan))
-    np.testing.assert_allclose(ours, theirs, atol=0.02 / scan.sd_hu)
-
-
-def test_enhancement_beyond_half_floats_is_bounded(scan, tmp_path):
-    loud = scan.enhancement.copy()
-    place = tuple(np.argwhere(scan.mask)[0])
-    loud[(0, *place)], loud[(1, *place)] = 1e6, -1e6
-    again = written_and_read(scan._replace(enhancement=loud), tmp_path)
-    assert np.isfinite(again.enhancement).all()
-    assert [again.enhancement[(i, *place)] for i in (0, 1)] == pytest.approx([60_000, -60_000], rel=1e-3)
-
-
-def test_equal_content_gives_equal_bytes_and_is_read_as_written(scan, values, tmp_path):
+def test_series_survives_writing(tmp_path):
+    series = Series(frames().T.copy(), LPS, 1.41)
     for name in ("a", "b"):
-        write_prepared(tmp_path / f"{name}.scan.h5", scan)
+        write_series(tmp_path / f"{name}.nii.gz", series)
+    assert sha256_of(tmp_path / "a.nii.gz") == sha256_of(tmp_path / "b.nii.gz")
+    read = read_series(tmp_path / "a.nii.gz")
+    assert (read.values == series.values).all()
+    assert same_grid(read.geometry, LPS)
+    np.testing.assert_allclose(read.seconds, 1.41 * np.arange(6), rtol=1e-6)
+    assert read.facts == {
+        "size": [5, 4, 3],
+        "spacing_mm": [1.0, 1.5, 4.0],
+        "origin_mm": [-10.0, 20.0, 5.0],
+        "direction": [1, 0, 0, 0, 1, 0, 0, 0, 1],
+        "orientation": "LPS",
+        "stored_as": "LPS",
+        "tilt_deg": 0.0,
+        "frames": 6,
+        "interval_s": 1.41,
+    }
+    header = nibabel.load(tmp_path / "a.nii.gz").header
+    assert header.get_xyzt_units() == ("mm", "sec")
+    assert header["pixdim"][4] == np.float32(1.41)
+    write_series(tmp_path / "a.nii", series, "int16")
+    assert (read_series(tmp_path / "a.nii").values == np.rint(series.values)).all()
+    with pytest.raises(ValueError, match="do not fit int16"):
+        write_series(tmp_path / "a.nii", series._replace(values=series.values * 1e4), "int16")
+
+
+@pytest.mark.parametrize(
+    ("interval", "units", "seconds"),
+    [(1.41, "sec", 1.41), (1410, "msec", 1.41), (2_000_000, "usec", 2.0), (1.5, "unknown", 1.5)],
+)
+def test_interval_is_read_from_the_header_in_its_unit(interval, units, seconds, tmp_path):
+    series = read_series(save(tmp_path / "ctp.nii.gz", frames(), interval=interval, units=units))
+    assert series.interval_s == pytest.approx(seconds, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("interval", "units"), [(0, "sec"), (-1, "sec"), (np.nan, "sec"), (1400, "sec"), (1.4, "msec")]
+)
+def test_interval_that_the_header_does_not_tell_must_be_given(interval, units, tmp_path):
+    path = save(tmp_path / "ctp.nii.gz", frames(), interval=interval, units=units)
+    with pytest.raises(ValueError, match=r"ctp\.nii\.gz: the time between frames is not known.*interval_s"):
+        read_series(path)
+    assert read_series(path, interval_s=1.4).interval_s == pytest.approx(1.4)
+
+
+def test_interval_that_contradicts_the_header_is_refused(tmp_path):
+    path = save(tmp_path / "ctp.nii.gz", frames(), interval=1.0)
+    with pytest.raises(ValueError, match=r"header says 1 s between frames and the parameters 1\.41 s"):
+        read_series(path, interval_s=1.41)
+    assert read_series(path, interval_s=1.004).interval_s == pytest.approx(1.004)
+    with pytest.raises(ValueError, match=r"outside 0\.05 to 20 s"):
+        read_series(path, interval_s=1410)
+
+
+def test_five_axes_with_a_single_one(tmp_path):
+    stored = frames()
+    path = save(tmp_path / "ctp.nii", stored[:, :, :, None], interval=1.0)
+    assert (read_series(path).values == stored.T).all()
+    path = save(tmp_path / "ctp5.nii", stored[:, :, :, None], interval=2.0, time_axis=5)
+    with pytest.raises(ValueError, match=r"says pixdim\[4\] = 1 and pixdim\[5\] = 2"):
+        read_series(path)
+    assert read_series(path, interval_s=2.0).interval_s == 2.0
+    with pytest.raises(ValueError, match="5 x 4 x 3 x 2 x 3"):
+        read_series(save(tmp_path / "ctp6.nii", stored.reshape(5, 4, 3, 2, 3)))
+
+
+def test_what_is_no_film_of_a_head_is_refused(tmp_path):
+    for shape in ((5, 4, 3), (5, 4, 3, 1)):
+        path = save(tmp_path / "cta.nii.gz", np.zeros(shape, np.float32))
+        with pytest.raises(ValueError, match=r"cta\.nii\.gz has 5 x 4 x 3.*series of volumes"):
+            read_series(path)
+    spoilt = frames()
+    spoilt[1, 2, 1, 4] = np.nan  # which SimpleITK would read as 0
+    with pytest.raises(ValueError, match="1 of 60 voxels are NaN"):
+        read_series(save(tmp_path / "nan.nii.gz", spoilt))
+    path = save(tmp_path / "cut.nii.gz", frames((16, 16, 4), 40))
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"cut\.nii\.gz cannot be read as an image"):
+        read_series(path)
+    turn, (c, s) = np.eye(4), (np.cos(0.3), np.sin(0.3))
+    turn[1:3, 1:3] = [[c, -s], [s, c]]
+    path = save(tmp_path / "tilted.nii.gz", frames(), turn @ np.diag([-1.0, -1, 2, 1]))
+    with pytest.raises(ValueError, match=r"oblique, tilted by 17\.2 degrees"):
+        read_series(path)
+    assert read_series(path, oblique="keep").geometry.tilt_deg == pytest.approx(17.2, abs=0.05)
+    assert read_series(path, oblique="resample").geometry.tilt_deg == pytest.approx(0, abs=1e-6)
+
+
+# what the networks read
+
+
+def test_features_are_read_as_written_with_equal_bytes(tmp_path):
+    values = np.random.default_rng(0).normal(size=(3, 4, 5, 2)).astype(np.float32)
+    for name in ("a", "b"):
         write_series_features(tmp_path / f"{name}.h5", values)
-    assert sha256_of(tmp_path / "a.scan.h5") == sha256_of(tmp_path / "b.scan.h5")
     assert sha256_of(tmp_path / "a.h5") == sha256_of(tmp_path / "b.h5")
     again = read_series_features(tmp_path / "a.h5")
     assert (again.shape, again.dtype) == (values.shape, np.float32)
+    # half floats have 11 bits: half a step is 1 in 2,048 of the value
     np.testing.assert_allclose(again, values, rtol=2**-11, atol=1e-6)
-
-
-@pytest.mark.parametrize("share", [0.3, 0.99])
-def test_file_cut_short_or_of_another_kind_is_refused(scan, values, share, tmp_path):
-    path = tmp_path / "one.h5"
-    kinds = ((write_prepared, read_prepared, scan), (write_series_features, read_series_features, values))
-    for write, read, what in kinds:
-        with pytest.raises(FileNotFoundError, match=r"one.h5"):
-            read(tmp_path / "gone" / "one.h5")
-        write(path, what)
-        whole = path.read_bytes()
-        path.write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(ValueError, match=r"one.h5 is not a (prepared scan|series), or was cut short"):
-            read(path)
-        with h5py.File(path, "w") as file:
-            file["features"] = values
-        with pytest.raises(ValueError, match=r"one.h5 is not"):
-            read(path)
+    (tmp_path / "a.h5").write_bytes((tmp_path / "b.h5").read_bytes()[:-50])
+    with pytest.raises(ValueError, match=r"a.h5 is not a series, or was cut short"):
+        read_series_features(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf, 1e5])
-def test_series_that_half_floats_cannot_hold_is_refused(values, odd, tmp_path):
+def test_features_that_half_floats_cannot_hold_are_refused(odd, tmp_path):
+    values = np.zeros((3, 4, 5, 2), np.float32)
     values[0, 0, 0, 0] = odd
-    for each in (values, np.zeros((4, 5, 2))):
-        with pytest.raises(ValueError, match=r"one.h5 not written: a series is \(frames, h, w, z\), finite"):
-            write_series_features(tmp_path / "one.h5", each)
+    with pytest.raises(ValueError, match=r"one.h5 not written: a series is \(frames, h, w, z\), finite"):
+        write_series_features(tmp_path / "one.h5", values)
     assert list(tmp_path.iterdir()) == []

@@ -11,17 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader
 
-from lib.inputs.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL, Arrays
-from lib.inputs.volumes import Geometry
 from lib.stroke import train
+from lib.stroke.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL
 from lib.stroke.params import CONTENDERS, NETWORKS, QUIRKS, RELEASED, StrokeParams
-from lib.stroke.perfusion import Prepared, network_input
 from lib.stroke.series import write_series_features
-from lib.stroke.train import SCAN, VOLUMES, Data, Patients, build, fit, logits
-from lib.training import loop
+from lib.stroke.train import SCAN, VOLUMES, Data, build, fit, logits
+from lib.training import runs
 from lib.training.folds import Fold
-from lib.training.loop import Checkpoint
-from lib.training.runs import Run, plan_runs
+from lib.training.runs import Checkpoint, Run, plan_runs
 
 FRAMES, SHAPE = 2, (16, 16, 16)
 
@@ -141,32 +138,8 @@ def test_standardising_takes_the_training_patients_mean_film_away():
 
 def test_clinical_branch_never_reads_a_series(features, table, monkeypatch):
     monkeypatch.setattr(train, "read_series_features", lambda path: pytest.fail("read"))
-    data = Data(table, features, recipe(mirrored=True))
+    data = Data(table, features, recipe())
     assert fit(run(data, "clinical-branch"), data).scores["score"].nunique() > 4
-
-
-def test_mirroring_is_of_training_only_and_exchanges_left_and_right(features, table):
-    """A lesion on the patient's left, put through what makes the network's input, comes out on the right."""
-    values = np.random.default_rng(1).normal(size=(2, 4, 6, 8)).astype(np.float32)  # x grows to the left
-    geometry = Geometry((1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()), (8, 6, 4))
-    assert geometry.orientation == "LPS"
-    unused = dict.fromkeys(Prepared._fields)
-    one, other = (
-        network_input(Prepared(**unused | {"values": v}), (6, 8, 4), 2) for v in (values, values[..., ::-1])
-    )
-    clinical = Arrays(np.zeros((1, 3), np.float32), np.zeros((1, 4), np.int64), np.zeros((1, 7), bool))
-    patients = Patients(["P"], lambda name: one, clinical, [1])
-    assert np.array_equal(patients[0][0].numpy(), one)
-    patients.mirrored = np.random.default_rng(0)
-    seen = [patients[0][0].numpy() for _ in range(40)]
-    assert {np.array_equal(each, one) for each in seen} == {True, False}
-    assert all(np.array_equal(each, one) or np.array_equal(each, other) for each in seen)
-    plain, mirrored = (Data(table, features, recipe(mirrored=each)) for each in (False, True))
-    results = [fit(run(data), data) for data in (plain, mirrored)]
-    assert not equal(*results)
-    # the history's last line was reckoned on the scans as they are
-    last = results[1].history["held_out_auc"].iloc[-1]
-    assert last == held_out_auc(mirrored, run(mirrored), results[1].scores)
 
 
 def test_series_are_read_when_wanted_and_kept_within_bounds(features, table, monkeypatch):
@@ -194,7 +167,7 @@ def test_loss_is_cross_entropy_and_the_encoders_penalty():
     model = build("fusion", "postprocedural", data.params).eval()
     looped = train.Training(model, data.params, 8, training, "")
     loss = looped.loss_of(next(iter(DataLoader(training, 40))))
-    score = logits(model, training)
+    score = logits(model, training, 1)
     np.testing.assert_allclose(logits(model, training, 7), score, atol=1e-5)
     plain = np.where(training.label, np.log1p(np.exp(-score)), np.log1p(np.exp(score))).mean()
     assert loss.item() == pytest.approx(plain + model.penalty().item(), abs=1e-6)
@@ -328,7 +301,7 @@ def test_held_out_patients_get_a_probability_though_smoking_is_missing_for_every
     if not logistic:
         network = build(model, setting, data.params)
         network.load_state_dict(result.weights)
-        again = logits(network, data.sides(one, one.fold)[1])
+        again = logits(network, data.sides(one, one.fold)[1], 8)
         np.testing.assert_allclose(again, result.scores["score"], atol=1e-6)
 
 
@@ -376,7 +349,7 @@ def test_last_epoch_counts_unless_the_held_out_choose_it(features, table):
     assert held_out_auc(data, one, result.scores) == result.history["held_out_auc"].max()
     short, history = train.train(one, one.fold, data, int(best) + 1, Checkpoint())
     assert history["loss"].equals(result.history["loss"][: best + 1])
-    score = logits(short, data.sides(one, one.fold)[1])
+    score = logits(short, data.sides(one, one.fold)[1], 8)
     np.testing.assert_allclose(score, result.scores["score"], atol=1e-6)
 
 
@@ -537,7 +510,8 @@ def test_attention_is_of_the_class_tokens_and_of_those_who_have_the_variable(fea
     data = Data(table, features, recipe())
     one = run(data, setting="admission")
     model, (_, held_out) = build("fusion", "admission", data.params), data.sides(one, one.fold)
-    found = train.attention(model, held_out, "admission")
+    runs.write_weights(model.eval().state_dict(), features / "weights" / f"{one.name}.safetensors")
+    found = train.mean_attention(data, one)
     variables = found[found["asks"] == "variable"]
     assert variables["name"].tolist() == [name for name in ADMISSION if name != "smoking"]
     assert found.loc[found["asks"] == "frame", "name"].tolist() == ["0", "1"]
@@ -556,18 +530,16 @@ class Killed(Exception):
 @pytest.mark.parametrize(
     ("model", "changes", "part"),
     [
-        ("fusion", {"mirrored": True, "schedule": "warm_restarts"}, "whole"),
-        ("fusion-released", {"mirrored": True}, "whole"),
+        ("fusion", {"schedule": "warm_restarts"}, "whole"),
         ("fusion+epoch_by_test", {}, "whole"),
         ("clinical-branch", {"inner_folds": 2}, "0.1"),
-        ("ctp", {"schedule": "warm_restarts"}, "whole"),
     ],
 )
 def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, part, tmp_path, monkeypatch):
     data = Data(table, features, recipe(epochs=4, **changes))
     one = run(data, model, SCAN if model == "ctp" else "admission")
     whole = fit(one, data)
-    save, checkpoint = loop.save_checkpoint, Checkpoint(tmp_path / "run.checkpoint.safetensors", "k", 0.0)
+    save, checkpoint = runs.save_checkpoint, Checkpoint(tmp_path / "run.checkpoint.safetensors", "k", 0.0)
 
     def mortal(looped, to, *arguments):
         save(looped, to, *arguments)
@@ -575,7 +547,7 @@ def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, 
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", mortal)
+        patch.setattr(runs, "save_checkpoint", mortal)
         with pytest.raises(Killed):
             fit(one, data, checkpoint)
     assert [path.name for path in tmp_path.iterdir()] == [f"run.{part}.checkpoint.safetensors"]

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
 
-from lib.training import loop
-from lib.training.loop import Checkpoint, Loop, run, write_weights
+from lib.training import runs
+from lib.training.runs import Checkpoint, Loop, run, write_weights
 
 
 class Line(Loop):
@@ -111,9 +111,9 @@ class Killed(Exception):
 @pytest.fixture
 def saved(monkeypatch) -> list[int]:
     """Epochs done at each checkpoint written."""
-    seen, save = [], loop.save_checkpoint
+    seen, save = [], runs.save_checkpoint
     monkeypatch.setattr(
-        loop, "save_checkpoint", lambda one, *a: (seen.append(len(one.history)), save(one, *a))[1]
+        runs, "save_checkpoint", lambda one, *a: (seen.append(len(one.history)), save(one, *a))[1]
     )
     return seen
 

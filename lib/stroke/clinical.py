@@ -1,0 +1,202 @@
+"""The nine clinical variables of a stroke patient: what a clinic's table says of them, and what the network reads.
+
+Amador et al., Medical Image Analysis 99:103381 (2025), doi 10.1016/j.media.2024.103381; their order, continuous first.
+Time to recanalisation and mTICI are known only after thrombectomy. Which column is which variable is declared, never
+guessed: see `mapped`.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lib.inputs.tables import NO_YES, code, is_missing, nearest_name, number, plain
+
+WEEK_MIN = 7 * 24 * 60.0
+RANGES = {
+    "age": (0.0, 120.0),  # years
+    "onset_to_ctp_min": (0.0, WEEK_MIN),
+    "ctp_to_recanalisation_min": (0.0, WEEK_MIN),
+    "nihss": (0.0, 42.0),
+}
+CONTINUOUS = tuple(RANGES)
+CATEGORICAL = {
+    "sex": ("female", "male"),
+    "hypertension": ("no", "yes"),
+    "smoking": ("no", "yes"),
+    "atrial_fibrillation": ("no", "yes"),
+    "mtici": ("0-2a", "2b", "2c-3"),
+}
+POSTPROCEDURAL = (*CONTINUOUS, *CATEGORICAL)
+ADMISSION = tuple(name for name in POSTPROCEDURAL if name not in ("ctp_to_recanalisation_min", "mtici"))
+LEVELS = {
+    "sex": {"f": 0, "female": 0, "m": 1, "male": 1},  # 0 and 1 would not say which is which
+    "hypertension": NO_YES,
+    "smoking": NO_YES,
+    "atrial_fibrillation": NO_YES,
+    "mtici": {"0": 0, "1": 0, "2a": 0, "2b": 1, "2c": 2, "3": 2},
+    "mrs": {str(grade): grade for grade in range(7)},
+}
+CLOCK = re.compile(
+    r"(?P<sign>-?)(?:(?P<days>\d+) days?,? )?(?P<h>\d+):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d(?:\.\d+)?))?"
+)
+OPERATOR = re.compile(r"\s+([+-])\s+")  # with spaces around: "Wake-up" is a column
+MOST_SAID = 5
+
+
+def variables(setting: str) -> tuple[str, ...]:
+    """Names of the variables of "postprocedural" (all nine), or of any other setting (the seven of admission)."""
+    return POSTPROCEDURAL if setting == "postprocedural" else ADMISSION
+
+
+def minutes(text: str) -> float:
+    """Minutes of a duration: "1:23:00", "01:23", "-0:05:00", "0 days 01:23:00", or a number, which is minutes already."""
+    if not (found := CLOCK.fullmatch(text.strip())):
+        try:
+            return number(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is neither minutes nor a duration as 1:23 or 1:23:00") from None
+    total = 1440.0 * int(found["days"] or 0) + 60.0 * int(found["h"]) + int(found["m"])
+    total += float(found["s"] or 0) / 60
+    return -total if found["sign"] else total
+
+
+def mapped(
+    raw: pd.DataFrame,
+    mapping: Mapping[str, str | float],
+    levels: Mapping[str, Mapping[str, int]] = LEVELS,
+    implausible: str = "refuse",
+) -> pd.DataFrame:
+    """Clinical variables from a table of texts, by a declared mapping.
+
+    Parameters
+    ----------
+    raw : DataFrame
+        Texts, one row a patient, who is the index; "" where a patient's file has no such column.
+    mapping : dict
+        Variable (the nine, and `mrs`) to a column's name; to a sum or a difference of two or more, "Onset to door +
+        Door to imaging", missing where one of them is; to names of which a patient's table has one, "TICI | mTICI"; to
+        a number, the same for all patients; or to "", missing for all.
+    levels : dict
+        Categories, text to code.
+    implausible : "refuse" | "missing"
+        What becomes of a number out of `RANGES`; the latter is said in `note`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by patient: the variables of the mapping (float64, NaN = missing), note (str).
+
+    Raises
+    ------
+    ValueError
+        An unknown variable or column, with the nearest name; a value that cannot be read or is implausible, with
+        patient and column; plain numbers among clock times, whose unit is then not known.
+    """
+    known = (*POSTPROCEDURAL, "mrs")
+    wrong = [
+        f"{one} is no clinical variable{nearest_name(one, known)}" for one in mapping if one not in known
+    ]
+    named = {name: meant for name, meant in mapping.items() if name in known}
+    table = pd.DataFrame(
+        {name: _evaluated(raw, name, meant, levels.get(name), wrong) for name, meant in named.items()}
+    )
+    notes: dict[str, list[str]] = {patient: [] for patient in raw.index}
+    for name, (low, high) in RANGES.items():
+        for patient, value in table[name].dropna().items():
+            if not low <= value <= high:
+                said = f"{name} is {value:g}, not between {low:g} and {high:g}"
+                wrong += [f"patient {patient}: {said}"] if implausible == "refuse" else []
+                notes[patient].append(f"{said}: taken as missing")
+        table[name] = table[name].where(table[name].between(low, high))
+    if wrong:
+        more = f" (and {len(wrong) - MOST_SAID} more)" if len(wrong) > MOST_SAID else ""
+        advice = "correct the table, or set implausible to missing, or declare what is meant in the mapping"
+        raise ValueError(f"{'; '.join(wrong[:MOST_SAID])}{more}; {advice}")
+    return table.assign(note=["; ".join(one) for one in notes.values()])
+
+
+def _evaluated(
+    raw: pd.DataFrame, name: str, meant: str | float, levels: Mapping[str, int] | None, wrong: list[str]
+) -> pd.Series:
+    """One variable of all patients; what cannot be read is added to `wrong`."""
+    meant = str(meant).strip()
+    is_column = plain(meant) in map(plain, raw)
+    constant = pd.to_numeric(meant, errors="coerce") if meant and not is_column else np.nan
+    if not meant or not np.isnan(constant):
+        if levels and meant and constant not in levels.values():
+            wrong.append(f"{name} is declared {constant:g} for all, which is no value of it")
+        return pd.Series(float(constant), raw.index)
+    parts = [meant] if is_column else OPERATOR.split(meant)
+    if len(parts) > 1 and levels:
+        wrong.append(f"{name} is a category, so {meant!r}, a sum, cannot be it")
+        return pd.Series(np.nan, raw.index)
+    total, *others = (_column(raw, name, part, levels, wrong) for part in parts[::2])
+    for sign, each in zip(parts[1::2], others, strict=True):
+        total = total + each if sign == "+" else total - each
+    return total
+
+
+def _column(
+    raw: pd.DataFrame, name: str, part: str, levels: Mapping[str, int] | None, wrong: list[str]
+) -> pd.Series:
+    """Values of one column, or of several names separated by |, of which each patient's table has one."""
+    columns = {plain(column): column for column in raw}
+    spelled = [columns[plain(one)] for one in part.split("|") if plain(one) in columns]
+    if not spelled:
+        near = nearest_name(part.split("|")[0], columns.values())
+        wrong.append(f"{name}: no table has a column {part.strip()!r}{near}")
+        return pd.Series(np.nan, raw.index)
+    is_time = name.endswith("_min")
+    read = partial(code, levels=levels) if levels else minutes if is_time else number
+    values, bare, clocks = [], [], 0
+    for patient, cells in raw[spelled].iterrows():
+        stated = {column: cell for column, cell in cells.items() if not is_missing(cell)}
+        if len({plain(cell) for cell in stated.values()}) > 1:
+            both = " and ".join(f"{column} {cell!r}" for column, cell in stated.items())
+            wrong.append(f"patient {patient} has {both}: which is {name}?")
+        text = next(iter(stated.values()), "")
+        if name == "mtici":
+            text = re.sub(r"^\s*m?tici\s*", "", text, flags=re.IGNORECASE)
+        try:
+            values.append(read(text))
+        except ValueError as error:
+            wrong.append(f"{' | '.join(spelled)} of patient {patient}: {error}")
+            values.append(np.nan)
+        clocks += ":" in text
+        bare += [f"{text} of patient {patient}"] if ":" not in text and np.nan_to_num(values[-1]) else []
+    if is_time and bare and clocks:
+        wrong.append(
+            f"{' | '.join(spelled)} is a clock time for some patients and a plain number for {len(bare)}, as "
+            f"{bare[0]}, whose unit is then not known"
+        )
+    return pd.Series(values, raw.index)
+
+
+class Arrays(NamedTuple):
+    """What `StrokeNet.forward` takes: continuous first, then categorical, in the order of `POSTPROCEDURAL`."""
+
+    continuous: np.ndarray  # float32 (n, c), in [0, 1], 0 where missing
+    categorical: np.ndarray  # int64 (n, k), codes from 0, 0 where missing
+    missing: np.ndarray  # bool (n, c + k)
+
+
+def arrays(table: pd.DataFrame, fitted_on: pd.DataFrame) -> Arrays:
+    """The clinical variables of a table as the network takes them; NaN is missing.
+
+    Continuous ones lie between 0, the lowest of the rows `fitted_on`, and 1, the highest, clipped beyond. What was the
+    same in all of these rows tells nothing and is 0; what was missing in all of them has no scale and stays missing.
+    """
+    numbers = table[[name for name in CONTINUOUS if name in table]]
+    codes = table[[name for name in CATEGORICAL if name in table]]
+    low = fitted_on[numbers.columns].min()
+    span = fitted_on[numbers.columns].max() - low
+    scaled = ((numbers - low) / span.where(span != 0, np.inf)).clip(0.0, 1.0)
+    return Arrays(
+        scaled.fillna(0.0).to_numpy(np.float32),
+        codes.fillna(0.0).to_numpy(np.int64),
+        np.hstack([scaled.isna().to_numpy(bool), codes.isna().to_numpy(bool)]),
+    )
