@@ -92,6 +92,10 @@ class Slide:
         self.downsamples = tuple(self._handle.level_downsamples)
         self.um_per_px, self.scale_from = scale_of(self._handle.properties, self.path.name, um_per_px)
         self._stored = StoredTiles(self.path, list(self.level_sizes))
+        if self._stored.deep:
+            raise ValueError(
+                f"{self.path.name} has {self._stored.deep}: RGB of 8 bits is expected; export it again"
+            )
         for level in list(self._stored.pages):
             if not self._trusted(level):
                 del self._stored.pages[level]
@@ -134,7 +138,6 @@ class Slide:
         self.close()
 
     def _opened(self) -> openslide.OpenSlide:
-        _refuse_depth(self.path)
         try:
             return openslide.OpenSlide(self.path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -181,35 +184,24 @@ class Slide:
         return rgb + clear[..., None] if clear.any() else rgb
 
 
-def _refuse_depth(path: Path) -> None:
-    """Refuse colours of more than 8 bits, and transparency: OpenSlide would turn them into others without a word."""
-    if path.suffix.lower() not in TIFF:
-        return
-    try:
-        with tifffile.TiffFile(path) as file:
-            bits, extra = file.pages.first.bitspersample, any(file.pages.first.extrasamples)
-    except Exception:  # what tifffile cannot read, OpenSlide judges
-        return
-    if bits not in (1, 8) or extra:
-        more = ", one of transparency" if extra else ""
-        raise ValueError(
-            f"{path.name} has {bits} bits a colour{more}: RGB of 8 bits is expected; export it again"
-        )
-
-
 class StoredTiles:
     """Tiled JPEG pages of a TIFF that are levels of a slide, whose sizes (width, height) OpenSlide tells.
 
-    A level whose page is not tiled JPEG is left to OpenSlide: `pages` has those that can be read here.
+    A level whose page is not tiled JPEG is left to OpenSlide: `pages` has those that can be read here. `deep` says that
+    colours have more than 8 bits, or transparency, which OpenSlide would turn into others without a word.
     """
 
     def __init__(self, path: str | os.PathLike, sizes: list[tuple[int, int]]):
         self.pages: dict[int, tifffile.TiffPage] = {}
-        self._file = open(path, "rb")  # noqa: SIM115  closed with the slide
+        self.deep, self._file = "", open(path, "rb")  # noqa: SIM115  closed with the slide
         if Path(path).suffix.lower() not in TIFF:
             return
         try:
             with tifffile.TiffFile(path) as file:
+                first = file.pages.first
+                if first.bitspersample not in (1, 8) or any(first.extrasamples):
+                    clear = ", one of transparency" if any(first.extrasamples) else ""
+                    self.deep = f"{first.bitspersample} bits a colour{clear}"
                 for page in file.pages:
                     size = page.imagewidth, page.imagelength
                     jpeg = page.is_tiled and page.compression == tifffile.COMPRESSION.JPEG

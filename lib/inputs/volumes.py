@@ -100,19 +100,12 @@ def image_of(values: np.ndarray, geometry: Geometry) -> sitk.Image:
     """A SimpleITK image of an array (z, y, x) on its grid; bool becomes uint8."""
     if values.shape != geometry.size[::-1]:
         raise ValueError(f"an array (z, y, x) of shape {values.shape} does not lie on {geometry}")
-    values = values.astype(np.uint8) if values.dtype == bool else values
-    return _image(values, geometry.spacing_mm, geometry.origin_mm, geometry.direction)
-
-
-def _image(
-    values: np.ndarray, spacing: Sequence, origin: Sequence, direction: Sequence, steps: Sequence = ()
-) -> sitk.Image:
-    """An image of an array (z, y, x), or (frames, z, y, x) with the `steps` between its frames, and so on."""
-    image = sitk.GetImageFromArray(values, isVector=False)
-    image.SetSpacing([*map(float, (*spacing, *steps))])
-    image.SetOrigin([*map(float, (*origin, *[0] * len(steps)))])
-    whole = scipy.linalg.block_diag(np.reshape(direction, (3, 3)), *[1] * len(steps))
-    image.SetDirection(whole.ravel().tolist())
+    image = sitk.GetImageFromArray(
+        values.astype(np.uint8) if values.dtype == bool else values, isVector=False
+    )
+    image.SetSpacing([*map(float, geometry.spacing_mm)])
+    image.SetOrigin([*map(float, geometry.origin_mm)])
+    image.SetDirection([*map(float, geometry.direction)])
     return image
 
 
@@ -165,23 +158,19 @@ def opened(path: str | os.PathLike) -> sitk.Image:
     A ValueError where it is damaged or no image, or has axes that are not at right angles, colours or voxels of an
     impossible size.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no image at {path}")
+    path, (low, high) = Path(path), SPACING_MM
+    path.stat()  # a file that is not there says so itself
     try:
         image = _nifti(path) if is_nifti(path) else sitk.ReadImage(str(path))
     except (*DAMAGED, RuntimeError, TypeError) as error:  # some speak of several lines, the last one tells
         said = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ValueError(f"{path} cannot be read as an image, it may have been cut short ({said})") from error
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        raise ValueError(
-            f"{path} has {image.GetNumberOfComponentsPerPixel()} numbers a voxel: one is expected"
-        )
-    sides, (low, high) = image.GetSpacing()[:3], SPACING_MM
-    if not all(low <= side <= high for side in sides):
+    sides, numbers = image.GetSpacing()[:3], image.GetNumberOfComponentsPerPixel()
+    if numbers > 1 or not all(low <= side <= high for side in sides):
         sides = " x ".join(f"{side:g}" for side in sides)
         raise ValueError(
-            f"{path} has voxels of {sides} mm: {low:g} to {high:g} are expected; correct its header"
+            f"{path} has {numbers} numbers a voxel and voxels of {sides} mm: one number, and {low:g} to {high:g} mm are "
+            "expected"
         )
     return image
 
@@ -196,15 +185,13 @@ def _nifti(path: Path) -> sitk.Image:
     values = values.astype(native, copy=False)
     affine = _affine(header, path) * [[-1], [-1], [1], [1]]  # RAS to LPS
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    direction = affine[:3, :3] / np.maximum(spacing, 1e-30)
-    if not (np.isfinite(affine).all() and np.allclose(direction.T @ direction, np.eye(3), atol=1e-3)):
-        raise ValueError(
-            f"{path} does not say where its voxels lie: finite numbers are expected, and axes at right angles, which "
-            "those of a sheared (tilted) scan are not"
-        )
     unit = {"meter": 1e3, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
-    more = [1] * (stored.ndim - 3)
-    return _image(values.T, spacing * unit, affine[:3, 3] * unit, direction, more)
+    image = sitk.GetImageFromArray(values.T, isVector=False)
+    further = stored.ndim - 3  # axes of time, whose steps their reader knows
+    image.SetSpacing([*(spacing * unit).tolist(), *[1.0] * further])
+    image.SetOrigin([*(affine[:3, 3] * unit).tolist(), *[0.0] * further])
+    image.SetDirection(scipy.linalg.block_diag(affine[:3, :3] / spacing, np.eye(further)).ravel().tolist())
+    return image
 
 
 def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
@@ -214,16 +201,25 @@ def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
     if not forms:
         warnings.warn(f"{path} does not say how it is oriented: x, y, z are taken as they lie", stacklevel=5)
         forms = [np.diag([-sides[0], -sides[1], sides[2], 1.0])]
-    if np.linalg.det(forms[0][:3, :3]) * np.linalg.det(forms[-1][:3, :3]) < 0:
-        raise ValueError(f"{path}: left and right are exchanged between its sform and its qform: correct one")
+    first, last, fault = forms[0], forms[-1], ""
+    spacing = np.linalg.norm(first[:3, :3], axis=0)
+    axes = first[:3, :3] / np.maximum(spacing, 1e-30)
+    if not (np.isfinite(first).all() and np.allclose(axes.T @ axes, np.eye(3), atol=1e-3)):
+        fault = (
+            "does not say where its voxels lie: finite numbers are expected, and axes at right angles, which those of a "
+            "sheared (tilted) scan are not"
+        )
+    elif np.linalg.det(first[:3, :3]) * np.linalg.det(last[:3, :3]) < 0:
+        fault = "has left and right exchanged between its sform and its qform: correct one"
+    if fault:
+        raise ValueError(f"{path} {fault}")
     corners = np.array(list(itertools.product(*((0, n) for n in shape), (1,))))
-    apart = np.abs(corners @ (forms[0] - forms[-1]).T).max()
-    apart = max(apart, np.abs(shape * (np.linalg.norm(forms[0][:3, :3], axis=0) - sides)).max())
+    apart = max(np.abs(corners @ (first - last).T).max(), np.abs(shape * (spacing - sides)).max())
     if apart > SAME_PLACE * sides.min():
         warnings.warn(
             f"{path} states two places for its voxels, {apart:g} mm apart: one of them is wrong", stacklevel=5
         )
-    return forms[0]
+    return first
 
 
 def upright(image: sitk.Image, path: str | os.PathLike, oblique: str, outside: float) -> sitk.Image:
@@ -254,20 +250,14 @@ def values_of(image: sitk.Image, path: str | os.PathLike) -> np.ndarray:
     return values
 
 
-def _single(path: str | os.PathLike) -> sitk.Image:
-    """The one volume of a file."""
-    image = opened(path)
-    size = image.GetSize()
-    if len(size) == 4 and size[3] == 1:
-        return image[:, :, :, 0]
-    if len(size) != 3:
-        raise ValueError(f"{path} has {' x '.join(map(str, size))} voxels: one volume (x, y, z) is expected")
-    return image
-
-
 def read_volume(path: str | os.PathLike, oblique: str = "refuse") -> Volume:
     """Read one volume (.nii, .nii.gz, .nrrd, .mha) in any orientation; for `oblique` see `upright`."""
-    image = _single(path)
+    image = opened(path)
+    size = image.GetSize()
+    if size[3:] == (1,):
+        image = image[:, :, :, 0]
+    elif len(size) != 3:
+        raise ValueError(f"{path} has {' x '.join(map(str, size))} voxels: one volume (x, y, z) is expected")
     turned = upright(image, path, oblique, AIR_HU)
     return Volume(values_of(turned, path), geometry_of(turned), geometry_of(image).orientation)
 
@@ -281,15 +271,6 @@ def read_labels(path: str | os.PathLike) -> Volume:
             "whole numbers of 0 or more are expected"
         )
     return labels
-
-
-def read_mask(path: str | os.PathLike, like: Geometry, resample: bool = False) -> np.ndarray:
-    """Read a mask that belongs to a volume: true (z, y, x) where the file is above 0; it may be empty (no lesion).
-
-    For `resample` and what is refused see `placed`.
-    """
-    labels = read_labels(path)
-    return placed(labels.values > 0, labels.geometry, like, path, resample)
 
 
 def placed(
@@ -307,17 +288,17 @@ def placed(
     """
     if same_grid(grid, like):
         return mask
-    if not resample:
-        raise ValueError(
-            f"{path} lies on another grid than its volume: the mask has {grid}; the volume has {like}. "
-            "Give the mask of this volume, or resample=True to bring it over"
-        )
     nearest = sitk.sitkNearestNeighbor
     inside = brought_onto(image_of(np.ones(like.size[::-1], bool), like), grid, 0, nearest)
     outside = (mask & (sitk.GetArrayViewFromImage(inside) == 0)).sum() / max(mask.sum(), 1)
-    if outside > MOST_OUTSIDE:
-        much = "no voxel of" if outside == 1 else f"only {1 - outside:.0%} of"
-        raise ValueError(f"{path}: {much} {what} falls inside the volume ({grid}; the volume has {like})")
+    fault = ""
+    if not resample:
+        fault = "lies on another grid than its volume: give the mask of this volume, or resample=True to bring it over"
+    elif outside > MOST_OUTSIDE:
+        much = "no voxel" if outside == 1 else f"only {1 - outside:.0%}"
+        fault = f"does not fit its volume: {much} of {what} falls inside"
+    if fault:
+        raise ValueError(f"{path} {fault} (it has {grid}; the volume has {like})")
     return sitk.GetArrayFromImage(brought_onto(image_of(mask, grid), like, 0, nearest)) > 0
 
 

@@ -301,13 +301,6 @@ def _rows(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]
     return _two_classes(labels, scores[0])[0] == 1, scores
 
 
-def auc_rows(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
-    """AUC of each row of scores (models, n) against one vector of labels (n,): (models,), by midranks."""
-    labels, scores = _rows(labels, scores)
-    ranks = rankdata(scores, axis=1)[:, labels].mean(axis=1)
-    return (ranks - (labels.sum() + 1) / 2) / (~labels).sum()
-
-
 def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """AUCs (models,) of several models' scores (models, n) on the same cases, and the covariance of the estimates.
 
@@ -367,7 +360,8 @@ def mcnemar(
     """Test whether two models' 0/1 calls (n,) are right equally often on the same cases, one row a patient.
 
     Only the positive rows compare sensitivities, only the others specificities. Exact, by default, below 25 cases that
-    only one calls rightly, else with continuity correction. McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
+    only one calls rightly, else with continuity correction; as in R, 0 and p 1 where each alone is right equally often.
+    McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
     """
     right = [np.equal(*_checked_calls(labels, calls)) for calls in (called_a, called_b)]
     table = [[int((a & b).sum()) for b in (right[1], ~right[1])] for a in (right[0], ~right[0])]
@@ -375,6 +369,8 @@ def mcnemar(
     if only_a + only_b == 0:
         raise NotComputable(f"the two models are right on the same {table[0][0]} of {right[0].size} cases")
     exact = only_a + only_b < 25 if exact is None else exact
-    result = contingency_tables.mcnemar(table, exact=exact, correction=True)
     how = "McNemar, exact" if exact else "McNemar, chi-square with continuity correction"
+    if only_a == only_b:
+        return McNemar(only_a, only_b, 0.0, 1.0, how)
+    result = contingency_tables.mcnemar(table, exact=exact, correction=True)
     return McNemar(only_a, only_b, float(result.statistic), float(result.pvalue), how)

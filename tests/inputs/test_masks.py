@@ -41,7 +41,7 @@ def test_header_reversed_without_the_voxels_is_never_overlaid_by_index(tmp_path,
     store(tmp_path / "mask.nii.gz", grid=wrong)
     with pytest.raises(ValueError, match=r"mask.nii.gz lies on another grid than its volume.*resample=True"):
         read_label(tmp_path / "mask.nii.gz", GRID, 5)
-    with pytest.raises(ValueError, match="no voxel of label 5 falls inside the volume"):
+    with pytest.raises(ValueError, match="no voxel of label 5 falls inside"):
         read_label(tmp_path / "mask.nii.gz", GRID, 5, resample=True)
 
 
@@ -60,7 +60,7 @@ def test_mask_outside_the_image(tmp_path, mm, said):
     store(tmp_path / "mask.nii.gz", grid=GRID._replace(origin_mm=(-20.0 - mm, 10.0, 40.0)))
     with pytest.raises(ValueError, match="another grid"):
         read_label(tmp_path / "mask.nii.gz", GRID, 5)
-    with pytest.raises(ValueError, match=f"{said} label 5 falls inside the volume"):
+    with pytest.raises(ValueError, match=f"{said} label 5 falls inside"):
         read_label(tmp_path / "mask.nii.gz", GRID, 5, resample=True)
 
 

@@ -417,7 +417,7 @@ def spoil(raw: Path) -> None:
 
 BAD = {
     EMPTY: rf"{EMPTY}\.nii\.gz is empty: no voxel is above 0",
-    AWAY: rf"{AWAY}\.nii\.gz: no voxel of label 1 falls inside the volume",
+    AWAY: rf"{AWAY}\.nii\.gz does not fit its volume: no voxel of label 1 falls inside",
     LABEL: rf"{LABEL}\.nii\.gz has no label 9: its labels are 1, 2, 5",
 }
 

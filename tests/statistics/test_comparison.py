@@ -1,7 +1,4 @@
-"""Paired differences of sections and of patients, what a printed margin can show, and the permutation test."""
-
-from functools import partial
-from itertools import product
+"""Paired differences of sections and of patients, and what a printed margin can show."""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +6,8 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from lib.statistics import comparison
-from lib.statistics.classification import NotComputable, auc, auc_rows, delong_test
-from lib.statistics.comparison import differences, margin, paired_difference, paired_permutation
+from lib.statistics.classification import NotComputable, delong_test
+from lib.statistics.comparison import adjusted, differences, holm, margin, paired_difference
 from lib.statistics.intervals import ScoredSection, interval, section_draws
 
 
@@ -124,66 +120,27 @@ def test_margin_of_the_paper():
     assert np.isnan(found.loc["fusion", "least_p"])
 
 
-# permutation
+def test_holm_is_done_by_hand_and_over_all_that_is_printed():
+    np.testing.assert_allclose(holm([0.01, np.nan, 0.04, 0.03]), [0.03, np.nan, 0.06, 0.06])
+    assert np.isnan(holm([np.nan])).all()
+    models = {f"m{k}": table(k / 2, noise=k) for k in range(4)}
+    found = differences(models, draws=100)
+    np.testing.assert_allclose(found["delong_holm"], holm(found["delong_p"]))
+    twice = adjusted(pd.concat([found, found]))
+    assert (twice["mcnemar_holm"] >= pd.concat([found, found])["mcnemar_holm"]).all()
 
 
-@pytest.fixture
-def scored():
-    random = np.random.default_rng(0)
-    labels = np.tile([1.0, 0], 50)
-    ease = random.normal(size=100)
-    return labels, labels + ease, 0.4 * labels + ease + 0.7 * random.normal(size=100), np.arange(100)
-
-
-def test_all_swaps_equal_the_naive_loop_with_rows_of_a_patient_together():
-    random = np.random.default_rng(2)
-    labels, patients = np.tile([1.0, 0], 7), np.repeat([3, 1, 2, 0, 5, 4, 6], 2)
-    a, b = labels + random.normal(size=14), random.normal(size=14)
-    observed, extreme = auc(labels, a) - auc(labels, b), 0
-    for swaps in product([False, True], repeat=7):
-        swapped = np.array(swaps)[patients]
-        difference = auc(labels, np.where(swapped, b, a)) - auc(labels, np.where(swapped, a, b))
-        extreme += abs(difference) >= abs(observed) - 1e-12
-    test = partial(paired_permutation, partial(auc_rows, labels), a, b, ranks=False)
-    found = test(patients)
-    assert (found.p, found.exact) == (extreme / 128, True)
-    assert found.how == "paired permutation of 7 patients, all 128 swaps"
-    assert test(range(14), permutations=2**14).p != found.p
-    drawn = test(patients, permutations=127, seed=5)
-    assert drawn.p == pytest.approx(found.p, abs=0.1)
-    assert not drawn.exact
-
-
-def test_agrees_with_delong_and_is_symmetric(scored, monkeypatch):
-    labels, a, b, patients = scored
-    test = partial(paired_permutation, partial(auc_rows, labels), patients=patients, permutations=4000)
-    found, swapped = test(a, b), test(b, a)
-    assert found.difference == pytest.approx(auc(labels, a) - auc(labels, b))
-    assert found.p == pytest.approx(delong_test(labels, a, b).p, abs=0.02)
-    assert (swapped.difference, swapped.p) == pytest.approx((-found.difference, found.p))
-    assert test(np.exp(3 * a), b) == found  # ranks need no common scale
-    assert test(labels, -labels, permutations=99).p == 1 / 100  # the smallest p
-    assert test(a, a, permutations=99).p == 1
-    monkeypatch.setattr(comparison, "CELLS", 10_000)  # blocks of swaps change nothing
-    assert test(a, b) == found
-
-
-def test_ranks_within_folds_ignore_the_level_of_a_fold(scored):
-    labels, a, b, patients = scored
-    fold = np.repeat(["x", "y"], 50)
-
-    def by_fold(scores):
-        return np.mean([auc_rows(labels[fold == f], scores[:, fold == f]) for f in ("x", "y")], axis=0)
-
-    test = partial(paired_permutation, by_fold, patients=patients, permutations=500, within=fold)
-    assert test(a + 10 * (fold == "x"), b - 10 * (fold == "x")) == test(a, b)
-
-
-def test_permutation_refuses(scored):
-    labels, a, b, patients = scored
-    metric = partial(auc_rows, labels)
-    for other in (b[:-1], np.r_[np.nan, b[1:]]):
-        with pytest.raises(ValueError, match="finite and of one length"):
-            paired_permutation(metric, a, other, patients)
-    with pytest.raises(NotComputable, match="no value in 1 of 1"):
-        paired_permutation(lambda scores: np.full(len(scores), np.nan), a, b, patients)
+def test_one_comparison_without_a_value_takes_no_other_along():
+    """The last fold holds out nobody with the outcome: no AUC in it, but calls are right or wrong in every fold."""
+    spared = [t.assign(label=t["label"] * (t["fold"] != "2")) for t in (table(2.0), table(0.2, noise=1))]
+    (row,) = differences({"good": spared[0], "poor": spared[1]}, draws=100).itertuples()
+    assert np.isnan([row.auc, row.low, row.high, row.delong_p, row.delong_holm]).all()
+    assert row.why.startswith("AUC: ")
+    assert "; DeLong: " in row.why
+    assert 0 <= row.mcnemar_p <= row.mcnemar_holm <= 1
+    order = table(2.0, seeds=(1,))
+    alike = order.assign(probability=order["probability"] ** 2)  # the same order, other calls
+    (row,) = differences({"a": order, "b": alike}, draws=100).itertuples()
+    assert np.isnan(row.delong_p)
+    assert row.only_first + row.only_second > 0
+    assert 0 <= row.mcnemar_p <= 1

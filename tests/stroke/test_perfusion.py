@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.files import sha256_of
-from lib.inputs.volumes import Geometry, read_mask, read_volume
+from lib.inputs.volumes import Geometry, read_volume
 from lib.stroke.params import Preparation
 from lib.stroke.perfusion import (
     Prepared,
@@ -263,7 +263,7 @@ def test_mask_of_a_real_ct_holds_its_organs(mirror):
     assert not mask[ct.values < -500].any()
     assert not mask[ct.values > 600].any()
     # a scan made of it: contrast in the organs alone
-    organs = read_mask(folder / "example_seg.nii.gz", ct.geometry)
+    organs = labels > 0
     curve = bolus(np.arange(40.0))[:, None, None, None].astype(np.float32)
     series = Series(ct.values + 30 * curve * organs, ct.geometry, 1.0)
     made = prepare(series, settings(spacing_mm=(4.0, 4.0, 6.0), size=(96, 96)))
@@ -365,8 +365,6 @@ def test_a_scan_without_contrast_is_refused(series):
     [
         ({"size": (100, 96)}, "multiples of 16.*not 100"),
         ({"slices": 8}, "multiples of 16.*not 8"),
-        ({"baseline": 0}, 'must be "found" or 1 to 43'),
-        ({"baseline": 44}, 'must be "found" or 1 to 43'),
         ({"tissue_hu": (2000, 3000)}, "no voxel of the baseline lies within 2000 to 3000 HU"),
     ],
 )
