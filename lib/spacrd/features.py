@@ -1,8 +1,9 @@
 """What a model sees: chosen, normalised and scaled genes, image features, and each spot's neighbours, in batches."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scanpy as sc
@@ -13,12 +14,12 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from lib.spacrd.params import SCALINGS
+from lib.spacrd.params import SpaCRDParams
 from lib.training.folds import Fold, refuse_leak
 
 
 def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.ndarray:
-    """The k nearest spots of each spot within its section, itself first.
+    """The k nearest spots of each spot within its section, itself first: int64 (n, k).
 
     The neighbours of `squidpy.gr.spatial_neighbors(coord_type="generic", n_neighs=k - 1)` wherever no two distances
     tie, in all of HER2ST; on a perfect square grid the four diagonals tie, and the two tools take others of them.
@@ -32,10 +33,6 @@ def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.nd
     radius : float, optional
         In the unit of `xy`. A neighbour farther away (across a gap in the tissue, or off its edge) is replaced by the
         spot itself. Without it the k nearest are taken however far they are, as the released code does.
-
-    Returns
-    -------
-    ndarray of int64 (n, k)
     """
     if len(xy) < k:
         raise ValueError(
@@ -108,13 +105,7 @@ def normalise(counts: sparse.spmatrix) -> sparse.csr_matrix:
 
 def expression(section: AnnData, genes: Sequence[str]) -> np.ndarray:
     """Normalised expression (spots, genes), float32; totals are taken over all genes of the section."""
-    columns = section.var_names.get_indexer(list(genes))
-    if (columns < 0).any():
-        missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
-        raise ValueError(
-            f"section {section.uns['section']['name']} lacks {len(missing)} genes, first {missing[:3]}"
-        )
-    return normalise(section.X)[:, columns].toarray()
+    return normalise(section.X)[:, [section.var_names.get_loc(gene) for gene in genes]].toarray()
 
 
 def scale(features: np.ndarray, how: str = "minmax") -> np.ndarray:
@@ -124,8 +115,6 @@ def scale(features: np.ndarray, how: str = "minmax") -> np.ndarray:
     [0, 1], one outlier sets the scale; "robust": 1st to 99th percentile to [0, 1], clipped; "zscore": mean 0,
     standard deviation 1.
     """
-    if how not in SCALINGS:
-        raise ValueError(f"scaling {how!r} is unknown: use one of {SCALINGS}")
     low, span = features.min(0), np.ptp(features, axis=0)
     if how == "zscore":  # a constant column's deviation is a rounding error, not 0
         low, span = features.mean(0), np.where(span > 0, features.std(0), 0)
@@ -203,50 +192,50 @@ def patches(spots: Spots, size: int) -> list[np.ndarray]:
         middle = len(order) // 2
         return [*halves(order[:middle]), *halves(order[middle:])]
 
-    _, first = np.unique(spots.section, return_index=True)
-    names = spots.section[np.sort(first)]
+    names = dict.fromkeys(spots.section.tolist())
     return [piece for name in names for piece in halves(np.flatnonzero(spots.section == name))]
 
 
-class SpotBatches(IterableDataset):
-    """An endless supply of epochs: shuffled batches of labelled centres with their neighbours.
+def labelled_patches(spots: Spots, size: int) -> list[np.ndarray]:
+    """The labelled spots of each patch; of size 1 they are single spots, as the released code takes them."""
+    labelled = ~torch.isnan(spots.labels).numpy()
+    if size == 1:
+        return list(np.flatnonzero(labelled)[:, None])
+    return [piece for piece in (piece[labelled[piece]] for piece in patches(spots, size)) if len(piece)]
+
+
+class Batches(IterableDataset):
+    """Each time it is gone through, one epoch: pieces in a random order, put together to batches.
 
     Parameters
     ----------
-    spots : Spots
+    pieces : sequence of ndarray
+        Rows that stay together.
     batch_size : int
-        Centres a batch, about: whole patches are put together until the size is reached.
-    patch_size : int
-        Spots a patch. 1 takes single spots at random, as the released code does.
+        Rows a batch, about: whole pieces are put together until the size is reached. A lone last row joins the batch
+        before (batch statistics need two).
     seed : int
-        The order of batches depends on it and on nothing else.
+        The order depends on it and on nothing else.
+    made : callable
+        Rows -> batch.
     """
 
-    def __init__(self, spots: Spots, batch_size: int, patch_size: int, seed: int):
-        self.spots, self.batch_size = spots, batch_size
+    def __init__(
+        self, pieces: Sequence[np.ndarray], batch_size: int, seed: int, made: Callable[[np.ndarray], Any]
+    ):
+        self.pieces, self.batch_size, self.made = pieces, batch_size, made
         self.random = np.random.default_rng(seed)
-        labelled = ~torch.isnan(spots.labels).numpy()
-        if patch_size == 1:
-            self.patches = list(np.flatnonzero(labelled)[:, None])
-        else:
-            cut = [piece[labelled[piece]] for piece in patches(spots, patch_size)]
-            self.patches = [piece for piece in cut if len(piece)]
 
-    def centres(self) -> Iterator[np.ndarray]:
-        """One epoch of batches, as rows of `spots`; a lone last spot joins the batch before (batch statistics need two)."""
+    def __iter__(self) -> Iterator[Any]:
         batches: list[list[np.ndarray]] = [[]]
-        for i in self.random.permutation(len(self.patches)):
+        for i in self.random.permutation(len(self.pieces)):
             if sum(map(len, batches[-1])) >= self.batch_size:
                 batches.append([])
-            batches[-1].append(self.patches[i])
+            batches[-1].append(self.pieces[i])
         if len(batches) > 1 and sum(map(len, batches[-1])) == 1:
-            last = batches.pop()
-            batches[-1] += last
-        yield from map(np.concatenate, batches)
-
-    def __iter__(self) -> Iterator[dict[str, Tensor | None]]:
-        for centres in self.centres():
-            yield self.spots.batch(centres)
+            batches[-2:] = [batches[-2] + batches[-1]]
+        for rows in batches:
+            yield self.made(np.concatenate(rows))
 
 
 @dataclass(frozen=True)
@@ -293,15 +282,14 @@ def fold_features(
     fold: Fold,
     sections: Mapping[str, AnnData],
     images: Mapping[str, np.ndarray] | None,
-    *,
-    genes: int,
-    marker: str = "",
-    neighbours: int = 7,
-    neighbour_radius: float = 2.2,
+    params: SpaCRDParams,
+    genes: bool = True,
     as_released: bool = False,
-    undetermined: str = "excluded",
 ) -> tuple[list[SectionFeatures], list[SectionFeatures]]:
     """Features of a fold's training and test sections.
+
+    Genes are chosen on training sections alone, among those that all sections of the fold share (which names the test
+    platform has is known without its counts).
 
     Parameters
     ----------
@@ -309,15 +297,12 @@ def fold_features(
         Raw counts; see `lib.spacrd.spots.assemble`.
     images : mapping of str to ndarray, or None
         Encoder output of each section.
-    genes : int
-        Variable genes to choose, on training sections alone, among the genes that all sections of the fold
-        share (which names the test platform has is known without its counts); 0 leaves genes out.
-    neighbour_radius : float
-        In pitches: farther spots are no neighbours.
+    params : SpaCRDParams
+        genes, marker, neighbours, neighbour_radius (in pitches), undetermined.
+    genes : bool
+        Whether genes take part.
     as_released : bool
         Choose genes as the released code does.
-    undetermined : {"excluded", "negative"}
-        What an undetermined spot counts as.
 
     Raises
     ------
@@ -330,10 +315,10 @@ def fold_features(
     if genes:
         shared = shared_genes([sections[name] for name in (*fold.train, *fold.test)])
         training = [sections[name] for name in fold.train]
-        chosen = variable_genes(training, shared, genes, as_released=as_released)
+        chosen = variable_genes(training, shared, params.genes, as_released=as_released)
 
     def features(name: str) -> SectionFeatures:
-        section = sections[name]
+        section, marker = sections[name], params.marker
         xy, pitch = section.obsm["spatial"], section.uns["section"]["pitch_px"]
         labels = section.obs["label"].to_numpy(np.float32)
         return SectionFeatures(
@@ -342,18 +327,18 @@ def fold_features(
             images[name] if images else None,
             expression(section, chosen) if genes else None,
             expression(section, [marker])[:, 0] if genes and marker in section.var_names else None,
-            np.nan_to_num(labels, nan=0.0) if undetermined == "negative" else labels,
+            np.nan_to_num(labels, nan=0.0) if params.undetermined == "negative" else labels,
             section.obs_names.to_numpy(str),
             xy,
-            nearest(xy, neighbours, radius=neighbour_radius * pitch),
-            nearest(xy, neighbours),
+            nearest(xy, params.neighbours, radius=params.neighbour_radius * pitch),
+            nearest(xy, params.neighbours),
         )
 
     train, test = [features(n) for n in fold.train], [features(n) for n in fold.test]
-    labels = np.concatenate([section.labels for section in train])
-    if not (labels == 0).any() or not (labels == 1).any():
+    cancer, other = (sum(int((one.labels == label).sum()) for one in train) for label in (1, 0))
+    if not cancer or not other:
         raise ValueError(
-            f"fold {fold.name}: the training sections {', '.join(fold.train)} have {int((labels == 1).sum())} cancer and "
-            f"{int((labels == 0).sum())} other spots; both are needed"
+            f"fold {fold.name}: the training sections {', '.join(fold.train)} have {cancer} cancer and {other} other "
+            "spots; both are needed"
         )
     return train, test

@@ -61,8 +61,6 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
         raise ValueError(f"the series lies {geometry.orientation}: read_series turns it to LPS")
     if len(values) < frames:
         raise ValueError(f"the series has {len(values)} frames and the window takes {frames}: lower frames")
-    if settings.baseline != "found" and not 1 <= settings.baseline < len(values):
-        raise ValueError(f'baseline must be "found" or 1 to {len(values) - 1}, it is {settings.baseline!r}')
     mask = tissue_mask(values[:FIRST].mean(0), geometry, settings)
     arrival = arrival_frame(vessel_curve(values, mask), series.interval_s)
     before = max(arrival, 1) if settings.baseline == "found" else settings.baseline
@@ -91,21 +89,10 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     window -= np.float32(mean)
     window /= np.float32(sd)
     window[:, ~brain] = 0
-    return Prepared(
-        values=window,
-        mask=brain,
-        geometry=grid,
-        seconds=series.seconds,
-        baseline=laid_onto(baseline, geometry, grid, AIR_HU),
-        enhancement=enhancement,
-        peak_frame=peak,
-        first_frame=first,
-        baseline_frames=before,
-        arrival_frame=arrival,
-        mean_hu=mean,
-        sd_hu=sd,
-        tissue_kept=float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml)),
-    )
+    still = laid_onto(baseline, geometry, grid, AIR_HU)
+    kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
+    numbers = (peak, first, before, arrival, mean, sd, kept)
+    return Prepared(window, brain, grid, series.seconds, still, enhancement, *numbers)
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:

@@ -33,15 +33,6 @@ def test_returned_table_is_the_written_one(tmp_path):
     assert set(table["label_grade"]) == {"planted"}
 
 
-@pytest.mark.parametrize(
-    ("kwargs", "says"),
-    [({"spots_side": 3}, "6 spots a side"), ({"effect": -1}, "effect")],
-)  # fmt: skip
-def test_what_cannot_be_made(tmp_path, kwargs, says):
-    with pytest.raises(ValueError, match=says):
-        write_cohort(tmp_path, seed=1, **kwargs)
-
-
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory):
     """Cohorts almost as large as the study makes them: planted, null, no effect, and the second platform."""

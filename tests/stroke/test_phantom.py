@@ -14,7 +14,6 @@ from lib.stroke.phantom import (
     UNKNOWN,
     draw,
     oracle_aucs,
-    patients,
     read_truth,
     write_patient,
 )
@@ -30,7 +29,7 @@ def write(folder: Path, n: int, seed: int, effect: float = 1.0, **options) -> pd
 
 @pytest.fixture(scope="module")
 def many() -> pd.DataFrame:
-    return patients(20_000, seed=1)
+    return draw(20_000, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("effect", [0.0, 1.0])
 def test_frequencies_of_mrs_do_not_depend_on_the_effect(effect):
-    mrs = patients(20_000, seed=2, effect=effect)["mrs"]
+    mrs = draw(20_000, seed=2, effect=effect)["mrs"]
     np.testing.assert_allclose(mrs.value_counts(normalize=True).sort_index(), MARGINAL, atol=0.012)
 
 
@@ -74,7 +73,7 @@ def test_both_modalities_are_better_than_either_and_null_is_chance():
 
 
 def test_null_twin_has_the_same_patients():
-    one, null = patients(50, seed=4), patients(50, seed=4, effect=0.0)
+    one, null = draw(50, seed=4), draw(50, seed=4, effect=0.0)
     outcome = ["signal", "risk", "mrs"]
     pd.testing.assert_frame_equal(one.drop(columns=outcome), null.drop(columns=outcome))
     assert null["risk"].nunique() == 1

@@ -510,7 +510,8 @@ def test_attention_is_of_the_class_tokens_and_of_those_who_have_the_variable(fea
     data = Data(table, features, recipe())
     one = run(data, setting="admission")
     model, (_, held_out) = build("fusion", "admission", data.params), data.sides(one, one.fold)
-    found = train.attention(model, held_out, "admission")
+    runs.write_weights(model.eval().state_dict(), features / "weights" / f"{one.name}.safetensors")
+    found = train.mean_attention(data, one)
     variables = found[found["asks"] == "variable"]
     assert variables["name"].tolist() == [name for name in ADMISSION if name != "smoking"]
     assert found.loc[found["asks"] == "frame", "name"].tolist() == ["0", "1"]
