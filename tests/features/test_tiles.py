@@ -47,21 +47,6 @@ def disc(side=4200, radius=1700):
 # the grid
 
 
-def odd_grid(cell_px=2052.104208416834):
-    coords = np.array([[0, 0], [513, 513]])
-    tiles = Tiles(coords, coords // 513, np.zeros(2, np.int64), np.ones(2, np.float32))
-    empty = Tiles(coords[:0], coords[:0], np.zeros(0, np.int64), np.zeros(0, np.float32))
-    return TileGrid("a", "ok", "exact", 256, cell_px, 0.2495, (9000, 9000), {5: empty, 20: tiles})
-
-
-def test_tiles_of_all_scales_share_edges_and_rounding_does_not_add_up():
-    made = odd_grid()
-    fine, middle, coarse = (made.edges(scale, np.arange(401)) for scale in (20, 10, 5))
-    np.testing.assert_array_equal(fine[::2], middle[:201])
-    np.testing.assert_array_equal(fine[::4], coarse[:101])
-    assert np.abs(fine - np.arange(401) * made.side_px(20)).max() <= 0.5
-
-
 def small_grid(n: int = 3) -> TileGrid:
     def tiles(k):
         places = np.column_stack([np.arange(k), np.zeros(k, np.int64)])
@@ -367,7 +352,12 @@ def test_clams_tiles_come_out_of_one_pass_too(tmp_path, rgb):
 
 def test_tiles_that_are_no_whole_number_of_pixels(tmp_path, rgb):
     slide = slide_of(tmp_path, rgb, 0.499)
-    check_against_one_by_one(slide, exact_tiles(slide), 44, apart=255)
+    grid = exact_tiles(slide)
+    check_against_one_by_one(slide, grid, 44, apart=255)
+    fine, middle, coarse = (grid.edges(scale, np.arange(401)) for scale in (20, 10, 5))
+    np.testing.assert_array_equal(fine[::2], middle[:201])
+    np.testing.assert_array_equal(fine[::4], coarse[:101])
+    assert np.abs(fine - np.arange(401) * grid.side_px(20)).max() <= 0.5, "rounding does not add up"
 
 
 @pytest.mark.real
