@@ -227,6 +227,7 @@ LATE = {"admission": ["late-fusion", "ctp", "clinical-branch"]}
         ("stroke", {"models": LATE, "seeds": [1, 2], "first_seed_only": ["ctp"]}, "of the same seeds"),
         ("gcmlm", {"phantom": None}, "give exactly one of `phantom`, `matched_cohort`"),
         ("gcmlm", {"modalities": ["clinical", "ct", "ct"]}, "`modalities` names one twice"),
+        ("gcmlm", {"factors": ["ct"]}, "have one name in common: rename the factor"),
         ("gcmlm", {"factors": []}, "`modalities` has clinical, but `factors` names no column"),
     ],
 )
