@@ -226,17 +226,9 @@ def train_model(
 
 
 class Data:
-    """A cohort's patients and the features of their slides.
+    """A cohort's patients (patient, cancer, time_months, event, fold) and the features of their slides (patient, slide).
 
-    Parameters
-    ----------
-    features : path
-        Folder of one encoder's features, see `lib.crossfusion.bags`.
-    cohort : DataFrame
-        patient, cancer, time_months, event, fold.
-    slides : DataFrame
-        patient, slide: slides with features.
-    params : CrossFusionParams
+    `features` is the folder of one encoder's features, see `lib.crossfusion.bags`.
     """
 
     def __init__(self, features: Path, cohort: pd.DataFrame, slides: pd.DataFrame, params: CrossFusionParams):

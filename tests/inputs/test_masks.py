@@ -45,16 +45,6 @@ def test_header_reversed_without_the_voxels_is_never_overlaid_by_index(tmp_path,
         read_label(tmp_path / "mask.nii.gz", GRID, 5, resample=True)
 
 
-def test_mask_of_another_grid_is_brought_over_by_its_place(tmp_path):
-    wide = GRID._replace(
-        origin_mm=tuple(GRID.points(np.array([[-3, -2, -1]]))[0].tolist()), size=tuple(n + 6 for n in SIZE)
-    )
-    labels = np.zeros(wide.size[::-1], np.uint8)
-    labels[1:7, 2:14, 3:17] = map_of()
-    store(tmp_path / "mask.nrrd", labels, wide)
-    np.testing.assert_array_equal(read_label(tmp_path / "mask.nrrd", GRID, 5, resample=True), map_of() == 5)
-
-
 @pytest.mark.parametrize(("mm", "said"), [(500.0, "no voxel of"), (3.2, "only 40% of")])
 def test_mask_outside_the_image(tmp_path, mm, said):
     store(tmp_path / "mask.nii.gz", grid=GRID._replace(origin_mm=(-20.0 - mm, 10.0, 40.0)))
@@ -98,15 +88,6 @@ def test_label_by_name(tmp_path):
         ValueError, match=r"which label is 'livr': the names in .*mask.json are Liver.*nearest: liver"
     ):
         read_label(tmp_path / "mask.nii.gz", GRID, "livr")
-
-
-def test_thick_slices_keep_their_volume(tmp_path):
-    """A map drawn on slices of 1 mm, brought onto those of 5 mm."""
-    fine = GRID._replace(
-        spacing_mm=(0.8, 0.9, 1.0), origin_mm=(-20.0, 10.0, 38.0), size=(SIZE[0], SIZE[1], 5 * SIZE[2])
-    )
-    store(tmp_path / "mask.nii.gz", map_of().repeat(5, 0), fine)
-    np.testing.assert_array_equal(read_label(tmp_path / "mask.nii.gz", GRID, 5, resample=True), map_of() == 5)
 
 
 # names of regions
