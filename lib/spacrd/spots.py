@@ -167,10 +167,9 @@ def assemble(
         Raw counts, dense or sparse, with the names of spots and genes.
     xy, array_xy : float array (n, 2)
         x, y in pixels of the full-resolution picture, origin top left; and in grid steps.
-    tissue : sequence of str (n,)
-        Class of every spot, "" where none; the label follows from it (`label_of`).
-    source : str or sequence of str (n,)
-        Who said so, "pathologist" or "transferred"; a spot without a class gets "none".
+    tissue, source : sequence of str (n,)
+        Class of every spot, "" where none, from which the label follows (`label_of`); and who said so, "pathologist" or
+        "transferred" (one word may do for all; a spot without a class gets "none").
     sizes_um : (float, float)
         Diameter of a spot and pitch, µm.
     folder, picture, picture_scale : path, str, (sx, sy)
