@@ -215,7 +215,7 @@ LATE = {"admission": ["late-fusion", "ctp", "clinical-branch"]}
     [
         ("spacrd", {"phantom": None}, "give either `phantom` or `sections`"),
         ("spacrd", {"settings": {"both": {"encoder": "uni"}}}, "setting 'both' uses encoder 'uni'"),
-        ("spacrd", {"settings": {"none": {"encoder": "", "genes": False}}}, "neither an encoder nor genes"),
+        ("spacrd", {"settings": {"none": {"encoder": "", "genes": False}}}, "give it an encoder or genes"),
         ("spacrd", {"shard": 2, "shards": 2}, "shard 2 of 2 shards does not exist"),
         ("crossfusion", {"outcomes": "tcga/x.csv"}, "give either `phantom` or `outcomes`"),
         ("crossfusion", {"phantom": None, "outcomes": "x.csv"}, "which comes from `clinical_table`"),
@@ -227,6 +227,7 @@ LATE = {"admission": ["late-fusion", "ctp", "clinical-branch"]}
         ("stroke", {"models": LATE, "seeds": [1, 2], "first_seed_only": ["ctp"]}, "of the same seeds"),
         ("gcmlm", {"phantom": None}, "give exactly one of `phantom`, `matched_cohort`"),
         ("gcmlm", {"modalities": ["clinical", "ct", "ct"]}, "`modalities` names one twice"),
+        ("gcmlm", {"factors": ["ct"]}, "have one name in common: rename the factor"),
         ("gcmlm", {"factors": []}, "`modalities` has clinical, but `factors` names no column"),
     ],
 )

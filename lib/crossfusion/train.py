@@ -194,28 +194,12 @@ def train_model(
     device: str = "auto",
     checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  never changed
 ) -> Trained:
-    """Train one contender.
+    """Train one contender, of `lib.crossfusion.params.CONTENDERS`.
 
-    Parameters
-    ----------
-    name : str
-        Of `lib.crossfusion.params.CONTENDERS`.
-    train : sequence of Case
-    held_out : sequence of Case
-        Watched for the history. Learnt from only under the habits "cohort_bins" and "best_epoch".
-    how : Training
-    aside : sequence of Case
-        Training patients set aside to choose the epoch (`nested`); they are in no step.
-    seed : int
-        Weights, dropout, order and tiles.
-    device : str
-        Lightning's accelerator.
-    checkpoint : Checkpoint
-
-    Raises
-    ------
-    ValueError
-        Fewer events than bins, or a loss that is not finite.
+    `held_out` is watched for the history, and learnt from only under the habits "cohort_bins" and "best_epoch"; `aside`
+    are training patients that choose the epoch (`nested`) and are in no step. `seed` decides on weights, dropout, order
+    and tiles; `device` is Lightning's accelerator. A ValueError where there are fewer events than bins, or a loss is not
+    finite.
     """
     L.seed_everything(seed, verbose=False)
     habits = habits_of(name, how.variant)
@@ -242,17 +226,9 @@ def train_model(
 
 
 class Data:
-    """A cohort's patients and the features of their slides.
+    """A cohort's patients (patient, cancer, time_months, event, fold) and the features of their slides (patient, slide).
 
-    Parameters
-    ----------
-    features : path
-        Folder of one encoder's features, see `lib.crossfusion.bags`.
-    cohort : DataFrame
-        patient, cancer, time_months, event, fold.
-    slides : DataFrame
-        patient, slide: slides with features.
-    params : CrossFusionParams
+    `features` is the folder of one encoder's features, see `lib.crossfusion.bags`.
     """
 
     def __init__(self, features: Path, cohort: pd.DataFrame, slides: pd.DataFrame, params: CrossFusionParams):

@@ -52,8 +52,8 @@ TOKENS = ("", "nan", "null")  # ISLES'24 has all three
 OUTCOME = ("TICI postinterventional", "mRS 3 months")  # the other columns are known at the procedure's end
 
 
-def patients(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
-    """Draw a cohort.
+def draw(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
+    """Draw a cohort before any file.
 
     `effect` is the factor of everything in z but the noise. With 0 the outcome is independent of all; covariates and
     lesions are those of the same seed with another effect, and the mRS have the same frequencies.
@@ -61,7 +61,7 @@ def patients(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        age (years), nihss, onset_to_door_min, door_to_imaging_min, onset_to_ctp_min, ctp_to_recanalisation_min (all
+        patient, whose numbers have gaps, age (years), nihss, onset_to_door_min, door_to_imaging_min, onset_to_ctp_min, ctp_to_recanalisation_min (all
         whole numbers), male, hypertension, diabetes, atrial_fibrillation (0 or 1), mtici (0, 1, 2), side ("left",
         "right"), collateral (0 poor to 1 good), core_ml, penumbra_ml, lost_share (of the penumbra), signal (z without
         noise), risk (probability of mRS 3 or more), mrs (0 to 6).
@@ -74,6 +74,8 @@ def patients(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
     cuts = np.quantile(z, np.cumsum(MARGINAL)[:-1])
     table["risk"] = expit(table["signal"] - cuts[2])
     table["mrs"] = np.searchsorted(cuts, table["signal"] + random.logistic(size=n))
+    numbers = np.cumsum(np.random.default_rng([seed, 1]).integers(1, 3, n))
+    table.insert(0, "patient", [f"sub-stroke{number:04d}" for number in numbers])
     return table
 
 
@@ -83,7 +85,7 @@ def oracle_aucs(effect: float = 1.0, n: int = 20_000, seed: int = 11) -> dict[st
     Lesion volumes stand for the images, no value is missing. Logistic regression with squares and products, fitted on
     one half of the patients, tested on the other; "truth" is the probability the outcome was drawn with.
     """
-    table = patients(n, seed, effect)
+    table = draw(n, seed, effect)
     table = table.assign(
         on_left=table["side"] == "left", mtici_2b=table["mtici"] == 1, mtici_3=table["mtici"] == 2
     )
@@ -145,14 +147,6 @@ def _signal(table: pd.DataFrame) -> pd.Series:
         + 6.0 * table["lost_share"] * table["penumbra_ml"] / 60
         + 6.0 * (table["side"] == "left")  # language
     )
-
-
-def draw(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
-    """Draw a cohort before any file: patient, whose numbers have gaps, and the columns of `patients`."""
-    table = patients(n, seed, effect)
-    numbers = np.cumsum(np.random.default_rng([seed, 1]).integers(1, 3, n))
-    table.insert(0, "patient", [f"sub-stroke{number:04d}" for number in numbers])
-    return table
 
 
 def series_path(folder: str | Path, patient: str) -> Path:

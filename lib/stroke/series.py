@@ -43,18 +43,11 @@ class Series(NamedTuple):
     @property
     def facts(self) -> dict:
         """What the log of a reading says: grid, orientation, frames and interval."""
-        grid = self.geometry
-        lists = {name: np.round(getattr(grid, name), 6).tolist() for name in ("spacing_mm", "origin_mm")}
-        return {
-            "size": list(grid.size),
-            **lists,
-            "direction": np.round(grid.direction, 6).tolist(),
-            "orientation": grid.orientation,
-            "stored_as": self.stored_as,
-            "tilt_deg": round(grid.tilt_deg, 3),
-            "frames": len(self.values),
-            "interval_s": round(self.interval_s, 6),
-        }
+        names = ("size", "spacing_mm", "origin_mm", "direction")
+        grid = {name: np.round(getattr(self.geometry, name), 6).tolist() for name in names}
+        how = {"orientation": self.geometry.orientation, "stored_as": self.stored_as}
+        how |= {"tilt_deg": round(self.geometry.tilt_deg, 3), "frames": len(self.values)}
+        return grid | how | {"interval_s": round(self.interval_s, 6)}
 
 
 def read_series(path: str | os.PathLike, interval_s: float | None = None, oblique: str = "refuse") -> Series:

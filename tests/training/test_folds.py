@@ -20,15 +20,9 @@ def test_every_section_is_tested_once_and_no_patient_is_on_both_sides():
         refuse_leak(fold.train, fold.test, PATIENTS)
 
 
-def test_sections_keep_the_cohorts_order():
-    fold = leave_one_patient_out(PATIENTS)[2]
-    assert fold == Fold("C", ("A1", "B1", "A2", "H1"), ("C6", "C2"))
-
-
-@pytest.mark.parametrize("patients", [{}, {"A1": "A"}, {"A1": "A", "A2": "A"}])
-def test_fewer_than_two_patients_are_an_error(patients):
+def test_fewer_than_two_patients_are_an_error():
     with pytest.raises(ValueError, match="needs two patients at least"):
-        leave_one_patient_out(patients)
+        leave_one_patient_out({"A1": "A", "A2": "A"})
 
 
 def test_a_patient_on_both_sides_is_named():
@@ -39,7 +33,6 @@ def test_a_patient_on_both_sides_is_named():
 
 def test_a_fixed_split_is_one_fold_and_refuses_a_leak():
     assert fixed_split(["A1", "B1"], ["C2"], PATIENTS) == Fold("transfer", ("A1", "B1"), ("C2",))
-    assert fixed_split(["A1"], ["C2"], PATIENTS, "crc").name == "crc"
     with pytest.raises(ValueError, match="patient C is in training and in test"):
         fixed_split(["A1", "C6"], ["C2"], PATIENTS)
 
