@@ -65,7 +65,7 @@ class Preparation(Checked):
     slices: int | None = None
     frames: int = Field(32, ge=4)  # around the peak
     ceiling_hu: float | None = Field(8.0, gt=0)  # enhancement above it is set to it in what networks read
-    roughest: float = Field(1.0, gt=0)  # tissue's mean curve may be, see `lib.stroke.perfusion.roughness`
+    roughest: float = Field(1.0, gt=0)  # the brain's mean curve may be (Durbin-Watson); a bolus has 0.1
 
 
 class Recipe(Checked):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter, label
+from statsmodels.stats.stattools import durbin_watson
 
 from lib.files import opened, written_hdf5
 from lib.inputs.volumes import AIR_HU, Geometry, brought_onto, image_of
@@ -76,7 +77,9 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     for frame, hu in enumerate(values):
         enhancement[frame] = laid_onto(hu - baseline, geometry, grid, 0)
     curve = enhancement[:, brain].mean(1, dtype=np.float64)
-    if (rough := roughness(curve)) > settings.roughest:
+    # squared steps over squared deviations: near 0 for a bolus, 2 for frames in random order, NaN for a constant
+    rough = float(durbin_watson(curve - curve.mean()))
+    if not rough <= settings.roughest:
         raise ValueError(
             f"the brain's mean enhancement jumps from frame to frame (roughness {rough:.2f}, at most "
             f"{settings.roughest:g}): frames are out of order, or no contrast arrived"
@@ -205,16 +208,6 @@ def arrival_frame(curve: np.ndarray, interval_s: float) -> int:
     low = before.min() if len(before) < 3 else np.convolve(before, np.ones(3) / 3, "valid").min()
     below = np.flatnonzero(before <= low + SHARE_OF_PEAK * (curve[peak] - low))
     return max(int(below[-1]) + 1 - round(MARGIN_S / interval_s), 0) if len(below) else 0
-
-
-def roughness(curve: np.ndarray) -> float:
-    """Squared steps of a curve over its squared deviations: near 0 for a bolus, 2 for frames in random order.
-
-    von Neumann (1941), Ann Math Stat 12:367, doi 10.1214/aoms/1177731677. Infinite for a curve that is constant.
-    """
-    curve = np.asarray(curve, dtype=np.float64)
-    spread = float(((curve - curve.mean()) ** 2).sum())
-    return float((np.diff(curve) ** 2).sum() / spread) if spread > 0 else np.inf
 
 
 def write_prepared(path: str | os.PathLike, prepared: Prepared) -> None:
