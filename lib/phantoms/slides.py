@@ -16,21 +16,10 @@ from lib.files import written
 
 
 def smooth_field(shape: tuple[int, int], scale: float, rng: np.random.Generator) -> np.ndarray:
-    """A stationary Gaussian random field of zero mean and unit variance.
+    """A stationary Gaussian random field of zero mean and unit variance: float (rows, columns).
 
-    Parameters
-    ----------
-    shape : (rows, columns)
-        In cells.
-    scale : float
-        Smoothing (standard deviation of the kernel) in cells: structures are about four times as wide.
-    rng : Generator
-        The only source of chance.
-
-    Returns
-    -------
-    float array of `shape`
-        Unit variance over realisations, not within one: a small field may lie high or low as a whole.
+    `scale` is the smoothing (standard deviation of the kernel) in cells: structures are about four times as wide. Unit
+    variance is over realisations, not within one: a small field may lie high or low as a whole.
     """
     # the margin keeps the border as variable as the middle, so that no field knows where the edge is
     margin = int(np.ceil(4 * scale))
@@ -41,18 +30,12 @@ def smooth_field(shape: tuple[int, int], scale: float, rng: np.random.Generator)
 
 
 def at(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Value of a field at positions, linear between cells.
-
-    `field` is (rows, columns); `xy` (n, 2) has x (column) and y (row) in cells, outside the border's value counts.
-    """
+    """Values of a field (rows, columns) at `xy` (n, 2), in cells: linear between them, the border's beyond it."""
     return map_coordinates(field, np.asarray(xy, dtype=float).T[::-1], order=1, mode="nearest")
 
 
 def outline(shape: tuple[int, int], margin: float, rng: np.random.Generator) -> np.ndarray:
-    """A piece of tissue, True in a bool array of `shape`: a rounded square with an irregular edge.
-
-    `shape` and `margin`, the empty border, are in cells.
-    """
+    """A piece of tissue, bool of `shape`: a rounded square with an irregular edge; `margin`, the empty border, in cells."""
     rows, columns = np.indices(shape)
     y = (rows + 0.5 - shape[0] / 2) / (shape[0] / 2 - margin)
     x = (columns + 0.5 - shape[1] / 2) / (shape[1] / 2 - margin)
@@ -76,12 +59,7 @@ class Stain:
 
 
 def paint(
-    cancer: np.ndarray,
-    tissue: np.ndarray,
-    cell_px: int,
-    um_per_px: float,
-    stain: Stain,
-    rng: np.random.Generator,
+    cancer: np.ndarray, tissue: np.ndarray, cell_px: int, um_per_px: float, stain: Stain, rng
 ) -> np.ndarray:
     """Paint a picture in which more, larger and darker nuclei mean more cancer-like.
 
@@ -92,30 +70,21 @@ def paint(
     tissue : bool array (rows, columns)
         False is empty glass.
     cell_px : int
-        Pixels along a cell of the two fields.
-    um_per_px : float
-
-    Returns
-    -------
-    uint8 array (rows * cell_px, columns * cell_px, 3)
-        RGB.
+        Pixels along a cell of the two fields, so that the picture is uint8 (rows * cell_px, columns * cell_px, 3).
     """
     shape = (cancer.shape[0] * cell_px, cancer.shape[1] * cell_px)
     looks = np.clip(cancer, -2.5, 4.5)
     soft = _enlarged(gaussian_filter(tissue.astype(np.float32), 0.6), cell_px)
     inside = np.clip((soft - 0.35) * 4, 0, 1)
-
     fibres = _fibres(shape, rng)
     loose = _enlarged(looks, cell_px)
     eosin = inside * np.clip(0.26 + 0.06 * fibres - 0.035 * loose, 0.06, None)
     haematoxylin = inside * np.clip(0.055 + 0.02 * loose, 0.02, None)
-
     xy = _scattered(looks, tissue, cell_px, um_per_px, rng)
     looks_there = at(looks, xy / cell_px - 0.5)
     radius = (2.9 * np.exp(0.11 * looks_there + 0.16 * rng.standard_normal(len(xy)))) / um_per_px
     dark = 0.62 * np.exp(0.10 * looks_there + 0.22 * rng.standard_normal(len(xy)))
     haematoxylin += inside * np.minimum(_nuclei(shape, xy, radius, dark, rng), 1.6)
-
     grain = 1.5 * rng.standard_normal(shape, dtype=np.float32)
     rgb = np.empty((*shape, 3), dtype=np.uint8)
     for i, glass in enumerate(stain.glass):
@@ -190,11 +159,6 @@ class Look:
     eosin: float  # optical density of the cytoplasm
     stretch: float  # of nuclei
 
-    @property
-    def light(self) -> float:
-        """Density of haematoxylin that the eye, or a mean over colours, sees."""
-        return float(np.mean(self.stain.haematoxylin))
-
 
 LOOKS = (
     Look(Stain(), eosin=0.20, stretch=1.25),
@@ -216,12 +180,10 @@ def write_slide(
     """Write a slide: tiled JPEG TIFF with levels 1 and 4 and a resolution from which OpenSlide reads µm per pixel.
 
     The light that a nucleus takes and the share of nests are the same on average whatever `fine` and `coarse` are, and
-    slides differ in their staining: the mean colour tells neither.
+    slides differ in their staining: the mean colour tells neither. Equal arguments give equal bytes.
 
     Parameters
     ----------
-    path : path
-        Ends in .tif or .tiff. Equal arguments give equal bytes.
     fine : float
         In standard deviations, held within 2.5. Drives what is averaged away at 5x: nuclei that are large, pale and
         unlike each other (+), or small, dark and alike (-), where each takes the same light.
@@ -229,9 +191,7 @@ def write_slide(
         In standard deviations, held within 2.5. Drives what no 20x tile shows by itself: how far nests and stroma, each
         about as large as such a tile, are set apart from each other (+), down to an even sheet (-).
     cancer : 0 or 1
-        Stain and shape of nuclei.
-    look : Look, optional
-        Instead of the cancer type's own: another laboratory's stain, for example.
+        Stain and shape of nuclei, unless `look` gives another laboratory's.
     """
     rng = np.random.default_rng([seed, cancer])
     rgb = _painted(*np.clip([fine, coarse], -REACH, REACH), look or LOOKS[cancer], rng, side_px, um_per_px)
@@ -240,14 +200,9 @@ def write_slide(
 
 
 def write_pyramid(path: str | os.PathLike, levels: list[np.ndarray], um_per_px: float | None) -> None:
-    """Write pictures as the levels of a tiled JPEG TIFF.
+    """Write pictures, uint8 (height, width, 3) from fine to coarse, as the levels of a tiled JPEG TIFF.
 
-    Parameters
-    ----------
-    levels : list of ndarray of uint8, shape (height, width, 3)
-        From fine to coarse.
-    um_per_px : float or None
-        Of the first level; None leaves the file without resolution.
+    `um_per_px` is that of the first level; None leaves the file without resolution.
     """
     how = {"tile": (256, 256), "compression": "jpeg", "compressionargs": {"level": 85}, "photometric": "rgb"}
     how |= {"metadata": None, "software": False}
@@ -320,8 +275,9 @@ def _nuclei_of_slides(fine, stained, look: Look, rng, shape, um_per_px) -> np.nd
     size = np.maximum(np.exp(0.07 * fine + spread * rng.standard_normal(len(xy))), 0.78)
     stretch = look.stretch * np.exp(0.5 * spread * rng.standard_normal(len(xy)))
     # a nucleus of another size has the density at which it takes the light of the typical one
-    taken = (1 - 10 ** (-DARK * look.light)) / size**2
-    dark = -np.log10(1 - taken) / look.light
+    light = float(np.mean(look.stain.haematoxylin))  # what the eye, or a mean over colours, sees
+    taken = (1 - 10 ** (-DARK * light)) / size**2
+    dark = -np.log10(1 - taken) / light
     long, short = (size * RADIUS_UM / um_per_px * stretch**sign for sign in (0.5, -0.5))
     polygons = _outlines(xy, long, short, rng.uniform(0, np.pi, len(xy)))
     shades = np.maximum(_stored(stained * dark, DENSEST), 1).tolist()
