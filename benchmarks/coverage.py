@@ -78,9 +78,11 @@ def cross_validated(
                     worth.append(harrell(new_months, new_event, new[:, sight] @ weights))
             names = np.arange(n), fold.astype(str), months, event
             models.append(HeldOut(*names, risk[None]))
-        first, second = models
+        first = models[0]
         found = survival_interval(first, "c_index", draws=draws, seed=repetition)
-        (apart,) = survival_differences(dict(zip("ab", models)), draws=draws, seed=repetition).itertuples()
+        (apart,) = survival_differences(
+            dict(zip("ab", models, strict=True)), draws=draws, seed=repetition
+        ).itertuples()
         counts = intervals.draw_counts(
             first.patient, draws, repetition, intervals.strata(first.fold, first.event)
         )

@@ -15,6 +15,7 @@ from lifelines.exceptions import ConvergenceError
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
+from lib.statistics.intervals import MOST
 from lib.statistics.metrics_table import survival_rows
 from lib.statistics.survival import Censoring, HeldOut, proportional_hazards
 
@@ -50,7 +51,9 @@ def by_time(
     return metrics[metrics["metric"].str.startswith(("c_index", "auc_t"))]
 
 
-def univariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[str]) -> pd.DataFrame:
+def univariable(
+    table: pd.DataFrame, time: str, event: str, columns: Sequence[str], trained: Sequence[str] = ()
+) -> pd.DataFrame:
     """Cox regression on each column alone, unpenalised, Efron's ties, Wald intervals of 95 %.
 
     Parameters
@@ -62,6 +65,10 @@ def univariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[st
     columns : sequence of str
         Numbers, whose hazard ratio is per standard deviation of the patients in the fit (of 0 and 1: of 1 against 0), or
         words and booleans, which are categories: each level against the most frequent one.
+    trained : sequence of str
+        Those that are held-out scores of a cross-validation. Its models share training patients, which nearly doubles the
+        variance of the coefficient where the score is worth nothing (`lib.statistics.intervals.training_share`): else 14 to
+        17 % of such scores have p < .05.
 
     Returns
     -------
@@ -70,11 +77,13 @@ def univariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[st
         (of the level, or of the fit for a number); how: what was left out, what is doubtful. The level compared with
         has hazard ratio 1 and no interval. Without a value: NaN, and the reason in `how`.
     """
-    alone = [multivariable(table, time, event, [each]) for each in columns]
+    alone = [multivariable(table, time, event, [each], trained) for each in columns]
     return pd.concat(alone, ignore_index=True).drop(columns="ph_p")
 
 
-def multivariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[str]) -> pd.DataFrame:
+def multivariable(
+    table: pd.DataFrame, time: str, event: str, columns: Sequence[str], trained: Sequence[str] = ()
+) -> pd.DataFrame:
     """Cox regression on all columns together, on complete cases; parameters as `univariable`.
 
     Returns
@@ -102,8 +111,13 @@ def multivariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[
         numbers = [result.at[place, "kind"] == "number" for place in design]
         error = fit.standard_errors_ * design.std().where(numbers, 1.0)
         finite = error.index[np.isfinite(error) & (error < SEPARATED)]
-        names = ["exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%", "p"]
-        result.loc[finite, ["hazard_ratio", "low", "high", "p"]] = fit.summary.loc[finite, names].to_numpy()
+        log = fit.params_[finite]
+        shared = np.array([result.at[place, "column"] in trained for place in finite])
+        spread = fit.standard_errors_[finite] * np.sqrt(1 + MOST * shared)
+        reach = norm.isf(0.025) * spread
+        for name, value in (("hazard_ratio", log), ("low", log - reach), ("high", log + reach)):
+            result.loc[finite, name] = np.exp(value)
+        result.loc[finite, "p"] = 2 * norm.sf(np.abs(log / spread))
         failed = "the likelihood has no maximum: events separate (hazard ratio 0 or infinite)"
         if len(finite) == len(error):
             outcome = cases[time].astype(float), died

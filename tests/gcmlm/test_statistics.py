@@ -150,6 +150,18 @@ def test_order_of_patients_and_columns_changes_nothing(cohort):
     pd.testing.assert_frame_equal(one, two, rtol=1e-4)
 
 
+def test_a_held_out_score_has_its_error_widened_and_the_other_columns_do_not(cohort):
+    given, held_out = (
+        multivariable(cohort, "time", "event", ["age", "stage"], trained).set_index("column")
+        for trained in ([], ["age"])
+    )
+    widths = np.log(held_out["high"] / held_out["low"]) / np.log(given["high"] / given["low"])
+    assert widths["age"] == pytest.approx(np.sqrt(1.9))
+    assert widths.drop("age").dropna().to_numpy() == pytest.approx(1)
+    assert held_out.loc["age", "p"] > given.loc["age", "p"]
+    assert held_out["hazard_ratio"].equals(given["hazard_ratio"])
+
+
 def test_both_are_printed_side_by_side(cohort):
     holed = cohort.assign(age=cohort["age"].mask(cohort.index < 7), site="A")
     names = ["age", "stage", "score", "site"]
