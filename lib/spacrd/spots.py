@@ -120,16 +120,16 @@ def the_one(paths: Iterable[Path], what: str) -> Path | None:
 
 
 def matched(places: pd.DataFrame, spots: pd.Index, most_idle: float) -> tuple[pd.DataFrame, pd.Index]:
-    """The rows of `places` that belong to the `spots` with counts, in their order, and the names of all other rows.
+    """The rows of `places` that belong to `spots`, in their order, and the names of all other rows.
 
-    Refused: a spot with counts and without a place; more than `most_idle` places without counts.
+    Refused: a spot without a place; more than `most_idle` places without a spot.
     """
     lost = spots.difference(places.index, sort=False)
     idle = places.index.difference(spots, sort=False)
     if len(lost) or len(idle) > most_idle:
         raise ValueError(
-            f"{len(lost)} of {len(spots)} spots with counts have no position ({', '.join(lost[:3])}), {len(idle)} of "
-            f"{len(places)} positions have no counts ({', '.join(idle[:3])}): both files must come from the same section"
+            f"{len(lost)} of {len(spots)} spots have no position ({', '.join(lost[:3])}), {len(idle)} of "
+            f"{len(places)} positions are of no spot ({', '.join(idle[:3])}): both files must come from the same section"
         )
     return places.loc[spots], idle
 
