@@ -16,6 +16,7 @@ from lib.gcmlm.phantom import (
     ORIENTATIONS,
     SIGNALS,
     UM_PER_PX,
+    Paths,
     abdomen,
     draw,
     oracle_aucs,
@@ -196,7 +197,8 @@ PATIENTS = 12
 def test_mask_and_image_agree_whatever_way_the_mask_is_stored(tmp_path):
     for orientation in ORIENTATIONS:
         image, mask = tmp_path / "image.nii.gz", tmp_path / f"{orientation}.nii.gz"
-        made = write_ct(image, mask, 0.5, 4, "A", orientation)
+        made = abdomen(0.5, 4)
+        write_ct(Paths(image, mask, ()), made, orientation)
         volume = read_ct(image)
         np.testing.assert_array_equal(volume.values, made.values)
         for number in LABELS.values():
