@@ -64,19 +64,11 @@ def three_planes(axes: Sequence[Axes], volume: Volume, mask: np.ndarray) -> Sequ
 
 
 def ablation_bars(ax: Axes, rows: pd.DataFrame, modalities: Sequence[str], name: str = "AUC") -> Axes:
-    """Bars that rise from chance, with intervals, over a matrix of dots: the subsets in the order of their size.
+    """Bars that rise from chance, 0.5, with intervals, over a matrix of dots: the subsets in the order of their size.
 
-    Parameters
-    ----------
-    ax : Axes
-        About 1 inch of width a subset, less with many; the matrix hangs below it, in its child `ax.child_axes[0]`.
-    rows : DataFrame
-        One row a subset and group: setting (modalities joined by "+"), estimate, low, high, group (a model); groups of
-        a subset stand side by side. An estimate NaN is written as such.
-    modalities : sequence of str
-        Order of the matrix, from top to bottom.
-    name : str
-        Of the metric, which is 0.5 for a model that knows nothing. A bar below it hangs down.
+    `rows`: one a subset and group, setting (modalities joined by "+"), estimate, low, high, group (a model); groups of a
+    subset stand side by side, an estimate NaN is written as such. `modalities`: order of the matrix, which hangs below
+    the axes in `ax.child_axes[0]`.
     """
     groups, order, chance = list(dict.fromkeys(rows["group"])), list(modalities), 0.5
     rows = rows.assign(parts=[sorted(map(order.index, each.split("+"))) for each in rows["setting"]])
@@ -124,16 +116,8 @@ PART = 0.78  # of the width, for the coefficients
 def importance(ax: Axes, table: pd.DataFrame, top: int = 15, outcome: str = "outcome") -> Axes:
     """Coefficients with their spread, largest first, and at the right how often each feature is selected.
 
-    Parameters
-    ----------
-    ax : Axes
-        About 0.3 inch of height a feature. The frequencies are drawn in its child `ax.child_axes[0]`.
-    table : DataFrame
-        The first of what `lib.gcmlm.statistics.stability` returns.
-    top : int
-        Features drawn: those with the largest absolute mean.
-    outcome : str
-        What a positive coefficient makes more likely.
+    `table`: the first of what `lib.gcmlm.statistics.stability` returns, of which the `top` features by absolute mean are
+    drawn; `outcome`: what a positive coefficient makes more likely. Frequencies are in the child `ax.child_axes[0]`.
     """
     shown = table[(table["mean"] != 0) | (table["frequency"] > 0)]
     if shown.empty:

@@ -182,29 +182,18 @@ def test_cohort_is_the_phantom_s(whole, drawn):
 def test_scans_slides_and_tables_hold_everybody_once(whole, drawn):
     done, _ = whole
     cohort = done.read("cohort.csv").set_index("patient")
-    scans = done.read("scans.csv").set_index("patient")
+    scans, slides = done.read("scans.csv").set_index("patient"), done.read("slides.csv")
     assert list(scans.index) == list(drawn.index[drawn["has_ct"] == 1])
     assert scans["status"].eq("ok").all()
-    assert scans["stored_as"].nunique() > 1 or (drawn["as_dicom"] == 1).any()
-    outside = drawn["hospital"].reindex(scans.index) == "B"
-    assert scans.loc[outside, "spacing_mm"].str.endswith(" x 5").all(), "slices of 5 mm are fine"
-    slides = done.read("slides.csv")
-    assert (
-        slides["patient"]
-        .value_counts()
-        .sort_index()
-        .equals(drawn.loc[drawn["slides"] > 0, "slides"].rename_axis("patient").rename("count").sort_index())
-    )
+    assert slides["patient"].value_counts().to_dict() == drawn["slides"][drawn["slides"] > 0].to_dict()
     assert slides["status"].eq("ok").all()
-    assert slides["tiles"].gt(0).all()
     tables = {name: done.read(f"tables/{name}.csv").set_index("patient") for name in MODALITIES}
     assert list(tables["clinical"]) == list(FACTORS)
     assert list(tables["ct"]) == list(feature_names("slicer"))
     for name, table in tables.items():
         assert table.index.is_unique
         assert set(table.index) == set(cohort.index[cohort[f"has_{name}"]])
-    assert tables["ct"].notna().all().all()
-    assert tables["slide"].notna().all().all()
+        assert name == "clinical" or table.notna().all().all()
     counts = done.read("tables/slide_counts.csv").set_index("patient")
     own = slides[slides["patient"].isin(cohort.index)].groupby("patient")["tiles"].sum()
     assert counts["tiles"].sort_index().equals(own.sort_index())
