@@ -50,12 +50,8 @@ def results_folder() -> Path:
 def begin(study: str, name: str, namespace: Mapping[str, Any]) -> "Stage":
     """Open a stage from a notebook: `stage = begin("spacrd", "3-train", globals())`.
 
-    Raises
-    ------
-    ValueError
-        A parameter that the study's schema does not know, or a wrong value; see `lib.params.of_notebook`.
-    BlockingIOError
-        The same stage and shard is at work in another process.
+    ValueError: a parameter that the study's schema does not know, or a wrong value; see `lib.params.of_notebook`.
+    BlockingIOError: the same stage and shard is at work in another process.
     """
     params = of_notebook(study, namespace, f"notebooks/{study}/{name}.ipynb")
     stage = Stage(study, name, params)

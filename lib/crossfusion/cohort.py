@@ -331,12 +331,8 @@ def planted_patients(
 ) -> pd.DataFrame:
     """Draw a cohort: exponential times whose log hazard is linear in what is planted, censored at random.
 
-    Parameters
-    ----------
-    patients, seed : int
-    age_effect, stage_effect, slide_effect : float
-        Log hazard ratio per standard deviation of age, stage, and the slide's hidden pattern; all 0 in a null
-        cohort, where nothing tells who dies early.
+    Effects are log hazard ratios per standard deviation of age, stage, and the slide's hidden pattern; all 0 in a null
+    cohort, where nothing tells who dies early.
 
     Returns
     -------

@@ -39,15 +39,6 @@ class UnreadableTile(ValueError):
     """Pixels inside a slide that cannot be decoded."""
 
 
-def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> "Slide":
-    """Open whatever OpenSlide reads.
-
-    `um_per_px`, µm per level-0 pixel that the user vouches for, is taken instead of the slide's metadata. A ValueError
-    where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
-    """
-    return Slide(path, um_per_px)
-
-
 def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
     """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
 
@@ -69,7 +60,10 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
 
 
 class Slide:
-    """An open slide. Made by `open_slide`; close it, or use it in a with statement. Threads may share it.
+    """An open slide, of whatever OpenSlide reads; close it, or use it in a with statement. Threads may share it.
+
+    `um_per_px`, µm per level-0 pixel that the user vouches for, is taken instead of the slide's metadata. A ValueError
+    where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
 
     Attributes
     ----------
@@ -182,6 +176,9 @@ class Slide:
         clear = WHITE - bgra[..., 3]
         # colours are premultiplied, so adding what is transparent lays them over white
         return rgb + clear[..., None] if clear.any() else rgb
+
+
+open_slide = Slide
 
 
 class StoredTiles:

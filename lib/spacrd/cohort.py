@@ -24,17 +24,9 @@ GRADES = ("pathologist", "transferred", "weak", "planted", "none")
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a cohort's section table.
 
-    Parameters
-    ----------
-    path : path
-        csv with the columns section, patient, platform ("st", "visium", "xenium"), folder and labels (both relative
-        to the raw folder; "" for the layout's own), label_grade ("pathologist", "transferred", "weak", "planted", or
-        "none" for a section that is to be scored without labels) and note. One row a section.
-
-    Returns
-    -------
-    DataFrame
-        Strings throughout, empty cells as "".
+    A csv with the columns section, patient, platform ("st", "visium", "xenium"), folder and labels (both relative to the
+    raw folder; "" for the layout's own), label_grade ("pathologist", "transferred", "weak", "planted", or "none" for a
+    section that is to be scored without labels) and note; one row a section. All are strings, empty cells "".
     """
     table = read_columns(path, dtype=str, keep_default_na=False)
     if missing := [column for column in COLUMNS if column not in table]:
@@ -59,12 +51,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
     """Read one section of a cohort, by the reader of its platform.
 
-    Parameters
-    ----------
-    row : mapping
-        A row of `read_table`.
-    raw_folder : path
-        The cohort's folder of raw files; the section's picture is named relative to it.
+    `row` is one of `read_table`'s; the section's picture is named relative to the folder of raw files.
 
     Raises
     ------
@@ -116,10 +103,7 @@ def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
 def obtain(params: SpaCRDParams, folder: Path) -> pd.DataFrame:
     """Write the phantom's raw files below `folder`, or fetch those of an open cohort; return all section tables.
 
-    Returns
-    -------
-    DataFrame
-        As `read_table`, by section, with `source`, the table's name, which says where the raw files lie.
+    They are as `read_table`, by section, with `source`, the table's name, which says where the raw files lie.
     """
     if params.phantom:
         planted = params.phantom.model_dump(include={"seed", "effect", "spots_side"})

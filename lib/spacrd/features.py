@@ -19,20 +19,13 @@ from lib.training.folds import Fold, refuse_leak
 
 
 def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.ndarray:
-    """The k nearest spots of each spot within its section, itself first: int64 (n, k).
+    """The k nearest spots of each spot, itself first: int64 (n, k). `xy` (n, 2), one section's positions, any unit.
+
+    With a `radius`, in the unit of `xy`, a neighbour farther away (across a gap in the tissue, or off its edge) is
+    replaced by the spot itself; without it the k nearest are taken however far they are, as the released code does.
 
     The neighbours of `squidpy.gr.spatial_neighbors(coord_type="generic", n_neighs=k - 1)` wherever no two distances
     tie, in all of HER2ST; on a perfect square grid the four diagonals tie, and the two tools take others of them.
-
-    Parameters
-    ----------
-    xy : ndarray (n, 2)
-        Positions of one section's spots, any unit.
-    k : int
-        Neighbours, the spot itself included.
-    radius : float, optional
-        In the unit of `xy`. A neighbour farther away (across a gap in the tissue, or off its edge) is replaced by the
-        spot itself. Without it the k nearest are taken however far they are, as the released code does.
     """
     if len(xy) < k:
         raise ValueError(
@@ -69,16 +62,10 @@ def shared_genes(sections: Sequence[AnnData]) -> list[str]:
 def variable_genes(
     sections: Sequence[AnnData], genes: Sequence[str], n: int, *, as_released: bool = False
 ) -> list[str]:
-    """Choose the `n` most variable genes from training sections (seurat_v3), in alphabetical order.
+    """The `n` most variable of `genes`, which every section has (seurat_v3), in alphabetical order; all if no more than n.
 
-    Parameters
-    ----------
-    sections : sequence of AnnData
-        Training sections only: the genes are part of what is fitted.
-    genes : sequence of str
-        Candidates, present in every section; all are kept where there are not more than `n`.
-    as_released : bool
-        The released code's habit: the first section only, and logged counts, which seurat_v3 does not expect.
+    Give it training sections only: the genes are part of what is fitted. `as_released`: the released code's habit, the
+    first section only, and logged counts, which seurat_v3 does not expect.
     """
     genes = sorted(genes)  # in a fixed order: seurat_v3 breaks ties by position
     if len(genes) <= n:
@@ -127,28 +114,14 @@ def scale(features: np.ndarray, how: str = "minmax") -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spots:
-    """The spots of one or more sections, stacked.
+    """The n spots of one or more sections, stacked."""
 
-    Attributes
-    ----------
-    image, genes : Tensor (n, features) or None
-        Scaled features; None where the modality is left out.
-    labels : Tensor (n,)
-        1 cancer, 0 other, NaN undetermined: never scored in a loss, still a neighbour.
-    neighbours : Tensor (n, k), int64
-        Rows of this stack; itself first.
-    xy : ndarray (n, 2)
-        Positions within the section.
-    section : ndarray (n,)
-        Section name of each spot.
-    """
-
-    image: Tensor | None
+    image: Tensor | None  # (n, features), scaled; None where the modality is left out
     genes: Tensor | None
-    labels: Tensor
-    neighbours: Tensor
-    xy: np.ndarray
-    section: np.ndarray
+    labels: Tensor  # (n,): 1 cancer, 0 other, NaN undetermined: never scored in a loss, still a neighbour
+    neighbours: Tensor  # (n, k), int64: rows of this stack; itself first
+    xy: np.ndarray  # (n, 2), within the section
+    section: np.ndarray  # (n,), its name
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -205,19 +178,10 @@ def labelled_patches(spots: Spots, size: int) -> list[np.ndarray]:
 
 
 class Batches(IterableDataset):
-    """Each time it is gone through, one epoch: pieces in a random order, put together to batches.
+    """Each time it is gone through, one epoch: `pieces` (rows that stay together) in random order, put together to batches.
 
-    Parameters
-    ----------
-    pieces : sequence of ndarray
-        Rows that stay together.
-    batch_size : int
-        Rows a batch, about: whole pieces are put together until the size is reached. A lone last row joins the batch
-        before (batch statistics need two).
-    seed : int
-        The order depends on it and on nothing else.
-    made : callable
-        Rows -> batch.
+    Whole pieces are joined until `batch_size` rows are reached; a lone last row joins the batch before (batch statistics
+    need two). The order depends on `seed` and on nothing else. `made` turns rows into a batch.
     """
 
     def __init__(
@@ -240,30 +204,18 @@ class Batches(IterableDataset):
 
 @dataclass(frozen=True)
 class SectionFeatures:
-    """One section, unscaled.
-
-    Attributes
-    ----------
-    image : ndarray (n, d) or None
-        Encoder output.
-    genes : ndarray (n, g) or None
-        log(1 + counts per 10,000) of the fold's genes.
-    marker : ndarray (n,) or None
-        Expression of the marker gene alone.
-    neighbours, neighbours_anywhere : ndarray (n, k)
-        Within the radius, and without one, as the released code has it.
-    """
+    """One section of n spots, unscaled."""
 
     name: str
     patient: str
-    image: np.ndarray | None
-    genes: np.ndarray | None
-    marker: np.ndarray | None
+    image: np.ndarray | None  # (n, d), encoder output
+    genes: np.ndarray | None  # (n, g), log(1 + counts per 10,000) of the fold's genes
+    marker: np.ndarray | None  # (n,), expression of the marker gene alone
     labels: np.ndarray
-    spots: np.ndarray
+    spots: np.ndarray  # their names
     xy: np.ndarray
-    neighbours: np.ndarray
-    neighbours_anywhere: np.ndarray
+    neighbours: np.ndarray  # (n, k), within the radius
+    neighbours_anywhere: np.ndarray  # (n, k), without one, as the released code has it
 
     def tensors(self, scaling: str, *, image: bool, genes: bool, anywhere: bool = False) -> Spots:
         """Scaled within the section, as tensors; a modality can be left out."""
@@ -293,16 +245,12 @@ def fold_features(
 
     Parameters
     ----------
-    sections : mapping of str to AnnData
-        Raw counts; see `lib.spacrd.spots.assemble`.
-    images : mapping of str to ndarray, or None
-        Encoder output of each section.
+    sections, images : mapping of str to AnnData, to ndarray
+        Raw counts (see `lib.spacrd.spots.assemble`) and encoder output by section; `images` may be None.
     params : SpaCRDParams
         genes, marker, neighbours, neighbour_radius (in pitches), undetermined.
-    genes : bool
-        Whether genes take part.
-    as_released : bool
-        Choose genes as the released code does.
+    genes, as_released : bool
+        Whether genes take part, and are chosen as the released code does.
 
     Raises
     ------

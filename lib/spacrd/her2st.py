@@ -42,7 +42,7 @@ DARK_FRAMES = {"A1": (6954, 7435), "A2": (6966, 7441)}
 
 
 def read_section(folder: Path, name: str, labels: Path | None = None) -> AnnData:
-    """Read one section.
+    """Read one section. Files that are missing, or do not belong together, are refused.
 
     Parameters
     ----------
@@ -61,16 +61,10 @@ def read_section(folder: Path, name: str, labels: Path | None = None) -> AnnData
         file's pixels; with a shrunk dark picture it is the warped position. The warp is a rigid motion, so the two
         spots of A2 for which the file has no warped position get theirs from the motion of the other 323.
         Transferred labels are "undetermined" with label_source "none" where no labelled spot is in reach.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Counts or spot file are missing, or the files do not belong together.
     """
     notes: list[str] = []
     counts, places = _read_counts(folder / f"data/ST-cnts/{name}.tsv.gz"), _read_places(folder, name)
-    most_idle = max(IDLE[0], IDLE[1] * len(places))
-    places, idle = matched(places, counts.index, most_idle)
+    places, idle = matched(places, counts.index, most_idle=max(IDLE[0], IDLE[1] * len(places)))
     if len(idle):
         notes.append(f"spots without counts: {', '.join(sorted(idle))}")
     pixels = places[["pixel_x", "pixel_y"]]
@@ -198,12 +192,7 @@ def _labels(folder: Path, name: str, spots: pd.Index, notes: list[str]) -> tuple
         table = _table(path)
         if stray := len(read_columns(path, sep="\t")) - len(table):
             notes.append(f"{stray} rows of the label file without x and y")
-        strange = table.index.difference(_read_places(folder, name).index, sort=False)
-        if len(strange):
-            raise ValueError(
-                f"{len(strange)} labelled spots are not in the spot file ({', '.join(strange[:5])}): both files must "
-                "come from the same section"
-            )
+        matched(_read_places(folder, name), table.index, np.inf)
         return tissue_of(table["label"], str(path)).reindex(spots).fillna(""), "pathologist"
     labelled = path.parent.glob(f"{patient_of(name)}[0-9]*_labeled_coordinates.tsv")
     if path := the_one(labelled, "label file to transfer from"):

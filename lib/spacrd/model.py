@@ -151,13 +151,8 @@ class SpaCRD(nn.Module):
     def forward(self, image: Tensor | None, genes: Tensor | None, neighbours: Tensor) -> Output:
         """Score the spots `neighbours[:, 0]`.
 
-        Parameters
-        ----------
-        image : Tensor (n, image_dim) or None
-        genes : Tensor (n, gene_dim) or None
-            Every spot that occurs in `neighbours`, once.
-        neighbours : Tensor (b, k), int64
-            Rows of `image` and `genes`; column 0 is the scored spot itself.
+        image (n, image_dim) and genes (n, gene_dim), None where left out, hold every spot that occurs in neighbours
+        once; neighbours (b, k), int64, are rows of them, column 0 the scored spot itself.
         """
         copies = None
         if self.released and self.training:
@@ -184,15 +179,8 @@ class SpaCRD(nn.Module):
 def contrastive_loss(z_image: Tensor, z_genes: Tensor, temperature: float = 0.07) -> Tensor:
     """Symmetric InfoNCE over a batch: spot i's picture belongs to spot i's genes (stage I).
 
-    Parameters
-    ----------
-    z_image, z_genes : Tensor (b, 512)
-        Encoded spots, not normalised. All other spots of the batch are negatives.
-
-    Returns
-    -------
-    Tensor
-        Scalar; ln(b) where nothing has been learnt.
+    z_image, z_genes (b, 512): encoded spots, not normalised; all other spots of the batch are negatives. The scalar is
+    ln(b) where nothing has been learnt.
     """
     similarity = F.normalize(z_image, dim=-1) @ F.normalize(z_genes, dim=-1).T / temperature  # (b, b)
     own = torch.arange(len(similarity), device=similarity.device)
@@ -202,19 +190,10 @@ def contrastive_loss(z_image: Tensor, z_genes: Tensor, temperature: float = 0.07
 def fusion_losses(output: Output, labels: Tensor, class_centres: Tensor) -> dict[str, Tensor]:
     """The terms of stages II and III, each a scalar, unweighted.
 
-    Parameters
-    ----------
-    output : Output
-    labels : Tensor (b,)
-        1 cancer, 0 other. The classes act in stage II already, through the centres.
-    class_centres : Tensor (2, 64)
-
-    Returns
-    -------
-    dict
-        reconstruction: mean squared error of h*; category: KL divergence to the normal around the spot's class
-        centre; separation: minus the distance of the centres (released code only, unbounded below);
-        classification: binary cross-entropy.
+    Labels (b,) are 1 cancer, 0 other; they act in stage II already, through the class centres (2, 64).
+    reconstruction: mean squared error of h*; category: KL divergence to the normal around the spot's class centre;
+    separation: minus the distance of the centres (released code only, unbounded below); classification: binary
+    cross-entropy.
     """
     centre = class_centres[labels.long()]  # (b, 64)
     divergence = output.logvar.exp() + (output.mu - centre).square() - output.logvar - 1

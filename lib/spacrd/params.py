@@ -52,27 +52,13 @@ class Phantom(Checked):
 
 
 class Setting(Checked):
-    """One way to put the cohort to the test.
+    """One way to put the cohort to the test."""
 
-    Attributes
-    ----------
-    sections : list of str
-        Sections that take part; empty = all.
-    test : list of str
-        Sections to test on, the others train; empty = leave one patient out.
-    encoder : str
-        Image features; "" leaves the pictures out.
-    genes : bool
-        Whether gene expression takes part.
-    models : list of str
-        Contenders of this setting; empty = those of the cohort.
-    """
-
-    sections: list[str] = []
-    test: list[str] = []
-    encoder: str = "colour"
-    genes: bool = True
-    models: list[Name] = []
+    sections: list[str] = []  # that take part; empty = all
+    test: list[str] = []  # the others train; empty = leave one patient out
+    encoder: str = "colour"  # image features; "" leaves the pictures out
+    genes: bool = True  # whether gene expression takes part
+    models: list[Name] = []  # empty = those of the cohort
 
 
 class SpaCRDParams(StudyParams):

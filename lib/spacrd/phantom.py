@@ -7,7 +7,6 @@ both are better.
 """
 
 import gzip
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import pandas as pd
 from PIL import Image
 from scipy import sparse
 
-from lib.files import write_csv, written, written_hdf5
+from lib.files import write_csv, write_json, written, written_hdf5
 from lib.phantoms.slides import Stain, at, outline, paint, smooth_field
 
 GENES = 1.4  # separation of the domains, times the effect, in the tumour genes' activity
@@ -235,8 +234,8 @@ def write_visium(
     positions = pd.DataFrame({"barcode": barcodes, "in_tissue": 1})
     positions[["array_row", "array_col"]] = section["array_xy"][:, ::-1]
     positions[["pxl_row_in_fullres", "pxl_col_in_fullres"]] = section["xy"][:, ::-1].round().astype(int)
-    _write_table(positions, here / "spatial/tissue_positions.csv", sep=",")
-    _write_table(positions[["barcode"]].assign(label=section["tissue"]), here / "labels.csv", sep=",")
+    write_csv(positions, here / "spatial/tissue_positions.csv")
+    write_csv(positions[["barcode"]].assign(label=section["tissue"]), here / "labels.csv")
 
     full = Image.fromarray(section["picture"])
     hires = full.resize((round(full.width * HIRES), round(full.height * HIRES)), Image.Resampling.LANCZOS)
@@ -249,13 +248,12 @@ def write_visium(
         "tissue_hires_scalef": hires.width / full.width,
         "tissue_lowres_scalef": lowres.width / full.width,
     }
-    with written(here / "spatial/scalefactors_json.json") as part:
-        part.write_text(json.dumps(factors))
+    write_json(factors, here / "spatial/scalefactors_json.json")
     return {"section": name, "folder": name, "labels": f"{name}/labels.csv"}
 
 
-def _write_table(table: pd.DataFrame, path: Path, index: bool = False, sep: str = "\t") -> None:
-    text = table.to_csv(sep=sep, index=index, lineterminator="\n").encode()
+def _write_table(table: pd.DataFrame, path: Path, index: bool = False) -> None:
+    text = table.to_csv(sep="\t", index=index, lineterminator="\n").encode()
     with written(path) as part:
         # mtime 0 and no name in the header: equal tables give equal bytes
         part.write_bytes(gzip.compress(text, compresslevel=6, mtime=0) if path.suffix == ".gz" else text)

@@ -120,16 +120,16 @@ def the_one(paths: Iterable[Path], what: str) -> Path | None:
 
 
 def matched(places: pd.DataFrame, spots: pd.Index, most_idle: float) -> tuple[pd.DataFrame, pd.Index]:
-    """The rows of `places` that belong to the `spots` with counts, in their order, and the names of all other rows.
+    """The rows of `places` that belong to `spots`, in their order, and the names of all other rows.
 
-    Refused: a spot with counts and without a place; more than `most_idle` places without counts.
+    Refused: a spot without a place; more than `most_idle` places without a spot.
     """
     lost = spots.difference(places.index, sort=False)
     idle = places.index.difference(spots, sort=False)
     if len(lost) or len(idle) > most_idle:
         raise ValueError(
-            f"{len(lost)} of {len(spots)} spots with counts have no position ({', '.join(lost[:3])}), {len(idle)} of "
-            f"{len(places)} positions have no counts ({', '.join(idle[:3])}): both files must come from the same section"
+            f"{len(lost)} of {len(spots)} spots have no position ({', '.join(lost[:3])}), {len(idle)} of "
+            f"{len(places)} positions are of no spot ({', '.join(idle[:3])}): both files must come from the same section"
         )
     return places.loc[spots], idle
 
@@ -167,10 +167,9 @@ def assemble(
         Raw counts, dense or sparse, with the names of spots and genes.
     xy, array_xy : float array (n, 2)
         x, y in pixels of the full-resolution picture, origin top left; and in grid steps.
-    tissue : sequence of str (n,)
-        Class of every spot, "" where none; the label follows from it (`label_of`).
-    source : str or sequence of str (n,)
-        Who said so, "pathologist" or "transferred"; a spot without a class gets "none".
+    tissue, source : sequence of str (n,)
+        Class of every spot, "" where none, from which the label follows (`label_of`); and who said so, "pathologist" or
+        "transferred" (one word may do for all; a spot without a class gets "none").
     sizes_um : (float, float)
         Diameter of a spot and pitch, µm.
     folder, picture, picture_scale : path, str, (sx, sy)

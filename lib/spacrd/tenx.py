@@ -55,7 +55,7 @@ def read_counts(path: Path) -> AnnData:
 
 
 def read_visium(folder: Path, name: str, patient: str, labels: Path | None = None) -> AnnData:
-    """Read one Space Ranger output folder.
+    """Read one Space Ranger output folder. Files that are missing, or not of one section, are refused.
 
     Parameters
     ----------
@@ -72,11 +72,6 @@ def read_visium(folder: Path, name: str, patient: str, labels: Path | None = Non
         See `lib.spacrd.spots.assemble`. `obsm["spatial"]` is in full-resolution pixels, x (column) first;
         `picture_scale` is 1 for the full-resolution picture and `tissue_hires_scalef` for the hires one. The size of
         a pixel follows from the 100 µm pitch (`spot_diameter_fullres` is that of a 65 µm spot, not of 55 µm).
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        A file is missing, matrix and positions are not of one section, or spots fall outside the picture.
     """
     matrix = the_one(folder.glob("*filtered_feature_bc_matrix.h5"), "matrix")
     counts = read_counts(matrix or folder / "filtered_feature_bc_matrix")
@@ -134,7 +129,7 @@ def _picture_of(folder: Path, xy: np.ndarray) -> tuple[str, float]:
 
 
 def read_xenium(folder: Path, name: str, patient: str, labels: Path | None = None) -> AnnData:
-    """Read one Xenium output folder and sum its cells over a square grid.
+    """Read one Xenium output folder and sum its cells over a square grid; files that do not fit each other are refused.
 
     The paper's recipe for pseudo-spots is not published; this one sums the counts of all cells whose centroid lies in
     a square of 100 µm. Control probes and codewords are left out (feature type "Gene Expression" only), and so are
@@ -157,11 +152,6 @@ def read_xenium(folder: Path, name: str, patient: str, labels: Path | None = Non
     AnnData
         See `lib.spacrd.spots.assemble`; label_source is "transferred" (from cells to squares). obs["cells"]: cells in
         the square; obs["cancer_share"]: share of its labelled cells in a cancer class, or NaN.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        A file is missing, or matrix, cells, picture and alignment do not fit each other.
     """
     counts, cells = read_counts(folder / "cell_feature_matrix.h5"), _read_cells(folder)
     cells, idle = matched(cells, counts.obs_names, np.inf)

@@ -245,15 +245,8 @@ def compete(
 def settings_of(params: SpaCRDParams, cohort: pd.DataFrame) -> dict[str, tuple[list[Fold], list[str]]]:
     """Each setting's folds, one a patient or the named split, and the contenders that fit it; for `plan_runs`.
 
-    Parameters
-    ----------
-    cohort : DataFrame
-        `cohort.csv`: section, patient, picture (empty where there is none).
-
-    Raises
-    ------
-    ValueError
-        A setting names a section the cohort lacks, or one without picture although it has an encoder, or tests all.
+    `cohort` is `cohort.csv`: section, patient, picture (empty where there is none). Refused: a setting that names a
+    section the cohort lacks, or one without picture although it has an encoder, or tests all.
     """
     plan = {}
     everyone = dict(zip(cohort["section"], cohort["patient"], strict=True))

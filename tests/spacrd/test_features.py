@@ -114,43 +114,31 @@ def test_expression_divides_by_the_total_of_all_genes():
         expression(one, ["a", "ERBB2"])
 
 
-def test_minmax_spans_0_to_1_and_a_constant_column_is_0():
-    features = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32) * [1, 10, 0.01, 0]
-    features[:, 3] = 7.3
-    scaled = scale(features, "minmax")
-    np.testing.assert_array_equal(scaled.min(0), 0)
-    np.testing.assert_array_equal(scaled.max(0), [1, 1, 1, 0])
-    assert scaled.dtype == np.float32
-    np.testing.assert_allclose(scale(3 * features - 5, "minmax"), scaled, atol=1e-5)
+def test_scaling():
+    features = np.random.default_rng(0).normal(3, 5, (401, 4)).astype(np.float32) * np.float32(
+        [1, 10, 0.01, 0]
+    )
+    features[:, 3] = 0.1  # constant, and its float32 mean is not exactly 0.1
+    minmax, zscore = scale(features, "minmax"), scale(features, "zscore")
+    np.testing.assert_array_equal([minmax.min(0), minmax.max(0)], [[0] * 4, [1, 1, 1, 0]])
+    np.testing.assert_allclose(scale(3 * features - 5, "minmax")[:, :2], minmax[:, :2], atol=1e-4)
+    np.testing.assert_allclose(zscore.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(zscore.std(0), [1, 1, 1, 0], atol=1e-3)
+    assert minmax.dtype == zscore.dtype == np.float32
 
 
-def test_zscore_has_mean_0_and_deviation_1_and_a_constant_column_is_0():
-    features = np.random.default_rng(0).normal(3, 5, size=(101, 3)).astype(np.float32)
-    features[:, 2] = 0.1  # its float32 mean is not exactly 0.1
-    scaled = scale(features, "zscore")
-    np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(scaled.std(0)[:2], 1, rtol=1e-4)
-    np.testing.assert_allclose(scaled[:, 2], 0, atol=1e-3)
-
-
-def test_robust_ignores_one_outlier_that_sets_the_scale_of_minmax():
+def test_robust_ignores_one_outlier_and_keeps_a_marker_seen_in_few_spots():
     column = np.linspace(0, 1, 400)[:, None]
-    spoiled = column.copy()
-    spoiled[7] = 1000
+    spoiled, rare = column.copy(), np.zeros((400, 1))
+    spoiled[7], rare[[3, 5], 0] = 1000, [2, 4]
     others = np.arange(400) != 7
     assert scale(spoiled, "minmax")[others].max() < 0.01
-    np.testing.assert_allclose(scale(spoiled, "robust")[others], scale(column, "robust")[others], atol=0.02)
-    assert scale(spoiled, "robust")[7] == 1
-    assert scale(spoiled, "robust").min() == 0
-
-
-def test_robust_keeps_a_marker_seen_in_few_spots():
-    rare, constant = np.zeros((400, 1)), np.full((400, 1), 2.5)
-    rare[[3, 5]] = [[2], [4]]
-    scaled = scale(np.hstack([rare, constant]), "robust")
-    assert scaled[[3, 5], 0].tolist() == [0.5, 1]
-    assert scaled[:, 0].sum() == 1.5
-    assert not scaled[:, 1].any()
+    scaled = scale(np.hstack([spoiled, rare, np.full((400, 1), 2.5)]), "robust")
+    np.testing.assert_allclose(scaled[others, 0], scale(column, "robust")[others, 0], atol=0.02)
+    assert (scaled[7, 0], scaled[:, 0].min()) == (1, 0)
+    assert scaled[[3, 5], 1].tolist() == [0.5, 1]
+    assert scaled[:, 1].sum() == 1.5
+    assert not scaled[:, 2].any()
 
 
 def square(width, height, pitch=1.0):
@@ -173,20 +161,14 @@ def distances(xy, index):
 
 def naive(xy, k):
     """The k smallest distances of each spot, by looking at all pairs; which of equals comes first is nobody's business."""
-    found = []
-    for here in xy:
-        found.append(sorted(float(np.hypot(*(there - here))) for there in xy)[:k])
-    return np.array(found)
+    return np.sort(np.linalg.norm(xy[:, None] - xy, axis=-1), axis=1)[:, :k]
 
 
-@pytest.mark.parametrize(
-    "xy", [square(9, 8), hexagons(8, 9), scattered()], ids=["square", "hexagonal", "scattered"]
-)
-@pytest.mark.parametrize("k", [2, 5, 7])
+@pytest.mark.parametrize("xy", [square(9, 8), hexagons(8, 9), scattered()], ids=["square", "hexagons", "any"])
+@pytest.mark.parametrize("k", [2, 7])
 def test_nearest_equals_all_pairs(xy, k):
     index = nearest(xy, k)
-    assert index.shape == (len(xy), k)
-    assert index.dtype == np.int64
+    assert (index.shape, index.dtype) == ((len(xy), k), np.int64)
     np.testing.assert_allclose(distances(xy, index), naive(xy, k), atol=1e-9)
     np.testing.assert_array_equal(index[:, 0], np.arange(len(xy)))
     assert all(len(set(row)) == k for row in index)
@@ -262,12 +244,10 @@ def stacked(sides, undetermined=0.1, seed=0):
 
 
 def test_stacking_keeps_every_spots_own_neighbours(toy):
-    parts = [toy("A1", 0), toy("B1", 1), toy("C1", 2)]
+    parts = [toy("A1", 0), toy("B1", 1)]
     whole = Spots.stack(parts)
-    assert len(whole) == 180
-    assert whole.section.tolist() == ["A1"] * 60 + ["B1"] * 60 + ["C1"] * 60
-    for number, part in enumerate(parts):
-        own = slice(60 * number, 60 * (number + 1))
+    assert whole.section.tolist() == ["A1"] * 60 + ["B1"] * 60
+    for own, part in zip((slice(60), slice(60, 120)), parts, strict=True):
         torch.testing.assert_close(whole.genes[whole.neighbours[own]], part.genes[part.neighbours])
         torch.testing.assert_close(whole.image[own], part.image)
         torch.testing.assert_close(whole.labels[own], part.labels, equal_nan=True)
@@ -379,9 +359,8 @@ def with_counts(section, counts):
 
 def test_features_are_those_of_the_sections(cohort, pictures):
     train, test = features_of(cohort, pictures, genes=12)
-    assert [s.name for s in train] == ["B1", "C1"]
-    assert [s.name for s in test] == ["A1", "A2"]
-    assert [s.patient for s in train + test] == ["B", "C", "A", "A"]
+    names = [(s.name, s.patient) for s in train + test]
+    assert names == [("B1", "B"), ("C1", "C"), ("A1", "A"), ("A2", "A")]
     chosen = variable_genes([cohort["B1"], cohort["C1"]], shared_genes(list(cohort.values())), 12)
     for found in train + test:
         section = cohort[found.name]
@@ -390,9 +369,6 @@ def test_features_are_those_of_the_sections(cohort, pictures):
         np.testing.assert_array_equal(found.image, pictures[found.name])
         np.testing.assert_array_equal(found.labels, section.obs["label"])
         assert found.spots.tolist() == section.obs_names.tolist()
-        xy = section.obsm["spatial"]
-        np.testing.assert_array_equal(found.neighbours, nearest(xy, 7, radius=2.2 * 50))
-        np.testing.assert_array_equal(found.neighbours_anywhere, nearest(xy, 7))
 
 
 def test_no_count_of_the_test_section_reaches_training(cohort, pictures):
@@ -428,13 +404,7 @@ def test_counts_of_training_choose_the_genes(cohort):
 
 def test_a_gene_the_test_section_lacks_is_not_used(cohort):
     lacking = list(cohort["A1"].var_names[2:])
-    cohort["A1"] = AnnData(
-        cohort["A1"][:, lacking].X.copy(),
-        obs=cohort["A1"].obs,
-        var=cohort["A1"].var.loc[lacking],
-        obsm=dict(cohort["A1"].obsm),
-        uns=dict(cohort["A1"].uns),
-    )
+    cohort["A1"] = cohort["A1"][:, lacking].copy()
     train, test = features_of(cohort, genes=25)
     assert {s.genes.shape[1] for s in train + test} == {23}
     assert test[0].marker is None
@@ -463,7 +433,6 @@ def test_undetermined_spots_can_count_as_negative(cohort):
     assert np.isnan(train[0].labels).nonzero()[0].tolist() == [5]
     train, test = features_of(cohort, genes=5, undetermined="negative")
     assert train[0].labels[5] == test[0].labels[5] == 0
-    assert not np.isnan(train[0].labels).any()
 
 
 def test_no_neighbour_across_a_gap_unless_released(cohort):
@@ -471,10 +440,7 @@ def test_no_neighbour_across_a_gap_unless_released(cohort):
     xy[xy[:, 0] > 200, 0] += 5000
     train, _ = features_of(cohort, genes=5)
     side = xy[:, 0] > 200
-    torn = xy[:, 0] == 5250  # the rim of the far side
     assert (side[train[0].neighbours] == side[:, None]).all()
-    near = np.linalg.norm(xy[train[0].neighbours] - xy[:, None], axis=-1)
-    assert near.max() <= 2.2 * 50
-    assert torn.sum() == 6
+    np.testing.assert_array_equal(train[0].neighbours, nearest(xy, 7, radius=2.2 * 50))
     anywhere = train[0].tensors("minmax", image=False, genes=True, anywhere=True)
     np.testing.assert_array_equal(anywhere.neighbours, nearest(xy, 7))

@@ -177,12 +177,12 @@ def test_without_labels_or_picture(visium):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda t: t.iloc[4:], r"4 of \d+ spots with counts have no position"),
+        (lambda t: t.iloc[4:], r"4 of \d+ spots have no position"),
         (lambda t: t.assign(barcode=t["barcode"].str.lower()), "have no position"),
         (lambda t: t.drop(columns="array_row"), r"lacks the columns \['array_row'\]"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "twice"),
         (lambda t: t.assign(pxl_row_in_fullres=np.nan), "pxl_row_in_fullres of .*no number"),
-        (lambda t: pd.concat([t, *(t.assign(barcode=x + t["barcode"]) for x in "xy")]), r"positions have no counts"),
+        (lambda t: pd.concat([t, *(t.assign(barcode=x + t["barcode"]) for x in "xy")]), r"positions are of no spot"),
     ],
 )  # fmt: skip
 def test_bad_positions(visium, change, says):
@@ -320,7 +320,7 @@ def test_cells_as_parquet_with_bytes(xenium):
     ("change", "says"),
     [
         (lambda t: t.drop(columns="x_centroid"), r"lacks the columns \['x_centroid'\]"),
-        (lambda t: t.iloc[9:], "9 of 300 spots with counts have no position"),
+        (lambda t: t.iloc[9:], "9 of 300 spots have no position"),
         (lambda t: t.assign(y_centroid=np.nan), "y_centroid of .*no number"),
     ],
 )
