@@ -60,6 +60,12 @@ def asked(wildcards):
     return resources_of(wildcards.study, wildcards.cohort, wildcards.run.partition(".")[0])
 
 
+# jsonschema builds a grammar of web addresses whenever it starts: a second a notebook that no notebook needs
+PAPERMILL = (
+    "python -c 'import sys; sys.modules[\"rfc3987_syntax\"] = None; from papermill.__main__ import papermill; papermill()'"
+)
+
+
 wildcard_constraints:
     study="[a-z]+",
     cohort="[a-z0-9_-]+",
@@ -104,7 +110,7 @@ rule stage:
     log: "results/{study}/{cohort}/logs/{run}.log"
     conda: "environment.yml"
     shell:
-        "OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} python -m papermill {input.notebook} {output}.running.ipynb -f {input.params}"
+        "OMP_NUM_THREADS={threads} NUMBA_NUM_THREADS={threads} {PAPERMILL} {input.notebook} {output}.running.ipynb -f {input.params}"
         " {params.share} --no-progress-bar --log-output --log-level WARNING 2>&1"
         # what a kernel says of its own sockets and shutdown is no news
         " | awk '!/^\\[IPKernelApp\\]/ {{print; fflush()}}' | tee {log}"

@@ -7,7 +7,7 @@ One thread, random features 1,024 wide: the mean slide of the paper (13,496, 3,4
 the process; the least of the repeats counts. Needs 7 GB.
 
 - shipped: the released scheme as one would write it down, attention dropout 0.2 on single weights
-  (`tests/models/plain_crossfusion.py`)
+  (`tests/crossfusion/plain_crossfusion.py`)
 - released: `variant="released"`, the same dropout; only the class token of the last layer, kernels summed before they
   are applied
 - no dropout: without attention dropout
@@ -57,7 +57,7 @@ def measured(size: str, scheme: str, repeats: int) -> dict:
     torch.manual_seed(0)
     model = CrossFusion(WIDTH, **SCHEMES[scheme]).train()
     place = importlib.util.spec_from_file_location(
-        "plain", ROOT / "tests" / "models" / "plain_crossfusion.py"
+        "plain", ROOT / "tests" / "crossfusion" / "plain_crossfusion.py"
     )
     plain = importlib.util.module_from_spec(place)
     place.loader.exec_module(plain)

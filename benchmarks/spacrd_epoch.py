@@ -43,7 +43,7 @@ def measured(scheme: str, options: argparse.Namespace) -> dict:
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    from lib.spacrd.features import SpotBatches, Spots, nearest
+    from lib.spacrd.features import Batches, Spots, labelled_patches, nearest
     from lib.spacrd.model import SpaCRD, fusion_losses
 
     place = importlib.util.spec_from_file_location("slow", ROOT / "tests" / "spacrd" / "released.py")
@@ -85,7 +85,7 @@ def measured(scheme: str, options: argparse.Namespace) -> dict:
     else:
         model = SpaCRD(options.image, options.genes, variant=scheme)
         patch = 1 if scheme == "released" else options.batch
-        batches = SpotBatches(spots, options.batch, patch, seed=0)
+        batches = Batches(labelled_patches(spots, patch), options.batch, 0, spots.batch)
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)  # as in lib.spacrd.train
         separation = 0.1 if scheme == "released" else 0.0
 

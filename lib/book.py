@@ -175,14 +175,10 @@ def cleaned(
     ----------
     notebook : NotebookNode
         From `read_executed`; not changed.
-    chapter : Chapter
-        Its place in the book.
     kind : {"phantom", "open", "gated"}
         The cohort's kind, from its parameter file.
-    folders : sequence of (str, str)
-        From `machine_folders`.
-    binder : str
-        Where a reader can run this notebook, from `binder_of`; "": nowhere.
+    folders, binder : sequence of (str, str), str
+        From `machine_folders` and `binder_of`.
     drawings : mapping, optional
         From `drawn`: a cell labelled ``fig-<name>`` with one picture shows that of its name.
 
@@ -352,28 +348,10 @@ def generated(root: Path) -> dict[str, str]:
 def filled(
     text: str, page: str, parts: Mapping[str, str], pages: Sequence[str], root: Path
 ) -> tuple[str, dict[str, bytes]]:
-    """A page in which each line ``<!-- generated: NAME -->`` became the part of that name.
+    """A page in which each ``<!-- generated: NAME -->`` became the part of that name, and the pictures it needs by place.
 
-    Parameters
-    ----------
-    text, page : str
-        A page, and its place in the book: links are written as seen from it.
-    parts : mapping
-        From `generated`.
-    pages : sequence of str
-        The pages that the book holds; a link to another becomes its words.
-    root : Path
-        The repository.
-
-    Returns
-    -------
-    (str, dict of str to bytes)
-        The page, and the pictures it needs by their place in the book.
-
-    Raises
-    ------
-    ValueError
-        If no part has that name.
+    Links are written as seen from `page`, its place in the book; one to none of the book's `pages` becomes its words.
+    ValueError where no part of those from `generated` has that name.
     """
     pictures: dict[str, bytes] = {}
 
@@ -433,24 +411,11 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
 
 
 def make_book(root: Path, only_preview: bool = False, require_quarto: bool = False) -> str:
-    """Make ``_book/`` from the executed notebooks in ``results/``.
+    """Make ``_book/`` from the executed notebooks in ``results/``; what was done, in words for the terminal.
 
-    Parameters
-    ----------
-    root : Path
-        The repository.
-    only_preview, require_quarto : bool
-        Render with nbconvert even where Quarto is installed; raise where it is missing.
-
-    Returns
-    -------
-    str
-        What was done, for the terminal; that nothing was, where the book that is there has the same files.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError, RuntimeError
-        If something is missing, unfit to print, or the rendered site is not whole; the old book stays.
+    Nothing is, where the book that is there was made of the same files. `only_preview` renders with nbconvert even where
+    Quarto is installed, `require_quarto` raises where it is missing. FileNotFoundError, ValueError or RuntimeError if
+    something is missing, unfit to print, or the rendered site is not whole; the old book stays.
     """
     root = Path(root).resolve()
     quarto = None if only_preview else site.find_quarto()

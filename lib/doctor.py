@@ -57,26 +57,21 @@ class Finding(NamedTuple):
 
 def findings(root: Path = ROOT) -> Iterator[Finding]:
     """Every check in turn; one that fails becomes a line that says so."""
-    results, raw = Path(os.environ.get("CROSSBOOK_RESULTS") or root / "results"), root / "data" / "raw"
+    results = Path(os.environ.get("CROSSBOOK_RESULTS") or root / "results")
     have: dict[str, str] = {}
     for package in metadata.distributions():
         have.setdefault(_normal(package.metadata["Name"] or ""), package.version)
     right, step = sys.version_info[:2] == (3, 11), "install Python 3.11, then: make setup PYTHON=python3.11"
     yield Finding("Python 3.11", platform.python_version(), "" if right else step, OK if right else STOPS)
-    checks = {
-        packages: (root, have),
-        torch_and_gpu: (root,),
-        machine: (results,),
-        extras: (have,),
-        cohorts: (root, raw),
-    }
-    for check, given in checks.items():
+    checks = {packages: (root, have), torch_and_gpu: (root,), machine: (results,), extras: (have,)}
+    for check, given in (checks | {cohorts: (root, root / "data" / "raw")}).items():
         try:
             yield from check(*given)
-        except ImportError as error:
-            yield Finding(check.__name__, f"cannot be looked at without {error.name}", "make setup", LACKS)
         except Exception as error:  # it is a line like any other, and must not hide the rest
-            yield Finding(check.__name__, f"cannot be looked at: {type(error).__name__}: {error}", mark=LACKS)
+            step = "make setup" if isinstance(error, ImportError) else ""
+            yield Finding(
+                check.__name__, f"cannot be looked at: {type(error).__name__}: {error}", step, LACKS
+            )
 
 
 def packages(root: Path, have: dict[str, str]) -> Iterator[Finding]:
@@ -110,9 +105,8 @@ def torch_and_gpu(root: Path, seconds: float = 60) -> Iterator[Finding]:
     torch, torchvision, cuda, gpus = json.loads(done.stdout.splitlines()[-1])
     yield Finding("torch", f"{torch}, torchvision {torchvision}")
     if not gpus and not cuda and shutil.which("nvidia-smi"):
-        yield Finding(
-            "GPU", "a driver is there, but torch is built without CUDA", "install PyPI's torch", LACKS
-        )
+        lacks = "a driver is there, but torch is built without CUDA"
+        yield Finding("GPU", lacks, "install PyPI's torch", LACKS)
     else:
         yield Finding("GPU", ", ".join(gpus) or "none: device: auto takes the processor")
 
@@ -179,9 +173,8 @@ def cohorts(root: Path, raw: Path) -> Iterator[Finding]:
             continue
         there, files, by_hand = 0, 0, ""
         for need in listed.cohorts[name].needs:  # of alternatives, the one that is nearest
-            has, of, hand = max(
-                (_has(one, listed, raw) for one in need.split("|")), key=lambda n: n[0] / n[1]
-            )
+            counts = [_has(one, listed, raw) for one in need.split("|")]
+            has, of, hand = max(counts, key=lambda count: count[0] / count[1])
             there, files, by_hand = there + has, files + of, by_hand or hand
         state, slides = f"{there} of {files} files", values.get("slides")
         if there < files:
@@ -233,9 +226,9 @@ def main() -> int:
         stops += [what] * (mark == STOPS)
     print(f"\n{OK}: in order; {LACKS}: missing, and a demo runs without it; {STOPS}: a demo cannot run")
     print(
-        f"A demo cannot run here without: {', '.join(stops)}." if stops else "A demo can run here: make book."
+        f"A demo cannot run here without: {', '.join(stops)}" if stops else "A demo can run here: make book."
     )
-    return 1 if stops else 0
+    return bool(stops)
 
 
 if __name__ == "__main__":

@@ -34,26 +34,11 @@ class DiskFull(OSError):
 
 @contextmanager
 def written(path: str | os.PathLike, size: int = 0) -> Iterator[Path]:
-    """Write a file beside its final place, flush it to disk, then rename it.
+    """Write a file beside its final place, flush it to disk, then rename it; its folder is made where missing.
 
-    A reader, a resumed run or a second process sees either the old file or the whole new one; the old one stays if the
-    block raises.
-
-    Parameters
-    ----------
-    path : path
-        Final name. Its folder is made where missing.
-    size : int
-        Bytes that will be written, where they are known: too little room is then found before the work.
-
-    Yields
-    ------
-    Path
-        The part file to write to: same folder, same suffix, hidden name.
-
-    Raises
-    ------
-    DiskFull
+    Yields the part file to write to: same folder, same suffix, hidden name. A reader, a resumed run or a second process
+    sees either the old file or the whole new one; the old one stays if the block raises. Where the `size` in bytes is
+    known, too little room is found before the work, as `DiskFull`.
     """
     path = Path(path)
     part = path.with_name(f".part-{_MACHINE}-{os.getpid()}-{path.name}")
@@ -171,10 +156,8 @@ def write_csv(frame: pd.DataFrame, path: str | os.PathLike) -> None:
         frame.to_csv(part, index=False, lineterminator="\n")
 
 
-LONGEST = 150
-"""Bytes of a name: a file's name has 255, and stages add to it."""
-
-FORMULA = re.compile(r"\s*[=+@\-]")
+LONGEST = 150  # bytes of a name: a file's name has 255, and stages add to it
+_FORMULA = re.compile(r"\s*[=+@\-]")
 _IN_NO_NAME = re.compile(r"[\x00-\x1f\x7f/\\\ud800-\udfff]")
 
 
@@ -184,7 +167,7 @@ def fault_of(name: str) -> str:
         return "is no name"
     if _IN_NO_NAME.search(name):
         return "holds a slash or a character that cannot be printed, and files are named after it"
-    if FORMULA.match(name):
+    if _FORMULA.match(name):
         return "begins as a formula does, which a spreadsheet would run"
     return f"is longer than {LONGEST} bytes" if len(name.encode()) > LONGEST else ""
 
@@ -192,12 +175,8 @@ def fault_of(name: str) -> str:
 def check_names(names: Iterable[str], where: object, what: str = "patient", zeros: bool = True) -> None:
     """Refuse names that are none, and two that differ only in how they are typed: one patient would count as two.
 
-    Parameters
-    ----------
-    where, what : object, str
-        File or folder, and what is named, for the sentence.
-    zeros : bool
-        Names that differ in leading zeros or spaces are one (007 that a spreadsheet made 7); else in case alone.
+    `where` and `what` (file or folder, and what is named) are for the sentence. With `zeros`, names that differ in
+    leading zeros or spaces are one (007 that a spreadsheet made 7); else those that differ in case alone.
     """
     seen: dict[str, str] = {}
     for name in dict.fromkeys(names):
@@ -234,10 +213,7 @@ def positive(content: dict, key: str, path: str | os.PathLike) -> float:
 def opened(path: str | os.PathLike, what: str, do: str) -> Iterator[h5py.File]:
     """Open an HDF5 file to read; what is found broken in it, now or later, is a ValueError that names it.
 
-    Parameters
-    ----------
-    what, do : str
-        What the file should be ("a section", "a 10x matrix file"), and what to do where it is not.
+    `what` the file should be ("a section", "a 10x matrix file"), and what to `do` where it is not, are for the sentence.
     """
     path = Path(path)
     if not path.is_file():

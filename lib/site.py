@@ -148,15 +148,8 @@ def complaints(log: str, stderr: str) -> list[str]:
 def preview(folder: Path) -> Path:
     """Render a laid folder with nbconvert, as plain HTML pages that fetch nothing; formulas stay TeX.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds ``_quarto.yml``, every page it names and ``book/preview.html.j2``, nbconvert's template of a page.
-
-    Returns
-    -------
-    Path
-        The site: ``index.html``, one page a chapter, pictures inside the pages.
+    The folder holds ``_quarto.yml``, every page it names and ``book/preview.html.j2``, nbconvert's template of a page;
+    the site that is returned ``index.html``, one page a chapter, pictures inside the pages.
     """
     contents, made = read_contents(folder), folder / "_book"
     listed = list(places(contents))
@@ -333,14 +326,7 @@ def faults(site: Path, folders: Sequence[tuple[str, str]]) -> list[str]:
     Searched for: references and citations left open; pictures, pages and places of pages that are not there;
     pictures that are empty or have no words for who cannot see them; ids given twice; tracebacks, progress bars and
     warnings; Markdown that was not understood; anything fetched from the net when a page is opened; folders of the
-    machine that made it.
-
-    Parameters
-    ----------
-    site : Path
-        The folder with ``index.html``.
-    folders : sequence of (str, str)
-        Folders that must not appear, from `lib.book.machine_folders`.
+    machine that made it (`folders`, from `lib.book.machine_folders`).
     """
     if not (site / "index.html").is_file():
         return ["the site has no index.html"]

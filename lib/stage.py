@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -26,23 +26,17 @@ from lib.files import FULL, file_digest, remove_parts, write_csv, write_json
 from lib.params import ROOT, Checked, of_notebook
 
 PACKAGES = [
-    "numpy",
-    "scipy",
-    "pandas",
-    "scikit-learn",
-    "scanpy",
-    "anndata",
-    "torch",
-    "lightning",
-    "timm",
-    "h5py",
+    *("numpy", "scipy", "pandas", "scikit-learn", "scanpy", "anndata"),
+    *("torch", "lightning", "timm", "h5py"),
 ]
 # names, not numbers: a patient 0012 is not the patient 12
-TEXT = dict.fromkeys(
-    ["patient", "slide", "section", "spot", "case", "fold", "hospital", "site", "series", "setting", "model"],
-    str,
-)
+NAMES = [
+    *("patient", "slide", "section", "spot", "case", "fold"),
+    *("hospital", "site", "series", "setting", "model"),
+]
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 NO_LOCKS = (*FULL, 37, 38, 95)  # ENOLCK, ENOSYS, ENOTSUP
+BESIDE = (".csv", ".yaml")  # tables that a module reads have its name
 _locks: dict[Path, Any] = {}
 
 Paths = str | Sequence[str] | Callable[[str], Iterable[Path]]
@@ -56,12 +50,8 @@ def results_folder() -> Path:
 def begin(study: str, name: str, namespace: Mapping[str, Any]) -> "Stage":
     """Open a stage from a notebook: `stage = begin("spacrd", "3-train", globals())`.
 
-    Raises
-    ------
-    ValueError
-        A parameter that the study's schema does not know, or a wrong value; see `lib.params.of_notebook`.
-    BlockingIOError
-        The same stage and shard is at work in another process.
+    ValueError: a parameter that the study's schema does not know, or a wrong value; see `lib.params.of_notebook`.
+    BlockingIOError: the same stage and shard is at work in another process.
     """
     params = of_notebook(study, namespace, f"notebooks/{study}/{name}.ipynb")
     stage = Stage(study, name, params)
@@ -108,7 +98,7 @@ class Stage:
 
     def read(self, path: str | Path, **options) -> pd.DataFrame:
         """A table of an earlier stage. Names of patients and folds are text, and only an empty cell is missing."""
-        options = {"dtype": TEXT, "keep_default_na": False, "na_values": [""], **options}
+        options = {"dtype": dict.fromkeys(NAMES, str), "keep_default_na": False, "na_values": [""], **options}
         return pd.read_csv(self.reads(path), **options)
 
     def file(self, path: str | Path) -> Path:
@@ -195,9 +185,8 @@ class Stage:
             files, made = self._paths(inputs, name), self._paths(outputs, name)
             try:
                 if absent := [self.short(path) for path in files if not path.is_file()]:
-                    raise FileNotFoundError(
-                        f"{', '.join(absent)} is not there: see what failed in the stage before"
-                    )
+                    absent = ", ".join(absent)
+                    raise FileNotFoundError(f"{absent} is not there: see what failed in the stage before")
                 extra = depends(name) if callable(depends) else depends or {}
                 self.unit_key = self._key(name, files, {**settings, **extra}, digest)
                 if not self._whole(name, made):
@@ -269,9 +258,8 @@ class Stage:
 
     def release(self) -> None:
         """Leave the stage to others."""
-        for path in [
-            path for path in _locks if path.name.startswith(self.name) and self.folder in path.parents
-        ]:
+        mine = [path for path in _locks if path.name.startswith(self.name) and self.folder in path.parents]
+        for path in mine:
             _locks.pop(path).close()
 
     @property
@@ -319,9 +307,6 @@ class Stage:
     def _end(self, finished: bool) -> None:
         """Write `runs/<stage>.json`: seconds, peak memory (10^6 bytes) of the largest process, units; unlock."""
         shard, shards = self.params.shard, self.params.shards
-        usage = [
-            resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        ]
         torch = sys.modules.get("torch")  # a stage that did not load it had no use for a GPU
         record = {
             "stage": self.name,
@@ -329,7 +314,7 @@ class Stage:
             "shards": shards,
             "seconds": round(time.monotonic() - self.began[0], 2),
             "processor_seconds": round(_processor_seconds() - self.began[1], 2),
-            "peak_mb": round(max(usage) * (1 if sys.platform == "darwin" else 1024) / 1e6, 1),
+            "peak_mb": round(max(each.ru_maxrss for each in _usage()) * RSS_UNIT / 1e6, 1),
             "units": self.units_done,
             "failed": self.failed,
             "finished": finished,
@@ -344,9 +329,12 @@ class Stage:
         self.release()
 
 
+def _usage() -> list[resource.struct_rusage]:
+    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+
+
 def _processor_seconds() -> float:
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in usage)
+    return sum(each.ru_utime + each.ru_stime for each in _usage())
 
 
 def versions() -> dict[str, str]:
@@ -356,12 +344,10 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """The git commit, with "+changes" where the tree differs from it; "no git" outside a checkout."""
-    git = {"cwd": ROOT, "capture_output": True, "text": True, "check": True}
+    git = partial(subprocess.check_output, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], **git).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], **git
-        ).stdout.strip()
+        head = git(["git", "rev-parse", "HEAD"]).strip()
+        changes = git(["git", "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.CalledProcessError):
         return "no git"
     return head + ("+changes" if changes else "")
@@ -375,27 +361,22 @@ def code_digest(*parts: FunctionType | ModuleType) -> str:
 
     Comments, docstrings and layout of `lib` do not count: only a change that can change a result changes the digest.
     """
-    modules, functions = set(), {}  # code object -> what it does
+    modules, seen, functions = set(), set(), []
     waiting = list(parts)
     while waiting:
         part = waiting.pop()
-        if isinstance(part, FunctionType) and part.__module__ == "__main__":
-            if part.__code__ in functions:
-                continue
-            functions[part.__code__] = _written(part.__code__)
-            names = set(_names(part.__code__)) & part.__globals__.keys()
-            waiting += [part.__globals__[name] for name in names]
-        elif isinstance(part, FunctionType):
-            modules.add(part.__module__)
-        else:
-            modules.add(part.__name__ if isinstance(part, ModuleType | type) else type(part).__module__)
-            if isinstance(part, type):
-                modules.add(part.__module__)
-        if isinstance(part, FunctionType):
+        if isinstance(part, FunctionType) and part.__code__ not in seen:
+            seen.add(part.__code__)
+            if part.__module__ == "__main__":
+                functions.append(_written(part.__code__))
+                names = part.__globals__.keys() & set(_names(part.__code__))
+                waiting += [part.__globals__[name] for name in names]
             waiting += [cell.cell_contents for cell in part.__closure__ or () if _filled(cell)]
+        kind = part if isinstance(part, FunctionType | type) else type(part)
+        modules.add(part.__name__ if isinstance(part, ModuleType) else kind.__module__)
     modules = {name for name in modules if name.startswith("lib.") and name != __name__}
     trees = {name: _tree(ROOT.joinpath(*name.split(".")).with_suffix(".py")) for name in _closure(modules)}
-    return hashlib.sha256(repr([sorted(functions.values()), sorted(trees.items())]).encode()).hexdigest()
+    return hashlib.sha256(repr([sorted(functions), sorted(trees.items())]).encode()).hexdigest()
 
 
 def code_of(notebook: Path, root: Path = ROOT) -> tuple[Path, ...]:
@@ -406,9 +387,7 @@ def code_of(notebook: Path, root: Path = ROOT) -> tuple[Path, ...]:
     found = set()
     for name in _closure(_imported(tree, root), root):
         base = root.joinpath(*name.split("."))
-        found |= {
-            path for path in base.parent.glob(f"{base.name}.*") if path.suffix in (".py", ".csv", ".yaml")
-        }
+        found |= {path for path in map(base.with_suffix, (".py", *BESIDE)) if path.is_file()}
     return tuple(sorted(found))
 
 
@@ -465,10 +444,8 @@ def _imported(tree: ast.AST, root: Path) -> set[str]:
 def _tree(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    beside = [path.with_suffix(suffix) for suffix in (".csv", ".yaml") if path.with_suffix(suffix).is_file()]
+    beside = filter(Path.is_file, map(path.with_suffix, BESIDE))
     return ast.dump(tree) + "".join(file.read_text(encoding="utf-8") for file in beside)

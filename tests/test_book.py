@@ -105,17 +105,15 @@ def test_what_a_renderer_would_print_wrongly_without_a_word_is_refused(cells, wo
 
 
 def test_outputs_take_a_form_that_needs_no_net():
-    streams = [("stdout", "one\n"), ("stderr", "50 %"), ("stdout", "two\n")]
-    outputs = [new_output("stream", name=name, text=words) for name, words in streams]
+    streams = {"one\n": "stdout", "50 %": "stderr", "two\n": "stdout"}
+    outputs = [new_output("stream", name=name, text=words) for words, name in streams.items()]
     frame = shown(text_html="<table>", text_plain="   a\n0  1")
-    table = shown(
-        text_markdown="| 0.743 (−0.666 to 0.824) | from 1 to 2 |\n|--:|:--|\n| nan | nan in words |"
-    )
+    table = shown(text_markdown="| 0.7 (−0.6 to 0.8) | from 1 to 2 |\n|--:|:--|\n| nan | nan in words |")
     made = page(code("1", *outputs), code("1", frame), code("1", table))
     assert [output.text for output in made.cells[1].outputs] == ["one\ntwo\n"]
     assert set(made.cells[2].outputs[0].data) == {"text/plain"}
     first, _, last = made.cells[3].outputs[0].data["text/markdown"].splitlines()
-    assert first == "| 0.743 (−0.666\u00a0to\u00a00.824) | from 1 to 2 |", "an interval is not broken"
+    assert first == "| 0.7 (−0.6\u00a0to\u00a00.8) | from 1 to 2 |", "an interval is not broken"
     assert last == "|     | nan in words |", "a missing number leaves its cell empty"
 
 
@@ -226,9 +224,8 @@ def test_a_part_takes_its_place_with_links_and_pictures_as_seen_from_the_page(tm
     monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
     (tmp_path / "results/a/b/figures").mkdir(parents=True)
     (tmp_path / "results/a/b/figures/km.svg").write_text("<svg/>")
-    parts = {
-        "x 1": "[`a`](/index.qmd), [b](/gone.qmd): ![[a](/index.qmd) c](/results/a/b/figures/km.svg){#fig-a}\n"
-    }
+    picture = "![[a](/index.qmd) c](/results/a/b/figures/km.svg){#fig-a}"
+    parts = {"x 1": f"[`a`](/index.qmd), [b](/gone.qmd): {picture}\n"}
     text = "Before `<!-- generated: y -->`.\n\n<!-- generated: x 1 -->\n\nAfter.\n"
     made, pictures = filled(text, "book/p.qmd", parts, ["index.qmd"], tmp_path)
     assert made == (
@@ -262,9 +259,8 @@ def test_the_books_own_pages_notebooks_and_kinds_exist_and_it_fetches_nothing(ro
 
 
 def test_files_that_pages_name_exist(root):
-    named = re.compile(
-        r"\b(?:lib|scripts|benchmarks|book|data/(?:published|cohorts|assumptions))/[\w/.-]+\.(?:py|csv|yaml|ipynb)\b"
-    )
+    rooms = "lib|scripts|benchmarks|book|data/(?:published|cohorts|assumptions)"
+    named = re.compile(rf"\b(?:{rooms})/[\w/.-]+\.(?:py|csv|yaml|ipynb)\b")
     pages = [root / "README.md", root / "CONTRIBUTING.md", root / "index.qmd", *root.glob("book/**/*.qmd")]
     lost = {
         (path.name, name)
@@ -280,7 +276,8 @@ def checkout(root, tmp_path, monkeypatch):
     """The book's own pages and looks, one study with demo and null run; the parts of pages are made up."""
     for name in ("CROSSBOOK_RESULTS", "CROSSBOOK_MIRROR", "QUARTO_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(book, "generated", lambda root: MadeUp())
+    marks = re.findall("generated: (.*?) -->", "".join(p.read_text() for p in root.glob("**/*.qmd")))
+    monkeypatch.setattr(book, "generated", lambda root: {name: f"Part {name}.\n" for name in marks})
     folder = tmp_path / "checkout"
     shutil.copytree(root / "book", folder / "book")
     contents = site.read_contents(root)
@@ -298,16 +295,6 @@ def checkout(root, tmp_path, monkeypatch):
     for cohort in ("demo", "null"):
         run(folder, cohort)
     return folder
-
-
-class MadeUp(dict):
-    """A part of every name."""
-
-    def __contains__(self, name):
-        return True
-
-    def __missing__(self, name):
-        return f"Part {name}.\n"
 
 
 def run(folder, cohort, notebook=None, stage="4-evaluate"):
@@ -332,9 +319,7 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
     assert "spacrd/mine was run here but _quarto.yml lists no chapter" in said
     assert "2 chapters, a preview without Quarto" in said
     first = tree(checkout / "_book")
-    assert not [
-        name for name, content in tree(checkout / "_build").items() if str(checkout).encode() in content
-    ]
+    assert not any(str(checkout).encode() in content for content in tree(checkout / "_build").values())
     assert b"Part standings." in first["index.html"]
     assert not any("her2st/" in name for name in first)
     assert make(checkout) == 0
@@ -356,15 +341,8 @@ def test_what_is_unfit_leaves_the_old_book(checkout, capsys):
     small = {"title": "T", "chapters": ["index.qmd", "book/demo-null.qmd", *PLACES[:2]]}
     contents = {"book": small, "bibliography": "references.bib"}
     (checkout / "_quarto.yml").write_text(yaml.safe_dump(contents))
-    (checkout / "book/demo-null.qmd").write_text("# Small\n")
-    (checkout / "index.qmd").write_text("# Small\n")
     for name in ("index.qmd", "book/demo-null.qmd"):
-        shutil.copyfile(checkout / name, checkout / f"{name}.before")
-        (checkout / name).write_text("# A\n\n## B {#sec-b}\n")
-    assert make(checkout) == 1
-    assert "sec-b is defined in index.qmd and in book/demo-null.qmd: rename one" in capsys.readouterr().err
-    for name in ("index.qmd", "book/demo-null.qmd"):
-        (checkout / f"{name}.before").replace(checkout / name)
+        (checkout / name).write_text("# Small\n")
     make(checkout)
     before = tree(checkout / "_book")
     unfit = {
@@ -378,6 +356,10 @@ def test_what_is_unfit_leaves_the_old_book(checkout, capsys):
         assert make(checkout) == 1
         assert words in capsys.readouterr().err
         assert tree(checkout / "_book") == before
+    for name in ("index.qmd", "book/demo-null.qmd"):
+        (checkout / name).write_text("# A\n\n## B {#sec-b}\n")
+    assert make(checkout) == 1
+    assert "sec-b is defined in index.qmd and in book/demo-null.qmd: rename one" in capsys.readouterr().err
 
 
 def test_demo_and_null_must_have_been_run_and_every_page_be_there(checkout, capsys, tmp_path):

@@ -58,9 +58,8 @@ def server():
 
         def do_POST(self):
             question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            hits = [
-                row for row in self.server.hits if row["file_name"] in question["filters"]["content"]["value"]
-            ]
+            names = question["filters"]["content"]["value"]
+            hits = [row for row in self.server.hits if row["file_name"] in names]
             answer = json.dumps({"data": {"hits": hits}}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
@@ -80,14 +79,9 @@ def server():
 
 
 def listed(*files: dict, base_url: str = "", cohorts: dict | None = None) -> Sources:
-    about = {
-        "title": "t",
-        "citation": "c",
-        "doi": None,
-        "licence": "l",
-        "homepage": "h",
-        "base_url": base_url,
-    }
+    about = {"doi": None, "base_url": base_url} | dict.fromkeys(
+        ("title", "citation", "licence", "homepage"), "x"
+    )
     return Sources.model_validate({"cohorts": cohorts or {}, "sources": {"a": about | {"files": files}}})
 
 
@@ -109,12 +103,7 @@ def names_in(folder: Path) -> list[str]:
 def test_mirror_is_tried_before_the_address_which_serves_what_it_lacks(tmp_path, server, monkeypatch):
     put(tmp_path / "mirror", "a/data/a.tsv")
     server.offered |= {"/data/a.tsv": CONTENT, "/elsewhere.bin": b"other"}
-    other = {
-        "path": "b.bin",
-        "url": "elsewhere.bin",
-        "sha256": hashlib.sha256(b"other").hexdigest(),
-        "verified": True,
-    }
+    other = a_file(path="b.bin", url="elsewhere.bin", sha256=hashlib.sha256(b"other").hexdigest())
     monkeypatch.setenv("CROSSBOOK_MIRROR", str(tmp_path / "mirror"))
     found = fetch("a", tmp_path / "raw", listed=listed(a_file(), other, base_url=server.url))
     assert found == [tmp_path / "raw" / "a" / name for name in ("data/a.tsv", "b.bin")]
@@ -125,10 +114,12 @@ def test_mirror_is_tried_before_the_address_which_serves_what_it_lacks(tmp_path,
         fetch("a", tmp_path / "raw", listed=listed(a_file()))
 
 
-def test_what_is_there_stays_and_what_is_damaged_is_replaced(tmp_path, server):
+@pytest.mark.parametrize("verified", [True, False])
+def test_what_is_there_stays_and_what_is_damaged_is_replaced(tmp_path, server, capsys, verified):
     server.offered["/data/a.tsv"] = CONTENT
-    known = listed(a_file(), base_url=server.url)
+    known = listed(a_file(verified=verified), base_url=server.url)
     path = fetch("a", tmp_path, listed=known)[0]
+    assert (f"unverified: a/data/a.tsv sha256 {SHA256}" in capsys.readouterr().err) != verified
     before = path.stat().st_mtime_ns
     fetch("a", tmp_path, listed=known)
     assert (len(server.asked), path.stat().st_mtime_ns) == (1, before)
@@ -137,9 +128,10 @@ def test_what_is_there_stays_and_what_is_damaged_is_replaced(tmp_path, server):
     assert path.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("old", [None, b"old and different"], ids=["nothing there", "another file there"])
-@pytest.mark.parametrize("way", ["mirror", "address"])
-@pytest.mark.parametrize("kind", ["sha256", "md5"])
+@pytest.mark.parametrize(
+    ("way", "kind", "old"),
+    [("mirror", "sha256", b"other"), ("address", "md5", None), ("address", "sha256", b"other")],
+)
 def test_checksum_that_differs_keeps_the_old_file(tmp_path, server, kind, way, old):
     put(tmp_path / "mirror", "a/data/a.tsv" if way == "mirror" else "a/unrelated", b"tampered")
     server.offered["/data/a.tsv"] = b"tampered"
@@ -153,20 +145,8 @@ def test_checksum_that_differs_keeps_the_old_file(tmp_path, server, kind, way, o
     assert names_in(tmp_path / "raw") == ["a.tsv"] * bool(old)
 
 
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        ("sha256", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"),
-        ("md5", "5d41402abc4b2a76b9719d911017c592"),
-        ("git_blob", "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"),
-    ],
-)
-def test_checksums_of_hello(tmp_path, kind, value):
-    """Published values for the five bytes "hello"; the last is what `git hash-object` prints."""
-    assert checksum_of(put(tmp_path, "hello", b"hello"), kind) == value
-
-
 def test_size_and_name_in_git_are_enforced_too(tmp_path):
+    """The name is what `git hash-object` prints for the five bytes "hello"."""
     put(tmp_path / "mirror", "a/data/a.tsv", b"hello")
     right = a_file(sha256=None, git_blob="b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0", bytes=5)
     put(tmp_path, "raw/a/data/a.tsv", b"damaged")
@@ -175,15 +155,6 @@ def test_size_and_name_in_git_are_enforced_too(tmp_path):
         with pytest.raises(ValueError, match=r"a/data/a\.tsv has 5 bytes.* not as in data/sources\.yaml"):
             fetch("a", tmp_path / "other", tmp_path / "mirror", listed=listed(right | wrong))
     assert names_in(tmp_path / "other") == []
-
-
-def test_unverified_file_is_fetched_with_its_sha256_printed(tmp_path, server, capsys):
-    server.offered["/data/a.tsv"] = CONTENT
-    known = listed({"path": "data/a.tsv", "verified": False}, base_url=server.url)
-    fetch("a", tmp_path, listed=known)
-    assert f"unverified: a/data/a.tsv sha256 {SHA256}" in capsys.readouterr().err
-    fetch("a", tmp_path, listed=known)
-    assert len(server.asked) == 1
 
 
 def test_download_goes_on_where_it_broke_off_in_one_run_and_in_the_next(tmp_path, server):
@@ -241,10 +212,8 @@ def test_archive_becomes_the_folder_it_is_said_to(tmp_path, kind, inside):
 
 
 def test_broken_archive_is_named_and_none_writes_outside_its_folder(tmp_path):
-    for name, content in (
-        ("s.zip", b"no archive"),
-        ("t.tar.gz", archive("tar.gz", ["../../out.txt", "fine"])),
-    ):
+    wrong = {"s.zip": b"no archive", "t.tar.gz": archive("tar.gz", ["../../out.txt", "fine"])}
+    for name, content in wrong.items():
         put(tmp_path / "mirror", f"a/{name}", content)
         known = listed({"path": name, "unpack": "s", "verified": False})
         with pytest.raises(ValueError, match=rf"{name} cannot be unpacked"):
@@ -261,9 +230,7 @@ def test_wrong_entry_of_the_list_is_refused(fields):
         listed(a_file(**fields))
 
 
-def test_wants_may_be_missing_needs_may_not_and_of_alternatives_the_first_is_taken(
-    tmp_path, monkeypatch, capsys
-):
+def test_wants_may_be_missing_needs_may_not_and_first_alternatives_are_taken(tmp_path, monkeypatch, capsys):
     needs = {"c": {"needs": ["a | b"], "wants": ["w"]}, "seed": {}}
     known = listed(a_file(url=None), cohorts=needs)
     known.sources["b"] = listed(a_file(path="b.tsv", url=None)).sources["a"]
@@ -338,13 +305,8 @@ SLIDES = {f"TCGA-AA-000{i}-01Z-00-DX1.{i}.svs": bytes([i]) * (40_000 + 50_000 * 
 def gdc(server, monkeypatch):
     for number, (name, body) in enumerate(SLIDES.items()):
         id = f"37d511f7-036f-4750-b40e-8ef00a8ecf{number:02d}"
-        about = {
-            "file_id": id,
-            "file_name": name,
-            "md5sum": hashlib.md5(body).hexdigest(),
-            "file_size": len(body),
-        }
-        server.hits.append(about)
+        about = {"file_id": id, "file_name": name, "file_size": len(body)}
+        server.hits.append(about | {"md5sum": hashlib.md5(body).hexdigest()})
         server.offered[f"/data/{id}"] = body
     monkeypatch.setattr(data, "GDC", server.url.rstrip("/"))
     return server
@@ -352,9 +314,7 @@ def gdc(server, monkeypatch):
 
 def test_slides_of_a_table_come_whole_once_and_are_checked(tmp_path, gdc, capsys):
     table, into = tmp_path / "slides.csv", tmp_path / "slides"
-    pd.DataFrame({"slide": [name.removesuffix(".svs") for name in SLIDES] + ["TCGA-none"]}).to_csv(
-        table, index=False
-    )
+    table.write_text("\n".join(["slide", *SLIDES, "TCGA-none"]).replace(".svs", ""))
     command = ["--slides", str(table), "--into", str(into)]
     assert main([*command, "--dry-run"]) == 0
     said = capsys.readouterr().out
@@ -403,7 +363,7 @@ def test_gdc_client_does_the_transfer_where_there_is_one(tmp_path, gdc):
     assert gdc.asked == []
 
 
-def test_state_of_raw_files_changes_with_slides_and_tables_and_not_with_what_the_stage_fetched(
+def test_state_of_raw_files_changes_with_them_and_not_with_what_the_stage_fetched(
     tmp_path, monkeypatch, root
 ):
     monkeypatch.setattr(data, "ROOT", tmp_path)
@@ -412,14 +372,8 @@ def test_state_of_raw_files_changes_with_slides_and_tables_and_not_with_what_the
     assert data.raw_state(params) == ""
     slides = tmp_path / "data" / "raw" / params.slides
     states = [data.raw_state(params)]
-    for name, content in (
-        ("a.svs", b"1"),
-        ("b.svs", b"1"),
-        ("b.svs", b"12"),
-        ("t.csv", b"1"),
-        ("t.csv", b"2"),
-    ):
-        put(slides, name, content)
+    for change in ("a.svs 1", "b.svs 1", "b.svs 12", "t.csv 1", "t.csv 2"):
+        put(slides, change.split()[0], change.split()[1].encode())
         states.append(data.raw_state(params))
     assert len(set(states)) == len(states)
     put(slides, ".c.svs.partial")

@@ -15,12 +15,6 @@ from packaging.version import Version
 # what the CUDA build of torch brings along by itself: see the head of requirements.lock
 CUDA = re.compile(r"^(nvidia|cuda|triton)(-|$)")
 
-# asked for by name when the project was begun
-ASKED_FOR = [
-    *("jupyterlab", "papermill", "torch", "openslide-python", "h5py", "timm", "pyradiomics", "SimpleITK"),
-    *("scanpy", "squidpy", "lifelines", "matplotlib", "seaborn"),
-]
-
 
 def script(root, name):
     """A module of scripts/, which is no package."""
@@ -60,12 +54,6 @@ def stated(project) -> list[Requirement]:
 
 
 def test_extras_kept_apart_are_in_no_lock_and_where_the_reader_is_told(project, lock, root):
-    assert set(project["project"]["optional-dependencies"]) == {
-        "test",
-        "cluster",
-        "radiology",
-        "segmentation",
-    }
     assert project["tool"]["crossbook"]["apart"]["extras"] == ["segmentation"]
     (text,) = project["project"]["optional-dependencies"]["segmentation"]
     assert Requirement(text).name not in lock
@@ -127,9 +115,7 @@ def test_packages_built_last_state_what_they_need_and_are_built_by_the_setup_scr
 
 def test_environment_yml_is_derived(project, root):
     derived = script(root, "derive_environment").environment_text(project)
-    assert (root / "environment.yml").read_text(encoding="utf-8") == derived, (
-        "environment.yml is stale: run make lock"
-    )
+    assert (root / "environment.yml").read_text(encoding="utf-8") == derived, "stale: run make lock"
 
 
 def test_lock_text_cuts_local_versions_and_cuda(root):
@@ -137,14 +123,3 @@ def test_lock_text_cuts_local_versions_and_cuda(root):
     text = script(root, "lock").lock_text(found, {"pyradiomics": "3.0.1"})
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == ["pyradiomics==3.0.1", "some-name==1.0", "torch==2.13.0"]
-
-
-def test_what_was_asked_for_is_there_but_quarto_which_is_a_program(lock):
-    assert {canonicalize_name(name) for name in ASKED_FOR} <= set(lock)
-    assert "quarto-cli" not in lock, "its build downloads a program: one failure would abort the installation"
-
-
-def test_python_is_one_and_the_same(project, root):
-    assert project["project"]["requires-python"] == ">=3.11,<3.12"
-    assert project["tool"]["crossbook"]["conda"]["python"] == "3.11"
-    assert "needs Python 3.11" in (root / "scripts" / "setup.sh").read_text(encoding="utf-8")

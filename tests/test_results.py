@@ -26,18 +26,11 @@ SPACRD = PUBLISHED.splitlines()[0] + (
     "gain in percent,HBC,all,auc_gain_percent,13.5,T3,second hand,no,other models,,,\n"
     "never found,HBC,all,f1,,T3,unverified,no,nowhere,,,\n"
 )
-STROKE = PUBLISHED.splitlines()[0] + (
-    "\nfusion,hamburg,all,accuracy,0.77,abstract,read,no,not public,,,\nscan,hamburg,all,accuracy,0.61,abstract,read,no,not public,,,\n"
-)
 DIFFERENCES = (
     "model,minus,difference,low,high,n,how,setting\n"
     "age,cox-clinical,-0.08,-0.14,-0.03,80,paired,blca\nmcat:MCAT,age,0.04,-0.02,0.09,80,paired,blca\n"
 )
-MAIN = {
-    "age": (0.58, 0.52, 0.64),
-    "cox-clinical": (0.66, 0.61, 0.71),
-    "mcat:MCAT": (0.62, 0.56, 0.67),
-}
+MAIN = {"age": (0.58, 0.52, 0.64), "cox-clinical": (0.66, 0.61, 0.71), "mcat:MCAT": (0.62, 0.56, 0.67)}
 
 
 COMPARED = [
@@ -53,10 +46,8 @@ class Repository:
         self.root, self.source, self.patch = root, source, monkeypatch
         self.studies = yaml.safe_load((source / "book" / "studies.yaml").read_text(encoding="utf-8"))
         for key, each in self.studies.items():
-            each |= {
-                "comparisons": [dict(row) for row in COMPARED] if key == "crossfusion" else [],
-                "rivals": [],
-            }
+            compared = [dict(row) for row in COMPARED] if key == "crossfusion" else []
+            each |= {"comparisons": compared, "rivals": []}
         self.write("_quarto.yml", "book: {title: T, chapters: [index.qmd]}\n")
         self.write("data/published/crossfusion.csv", PUBLISHED)
         self.write("params/crossfusion/blca.yaml", "kind: open\n")
@@ -76,10 +67,8 @@ class Repository:
         self.write(f"{folder}/tables/differences.csv", differences)
         given = {"commit": "c0ffee" * 7, "failed": {}, "inputs": {"a.csv": "1", "b.csv": "2"}}
         given |= {"outputs": {"metrics.csv": "5ca1ab1e" * 8}, "parameters": {"seeds": [1, 2]}}
-        self.write(
-            f"{folder}/manifests/4-evaluate.json",
-            json.dumps(given | {"versions": {"numpy": "2.4"}} | manifest),
-        )
+        given |= {"versions": {"numpy": "2.4"}} | manifest
+        self.write(f"{folder}/manifests/4-evaluate.json", json.dumps(given))
 
     def notebook(self, name, **parameters):
         """The parts that a notebook of the book hands over, and what its cells defined."""
@@ -148,9 +137,7 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
     parts = cancer.parts() | cancer.parts("costs")
     pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
-    marks = [
-        mark for page in pages for mark in re.findall("^<!-- generated: (.*) -->", page.read_text(), re.M)
-    ]
+    marks = re.findall("^<!-- generated: (.*) -->", "\n".join(page.read_text() for page in pages), re.M)
     assert len(marks) >= 16
     assert set(marks) <= set(parts)
     assert cancer.parts() | cancer.parts("costs") == parts
@@ -185,7 +172,9 @@ def test_a_null_that_finds_something_and_a_model_without_rows_are_told(phantoms)
     assert null[-1] == "**does not cover chance**"
 
 
-def test_an_item_that_is_not_published_is_refused(cancer):
+def test_an_item_that_is_not_published_and_a_phantom_among_rivals_are_refused(cancer):
+    with pytest.raises(ValueError, match=r"rivals of crossfusion/demo: a phantom"):
+        rival(cancer, cohort="demo", setting="a")
     cancer.studies["crossfusion"]["comparisons"][1]["item"] = "MCAT, lost"
     with pytest.raises(ValueError, match=r"'MCAT, lost' of blca stands 0 times in data/published"):
         cancer.parts()
@@ -220,11 +209,6 @@ def test_a_rival_is_compared_in_pairs_whichever_way_round_the_table_has_it(cance
     assert rival(cancer)[3:] == ["age: 0.580 (0.520 to 0.640)", "+0.050 (+0.010 to +0.090)", "better"]
 
 
-def test_a_phantom_has_no_place_among_rivals(cancer):
-    with pytest.raises(ValueError, match=r"rivals of crossfusion/demo: a phantom"):
-        rival(cancer, cohort="demo", setting="a")
-
-
 def test_demo_and_null_stand_side_by_side_and_a_miss_is_bold(phantoms):
     made = phantoms.parts()["demo-null"]
     assert "4 of 4 intervals of `null` cover 0.5." in made
@@ -256,11 +240,8 @@ def test_a_habit_is_worth_its_paired_difference(phantoms):
 
 def test_twins_and_the_cut_that_saw_the_labels(bare):
     def spots(auc, oracle):
-        return [
-            ("spacrd", "genes", "auc", auc, 0.4, 0.9),
-            ("spacrd", "genes", "f1_oracle", oracle, 0.4, 0.9),
-            ("spacrd", "genes", "f1_gmm", 0.5, 0.4, 0.6),
-        ]
+        scores = {"auc": auc, "f1_oracle": oracle, "f1_gmm": 0.5}
+        return [("spacrd", "genes", metric, value, 0.4, 0.9) for metric, value in scores.items()]
 
     bare.cohort("spacrd", "her2st", spots(0.8, 0.7), kind="open")
     bare.cohort("spacrd", "her2st-released", spots(0.7, 0.6), kind="open")
@@ -303,9 +284,7 @@ def test_a_model_trained_here_answers_with_its_paired_difference_and_an_unknown_
     paired = "model,minus,difference,low,high,setting\nage,crossfusion,-0.03,-0.09,0.02,blca\n"
     cancer.cohort("crossfusion", "blca", main, kind="open", differences=paired)
     said = cancer.parts()
-    assert (
-        "minus age on the same patients: `crossfusion` +0.030 (−0.020 to +0.090)" in said["answer-age blca"]
-    )
+    assert "on the same patients: `crossfusion` +0.030 (−0.020 to +0.090)" in said["answer-age blca"]
     assert said["answer-age ucec"].startswith("**Not shown in this copy.**")
     assert "`make run STUDY=crossfusion COHORT=ucec`" in said["answer-age ucec"]
     cancer.cohort("crossfusion", "blca", main[1:], kind="open")
@@ -323,19 +302,6 @@ def test_ours_stands_beside_a_printed_number_only_where_it_is_of_the_same_real_c
     assert said.endswith("given by no source that could be read: never found.\n")
     bare.write("data/published/spacrd.csv", SPACRD.replace("her2st", "demo"))
     assert "0.990" not in bare.parts()["printed spacrd"], "even if the table asks for a phantom"
-
-
-def test_the_same_printed_rows_of_several_cohorts_stand_side_by_side(bare):
-    bare.write("data/published/stroke.csv", STROKE)
-    parts = bare.parts()
-    head, *lines = rows(parts["printed crossfusion"])
-    assert head == ["What", "Metric", "`blca`", "`ucec`"]
-    assert [PAPER, "c-index", "0.630", "0.702"] in lines
-    assert ["MCAT, stored", "c-index", "0.620", "–"] in lines
-    assert [row[2:] for row in rows(parts["margin stroke 70"])[1:]] == [
-        ["54", "0", "–"],
-        ["43", "11", "0.001"],
-    ]
 
 
 def record(made=4, kept=0, shard=0, shards=1, failed=None, seconds=20.0, peak=700.0, finished=True):
@@ -378,8 +344,6 @@ def test_shards_of_an_older_run_do_not_count_and_ungathered_ones_stand_for_thems
     old = [record(5, 0, shard, 2, seconds=1000) for shard in (0, 1)]
     _, run = runs_of(cancer, *old, record(10, seconds=50))
     assert [run["seconds"], run["shards"]] == [50, 1]
-    present = cancer.notebook("costs")[1]["present"]
-    assert present([*old, *(record(0, 2, i, 4) for i in range(4)), record(0, 10)]) == [record(0, 10), *old]
     late = [record(5, 0, 0, 2), record(1, 0, 1, 2, failed={"x": "no"}, finished=False)]
     parts, run = runs_of(cancer, *late, name="3-train")
     assert [run["units"], run["made"], run["failed"], run["finished"]] == [7, 6, {"x": "no"}, False]
@@ -390,24 +354,15 @@ def test_every_byte_belongs_to_one_stage_and_one_folder(cancer):
     cancer.write("results/crossfusion/demo/raw/a.tif", "x" * 3_000_000)
     cancer.write("results/crossfusion/demo/weights/a.safetensors", "x" * 2_000_000)
     for stage in ("1-preprocess", "3-train"):
-        names = dict.fromkeys(["raw/a.tif", *(["weights/a.safetensors"] if stage[0] == "3" else [])], "")
-        cancer.write(
-            f"results/crossfusion/demo/manifests/{stage}.json",
-            json.dumps({"outputs": names, "parameters": {}}),
-        )
+        names = {"raw/a.tif": ""} | ({"weights/a.safetensors": ""} if stage[0] == "3" else {})
+        text = json.dumps({"outputs": names, "parameters": {}})
+        cancer.write(f"results/crossfusion/demo/manifests/{stage}.json", text)
     parts, found = cancer.notebook("costs")
     demo = next(table for cohort, table in found["recorded"] if cohort.cohort == "demo")
     assert list(demo["bytes"])[:2] == [3_000_000, 2_000_000]
     row = next(row for row in rows(parts["disk"]) if "`demo`" in row[0])
     assert row[1:7] == ["3.0\u00a0MB", "–", "–", "–", "–", "2.0\u00a0MB"]
     assert "| **all** | 3.0\u00a0MB |" in parts["disk"]
-
-
-def test_provenance_names_commit_seeds_files_and_versions_that_differ(cancer):
-    cancer.cohort("crossfusion", "demo", [], commit=f"{'c0ffee' * 7}+changes", versions={"numpy": "2.5"})
-    made = cancer.parts("costs")["provenance"]
-    assert "| phantom | `c0ffeec0ff` with changes | 1, 2 | 2 | 1 | 0 | `5ca1ab1e5ca1ab1e` |" in made
-    assert "| numpy | 2.4 (2 stages), 2.5 (1 stages) |" in made
 
 
 def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(bare, root):
@@ -424,15 +379,8 @@ def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(ba
     assert hours["download"] == pytest.approx(1000 * 0.989e3 / 50 / 3600)
     assert hours["tiles to features"] == pytest.approx(1000 * 17_840 * v["ms_per_tile"] / 3.6e6 / cores)
     assert hours["training"] == pytest.approx(1000 * 4 * 20 * 3 * v["s_per_step"] / 3600 / cores)
-    looked = hours["held-out slides, every epoch"]
-    assert looked == pytest.approx(1000 * 20 * 3 * v["s_per_look"] / 3600 / cores)
     _, six = bare.notebook("costs", given={"slides": 6000})
     pd.testing.assert_frame_equal(six["hours"], 6 * one["hours"])
     assert six["disk_gb"]()["features"] == pytest.approx(6 * one["disk_gb"]()["features"])
-    assert six["disk_gb"]()["weights"] == one["disk_gb"]()["weights"]
-    stored = sum(one["disk_gb"]().values()) / 1e3
-    assert one["money"](10.0) == pytest.approx(
-        10 * v["price_machine_hour"] + stored * v["price_tb_month"] * v["months"]
-    )
     with pytest.raises(ValueError, match="no factor is called slide"):
         bare.notebook("costs", given={"slide": 1})

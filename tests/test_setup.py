@@ -61,11 +61,8 @@ class Tree:
 
     def setup(self, *options: str, **environment: str) -> subprocess.CompletedProcess:
         command = ["bash", str(self.folder / "scripts" / "setup.sh"), *options]
-        environment = {
-            "PATH": str(self.path),
-            "HOME": str(self.folder),
-            "PYTHON": str(self.folder / "python"),
-        } | environment
+        paths = {"PATH": self.path, "HOME": self.folder, "PYTHON": self.folder / "python"}
+        environment = {name: str(path) for name, path in paths.items()} | environment
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
     def asked(self) -> list[str]:
@@ -191,11 +188,8 @@ def test_environment_made_otherwise_gets_only_what_its_file_cannot_say(tree):
 
 def make(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     """make, as from a shell: the suite itself is often run by make, which leaves its traces in the environment."""
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("STUDY", "COHORT", "ENV") and not key.startswith(("MAKE", "MFLAGS"))
-    }
+    ours = ("STUDY", "COHORT", "ENV", "MAKE", "MFLAGS")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
     command = ["make", "--no-print-directory", *arguments]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
 
@@ -232,14 +226,3 @@ def test_book_and_run_do_their_own_setup_in_the_environment_that_is_named(root):
     assert re.search(r"setup\.sh.*-m lib\.params params/spacrd/demo\.yaml.*-- spacrd_demo", steps, re.DOTALL)
     steps = make(root, "-n", "test", "ENV=/opt/conda").stdout
     assert steps.index("setup.sh --into /opt/conda") < steps.index("/opt/conda/bin/python -m pytest")
-
-
-@pytest.mark.parametrize("script", [".ci/run", "scripts/setup.sh"])
-def test_scripts_can_be_run(root, script):
-    assert os.access(root / script, os.X_OK)
-    assert subprocess.run(["bash", "-n", str(root / script)]).returncode == 0
-
-
-def test_ci_calls_the_command_of_the_readme(root):
-    assert "\nmake test " in (root / ".ci" / "run").read_text(encoding="utf-8")
-    assert "\nmake test " in (root / "README.md").read_text(encoding="utf-8")

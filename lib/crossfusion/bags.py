@@ -34,36 +34,20 @@ def _spacing(coords: np.ndarray) -> float:
 
 
 class TileFeatures(NamedTuple):
-    """The tiles of one scale.
+    """The tiles of one scale."""
 
-    Attributes
-    ----------
-    features : ndarray of float16 or float32, shape (n, dim)
-        As stored.
-    coords : ndarray of float32, shape (n, 2), or None
-        Centres. None where the file holds none (a bare tensor).
-    """
-
-    features: np.ndarray
-    coords: np.ndarray | None
+    features: np.ndarray  # (n, dim) float16 or float32, as stored
+    coords: np.ndarray | None  # (n, 2) float32, centres; None where the file holds none (a bare tensor)
 
 
 Bag = dict[int, TileFeatures]
 
 
 def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCALES) -> Bag:
-    """Read a slide's tiles at several scales.
+    """Read a slide's tiles at several scales, from the files that `bag_files` finds.
 
-    Parameters
-    ----------
-    folder, slide, scales
-        As `bag_files`.
-
-    Returns
-    -------
-    dict of int -> TileFeatures
-        By scale. Centres are in level-0 pixels, in µm from STAMP's files; None if any scale's file has none. CLAM
-        records no tile size: its corners are moved by half of the distance between neighbours.
+    Centres are in level-0 pixels, in µm from STAMP's files; None if any scale's file has none. CLAM records no tile
+    size: its corners are moved by half of the distance between neighbours.
 
     Raises
     ------
@@ -146,20 +130,8 @@ def drawn(bag: Bag, cap: int, seed: int | Sequence[int]) -> Bag:
     scale. So a 5x tile comes with the four 10x and sixteen 20x tiles within it. Where the bag has no coordinates, the
     scales are drawn each for itself, the same share of each.
 
-    Parameters
-    ----------
-    bag : dict of int -> TileFeatures
-        From `read_bag` or `patient_bag`.
-    cap : int
-        Most tiles of the finest scale; a bag with no more is returned as it is. One cell is drawn in any case, even if
-        it holds more.
-    seed : int or sequence of int
-        Equal seeds draw equal tiles; give the epoch with it to draw anew in each.
-
-    Returns
-    -------
-    dict of int -> TileFeatures
-        At least one tile of every scale, in the order of the bag.
+    A bag with no more than `cap` is returned as it is. One cell is drawn in any case, even if it holds more, and at least
+    one tile of every scale; tiles keep the order of the bag. Equal seeds draw equal tiles.
     """
     n = len(bag[max(bag)].features)
     if n <= cap:

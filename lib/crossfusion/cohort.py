@@ -146,17 +146,6 @@ def embedded_slides(stage: Stage, slides: pd.DataFrame) -> tuple[pd.DataFrame, l
     return embedded, without
 
 
-def fold_table(cohort: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame:
-    """Patients and deaths on both sides of every fold, and the hospitals that stand on both sides."""
-    rows = []
-    for fold in folds:
-        train, test = (cohort[cohort.index.isin(part)] for part in (fold.train, fold.test))
-        row = {"fold": fold.name, "training patients": len(train), "deaths": int(train["event"].sum())}
-        row |= {"held-out patients": len(test), "deaths ": int(test["event"].sum())}
-        rows.append(row | {"hospitals on both sides": len(set(train["site"]) & set(test["site"]))})
-    return pd.DataFrame(rows)
-
-
 def clinical_baselines(
     cohort: pd.DataFrame, folds: Iterable[Fold], params: CrossFusionParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -343,12 +332,8 @@ def planted_patients(
 ) -> pd.DataFrame:
     """Draw a cohort: exponential times whose log hazard is linear in what is planted, censored at random.
 
-    Parameters
-    ----------
-    patients, seed : int
-    age_effect, stage_effect, slide_effect : float
-        Log hazard ratio per standard deviation of age, stage, and the slide's hidden pattern; all 0 in a null
-        cohort, where nothing tells who dies early.
+    Effects are log hazard ratios per standard deviation of age, stage, and the slide's hidden pattern; all 0 in a null
+    cohort, where nothing tells who dies early.
 
     Returns
     -------

@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from lib.crossfusion.bags import read_bag
 from lib.crossfusion.cohort import Cohort, feature_home, stored_predictions
@@ -99,14 +97,6 @@ def shown_metrics(metrics: pd.DataFrame, models: Models) -> Iterator[tuple[str, 
             yield f"**{setting}**, {kind}", wide.loc[named].reset_index()
 
 
-def habits_table(c_index: pd.DataFrame) -> pd.DataFrame:
-    """CrossFusion with and without the released code's habits, against the one without any, for each cancer type."""
-    rows = c_index[c_index["model"].str.startswith("crossfusion")]
-    base = rows[rows["model"] == "crossfusion"].set_index("setting")["estimate"]
-    table = rows[["setting", "model", "estimate", "low", "high"]].rename(columns={"estimate": "c_index"})
-    return table.assign(**{"against crossfusion": table["c_index"] - table["setting"].map(base)})
-
-
 def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float, draws: int) -> None:
     """Calibration (left) and net benefit (right) of the models that give probabilities, at one horizon; a band of net
     benefit has the form (cox-clinical) and the model of the study, for more would hide one another.
@@ -176,18 +166,3 @@ def extreme_tiles(raw: Cohort, seen: Seen, rows) -> None:
         for row, places, name in zip(rows, (order[::-1], order), ("most", "least"), strict=True):
             corners = seen.grid.tiles[20].coords[places[: len(row)]]
             tile_row(row, [picture.read(*corner, side) for corner in corners], name)
-
-
-def growth_figure(growth: pd.DataFrame) -> Figure:
-    """Seconds of a training step against tiles at 20x, of `benchmarks/results/bag_growth.csv`; dashed: with a cap."""
-    figure, ax = plt.subplots(figsize=(6.6, 3.4))
-    models = list(growth["model"].unique())
-    for (model, cap), rows in growth.sort_values("tiles_20x").groupby(["model", "cap"], sort=False):
-        line = {"color": f"C{models.index(model)}", "label": None if cap else model}
-        ax.plot(rows["tiles_20x"], rows["seconds"], "--o" if cap else "-o", ms=4, **line)
-    sizes = sorted(growth["tiles_20x"].unique())
-    ax.set(xscale="log", yscale="log", xlabel="tiles at 20x", ylabel="seconds a step")
-    ax.set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
-    ax.set_xticks([], minor=True)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-    return figure

@@ -47,13 +47,8 @@ DROPOUT = {
 
 
 def feed_forward(width: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(width, 2 * width),
-        nn.GELU(),
-        nn.Dropout(dropout),
-        nn.Linear(2 * width, width),
-        nn.Dropout(dropout),
-    )
+    wide, narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+    return nn.Sequential(wide, nn.GELU(), nn.Dropout(dropout), narrow, nn.Dropout(dropout))
 
 
 class CrossAttention(nn.Module):
@@ -224,30 +219,16 @@ class CrossFusion(nn.Module):
     def forward(
         self, x5: Tensor | None, x10: Tensor | None, x20: Tensor, attention: str | None = None
     ) -> Hazards:
-        """Hazards of one bag.
+        """Hazards of one bag: tiles (1, tiles, in_dim) of a slide or patient at 5x, 10x, 20x ("single" reads x20 only).
 
-        Parameters
-        ----------
-        x5, x10, x20 : Tensor (1, tiles, in_dim)
-            Tiles of one slide or patient at 5x, 10x, 20x; numbers of tiles are free. "single" reads x20 only.
-        attention : {None, "full", "received"}
-            Also return attention maps, without dropout. "full": every query's row over its keys, memory with the
-            square of the tiles. "received": what each key receives, the mean over queries (1, heads, keys), for
-            slides of any size; this is the published heatmap.
+        `attention` also returns maps, without dropout. "full": every query's row over its keys, memory with the square
+        of the tiles: "coarse_cross" (1, heads, N, C) and "fine_cross" (1, heads, N, M); "coarse_pre", "coarse_post",
+        "fine_pre", ..., "source_post" (1, heads, P, P), before and after the convolutions; "final_pre", "final_post"
+        (1, heads, 1 + P, 1 + P), the class token first. "received": what each key receives, the mean over queries, for
+        slides of any size; this is the published heatmap. Its "final_post" is the class token's row, the only one that
+        the logits depend on. `lib.models.attention.unsquared` takes P back to N tiles.
 
-        Returns
-        -------
-        Hazards
-            Maps by name: "coarse_cross" (1, heads, N, C) and "fine_cross" (1, heads, N, M);
-            "coarse_pre", "coarse_post", "fine_pre", ..., "source_post" (1, heads, P, P), before and after the
-            convolutions; "final_pre", "final_post" (1, heads, 1 + P, 1 + P), the class token first. "received" drops
-            the axis of queries, and its "final_post" is the class token's row, the only one that the logits depend
-            on. `lib.models.attention.unsquared` takes P back to N tiles.
-
-        Raises
-        ------
-        ValueError
-            A bag without tiles or of the wrong shape, or an unknown `attention`.
+        A ValueError where a bag has no tiles or the wrong shape, or `attention` is unknown.
         """
         check_choice("CrossFusion.forward", attention=(attention, LOOKS))
         scales = {"source": ("x10", x10), "fine": ("x20", x20), "coarse": ("x5", x5)}

@@ -50,107 +50,70 @@ class Phantom(Checked):
 
 
 class Training(Checked):
-    """How a survival model is made and trained: all that a training depends on beside its patients.
+    """How a survival model is made and trained: all that a training depends on beside its patients."""
 
-    Attributes
-    ----------
-    variant : str
-        "released" gives every model all `HABITS`.
-    epochs, learning_rate, weight_decay
-        Adam, weight decay as a penalty on the loss. The rate falls to a tenth along a cosine over all epochs.
-    accumulate : int
-        Cases whose gradients make one step.
-    bins, alpha
-        See `lib.training.discrete_time`.
-    balanced : bool
-        Draw cases so that every bin of the dead and of the censored comes up equally often.
-    cap : int
-        Most 20x tiles of a case in training, drawn anew each epoch together with the tiles around them; 0 all.
-    width, heads : int
-        Size of the model.
-    bf16 : bool
-        CrossFusion's matrix products in bfloat16: about half the time on a CPU that has it, logits move by thousandths.
-    standardise : bool
-        Bring every feature to mean 0 and spread 1 over the training tiles, scale by scale: for descriptors whose
-        numbers have units of their own. A network's features are taken as they are.
-    nested : bool
-        Keep the epoch that was best on a fifth of the training patients, set aside; else the last epoch.
-    """
-
-    variant: Literal["described", "released"] = "described"
+    variant: Literal["described", "released"] = "described"  # released: every model has all `HABITS`
     epochs: int = Field(7, ge=1)
+    # Adam, weight decay as a penalty on the loss; the rate falls to a tenth along a cosine over all epochs
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(4e-6, ge=0)
-    accumulate: int = Field(2, ge=1)
-    bins: int = Field(4, ge=2)
+    accumulate: int = Field(2, ge=1)  # cases whose gradients make one step
+    bins: int = Field(4, ge=2)  # see `lib.training.discrete_time`
     alpha: float = Field(0.2, ge=0, le=1)
-    balanced: bool = True
-    cap: int = Field(0, ge=0)
+    balanced: bool = True  # every bin of the dead and of the censored comes up equally often
+    cap: int = Field(
+        0, ge=0
+    )  # most 20x tiles of a case, drawn anew each epoch with the tiles around them; 0: all
     width: int = Field(128, ge=8)
     heads: int = Field(8, ge=1)
-    bf16: bool = False
+    bf16: bool = False  # CrossFusion's products in bfloat16: half the time where a CPU has it, logits move by thousandths
+    # features to mean 0 and spread 1 over the training tiles, scale by scale: for descriptors whose numbers have units
     standardise: bool = True
-    nested: bool = False
+    nested: bool = (
+        False  # keep the epoch that was best on a fifth of the training patients, set aside; else the last
+    )
 
 
 class CrossFusionParams(Training, StudyParams):
-    """Parameters of `notebooks/crossfusion/`. Paths count from data/raw.
-
-    Attributes
-    ----------
-    outcomes : str
-        Table of slides with the outcome of their patients; "" for a phantom, and for slides without follow-up,
-        which are tiled and embedded and go no further.
-    clinical_table : str
-        TCGA-CDR, for stage and grade; "" leaves both out.
-    official_folds : str
-        Folder of `splits_{k}.csv`; "" draws `folds` folds stratified by event.
-    clinical : list of str
-        Columns of the clinical Cox baseline.
-    slides : str
-        Folder with slides; "" for a phantom, or where there are none.
-    um_per_px : dict
-        Slide -> µm per level-0 pixel, where the file does not say it or is wrong.
-    tiling : str
-        "exact", one grid in µm, or "clam_compat", CLAM's tiles under `preset`.
-    features : str
-        Folder with features made elsewhere (CLAM, TRIDENT, STAMP, CrossFusion's own); then no slide is read.
-    models, seeds, first_seed_only
-        Contenders; those listed last run with the first seed alone.
-    predictions : dict
-        Model -> where its stored predictions are: a folder of MCAT's results, or (phantom) "planted".
-    horizons : list of float
-        Months at which survival is asked for; the last one is the limit of the IPCW c-index and the Brier integral.
-    attention_of : str
-        The contender whose attention is drawn.
-    """
+    """Parameters of `notebooks/crossfusion/`. Paths count from data/raw."""
 
     # 1-preprocess
-    outcomes: str = ""
-    clinical_table: str = ""
-    official_folds: str = ""
+    outcomes: str = (
+        ""  # table of slides with outcomes; "": a phantom, or slides without follow-up, which go no further
+    )
+    clinical_table: str = ""  # TCGA-CDR, for stage and grade; "" leaves both out
+    official_folds: str = ""  # folder of `splits_{k}.csv`; "" draws `folds` folds stratified by event
     folds: int = Field(3, ge=2)
     phantom: Phantom | None = Phantom()
-    clinical: list[Literal[NUMBERS + CATEGORIES]] = Field(["age", "female", "stage"], min_length=1)
+    clinical: list[Literal[NUMBERS + CATEGORIES]] = Field(
+        ["age", "female", "stage"], min_length=1
+    )  # of the Cox baseline
     seed: int = Field(1, ge=0)
-    slides: str = ""
-    um_per_px: dict[str, float] = {}
-    tiling: Literal["exact", "clam_compat"] = "exact"
+    slides: str = ""  # folder with slides; "" for a phantom, or where there are none
+    um_per_px: dict[
+        str, float
+    ] = {}  # slide -> µm per level-0 pixel, where the file does not say it or is wrong
+    tiling: Literal["exact", "clam_compat"] = "exact"  # one grid in µm, or CLAM's tiles under `preset`
     preset: str = "tcga"
     tile_px: int = Field(256, ge=32)
     least_tissue: float = Field(0.5, ge=0, le=1)
     # 2-embed
     encoder: str = "colour"
     encoder_weights: str = ""
-    features: str = ""
+    features: str = (
+        ""  # folder with features made elsewhere (CLAM, TRIDENT, STAMP, CrossFusion's own): no slide is read
+    )
     most_failed: float = Field(0.02, ge=0, le=1)
     # 3-train
     models: list[Literal[tuple(CONTENDERS)]] = ["crossfusion", "crossfusion-released", "amil", "mean-pool"]
     seeds: list[NonNegativeInt] = Field([1], min_length=1)
     first_seed_only: list[Literal[tuple(CONTENDERS)]] = []
     # 4-evaluate
+    # model -> its stored predictions: a folder of MCAT's results, or (phantom) "planted"
     predictions: dict[str, str] = {"phantom:seen": "planted", "phantom:blind": "planted"}
-    horizons: list[float] = Field([12.0, 36.0, 60.0], min_length=2)
+    horizons: list[float] = Field(
+        [12.0, 36.0, 60.0], min_length=2
+    )  # months; the last is the limit of all integrals
     bootstrap_draws: int = Field(1000, ge=100)
     # 5-figures
     attention_of: Literal["crossfusion", "crossfusion-released", "crossfusion-concat"] = "crossfusion"

@@ -402,14 +402,10 @@ def scores_by_class(ax: Axes, frame: pd.DataFrame) -> Axes:
     colours = (
         share.gt(0.5).map({True: style.CANCER, False: style.OTHER}).where(share.notna(), style.UNDETERMINED)
     )
-    place = dict(x="score", y="tissue", order=order, orient="h", ax=ax, legend=False)
-    with style.same_jitter():
-        points = dict(hue="tissue", palette=colours.to_dict(), jitter=0.28, size=2.2, alpha=0.45)
-        sns.stripplot(frame, **place, **points)
-    box = dict(
-        width=0.55, showfliers=False, color="0.15", fill=False, linewidth=1, medianprops={"linewidth": 2}
-    )
-    sns.boxplot(frame, **place, **box)
+    box = dict(width=0.55, showfliers=False, color="0.15", fill=False, linewidth=1)
+    sns.boxplot(frame, x="score", y="tissue", order=order, ax=ax, medianprops={"linewidth": 2}, **box)
+    y = frame["tissue"].map(order.index) + np.random.default_rng(0).uniform(-0.28, 0.28, len(frame))
+    ax.scatter(frame["score"], y, s=5, c=frame["tissue"].map(colours), alpha=0.45, lw=0)
     style.rows(ax, [f"{name} (n = {sizes[name]})" for name in order])
     ax.set(xlabel="score", ylabel="")
     return ax

@@ -1,37 +1,68 @@
-"""From raw files to one table of patients: who counts as a metachronous liver metastasis, and where cohorts come from.
+"""From raw files to one table of patients: cohorts, who counts as a metachronous liver metastasis, and what was read.
 
-- `metachronous`: from time and event to yes, no, or not known.
-- `read_feature_table`: features of one modality that were made elsewhere, one row a patient.
+- `read_matched`: a folder that says which scans and slides belong to which patient, and what became of the patient.
+
+      clinical.csv   patient, hospital, clinical factors, time_months, event
+      scans.csv      patient, image, mask, label, use      where there is CT
+      slides.csv     patient, slide, path, um_per_px       where there are slides
+
+  Each may be .xlsx too. Paths count from the folder and stay in it. A patient may be without a scan or a slide.
 - `read_lro`: head-and-neck radiomics of CT and PET with locoregional recurrence (Wang et al., arXiv 2208.14452,
   repository wangkaiwan/LRO_ReliableRadiomics; 150 of its 224 patients). Yes or no is all that is known. In the
   repository's own sheets the last column of features is the outcome itself, so those sheets are not read.
 - `read_stad`: liver metastasis in TCGA-STAD, from the new tumour events of TCGA-CDR (Liu et al., Cell 173:400, 2018,
   doi 10.1016/j.cell.2018.02.052). A demonstration: one event a patient is recorded, so "free" means free of a liver
   metastasis as the first event; days count from diagnosis, not from surgery; nobody looked for metastases by protocol.
+- `read_feature_table`: features of one modality that were made elsewhere, one row a patient.
 """
 
+import json
 import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lib.data import fetch_all, read_sources
-from lib.gcmlm.matched import SCANS, SLIDES, check_patients, read_matched
-from lib.inputs.tables import is_missing, nearest_name, plain, read_columns, read_texts
+from lib.files import check_names
+from lib.gcmlm.ct import MEASURED
+from lib.inputs.tables import NO_YES, code, is_missing, nearest_name, number, plain, read_columns, read_texts
 from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, read_outcomes, site_of
 from lib.params import ROOT
 from lib.stage import Stage
 
 POSITIVE, NEGATIVE = "metastasis", "free"
 SYNCHRONOUS, CENSORED = "synchronous", "censored early"
-STATUSES = (POSITIVE, NEGATIVE, SYNCHRONOUS, CENSORED)
+SCANS = ["patient", "image", "mask", "label", "problem"]
+SLIDES = ["patient", "slide", "path", "um_per_px", "problem"]
+MOST_MONTHS = 1200
+"""A follow-up beyond it is a date: 43,586 is how a spreadsheet stores a day of 2019."""
+
+MISTYPED = re.compile(r"\s*(=.*|@.*|[+-]?\d+,\d+|\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.]\d{2,4}.*)")
+"""No category: a formula, a number with a decimal comma, a date."""
 
 
 class Cohort(NamedTuple):
-    """patients: one row each; scans, slides: see `lib.gcmlm.matched.Matched`; given: modality -> table made elsewhere."""
+    """What a cohort holds.
+
+    Attributes
+    ----------
+    patients : DataFrame
+        One row a patient, in the table's order: patient, hospital ("" where unknown), the factors (float64, or texts of
+        a category with None where missing), time_months (0 or more), event (1.0, 0.0), NaN where missing; problem
+        ("no follow-up", or "").
+    scans : DataFrame
+        patient, image, mask ("" where none is named), label (a number as int, or a name), problem.
+    slides : DataFrame
+        patient, slide, path, um_per_px (µm per level-0 pixel, NaN where the file itself has to tell), problem.
+        Paths begin with the folder. `problem` says why a file cannot be used, "" if nothing is known against it.
+    given : dict
+        Modality -> table of features made elsewhere, indexed by patient.
+    """
 
     patients: pd.DataFrame
     scans: pd.DataFrame
@@ -53,15 +84,14 @@ def read_cohort(stage: Stage) -> Cohort:
         fetch_all(params.cohort)
     scans, slides, given = pd.DataFrame(columns=SCANS), pd.DataFrame(columns=SLIDES), {}
     if params.lro_folder:
-        given, label, note = read_lro(data / params.lro_folder, params.lro_when)
+        given, label = read_lro(data / params.lro_folder)
         patients = label.reset_index().assign(hospital="", problem="")
-        print(note or "every feature has its name")
     elif params.stad_table:
         with_slides = read_outcomes(stage.reads(data / params.stad_slides))["patient"]
         patients = read_stad(stage.reads(data / params.stad_table), with_slides)
     else:
         matched = read_matched(raw_folder(stage), params.factors, params.mapping, label=params.mask_label)
-        patients, scans, slides = matched
+        patients, scans, slides, _ = matched
     for row in patients[patients["problem"] != ""].itertuples():
         print(f"{row.patient}: {row.problem}, so left out")
     patients = patients[patients["problem"] == ""].set_index("patient", drop=False)
@@ -81,12 +111,12 @@ def read_cohort(stage: Stage) -> Cohort:
 
 
 def metachronous(
-    time_months: Sequence[float],
-    event: Sequence[int],
+    time_months: pd.Series,
+    event: pd.Series,
     earliest_months: float = 6.0,
     least_follow_up_months: float = 24.0,
 ) -> pd.DataFrame:
-    """Binary label of metachronous liver metastasis.
+    """Binary label of metachronous liver metastasis: label (1.0, 0.0 or NaN) and status, by patient.
 
     Metachronous is later than six months after surgery (Ding et al., Nature Communications 2026, doi
     10.1038/s41467-026-76382-x, at second hand). What the paper does with patients who were followed for a short time is
@@ -103,159 +133,283 @@ def metachronous(
 
     Parameters
     ----------
-    time_months : sequence of float, length n
-        Months from surgery to liver metastasis or to the last look, 0 or more. Of a Series the index names patients.
-    event : sequence of 0 or 1, length n
+    time_months : Series of float
+        By patient, months from surgery to liver metastasis or to the last look, 0 or more, none missing.
+    event : Series of 0 or 1
         1: liver metastasis.
     earliest_months, least_follow_up_months : float
-
-    Returns
-    -------
-    DataFrame
-        label (1.0, 0.0 or NaN), status (one of `STATUSES`); n rows in the given order, with the index of `time_months`.
-
-    Raises
-    ------
-    ValueError
-        A time that is negative, missing or infinite, an event that is neither 0 nor 1, or two indices that differ.
     """
-    times, events = pd.Series(time_months, dtype=float), pd.Series(event, dtype=float)
-    if not times.index.equals(events.index):
-        raise ValueError("times and events are of different patients: bring them into one table")
-    for what, values, wrong, needed in (
-        ("time_months", times, ~np.isfinite(times) | (times < 0), "a number of 0 or more"),
-        ("event", events, ~events.isin((0, 1)), "0 or 1"),
-    ):
-        if wrong.any():
-            raise ValueError(
-                f"{what} of {times.index[wrong][0]} is {values[wrong].iloc[0]}, {needed} is needed"
-            )
-    seen = events == 1
-    status = np.select(
-        [seen & (times <= earliest_months), seen, times >= least_follow_up_months],
-        [SYNCHRONOUS, POSITIVE, NEGATIVE],
-        CENSORED,
+    seen = event == 1
+    rules = [seen & (time_months <= earliest_months), seen, time_months >= least_follow_up_months]
+    status = pd.Series(
+        np.select(rules, [SYNCHRONOUS, POSITIVE, NEGATIVE], CENSORED), event.index, dtype=object
     )
-    label = np.select([status == POSITIVE, status == NEGATIVE], [1.0, 0.0], np.nan)
-    return pd.DataFrame({"label": label, "status": status.astype(object)}, index=times.index)
+    return pd.DataFrame({"label": status.map({POSITIVE: 1.0, NEGATIVE: 0.0}), "status": status})
 
 
-def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
-    """Read features of one modality, csv or xlsx.
-
-    Parameters
-    ----------
-    path : path
-        A column patient, in whatever case, and numbers. Columns that PyRadiomics adds about itself (diagnostics_...)
-        are left out.
-
-    Returns
-    -------
-    DataFrame
-        float64, indexed by patient (str); NaN where a cell is empty or says that it is.
-    """
-    texts = read_texts(path)
-    key = next((name for name in texts if plain(name) == "patient"), None)
-    if key is None:
-        raise ValueError(f"{path} has no column patient{nearest_name('patient', texts.columns)}")
-    cells = _by_patient(texts.rename(columns={key: "patient"}), path)
-    cells = cells[[name for name in cells if not plain(name).startswith("diagnostics_")]]
-    if cells.empty:
-        raise ValueError(f"{path} has no feature: a column of numbers beside patient is expected")
-    return _numbers(cells, cells.map(is_missing).to_numpy(bool), path)
+# ------------------------------------------------------------------------------------------------- a matched cohort
 
 
-def _by_patient(table: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
-    """Indexed by patient, each once."""
-    patient = table["patient"].fillna("").astype(str)
-    check_patients(patient, path)
-    return table.assign(patient=patient).set_index("patient")
-
-
-def _numbers(cells: pd.DataFrame, empty: np.ndarray, path: str | os.PathLike) -> pd.DataFrame:
-    """Finite numbers, NaN where a cell is empty."""
-    values = cells.mask(empty).apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    if (odd := ~empty & ~np.isfinite(values.to_numpy())).any():
-        row, column = np.argwhere(odd)[0]
-        raise ValueError(
-            f"{path}: {cells.columns[column]} of patient {cells.index[row]} is {str(cells.iloc[row, column])!r}, "
-            f"a finite number is needed ({int(odd.sum())} such cells)"
-        )
-    return values
-
-
-PHASES = {"pre": ("pre",), "post": ("post",), "both": ("pre", "post")}
-NAMES = "RadiomicsFeatureName.xlsx"
-
-
-def read_lro(folder: str | Path, when: str = "pre") -> tuple[dict[str, pd.DataFrame], pd.Series, str]:
-    """Read the head-and-neck tables.
+def read_matched(
+    folder: str | os.PathLike,
+    factors: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+    *,
+    label: int | str = 1,
+) -> Cohort:
+    """Read a matched cohort. A file that is named and is not there is reported in its row; all else is refused.
 
     Parameters
     ----------
     folder : path
-        clinical.csv (patient, ten factors, label) and {ct,pet}_fea_{pre,post}.csv.gz (patient, 257 features);
+    factors : sequence of str
+        Clinical factors wanted. A column whose cells are all numbers, or missing, is a number; one without any number
+        is a category.
+    mapping : dict, optional
+        For patient, hospital, time_months, event or a factor: the name of its column in the clinical table.
+    label : int or str
+        Region of a mask where the table of scans does not say.
+
+    Raises
+    ------
+    ValueError
+        A patient twice, or none named; a factor that is no column, with the nearest name; a cell that is no number in
+        a column of numbers; a scan or slide of a patient the clinical table does not have; two scans of a patient,
+        unless a column `use` says yes to one; a slide twice; a path that leaves the folder.
+    """
+    folder = Path(folder)
+    patients = _patients(*_table(folder, "clinical"), factors, mapping or {})
+    known = set(patients["patient"])
+    return Cohort(patients, _scans(folder, known, label), _slides(folder, known), {})
+
+
+def _table(folder: Path, name: str) -> tuple[pd.DataFrame, Path]:
+    """A table as texts, and its path."""
+    paths = [path for end in (".csv", ".xlsx", ".tsv", ".txt") if (path := folder / f"{name}{end}").is_file()]
+    if len(paths) > 1:
+        raise ValueError(f"{folder} has both {paths[0].name} and {paths[1].name}: remove one")
+    path = paths[0] if paths else folder / f"{name}.csv"
+    return read_texts(path), path
+
+
+def _column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
+    """The column of this name, however its case and spaces are spelled."""
+    spelled = next((column for column in table if plain(column) == plain(name)), None)
+    if spelled is None:
+        raise ValueError(f"{path} has no column {name}{nearest_name(name, table.columns)}")
+    return table[spelled].reset_index(drop=True)
+
+
+def _patients(table: pd.DataFrame, path: Path, factors: Sequence[str], mapping: Mapping) -> pd.DataFrame:
+    names = {
+        name: mapping.get(name, name) for name in ("patient", "hospital", *factors, "time_months", "event")
+    }
+    if lost := sorted(set(mapping) - set(names)):
+        raise ValueError(f"mapping names {lost[0]}, not asked for{nearest_name(lost[0], names)}")
+    if "hospital" not in mapping and "hospital" not in map(plain, table):
+        table = table.assign(hospital="")
+    cells = {name: _column(table, column, path) for name, column in names.items()}
+    patient = cells["patient"]
+    check_patients(patient, path)
+    people = {
+        "patient": patient,
+        "hospital": cells["hospital"].map(lambda text: "" if is_missing(text) else text),
+    }
+    for name in factors:
+        people[name] = _values(cells[name], patient, name, path, category=True)
+    time = people["time_months"] = _values(cells["time_months"], patient, "time_months", path)
+    event = people["event"] = _values(cells["event"], patient, "event", path, partial(code, levels=NO_YES))
+    if (wrong := (time < 0) | (time > MOST_MONTHS)).any():
+        raise ValueError(
+            f"{path}: time_months of patient {patient[wrong].iloc[0]} is {time[wrong][0]:g}, 0 to {MOST_MONTHS} months, "
+            "no date, is needed"
+        )
+    people["problem"] = np.where(np.isnan(time) | np.isnan(event), "no follow-up", "")
+    return pd.DataFrame(people)
+
+
+def check_patients(patient: pd.Series, path: str | os.PathLike) -> None:
+    """Refuse a patient without a name, twice, or spelled in two ways."""
+    if (blank := patient.map(is_missing)).any():
+        raise ValueError(f"{path}: row {int(np.flatnonzero(blank)[0]) + 1} names no patient")
+    _once(patient.to_frame("patient"), "patient", path)
+    check_names(patient, path)
+
+
+def _once(rows: pd.DataFrame, name: str, path: str | os.PathLike) -> None:
+    """Refuse a patient, a file or a name of two rows, whosever they are."""
+    if (twice := rows[name].duplicated() & (rows[name] != "")).any():
+        one = rows.loc[twice, name].iloc[0]
+        owners = " and ".join(rows.loc[rows[name] == one, "patient"][:2])
+        raise ValueError(f"{path}: {name} {one} stands twice, of {owners}: remove one")
+
+
+def _values(
+    cells: pd.Series,
+    owners: pd.Series,
+    name: str,
+    path: Path,
+    read: Callable[[str], float] = number,
+    category: bool = False,
+) -> np.ndarray:
+    """Numbers, NaN where missing; or, where a `category` may stand and no cell is a number, texts and None."""
+    values, faults = np.full(len(cells), np.nan), {}
+    for row, text in enumerate(cells):
+        try:
+            values[row] = read(text)
+        except ValueError as error:
+            faults[row] = error
+    known = int(np.isfinite(values).sum())
+    mistyped = [row for row in faults if category and MISTYPED.fullmatch(cells.iloc[row])]
+    if faults and category and not known and not mistyped:
+        return np.array([None if is_missing(text) else text for text in cells], dtype=object)
+    if faults:
+        row = [*mistyped, *faults][0]
+        others = f", as {known} others are" if known and read is number else ""
+        raise ValueError(
+            f"{path}: {name} of {owners.name} {owners.iloc[row]}: {faults[row]}{others}; correct the table: numbers with "
+            "a point, no formulas, no dates"
+        )
+    return values
+
+
+def _scans(folder: Path, known: set[str], label: int | str) -> pd.DataFrame:
+    """At most one scan a patient."""
+    rows, path = _rows(folder, "scans", ("patient", "image"), ("mask", "label", "use"), known)
+    if not (rows["use"] == "").all():
+        used = _values(rows["use"], rows["patient"], "use", path, partial(code, levels=NO_YES))
+        rows = rows[used == 1].reset_index(drop=True)
+    if (twice := rows["patient"].duplicated()).any():
+        patient = rows.loc[twice, "patient"].iloc[0]
+        raise ValueError(
+            f"{path}: patient {patient} has {int((rows['patient'] == patient).sum())} scans: remove all but one, or "
+            "add a column use with yes for the one to take"
+        )
+    _once(rows, "image", path)
+    rows["problem"] = [
+        _problem(folder, row.image, "image") or (row.mask and _problem(folder, row.mask, "mask"))
+        for row in rows.itertuples()
+    ]
+    for name in ("image", "mask"):
+        rows[name] = [str(folder / text) if text else "" for text in rows[name]]
+    rows["label"] = [(int(text) if text.isdigit() else text) if text else label for text in rows["label"]]
+    return rows[SCANS]
+
+
+def _slides(folder: Path, known: set[str]) -> pd.DataFrame:
+    """Any number of slides a patient."""
+    rows, path = _rows(folder, "slides", ("patient", "path"), ("slide", "um_per_px"), known)
+    stems = rows["path"].map(lambda text: PurePosixPath(text).stem)
+    rows["slide"] = rows["slide"].where(rows["slide"] != "", stems)
+    check_names(rows["slide"], path, "slide", zeros=False)
+    _once(rows, "slide", path)
+    _once(rows, "path", path)
+    rows["um_per_px"] = _values(rows["um_per_px"], rows["slide"], "um_per_px", path)
+    rows["problem"] = [_problem(folder, text, "slide") for text in rows["path"]]
+    rows["path"] = [str(folder / text) if text else "" for text in rows["path"]]
+    return rows[SLIDES]
+
+
+def _rows(
+    folder: Path, name: str, needed: Sequence[str], others: Sequence[str], known: set[str]
+) -> tuple[pd.DataFrame, Path]:
+    """A table of files, "" where it lacks a column or a cell is empty, of patients that are known; none where it is not."""
+    if not list(folder.glob(f"{name}.*")):
+        return pd.DataFrame(columns=[*needed, *others], dtype=str), folder / name
+    table, path = _table(folder, name)
+    table = table.assign(**{each: "" for each in others if each not in map(plain, table)})
+    rows = pd.DataFrame({each: _column(table, each, path) for each in (*needed, *others)})
+    rows = rows.map(lambda text: "" if is_missing(text) else text)
+    for patient in set(rows["patient"]) - known:
+        raise ValueError(
+            f"{path}: patient {patient or '(none)'} is not in the clinical table{nearest_name(patient, known)}"
+        )
+    for each in {"image", "mask", "path"} & set(rows):
+        rows[each] = rows[each].str.replace("\\", "/")
+        for text, patient in rows[[each, "patient"]].to_numpy():
+            place = PurePosixPath(text)
+            if place.is_absolute() or PureWindowsPath(text).drive or ".." in place.parts:
+                raise ValueError(
+                    f"{path}: {each} of patient {patient} is {text}, and a path must stay in the folder of the cohort"
+                )
+    return rows, path
+
+
+def _problem(folder: Path, text: str, what: str) -> str:
+    path = folder / text
+    if not text:
+        return f"no {what} is named"
+    if not path.exists():
+        return f"{what} {text} is not there"
+    return "" if size_of(path) else f"{what} {text} is empty"
+
+
+def size_of(path: str | os.PathLike) -> int:
+    """Bytes of a file, or of all files in a folder: a scan of hundreds of megabytes is known by it, not by a checksum."""
+    files = Path(path).rglob("*") if Path(path).is_dir() else [Path(path)]
+    return sum(each.stat().st_size for each in files if each.is_file())
+
+
+# ------------------------------------------------------------------------------------------------- features, public sets
+
+
+def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
+    """Read features of one modality, csv or xlsx: float64, indexed by patient (str), NaN where a cell says that it is empty.
+
+    A column patient, in whatever case, and numbers. Columns that PyRadiomics adds about itself (diagnostics_...) are
+    left out.
+    """
+    texts = read_texts(path)
+    cells = texts.assign(patient=_column(texts, "patient", path))
+    cells = cells[[name for name in cells if not plain(name).startswith("diagnostics_")]]
+    return _numbers(cells.rename(columns=str), path)
+
+
+def _numbers(cells: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
+    """Finite numbers by patient, each once, NaN where a cell is empty."""
+    check_patients(cells["patient"].fillna("").astype(str), path)
+    cells = cells[[n for n in cells if plain(n) != "patient"]].set_axis(cells["patient"].astype(str))
+    empty = cells.map(lambda cell: is_missing(str(cell)))
+    values = cells.mask(empty).apply(pd.to_numeric, errors="coerce").astype(np.float64)
+    if (odd := ~empty & ~np.isfinite(values)).any(axis=None):
+        row, column = np.argwhere(odd.to_numpy())[0]
+        raise ValueError(
+            f"{path}: {cells.columns[column]} of patient {cells.index[row]} is {str(cells.iloc[row, column])!r}, "
+            f"a finite number is needed ({int(odd.to_numpy().sum())} such cells)"
+        )
+    return values
+
+
+def read_lro(folder: str | Path) -> tuple[dict[str, pd.DataFrame], pd.Series]:
+    """Read the head-and-neck tables: of scans before radiotherapy, by which recurrence is predicted before treatment.
+
+    Parameters
+    ----------
+    folder : path
+        clinical.csv (patient, ten factors, label) and {ct,pet}_fea_pre.csv.gz (patient, 257 features);
         RadiomicsFeatureName.xlsx, one row of names, where it is there.
-    when : "pre" | "post" | "both"
-        Scans before radiotherapy, after it, or both; then columns begin with pre_ or post_. Recurrence is predicted
-        before treatment by "pre" alone.
 
     Returns
     -------
     tables : dict of str -> DataFrame
-        "clinical" (small letters: t_stage, hpv_status, age in years), "ct", "pet": float64, the same patients (str) as
-        index in the same order, no missing value. Features have the sheet's names, which say SUV for CT too (there it is
-        HU), or f000, f001, ... where the sheet does not name as many.
+        "clinical" (small letters: t_stage, hpv_status, age in years), "ct", "pet": float64, patients (str) as index.
+        Features have the sheet's names, which say SUV for CT too (there it is HU).
     label : Series of float, indexed by patient
         1 locoregional recurrence, 0 none.
-    note : str
-        What a reader should know; empty if nothing.
     """
-    folder = Path(folder)
-    clinical = _lro_table(folder / "clinical.csv")
+    tables = {}
+    for name, file in (("clinical", "clinical.csv"), ("ct", "ct_fea_pre.csv"), ("pet", "pet_fea_pre.csv")):
+        path = Path(folder) / file
+        path = path if path.is_file() else path.with_name(f"{file}.gz")
+        tables[name] = _numbers(read_columns(path, dtype={"patient": str}), path)
+    clinical = tables["clinical"]
     label = clinical.pop("label")
     if (odd := ~label.isin((0, 1))).any():
         raise ValueError(f"label of patient {label.index[odd][0]} is {label[odd].iloc[0]:g}, not 0 or 1")
     clinical.columns = [plain(name).replace(" ", "_").replace("-", "_") for name in clinical]
-    _refuse_outcome(clinical, label, folder / "clinical.csv")
-    names = list(read_texts(folder / NAMES)) if (folder / NAMES).is_file() else []
-    tables, note = {"clinical": clinical}, ""
-    for modality in ("ct", "pet"):
-        parts = []
-        for phase in PHASES[when]:
-            path = folder / f"{modality}_fea_{phase}.csv.gz"
-            part = _lro_table(path)
-            if list(part.index) != list(label.index):
-                odd = sorted(set(part.index) ^ set(label.index)) or ["in another order"]
-                raise ValueError(
-                    f"{path} and clinical.csv do not have the same patients: {', '.join(odd[:3])}"
-                )
-            _refuse_outcome(part, label, path)
-            if len(set(names)) == len(names) == part.shape[1]:
-                part = part.set_axis(names, axis=1)
-            else:
-                note = f"{NAMES} has {len(names)} names for {part.shape[1]} features: features are numbered"
-            parts.append(part.add_prefix(f"{phase}_") if when == "both" else part)
-        tables[modality] = pd.concat(parts, axis=1)
-    return tables, label, note
-
-
-def _lro_table(path: Path) -> pd.DataFrame:
-    path = path if path.is_file() else path.with_suffix("")  # .csv for .csv.gz
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: run `make data COHORT=lro`")
-    cells = _by_patient(read_columns(path, dtype={"patient": str}), path)
-    return _numbers(cells, np.zeros(cells.shape, bool), path)
-
-
-def _refuse_outcome(table: pd.DataFrame, label: pd.Series, path: Path) -> None:
-    """Refuse a column of two values, one for each outcome."""
-    for name, column in table.items():
-        if column.nunique() == 2 and label.nunique() == 2 and (column.groupby(label).nunique() == 1).all():
-            raise ValueError(
-                f"{path}: column {name} is the outcome itself, as the last column of the repository's sheets is: "
-                "remove it"
-            )
+    if (names := Path(folder) / "RadiomicsFeatureName.xlsx").is_file():
+        tables |= {name: tables[name].set_axis(list(read_texts(names)), axis=1) for name in ("ct", "pet")}
+    return tables, label
 
 
 SITES = ("new_tumor_event_site", "new_tumor_event_site_other")
@@ -280,24 +434,18 @@ def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.Dat
     DataFrame
         One row a patient: patient; hospital (tissue source site); age (years), male (1.0, 0.0), stage (1 to 4, AJCC,
         substages with their stage), grade (1 to 3), NaN where missing; time_months (from diagnosis to the event or to
-        the last day the patient is known of: the largest of OS, PFI and the new tumour's; NaN where none is known);
-        event (1 liver metastasis); event_type, event_site (texts as they stand); problem ("" or why the patient cannot
-        be used).
+        the last day the patient is known of: the largest of OS, PFI and the new tumour's); event (1 liver metastasis);
+        problem ("", or "no follow-up" where no day is known).
     """
     table = read_cdr(path)
-    table = table[table["cancer"] == "STAD"].reset_index(drop=True)
+    table = table[table["cancer"] == "STAD"]
     if patients is not None:
-        wanted = set(patients)
-        if gone := sorted(wanted - set(table["patient"])):
-            raise ValueError(f"{path} has no STAD patient {gone[0]} ({len(gone)} such patients)")
-        table = table[table["patient"].isin(wanted)].reset_index(drop=True)
-    texts = [table[name].fillna("").astype(str) for name in SITES]
-    liver = texts[0].str.contains("liver", case=False) | texts[1].str.contains("liver", case=False)
+        table = table[table["patient"].isin(set(patients))]
+    liver = np.logical_or.reduce([table[name].fillna("").str.contains("liver", case=False) for name in SITES])
     event = liver & (table["new_tumor_event_type"].str.strip().str.casefold() != "new primary tumor")
     day = table["new_tumor_event_dx_days_to"]
-    if (odd := event & ~(day >= 0)).any():
-        raise ValueError(f"{path}: the liver metastasis of {table['patient'][odd].iloc[0]} has no day")
     last = pd.concat([table["os_days"], table["pfi_days"], day], axis=1).max(axis=1)
+    days = day.where(event & (day >= 0)).where(event, last)
     return pd.DataFrame(
         {
             "patient": table["patient"],
@@ -306,10 +454,68 @@ def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.Dat
             "male": 1.0 - table["female"],
             "stage": first_known(table, [name for name in STAGES if name in table]),
             "grade": table["histological_grade"].map(grade_number),
-            "time_months": np.where(event, day, last) / DAYS_PER_MONTH,
+            "time_months": days / DAYS_PER_MONTH,
             "event": event.astype(int),
-            "event_type": table["new_tumor_event_type"],
-            "event_site": [" ".join(filter(None, pair)) for pair in zip(*texts, strict=True)],
-            "problem": np.where(event | last.notna(), "", "no follow-up"),
+            "problem": np.where(days.notna(), "", "no follow-up"),
         }
-    )
+    ).reset_index(drop=True)
+
+
+# ------------------------------------------------------------------------------------------------- what was read
+
+
+def written_as(path: str | os.PathLike, folders: Sequence[Path]) -> str:
+    """A path relative to the first of the folders that it lies below, so that no table names this machine's folders."""
+    folder = next(folder for folder in folders if Path(path).is_relative_to(folder))
+    return Path(path).relative_to(folder).as_posix()
+
+
+def found_at(text: str, folders: Sequence[Path]) -> Path:
+    """The file or folder that `written_as` wrote down; the first of the folders that has it."""
+    return next((folder / text for folder in folders if (folder / text).exists()), folders[0] / text)
+
+
+def known_by(row: pd.Series, path: str) -> dict[str, object]:
+    """What the work on a scan or slide depends on: its file's size, and what its row says of it."""
+    return {"bytes": size_of(row[path])} | {name: row[name] for name in ("label", "um_per_px") if name in row}
+
+
+def scan_report(
+    stage: Stage, scans: pd.DataFrame, looked: Iterable[str], folders: Sequence[Path]
+) -> pd.DataFrame:
+    """The table of scans with what was read of each (`looked`: units "scans/PATIENT", a json each), or why it was not."""
+    facts = [json.loads((stage.folder / f"{unit}.json").read_text(encoding="utf-8")) for unit in looked]
+    # a scan that failed has none: without these types the regions of all others would become "1.0", which is no label
+    facts = pd.DataFrame(facts, columns=["patient", "region", *MEASURED])
+    facts = facts.astype({"region": object, "voxels": "Int64"})
+    report = scans[["patient", "image", "mask", "problem"]].merge(facts, on="patient", how="left")
+    report["problem"] = [
+        row.problem
+        or _why(stage, f"scans/{row.patient}", folders)
+        or ("" if row.mask else "no mask is named, and none was made")
+        for row in report.itertuples()
+    ]
+    report["status"] = np.where(report["voxels"].notna(), "ok", "failed")
+    for side in ("image", "mask"):
+        report[side] = [written_as(path, folders) if path else "" for path in report[side]]
+    return report
+
+
+def slide_report(stage: Stage, slides: pd.DataFrame, grids: Mapping, folders: Sequence[Path]) -> pd.DataFrame:
+    """The table of slides with the status of each tiling (`grids`: slide -> TileGrid), or why it failed."""
+    rows = []
+    for row in slides.itertuples():
+        if grid := grids.get(row.slide):
+            seen = (grid.status, grid.um_per_px, len(grid.tiles[stage.params.scale]), grid.note)
+        else:
+            seen = ("failed", np.nan, 0, row.problem or _why(stage, f"tiles/{row.slide}", folders))
+        rows.append((row.patient, row.slide, written_as(row.path, folders), *seen))
+    return pd.DataFrame(rows, columns=["patient", "slide", "path", "status", "um_per_px", "tiles", "note"])
+
+
+def _why(stage: Stage, unit: str, folders: Sequence[Path]) -> str:
+    """Why a unit failed, without the folders of this machine."""
+    reason = stage.failed.get(unit, "")
+    for folder in folders:
+        reason = reason.replace(f"{folder}/", "")
+    return reason

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,25 +18,15 @@ TISSUE_HU = (-200.0, 200.0)
 OFFSET = 1024
 """What scanners add to HU so that stored numbers are not negative."""
 
-
 MEASURED = ("stored_as", "size", "spacing_mm", "tilt_deg", "voxels", "volume_ml", "mean_hu", "sd_hu")
 
 
-class Region(NamedTuple):
-    """A scan and its region: mask bool (z, y, x) on the volume's grid."""
-
-    volume: Volume
-    mask: np.ndarray
-
-
-def read_ct(path: str | os.PathLike, oblique: str = "refuse", series: str | None = None) -> Volume:
+def read_ct(path: str | os.PathLike, oblique: str = "refuse") -> Volume:
     """Read a CT scan in HU: a folder with one DICOM series, or one file (.nii, .nii.gz, .nrrd, .mha).
 
-    `oblique`: see `lib.inputs.volumes.upright`; `series`: of a folder with several, see `lib.inputs.dicom.read_dicom`.
-    Values that are no HU are refused by `check_hounsfield`.
+    `oblique`: see `lib.inputs.volumes.upright`. Values that are no HU are refused by `check_hounsfield`.
     """
-    folder = Path(path).is_dir()
-    volume = read_dicom(path, series, oblique) if folder else read_volume(path, oblique)
+    volume = read_dicom(path, oblique=oblique) if Path(path).is_dir() else read_volume(path, oblique)
     check_hounsfield(volume.values, path)
     return volume
 
@@ -58,29 +47,23 @@ def check_hounsfield(values: np.ndarray, path: str | os.PathLike) -> None:
     """
     measured = np.asarray(values)[np.asarray(values) > PADDING_HU]
     low, high = (float(measured.min()), float(measured.max())) if measured.size else (AIR_HU, AIR_HU)
+    dense, fault = measured[measured > 200], ""
+    stored = (dense > OFFSET + TISSUE_HU[0]) & (dense < OFFSET + TISSUE_HU[1])
     if low == high:
-        raise ValueError(f"{path} is blank: every voxel is {low + 0:g}; give the scan itself")
-    reach = f"its values reach from {low:g} to {high:g}"
-    if max(-low, high) < 20:
-        raise ValueError(
-            f"{path} is not in HU: {reach}, as if scaled or standardised; give the scan before that"
+        fault = "it is blank; give the scan itself"
+    elif max(-low, high) < 20:
+        fault = "as if scaled or standardised; give the scan before that"
+    elif (low, high) == (0, 255):
+        fault = "grey levels of a picture; give the scan it was made from"
+    elif (measured < -50).mean() < 0.01 and dense.size and stored.mean() > 1 / 2:
+        fault = (
+            f"and {stored.mean():.0%} of those above 200 lie around {OFFSET}, soft tissue without the rescale "
+            f"intercept; convert it again from DICOM, or subtract {OFFSET}"
         )
-    if (low, high) == (0, 255):
-        raise ValueError(
-            f"{path} is not in HU: {reach}, grey levels of a picture; give the scan it was made from"
-        )
-    dense = measured[measured > 200]
-    tissue = (dense > OFFSET + TISSUE_HU[0]) & (dense < OFFSET + TISSUE_HU[1])
-    if (measured < -50).mean() < 0.01 and dense.size and tissue.mean() > 1 / 2:
-        raise ValueError(
-            f"{path} is not in HU: {reach} and {tissue.mean():.0%} of those above 200 lie around {OFFSET}, soft tissue "
-            f"without the rescale intercept; convert it again from DICOM, or subtract {OFFSET}"
-        )
-    if (share := float((measured > TISSUE_HU[0]).mean())) < 0.01:
-        raise ValueError(
-            f"{path}: {share:.2%} of its voxels lie above {TISSUE_HU[0]:g} HU, so there is no tissue; is the rescale "
-            "intercept applied twice, or the scan blank?"
-        )
+    elif (measured > TISSUE_HU[0]).mean() < 0.01:
+        fault = "hardly any of them is tissue's; is the rescale intercept applied twice, or the scan of air alone?"
+    if fault:
+        raise ValueError(f"{path} is not in HU: its values reach from {low + 0:g} to {high + 0:g}, {fault}")
 
 
 def read_region(
@@ -90,9 +73,8 @@ def read_region(
     *,
     oblique: str = "keep",
     resample: bool = False,
-    series: str | None = None,
-) -> Region:
-    """Read a scan and a region, the mask laid on it by its place in the patient.
+) -> tuple[Volume, np.ndarray]:
+    """Read a scan, and a region bool (z, y, x) that is laid on it by its place in the patient.
 
     Parameters
     ----------
@@ -105,14 +87,13 @@ def read_region(
         "resample" puts the scan on another grid, so its mask then needs `resample` too.
     resample : bool
         Bring a mask from another grid over; else that is refused.
-    series : str, optional
     """
-    volume = read_ct(image, oblique, series)
-    return Region(volume, read_label(mask, volume.geometry, label, resample))
+    volume = read_ct(image, oblique)
+    return volume, read_label(mask, volume.geometry, label, resample)
 
 
 def measured(volume: Volume, mask: np.ndarray) -> dict[str, object]:
-    """What a scan and its region say of themselves, for the table of scans: `MEASURED`, HU and ml rounded."""
+    """What a scan and its region, not empty, say of themselves, for the table of scans: `MEASURED`, HU and ml rounded."""
     inside, grid = volume.values[mask], volume.geometry
     return {
         "stored_as": volume.stored_as,
@@ -121,8 +102,8 @@ def measured(volume: Volume, mask: np.ndarray) -> dict[str, object]:
         "tilt_deg": round(grid.tilt_deg, 2),
         "voxels": int(mask.sum()),
         "volume_ml": round(float(mask.sum()) * grid.voxel_ml, 3),
-        "mean_hu": round(float(inside.mean()), 2) if inside.size else None,
-        "sd_hu": round(float(inside.std()), 2) if inside.size else None,
+        "mean_hu": round(float(inside.mean()), 2),
+        "sd_hu": round(float(inside.std()), 2),
     }
 
 

@@ -19,6 +19,13 @@ class Phantom(Checked):
     effect: float = Field(1.0, ge=0, le=1)
 
 
+class Segmentation(Checked):
+    """Trainer and fold of nnU-Net; see `lib.gcmlm.nnunet.train`."""
+
+    trainer: str = "nnUNetTrainer"
+    fold: int | Literal["all"] = 0
+
+
 class GastricParams(StudyParams):
     """Parameters of `notebooks/gcmlm/`, in the order of the notebooks' parameter cell.
 
@@ -30,8 +37,8 @@ class GastricParams(StudyParams):
         Folder of a matched cohort: `clinical.csv`, `scans.csv`, `slides.csv`; see `lib.gcmlm.matched`.
     mapping : dict
         patient, hospital, time_months, event or a factor -> its column in `clinical.csv`, where it is named otherwise.
-    lro_folder, lro_when : str
-        Instead: folder of the head-and-neck radiomics tables, and scans of before or after treatment, or both.
+    lro_folder : str
+        Instead: folder of the head-and-neck radiomics tables.
     stad_table, stad_slides : str
         Instead: TCGA-CDR's table, and the table of follow-up whose patients have a slide.
     feature_tables : dict
@@ -52,8 +59,6 @@ class GastricParams(StudyParams):
         Region of a mask that is measured: its number, or its name.
     masks : str
         "given", or "nnunet": segmented here by nnU-Net, which is trained on the scans that have a mask.
-    segmentation : dict
-        number of the dataset, trainer and fold for nnU-Net; see `lib.gcmlm.nnunet`.
     scale : int
         Magnification of the tiles, 20 means 0.5 µm per pixel.
     radiomics_preset : str
@@ -68,7 +73,6 @@ class GastricParams(StudyParams):
     phantom: Phantom | None = Phantom()
     matched_cohort: str = ""
     lro_folder: str = ""
-    lro_when: Literal["pre", "post", "both"] = "pre"
     stad_table: str = ""
     stad_slides: str = ""
     feature_tables: dict[str, str] = {}
@@ -85,7 +89,7 @@ class GastricParams(StudyParams):
     oblique: Literal["refuse", "keep", "resample"] = "keep"
     mask_label: int | str = 1
     masks: Literal["given", "nnunet"] = "given"
-    segmentation: dict[str, int | str] = {}
+    segmentation: Segmentation = Segmentation()
     tiling: Literal["exact", "clam_compat"] = "exact"
     preset: str = "bwh_resection"
     tile_px: int = Field(256, ge=16)
@@ -111,25 +115,32 @@ class GastricParams(StudyParams):
 
     @model_validator(mode="after")
     def fits_together(self) -> "GastricParams":
-        given = (
-            self.phantom is not None,
-            bool(self.matched_cohort),
-            bool(self.lro_folder),
-            bool(self.stad_table),
-        )
-        if sum(given) != 1:
-            raise ValueError(
-                "give exactly one of `phantom`, `matched_cohort` (its folder), `lro_folder` and `stad_table`"
-            )
-        if len(set(self.modalities)) < len(self.modalities):
-            raise ValueError(f"`modalities` names one twice: {', '.join(self.modalities)}")
-        if odd := [name for name in self.modalities if "+" in name or not name]:
-            raise ValueError(f"`modalities` has {odd[0]!r}: a name has no + and is not empty")
-        if strange := sorted(set(self.feature_tables) - set(self.modalities)):
-            raise ValueError(f"`feature_tables` has {strange[0]}, which `modalities` does not name")
+        sources = (self.phantom, self.matched_cohort, self.lro_folder, self.stad_table)
         known = {CLINICAL, "ct", "slide", *self.feature_tables} | ({"pet"} if self.lro_folder else set())
-        if lost := [name for name in self.modalities if name not in known]:
-            raise ValueError(f"`modalities` has {lost[0]}: give its table under `feature_tables`")
-        if CLINICAL in self.modalities and not self.factors and not self.lro_folder:
-            raise ValueError("`modalities` has clinical, but `factors` names no column")
+        odd = [name for name in self.modalities if "+" in name or not name]
+        lost = [name for name in self.modalities if name not in known]
+        strange = sorted(set(self.feature_tables) - set(self.modalities))
+        for wrong, said in (
+            (
+                sum(map(bool, sources)) != 1,
+                "give exactly one of `phantom`, `matched_cohort` (its folder), `lro_folder` and `stad_table`",
+            ),
+            (
+                len(set(self.modalities)) < len(self.modalities),
+                f"`modalities` names one twice: {', '.join(self.modalities)}",
+            ),
+            (odd, f"`modalities` has {odd[:1]}: a name has no + and is not empty"),
+            (
+                set(self.factors) & set(self.modalities),
+                "`factors` and `modalities` have one name in common: rename the factor",
+            ),
+            (strange, f"`feature_tables` has {strange[:1]}, which `modalities` does not name"),
+            (lost, f"`modalities` has {lost[:1]}: give its table under `feature_tables`"),
+            (
+                CLINICAL in self.modalities and not self.factors and not self.lro_folder,
+                "`modalities` has clinical, but `factors` names no column",
+            ),
+        ):
+            if wrong:
+                raise ValueError(said)
         return self

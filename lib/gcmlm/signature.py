@@ -9,7 +9,7 @@ seen them: else it would believe in whatever was overfitted most.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from os import PathLike
 from typing import TypeVar
@@ -43,6 +43,7 @@ def held_out_likelihood(model: LogisticRegression, x: np.ndarray, y: np.ndarray)
     return -float(np.logaddexp(0, np.where(y == 1, -eta, eta)).mean())
 
 
+COEFFICIENTS = ["part", "modality", "feature", "coefficient", "centre", "spread", "fill"]
 LIKE = {"scoring": held_out_likelihood, "max_iter": 5000, "use_legacy_attributes": False}
 
 
@@ -133,6 +134,15 @@ def _quietly(model: Model, table: pd.DataFrame, label: pd.Series) -> Model:
         return model.fit(table, label)
 
 
+def prepared(pipelines: Iterable[Pipeline]) -> dict[str, int]:
+    """For the report of a run: columns that were dropped, gaps that were filled."""
+    pipelines = list(pipelines)
+    return {
+        "dropped": sum(one.n_features_in_ - len(one.get_feature_names_out()) for one in pipelines),
+        "filled": sum(one.named_steps["telling"].filled_ for one in pipelines),
+    }
+
+
 class Combiner:
     """Logistic and Cox regression on a few standardised columns: factors, and the signatures' cross-fitted scores.
 
@@ -159,8 +169,6 @@ class Combiner:
         outcome, parts = outcome.reindex(table.index), parts.reindex(table.index)
         known = outcome["label"].notna()
         label = outcome["label"][known].astype(int)
-        if label.nunique() < 2:
-            raise ValueError(f"the {len(label)} training patients have one outcome only: nothing to combine")
         self.prepare = Pipeline(standardised()).fit(table)
         x = self.standardised(table)
         self.wrong_way, self.weights = [], pd.Series(0.0, list(x))
@@ -184,13 +192,10 @@ class Combiner:
             self.no_cox = "no event among the training patients"
         else:
             self.log_hazards = 0.0 * self.weights
-            varied = [name for name in used if x[name].std() > 0]
-            if varied:
+            if varied := [name for name in used if x[name].std() > 0]:
                 frame = x[varied].join(outcome[["time_months", "event"]]).dropna()
-                cox = CoxPHFitter(penalizer=1 / (len(label) * self.strictness)).fit(
-                    frame, "time_months", "event"
-                )
-                self.log_hazards.update(cox.params_)
+                cox = CoxPHFitter(penalizer=1 / (len(label) * self.strictness))
+                self.log_hazards.update(cox.fit(frame, "time_months", "event").params_)
         return self
 
     def standardised(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -276,8 +281,7 @@ class SignatureFusion:
             "labelled": int(known["label"].notna().sum()),
             "excluded": len(outcome) - len(people),
             "converged": all(int(np.max(net.n_iter_)) < net.max_iter for net in nets),
-            "dropped": sum(one.n_features_in_ - len(one.get_feature_names_out()) for one in pipelines),
-            "filled": sum(one.named_steps["telling"].filled_ for one in pipelines),
+            **prepared(pipelines),
             "ridge": 1 / (int(known["label"].notna().sum()) * self.combiner.strictness),
             "wrong_way": "+".join(self.combiner.wrong_way),
             "no_cox": self.combiner.no_cox,
@@ -309,8 +313,7 @@ class SignatureFusion:
                 rows = coefficients(self.combiner.prepare, weights.to_numpy()).assign(part=name)
                 rows["modality"] = [each if each in self.scores else CLINICAL for each in rows["feature"]]
                 tables.append(rows)
-        order = ["part", "modality", "feature", "coefficient", "centre", "spread", "fill"]
-        return pd.concat(tables, ignore_index=True)[order]
+        return pd.concat(tables, ignore_index=True)[COEFFICIENTS]
 
     def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """`coefficients` as tensors, with the range of each of the combiner's columns, and what each row is."""
@@ -324,9 +327,6 @@ class SignatureFusion:
     def _columns(self, mine: Mapping[str, pd.DataFrame], scores: Mapping[str, pd.Series]) -> pd.DataFrame:
         factors = [self.factors.transform(mine[CLINICAL])] if self.factors is not None else []
         columns = pd.concat([*factors, pd.DataFrame(dict(scores))], axis=1)
-        if columns.columns.has_duplicates:
-            name = columns.columns[columns.columns.duplicated()][0]
-            raise ValueError(f"{name} is a clinical factor and a modality: rename the factor")
         return columns[sorted(columns)]
 
 

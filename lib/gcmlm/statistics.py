@@ -15,7 +15,6 @@ from lifelines.exceptions import ConvergenceError
 from numpy.typing import ArrayLike
 from scipy.stats import chi2, norm, rankdata
 
-from lib.statistics.classification import NotComputable
 from lib.statistics.metrics_table import survival_rows
 from lib.statistics.survival import Censoring, HeldOut, checked_outcomes
 
@@ -71,9 +70,8 @@ def univariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[st
         (of the level, or of the fit for a number); how: what was left out, what is doubtful. The level compared with
         has hazard ratio 1 and no interval. Without a value: NaN, and the reason in `how`.
     """
-    return pd.concat([_fitted(table, time, event, [each]) for each in columns], ignore_index=True)[
-        [*COLUMNS, "how"]
-    ]
+    alone = [multivariable(table, time, event, [each]) for each in columns]
+    return pd.concat(alone, ignore_index=True).drop(columns="ph_p")
 
 
 def multivariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -85,71 +83,14 @@ def multivariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[
         As `univariable`, and ph_p: p of the score test `proportional_hazards`; small where
         the hazard ratio changes over time.
     """
-    return _fitted(table, time, event, list(columns))[[*COLUMNS, "ph_p", "how"]]
-
-
-def printed(alone: pd.DataFrame, together: pd.DataFrame) -> pd.DataFrame:
-    """Both analyses side by side, as text.
-
-    Parameters
-    ----------
-    alone, together : DataFrame
-        Of `univariable` and `multivariable`, of the same columns. The fits may have different patients, so the standard
-        deviations in the names of levels, n and events are those of `alone`.
-
-    Returns
-    -------
-    DataFrame
-        column, level, n, events, univariable, p, multivariable, "p (multivariable)", "p (proportional hazards)".
-
-    Raises
-    ------
-    ValueError
-        The tables do not have the same rows: ratios of one line would be of different comparisons.
-    """
-    names = [
-        list(zip(each["column"], each["level"].str.replace(r"^per SD .*", "per SD", regex=True), strict=True))
-        for each in (alone, together)
-    ]
-    if names[0] != names[1]:
-        raise ValueError(
-            f"the univariable and the multivariable table have different rows, {sorted(set(names[0]) ^ set(names[1]))}; a "
-            "level may be missing, or another one the most frequent, among the complete cases: give both the same patients"
-        )
-    return alone[["column", "level", "n", "events"]].assign(
-        **{
-            "univariable": alone.apply(_ratio, axis=1),
-            "p": alone["p"].map(_p),
-            "multivariable": together.apply(_ratio, axis=1),
-            "p (multivariable)": together["p"].map(_p),
-            "p (proportional hazards)": together["ph_p"].map(_p),
-        }
-    )
-
-
-def _ratio(row: pd.Series) -> str:
-    if np.isnan(row["hazard_ratio"]):
-        return "not computable"
-    if np.isnan(row["low"]):
-        return "1 (reference)"
-    return f"{row['hazard_ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-
-
-def _p(value: float) -> str:
-    return "" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _fitted(table: pd.DataFrame, time: str, event: str, columns: list[str]) -> pd.DataFrame:
-    """Rows of one fit, with ph_p."""
-    whole = table[columns].notna().all(axis=1)
+    whole = table[list(columns)].notna().all(axis=1)
     cases = table[whole].reset_index(drop=True)
     died = cases[event].astype(int)
-    design, rows = _design(cases[columns], died)
+    design, rows = _design(cases[list(columns)], died)
     result = pd.DataFrame(rows).assign(hazard_ratio=np.nan, low=np.nan, high=np.nan, p=np.nan, ph_p=np.nan)
     result.loc[result["kind"] == "reference", "hazard_ratio"] = 1.0
     notes = [] if whole.all() else [f"{int((~whole).sum())} of {len(table)} patients lack a value: left out"]
-    frame = design.assign(_time=cases[time].astype(float), _event=died)
-    fit, failed = _cox(design, frame)
+    fit, failed = _cox(design.assign(_time=cases[time].astype(float), _event=died))
     if fit is not None:
         share = died.sum() / design.shape[1]
         if share < PER_COEFFICIENT:
@@ -157,13 +98,26 @@ def _fitted(table: pd.DataFrame, time: str, event: str, columns: list[str]) -> p
                 f"{died.sum()} events for {design.shape[1]} coefficient{'s' * (design.shape[1] > 1)}: fewer than "
                 f"{PER_COEFFICIENT} for each ({share:.1f}), so doubtful"
             )
-        _write_in(result, fit, frame, notes)
-    said = []
-    for row in result.itertuples():
-        why = row.reason or failed if np.isnan(row.hazard_ratio) else ""
-        first = "compared with" if row.kind == "reference" else f"not computable: {why}" if why else ""
-        said.append("; ".join(filter(None, [first, *notes])))
-    return result.assign(how=said)
+        # a level's unit is itself; a number may be in any unit
+        numbers = [result.at[place, "kind"] == "number" for place in design]
+        error = fit.standard_errors_ * design.std().where(numbers, 1.0)
+        finite = error.index[np.isfinite(error) & (error < SEPARATED)]
+        names = ["exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%", "p"]
+        result.loc[finite, ["hazard_ratio", "low", "high", "p"]] = fit.summary.loc[finite, names].to_numpy()
+        failed = "the likelihood has no maximum: events separate (hazard ratio 0 or infinite)"
+        if len(finite) == len(error):
+            outcome = cases[time].astype(float), died
+            result.loc[list(design), "ph_p"], _ = proportional_hazards(design, *outcome, fit.params_)
+        elif len(error) > 1:
+            notes.append("a column of this fit separates the events: proportional hazards not tested")
+    first = np.where(
+        result["hazard_ratio"].notna(),
+        "",
+        "not computable: " + result["reason"].where(result["reason"] != "", failed),
+    )
+    first = np.where(result["kind"] == "reference", "compared with", first)
+    result["how"] = ["; ".join(filter(None, [each, *notes])) for each in first]
+    return result[[*COLUMNS, "ph_p", "how"]]
 
 
 def _design(values: pd.DataFrame, died: pd.Series) -> tuple[pd.DataFrame, list[dict]]:
@@ -197,8 +151,9 @@ def _design(values: pd.DataFrame, died: pd.Series) -> tuple[pd.DataFrame, list[d
     return pd.DataFrame(design, index=values.index), rows
 
 
-def _cox(design: pd.DataFrame, frame: pd.DataFrame) -> tuple[CoxPHFitter | None, str]:
+def _cox(frame: pd.DataFrame) -> tuple[CoxPHFitter | None, str]:
     """The fit, or None and why there is none."""
+    design = frame.drop(columns=["_time", "_event"])
     if not design.shape[1]:
         return None, "no column differs between patients"
     if not frame["_event"].any():
@@ -218,25 +173,53 @@ def _cox(design: pd.DataFrame, frame: pd.DataFrame) -> tuple[CoxPHFitter | None,
     return fit, ""
 
 
-def _write_in(result: pd.DataFrame, fit: CoxPHFitter, frame: pd.DataFrame, notes: list[str]) -> None:
-    design = frame.drop(columns=["_time", "_event"])
-    error = fit.standard_errors_
-    # a level's unit is itself; a number may be in any unit
-    spread = design.std().where([result.at[place, "kind"] == "number" for place in design], 1.0)
-    finite = (error * spread < SEPARATED) & np.isfinite(error)
-    names = ["exp(coef)", "exp(coef) lower 95%", "exp(coef) upper 95%", "p"]
-    for place in design:
-        if finite[place]:
-            result.loc[place, ["hazard_ratio", "low", "high", "p"]] = fit.summary.loc[place, names].to_numpy()
-        elif not result.at[place, "reason"]:
-            result.at[place, "reason"] = (
-                "the likelihood has no maximum: events separate (hazard ratio 0 or infinite)"
-            )
-    if finite.all():
-        outcome = frame["_time"], frame["_event"]
-        result.loc[list(design), "ph_p"], _ = proportional_hazards(design, *outcome, fit.params_)
-    elif design.shape[1] > 1:
-        notes.append("a column of this fit separates the events: proportional hazards not tested")
+def printed(alone: pd.DataFrame, together: pd.DataFrame) -> pd.DataFrame:
+    """Both analyses side by side, as text.
+
+    Parameters
+    ----------
+    alone, together : DataFrame
+        Of `univariable` and `multivariable`, of the same columns. The fits may have different patients, so the standard
+        deviations in the names of levels, n and events are those of `alone`.
+
+    Returns
+    -------
+    DataFrame
+        column, level, n, events, univariable, p, multivariable, "p (multivariable)", "p (proportional hazards)".
+
+    Raises
+    ------
+    ValueError
+        The tables do not have the same rows: ratios of one line would be of different comparisons.
+    """
+    one, two = (
+        list(zip(each["column"], each["level"].str.replace(r"^per SD .*", "per SD", regex=True), strict=True))
+        for each in (alone, together)
+    )
+    if one != two:
+        raise ValueError(
+            f"the univariable and the multivariable table have different rows, {sorted(set(one) ^ set(two))}; a "
+            "level may be missing, or another one the most frequent, among the complete cases: give both the same patients"
+        )
+
+    def ratio(row: pd.Series) -> str:
+        if np.isnan(row["hazard_ratio"]):
+            return "not computable"
+        interval = f"{row['hazard_ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        return "1 (reference)" if np.isnan(row["low"]) else interval
+
+    def p(value: float) -> str:
+        return "" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+    return alone[["column", "level", "n", "events"]].assign(
+        **{
+            "univariable": alone.apply(ratio, axis=1),
+            "p": alone["p"].map(p),
+            "multivariable": together.apply(ratio, axis=1),
+            "p (multivariable)": together["p"].map(p),
+            "p (proportional hazards)": together["ph_p"].map(p),
+        }
+    )
 
 
 def proportional_hazards(
@@ -278,12 +261,11 @@ def proportional_hazards(
 
 
 class Agreement(NamedTuple):
-    """Nogueira's stability index with its interval: 1 always the same features, 0 as by lot; `how` says why it is NaN."""
+    """Nogueira's stability index with its 95 % interval: 1 always the same features, 0 as by lot; NaN without a choice."""
 
     estimate: float
     low: float
     high: float
-    how: str = ""
 
 
 def stability(
@@ -317,8 +299,6 @@ def stability(
         it, 0 to 1); sign_agreement (of those, the share with the commoner sign, 0.5 to 1; NaN where never selected).
     Agreement
     """
-    if not table.index.equals(label.index) or table.index.duplicated().any():
-        raise ValueError("table and label of the resampling are to have the same patients, each once")
     codes = pd.factorize(label)[0]
     strata = [np.flatnonzero(codes == each) for each in np.unique(codes)]
     fits = [fit(table, label)]
@@ -342,33 +322,16 @@ def stability(
         }
     )
     features = features.rename_axis("feature").reset_index().assign(size=lambda each: each["mean"].abs())
-    order = ["frequency", "size", "feature"]
-    features = features.sort_values(order, ascending=[False, False, True], ignore_index=True).drop(
-        columns="size"
-    )
-    try:
-        agreement = nogueira(chosen.to_numpy())
-    except NotComputable as reason:
-        agreement = Agreement(np.nan, np.nan, np.nan, f"not computable: {reason}")
-    return features, agreement
+    features = features.sort_values(["frequency", "size", "feature"], ascending=[False, False, True])
+    return features.drop(columns="size").reset_index(drop=True), nogueira(chosen)
 
 
-def nogueira(chosen: ArrayLike, level: float = 0.95) -> Agreement:
-    """Stability of feature selection, corrected for chance.
+def nogueira(chosen: ArrayLike) -> Agreement:
+    """Stability of feature selection, corrected for chance, of bool (sets, candidates), True where a set holds the feature.
 
     The interval takes the feature sets for independent draws. Resamples of the same patients are so given these
-    patients: it says how well this many resamples know the index, not what other patients would give.
-
-    Parameters
-    ----------
-    chosen : bool array (sets, candidates)
-        True where the set holds the feature. At least two sets.
-    level : float
-
-    Raises
-    ------
-    NotComputable
-        No set holds any feature, or all hold every one: chance is then no yardstick.
+    patients: it says how well this many resamples know the index, not what other patients would give. NaN where no set
+    holds any feature, or all hold every one: chance is then no yardstick.
 
     References
     ----------
@@ -376,17 +339,13 @@ def nogueira(chosen: ArrayLike, level: float = 0.95) -> Agreement:
     """
     chosen = np.asarray(chosen).astype(float)
     sets, candidates = chosen.shape
-    frequency, size = chosen.mean(axis=0), chosen.sum(axis=1)
-    filled = size.mean() / candidates
-    if filled in (0, 1):
-        words = "no feature is" if filled == 0 else f"all {candidates} features are"
-        raise NotComputable(f"{words} selected in each of {sets} sets: there is no choice to agree on")
+    frequency, share = chosen.mean(axis=0), chosen.mean(axis=1)
+    filled = share.mean()
     chance = filled * (1 - filled)
+    if not chance:
+        return Agreement(np.nan, np.nan, np.nan)
     index = 1 - np.mean(sets / (sets - 1) * frequency * (1 - frequency)) / chance
-    share = size / candidates
     parts = (chosen @ frequency / candidates - share * filled) / chance
     parts += index / 2 * (2 * share * filled - share - filled + 1) / chance
-    error = np.sqrt(4 / sets**2 * np.sum((parts - parts.mean()) ** 2))
-    reach = norm.ppf((1 + level) / 2) * error
-    how = f"{sets} sets of {size.mean():.1f} of {candidates} features on average"
-    return Agreement(float(index), float(index - reach), float(index + reach), how)
+    reach = norm.ppf(0.975) * np.sqrt(4 / sets**2 * np.sum((parts - parts.mean()) ** 2))
+    return Agreement(float(index), float(index - reach), float(index + reach))

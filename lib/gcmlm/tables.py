@@ -1,6 +1,11 @@
-"""The patients' tables, one a modality: which there are, the guard that nothing in them is the outcome in disguise, and
-how their columns are made comparable by what the training patients say."""
+"""The patients' tables, one a modality: from the tiles of slides to a row of numbers, the guard that nothing in them is the
+outcome in disguise, and how their columns are made comparable by what the training patients say.
 
+The reference averages the tiles of a slide and leaves open what a patient with several slides gets: here the mean of
+the slides' means, so that each slide counts alike, or the mean over all tiles.
+"""
+
+import os
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -9,14 +14,17 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy.special import comb
-from scipy.stats import norm, rankdata, spearmanr
+from scipy.stats import mannwhitneyu, norm, spearmanr
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
+
+from lib.features.feature_files import bag_files, read_foreign
+from lib.files import write_csv
 
 CLINICAL = "clinical"  # the modality whose columns are factors; any other holds features
 
@@ -32,14 +40,82 @@ def common_rows(
 ) -> dict[str, pd.DataFrame]:
     """The tables of a subset, restricted to the patients (of `people`) who have a row in each, sorted by name."""
     chosen = {name: tables[name] for name in setting.split("+")}
-    for name, table in chosen.items():
-        if not table.index.is_unique:
-            raise ValueError(
-                f"patient {table.index[table.index.duplicated()][0]} stands twice in the table of {name}"
-            )
     common = set.intersection(*(set(table.index) for table in chosen.values()))
     common = pd.Index(sorted(common if people is None else common & set(people)), dtype=object)
     return {name: table.loc[common, sorted(table.columns)] for name, table in chosen.items()}
+
+
+# ------------------------------------------------------------------------------------------------- tiles to patients
+
+
+def slide_table(
+    slides: pd.DataFrame, folder: str | os.PathLike, scale: int = 20, duplicates: bool = False
+) -> pd.DataFrame:
+    """Mean over the tiles of each slide: patient, slide, tiles (averaged), duplicates (left out), feat_0, ...
+
+    Parameters
+    ----------
+    slides : DataFrame
+        patient, slide, each slide once; further columns are not read.
+    folder : path
+        Of the features, as `lib.features.feature_files.bag_files` takes it: the encoder's folder.
+    scale : int
+        Magnification whose tiles are averaged.
+    duplicates : bool
+        Keep tiles of the same coordinates, as the reference does, whose contours may overlap. Else the first of them
+        is taken, and `duplicates` counts the others; in a file without coordinates none can be found.
+
+    Raises
+    ------
+    ValueError
+        Slides of different encoders, revisions, dimensions, or tiles of a different size in µm: means of both are none.
+    """
+    rows, means, first = [], [], {}
+    for patient, slide in slides[["patient", "slide"]].itertuples(index=False):
+        file = read_foreign(bag_files(folder, slide, [scale])[scale])
+        known = file.attributes
+        # level-0 pixels may differ between scanners, the tissue of a tile may not
+        side = float(known.get("crop_um") or known.get("tile_size_um") or 0)
+        about = {"encoder": known.get("encoder") or "", "revision": known.get("revision") or ""}
+        about |= {"tile_um": f"{side:.3g}", "dim": file.features.shape[1]}
+        first = first or {"slide": slide, **about}
+        if odd := [name for name in about if first[name] != about[name]]:
+            raise ValueError(
+                f"slides {first['slide']} and {slide} do not go together: {odd[0]} is {first[odd[0]]!r} of the one and "
+                f"{about[odd[0]]!r} of the other; embed all slides alike"
+            )
+        chosen = np.arange(len(file.features))
+        if not duplicates and file.coords is not None:
+            chosen = np.sort(np.unique(file.coords, axis=0, return_index=True)[1])
+        means.append(file.features[chosen].mean(axis=0, dtype=np.float64))
+        rows.append((patient, slide, len(chosen), len(file.features) - len(chosen)))
+    counts = pd.DataFrame(rows, columns=["patient", "slide", "tiles", "duplicates"])
+    return pd.concat([counts, pd.DataFrame(np.stack(means)).add_prefix("feat_")], axis=1)
+
+
+def patient_table(table: pd.DataFrame, rule: str = "slides") -> pd.DataFrame:
+    """One row a patient from one row a slide: slides, tiles, duplicates, feat_0, ..., indexed by patient.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `slide_table`, in any order.
+    rule : "slides" | "tiles"
+        Mean of the slides' means, or each slide weighted by its number of tiles: the mean over all tiles.
+    """
+    groups = table["patient"]
+    weights = {"slides": pd.Series(1.0, table.index), "tiles": table["tiles"].astype(float)}[rule]
+    total = weights.groupby(groups, sort=False).sum()
+    features = table.filter(regex="^feat_")
+    pooled = features.mul(weights, axis=0).groupby(groups, sort=False).sum().div(total, axis=0)
+    counts = table.assign(slides=1).groupby("patient", sort=False)[["slides", "tiles", "duplicates"]].sum()
+    return pd.concat([counts, pooled], axis=1)
+
+
+def write_reference_csv(path: str | os.PathLike, table: pd.DataFrame) -> None:
+    """Write slides as the reference does: wsi, feat_0, ..., one row a slide, here sorted by name."""
+    rows = table.rename(columns={"slide": "wsi"}).filter(regex="^(wsi$|feat_)")
+    write_csv(rows.sort_values("wsi", ignore_index=True), path)
 
 
 # ------------------------------------------------------------------------------------------------------ the guard
@@ -165,20 +241,14 @@ def _suspicion(values: np.ndarray, kind: str, auc: float, p: float, mine: pd.Dat
 
 def _auc(values: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     """AUC turned to 0.5 or more, and its two-sided p: exact where it is 1, Mann and Whitney's normal one else."""
-    known = ~np.isnan(values) & ~np.isnan(label)
-    values, label = values[known], label[known]
-    n, events = len(label), int(label.sum())
-    others = n - events
-    if not events or not others or not np.ptp(values):
+    known = ~np.isnan(values)
+    with_event, without = values[known & (label == 1)], values[known & (label == 0)]
+    pairs = len(with_event) * len(without)
+    if not pairs or not np.ptp([*with_event, *without]):
         return 0.5, 1.0
-    ranks = rankdata(values)
-    auc = (ranks[label == 1].sum() - events * (events + 1) / 2) / (events * others)
-    auc = float(max(auc, 1 - auc))
-    if auc == 1:
-        return auc, min(1.0, 2 / comb(n, events))
-    _, ties = np.unique(ranks, return_counts=True)
-    spread = (n + 1 - (ties**3 - ties).sum() / (n * (n - 1))) / (12 * events * others)
-    return auc, float(2 * norm.sf((auc - 0.5) / np.sqrt(spread)))
+    u, p = mannwhitneyu(with_event, without, use_continuity=False, method="asymptotic")
+    auc = float(max(u, pairs - u) / pairs)
+    return auc, min(1.0, 2 / comb(len(with_event) + len(without), len(with_event))) if auc == 1 else float(p)
 
 
 # ------------------------------------------------------------------------------------- columns made comparable
@@ -205,7 +275,6 @@ class Telling(SelectorMixin, BaseEstimator):
         return self
 
     def _get_support_mask(self) -> np.ndarray:
-        check_is_fitted(self)
         return self.mask_
 
     def __sklearn_tags__(self):

@@ -13,9 +13,9 @@ from sklearn.pipeline import Pipeline
 from torch import Tensor
 
 from lib.gcmlm.model import ModalityAttention
-from lib.gcmlm.signature import SignatureFusion, inner_parts
+from lib.gcmlm.signature import COEFFICIENTS, SignatureFusion, inner_parts, prepared
 from lib.gcmlm.tables import CLINICAL, Factors, common_rows, standardised
-from lib.training.folds import Fold, refuse_leak
+from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Result, Run
 
 EXTERNAL = "external"  # the fold that trains on all internal patients and tests the other hospital
@@ -35,23 +35,13 @@ PREDICTIONS = [
 
 def folds_of(cohort: pd.DataFrame) -> list[Fold]:
     """Folds of a cohort (index: patient): those of its internal patients, and "external" where it has external ones."""
-    internal = cohort["set"] == "internal"
-    held = {
-        name: internal & (cohort["fold"] == name)
-        for name in sorted(cohort.loc[internal, "fold"].dropna().unique())
-    }
-    if (lost := internal & cohort["fold"].isna()).any():
-        raise ValueError(
-            f"patient {cohort.index[lost][0]} is internal and has no fold ({lost.sum()} have none)"
-        )
-    if (outside := cohort["set"] == EXTERNAL).any():
-        held[EXTERNAL] = outside
-    folds = [
+    internal, outside = cohort["set"] == "internal", cohort["set"] == EXTERNAL
+    names = sorted(cohort.loc[internal, "fold"].unique())
+    held = {name: internal & (cohort["fold"] == name) for name in names}
+    held |= {EXTERNAL: outside} if outside.any() else {}
+    return [
         Fold(n, tuple(cohort.index[internal & ~test]), tuple(cohort.index[test])) for n, test in held.items()
     ]
-    for fold in folds:
-        refuse_leak(fold.train, fold.test, {name: name for name in cohort.index})
-    return folds
 
 
 @dataclass
@@ -152,14 +142,12 @@ class AttentionFusion:
             crossed.append(self.predict({name: table[parts == at] for name, table in mine.items()}))
         self.training_scores = pd.concat(crossed).loc[people]
         self.history = self._train(mine, label)
-        prepared = self.scaling.prepare.values()
         self.report = {
             "patients": len(people),
             "labelled": int(label.notna().sum()),
             "excluded": len(outcome) - len(people),
             "loss": self.history["loss"].iloc[-1],
-            "dropped": sum(one.n_features_in_ - len(one.get_feature_names_out()) for one in prepared),
-            "filled": sum(one.named_steps["telling"].filled_ for one in prepared),
+            **prepared(self.scaling.prepare.values()),
         }
         return self
 
@@ -183,8 +171,6 @@ class AttentionFusion:
                 loss.backward()
                 adam.step()
                 losses.append(float(loss.detach()))
-        if not np.isfinite(losses).all():
-            raise ValueError("the loss of the attention is not finite: look at the features")
         self.model.eval()
         return pd.DataFrame({"epoch": range(len(losses)), "loss": losses})
 
@@ -199,9 +185,7 @@ class AttentionFusion:
 
     def coefficients(self) -> pd.DataFrame:
         """No rows: a network has none to tell."""
-        return pd.DataFrame(
-            columns=["part", "modality", "feature", "coefficient", "centre", "spread", "fill"]
-        )
+        return pd.DataFrame(columns=COEFFICIENTS)
 
     def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Weights, and the columns that each modality's layer reads, with their scaling."""
@@ -223,8 +207,6 @@ class Scaling:
         encoded = self._encoded(tables)
         self.prepare = {name: Pipeline(standardised()).fit(table) for name, table in encoded.items()}
         self.sizes = {name: len(one.get_feature_names_out()) for name, one in self.prepare.items()}
-        if empty := [name for name, one in self.prepare.items() if not one["telling"].tells_]:
-            raise ValueError(f"{empty[0]} has no usable column among the training patients: leave it out")
 
     def tensors(self, tables: Mapping[str, pd.DataFrame]) -> dict[str, Tensor]:
         """Modality -> (n, p), float32."""

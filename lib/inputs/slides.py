@@ -39,15 +39,6 @@ class UnreadableTile(ValueError):
     """Pixels inside a slide that cannot be decoded."""
 
 
-def open_slide(path: str | os.PathLike, um_per_px: float | None = None) -> "Slide":
-    """Open whatever OpenSlide reads.
-
-    `um_per_px`, µm per level-0 pixel that the user vouches for, is taken instead of the slide's metadata. A ValueError
-    where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
-    """
-    return Slide(path, um_per_px)
-
-
 def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
     """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
 
@@ -69,7 +60,10 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
 
 
 class Slide:
-    """An open slide. Made by `open_slide`; close it, or use it in a with statement. Threads may share it.
+    """An open slide, of whatever OpenSlide reads; close it, or use it in a with statement. Threads may share it.
+
+    `um_per_px`, µm per level-0 pixel that the user vouches for, is taken instead of the slide's metadata. A ValueError
+    where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
 
     Attributes
     ----------
@@ -92,6 +86,10 @@ class Slide:
         self.downsamples = tuple(self._handle.level_downsamples)
         self.um_per_px, self.scale_from = scale_of(self._handle.properties, self.path.name, um_per_px)
         self._stored = StoredTiles(self.path, list(self.level_sizes))
+        if self._stored.deep:
+            raise ValueError(
+                f"{self.path.name} has {self._stored.deep}: RGB of 8 bits is expected; export it again"
+            )
         for level in list(self._stored.pages):
             if not self._trusted(level):
                 del self._stored.pages[level]
@@ -134,7 +132,6 @@ class Slide:
         self.close()
 
     def _opened(self) -> openslide.OpenSlide:
-        _refuse_depth(self.path)
         try:
             return openslide.OpenSlide(self.path)
         except (openslide.OpenSlideError, OSError) as error:
@@ -181,35 +178,27 @@ class Slide:
         return rgb + clear[..., None] if clear.any() else rgb
 
 
-def _refuse_depth(path: Path) -> None:
-    """Refuse colours of more than 8 bits, and transparency: OpenSlide would turn them into others without a word."""
-    if path.suffix.lower() not in TIFF:
-        return
-    try:
-        with tifffile.TiffFile(path) as file:
-            bits, extra = file.pages.first.bitspersample, any(file.pages.first.extrasamples)
-    except Exception:  # what tifffile cannot read, OpenSlide judges
-        return
-    if bits not in (1, 8) or extra:
-        more = ", one of transparency" if extra else ""
-        raise ValueError(
-            f"{path.name} has {bits} bits a colour{more}: RGB of 8 bits is expected; export it again"
-        )
+open_slide = Slide
 
 
 class StoredTiles:
     """Tiled JPEG pages of a TIFF that are levels of a slide, whose sizes (width, height) OpenSlide tells.
 
-    A level whose page is not tiled JPEG is left to OpenSlide: `pages` has those that can be read here.
+    A level whose page is not tiled JPEG is left to OpenSlide: `pages` has those that can be read here. `deep` says that
+    colours have more than 8 bits, or transparency, which OpenSlide would turn into others without a word.
     """
 
     def __init__(self, path: str | os.PathLike, sizes: list[tuple[int, int]]):
         self.pages: dict[int, tifffile.TiffPage] = {}
-        self._file = open(path, "rb")  # noqa: SIM115  closed with the slide
+        self.deep, self._file = "", open(path, "rb")  # noqa: SIM115  closed with the slide
         if Path(path).suffix.lower() not in TIFF:
             return
         try:
             with tifffile.TiffFile(path) as file:
+                first = file.pages.first
+                if first.bitspersample not in (1, 8) or any(first.extrasamples):
+                    clear = ", one of transparency" if any(first.extrasamples) else ""
+                    self.deep = f"{first.bitspersample} bits a colour{clear}"
                 for page in file.pages:
                     size = page.imagewidth, page.imagelength
                     jpeg = page.is_tiled and page.compression == tifffile.COMPRESSION.JPEG

@@ -117,19 +117,9 @@ def _check(header: list[str], rows: list[list[str]], path: str | Path) -> None:
 def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.DataFrame:
     """Read a delimited table as pandas does, which guesses types, after what pandas would pass over is refused.
 
-    Parameters
-    ----------
-    path : path
-        .csv or its like, or a .gz or a .zip of one; UTF-8, else Latin-1.
-    sep : str
-    **settings
-        Of `pandas.read_csv`; `usecols` is a function of a column's name.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        Empty, no text, damaged, a row longer than the header, a column twice.
+    A .csv or its like, or a .gz or a .zip of one; UTF-8, else Latin-1. `settings` are those of `pandas.read_csv`, where
+    `usecols` is a function of a column's name. A ValueError where it is empty, no text, damaged, has a row longer than
+    the header or a column twice.
     """
     text = _text(Path(path))
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=sep)

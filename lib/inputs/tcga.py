@@ -87,13 +87,10 @@ def outcomes_at(path: str | Path) -> Path:
 
 
 def read_outcomes(path: str | Path) -> pd.DataFrame:
-    """Read a table of slides with the follow-up of their patients.
+    """Read a table of slides with the follow-up of their patients, a csv or a zip of one; see `outcomes_at`.
 
-    Parameters
-    ----------
-    path : path
-        A csv, or a zip of one csv, with the columns case_id, slide_id, survival_months, censorship (1 = censored) and,
-        where known, age, is_female, site, oncotree_code; others (omics) are not read. See `outcomes_at`.
+    Its columns are case_id, slide_id, survival_months, censorship (1 = censored) and, where known, age, is_female, site,
+    oncotree_code; others (omics) are not read.
 
     Returns
     -------
@@ -160,12 +157,7 @@ def by_patient(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_cdr(path: str | Path) -> pd.DataFrame:
-    """Read TCGA-CDR, one row a patient.
-
-    Parameters
-    ----------
-    path : path
-        csv with bcr_patient_barcode and type; the others are optional.
+    """Read TCGA-CDR, one row a patient: a csv with bcr_patient_barcode and type; the other columns are optional.
 
     Returns
     -------
@@ -173,7 +165,7 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
         patient, cancer (type), age (years at diagnosis), female (1.0, 0.0, NaN); for os, dss, dfi, pfi, where the
         table has them, `os_event` (1 = dead; for the others 1 = what the endpoint waits for) and `os_days`, both
         NaN where missing; stage, grade and new tumour events under their own names, texts as they stand, "" where
-        empty; redacted (bool).
+        empty.
 
     Raises
     ------
@@ -182,7 +174,7 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     KeyError
         Another table.
     """
-    table = read_columns(path, dtype=dict.fromkeys((*TEXTS, "Redaction", "bcr_patient_barcode"), str))
+    table = read_columns(path, dtype=dict.fromkeys((*TEXTS, "bcr_patient_barcode"), str))
     patient = table["bcr_patient_barcode"].fillna("")
     _check_barcodes(patient, path)
     _refuse(patient.duplicated(), "patient " + patient, " stands twice", path)
@@ -199,8 +191,6 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     columns |= {name: table[name].fillna("") for name in TEXTS if name in table}
     if (days := "new_tumor_event_dx_days_to") in table:
         columns[days] = _numbers(table[days], patient, path, MOST_DAYS, least=-MOST_DAYS)
-    if "Redaction" in table:
-        columns["redacted"] = table["Redaction"].notna()
     return pd.DataFrame(columns)
 
 

@@ -11,10 +11,10 @@ from lib.data import fetch_all, read_sources
 from lib.files import check_names
 from lib.inputs.tables import read_columns
 from lib.params import ROOT
-from lib.spacrd import her2st, visium, xenium
+from lib.spacrd import her2st
 from lib.spacrd.params import SpaCRDParams
 from lib.spacrd.phantom import write_cohort
-from lib.spacrd.spots import check_section
+from lib.spacrd.tenx import read_visium, read_xenium
 
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
 PLATFORMS = ("st", "visium", "xenium")
@@ -24,31 +24,25 @@ GRADES = ("pathologist", "transferred", "weak", "planted", "none")
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a cohort's section table.
 
-    Parameters
-    ----------
-    path : path
-        csv with the columns section, patient, platform ("st", "visium", "xenium"), folder and labels (both relative
-        to the raw folder; "" for the layout's own), label_grade ("pathologist", "transferred", "weak", "planted", or
-        "none" for a section that is to be scored without labels) and note. One row a section.
-
-    Returns
-    -------
-    DataFrame
-        Strings throughout, empty cells as "".
+    A csv with the columns section, patient, platform ("st", "visium", "xenium"), folder and labels (both relative to the
+    raw folder; "" for the layout's own), label_grade ("pathologist", "transferred", "weak", "planted", or "none" for a
+    section that is to be scored without labels) and note; one row a section. All are strings, empty cells "".
     """
     table = read_columns(path, dtype=str, keep_default_na=False)
     if missing := [column for column in COLUMNS if column not in table]:
         raise ValueError(f"{path} has no column {missing}: expected {', '.join(COLUMNS)}")
     table = table.apply(lambda column: column.str.strip())
-    if table.empty or table["section"].duplicated().any():
-        twice = ", ".join(table["section"][table["section"].duplicated()])
-        raise ValueError(f"{path} lists {'a section twice: ' + twice if twice else 'no section'}")
-    for column, allowed in (("platform", PLATFORMS), ("label_grade", GRADES)):
-        odd = table[~table[column].isin(allowed)]
-        if len(odd):
-            raise ValueError(
-                f"{path}: section {odd['section'].iloc[0]} has {column} {odd[column].iloc[0]!r}, expected one of {allowed}"
-            )
+    odd = [
+        f"section {section} has {column} {value!r}, not one of {allowed}"
+        for column, allowed in (("platform", PLATFORMS), ("label_grade", GRADES))
+        for section, value in zip(table["section"], table[column], strict=True)
+        if value not in allowed
+    ]
+    odd += [
+        f"section {section} is there twice" for section in table["section"][table["section"].duplicated()]
+    ]
+    if odd or table.empty:
+        raise ValueError(f"{path}: {odd[0] if odd else 'no section'}")
     for column in ("section", "patient"):  # they name files and join tables
         check_names(table[column], path, column, zeros=False)
     return table
@@ -57,12 +51,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
     """Read one section of a cohort, by the reader of its platform.
 
-    Parameters
-    ----------
-    row : mapping
-        A row of `read_table`.
-    raw_folder : path
-        The cohort's folder of raw files; the section's picture is named relative to it.
+    `row` is one of `read_table`'s; the section's picture is named relative to the folder of raw files.
 
     Raises
     ------
@@ -76,8 +65,8 @@ def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
     if row["platform"] == "st":
         section = her2st.read_section(folder, name, labels)
     else:
-        reader = {"visium": visium, "xenium": xenium}[row["platform"]]
-        section = reader.read_section(folder, name, patient, labels=labels)
+        reader = {"visium": read_visium, "xenium": read_xenium}[row["platform"]]
+        section = reader(folder, name, patient, labels)
     about = section.uns["section"]
     if about["patient"] != patient:
         raise ValueError(f"the section table says patient {patient}, the files patient {about['patient']}")
@@ -99,7 +88,6 @@ def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
         raise ValueError(
             f"section {name}: label_grade {grade!r} but its labels are {sorted(kinds)}: correct the section table"
         )
-    check_section(section)
     return section
 
 
@@ -115,10 +103,7 @@ def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
 def obtain(params: SpaCRDParams, folder: Path) -> pd.DataFrame:
     """Write the phantom's raw files below `folder`, or fetch those of an open cohort; return all section tables.
 
-    Returns
-    -------
-    DataFrame
-        As `read_table`, by section, with `source`, the table's name, which says where the raw files lie.
+    They are as `read_table`, by section, with `source`, the table's name, which says where the raw files lie.
     """
     if params.phantom:
         planted = params.phantom.model_dump(include={"seed", "effect", "spots_side"})

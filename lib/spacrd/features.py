@@ -1,8 +1,9 @@
 """What a model sees: chosen, normalised and scaled genes, image features, and each spot's neighbours, in batches."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scanpy as sc
@@ -13,29 +14,18 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from lib.spacrd.params import SCALINGS
+from lib.spacrd.params import SpaCRDParams
 from lib.training.folds import Fold, refuse_leak
 
 
 def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.ndarray:
-    """The k nearest spots of each spot within its section, itself first.
+    """The k nearest spots of each spot, itself first: int64 (n, k). `xy` (n, 2), one section's positions, any unit.
+
+    With a `radius`, in the unit of `xy`, a neighbour farther away (across a gap in the tissue, or off its edge) is
+    replaced by the spot itself; without it the k nearest are taken however far they are, as the released code does.
 
     The neighbours of `squidpy.gr.spatial_neighbors(coord_type="generic", n_neighs=k - 1)` wherever no two distances
     tie, in all of HER2ST; on a perfect square grid the four diagonals tie, and the two tools take others of them.
-
-    Parameters
-    ----------
-    xy : ndarray (n, 2)
-        Positions of one section's spots, any unit.
-    k : int
-        Neighbours, the spot itself included.
-    radius : float, optional
-        In the unit of `xy`. A neighbour farther away (across a gap in the tissue, or off its edge) is replaced by the
-        spot itself. Without it the k nearest are taken however far they are, as the released code does.
-
-    Returns
-    -------
-    ndarray of int64 (n, k)
     """
     if len(xy) < k:
         raise ValueError(
@@ -72,16 +62,10 @@ def shared_genes(sections: Sequence[AnnData]) -> list[str]:
 def variable_genes(
     sections: Sequence[AnnData], genes: Sequence[str], n: int, *, as_released: bool = False
 ) -> list[str]:
-    """Choose the `n` most variable genes from training sections (seurat_v3), in alphabetical order.
+    """The `n` most variable of `genes`, which every section has (seurat_v3), in alphabetical order; all if no more than n.
 
-    Parameters
-    ----------
-    sections : sequence of AnnData
-        Training sections only: the genes are part of what is fitted.
-    genes : sequence of str
-        Candidates, present in every section; all are kept where there are not more than `n`.
-    as_released : bool
-        The released code's habit: the first section only, and logged counts, which seurat_v3 does not expect.
+    Give it training sections only: the genes are part of what is fitted. `as_released`: the released code's habit, the
+    first section only, and logged counts, which seurat_v3 does not expect.
     """
     genes = sorted(genes)  # in a fixed order: seurat_v3 breaks ties by position
     if len(genes) <= n:
@@ -108,13 +92,7 @@ def normalise(counts: sparse.spmatrix) -> sparse.csr_matrix:
 
 def expression(section: AnnData, genes: Sequence[str]) -> np.ndarray:
     """Normalised expression (spots, genes), float32; totals are taken over all genes of the section."""
-    columns = section.var_names.get_indexer(list(genes))
-    if (columns < 0).any():
-        missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
-        raise ValueError(
-            f"section {section.uns['section']['name']} lacks {len(missing)} genes, first {missing[:3]}"
-        )
-    return normalise(section.X)[:, columns].toarray()
+    return normalise(section.X)[:, [section.var_names.get_loc(gene) for gene in genes]].toarray()
 
 
 def scale(features: np.ndarray, how: str = "minmax") -> np.ndarray:
@@ -124,8 +102,6 @@ def scale(features: np.ndarray, how: str = "minmax") -> np.ndarray:
     [0, 1], one outlier sets the scale; "robust": 1st to 99th percentile to [0, 1], clipped; "zscore": mean 0,
     standard deviation 1.
     """
-    if how not in SCALINGS:
-        raise ValueError(f"scaling {how!r} is unknown: use one of {SCALINGS}")
     low, span = features.min(0), np.ptp(features, axis=0)
     if how == "zscore":  # a constant column's deviation is a rounding error, not 0
         low, span = features.mean(0), np.where(span > 0, features.std(0), 0)
@@ -138,28 +114,14 @@ def scale(features: np.ndarray, how: str = "minmax") -> np.ndarray:
 
 @dataclass(frozen=True)
 class Spots:
-    """The spots of one or more sections, stacked.
+    """The n spots of one or more sections, stacked."""
 
-    Attributes
-    ----------
-    image, genes : Tensor (n, features) or None
-        Scaled features; None where the modality is left out.
-    labels : Tensor (n,)
-        1 cancer, 0 other, NaN undetermined: never scored in a loss, still a neighbour.
-    neighbours : Tensor (n, k), int64
-        Rows of this stack; itself first.
-    xy : ndarray (n, 2)
-        Positions within the section.
-    section : ndarray (n,)
-        Section name of each spot.
-    """
-
-    image: Tensor | None
+    image: Tensor | None  # (n, features), scaled; None where the modality is left out
     genes: Tensor | None
-    labels: Tensor
-    neighbours: Tensor
-    xy: np.ndarray
-    section: np.ndarray
+    labels: Tensor  # (n,): 1 cancer, 0 other, NaN undetermined: never scored in a loss, still a neighbour
+    neighbours: Tensor  # (n, k), int64: rows of this stack; itself first
+    xy: np.ndarray  # (n, 2), within the section
+    section: np.ndarray  # (n,), its name
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -203,78 +165,57 @@ def patches(spots: Spots, size: int) -> list[np.ndarray]:
         middle = len(order) // 2
         return [*halves(order[:middle]), *halves(order[middle:])]
 
-    _, first = np.unique(spots.section, return_index=True)
-    names = spots.section[np.sort(first)]
+    names = dict.fromkeys(spots.section.tolist())
     return [piece for name in names for piece in halves(np.flatnonzero(spots.section == name))]
 
 
-class SpotBatches(IterableDataset):
-    """An endless supply of epochs: shuffled batches of labelled centres with their neighbours.
+def labelled_patches(spots: Spots, size: int) -> list[np.ndarray]:
+    """The labelled spots of each patch; of size 1 they are single spots, as the released code takes them."""
+    labelled = ~torch.isnan(spots.labels).numpy()
+    if size == 1:
+        return list(np.flatnonzero(labelled)[:, None])
+    return [piece for piece in (piece[labelled[piece]] for piece in patches(spots, size)) if len(piece)]
 
-    Parameters
-    ----------
-    spots : Spots
-    batch_size : int
-        Centres a batch, about: whole patches are put together until the size is reached.
-    patch_size : int
-        Spots a patch. 1 takes single spots at random, as the released code does.
-    seed : int
-        The order of batches depends on it and on nothing else.
+
+class Batches(IterableDataset):
+    """Each time it is gone through, one epoch: `pieces` (rows that stay together) in random order, put together to batches.
+
+    Whole pieces are joined until `batch_size` rows are reached; a lone last row joins the batch before (batch statistics
+    need two). The order depends on `seed` and on nothing else. `made` turns rows into a batch.
     """
 
-    def __init__(self, spots: Spots, batch_size: int, patch_size: int, seed: int):
-        self.spots, self.batch_size = spots, batch_size
+    def __init__(
+        self, pieces: Sequence[np.ndarray], batch_size: int, seed: int, made: Callable[[np.ndarray], Any]
+    ):
+        self.pieces, self.batch_size, self.made = pieces, batch_size, made
         self.random = np.random.default_rng(seed)
-        labelled = ~torch.isnan(spots.labels).numpy()
-        if patch_size == 1:
-            self.patches = list(np.flatnonzero(labelled)[:, None])
-        else:
-            cut = [piece[labelled[piece]] for piece in patches(spots, patch_size)]
-            self.patches = [piece for piece in cut if len(piece)]
 
-    def centres(self) -> Iterator[np.ndarray]:
-        """One epoch of batches, as rows of `spots`; a lone last spot joins the batch before (batch statistics need two)."""
+    def __iter__(self) -> Iterator[Any]:
         batches: list[list[np.ndarray]] = [[]]
-        for i in self.random.permutation(len(self.patches)):
+        for i in self.random.permutation(len(self.pieces)):
             if sum(map(len, batches[-1])) >= self.batch_size:
                 batches.append([])
-            batches[-1].append(self.patches[i])
+            batches[-1].append(self.pieces[i])
         if len(batches) > 1 and sum(map(len, batches[-1])) == 1:
-            last = batches.pop()
-            batches[-1] += last
-        yield from map(np.concatenate, batches)
-
-    def __iter__(self) -> Iterator[dict[str, Tensor | None]]:
-        for centres in self.centres():
-            yield self.spots.batch(centres)
+            batches[-2:] = [batches[-2] + batches[-1]]
+        for rows in batches:
+            yield self.made(np.concatenate(rows))
 
 
 @dataclass(frozen=True)
 class SectionFeatures:
-    """One section, unscaled.
-
-    Attributes
-    ----------
-    image : ndarray (n, d) or None
-        Encoder output.
-    genes : ndarray (n, g) or None
-        log(1 + counts per 10,000) of the fold's genes.
-    marker : ndarray (n,) or None
-        Expression of the marker gene alone.
-    neighbours, neighbours_anywhere : ndarray (n, k)
-        Within the radius, and without one, as the released code has it.
-    """
+    """One section of n spots, unscaled."""
 
     name: str
     patient: str
-    image: np.ndarray | None
-    genes: np.ndarray | None
-    marker: np.ndarray | None
+    image: np.ndarray | None  # (n, d), encoder output
+    genes: np.ndarray | None  # (n, g), log(1 + counts per 10,000) of the fold's genes
+    marker: np.ndarray | None  # (n,), expression of the marker gene alone
     labels: np.ndarray
-    spots: np.ndarray
+    spots: np.ndarray  # their names
     xy: np.ndarray
-    neighbours: np.ndarray
-    neighbours_anywhere: np.ndarray
+    neighbours: np.ndarray  # (n, k), within the radius
+    neighbours_anywhere: np.ndarray  # (n, k), without one, as the released code has it
 
     def tensors(self, scaling: str, *, image: bool, genes: bool, anywhere: bool = False) -> Spots:
         """Scaled within the section, as tensors; a modality can be left out."""
@@ -293,31 +234,23 @@ def fold_features(
     fold: Fold,
     sections: Mapping[str, AnnData],
     images: Mapping[str, np.ndarray] | None,
-    *,
-    genes: int,
-    marker: str = "",
-    neighbours: int = 7,
-    neighbour_radius: float = 2.2,
+    params: SpaCRDParams,
+    genes: bool = True,
     as_released: bool = False,
-    undetermined: str = "excluded",
 ) -> tuple[list[SectionFeatures], list[SectionFeatures]]:
     """Features of a fold's training and test sections.
 
+    Genes are chosen on training sections alone, among those that all sections of the fold share (which names the test
+    platform has is known without its counts).
+
     Parameters
     ----------
-    sections : mapping of str to AnnData
-        Raw counts; see `lib.spacrd.spots.assemble`.
-    images : mapping of str to ndarray, or None
-        Encoder output of each section.
-    genes : int
-        Variable genes to choose, on training sections alone, among the genes that all sections of the fold
-        share (which names the test platform has is known without its counts); 0 leaves genes out.
-    neighbour_radius : float
-        In pitches: farther spots are no neighbours.
-    as_released : bool
-        Choose genes as the released code does.
-    undetermined : {"excluded", "negative"}
-        What an undetermined spot counts as.
+    sections, images : mapping of str to AnnData, to ndarray
+        Raw counts (see `lib.spacrd.spots.assemble`) and encoder output by section; `images` may be None.
+    params : SpaCRDParams
+        genes, marker, neighbours, neighbour_radius (in pitches), undetermined.
+    genes, as_released : bool
+        Whether genes take part, and are chosen as the released code does.
 
     Raises
     ------
@@ -330,10 +263,10 @@ def fold_features(
     if genes:
         shared = shared_genes([sections[name] for name in (*fold.train, *fold.test)])
         training = [sections[name] for name in fold.train]
-        chosen = variable_genes(training, shared, genes, as_released=as_released)
+        chosen = variable_genes(training, shared, params.genes, as_released=as_released)
 
     def features(name: str) -> SectionFeatures:
-        section = sections[name]
+        section, marker = sections[name], params.marker
         xy, pitch = section.obsm["spatial"], section.uns["section"]["pitch_px"]
         labels = section.obs["label"].to_numpy(np.float32)
         return SectionFeatures(
@@ -342,18 +275,18 @@ def fold_features(
             images[name] if images else None,
             expression(section, chosen) if genes else None,
             expression(section, [marker])[:, 0] if genes and marker in section.var_names else None,
-            np.nan_to_num(labels, nan=0.0) if undetermined == "negative" else labels,
+            np.nan_to_num(labels, nan=0.0) if params.undetermined == "negative" else labels,
             section.obs_names.to_numpy(str),
             xy,
-            nearest(xy, neighbours, radius=neighbour_radius * pitch),
-            nearest(xy, neighbours),
+            nearest(xy, params.neighbours, radius=params.neighbour_radius * pitch),
+            nearest(xy, params.neighbours),
         )
 
     train, test = [features(n) for n in fold.train], [features(n) for n in fold.test]
-    labels = np.concatenate([section.labels for section in train])
-    if not (labels == 0).any() or not (labels == 1).any():
+    cancer, other = (sum(int((one.labels == label).sum()) for one in train) for label in (1, 0))
+    if not cancer or not other:
         raise ValueError(
-            f"fold {fold.name}: the training sections {', '.join(fold.train)} have {int((labels == 1).sum())} cancer and "
-            f"{int((labels == 0).sum())} other spots; both are needed"
+            f"fold {fold.name}: the training sections {', '.join(fold.train)} have {cancer} cancer and {other} other "
+            "spots; both are needed"
         )
     return train, test

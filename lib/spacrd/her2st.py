@@ -21,7 +21,16 @@ from scipy.spatial import cKDTree
 
 from lib.inputs.tables import read_columns
 from lib.spacrd.pictures import DARK
-from lib.spacrd.spots import as_numbers, assemble, pitch_of, read_labels, refuse_twice, source_of, tissue_of
+from lib.spacrd.spots import (
+    as_numbers,
+    assemble,
+    matched,
+    pitch_of,
+    read_labels,
+    refuse_twice,
+    the_one,
+    tissue_of,
+)
 
 SIZES_UM = (100.0, 200.0)  # diameter and pitch
 # in pitches, a little over half the diagonal of the grid: a spot inside the grid always finds a labelled one
@@ -30,11 +39,10 @@ REACH = 0.75
 IDLE = (3, 0.02)
 # width and height of the full-resolution pictures that the dark ones were shrunk from
 DARK_FRAMES = {"A1": (6954, 7435), "A2": (6966, 7441)}
-TOGETHER = "they must come from the same section"
 
 
-def read_section(folder: str | Path, name: str, labels: str | Path | None = None) -> AnnData:
-    """Read one section.
+def read_section(folder: Path, name: str, labels: Path | None = None) -> AnnData:
+    """Read one section. Files that are missing, or do not belong together, are refused.
 
     Parameters
     ----------
@@ -53,23 +61,19 @@ def read_section(folder: str | Path, name: str, labels: str | Path | None = None
         file's pixels; with a shrunk dark picture it is the warped position. The warp is a rigid motion, so the two
         spots of A2 for which the file has no warped position get theirs from the motion of the other 323.
         Transferred labels are "undetermined" with label_source "none" where no labelled spot is in reach.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Counts or spot file are missing, or the files do not belong together.
     """
-    folder, patient, notes = Path(folder), patient_of(name), []
-    counts = _read_counts(folder / f"data/ST-cnts/{name}.tsv.gz")
-    places = _matched(_read_places(folder, name), counts.index, notes)
+    notes: list[str] = []
+    counts, places = _read_counts(folder / f"data/ST-cnts/{name}.tsv.gz"), _read_places(folder, name)
+    places, idle = matched(places, counts.index, most_idle=max(IDLE[0], IDLE[1] * len(places)))
+    if len(idle):
+        notes.append(f"spots without counts: {', '.join(sorted(idle))}")
     pixels = places[["pixel_x", "pixel_y"]]
     picture, scale, warped = _picture_of(folder, name)
     xy = _warped_everywhere(folder, name, pixels, notes) if warped else pixels
     if labels is not None:
-        tissue = read_labels(labels, counts.index)
-        source = source_of(tissue)
+        tissue, source = read_labels(labels, counts.index), "pathologist"
     else:
-        tissue, source = _labels(folder, name, patient, counts.index, notes)
+        tissue, source = _labels(folder, name, counts.index, notes)
     return assemble(
         AnnData(counts),
         xy.to_numpy(),
@@ -77,7 +81,7 @@ def read_section(folder: str | Path, name: str, labels: str | Path | None = None
         tissue,
         source,
         name=name,
-        patient=patient,
+        patient=patient_of(name),
         platform="st",
         sizes_um=SIZES_UM,
         folder=folder,
@@ -137,33 +141,18 @@ def _read_counts(path: Path) -> pd.DataFrame:
 
 
 def _read_places(folder: Path, name: str) -> pd.DataFrame:
-    path = folder / "data" / "ST-spotfiles" / f"{name}_selection.tsv"
+    path = folder / f"data/ST-spotfiles/{name}_selection.tsv"
     places = _table(path, "pixel_x", "pixel_y")
     return as_numbers(places, ("pixel_x", "pixel_y"), path)
 
 
-def _matched(places: pd.DataFrame, spots: pd.Index, notes: list[str]) -> pd.DataFrame:
-    lost = spots.difference(places.index, sort=False)
-    idle = places.index.difference(spots, sort=False)
-    if len(lost) or len(idle) > max(IDLE[0], IDLE[1] * len(places)):
-        raise ValueError(
-            f"{len(lost)} of {len(spots)} spots with counts are not in the spot file ({', '.join(lost[:5])}), "
-            f"{len(idle)} of {len(places)} spots of the spot file have no counts ({', '.join(idle[:5])}): {TOGETHER}"
-        )
-    if len(idle):
-        notes.append(f"spots without counts: {', '.join(sorted(idle))}")
-    return places.loc[spots]
-
-
 def _picture_of(folder: Path, name: str) -> tuple[str, tuple[float, float], bool]:
     """The picture's name ("" for none), its scale, and whether it is in warped coordinates."""
-    full = folder / "data" / "ST-imgs" / patient_of(name) / name
-    full = sorted(path for path in full.glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".tif"))
-    if len(full) > 1:
-        raise ValueError(f"{full[0].parent} holds {len(full)} pictures: keep the H&E picture only")
-    if full:
-        return full[0].relative_to(folder).as_posix(), (1.0, 1.0), False
-    dark = folder / "app" / "www" / "imgs" / f"{name}{DARK}"
+    full = (folder / "data/ST-imgs" / patient_of(name) / name).glob("*")
+    full = (path for path in full if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".tif"))
+    if full := the_one(full, "H&E picture"):
+        return full.relative_to(folder).as_posix(), (1.0, 1.0), False
+    dark = folder / f"app/www/imgs/{name}{DARK}"
     if not dark.is_file():
         return "", (1.0, 1.0), False
     if name not in DARK_FRAMES:
@@ -174,7 +163,7 @@ def _picture_of(folder: Path, name: str) -> tuple[str, tuple[float, float], bool
 
 
 def _read_warped(folder: Path, name: str) -> pd.DataFrame:
-    path = folder / "res" / "ST-cluster" / "lbl" / f"{name}-cluster-annotation.tsv.gz"
+    path = folder / f"res/ST-cluster/lbl/{name}-cluster-annotation.tsv.gz"
     return _table(path, "warped_x", "warped_y")[["warped_x", "warped_y"]]
 
 
@@ -196,39 +185,24 @@ def _warped_everywhere(folder: Path, name: str, pixels: pd.DataFrame, notes: lis
     return warped
 
 
-def _label_file(folder: Path, name: str) -> Path:
-    return folder / "data" / "ST-pat" / "lbl" / f"{name}_labeled_coordinates.tsv"
-
-
-def _labels(
-    folder: Path, name: str, patient: str, spots: pd.Index, notes: list[str]
-) -> tuple[pd.Series, pd.Series]:
+def _labels(folder: Path, name: str, spots: pd.Index, notes: list[str]) -> tuple[pd.Series, str | pd.Series]:
     """Tissue and label source of the spots: of the section's own file, else transferred, else none."""
-    path = _label_file(folder, name)
+    path = folder / f"data/ST-pat/lbl/{name}_labeled_coordinates.tsv"
     if path.is_file():
         table = _table(path)
         if stray := len(read_columns(path, sep="\t")) - len(table):
             notes.append(f"{stray} rows of the label file without x and y")
-        strange = table.index.difference(_read_places(folder, name).index, sort=False)
-        if len(strange):
-            raise ValueError(
-                f"{len(strange)} labelled spots are not in the spot file ({', '.join(strange[:5])}): {TOGETHER}"
-            )
-        tissue = tissue_of(table["label"], str(path)).reindex(spots).fillna("")
-        return tissue, source_of(tissue)
-    files = _label_file(folder, f"{patient}*")
-    labelled = [path.name.split("_")[0] for path in sorted(files.parent.glob(files.name))]
-    labelled = [other for other in labelled if patient_of(other) == patient]
-    if len(labelled) > 1:
-        raise ValueError(f"labels of {labelled} could be transferred; keep one label file a patient")
-    if labelled:
-        return _transferred(folder, name, labelled[0], spots)
-    return pd.Series("", index=spots), pd.Series("none", index=spots)
+        matched(_read_places(folder, name), table.index, np.inf)
+        return tissue_of(table["label"], str(path)).reindex(spots).fillna(""), "pathologist"
+    labelled = path.parent.glob(f"{patient_of(name)}[0-9]*_labeled_coordinates.tsv")
+    if path := the_one(labelled, "label file to transfer from"):
+        return _transferred(folder, name, path, spots)
+    return pd.Series("", index=spots), "none"
 
 
-def _transferred(folder: Path, name: str, labelled: str, spots: pd.Index) -> tuple[pd.Series, pd.Series]:
+def _transferred(folder: Path, name: str, path: Path, spots: pd.Index) -> tuple[pd.Series, pd.Series]:
     """Labels of the nearest labelled spot of the patient's labelled section, in warped coordinates."""
-    path = _label_file(folder, labelled)
+    labelled = path.name.split("_")[0]
     known = tissue_of(_table(path)["label"], str(path))
     there = _read_warped(folder, labelled)
     there = there.loc[there.index.intersection(known.index, sort=False)]

@@ -22,8 +22,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTH, LATENT, HEADS = 512, 64, 8
-VARIANTS = ("described", "released")
-FUSIONS = ("attention", "concatenation")
 
 
 class CountedBatchNorm(nn.BatchNorm1d):
@@ -78,13 +76,11 @@ class CentreAttention(nn.Module):
         """centre (b, 512), around (b, k, 512) -> attended (b, 512), attention (b, heads, k)."""
         size = WIDTH // HEADS
         query = self.query(centre).unflatten(1, (HEADS, size)) * size**-0.5  # (b, h, 64)
-        query = torch.einsum(
-            "bhd,hdw->bhw", query, self.key.weight.unflatten(0, (HEADS, size))
-        )  # (b, h, 512)
+        key, value = (layer.weight.unflatten(0, (HEADS, size)) for layer in (self.key, self.value))
+        query = torch.einsum("bhd,hdw->bhw", query, key)  # (b, h, 512)
         attention = (query @ around.transpose(1, 2)).softmax(-1)  # (b, h, k)
         dropped = self.dropout(attention)
-        mean = dropped @ around  # (b, h, 512)
-        value = torch.einsum("bhw,hdw->bhd", mean, self.value.weight.unflatten(0, (HEADS, size)))
+        value = torch.einsum("bhw,hdw->bhd", dropped @ around, value)
         value = value + dropped.sum(-1, keepdim=True) * self.value.bias.unflatten(0, (HEADS, size))
         return self.norm(self.output(value.flatten(1))), attention
 
@@ -121,16 +117,11 @@ class SpaCRD(nn.Module):
         self, image_dim: int, gene_dim: int, *, variant: str = "described", fusion: str = "attention"
     ):
         super().__init__()
-        if variant not in VARIANTS or fusion not in FUSIONS or not (image_dim or gene_dim):
-            raise ValueError(
-                f"SpaCRD(image_dim={image_dim}, gene_dim={gene_dim}, variant={variant!r}, fusion={fusion!r}): at least "
-                f"one modality is needed, variant is one of {VARIANTS}, fusion one of {FUSIONS}"
-            )
-        self.variant = variant
+        self.variant, self.released = variant, {"described": False, "released": True}[variant]
         self.image_encoder = Encoder(image_dim) if image_dim else None
         self.gene_encoder = Encoder(gene_dim) if gene_dim else None
         streams = 2 if image_dim and gene_dim else 1
-        attends = fusion == "attention"
+        attends = {"attention": True, "concatenation": False}[fusion]
         self.attentions = nn.ModuleList(CentreAttention() for _ in range(streams)) if attends else None
         self.fusion, self.fusion_norm = nn.Linear(streams * WIDTH, WIDTH), nn.LayerNorm(WIDTH)
         self.squeeze = nn.Sequential(nn.Linear(WIDTH, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU())
@@ -151,7 +142,7 @@ class SpaCRD(nn.Module):
     def around(self, z: Tensor, neighbours: Tensor) -> Tensor:
         """z (n, 512), neighbours (b, k) -> normalised neighbourhoods (b, k, 512), the centre first."""
         # F.embedding is z[neighbours] with a gradient that adds up fast and in a fixed order
-        if self.variant == "described":
+        if not self.released:
             return F.embedding(neighbours, F.normalize(z, dim=-1))
         spots = F.embedding(neighbours, z)
         length = spots.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
@@ -160,21 +151,15 @@ class SpaCRD(nn.Module):
     def forward(self, image: Tensor | None, genes: Tensor | None, neighbours: Tensor) -> Output:
         """Score the spots `neighbours[:, 0]`.
 
-        Parameters
-        ----------
-        image : Tensor (n, image_dim) or None
-        genes : Tensor (n, gene_dim) or None
-            Every spot that occurs in `neighbours`, once.
-        neighbours : Tensor (b, k), int64
-            Rows of `image` and `genes`; column 0 is the scored spot itself.
+        image (n, image_dim) and genes (n, gene_dim), None where left out, hold every spot that occurs in neighbours
+        once; neighbours (b, k), int64, are rows of them, column 0 the scored spot itself.
         """
         copies = None
-        if self.variant == "released" and self.training:
+        if self.released and self.training:
             n = len(genes if image is None else image)
             copies = torch.bincount(neighbours.flatten(), minlength=n).to(self.class_centres.dtype)
-        spots = [
-            self.around(z, neighbours) for z in self.encode(image, genes, copies)
-        ]  # 1 or 2 x (b, k, 512)
+        # 1 or 2 x (b, k, 512)
+        spots = [self.around(z, neighbours) for z in self.encode(image, genes, copies)]
         attention = None
         if self.attentions is None:
             streams = [x.mean(1) for x in spots]
@@ -194,15 +179,8 @@ class SpaCRD(nn.Module):
 def contrastive_loss(z_image: Tensor, z_genes: Tensor, temperature: float = 0.07) -> Tensor:
     """Symmetric InfoNCE over a batch: spot i's picture belongs to spot i's genes (stage I).
 
-    Parameters
-    ----------
-    z_image, z_genes : Tensor (b, 512)
-        Encoded spots, not normalised. All other spots of the batch are negatives.
-
-    Returns
-    -------
-    Tensor
-        Scalar; ln(b) where nothing has been learnt.
+    z_image, z_genes (b, 512): encoded spots, not normalised; all other spots of the batch are negatives. The scalar is
+    ln(b) where nothing has been learnt.
     """
     similarity = F.normalize(z_image, dim=-1) @ F.normalize(z_genes, dim=-1).T / temperature  # (b, b)
     own = torch.arange(len(similarity), device=similarity.device)
@@ -212,19 +190,10 @@ def contrastive_loss(z_image: Tensor, z_genes: Tensor, temperature: float = 0.07
 def fusion_losses(output: Output, labels: Tensor, class_centres: Tensor) -> dict[str, Tensor]:
     """The terms of stages II and III, each a scalar, unweighted.
 
-    Parameters
-    ----------
-    output : Output
-    labels : Tensor (b,)
-        1 cancer, 0 other. The classes act in stage II already, through the centres.
-    class_centres : Tensor (2, 64)
-
-    Returns
-    -------
-    dict
-        reconstruction: mean squared error of h*; category: KL divergence to the normal around the spot's class
-        centre; separation: minus the distance of the centres (released code only, unbounded below);
-        classification: binary cross-entropy.
+    Labels (b,) are 1 cancer, 0 other; they act in stage II already, through the class centres (2, 64).
+    reconstruction: mean squared error of h*; category: KL divergence to the normal around the spot's class centre;
+    separation: minus the distance of the centres (released code only, unbounded below); classification: binary
+    cross-entropy.
     """
     centre = class_centres[labels.long()]  # (b, 64)
     divergence = output.logvar.exp() + (output.mu - centre).square() - output.logvar - 1

@@ -2,11 +2,9 @@
 
 from typing import Literal, NamedTuple
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from lib.params import ROOT, Checked, StudyParams
-
-SCALINGS = ("minmax", "robust", "zscore")
 
 
 class Contender(NamedTuple):
@@ -37,6 +35,8 @@ CONTENDERS = {
     "spacrd-genes-released": Contender("neural", genes=True, variant="released"),
 }
 NEURAL = tuple(name for name, contender in CONTENDERS.items() if contender.kind == "neural")
+WITHOUT_PICTURES = ("concatenation-genes", "spacrd-genes-released")  # for cohorts that have none
+Name = Literal[tuple(CONTENDERS)]
 MAIN = ("spacrd", "spacrd-genes", "spacrd-image")  # the first of a setting's contenders is the one under test
 
 
@@ -44,7 +44,7 @@ class Phantom(Checked):
     """What the phantom generator is asked for; see `lib.spacrd.phantom`."""
 
     seed: int = Field(7, ge=0)
-    patients: int = Field(4, ge=2)
+    patients: int = Field(4, ge=2, le=26)
     spots_side: int = Field(14, ge=6)
     effect: float = Field(1.5, ge=0)
     unrelated_labels: bool = False
@@ -52,27 +52,13 @@ class Phantom(Checked):
 
 
 class Setting(Checked):
-    """One way to put the cohort to the test.
+    """One way to put the cohort to the test."""
 
-    Attributes
-    ----------
-    sections : list of str
-        Sections that take part; empty = all.
-    test : list of str
-        Sections to test on, the others train; empty = leave one patient out.
-    encoder : str
-        Image features; "" leaves the pictures out.
-    genes : bool
-        Whether gene expression takes part.
-    models : list of str
-        Contenders of this setting; empty = those of the cohort.
-    """
-
-    sections: list[str] = []
-    test: list[str] = []
-    encoder: str = "colour"
-    genes: bool = True
-    models: list[Literal[tuple(CONTENDERS)]] = []
+    sections: list[str] = []  # that take part; empty = all
+    test: list[str] = []  # the others train; empty = leave one patient out
+    encoder: str = "colour"  # image features; "" leaves the pictures out
+    genes: bool = True  # whether gene expression takes part
+    models: list[Name] = []  # empty = those of the cohort
 
 
 class SpaCRDParams(StudyParams):
@@ -91,31 +77,13 @@ class SpaCRDParams(StudyParams):
     crop_um: float = Field(150.0, gt=0)
     # 3-train
     settings: dict[str, Setting] = Field({"both": Setting()}, min_length=1)
-    models: list[Literal[tuple(CONTENDERS)]] = [
-        "marker-smoothed",
-        "linear-genes",
-        "linear-genes-smoothed",
-        "linear-image",
-        "linear-image-smoothed",
-        "linear-both",
-        "linear-both-smoothed",
-        "concatenation",
-        "spacrd-genes",
-        "spacrd-image",
-        "spacrd",
-        "spacrd-released",
-    ]
+    models: list[Name] = [name for name in CONTENDERS if name not in WITHOUT_PICTURES]
     seeds: list[NonNegativeInt] = Field([1, 2], min_length=1)
-    first_seed_only: list[Literal[tuple(CONTENDERS)]] = [
-        "concatenation",
-        "spacrd-genes",
-        "spacrd-image",
-        "spacrd-released",
-    ]
+    first_seed_only: list[Name] = ["concatenation", "spacrd-genes", "spacrd-image", "spacrd-released"]
     variant: Literal["described", "released"] = "described"
     marker: str = "ERBB2"
     genes: int = Field(300, ge=2)
-    scaling: Literal[SCALINGS] = "minmax"
+    scaling: Literal["minmax", "robust", "zscore"] = "minmax"
     neighbours: int = Field(7, ge=1)
     neighbour_radius: float = Field(2.2, gt=0)
     contrastive_epochs: int = Field(3, ge=0)
@@ -127,31 +95,23 @@ class SpaCRDParams(StudyParams):
     bootstrap_draws: int = Field(1000, ge=100)
     block_pitches: float = Field(4.0, gt=0)
 
-    @field_validator("sections")
-    @classmethod
-    def tables_exist(cls, tables: list[str]) -> list[str]:
-        for table in tables:
-            if not (ROOT / table).is_file():
-                raise ValueError(f"there is no section table at {table}, relative to the repository")
-        return tables
-
     @model_validator(mode="after")
     def fits_together(self) -> "SpaCRDParams":
         if (self.phantom is None) == (not self.sections):
             raise ValueError(
                 "give either `phantom` or `sections` (the cohort's section tables), not both or neither"
             )
+        if lost := [table for table in self.sections if not (ROOT / table).is_file()]:
+            raise ValueError(f"there is no section table at {lost[0]}, relative to the repository")
         for name, setting in self.settings.items():
             if setting.encoder and setting.encoder not in self.encoders:
                 raise ValueError(
                     f"setting {name!r} uses encoder {setting.encoder!r}, which `encoders` does not list"
                 )
-            if not (setting.encoder or setting.genes):
-                raise ValueError(f"setting {name!r} has neither an encoder nor genes")
             fitting = [model for model in MAIN if self.sees(setting, model)]
             if not set(fitting) & set(setting.models or self.models):
                 raise ValueError(
-                    f"setting {name!r} trains no SpaCRD: list one of {', '.join(fitting)} under `models`"
+                    f"setting {name!r} trains no SpaCRD: give it an encoder or genes, and list {' or '.join(fitting or MAIN)} under `models`"
                 )
         return self
 

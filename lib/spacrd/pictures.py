@@ -27,15 +27,8 @@ def open_picture(path: str | Path) -> np.ndarray:
     is painted white here, as the file is opened, so that no crop can ever see a label. Their background was blacked
     out (exactly 0, 0, 0) and is painted white as well, or a crop at the tissue's edge would read as the darkest nuclei.
 
-    Parameters
-    ----------
-    path : path
-        png, jpg, tif (pages or pyramids; the largest level is read) or a slide that OpenSlide opens (level 0).
-
-    Returns
-    -------
-    uint8 array (height, width, 3)
-        RGB; transparency is laid over white.
+    `path` is a png, jpg, tif (pages or pyramids; the largest level is read) or a slide that OpenSlide opens (level 0).
+    Returned is RGB, uint8 (height, width, 3); transparency is laid over white.
 
     Raises
     ------
@@ -193,10 +186,8 @@ def embed_spots(section: AnnData, picture: np.ndarray, encoder) -> tuple[np.ndar
 
     Returns
     -------
-    features : float32 array (n, encoder.dim)
-        In the order of the section's spots.
-    counts : dict
-        n_white: crops that are mostly glass; n_failed: 0, a crop that cannot be cut raises.
+    (features, counts)
+        float32 (n, encoder.dim), in the order of the spots; n_white: crops that are mostly glass, n_failed: 0.
     """
     about = section.uns["section"]
     scale = np.asarray(about["picture_scale"], float)

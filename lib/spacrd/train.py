@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -16,10 +16,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from lib.features.feature_files import read_features
-from lib.spacrd.features import SectionFeatures, SpotBatches, Spots, fold_features, smooth
+from lib.spacrd.features import Batches, SectionFeatures, Spots, fold_features, labelled_patches, smooth
 from lib.spacrd.model import SpaCRD, contrastive_loss, fused_loss, fusion_losses
 from lib.spacrd.params import CONTENDERS, Contender, SpaCRDParams
 from lib.spacrd.spots import read_section
@@ -28,10 +28,10 @@ from lib.training.folds import Fold, fixed_split, leave_one_patient_out
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 COMPONENTS = 50
-PATCH = 512  # spots a patch, see `SpotBatches`
+PATCH = 512  # spots a patch, see `labelled_patches`
 NO_HISTORY = pd.DataFrame(columns=["epoch", "stage"])
 WATCH_EVERY = 5  # epochs between two looks at the held-out spots
-# parameters that change what a run reads from the disk, or how it is run, but not what is made of it
+# parameters that say what a run reads from the disk, or how it is run, but not what is made of it
 NOT_OF_A_RUN = {
     *(
         "cohort",
@@ -55,20 +55,6 @@ NOT_OF_A_RUN = {
         "max_failed",
     ),
 }
-
-
-class PairBatches(IterableDataset):
-    """Stage I: shuffled batches of single spots, both modalities, labels unused."""
-
-    def __init__(self, spots: Spots, batch_size: int, seed: int):
-        self.spots, self.batch_size, self.random = spots, batch_size, np.random.default_rng(seed)
-
-    def __iter__(self):
-        batches = list(torch.as_tensor(self.random.permutation(len(self.spots))).split(self.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:  # batch statistics need two
-            batches[-2:] = [torch.cat(batches[-2:])]
-        for rows in batches:
-            yield self.spots.image[rows], self.spots.genes[rows]
 
 
 class Contrast(Loop):
@@ -112,8 +98,8 @@ class Fusion(Contrast):
         """The fused loss, and from stage III on cross-entropy with a tenth of it."""
         output = self.model(batch["image"], batch["genes"], batch["neighbours"])
         terms = fusion_losses(output, batch["labels"], self.model.class_centres)
-        told = {name: term.detach() for name, term in terms.items()}
-        self.terms.append({**told, "fused_variance": output.fused.detach().var(0).mean()})
+        detached = {name: term.detach() for name, term in terms.items()}
+        self.terms.append({**detached, "fused_variance": output.fused.detach().var(0).mean()})
         fused = fused_loss(terms, self.model.variant)
         if len(self.history) < self.params.fusion_epochs:
             return fused
@@ -123,10 +109,10 @@ class Fusion(Contrast):
         """Epoch means, and now and then the AUC of the held-out spots."""
         row = super().watched()
         if self.held_out is not None and (len(self.history) + 1) % WATCH_EVERY == 0:
-            known = ~torch.isnan(self.held_out.labels)
-            labels = self.held_out.labels[known].numpy()
+            known = ~torch.isnan(self.held_out.labels).numpy()
+            labels = self.held_out.labels.numpy()[known]
             if 0 < labels.mean() < 1:
-                row["held_out_auc"] = roc_auc_score(labels, predict(self.model, self.held_out)[known.numpy()])
+                row["held_out_auc"] = roc_auc_score(labels, predict(self.model, self.held_out)[known])
         return row
 
 
@@ -164,7 +150,7 @@ def train(
     dims = [0 if x is None else x.shape[1] for x in (spots.image, spots.genes)]
     model = SpaCRD(*dims, variant=variant, fusion=fusion)
 
-    def done(loop: Loop, batches: IterableDataset, epochs: int, to: Checkpoint) -> pd.DataFrame:
+    def done(loop: Loop, batches: Batches, epochs: int, to: Checkpoint = Checkpoint()) -> pd.DataFrame:  # noqa: B008
         random = {"order": torch.Generator(), "drawing": batches.random, "device": params.device}
         history = run(loop, DataLoader(batches, batch_size=None), epochs, checkpoint=to, **random)
         return history.drop(columns=["loss", "chosen"])
@@ -173,11 +159,13 @@ def train(
     if all(dims) and params.contrastive_epochs:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("encoder" in name)
-        pairs = PairBatches(spots, params.batch_size, seed)
-        history = done(Contrast(model, params), pairs, params.contrastive_epochs, Checkpoint())
+        single = np.arange(len(spots))[:, None]
+        pairs = Batches(single, params.batch_size, seed, lambda rows: (spots.image[rows], spots.genes[rows]))
+        history = done(Contrast(model, params), pairs, params.contrastive_epochs)
         histories.append(history.assign(stage="I contrastive"))
         model.requires_grad_(True).train()  # the first loop left it in evaluation
-    batches = SpotBatches(spots, params.batch_size, 1 if variant == "released" else PATCH, seed)
+    pieces = labelled_patches(spots, 1 if variant == "released" else PATCH)
+    batches = Batches(pieces, params.batch_size, seed, spots.batch)
     epochs = params.fusion_epochs + params.classifier_epochs
     history = done(Fusion(model, params, held_out), batches, epochs, checkpoint)
     history["stage"] = np.where(history["epoch"] < params.fusion_epochs, "II fusion", "III classifier")
@@ -217,14 +205,6 @@ def fit_linear(sections: Sequence[SectionFeatures], sees: Contender) -> Pipeline
     return make_pipeline(*(step for _, step in project.steps), regression)
 
 
-class Scored(NamedTuple):
-    """A contender on a fold: score of every spot of each section (higher = more cancer-like), and what was trained."""
-
-    scores: list[np.ndarray]
-    history: pd.DataFrame
-    model: SpaCRD | None = None
-
-
 def compete(
     name: str,
     training: Sequence[SectionFeatures],
@@ -232,64 +212,56 @@ def compete(
     params: SpaCRDParams,
     seed: int,
     checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  never changed
-) -> Scored:
-    """Train one contender on a fold and score the spots of its training and test sections, in this order."""
+) -> tuple[list[np.ndarray], pd.DataFrame, SpaCRD | None]:
+    """Train one contender on a fold.
+
+    Returns
+    -------
+    scores : list of ndarray
+        Of every spot of each training section and each test section, in this order; higher = more cancer-like.
+    history : DataFrame
+        As `train`; empty where nothing is trained by epochs.
+    model : SpaCRD or None
+    """
     sees, sections = CONTENDERS[name], [*training, *test]
     if sees.kind == "marker":
         if absent := [s.name for s in sections if s.marker is None]:
             raise ValueError(
                 f"section {', '.join(absent)} lacks the marker {params.marker}: set `marker` to another"
             )
-        return Scored([smooth(s.marker, s.neighbours) for s in sections], NO_HISTORY)
+        return [smooth(s.marker, s.neighbours) for s in sections], NO_HISTORY, None
     if sees.kind == "linear":
         pipeline = fit_linear(training, sees)
-        return Scored([pipeline.decision_function(design(s, sees)) for s in sections], NO_HISTORY)
+        return [pipeline.decision_function(design(s, sees)) for s in sections], NO_HISTORY, None
     variant = sees.variant or params.variant
-    spots = [
-        s.tensors(params.scaling, image=sees.image, genes=sees.genes, anywhere=variant == "released")
-        for s in sections
-    ]
-    model, history = train(
-        Spots.stack(spots[: len(training)]),
-        params,
-        seed=seed,
-        variant=variant,
-        fusion=sees.fusion,
-        held_out=Spots.stack(spots[len(training) :]),
-        checkpoint=checkpoint,
-    )
-    return Scored([predict(model, each) for each in spots], history, model)
+    shown = {"image": sees.image, "genes": sees.genes, "anywhere": variant == "released"}
+    spots = [s.tensors(params.scaling, **shown) for s in sections]
+    seen, held_out = Spots.stack(spots[: len(training)]), Spots.stack(spots[len(training) :])
+    how = {"variant": variant, "fusion": sees.fusion, "held_out": held_out, "checkpoint": checkpoint}
+    model, history = train(seen, params, seed=seed, **how)
+    return [predict(model, each) for each in spots], history, model
 
 
 def settings_of(params: SpaCRDParams, cohort: pd.DataFrame) -> dict[str, tuple[list[Fold], list[str]]]:
     """Each setting's folds, one a patient or the named split, and the contenders that fit it; for `plan_runs`.
 
-    Parameters
-    ----------
-    cohort : DataFrame
-        `cohort.csv`: section, patient, picture (empty where there is none).
-
-    Raises
-    ------
-    ValueError
-        A setting names a section the cohort lacks, or one without picture although it has an encoder, or tests all.
+    `cohort` is `cohort.csv`: section, patient, picture (empty where there is none). Refused: a setting that names a
+    section the cohort lacks, or one without picture although it has an encoder, or tests all.
     """
     plan = {}
-    patient_of = dict(zip(cohort["section"], cohort["patient"], strict=True))
-    pictured = set(cohort.loc[cohort["picture"].fillna("") != "", "section"])
+    everyone = dict(zip(cohort["section"], cohort["patient"], strict=True))
+    pictured = cohort.loc[cohort["picture"].fillna("") != "", "section"].tolist()
     for name, setting in params.settings.items():
-        sections = list(setting.sections or patient_of)
-        for section in (*sections, *setting.test):
-            if section not in patient_of:
-                raise ValueError(
-                    f"setting {name!r}: the cohort has no section {section}, only {', '.join(patient_of)}"
-                )
-            if setting.encoder and section not in pictured:
-                raise ValueError(f"setting {name!r} has an encoder, but section {section} has no picture")
+        sections, known = setting.sections or [*everyone], pictured if setting.encoder else [*everyone]
+        if lost := [section for section in (*sections, *setting.test) if section not in known]:
+            what = "section with a picture (it has an encoder)" if setting.encoder else "section"
+            raise ValueError(
+                f"setting {name!r}: {lost[0]} is no {what} of the cohort; these are {', '.join(known)}"
+            )
         if setting.test:
-            folds = [fixed_split([s for s in sections if s not in setting.test], setting.test, patient_of)]
+            folds = [fixed_split([s for s in sections if s not in setting.test], setting.test, everyone)]
         else:
-            folds = leave_one_patient_out({s: patient_of[s] for s in sections})
+            folds = leave_one_patient_out({s: everyone[s] for s in sections})
         if not all(fold.train for fold in folds):
             raise ValueError(f"setting {name!r} tests every section it has and leaves none to train on")
         plan[name] = (folds, [m for m in setting.models or params.models if params.sees(setting, m)])
@@ -313,11 +285,8 @@ class Data:
     def depends(self, run: Run) -> dict[str, Any]:
         """What else a run's result depends on."""
         setting = self.params.settings[run.setting]
-        return {
-            **self.params.model_dump(exclude=NOT_OF_A_RUN),
-            "encoder": setting.encoder,
-            "genes_seen": setting.genes,
-        }
+        about = {"encoder": setting.encoder, "genes_seen": setting.genes}
+        return self.params.model_dump(exclude=NOT_OF_A_RUN) | about
 
     def features(self, run: Run) -> tuple[list[SectionFeatures], list[SectionFeatures]]:
         """Features of a run's training and test sections."""
@@ -326,19 +295,10 @@ class Data:
         return self._features(setting.encoder, setting.genes, run.fold, variant == "released")
 
     def _read(self, encoder: str, genes: bool, fold: Fold, as_released: bool):
-        names, params = (*fold.train, *fold.test), self.params
+        names = (*fold.train, *fold.test)
         sections = {n: read_section(self.folder / "sections" / f"{n}.h5ad") for n in names}
-        return fold_features(
-            fold,
-            sections,
-            {n: self._image(n, encoder, sections[n]) for n in names} if encoder else None,
-            genes=params.genes if genes else 0,
-            marker=params.marker,
-            neighbours=params.neighbours,
-            neighbour_radius=params.neighbour_radius,
-            as_released=as_released,
-            undetermined=params.undetermined,
-        )
+        images = {n: self._image(n, encoder, sections[n]) for n in names} if encoder else None
+        return fold_features(fold, sections, images, self.params, genes, as_released)
 
     def _image(self, name: str, encoder: str, section: AnnData) -> np.ndarray:
         file = read_features(self.folder / "features" / f"{name}.{encoder}.h5")
@@ -356,25 +316,15 @@ def fit(run: Run, data: Data, checkpoint: Checkpoint = Checkpoint()) -> Result: 
     scale: they are compared within a section.
     """
     training, test = data.features(run)
-    scored = compete(run.model, training, test, data.params, run.seed, checkpoint)
-    about = ("patient", "section", "spot", "label", "split", "score")
-    rows = [
-        pd.DataFrame(
-            dict(
-                zip(
-                    about,
-                    (s.patient, s.name, s.spots, s.labels, split, score.astype(np.float32)),
-                    strict=True,
-                )
-            )
-        )
-        for s, score, split in zip(
-            [*training, *test], scored.scores, ["train"] * len(training) + ["test"] * len(test), strict=True
-        )
-    ]
+    found, history, model = compete(run.model, training, test, data.params, run.seed, checkpoint)
+    rows = []
+    for i, (s, score) in enumerate(zip([*training, *test], found, strict=True)):
+        about = {"patient": s.patient, "section": s.name, "spot": s.spots, "label": s.labels}
+        about |= {"split": "train" if i < len(training) else "test", "score": score.astype(np.float32)}
+        rows.append(pd.DataFrame(about))
     scores = pd.concat(rows, ignore_index=True)
     if not np.isfinite(scores["score"]).all():
         raise ValueError(
             f"{run.model} gave scores that are not finite: lower `learning_rate`, look at the history"
         )
-    return Result(calibrated(scores), scored.history, scored.model.state_dict() if scored.model else {})
+    return Result(calibrated(scores), history, model.state_dict() if model else {})

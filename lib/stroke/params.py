@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from lib.params import Checked, StudyParams
 
@@ -56,7 +56,7 @@ class Preparation(Checked):
     tissue, whose differences then count little.
     """
 
-    baseline: int | Literal["found"] = "found"  # frames averaged, from the first; found: all before contrast
+    baseline: PositiveInt | Literal["found"] = "found"  # first frames averaged; found: all before contrast
     tissue_hu: tuple[float, float] = (1.0, 100.0)  # soft tissue and fluid
     blur_mm: float = Field(1.0, ge=0)  # standard deviation, in a slice, before the mask
     erosion_mm: float = Field(1.0, ge=0)  # the rim that cuts scalp and orbits off
@@ -65,7 +65,7 @@ class Preparation(Checked):
     slices: int | None = None
     frames: int = Field(32, ge=4)  # around the peak
     ceiling_hu: float | None = Field(8.0, gt=0)  # enhancement above it is set to it in what networks read
-    roughest: float = Field(1.0, gt=0)  # tissue's mean curve may be, see `lib.stroke.perfusion.roughness`
+    roughest: float = Field(1.0, gt=0)  # the brain's mean curve may be (Durbin-Watson); a bolus has 0.1
 
 
 class Recipe(Checked):
@@ -76,17 +76,11 @@ class Recipe(Checked):
     number of epochs by their mean AUC, after which the model is trained on all of them for as long.
     """
 
-    shape: tuple[int, int, int] = (
-        16,
-        16,
-        16,
-    )  # (h, w, z) of the network's film: fractions of what is prepared
+    shape: tuple[int, int, int] = (16, 16, 16)  # (h, w, z) of the film: fractions of what is prepared
     frames: int = Field(4, ge=2)
-    variant: Literal["described", "released"] = (
-        "described"  # released: every network has the habits `RELEASED`
-    )
-    epochs: int = Field(25, ge=1)
-    batch: int = Field(8, ge=1)  # patients a step
+    variant: Literal["described", "released"] = "described"  # released: every network has `RELEASED`
+    epochs: PositiveInt = 25
+    batch: PositiveInt = 8  # patients a step
     learning_rate: float = Field(1e-3, gt=0)  # of Adam, where its schedule begins
     schedule: Literal["warm_restarts", "one_fall"] = "one_fall"
     widths: tuple[int, int, int, int] = (4, 8, 16, 16)  # channels of the encoder; the paper's 16, 32, 64, 128
@@ -94,12 +88,8 @@ class Recipe(Checked):
     heads: int = Field(8, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     frames_at_once: int = Field(0, ge=0)  # that the encoder reads; 0 all. Changes memory and time alone
-    bf16: bool = (
-        False  # the encoder's convolutions: half the time on some processors, logits move by hundredths
-    )
-    standardise: bool = (
-        True  # take the training patients' mean from every voxel and frame; the paper does not
-    )
+    bf16: bool = False  # the encoder's convolutions: faster on some processors, logits move by hundredths
+    standardise: bool = True  # take the training patients' mean film away; the paper does not
     inner_folds: int = Field(0, ge=0)
 
 
@@ -120,7 +110,7 @@ class StrokeParams(Recipe, StudyParams):
     mapping: dict[str, str | float] = {}  # variable -> column, sum of two, number, "": `lib.stroke.clinical`
     phantom: Phantom | None = Phantom()
     implausible: Literal["refuse", "missing"] = "refuse"  # what becomes of a number that no patient has
-    interval_s: float = Field(0.0, ge=0)  # between frames where the file does not say it; 0: it does
+    interval_s: float = Field(0.0, ge=0, le=20)  # between frames where the file does not say it; 0: it does
     oblique: Literal["refuse", "keep", "resample"] = "refuse"  # a scan tilted by more than 1 degree
     preparation: Preparation = Preparation()
     unfavourable_from: int = Field(3, ge=1, le=6)  # first grade of the modified Rankin scale that is bad
@@ -145,32 +135,30 @@ class StrokeParams(Recipe, StudyParams):
 
     @model_validator(mode="after")
     def fits_together(self) -> "StrokeParams":
-        if sum((self.phantom is not None, bool(self.isles), bool(self.arrays))) != 1:
-            raise ValueError(
-                "give exactly one of `phantom`, `isles` and `arrays` (the reference's own input)"
-            )
-        if bool(self.arrays) != bool(self.arrays_clinical):
-            raise ValueError("`arrays` and `arrays_clinical` (its clinical CSV) go together")
-        if self.partition and not self.arrays:
-            raise ValueError("`partition` names patients of `arrays`, and there are none")
-        if odd := [side for side in self.shape if side % 16 or side < 16]:
-            raise ValueError(
-                f"`shape` has a side of {odd[0]}: the encoder halves four times, give multiples of 16"
-            )
-        if self.inner_folds == 1:
-            raise ValueError("`inner_folds` is 1: give 0 (no choice of the epoch) or at least 2")
-        for setting, names in self.models.items():
-            if "late-fusion" in names and not {"ctp", "clinical-branch"} <= set(names):
-                raise ValueError(
-                    f"models of {setting}: late-fusion is made of ctp and clinical-branch, list both"
-                )
-            once = {"ctp", "clinical-branch"} & set(self.first_seed_only)
-            if "late-fusion" in names and len(self.seeds) > 1 and len(once) == 1:
-                raise ValueError(
-                    f"`first_seed_only` has {once.pop()}: late-fusion needs ctp and clinical-branch of the same seeds"
-                )
-        if not self.arrays and self.preparation.frames % self.frames:
-            raise ValueError(
-                f"`frames` is {self.frames}, which is no whole fraction of the {self.preparation.frames} of `preparation`"
-            )
+        parts, film = {"ctp", "clinical-branch"}, self.preparation.frames
+        late = [names for names in self.models.values() if "late-fusion" in names]
+        once = [name for name in self.first_seed_only if name in parts]
+        faults = {
+            "give exactly one of `phantom`, `isles` and `arrays` (the reference's own input)": (
+                sum((self.phantom is not None, bool(self.isles), bool(self.arrays))) != 1
+            ),
+            "`arrays` and `arrays_clinical` (its clinical CSV) go together, `partition` with them": (
+                bool(self.arrays) != bool(self.arrays_clinical) or (self.partition and not self.arrays)
+            ),
+            f"`shape` is {self.shape}: the encoder halves four times, give multiples of 16": (
+                any(side % 16 or side < 16 for side in self.shape)
+            ),
+            "`inner_folds` is 1: give 0 (no choice of the epoch) or at least 2": self.inner_folds == 1,
+            "late-fusion is made of ctp and clinical-branch, list both in `models`": (
+                any(not parts <= set(names) for names in late)
+            ),
+            f"`first_seed_only` has {once}: late-fusion needs ctp and clinical-branch of the same seeds": (
+                late and len(self.seeds) > 1 and len(set(once)) == 1
+            ),
+            f"`frames` is {self.frames}, which is no whole fraction of the {film} of `preparation`": (
+                not self.arrays and film % self.frames
+            ),
+        }
+        if wrong := [words for words, true in faults.items() if true]:
+            raise ValueError("; ".join(wrong))
         return self

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter, label
+from statsmodels.stats.stattools import durbin_watson
 
 from lib.files import opened, written_hdf5
 from lib.inputs.volumes import AIR_HU, Geometry, brought_onto, image_of
@@ -61,8 +62,6 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
         raise ValueError(f"the series lies {geometry.orientation}: read_series turns it to LPS")
     if len(values) < frames:
         raise ValueError(f"the series has {len(values)} frames and the window takes {frames}: lower frames")
-    if settings.baseline != "found" and not 1 <= settings.baseline < len(values):
-        raise ValueError(f'baseline must be "found" or 1 to {len(values) - 1}, it is {settings.baseline!r}')
     mask = tissue_mask(values[:FIRST].mean(0), geometry, settings)
     arrival = arrival_frame(vessel_curve(values, mask), series.interval_s)
     before = max(arrival, 1) if settings.baseline == "found" else settings.baseline
@@ -78,11 +77,13 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     for frame, hu in enumerate(values):
         enhancement[frame] = laid_onto(hu - baseline, geometry, grid, 0)
     curve = enhancement[:, brain].mean(1, dtype=np.float64)
-    if (rough := roughness(curve)) > settings.roughest:
-        raise ValueError(
-            f"the brain's mean enhancement jumps from frame to frame (roughness {rough:.2f}, at most "
-            f"{settings.roughest:g}): frames are out of order, or no contrast arrived"
+    # squared steps over squared deviations: near 0 for a bolus, 2 for frames in random order, NaN for a constant
+    rough = float(durbin_watson(curve - curve.mean()))
+    if not rough <= settings.roughest:
+        words = (
+            f"the brain's mean enhancement jumps ({rough:.2f}, at most {settings.roughest:g}; 2 is at random)"
         )
+        raise ValueError(f"{words}: frames are out of order, or no contrast arrived")
     peak = int(curve.argmax())
     first = min(max(peak - frames // 2, 0), len(values) - frames)
     window = np.minimum(enhancement[first : first + frames], settings.ceiling_hu or np.inf)
@@ -91,21 +92,10 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     window -= np.float32(mean)
     window /= np.float32(sd)
     window[:, ~brain] = 0
-    return Prepared(
-        values=window,
-        mask=brain,
-        geometry=grid,
-        seconds=series.seconds,
-        baseline=laid_onto(baseline, geometry, grid, AIR_HU),
-        enhancement=enhancement,
-        peak_frame=peak,
-        first_frame=first,
-        baseline_frames=before,
-        arrival_frame=arrival,
-        mean_hu=mean,
-        sd_hu=sd,
-        tissue_kept=float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml)),
-    )
+    still = laid_onto(baseline, geometry, grid, AIR_HU)
+    kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
+    numbers = (peak, first, before, arrival, mean, sd, kept)
+    return Prepared(window, brain, grid, series.seconds, still, enhancement, *numbers)
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:
@@ -117,10 +107,8 @@ def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) 
     t, z, y, x = prepared.values.shape
     h, w, d = shape
     if y % h or x % w or z % d or t % frames:
-        raise ValueError(
-            f"shape {tuple(shape)} and {frames} frames are no whole fractions of what was prepared, {(y, x, z)} and "
-            f"{t} frames: change the one or the other"
-        )
+        words = f"shape {tuple(shape)} and {frames} frames are no whole fractions of what was prepared"
+        raise ValueError(f"{words}, {(y, x, z)} and {t} frames: change the one or the other")
     blocks = prepared.values.reshape(frames, t // frames, d, z // d, h, y // h, w, x // w)
     return np.ascontiguousarray(blocks.mean((1, 3, 5, 7), dtype=np.float32).transpose(0, 2, 3, 1))
 
@@ -138,10 +126,8 @@ def tissue_mask(baseline: np.ndarray, geometry: Geometry, settings: Preparation)
         smooth = gaussian_filter(smooth, (0, blur / y, blur / x), mode="nearest")
     tissue = (smooth >= low) & (smooth <= high)
     if not tissue.any():
-        raise ValueError(
-            f"no voxel of the baseline lies within {low:g} to {high:g} HU (it reaches from {np.min(baseline):g} to "
-            f"{np.max(baseline):g}): is the series in Hounsfield units?"
-        )
+        reach = f"{low:g} to {high:g} HU (it reaches from {baseline.min():g} to {baseline.max():g})"
+        raise ValueError(f"no voxel of the baseline lies within {reach}: is the series in Hounsfield units?")
     if settings.erosion_mm and not tissue.all():
         ((*box,),) = find_objects(tissue.astype(np.uint8))
         # one voxel more around: what is next to the box is no tissue, or beyond the scan
@@ -151,9 +137,7 @@ def tissue_mask(baseline: np.ndarray, geometry: Geometry, settings: Preparation)
         tissue[box] = depth > settings.erosion_mm
     parts, number = label(tissue)
     if not number:
-        raise ValueError(
-            f"no tissue is left after {settings.erosion_mm:g} mm were taken off: lower erosion_mm"
-        )
+        raise ValueError(f"no tissue is left after {settings.erosion_mm:g} mm were taken off")
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return parts == sizes.argmax()
@@ -218,16 +202,6 @@ def arrival_frame(curve: np.ndarray, interval_s: float) -> int:
     low = before.min() if len(before) < 3 else np.convolve(before, np.ones(3) / 3, "valid").min()
     below = np.flatnonzero(before <= low + SHARE_OF_PEAK * (curve[peak] - low))
     return max(int(below[-1]) + 1 - round(MARGIN_S / interval_s), 0) if len(below) else 0
-
-
-def roughness(curve: np.ndarray) -> float:
-    """Squared steps of a curve over its squared deviations: near 0 for a bolus, 2 for frames in random order.
-
-    von Neumann (1941), Ann Math Stat 12:367, doi 10.1214/aoms/1177731677. Infinite for a curve that is constant.
-    """
-    curve = np.asarray(curve, dtype=np.float64)
-    spread = float(((curve - curve.mean()) ** 2).sum())
-    return float((np.diff(curve) ** 2).sum() / spread) if spread > 0 else np.inf
 
 
 def write_prepared(path: str | os.PathLike, prepared: Prepared) -> None:

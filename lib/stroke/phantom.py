@@ -26,19 +26,13 @@ from lib.stroke.series import write_series
 MARGINAL = (0.12, 0.16, 0.17, 0.15, 0.14, 0.08, 0.18)  # of mRS 0 to 6, with an effect or without
 LARGEST_ML = 140.0  # core and penumbra together, about 40 % of a hemisphere's tissue
 REPERFUSION = (0.0, 0.6, 1.0)  # by mTICI 0-2a, 2b, 2c-3
-ADMISSION = "age onset_to_ctp_min nihss male hypertension diabetes atrial_fibrillation"
+ADMISSION = ["age", "onset_to_ctp_min", "nihss", "male", "hypertension", "diabetes", "atrial_fibrillation"]
 METADATA = {
-    "admission": ADMISSION.split(),
-    "procedure": ["ctp_to_recanalisation_min", "mtici_2b", "mtici_3"],
+    "admission": ADMISSION,
+    "postprocedural": [*ADMISSION, "ctp_to_recanalisation_min", "mtici_2b", "mtici_3"],
     "imaging": ["core_ml", "penumbra_ml", "on_left"],
 }
-ORACLES = {
-    "admission": ["admission"],
-    "postprocedural": ["admission", "procedure"],
-    "imaging": ["imaging"],
-    "admission + imaging": ["admission", "imaging"],
-    "postprocedural + imaging": ["admission", "procedure", "imaging"],
-}
+ORACLES = (*METADATA, "admission + imaging", "postprocedural + imaging")
 MTICI = (("0", "1", "2a"), ("2b",), ("2c", "3"))
 UNKNOWN = {  # share of patients in whom a column is empty
     "TICI postinterventional": 0.08,
@@ -52,8 +46,8 @@ TOKENS = ("", "nan", "null")  # ISLES'24 has all three
 OUTCOME = ("TICI postinterventional", "mRS 3 months")  # the other columns are known at the procedure's end
 
 
-def patients(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
-    """Draw a cohort.
+def draw(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
+    """Draw a cohort before any file.
 
     `effect` is the factor of everything in z but the noise. With 0 the outcome is independent of all; covariates and
     lesions are those of the same seed with another effect, and the mRS have the same frequencies.
@@ -61,7 +55,7 @@ def patients(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        age (years), nihss, onset_to_door_min, door_to_imaging_min, onset_to_ctp_min, ctp_to_recanalisation_min (all
+        patient, whose numbers have gaps, age (years), nihss, onset_to_door_min, door_to_imaging_min, onset_to_ctp_min, ctp_to_recanalisation_min (all
         whole numbers), male, hypertension, diabetes, atrial_fibrillation (0 or 1), mtici (0, 1, 2), side ("left",
         "right"), collateral (0 poor to 1 good), core_ml, penumbra_ml, lost_share (of the penumbra), signal (z without
         noise), risk (probability of mRS 3 or more), mrs (0 to 6).
@@ -74,6 +68,8 @@ def patients(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
     cuts = np.quantile(z, np.cumsum(MARGINAL)[:-1])
     table["risk"] = expit(table["signal"] - cuts[2])
     table["mrs"] = np.searchsorted(cuts, table["signal"] + random.logistic(size=n))
+    numbers = np.cumsum(np.random.default_rng([seed, 1]).integers(1, 3, n))
+    table.insert(0, "patient", [f"sub-stroke{number:04d}" for number in numbers])
     return table
 
 
@@ -83,14 +79,14 @@ def oracle_aucs(effect: float = 1.0, n: int = 20_000, seed: int = 11) -> dict[st
     Lesion volumes stand for the images, no value is missing. Logistic regression with squares and products, fitted on
     one half of the patients, tested on the other; "truth" is the probability the outcome was drawn with.
     """
-    table = patients(n, seed, effect)
+    table = draw(n, seed, effect)
     table = table.assign(
         on_left=table["side"] == "left", mtici_2b=table["mtici"] == 1, mtici_3=table["mtici"] == 2
     )
     bad, fitted = (table["mrs"] >= 3).to_numpy(), np.arange(n) < n // 2
     aucs = {}
-    for name, groups in ORACLES.items():
-        inputs = table[[column for group in groups for column in METADATA[group]]].to_numpy(float)
+    for name in ORACLES:
+        inputs = table[[column for part in name.split(" + ") for column in METADATA[part]]].to_numpy(float)
         terms = PolynomialFeatures(2, include_bias=False)
         model = make_pipeline(StandardScaler(), terms, StandardScaler(), LogisticRegression(max_iter=1000))
         scores = model.fit(inputs[fitted], bad[fitted]).decision_function(inputs[~fitted])
@@ -121,18 +117,17 @@ def _measured(random: np.random.Generator, n: int) -> pd.DataFrame:
     }
     chances = {"male": 0.52, "hypertension": 0.6, "diabetes": 0.25, "atrial_fibrillation": 0.35}
     table |= {name: random.uniform(size=n) < chance for name, chance in chances.items()}
-    table = {name: np.asarray(values).astype(int) for name, values in table.items()}
-    lost = 1 - np.array(REPERFUSION)[mtici] * 2 ** (-recanalisation / 240)
-    return pd.DataFrame(
-        {
-            **table,
-            "mtici": mtici,
-            "side": np.where(left, "left", "right"),
-            "collateral": collateral,
-            "core_ml": total * share,
-            "penumbra_ml": total * (1 - share),
-            "lost_share": lost,
-        }
+    return (
+        pd.DataFrame(table)
+        .astype(int)
+        .assign(
+            mtici=mtici,
+            side=np.where(left, "left", "right"),
+            collateral=collateral,
+            core_ml=total * share,
+            penumbra_ml=total * (1 - share),
+            lost_share=1 - np.array(REPERFUSION)[mtici] * 2 ** (-recanalisation / 240),
+        )
     )
 
 
@@ -145,14 +140,6 @@ def _signal(table: pd.DataFrame) -> pd.Series:
         + 6.0 * table["lost_share"] * table["penumbra_ml"] / 60
         + 6.0 * (table["side"] == "left")  # language
     )
-
-
-def draw(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
-    """Draw a cohort before any file: patient, whose numbers have gaps, and the columns of `patients`."""
-    table = patients(n, seed, effect)
-    numbers = np.cumsum(np.random.default_rng([seed, 1]).integers(1, 3, n))
-    table.insert(0, "patient", [f"sub-stroke{number:04d}" for number in numbers])
-    return table
 
 
 def series_path(folder: str | Path, patient: str) -> Path:

@@ -8,10 +8,11 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
-from lib.inputs.volumes import Geometry
+from lib.inputs.volumes import Geometry, geometry_of, image_of
 from lib.stroke.series import Series
 
 NAMES = ("air", "scalp", "skull", "csf", "white", "grey", "oligaemia", "penumbra", "core", "artery", "vein")
@@ -61,12 +62,12 @@ class Bolus(NamedTuple):
 
 
 class Tissue(NamedTuple):
-    """What flows through a tissue, and what it weighs in HU before the contrast comes."""
+    """Flow (ml/100 g/min), transit time and delay after the artery (s), HU before the contrast comes."""
 
-    cbf: float  # ml/100 g/min
-    mtt: float  # s
-    delay: float  # s after the artery
-    baseline: float  # HU
+    cbf: float
+    mtt: float
+    delay: float
+    baseline: float
 
 
 # typical textbook values, not measurements of one source
@@ -96,12 +97,8 @@ class Scan(NamedTuple):
 
     frames: int = 48
     interval_s: float = 1.0  # between frames
-    noise: float = (
-        1.8  # HU, sd of a voxel in the head, of 3 x 3 x 5 mm, which averages what a scanner's own have
-    )
-    motion_mm: float = (
-        0.08  # sd of what registration left along each axis, below a voxel: taken to first order
-    )
+    noise: float = 1.8  # HU, sd of a voxel of 3 x 3 x 5 mm in the head: several of a scanner's own
+    motion_mm: float = 0.08  # sd of what registration left along each axis: taken to first order
     motion_degrees: float = 0.05  # about each axis
     orientation: str = "LPS"  # where the axes of the file point to, as SimpleITK names it
     bolus: Bolus = Bolus()
@@ -321,7 +318,10 @@ def series(stroke: Anatomy, scan: Scan, seed: int = 0) -> Series:
     values[:, inside] += noise
     values = np.maximum(np.rint(values), HU["air"], dtype=np.float32)
     frames = values.reshape(scan.frames, *stroke.labels.shape)
-    return _oriented(Series(frames, geometry(stroke), scan.interval_s), scan.orientation)
+    # stored with axes that point elsewhere, every voxel at its place in the patient
+    images = [sitk.DICOMOrient(image_of(frame, geometry(stroke)), scan.orientation) for frame in frames]
+    stored = np.stack([sitk.GetArrayFromImage(image) for image in images])
+    return Series(stored, geometry_of(images[0]), scan.interval_s)
 
 
 def _parts(stroke: Anatomy) -> np.ndarray:
@@ -357,20 +357,3 @@ def geometry(stroke: Anatomy) -> Geometry:
     origin = [-(n - 1) / 2 * step for n, step in zip(size, stroke.spacing_mm, strict=True)]
     origin[2] = BASE_MM + stroke.spacing_mm[2] / 2
     return Geometry(tuple(stroke.spacing_mm), tuple(origin), tuple(np.eye(3).ravel().tolist()), size)
-
-
-def _oriented(film: Series, code: str) -> Series:
-    """Store a series with axes that point elsewhere; every voxel keeps its place in the patient."""
-    world = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
-    values, grid = film.values, film.geometry
-    origin, direction, order = list(grid.origin_mm), np.zeros((3, 3)), []
-    for axis, (where, sign) in enumerate(world[letter] for letter in code):
-        direction[where, axis] = sign
-        order.append(where)
-        if sign < 0:
-            values = np.flip(values, 3 - where)
-            origin[where] += (grid.size[where] - 1) * grid.spacing_mm[where]
-    values = values.transpose(0, *(3 - where for where in order[::-1]))
-    spacing, size = (tuple(each[where] for where in order) for each in (grid.spacing_mm, grid.size))
-    turned = Geometry(spacing, tuple(origin), tuple(direction.ravel().tolist()), size)
-    return film._replace(values=np.ascontiguousarray(values), geometry=turned)

@@ -33,7 +33,7 @@ from lib.stroke.clinical import CATEGORICAL, CONTINUOUS, Arrays, arrays, variabl
 from lib.stroke.model import StrokeNet
 from lib.stroke.params import CONTENDERS, RELEASED, Recipe
 from lib.stroke.series import read_series_features
-from lib.training.folds import Fold, nested, refuse_leak
+from lib.training.folds import Fold, fixed_split, nested
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
@@ -310,12 +310,9 @@ def logistic(run: Run, data: Data) -> np.ndarray:
 
 def folds_of(table: pd.DataFrame) -> list[Fold]:
     """The folds that the column `fold` names, each with the patients it holds out; who has none trains in all."""
-    folds = []
-    for name in sorted(table["fold"].dropna().unique()):
-        tested = table["fold"] == name
-        folds.append(Fold(name, tuple(table.index[~tested]), tuple(table.index[tested])))
-        refuse_leak(folds[-1].train, folds[-1].test, {patient: patient for patient in table.index})
-    return folds
+    held = {name: table["fold"] == name for name in sorted(table["fold"].dropna().unique())}
+    people = {name: name for name in table.index}
+    return [fixed_split(table.index[~test], table.index[test], people, name) for name, test in held.items()]
 
 
 def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[str, tuple]:
@@ -331,15 +328,14 @@ def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[st
 
 def by_setting(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Rows of runs by setting, fold and model; those of runs that see the scan alone count in every setting."""
-    parts = []
-    for setting, names in models.items():
-        seen = rows[rows["setting"].isin([setting, SCAN]) & rows["model"].isin(names)]
-        order = seen.assign(fold=pd.Categorical(seen["fold"], rows["fold"].unique()))
-        order["model"] = pd.Categorical(seen["model"], dict.fromkeys(names))
-        parts.append(
-            seen.loc[order.sort_values(["fold", "model"], kind="stable").index].assign(setting=setting)
-        )
-    return pd.concat(parts, ignore_index=True)
+    wanted = [
+        (setting, setting if CONTENDERS[model].clinical else SCAN, fold, model)
+        for setting, names in models.items()
+        for fold in rows["fold"].unique()
+        for model in dict.fromkeys(names)
+    ]
+    table = pd.DataFrame(wanted, columns=["setting", "trained", "fold", "model"])
+    return table.merge(rows.rename(columns={"setting": "trained"}))[list(rows)]
 
 
 def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -363,30 +359,24 @@ def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[st
 
 
 @torch.inference_mode()
-def attention(model: nn.Module, patients: Patients, setting: str) -> pd.DataFrame:
-    """Attention of the class tokens of a fusion, mean over heads and patients: asks, name, attention, equal.
+def mean_attention(data: Data, run: Run) -> pd.DataFrame:
+    """Attention of a fusion's class tokens, mean over heads and held-out patients: asks, name, attention, equal, fold.
 
-    `asks` is "variable" (the film's summary asks a clinical variable) or "frame" (the form's summary asks a frame, counted
-    from 0). Attention sums to 1 minus what the other modality's class token received; `equal` is what it would be if all
-    tokens received the same. A variable is averaged over the patients who have it.
+    By the weights that the run left. `asks` is "variable" (the film's summary asks a clinical variable) or "frame" (the
+    form's summary asks a frame, counted from 0). Attention sums to 1 minus what the other modality's class token
+    received; `equal` is what it would be if all tokens received the same. A variable is averaged over those who have it.
     """
-    model.eval()
-    weights = [model(*inputs, attention=True).attention for *inputs, _ in DataLoader(patients, 8)]
+    model, held_out = build(run.model, run.setting, data.params).eval(), data.sides(run, run.fold)[1]
+    model.load_state_dict(load_file(data.folder / "weights" / f"{run.name}.safetensors"))
+    weights = [model(*inputs, attention=True).attention for *inputs, _ in DataLoader(held_out, 8)]
 
     def of_class_token(name: str) -> np.ndarray:  # (patients, tokens asked), heads averaged
         return np.concatenate([part[name][:, :, 0, 1:].mean(1).numpy() for part in weights])
 
-    there = ~patients.clinical.missing
-    to_variables = pd.DataFrame(of_class_token("imaging_asks"), columns=variables(setting)).where(there)
+    there = ~held_out.clinical.missing
+    to_variables = pd.DataFrame(of_class_token("imaging_asks"), columns=variables(run.setting)).where(there)
     to_frames = of_class_token("clinical_asks").mean(0)
     equal = {"variable": np.mean(1 / (1 + there.sum(1))), "frame": 1 / (1 + len(to_frames))}
     means = {"variable": to_variables.mean().dropna(), "frame": pd.Series(to_frames)}
     table = pd.concat(means, names=["asks", "name"]).rename("attention").reset_index()
-    return table.assign(name=table["name"].astype(str), equal=table["asks"].map(equal))
-
-
-def mean_attention(data: Data, run: Run) -> pd.DataFrame:
-    """`attention` of a run's held-out patients by the weights it left, with its fold."""
-    model = build(run.model, run.setting, data.params)
-    model.load_state_dict(load_file(data.folder / "weights" / f"{run.name}.safetensors"))
-    return attention(model, data.sides(run, run.fold)[1], run.setting).assign(fold=run.fold.name)
+    return table.assign(name=table["name"].astype(str), equal=table["asks"].map(equal), fold=run.fold.name)

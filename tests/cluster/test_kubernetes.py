@@ -12,7 +12,11 @@ from small import Tree
 
 pytestmark = pytest.mark.slow
 
-STAND_IN = "import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(pathlib.Path(sys.argv[1]).read_text())"
+STAND_IN = """
+import pathlib, sys
+def papermill():
+    pathlib.Path(sys.argv[2]).write_text(pathlib.Path(sys.argv[1]).read_text())
+"""
 TARGET = "results/crossfusion/luad/notebooks/2-embed.ipynb"
 
 
@@ -20,7 +24,9 @@ TARGET = "results/crossfusion/luad/notebooks/2-embed.ipynb"
 def jobs(small_tree, tmp_path_factory) -> list[dict]:
     """The jobs of the first two stages, the second in two shards, each executed as its container would."""
     tree = small_tree(tmp_path_factory.mktemp("kubernetes"))
-    (tree.folder / "papermill.py").write_text(STAND_IN)
+    (tree.folder / "papermill").mkdir()
+    (tree.folder / "papermill/__init__.py").touch()
+    (tree.folder / "papermill/__main__.py").write_text(STAND_IN)
     place = tmp_path_factory.mktemp("containers")
 
     def executed(job: dict) -> None:

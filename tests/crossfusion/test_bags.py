@@ -84,11 +84,10 @@ def test_every_layout_gives_one_and_the_same_bag(tmp_path):
     assert_is(read_bag(tmp_path / "stamp", "s"), expected, unit=0.25)
 
 
-@pytest.mark.parametrize("place", ["resnet50/x{}/pt_files", "resnet50/{}x"])
-def test_the_references_tensors(tmp_path, place):
-    """`<backbone>/x{5,10,20}/pt_files/<slide>.pt`, and the folders of an earlier version."""
+def test_the_references_tensors(tmp_path):
+    """`<backbone>/x{5,10,20}/pt_files/<slide>.pt`."""
     for scale in SIDE:
-        path = tmp_path / place.format(scale) / "TCGA-A1-A0SP-01Z-00-DX1.pt"
+        path = tmp_path / f"resnet50/x{scale}/pt_files" / "TCGA-A1-A0SP-01Z-00-DX1.pt"
         path.parent.mkdir(parents=True)
         torch.save(torch.from_numpy(grid(3, 2, scale)[1]), path)
     bag = read_bag(tmp_path / "resnet50", "TCGA-A1-A0SP-01Z-00-DX1")

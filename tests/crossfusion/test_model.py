@@ -20,7 +20,7 @@ COUNTS = {
     768: (22_570_504, 23_181_828, 9_075_204),
     512: (21_386_248, 21_997_572, 8_680_452),
 }
-BAGS = [(20, 83, 330), (1, 1, 1), (1, 2, 5), (9, 4, 3)]
+BAGS = [(20, 83, 330), (1, 1, 1), (9, 4, 3)]
 
 
 def parameters(model):
@@ -50,24 +50,6 @@ def seeded():
 def test_parameter_counts_of_the_paper(in_dim):
     with torch.device("meta"):
         assert tuple(parameters(CrossFusion(in_dim, fusion)) for fusion in FUSIONS) == COUNTS[in_dim]
-
-
-def test_parts_have_the_parameters_of_the_spec():
-    with torch.device("meta"):
-        model = CrossFusion(2048)
-    cross = model.crossings["fine"]
-    parts = {
-        model.projections["source"]: 1_050_112,
-        cross.attention: 1_051_136 - cross.scale.numel(),
-        cross.feed_forward: 1_050_112,
-        model.transformers["coarse"]: 4_249_600 + 1024,
-        model.final.before: 2_102_784,
-        model.final.positions: 44_032,
-        model.fusion: 176_644,
-        model.head: 2_052,
-    }
-    for part, count in parts.items():
-        assert parameters(part) == count
 
 
 def test_initial_values():
@@ -121,25 +103,14 @@ def test_order_matters_at_10x_only(fusion):
     assert (moved - before).abs().max() > 0.01
 
 
-def test_single_reads_20x_only():
-    model = small("single").eval()
-    x5, x10, x20 = bags((5, 12, 40))
-    torch.testing.assert_close(model(None, None, x20).logits, model(x5, x10, x20).logits, rtol=0, atol=0)
-
-
-def test_released_is_random_in_evaluation_and_described_is_not():
-    x = bags((20, 83, 330))
-    with torch.inference_mode():
-        described, released = small().eval(), small(variant="released").eval()
-        before = torch.get_rng_state()
-        assert torch.equal(described(*x).logits, described(*x).logits)
-        assert torch.equal(before, torch.get_rng_state()), "evaluation must not move the numbers of training"
-        assert not torch.equal(released(*x).logits, released(*x).logits)
-
-
 def test_each_quirk_has_its_switch():
     x = bags((4, 10, 30))
     described = small().eval()
+    before = torch.get_rng_state()
+    assert torch.equal(described(*x).logits, described(*x).logits)
+    assert torch.equal(before, torch.get_rng_state()), "evaluation must not move the numbers of training"
+    released = small(variant="released").eval()
+    assert not torch.equal(released(*x).logits, released(*x).logits)
     mended = small(variant="released", dropout_in_evaluation=False).eval()
     assert torch.equal(mended(*x).logits, described(*x).logits)
     restless = small(dropout_in_evaluation=True).eval()

@@ -20,7 +20,6 @@ from lib.crossfusion.train import (
     fit,
     load_model,
     received,
-    sampling_weights,
     scores,
     train_model,
 )
@@ -90,7 +89,6 @@ def test_planted_signal_is_found(cases):
 
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if "+" not in name])
 def test_every_contender_trains_and_scores(cases, name):
-    # slide of one tile a scale, and TransMIL's landmarks, are met too
     result = trained(cases, name, small(epochs=1, accumulate=8))
     risk, _ = scores(result.model, cases[60:])
     assert np.isfinite(risk).all()
@@ -184,12 +182,6 @@ def test_c_index_is_of_patients_and_equals_harrell(cases):
     halves = np.r_[risk[0] - 1, risk[1:], risk[0] + 1]
     assert c_index(twice, halves) == pytest.approx(harrell(time, event, risk))
     assert np.isnan(c_index([c._replace(event=0) for c in cases], risk))
-
-
-def test_sampling_weights_make_every_kind_equally_likely():
-    bins, event = np.array([0, 0, 0, 1, 1, 2]), np.array([1, 1, 0, 0, 0, 1])
-    table = pd.DataFrame({"kind": 2 * bins + event, "w": sampling_weights(bins, event)})
-    assert table.groupby("kind")["w"].sum().tolist() == pytest.approx([1, 1, 1, 1])
 
 
 def test_standardised_features_have_no_unit(cases):

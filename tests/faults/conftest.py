@@ -44,21 +44,12 @@ class Stages:
         )
 
     def run(
-        self,
-        results: Path,
-        *stages: str,
-        kill_at: int = 0,
-        kill_after: float = 0.0,
-        source: str = "",
-        **changes,
+        self, results: Path, *stages: str, kill_at: int = 0, kill_after: float = 0.0, source="", **changes
     ) -> dict:
         """Exit code, seconds, number of writes, what was printed, peak memory."""
-        order = {
-            "study": "stroke",
-            "stages": stages,
+        order = {"study": "stroke", "stages": stages, "source": source, "results": str(results)}
+        order |= {
             "values": changes if source else STROKE | changes,
-            "source": source,
-            "results": str(results),
             "kill_at": kill_at,
             "kill_after": kill_after,
         }
@@ -103,10 +94,7 @@ def small_disk(tmp_path) -> Iterator[Callable[..., Path]]:
         folder = tmp_path / name
         folder.mkdir()
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}{options}", "tmpfs", str(folder)]
-        try:
-            made = subprocess.run(command, capture_output=True, text=True)
-        except FileNotFoundError:
-            pytest.skip("no disk can be mounted: there is no mount here")
+        made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode:
             pytest.skip(f"no disk can be mounted here: {made.stderr.strip()}")
         mounted.append(folder)

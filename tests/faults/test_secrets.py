@@ -37,10 +37,9 @@ def betrayed(folder: Path) -> list[str]:
 @pytest.mark.parametrize("url", ADDRESSES)
 def test_failed_download_names_the_file_but_no_token(url, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(requests, "get", partial(requests.get, proxies={"http": "http://127.0.0.1:9"}))
+    download = resumed(tmp_path / "scan.nii.gz", {"X-Auth-Token": SECRET}, tries=1, wait=0)
     with pytest.raises(FileNotFoundError) as stopped:
-        resumed(tmp_path / "scan.nii.gz", {"X-Auth-Token": SECRET}, tries=1, wait=0)(
-            url, str(tmp_path / "a"), None
-        )
+        download(url, str(tmp_path / "a"), None)
     said = "".join(traceback.format_exception(stopped.value)) + "".join(capfd.readouterr())
     assert "cannot get scan.nii.gz: " in said
     assert SECRET not in said

@@ -77,16 +77,6 @@ def test_golden_plain_colours():
     assert (features[:, COLUMN["lbp_8"]] == 1).all()  # a flat picture: all neighbours as bright as the centre
 
 
-def test_stains_are_told_apart_and_the_order_of_the_channels_matters():
-    stained = np.full((2, 44, 44, 3), (235, 150, 190), np.uint8)  # eosin's pink
-    stained[1] = (90, 70, 150)  # haematoxylin's blue
-    features = describe_colour(stained, UM_PER_PX)
-    assert features[0, COLUMN["eosin_mean"]] > features[0, COLUMN["haematoxylin_mean"]]
-    assert features[1, COLUMN["haematoxylin_mean"]] > features[0, COLUMN["haematoxylin_mean"]] + 0.05
-    swapped = describe_colour(np.ascontiguousarray(stained[..., ::-1]), UM_PER_PX)  # BGR by mistake
-    assert swapped[1, COLUMN["haematoxylin_mean"]] < features[1, COLUMN["haematoxylin_mean"]] - 0.02
-
-
 def test_scanners_of_different_resolution_agree(patches):
     encoder = load_encoder("colour")
     assert (encoder.name, encoder.dim, encoder.input_px, encoder.crop_um) == ("colour", 38, 44, 150)
@@ -153,8 +143,6 @@ def test_the_real_network_knows_the_real_photos(mobilenet, photos, weights):
     names, sure = classify(mobilenet.encode(photos), weights)
     assert names == ["military uniform", "macaw"]
     assert sure == pytest.approx([0.927, 0.998], abs=0.005)  # 0.361 with PyTorch's padding
-    names, sure = classify(mobilenet.encode(photos[..., ::-1].copy()), weights)  # BGR by mistake
-    assert sure[0] < 0.9 or names[0] != "military uniform"
 
 
 @pytest.mark.real
@@ -321,7 +309,11 @@ def test_a_file_is_read_with_imagenets_mean_and_224_pixels(name, tmp_path, monke
 @pytest.fixture(scope="module")
 def conch():
     torch.manual_seed(0)
-    made = Conch(width=48, depth=2, heads=3).eval()  # a thin sister; the real one has 86 million parameters
+    with torch.device("meta"):  # a ViT-B/16 of 28 x 28 patches and a class token; the pooler; the norm
+        vit = 768 * 3 * 256 + 768 + 768 + 785 * 768 + 12 * (12 * 768**2 + 13 * 768) + 2 * 768
+        pooler = 512 + 512 * 512 + 2 * 512 * 768 + 3 * 512 + 512 * 512 + 512 + 2 * 512 + 2 * 768
+        assert sum(parameter.numel() for parameter in Conch().parameters()) == vit + pooler + 2 * 512
+    made = Conch(width=48, depth=2, heads=3).eval()  # a thin sister
     with torch.no_grad():
         for parameter in made.attn_pool_contrast.parameters():
             parameter.normal_(0, 0.05)
@@ -346,15 +338,6 @@ def test_the_pooler_is_attention_of_one_query(conch):
         expected = torch.cat(heads, -1) @ weight.out_proj.weight.T + weight.out_proj.bias
     assert found.shape == (2, 1, 512)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-
-
-def test_conch_has_the_published_parameters():
-    with torch.device("meta"):
-        model = Conch()
-    # a ViT-B/16 of 28 x 28 patches and a class token; the pooler; the norm
-    vit = 768 * 3 * 256 + 768 + 768 + 785 * 768 + 12 * (12 * 768**2 + 13 * 768) + 2 * 768
-    pooler = 512 + 512 * 512 + 2 * 512 * 768 + 3 * 512 + 512 * 512 + 512 + 2 * 512 + 2 * 768
-    assert sum(parameter.numel() for parameter in model.parameters()) == vit + pooler + 2 * 512
 
 
 def test_conchs_published_file_with_text_and_captions_is_read(conch, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 import hashlib
 import threading
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import h5py
@@ -30,7 +32,7 @@ from lib.inputs.slides import Slide, UnreadableTile, open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 
 GLASS, TISSUE = (244, 242, 246), (200, 120, 180)
-GOLDEN_SIDE, TILE = 12288, 1024
+GOLDEN_SIDE = 12288
 
 
 def drawn(folder, rgb, um_per_px=0.5):
@@ -45,21 +47,6 @@ def disc(side=4200, radius=1700):
 
 
 # the grid
-
-
-def odd_grid(cell_px=2052.104208416834):
-    coords = np.array([[0, 0], [513, 513]])
-    tiles = Tiles(coords, coords // 513, np.zeros(2, np.int64), np.ones(2, np.float32))
-    empty = Tiles(coords[:0], coords[:0], np.zeros(0, np.int64), np.zeros(0, np.float32))
-    return TileGrid("a", "ok", "exact", 256, cell_px, 0.2495, (9000, 9000), {5: empty, 20: tiles})
-
-
-def test_tiles_of_all_scales_share_edges_and_rounding_does_not_add_up():
-    made = odd_grid()
-    fine, middle, coarse = (made.edges(scale, np.arange(401)) for scale in (20, 10, 5))
-    np.testing.assert_array_equal(fine[::2], middle[:201])
-    np.testing.assert_array_equal(fine[::4], coarse[:101])
-    assert np.abs(fine - np.arange(401) * made.side_px(20)).max() <= 0.5
 
 
 def small_grid(n: int = 3) -> TileGrid:
@@ -116,34 +103,30 @@ def test_both_ways_of_tiling(tmp_path):
 # as CLAM
 
 
+class Drawn(SimpleNamespace):
+    """The drawing on which CLAM itself was run, as a slide of which nothing but the coarsest level is read."""
+
+    def read(self, x, y, size, level):
+        width, height = np.broadcast_to(size, 2)
+        return self.coarsest[y // 16 : y // 16 + height, x // 16 : x // 16 + width]
+
+
 @pytest.fixture(scope="module")
-def golden(tmp_path_factory):
-    """The drawing of shared specification: CLAM itself was run on it."""
+def golden():
     mask = np.zeros((GOLDEN_SIDE, GOLDEN_SIDE), np.uint8)
     cv2.ellipse(mask, (6000, 6300), (4950, 4050), 20, 0, 360, 1, -1)
-    cv2.circle(mask, (6450, 5850), 1950, 0, -1)
-    cv2.circle(mask, (3750, 6900), 750, 0, -1)
-    cv2.circle(mask, (11400, 1050), 600, 1, -1)
-    colours = np.array([[242, 242, 242], [200, 120, 180]], np.uint8)
-    level_0 = (
-        colours[mask[y : y + TILE, x : x + TILE]]
-        for y in range(0, GOLDEN_SIDE, TILE)
-        for x in range(0, GOLDEN_SIDE, TILE)
-    )
-    coarser = [[cv2.LUT(mask, np.resize(colours[:, i], 256)) for i in range(3)]]
+    for centre, radius, value in (((6450, 5850), 1950, 0), ((3750, 6900), 750, 0), ((11400, 1050), 600, 1)):
+        cv2.circle(mask, centre, radius, value, -1)
+    channels = [
+        cv2.LUT(mask, np.resize(np.uint8(each), 256)) for each in zip((242, 242, 242), TISSUE, strict=True)
+    ]
     for _ in range(2):
-        coarser.append(
-            [cv2.resize(each, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for each in coarser[-1]]
-        )
-    path = tmp_path_factory.mktemp("golden") / "golden.tif"
-    how = {"compression": "zlib", "compressionargs": {"level": 1}, "photometric": "rgb", "metadata": None}
-    with tifffile.TiffWriter(path) as file:
-        shape = (GOLDEN_SIDE, GOLDEN_SIDE, 3)
-        file.write(level_0, shape=shape, dtype=np.uint8, tile=(TILE, TILE), **how)
-        for channels in coarser[1:]:
-            file.write(np.stack(channels, -1), tile=(256, 256), subfiletype=1, **how)
-    with open_slide(path, 0.25) as slide:
-        yield slide
+        channels = [
+            cv2.resize(each, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for each in channels
+        ]
+    about = {"name": "golden", "path": Path("golden.tif"), "um_per_px": 0.25, "downsamples": (1.0, 4.0, 16.0)}
+    sizes = [(GOLDEN_SIDE // times,) * 2 for times in (1, 4, 16)]
+    return Drawn(**about, size=sizes[0], level_sizes=sizes, coarsest=np.stack(channels, -1))
 
 
 def clams(slide, preset, patch_px=256):
@@ -198,15 +181,6 @@ def test_clams_three_scales_nest_and_are_its_own_at_512_1024_2048(golden):
         assert np.isnan(tiles.tissue).all()
 
 
-def test_tissue_too_small_for_the_preset_is_said_and_not_silent(tmp_path):
-    rgb = np.full((1024, 1024, 3), GLASS, np.uint8)
-    cv2.circle(rgb, (500, 500), 300, TISSUE, -1)
-    slide = drawn(tmp_path, rgb)
-    grid = clam_grid(slide, read_preset("bwh_resection"))
-    assert grid.status == "no tissue kept"
-    assert grid.note == "1 contours found, 1 of them smaller than a_t, 0 kept"
-
-
 # in µm
 
 
@@ -225,10 +199,7 @@ def test_exact_tiles_lie_on_one_grid_in_um(tmp_path, um_per_px):
         )
         assert (tiles.coords + um / slide.um_per_px <= 4200.5).all()
         assert ((tiles.tissue >= 0.5) & (tiles.tissue <= 1)).all()
-        middle = grid.centres(scale)
-        # the disc's own border decides
-        assert (np.hypot(*(middle - 2100).T) < 1700 + 10).all()
-        assert np.isin([tuple(x) for x in tiles.places[tiles.tissue > 0.999]], tiles.places).all()
+        assert (np.hypot(*(grid.centres(scale) - 2100).T) < 1700 + 10).all(), "the disc's own border decides"
     for fine, coarse in ((20, 10), (10, 5)):
         full = {tuple(place) for place in grid.tiles[coarse].places[grid.tiles[coarse].tissue == 1].tolist()}
         for x, y in full:  # four quarters of pure tissue
@@ -269,6 +240,9 @@ def test_blank_tiny_and_marked_slides_end_with_a_name(tmp_path):
     assert found["speck"][0] == "no tissue kept"
     assert "no tile is kept at " in found["speck"][1]
     assert clam_grid(drawn(tmp_path, glass), read_preset("tcga")).status == "blank"
+    small = clam_grid(drawn(tmp_path, speck), read_preset("tcga"))
+    assert small.status == "no tissue kept"
+    assert small.note == "3 contours found, 3 of them smaller than a_t, 0 kept"
 
 
 def test_pen_beside_tissue_costs_no_tile_of_tissue(tmp_path):
@@ -367,7 +341,12 @@ def test_clams_tiles_come_out_of_one_pass_too(tmp_path, rgb):
 
 def test_tiles_that_are_no_whole_number_of_pixels(tmp_path, rgb):
     slide = slide_of(tmp_path, rgb, 0.499)
-    check_against_one_by_one(slide, exact_tiles(slide), 44, apart=255)
+    grid = exact_tiles(slide)
+    check_against_one_by_one(slide, grid, 44, apart=255)
+    fine, middle, coarse = (grid.edges(scale, np.arange(401)) for scale in (20, 10, 5))
+    np.testing.assert_array_equal(fine[::2], middle[:201])
+    np.testing.assert_array_equal(fine[::4], coarse[:101])
+    assert np.abs(fine - np.arange(401) * grid.side_px(20)).max() <= 0.5, "rounding does not add up"
 
 
 @pytest.mark.real

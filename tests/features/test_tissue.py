@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lib.features.tissue import Preset, Tissue, find_tissue, inside_contour, read_preset, seg_level, segment
+from lib.features.tissue import Tissue, find_tissue, inside_contour, read_preset, seg_level, segment
 from lib.inputs.slides import open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 
@@ -105,12 +105,6 @@ def test_real_slides_have_tissue_and_no_ink(mirror, name, scale, least, most):
 
 
 # CLAM's presets
-
-
-def test_known_presets_have_clams_values():
-    assert read_preset("bwh_resection") == Preset(-1, 15, 11, 4, False, 100, 16, 8, True, "four_pt")
-    assert Preset(-1, 15, 11, 2, False, 1, 1, 2, True, "four_pt") == BIOPSY
-    assert read_preset("tcga") == Preset(-1, 8, 7, 4, False, 16, 4, 8, True, "four_pt")
 
 
 OWN = {"seg_level": -1, "sthresh": 15, "mthresh": 11, "close": 4, "use_otsu": "FALSE", "a_t": 100, "a_h": 16}
@@ -246,26 +240,21 @@ def test_contours_holes_and_islets_are_told_apart(drawn):
     assert cv2.contourArea(otsu.contours[0]) == pytest.approx(area, rel=0.05)
 
 
-def test_small_tissue_and_small_holes_are_left_out_and_counted(drawn):
+def test_small_tissue_and_holes_and_numbers_not_asked_for_are_left_out(drawn):
     # 512 x 512 pixels are the unit; the disc without its hole is 4.8 of them, the hole 1.08, the islet 0.04
     found = segment(drawn(), replace(BIOPSY, a_t=1, a_h=1))
     assert (len(found.contours), len(found.holes[0]), found.small) == (1, 1, 1)
     assert found.sentence == "2 contours found, 1 of them smaller than a_t, 1 kept"
     assert segment(drawn(), replace(BIOPSY, a_t=1, a_h=2)).holes == [[]]
     assert segment(drawn(), replace(BIOPSY, a_t=1, a_h=0, max_n_holes=0)).holes == [[]]
+    both = segment(drawn(), replace(BIOPSY, a_t=0)).contours
+    for asked, number in (({"keep_ids": (1,)}, 1), ({"exclude_ids": (1,)}, 0)):
+        (kept,) = segment(drawn(), replace(BIOPSY, a_t=0, **asked)).contours
+        np.testing.assert_array_equal(kept, both[number])
     none = segment(drawn(), replace(BIOPSY, a_t=5))
     assert (none.contours, none.seen, none.small) == ([], 2, 2)
     # a hole that a_h drops still counts against the area of its contour
     assert segment(drawn(hole=600), replace(BIOPSY, a_t=2, a_h=100)).contours == []
-
-
-def test_contours_are_kept_and_excluded_by_number(drawn):
-    both = segment(drawn(), replace(BIOPSY, a_t=0)).contours
-    (kept,) = segment(drawn(), replace(BIOPSY, a_t=0, keep_ids=(1,))).contours
-    np.testing.assert_array_equal(kept, both[1])
-    without = segment(drawn(), replace(BIOPSY, a_t=0, exclude_ids=(1,)))
-    np.testing.assert_array_equal(without.contours[0], both[0])
-    assert "1 excluded by number" in without.sentence
 
 
 def test_strips_do_not_change_the_contours(drawn, monkeypatch):

@@ -85,12 +85,11 @@ def test_history_draws_the_mean_and_the_range_of_runs(ax):
     assert (band.min(), band.max()) == (2, 6)
     assert contrastive.get_ydata().tolist() == [9]  # what was not logged is not drawn as 0
     assert key(ax) == ["fusion", "contrastive"]
-
-
-def test_an_order_keeps_colours_over_panels(ax):
-    history(ax, RUNS[RUNS["stage"] == "contrastive"], "loss", by="stage", order=["fusion", "contrastive"])
-    assert mpl.colors.to_hex(ax.lines[0].get_color()).upper() == style.PALETTE[1]
-    assert key(ax) == ["contrastive"]
+    other = ax.figure.add_subplot()
+    history(other, RUNS[RUNS["stage"] == "contrastive"], "loss", by="stage", order=["fusion", "contrastive"])
+    assert mpl.colors.to_hex(other.lines[0].get_color()).upper() == style.PALETTE[1], (
+        "a colour keeps its name"
+    )
 
 
 def test_epochs_of_every_fold_their_mean_and_the_epoch_kept_a_panel_a_model():
@@ -182,12 +181,9 @@ def test_shift_bars_are_shares_of_each_group(ax):
     assert [text.get_text() for text in ax.get_yticklabels()] == ["low\nn = 4", "high\nn = 2"]
     assert [text.get_text() for text in ax.texts if text.get_text()] == ["2", "1", "1", "1", "1"]
     assert ax.yaxis_inverted(), "the first group is on top"
-
-
-@pytest.mark.parametrize("cut", [1, 3])
-def test_line_stands_before_the_first_unfavourable_grade(ax, cut):
-    shift_plot(ax, {"all": [0, 1, 2, 3, 4]}, unfavourable_from=cut)
-    assert ax.lines[0].get_xdata()[0] == pytest.approx(cut / 5)
+    other = ax.figure.add_subplot()
+    shift_plot(other, {"all": [0, 1, 2, 3, 4]}, unfavourable_from=1)
+    assert other.lines[0].get_xdata()[0] == pytest.approx(1 / 5), "a line before the first unfavourable grade"
 
 
 TABLE = pd.DataFrame({"label": ["A1", "B1", "mean"], "estimate": [0.9, np.nan, 0.8]})
@@ -240,19 +236,8 @@ def test_classes_fall_by_median_and_tell_their_size_in_their_colour(ax):
     assert rows(ax) == ["invasive (n = 4)", "unlabelled (n = 2)", "connective (n = 3)"]
     medians = [line.get_xdata()[0] for line in ax.lines if line.get_linewidth() == 2]
     assert medians == pytest.approx([0.85, 0.45, 0.2])
-    points = [drawn for drawn in ax.collections if len(drawn.get_offsets())]
-    assert [len(drawn.get_offsets()) for drawn in points] == [4, 2, 3]
-    colours = [mpl.colors.to_hex(drawn.get_facecolor()[0]).upper() for drawn in points]
-    assert colours == [style.CANCER, style.UNDETERMINED, style.OTHER]
-
-
-def test_the_same_scores_give_the_same_points_and_leave_numpys_generator_alone(ax):
-    np.random.seed(5)  # noqa: NPY002
-    expected = np.random.random()  # noqa: NPY002
-    other = ax.figure.add_subplot()
-    np.random.seed(5)  # noqa: NPY002
-    scores_by_class(ax, SPOTS)
-    assert np.random.random() == expected  # noqa: NPY002
-    scores_by_class(other, SPOTS)
-    for one, again in zip(ax.collections, other.collections, strict=True):
-        np.testing.assert_array_equal(one.get_offsets(), again.get_offsets())
+    points = ax.collections[-1]
+    np.testing.assert_allclose(points.get_offsets()[:, 0], SPOTS["score"])
+    assert np.rint(points.get_offsets()[:, 1]).tolist() == [2] * 3 + [0] * 4 + [1] * 2
+    colours = [mpl.colors.to_hex(colour).upper() for colour in points.get_facecolor()]
+    assert colours == [style.OTHER] * 3 + [style.CANCER] * 4 + [style.UNDETERMINED] * 2

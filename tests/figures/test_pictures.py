@@ -63,23 +63,14 @@ def test_view_is_cut_to_the_spots(ax):
     assert (left, right, bottom, top) == pytest.approx((185, 295, 175, 85), abs=2)
 
 
-def test_spots_are_drawn_to_scale(ax):
-    spots = spots_of(picture_with_spots(ax, None, XY, spot_px=10))
-    assert spots.get_widths().tolist() == [10]
-    np.testing.assert_array_equal(spots.get_offsets(), XY)
-    assert len(ax.images) == 0  # on white
-
-
 def test_labels_have_three_fixed_colours(ax, words):
     labels = np.tile([1.0, 0.0, np.nan, 1.0], 5)
     spots = spots_of(picture_with_spots(ax, None, XY, spot_px=10, labels=labels, opacity=1))
+    assert spots.get_widths().tolist() == [10]
+    np.testing.assert_array_equal(spots.get_offsets(), XY)
     colours = [mpl.colors.to_hex(colour) for colour in spots.get_facecolor()[:4]]
-    assert [colour.upper() for colour in colours] == [
-        style.CANCER,
-        style.OTHER,
-        style.UNDETERMINED,
-        style.CANCER,
-    ]
+    expected = [style.CANCER, style.OTHER, style.UNDETERMINED, style.CANCER]
+    assert [colour.upper() for colour in colours] == expected
     assert all(name in words(ax) for name in ("cancer", "other", "undetermined"))
 
 
@@ -150,14 +141,8 @@ def test_tiles_lie_where_the_grid_says_and_failed_ones_are_marked(ax, grid):
     assert len(crosses.get_segments()) == 4
     assert ax.get_title() == "20x: 6 tiles, 2 failed"
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 800), (600, 0))
-
-
-def test_nothing_failed_and_no_tiles_are_drawn_as_such(ax, grid):
-    draw_tiles(ax, THUMBNAIL, grid, 10)
-    assert ax.get_title() == "10x: 3 tiles"
-    assert len(squares(ax)) == 1
     ax.clear()
-    draw_tiles(ax, THUMBNAIL, grid, 5)
+    draw_tiles(ax, THUMBNAIL, grid, 5)  # none, and none failed
     assert ax.get_title() == "5x: 0 tiles"
 
 

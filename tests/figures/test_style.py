@@ -34,13 +34,6 @@ def test_files_tell_no_date_and_leave_no_part(tmp_path):
     plt.close("all")
 
 
-def test_use_sets_the_look():
-    with mpl.rc_context():
-        style.use()
-        assert mpl.rcParams["svg.hashsalt"] == "crossbook"
-        assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(style.PALETTE)
-
-
 def test_cancer_and_other_differ_in_lightness_and_hue():
     # a reader who sees no red or green still sees another lightness, and blue against the rest
     def lightness(colour):
@@ -49,10 +42,3 @@ def test_cancer_and_other_differ_in_lightness_and_hue():
     cancer, other = mpl.colors.to_rgb(style.CANCER), mpl.colors.to_rgb(style.OTHER)
     assert abs(lightness(style.CANCER) - lightness(style.OTHER)) > 0.05
     assert abs(cancer[2] - other[2]) > 0.5
-
-
-def test_note_shows_its_words(monkeypatch):
-    shown = []
-    monkeypatch.setattr(style, "display", shown.append)
-    assert style.note("nothing to see") is None
-    assert [each.data for each in shown] == ["nothing to see"]

@@ -12,18 +12,19 @@ from lib.files import sha256_of
 from lib.gcmlm.ct import read_ct
 from lib.gcmlm.phantom import (
     FACTORS,
+    LABELS,
+    ORIENTATIONS,
     SIGNALS,
-    TRUTH,
     UM_PER_PX,
-    UNKNOWN,
+    abdomen,
     draw,
     oracle_aucs,
     paths_of,
-    patients,
+    write_ct,
+    write_dicom,
     write_patient,
     write_tables,
 )
-from lib.gcmlm.phantom_ct import LABELS, ORIENTATIONS, abdomen, write_ct, write_dicom
 from lib.inputs.dicom import read_dicom
 from lib.inputs.masks import read_label
 from lib.inputs.slides import open_slide
@@ -59,6 +60,8 @@ def test_tables_name_the_files_that_are_written(tmp_path):
     assert list(chosen["as_dicom"]) == [0, 1, 0]
     scans, slides = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("scans", "slides"))
     assert list(scans.columns) == ["patient", "image", "mask", "label"]
+    clinical = list(pd.read_csv(tmp_path / "clinical.csv"))  # and no signal
+    assert clinical == ["patient", "hospital", *FACTORS, "time_months", "event"]
     for row in chosen.itertuples(index=False):
         paths = write_patient(tmp_path, row, 5)
         assert paths == paths_of(tmp_path, row)
@@ -73,19 +76,6 @@ def test_tables_name_the_files_that_are_written(tmp_path):
             assert slide.um_per_px == UM_PER_PX[row.hospital]
     assert slides["slide"].is_unique
     assert (slides["patient"] == chosen["patient"].iloc[0]).sum() == 2
-
-
-def test_the_outcome_is_in_the_clinical_table_and_the_signals_are_not(tmp_path):
-    table = draw(30, 10)
-    write_tables(tmp_path, table)
-    clinical = pd.read_csv(tmp_path / "clinical.csv")
-    assert list(clinical.columns) == ["patient", "hospital", *FACTORS, "time_months", "event"]
-    assert list(clinical["patient"]) == list(table["patient"])
-    for column in ("lauren", "histology", "cea"):
-        np.testing.assert_array_equal(clinical[column].isna(), table[column].isin(["", np.nan]))
-    truth = pd.read_csv(tmp_path / "truth.csv")
-    assert set(SIGNALS.values()) < set(TRUTH)
-    np.testing.assert_allclose(truth["ct_signal"], table["ct_signal"])
 
 
 def test_equal_seeds_give_equal_bytes_and_the_null_twin_the_same_pictures(tmp_path):
@@ -146,12 +136,12 @@ N = 4000
 
 @pytest.fixture(scope="module")
 def cohort() -> pd.DataFrame:
-    return patients(N, N, seed=1)
+    return draw(N, N, seed=1)
 
 
 @pytest.fixture(scope="module")
 def null() -> pd.DataFrame:
-    return patients(N, N, seed=1, effect=0)
+    return draw(N, N, seed=1, effect=0)
 
 
 def rates(table) -> np.ndarray:
@@ -187,11 +177,6 @@ def test_oracles_need_all_modalities():
         assert low < auc < high, subset
 
 
-def test_oracles_of_the_null_know_nothing():
-    # the standard error of 5,000 tested patients is 0.009
-    np.testing.assert_allclose(list(oracle_aucs(0, n=10_000).values()), 0.5, atol=0.04)
-
-
 def test_hospital_b_has_higher_stages(cohort):
     a, b = (cohort[cohort["hospital"] == name] for name in "AB")
     assert b["t_stage"].mean() > a["t_stage"].mean()
@@ -199,19 +184,8 @@ def test_hospital_b_has_higher_stages(cohort):
     np.testing.assert_allclose([a["clinical_signal"].mean(), a["clinical_signal"].std()], [0, 1], atol=0.06)
 
 
-def test_factors_look_like_a_clinical_table(cohort):
-    assert set(cohort["t_stage"]) == {1, 2, 3, 4}
-    assert set(cohort["n_stage"]) == {0, 1, 2, 3}
-    assert set(cohort["lauren"]) == {"intestinal", "mixed", "diffuse", ""}
-    assert cohort["age"].between(25, 88).all()
-    assert (cohort["cea"].dropna() > 0).all()
-    for column, share in UNKNOWN.items():
-        lacking = cohort[column].isna() | (cohort[column] == "")
-        assert abs(lacking.mean() - share) < 0.015
-
-
 def test_internal_patients_do_not_hang_on_external_ones():
-    pd.testing.assert_frame_equal(patients(20, 0, 3), patients(20, 9, 3).iloc[:20])
+    pd.testing.assert_frame_equal(draw(20, 0, 3), draw(20, 9, 3).iloc[:20])
 
 
 # scans
@@ -230,16 +204,6 @@ def test_mask_and_image_agree_whatever_way_the_mask_is_stored(tmp_path):
             np.testing.assert_array_equal(read_label(mask, volume.geometry, number), made.labels == number)
     # an overlay by index would be wrong: the file's voxels do lie otherwise
     assert len({path.read_bytes() for path in tmp_path.glob("???.nii.gz")}) == len(ORIENTATIONS)
-
-
-def test_dicom_series_is_the_same_scan(tmp_path):
-    write_ct(tmp_path / "i.nii.gz", tmp_path / "m.nii.gz", 1, 2, "B")
-    made = write_ct(tmp_path / "series", tmp_path / "m.nii.gz", 1, 2, "B", patient="GC-0001")
-    volume, other = read_ct(tmp_path / "series"), read_ct(tmp_path / "i.nii.gz")
-    np.testing.assert_array_equal(volume.values, other.values)
-    np.testing.assert_array_equal(
-        read_label(tmp_path / "m.nii.gz", volume.geometry, 1), made.labels == LABELS["tumour"]
-    )
 
 
 def test_organs_have_their_hounsfield_units_and_the_tumour_its_size():
@@ -294,10 +258,6 @@ def test_texture_shows_the_signal(hospital):
         assert np.corrcoef(found, signals)[0, 1] > 0.85, name
     means = [row["original_firstorder_Mean"] for row in rows]
     assert abs(np.corrcoef(means, signals)[0, 1]) < 0.7  # 12 patients: noise alone reaches 0.58 in one of 20
-
-
-def test_extremes_are_held():
-    np.testing.assert_array_equal(abdomen(2.5, 1).values, abdomen(9, 1).values)
 
 
 GRID = Geometry((1.5, 2.0, 5.0), (-20.5, 3.25, 100.0), tuple(np.eye(3).ravel()), (12, 8, 4))

@@ -237,13 +237,6 @@ def test_the_stored_model_scores_a_new_patient_by_hand(tmp_path, new, fused):
     assert (mine["low"] < mine["high"]).all()
 
 
-def test_a_factor_named_as_a_modality_is_refused(cohort):
-    tables, outcome = cohort
-    named = {**tables, "clinical": tables["clinical"].rename(columns={"clinical_00": "ct"})}
-    with pytest.raises(ValueError, match="ct is a clinical factor and a modality"):
-        SignatureFusion("clinical+ct").fit(named, outcome)
-
-
 @pytest.mark.real
 def test_head_and_neck_pet_tells_recurrence_about_as_well_as_published(mirror):
     folder = mirror / "ct" / "lro_headneck"

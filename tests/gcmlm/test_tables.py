@@ -1,21 +1,27 @@
-"""Tables: the guard against outcomes among the features, subsets, categories, and columns made comparable."""
+"""Tables: tiles pooled to slides and patients, the guard against outcomes among the features, subsets, categories, columns
+made comparable."""
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import mannwhitneyu
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
+from lib.features.encoders import Encoder
+from lib.features.feature_files import write_features
+from lib.features.tiles import Embedded, TileGrid, Tiles, write_embedding
 from lib.gcmlm.tables import (
     CLIP,
     Factors,
-    _auc,
     coefficients,
     common_rows,
+    patient_table,
     refuse_disguised_outcomes,
+    slide_table,
     standardised,
     subsets,
+    write_reference_csv,
 )
 
 
@@ -124,20 +130,6 @@ def test_null_features_of_few_events_pass():
         assert told.loc[0, "auc"] > 0.8  # by chance alone
 
 
-def test_auc_and_p_against_scipy():
-    random = np.random.default_rng(6)
-    for _ in range(20):
-        values = random.integers(0, 6, 30).astype(float)
-        label = (random.random(30) < 0.4).astype(float)
-        auc, p = _auc(values, label)
-        wanted = roc_auc_score(label, values)
-        assert auc == pytest.approx(max(wanted, 1 - wanted))
-        slow = mannwhitneyu(
-            values[label == 1], values[label == 0], method="asymptotic", use_continuity=False
-        ).pvalue
-        assert p == pytest.approx(slow)
-
-
 @pytest.mark.real
 def test_the_head_and_neck_sheets_pass_and_with_their_last_column_back_do_not(mirror):
     folder = mirror / "ct" / "lro_headneck"
@@ -172,7 +164,7 @@ def test_seven_of_three_in_the_cohorts_order():
     assert subsets(["clinical", "ct", "slide"]) == wanted
 
 
-def test_common_rows_are_those_of_all_tables_sorted_and_a_patient_twice_is_refused():
+def test_common_rows_are_those_of_all_tables_sorted():
     tables = {
         "ct": pd.DataFrame({"b": [1, 2, 3], "a": 0}, list("zyx")),
         "slide": pd.DataFrame({"c": [4, 5]}, list("yz")),
@@ -181,8 +173,6 @@ def test_common_rows_are_those_of_all_tables_sorted_and_a_patient_twice_is_refus
     assert [list(table.index) for table in found.values()] == [["y", "z"]] * 2
     assert list(found["ct"]) == ["a", "b"]
     assert list(common_rows(tables, "ct+slide", ["z"])["slide"].index) == ["z"]
-    with pytest.raises(ValueError, match="patient y stands twice in the table of slide"):
-        common_rows({"slide": pd.DataFrame({"c": [4, 5]}, list("yy"))}, "slide")
 
 
 # categories against their most frequent level, learnt from training patients
@@ -250,22 +240,141 @@ def test_coefficients_are_enough_to_score_by_hand(numbers):
     np.testing.assert_allclose(prepare.transform(numbers) @ weights, by_hand)
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda t: t.drop(columns="b"), "b"),
-        (lambda t: t.assign(a=np.inf), "infinity"),
-        (lambda t: t.assign(a="high"), "high"),
-    ],
-)
-def test_bad_tables_are_refused(numbers, change, said):
-    with pytest.raises(ValueError, match=said):
-        Pipeline(standardised()).fit(numbers).transform(change(numbers))
-
-
 def test_a_table_that_tells_nothing_is_worth_nothing(numbers):
     prepare = Pipeline(standardised()).fit(numbers * 0 + 7)
     assert not prepare["telling"].tells_
     np.testing.assert_array_equal(prepare.transform(numbers * 0 + 7), np.zeros((40, 1)))
     empty = Pipeline(standardised()).fit(numbers * np.nan)
     np.testing.assert_array_equal(empty.transform(numbers * np.nan), np.zeros((40, 1)))
+
+
+# tiles pooled to slides and patients
+
+OWNERS = {"S1": "GA2", "S2": "GA1", "S3": "GA2", "S4": "GA2"}
+TILES = {"S1": 5, "S2": 3, "S3": 40, "S4": 1}
+COLUMNS = [f"feat_{i}" for i in range(6)]
+
+
+def write(folder, slide, features, coords=None, **changed):
+    given = {"encoder": "colour", "revision": "1", "um_per_px": 0.25, "crop_um": 128.0}
+    counts = {"n_white": 0, "n_failed": 0, "scale": 20}
+    if coords is None:
+        coords = np.arange(2 * len(features)).reshape(-1, 2) * 512
+    write_features(
+        folder / "x20" / f"{slide}.h5", features, coords, counts=counts, dtype="float16", **given | changed
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four slides of two patients, six features a tile."""
+    random = np.random.default_rng(8)
+    for slide, n in TILES.items():
+        write(tmp_path, slide, random.normal(3, 2, (n, 6)))
+    return tmp_path
+
+
+@pytest.fixture
+def slides():
+    return pd.DataFrame({"patient": OWNERS.values(), "slide": OWNERS.keys()})
+
+
+def tiles_of(folder, slide):
+    with h5py.File(folder / "x20" / f"{slide}.h5") as file:
+        return file["features"][:].astype(float), file["coords"][:]
+
+
+def test_mean_over_tiles_of_each_slide(folder, slides):
+    table = slide_table(slides, folder)
+    assert table["tiles"].to_dict() == dict(enumerate(TILES.values()))
+    assert (table["duplicates"] == 0).all()
+    for _, row in table.iterrows():
+        tiles, _ = tiles_of(folder, row["slide"])
+        expected = [sum(tiles[:, i]) / len(tiles) for i in range(6)]
+        np.testing.assert_allclose(row[COLUMNS].astype(float), expected, rtol=1e-12)
+
+
+def test_both_rules_equal_a_loop(folder, slides):
+    table = slide_table(slides, folder)
+    by_slides, by_tiles = patient_table(table), patient_table(table, "tiles")
+    assert list(by_slides.index) == list(by_tiles.index) == ["GA2", "GA1"]
+    for patient in ("GA1", "GA2"):
+        own = [tiles_of(folder, slide)[0] for slide, owner in OWNERS.items() if owner == patient]
+        for found, expected in (
+            (by_slides, np.mean([tiles.mean(0) for tiles in own], axis=0)),
+            (by_tiles, np.concatenate(own).mean(0)),
+        ):
+            row = found.loc[patient]
+            np.testing.assert_allclose(row[COLUMNS].astype(float), expected, rtol=1e-12)
+            assert (row["slides"], row["tiles"]) == (len(own), sum(map(len, own)))
+    ga2 = [found.loc["GA2", COLUMNS] for found in (by_slides, by_tiles)]
+    assert np.abs(ga2[0] - ga2[1]).max() > 0.01
+
+
+def test_a_tile_of_the_same_place_counts_once_unless_as_the_reference_does(folder, slides):
+    alone = slide_table(slides, folder)
+    tiles, coords = tiles_of(folder, "S1")
+    again = [0, 1, 2, 3, 4, 2, 2, 0]
+    write(folder, "S1", tiles[again], coords[again])
+    once, kept = slide_table(slides, folder), slide_table(slides, folder, duplicates=True)
+    assert once.loc[0, ["tiles", "duplicates"]].tolist() == [5, 3]
+    assert kept.loc[0, ["tiles", "duplicates"]].tolist() == [8, 0]
+    columns = COLUMNS
+    np.testing.assert_array_equal(once[columns], alone[columns])
+    np.testing.assert_allclose(kept.loc[0, columns].astype(float), tiles[again].mean(0), rtol=1e-12)
+    assert patient_table(once)["duplicates"].tolist() == [3, 0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"encoder": "uni"}, "slides S1 and S3 do not go together: encoder is 'colour' of the one and 'uni'"),
+        ({"revision": "2"}, "slides S1 and S3 do not go together: revision is '1' of the one and '2'"),
+        ({"crop_um": 64.0}, r"slides S1 and S3 do not go together: tile_um is '128' of the one and '64'"),
+        ({"dim": 7}, "slides S1 and S3 do not go together: dim is 6 of the one and 7"),
+    ],
+)
+def test_mixed_files_are_refused(folder, slides, changed, said):
+    changed = dict(changed)
+    write(folder, "S3", np.ones((4, changed.pop("dim", 6))), **changed)
+    with pytest.raises(ValueError, match=said):
+        slide_table(slides, folder)
+
+
+def test_scanners_of_another_resolution_may_be_mixed(folder, slides):
+    """Level-0 pixels differ; the tissue behind a tile does not."""
+    write(folder, "S3", np.ones((4, 6)), um_per_px=0.5)
+    assert len(slide_table(slides, folder)) == 4
+
+
+def test_files_without_encoder_go_together_but_not_with_others(folder, slides):
+    for slide in ("S1", "S2"):
+        tiles, coords = tiles_of(folder, slide)
+        with h5py.File(folder / "x20" / f"{slide}.h5", "w") as file:  # as CLAM writes it
+            file["features"], file["coords"] = tiles.astype(np.float32), coords.astype(np.int32)
+    assert len(slide_table(slides.iloc[:2], folder)) == 2
+    with pytest.raises(ValueError, match="slides S1 and S3 do not go together: encoder is ''"):
+        slide_table(slides, folder)
+
+
+def test_reference_csv(folder, slides, tmp_path):
+    table = slide_table(slides[::-1], folder)
+    write_reference_csv(tmp_path / "wsi.csv", table)
+    raw = pd.read_csv(tmp_path / "wsi.csv")
+    assert list(raw) == ["wsi", *(f"feat_{i}" for i in range(6))]
+    assert raw["wsi"].tolist() == ["S1", "S2", "S3", "S4"]
+
+
+def test_reads_what_the_embedding_wrote(tmp_path):
+    side = np.arange(4)
+    places = np.stack([side % 2, side // 2], 1)
+    zeros = np.zeros(4, np.int64)
+    tiles = {20: Tiles(places * 256, places, zeros, np.ones(4, np.float32))}
+    grid = TileGrid("S9", "ok", "exact", 256, 1024.0, 0.5, (512, 512), tiles)
+    encoder = Encoder("hf-hub:some/mean", "v1", 3, 8, 112.0, None)
+    features = np.arange(12, dtype=np.float32).reshape(4, 3)
+    embedded = {20: Embedded(features, grid.centres(20), {"n_white": 0, "n_failed": 0})}
+    written = write_embedding(tmp_path, grid, encoder, embedded)
+    slides = pd.DataFrame({"patient": ["GA9"], "slide": ["S9"]})
+    table = slide_table(slides, written[20].parents[1])
+    assert table.filter(like="feat_").iloc[0].tolist() == [4.5, 5.5, 6.5]

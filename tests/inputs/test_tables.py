@@ -78,9 +78,8 @@ def test_formulas_never_computed_and_errors_of_a_spreadsheet_are_no_missing_valu
     computed = io.BytesIO()
     with zipfile.ZipFile(tmp_path / "t.xlsx") as old, zipfile.ZipFile(computed, "w") as new:
         for name in old.namelist():
-            new.writestr(
-                name, old.read(name).replace(b"<v></v>", b"<v>61</v>").replace(b"<v />", b"<v>61</v>")
-            )
+            sheet = old.read(name).replace(b"<v></v>", b"<v>61</v>").replace(b"<v />", b"<v>61</v>")
+            new.writestr(name, sheet)
     assert read_texts(put(tmp_path / "t.xlsx", computed.getvalue())).age.tolist() == ["61"]
 
 
@@ -123,10 +122,8 @@ def test_what_is_no_table_is_refused(tmp_path, name, content, message):
     ("content", "message"),
     [
         ("", "is empty"),
-        (
-            "a,b\n1,2,3\n4,5,6\n",
-            "in row 1 3 cells and in the header 2",
-        ),  # pandas would shift all columns by one
+        # pandas would shift all columns by one
+        ("a,b\n1,2,3\n4,5,6\n", "in row 1 3 cells and in the header 2"),
         ("a,b\n1,2,\n4,5,\n", "in row 1 3 cells"),  # the same
         ("a,b\n1,2\n4,5,6\n", "Expected 2 fields in line 3, saw 3"),
         ("a,A\n1,2\n", "has the column a twice"),  # pandas would rename the second of two equal ones

@@ -11,7 +11,6 @@ from lib.inputs.tcga import (
     by_patient,
     first_known,
     grade_number,
-    outcomes_at,
     patient_of,
     read_cdr,
     read_outcomes,
@@ -52,27 +51,13 @@ def test_rows_are_slides_and_become_patients(tmp_path):
     assert cases["patient"].tolist() == ["TCGA-05-4249", "TCGA-A6-4250"]
     assert cases["slides"].tolist() == [2, 1]
     assert cases["time_months"].tolist() == [50.03, 0.0]
-    assert list(cases) == [
-        "patient",
-        "slides",
-        "time_months",
-        "event",
-        "age",
-        "female",
-        "site",
-        "oncotree_code",
-    ]
 
 
 def test_table_keyed_by_slide_finds_its_patients(tmp_path):
     """CrossFusion's COAD: `case_id` is a slide's name, and there is no age, sex, site or type."""
     name = "TCGA-A6-2683-01Z-00-DX1.0dfc5d0a"
-    path = table(
-        tmp_path,
-        [("0", name, f"{name}.svs", "0", "504", "17")],
-        ("", *HEAD[:2], "censorship", "survival_days", HEAD[6]),
-    )
-    row = read_outcomes(path).iloc[0]
+    head = ("", *HEAD[:2], "censorship", "survival_days", HEAD[6])
+    row = read_outcomes(table(tmp_path, [("0", name, f"{name}.svs", "0", "504", "17")], head)).iloc[0]
     assert row[["patient", "slide", "site", "oncotree_code"]].tolist() == ["TCGA-A6-2683", name, "A6", ""]
     assert (row["time_months"], row["event"]) == (17, 1)
     assert np.isnan(row["age"])
@@ -80,30 +65,12 @@ def test_table_keyed_by_slide_finds_its_patients(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("patient", "slide"),
-    [
-        ("PHANTOM-0007-B", "PHANTOM-0007-B-DX1.svs"),
-        ("patient_0", "slide_1.ndpi"),
-        ("P1", "P10_a.svs"),
-        ("P001", "S21-12345-A1"),
-    ],
+    ("patient", "slide"), [("patient_0", "slide_1.ndpi"), ("P1", "P10_a.svs"), ("P001", "S21-A1")]
 )
 def test_names_that_are_no_barcodes_are_taken_as_they_stand(tmp_path, patient, slide):
     path = table(tmp_path, [(patient, slide, "PHANTOM", "PH", "1", "60", "5", "0")])
     row = read_outcomes(path).iloc[0]
-    assert row[["patient", "slide", "site"]].tolist() == [
-        patient,
-        slide.removesuffix(".svs").removesuffix(".ndpi"),
-        "PH",
-    ]
-
-
-def test_zip_of_one_table_reads_alike_and_omics_are_not_read(tmp_path):
-    path = table(tmp_path, [(*row, "0.5") for row in ROWS], (*HEAD, "AAK1_rnaseq"))
-    archive = tmp_path / "tcga_x_all_clean.csv.zip"
-    with zipfile.ZipFile(archive, "w") as content:
-        content.write(path, "../dataset_csv/tcga_x_all_clean.csv.zip")
-    pd.testing.assert_frame_equal(read_outcomes(archive), read_outcomes(table(tmp_path / "plain")))
+    assert row[["patient", "slide", "site"]].tolist() == [patient, slide.partition(".")[0], "PH"]
 
 
 def test_missing_table_is_read_from_the_one_it_was_taken_from(tmp_path):
@@ -113,29 +80,20 @@ def test_missing_table_is_read_from_the_one_it_was_taken_from(tmp_path):
     archive = tmp_path / "porpoise" / "datasets_csv_mutsig" / "tcga_x_all_clean.csv.zip"
     archive.parent.mkdir(parents=True)
     with zipfile.ZipFile(archive, "w") as content:
-        content.write(table(tmp_path), "x.csv")
-    assert outcomes_at(wanted) == archive
-    assert len(read_outcomes(wanted)) == 3
+        content.write(table(tmp_path, [(*row, "0.5") for row in ROWS], (*HEAD, "AAK1_rnaseq")), "x.csv")
+    pd.testing.assert_frame_equal(read_outcomes(wanted), read_outcomes(table(tmp_path)))  # without the omics
     table(tmp_path / "survival", ROWS[:1])
     assert len(read_outcomes(wanted)) == 1
-    with pytest.raises(FileNotFoundError, match=r"neither .*other\.csv nor .*run `make data`"):
-        read_outcomes(tmp_path / "survival" / "other.csv")
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         (changed(censorship="2"), "censorship of TCGA-05-4249 is 2.0, and 0 or 1 is needed"),
-        (changed(2, censorship=""), "censorship of TCGA-A6-4250 is nan"),
         (changed(2, survival_months=""), "survival_months of TCGA-A6-4250 is nan"),
-        (changed(survival_months="-1"), "survival_months of TCGA-05-4249 is -1.0"),
-        (changed(survival_months="inf"), "survival_months of TCGA-05-4249 is inf"),
-        (changed(survival_months="[Not Available]"), r"survival_months of TCGA-05-4249 is \[Not Available\]"),
         (changed(survival_months="2019-05-01"), "survival_months of TCGA-05-4249 is 2019-05-01"),
         (changed(survival_months="43586"), "survival_months of TCGA-05-4249 is 43586"),  # a spreadsheet's day
         (changed(survival_months='"12,5"'), "survival_months of TCGA-05-4249 is 12,5"),
-        (changed(censorship="dead"), "censorship of TCGA-05-4249 is dead"),
-        (changed(age="old"), "age of TCGA-05-4249 is old"),
         (changed(age="22000"), "age of TCGA-05-4249 is 22000.0, and a number from 0 to 120"),  # in days
         (changed(slide_id=ROWS[1][1]), r"slide TCGA-05-4249-01Z-00-DX2\.77aa stands twice"),
         (changed(2, slide_id="TCGA-A6-4251-01Z.svs"), "slide TCGA-A6-4251-01Z is another patient's"),
@@ -150,18 +108,10 @@ def test_unusable_rows_are_named(tmp_path, rows, message):
         read_outcomes(table(tmp_path, rows))
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (",".join(HEAD[:6]) + "\n" + ",".join(ROWS[0][:6]), "is no table of slides with follow-up"),
-        (";".join(HEAD) + "\n" + ";".join(ROWS[0]), "is no table of slides with follow-up"),
-        (",".join(HEAD) + ",age\n", "has the column age twice"),
-        (",".join(HEAD) + "\n" + ",".join(ROWS[0]) + ",1", "in row 1 9 cells and in the header 8"),
-    ],
-)
-def test_tables_of_another_kind_are_refused(tmp_path, text, message):
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_tables_of_another_kind_are_refused(tmp_path, mark):
+    (tmp_path / "t.csv").write_text(mark.join(HEAD) + "\n" + mark.join(ROWS[0]))
+    with pytest.raises(ValueError, match="is no table of slides with follow-up"):
         read_outcomes(tmp_path / "t.csv")
 
 
@@ -208,7 +158,6 @@ def test_cdr_os_1_is_dead_and_missing_stays_missing(tmp_path):
         (0, "", "no name"),
         (2, "M", "gender of TCGA-2F-A9KP is M, and 0 or 1"),
         (3, "3", "OS of TCGA-2F-A9KP is 3, and 0 or 1"),
-        (4, "-1", "OS.time of TCGA-2F-A9KP is -1"),
         (4, "soon", "OS.time of TCGA-2F-A9KP is soon"),
     ],
 )
@@ -221,33 +170,21 @@ def test_rows_of_cdr_that_cannot_be(tmp_path, field, value, message):
         read_cdr(table(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("read", "text", "number"),
-    [
-        *((stage_number, text, 1) for text in ("Stage I", "Stage IA")),
-        *((stage_number, text, 3) for text in ("stage iii", "Stage IIIC2")),
-        *((stage_number, text, 4) for text in ("IV", "Stage IVC")),
-        *(
-            (stage_number, text, np.nan)
-            for text in ("Stage X", "[Not Available]", "", None, np.nan, "Stage IIII", "Stage 2")
-        ),
-        *(
-            (grade_number, text, number)
-            for text, number in (("G1", 1), (" g2 ", 2), ("High Grade", 3), ("Low Grade", 1))
-        ),
-        *((grade_number, text, np.nan) for text in ("GX", "[Unknown]", "G5", "", None)),
-    ],
-)
-def test_stage_and_grade_are_numbers_or_missing(read, text, number):
-    np.testing.assert_equal(read(text), float(number))
+STAGES = {"Stage I": 1, "Stage IA": 1, "stage iii": 3, "Stage IIIC2": 3, "IV": 4, "Stage IVC": 4}
+GRADES = {"G1": 1, " g2 ": 2, "High Grade": 3, "Low Grade": 1}
+NEITHER = ("Stage X", "[Not Available]", "", None, np.nan, "Stage IIII", "Stage 2", "GX", "[Unknown]", "G5")
+
+
+def test_stage_and_grade_are_numbers_or_missing():
+    for read, known in ((stage_number, STAGES), (grade_number, GRADES)):
+        assert [read(text) for text in known] == list(known.values())
+        assert np.isnan([read(text) for text in NEITHER]).all()
 
 
 def test_second_column_fills_in_where_the_first_has_no_stage():
-    ajcc, clinical = (
-        ["Stage IV", "[Not Applicable]", "[Not Available]"],
-        ["Stage I", "Stage IIA", "[Not Available]"],
-    )
-    stages = first_known(pd.DataFrame({"ajcc": ajcc, "clinical": clinical}), ["ajcc", "clinical"])
+    none = "[Not Available]"
+    table = pd.DataFrame({"ajcc": ["Stage IV", none, none], "clinical": ["Stage I", "Stage IIA", none]})
+    stages = first_known(table, ["ajcc", "clinical"])
     np.testing.assert_array_equal(stages, [4, 2, np.nan])
 
 
@@ -260,20 +197,11 @@ def test_real_tables_agree_with_tcga_cdr(cancer, mirror):
     assert len(both) == len(cases)
     same_days = (both["time_months"] * DAYS_PER_MONTH).round() == both["os_days"]
     same_event = both["event"] == both["os_event"]
+    assert cases["age"].isna().sum() == {"luad": 10, "ucec": 2}.get(cancer, 0)
     least = 0.997 if cancer == "coadread" else 1
     assert same_days.mean() >= least
     assert same_event.mean() >= least
     assert (both["site"] == both["patient"].str[5:7]).all()
-
-
-def test_missing_ages_of_the_real_tables(mirror):
-    missing = {
-        cancer: int(
-            read_outcomes(mirror / "tcga/survival" / f"tcga_{cancer}_survival.csv")["age"].isna().sum()
-        )
-        for cancer in CANCERS
-    }
-    assert missing == {"blca": 0, "brca": 0, "coadread": 0, "gbmlgg": 0, "luad": 10, "ucec": 2}
 
 
 def test_coad_is_keyed_by_slide_in_whole_months_with_zeros(mirror):

@@ -24,17 +24,11 @@ def test_side_is_the_rounded_up_root():
     for n in [*range(1, 400), 3449, 3481, 3482, 35_000**2, 35_000**2 + 1]:
         side = side_of(n)
         assert (side - 1) ** 2 < n <= side**2
-    assert side_of(10) == math.ceil(math.sqrt(10))
 
 
-def test_the_first_tokens_come_again_at_the_end():
+def test_the_first_tokens_come_again_and_what_they_receive_goes_back_to_their_own():
     x = torch.arange(5.0)[None, :, None]
     assert squared(x).flatten().tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
-    for n in range(1, 60):  # never more than there are
-        assert squared(torch.zeros(1, n, 1)).shape[1] == side_of(n) ** 2
-
-
-def test_shares_of_repeated_tokens_go_back_to_their_own():
     shares = torch.tensor([[0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.1]])
     assert unsquared(shares, 5)[0].tolist() == pytest.approx([0.3, 0.2, 0.2, 0.2, 0.1])
     assert torch.equal(unsquared(shares, 9), shares)

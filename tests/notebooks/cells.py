@@ -50,8 +50,6 @@ class Cells:
             (tree / "lib").symlink_to(ROOT / "lib")
         if not (tree / "data" / "published").exists():
             shutil.copytree(ROOT / "data" / "published", tree / "data" / "published")
-        if not (tree / "lib").exists():
-            (tree / "lib").symlink_to(ROOT / "lib")
         self.folder = results / study / values["cohort"]
 
     def run(self, *stages: str, **changes) -> str:

@@ -20,12 +20,10 @@ COHORTS = [
 @pytest.mark.parametrize(("study", "cohort"), COHORTS)
 def test_no_number_moves(study, cohort, checkout, mirror, notebooks, tmp_path):
     clone = checkout(tmp_path / "tree")
-    run = notebooks(
-        clone,
-        tmp_path / "results",
-        clone / "params" / study / f"{cohort}.yaml",
+    parameters, surroundings = (
+        clone / f"params/{study}/{cohort}.yaml",
         {"CROSSBOOK_MIRROR": str(mirror.resolve())},
-        study=study,
     )
+    run = notebooks(clone, tmp_path / "results", parameters, surroundings, study=study)
     run.must_run(*STAGES)
     assert moved(golden_of(study, cohort), summary(run.folder)) == []

@@ -324,56 +324,7 @@ def test_other_plans_regressions_alone_and_first_seeds(own, tmp_path):
     assert seeds == {"ctp": [1], "clinical-branch": [1, 2]}
 
 
-def spoil(folder: Path, what: str) -> None:
-    if what == "array":
-        (folder / "003" / "preprocessed.npz").unlink()
-    elif what == "shape":
-        np.savez(folder / "002_preprocessed.npz", img=np.zeros((16, 16, 16, 1), np.float32))
-    elif what == "partition":
-        twice = PARTITION | {"test": [*PARTITION["test"], "002"]}
-        (folder / "partition.yaml").write_text(yaml.safe_dump(twice, sort_keys=False))
-    else:
-        path = folder / "clinical.csv"
-        path.write_text(path.read_text(encoding="utf-8").replace("\n002,51,", "\n002,510,"))
-
-
-@pytest.mark.parametrize(
-    ("what", "kind", "sentence"),
-    [
-        ("array", FileNotFoundError, r"own has no preprocessed\.npz of 1 of 16 listed patients: 003$"),
-        ("shape", RuntimeError, r"1 of 16 units failed.*002: ValueError: .*002_preprocessed\.npz: img is"),
-        ("partition", ValueError, r"partition\.yaml: patient 002 is in train and in test"),
-        ("outcome", ValueError, r"clinical\.csv: patient 002: age is 510, not between 0 and 120"),
-    ],
-)
-def test_bad_input_of_the_reference_s_kind_is_one_sentence(tmp_path, what, kind, sentence):
-    spoil(write_arrays(tmp_path), what)
-    done = Cells(tmp_path, tmp_path / "results", ARRAYS)
-    with pytest.raises(kind, match=sentence):
-        done.run("1-preprocess")
-    assert not (done.folder / "cohort.csv").exists()
-
-
 # parameters
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"epoch": 3}, "unknown parameter 'epoch': did you mean 'epochs'?"),
-        (
-            {"preparation": DEMO["preparation"] | {"cieling_hu": 8.0}},
-            "unknown parameter 'preparation.cieling_hu': did you mean 'ceiling_hu'?",
-        ),
-        ({"isles": "isles24/train"}, "give exactly one of `phantom`, `isles`"),
-    ],
-)
-def test_parameters_that_make_no_sense_end_the_stage_at_once(tmp_path, changes, sentence):
-    done = Cells(ROOT, tmp_path, SMALL)
-    with pytest.raises(ValueError, match=re.escape("notebooks/stroke/3-train.ipynb: ")) as ended:
-        done.run("3-train", **changes)
-    assert sentence in str(ended.value)
-    assert not done.folder.exists()
 
 
 def test_stage_out_of_turn_names_the_one_to_run(tmp_path):

@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import openslide
 import pytest
@@ -8,7 +6,7 @@ from scipy.ndimage import label
 from lib.features.encoders import load_encoder
 from lib.features.tiles import exact_tiles, tile_batches
 from lib.inputs.slides import open_slide
-from lib.phantoms.slides import LOOKS, Look, Stain, at, outline, paint, smooth_field, write_slide
+from lib.phantoms.slides import LOOKS, Look, outline, smooth_field, write_slide
 
 SLIDES = 40
 
@@ -29,11 +27,6 @@ def test_unit_variance_everywhere_and_correlation_by_scale(scale):
     assert correlation == pytest.approx(np.exp(-(lag**2) / (4 * scale**2)), abs=0.1)
 
 
-def test_reading_a_field_is_linear_between_cells():
-    field = np.add.outer(10.0 * np.arange(5), np.arange(7))
-    np.testing.assert_allclose(at(field, np.array([[2, 3], [2.5, 0.25], [99, 99]])), [32, 5, 46])
-
-
 def test_tissue_is_one_piece_with_an_empty_border():
     for seed in range(8):
         tissue = outline((80, 80), 8, np.random.default_rng(seed))
@@ -41,51 +34,6 @@ def test_tissue_is_one_piece_with_an_empty_border():
         assert 0.5 < tissue.mean() < 0.9
         assert not tissue[:2].any()
         assert not tissue[:, -2:].any()
-
-
-# painted sections
-
-
-def picture(looks, seed=0, stain=None, um_per_px=2.5):
-    tissue = np.ones((24, 24), dtype=bool)
-    tissue[:, :6] = False
-    return paint(
-        np.full((24, 24), looks), tissue, 10, um_per_px, stain or Stain(), np.random.default_rng(seed)
-    )
-
-
-def test_shape_and_same_seed_same_pixels():
-    assert picture(0.0).shape == (240, 240, 3)
-    assert picture(0.0).dtype == np.uint8
-    np.testing.assert_array_equal(picture(0.0), picture(0.0))
-    assert (picture(0.0) != picture(0.0, seed=1)).mean() > 0.5
-
-
-def test_glass_is_empty():
-    glass = picture(2.0)[:, :40].astype(float)
-    assert np.abs(glass - Stain().glass).max() < 12
-
-
-def test_more_cancer_like_is_darker_with_more_and_larger_nuclei():
-    dark = [(picture(looks)[:, 80:, 0] < 110).mean() for looks in (-2.0, 0.0, 2.0, 4.0)]
-    assert all(b > 1.5 * a for a, b in itertools.pairwise(dark))
-    means = [picture(looks)[:, 80:, 0].mean() for looks in (-2.0, 0.0, 2.0, 4.0)]
-    assert means == sorted(means, reverse=True)
-
-
-def test_nuclei_keep_their_size_in_micrometres():
-    """Twice the resolution, four times the pixels a nucleus: the dark share of the area stays."""
-    coarse = (picture(1.0)[:, 80:, 0] < 110).mean()
-    tissue = np.ones((24, 24), dtype=bool)
-    fine = paint(np.full((24, 24), 1.0), tissue, 20, 1.25, Stain(), np.random.default_rng(0))
-    assert (fine[..., 0] < 110).mean() == pytest.approx(coarse, rel=0.35)
-
-
-def test_the_stain_is_what_colours():
-    """Without haematoxylin nothing is blue; the vectors set the hue."""
-    blue = Stain(haematoxylin=(0.9, 0.2, 0.05))
-    assert picture(3.0, stain=blue)[:, 80:, 0].mean() < picture(3.0)[:, 80:, 0].mean()
-    assert picture(3.0, stain=blue)[:, 80:, 2].mean() > picture(3.0)[:, 80:, 2].mean()
 
 
 # slides with a morphology planted at two scales

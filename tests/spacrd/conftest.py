@@ -108,9 +108,3 @@ def visium_tree(tmp_path_factory) -> Path:
 def st(st_tree, tmp_path) -> Path:
     """A copy to spoil."""
     return Path(shutil.copytree(st_tree, tmp_path / "st"))
-
-
-@pytest.fixture
-def visium(visium_tree, tmp_path) -> Path:
-    """A copy to spoil."""
-    return Path(shutil.copytree(visium_tree, tmp_path / "visium"))

@@ -9,7 +9,6 @@ import datetime
 import openpyxl
 import pandas as pd
 
-MAPS = ("tmax", "mtt", "cbf", "cbv")
 BASELINE = {
     "Center": "1",
     "Sex": "F",
@@ -56,16 +55,12 @@ def typed(text):
 def current(root, name="sub-stroke0001", kind="csv", baseline=BASELINE, outcome=OUTCOME):
     """A patient as the release of November 2025 has it."""
     raw, derived, clinic = (root / part / name for part in ("raw_data", "derivatives", "phenotype"))
-    for image in ("ncct", "cta", "ctp"):
-        touch(raw / "ses-01" / f"{name}_ses-01_{image}.nii.gz")
-    for image in MAPS:
-        touch(raw / "ses-01" / "perfusion-maps" / f"{name}_ses-01_{image}.nii.gz")
-        touch(derived / "ses-01" / "perfusion-maps" / f"{name}_ses-01_space-ncct_{image}.nii.gz")
-    for image in ("cta", "ctp", "lvo-msk", "cow-msk"):
-        touch(derived / "ses-01" / f"{name}_ses-01_space-ncct_{image}.nii.gz")
+    for image in ("ncct", "cta", "ctp", "tmax"):
+        inside = f"ses-01/{'perfusion-maps/' if image == 'tmax' else ''}{name}_ses-01_"
+        touch(raw / f"{inside}{image}.nii.gz")
+        touch(derived / f"{inside}space-ncct_{image}.nii.gz")
     touch(raw / "ses-02" / f"{name}_ses-02_dwi.nii.gz")
-    for image in ("dwi", "adc", "lesion-msk"):
-        touch(derived / "ses-02" / f"{name}_ses-02_space-ncct_{image}.nii.gz")
+    touch(derived / "ses-02" / f"{name}_ses-02_space-ncct_lesion-msk.nii.gz")
     table(clinic / "ses-01" / f"{name}_ses-01_demographic_baseline.{kind}", baseline)
     table(clinic / "ses-02" / f"{name}_ses-02_outcome.{kind}", outcome)
 
@@ -74,14 +69,6 @@ def older(root, name="sub-strokecase0002"):
     """A patient as the challenge's repository and the record's text write it."""
     for image in ("ncct", "cta", "ctp"):
         touch(root / "rawdata" / name / "ses-0001" / f"{name}_ses-0001_{image}.nii.gz")
-    touch(
-        root
-        / "derivatives"
-        / name
-        / "ses-0001"
-        / "perfusion-maps"
-        / f"{name}_ses-0001_space-ncct_tmax.nii.gz"
-    )
     touch(root / "derivatives" / name / "ses-0002" / f"{name}_ses-0002_lesion-msk.nii.gz")
     baseline = {f" {key.upper()} ": value for key, value in BASELINE.items()}
     baseline |= {" SEX ": "m", " AGE ": "nan", " HYPERTENSION ": "null", " CENTER ": "2"}
@@ -92,34 +79,26 @@ def older(root, name="sub-strokecase0002"):
 
 def mixed(root):
     """Patients somebody copied together."""
+    raw, derived, clinic = (root / part for part in ("raw_data", "derivatives", "phenotype"))
     # not gzipped, folders and files in other cases, tables side by side and nested once more than they should be
     touch(root / "Raw_Data" / "sub-stroke0007" / "SES-01" / "sub-stroke0007_ses-01_CTP.nii")
-    deep = root / "phenotype" / "sub-stroke0007" / "sub-stroke0007" / "ses-01"
-    table(
-        deep / "sub-stroke0007_ses-01_demographic_baseline.csv",
-        BASELINE | {"Age": "", "NIHSS at admission": "NaN"},
-    )
-    table(root / "phenotype" / "sub-stroke0007_ses-02_outcome.xlsx", OUTCOME | {"mRS 3 months": "nan"})
+    deep = clinic / "sub-stroke0007" / "sub-stroke0007" / "ses-01"
+    unknown = {"Age": "", "NIHSS at admission": "NaN"}
+    table(deep / "sub-stroke0007_ses-01_demographic_baseline.csv", BASELINE | unknown)
+    table(clinic / "sub-stroke0007_ses-02_outcome.xlsx", OUTCOME | {"mRS 3 months": "nan"})
     # without a CTP; the same table as csv and xlsx
     current(root, "sub-stroke0009")
-    (root / "raw_data" / "sub-stroke0009" / "ses-01" / "sub-stroke0009_ses-01_ctp.nii.gz").unlink()
-    (
-        root / "derivatives" / "sub-stroke0009" / "ses-01" / "sub-stroke0009_ses-01_space-ncct_ctp.nii.gz"
-    ).unlink()
-    table(
-        root / "phenotype" / "sub-stroke0009" / "ses-01" / "sub-stroke0009_ses-01_demographic_baseline.xlsx",
-        BASELINE,
-    )
+    (raw / "sub-stroke0009" / "ses-01" / "sub-stroke0009_ses-01_ctp.nii.gz").unlink()
+    (derived / "sub-stroke0009" / "ses-01" / "sub-stroke0009_ses-01_space-ncct_ctp.nii.gz").unlink()
+    table(clinic / "sub-stroke0009" / "ses-01" / "sub-stroke0009_ses-01_demographic_baseline.xlsx", BASELINE)
     # registered series only; a second lesion without the tag; no outcome
     current(root, "sub-stroke0012")
-    (root / "raw_data" / "sub-stroke0012" / "ses-01" / "sub-stroke0012_ses-01_ctp.nii.gz").write_bytes(b"")
-    touch(root / "derivatives" / "sub-stroke0012" / "ses-02" / "sub-stroke0012_ses-02_lesion-msk.nii.gz")
-    (root / "phenotype" / "sub-stroke0012" / "ses-02" / "sub-stroke0012_ses-02_outcome.csv").unlink()
+    (raw / "sub-stroke0012" / "ses-01" / "sub-stroke0012_ses-01_ctp.nii.gz").write_bytes(b"")
+    touch(derived / "sub-stroke0012" / "ses-02" / "sub-stroke0012_ses-02_lesion-msk.nii.gz")
+    (clinic / "sub-stroke0012" / "ses-02" / "sub-stroke0012_ses-02_outcome.csv").unlink()
     # what no patient's file is
     touch(root / "clinical_data-description.xlsx")
     touch(root / "__MACOSX" / "raw_data" / "._sub-stroke0099_ses-01_ctp.nii.gz")
     touch(root / "__MACOSX" / "sub-stroke0098_ses-01_ctp.nii.gz")
-    touch(root / "raw_data" / "sub-stroke0001" / "ses-01" / "._sub-stroke0001_ses-01_ctp.nii.gz")
-    touch(
-        root / "phenotype" / "sub-stroke0001" / "ses-01" / "~$sub-stroke0001_ses-01_demographic_baseline.xlsx"
-    )
+    touch(raw / "sub-stroke0001" / "ses-01" / "._sub-stroke0001_ses-01_ctp.nii.gz")
+    touch(clinic / "sub-stroke0001" / "ses-01" / "~$sub-stroke0001_ses-01_demographic_baseline.xlsx")

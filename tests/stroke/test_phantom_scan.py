@@ -17,7 +17,6 @@ from lib.stroke.phantom_scan import (
     _moved,
     anatomy,
     arterial,
-    draw_scan,
     geometry,
     head,
     series,
@@ -96,12 +95,6 @@ def test_tissue_curve_has_a_closed_form():
     np.testing.assert_allclose(curve, DENSITY * 18 / 6000 * exact, atol=1e-3)
 
 
-def test_tissues_peak_as_the_specification_measured():
-    names = ("grey", "white", "penumbra", "core")
-    table = np.array([[t.cbf, t.mtt, t.delay] for t in (TISSUES[name] for name in names)])
-    np.testing.assert_allclose(tissue_curve(SECONDS, *table.T).max(0), [9.2, 4.3, 4.5, 1.3], atol=0.06)
-
-
 def test_area_gives_the_blood_volume_flow_scales_and_delay_shifts():
     seconds = np.arange(0, 200, 0.5)
     held = tissue_curve(seconds, 35, 6.0, 2.0).sum() * 0.5
@@ -114,14 +107,6 @@ def test_area_gives_the_blood_volume_flow_scales_and_delay_shifts():
     np.testing.assert_allclose(tissue_curve(SECONDS, 20, 5.0, 3.0)[3:], plain[:-3], atol=1e-3)
     np.testing.assert_allclose(tissue_curve(SECONDS + 7, 20, 5.0, bolus=Bolus(arrival=12)), plain, atol=1e-9)
     assert not tissue_curve(SECONDS, 0, 4.0).any()
-
-
-def test_vein_is_later_and_lower_with_the_same_area():
-    seconds = np.arange(0, 150, 0.25)
-    artery, vein = arterial(seconds), venous(seconds)
-    np.testing.assert_allclose(vein.sum(), artery.sum(), rtol=1e-3)
-    assert 4 <= seconds[vein.argmax()] - seconds[artery.argmax()] <= 9
-    assert vein.max() < artery.max()
 
 
 # the stroke
@@ -206,12 +191,6 @@ def test_vessels_enhance_first_artery_then_vein_and_the_lesion_late_and_weakly(s
     assert curves["penumbra"].argmax() >= curves["grey"].argmax() + 5
 
 
-def test_baseline_is_a_ct(stroke, quiet):
-    for name, value in {"air": -1000, "white": 29, "grey": 37}.items():
-        np.testing.assert_allclose(np.median(quiet.values[0][of(stroke, name)]), value, atol=3)
-    assert 700 < np.median(quiet.values[0][of(stroke, "skull")]) < 950  # thin, so that its edge is most of it
-
-
 def test_noise_and_motion_have_the_strength_asked_for(stroke, quiet):
     inside = stroke.labels > 0
     noise = series(stroke, Scan(noise=4.0, **STILL), seed=1).values - quiet.values
@@ -243,12 +222,3 @@ def test_orientation_only_changes_the_storage(stroke, quiet, code, tmp_path):
     np.testing.assert_allclose(read.interval_s, 1.41, rtol=1e-5)
     np.testing.assert_allclose(read.geometry.origin_mm, geometry(stroke).origin_mm, atol=1e-3)
     np.testing.assert_array_equal(read.values[0], quiet.values[0])
-
-
-def test_scans_differ_and_begin_before_the_bolus():
-    scans = [draw_scan(np.random.default_rng(seed)) for seed in range(60)]
-    assert {scan.orientation for scan in scans} == set(ORIENTATIONS)
-    assert len({scan.interval_s for scan in scans}) == 3
-    for scan in scans:
-        assert arterial(np.arange(3) * scan.interval_s, scan.bolus).max() < 5
-        assert arterial(scan.frames * scan.interval_s, scan.bolus) < 0.02 * scan.bolus.peak

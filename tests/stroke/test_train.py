@@ -142,21 +142,6 @@ def test_clinical_branch_never_reads_a_series(features, table, monkeypatch):
     assert fit(run(data, "clinical-branch"), data).scores["score"].nunique() > 4
 
 
-def test_series_are_read_when_wanted_and_kept_within_bounds(features, table, monkeypatch):
-    read, reader = [], train.read_series_features
-    monkeypatch.setattr(train, "read_series_features", lambda path: (read.append(path.stem), reader(path))[1])
-    for most, expected in ((2**32, ["P00", "P01"]), (1, ["P00", "P01"] * 2)):
-        monkeypatch.setattr(train, "MEMORY", most)
-        data = Data(table, features, recipe())
-        _, held_out = data.sides(run(data), run(data).fold)
-        assert read == []
-        for _ in range(2):
-            for number in (0, 1):
-                assert held_out[number][0].shape == (FRAMES, *SHAPE)
-        assert read == expected
-        read.clear()
-
-
 # the loss, the schedule
 
 
@@ -213,39 +198,26 @@ def test_schedules_are_the_paper_s_and_count_steps_of_the_whole_training():
 # one list of contenders
 
 
-def test_habits_by_name_and_by_variant():
-    assert train.habits("fusion", recipe()) == set()
-    assert set(RELEASED) < set(QUIRKS)
-    for name in NETWORKS:
-        own = set(CONTENDERS[name].quirks)
-        assert train.habits(name, recipe()) == own
-        assert train.habits(name, recipe(variant="released")) == own | set(RELEASED)
-    for name, variant, released in (
-        ("fusion", "described", False),
-        ("fusion+frozen_positions", "described", False),
-        ("fusion-released", "described", True),
-        ("ctp", "released", True),
-    ):
-        model = build(name, "admission", recipe(variant=variant))
-        assert model.variant == ("released" if released else "described")
-        learnt = {key for key, _ in model.named_parameters() if "positions" in key}
-        assert bool(learnt) == (name == "fusion")
-
-
 @pytest.mark.parametrize("name", NETWORKS)
-def test_network_is_of_the_setting_the_scan_and_the_recipe(name):
-    params = recipe(shape=(16, 32, 16), dropout=0.3, frames_at_once=2, bf16=True)
-    for setting, variables in (("admission", ADMISSION), ("postprocedural", POSTPROCEDURAL)):
-        model = build(name, setting, params)
+def test_network_is_of_the_setting_the_habits_and_the_recipe(name):
+    contender, params = CONTENDERS[name], recipe(shape=(16, 32, 16), dropout=0.3, frames_at_once=2)
+    for setting, variant in (("admission", "described"), ("postprocedural", "released")):
+        habits = {*contender.quirks, *(RELEASED if variant == "released" else ())}
+        own = params.model_copy(update={"variant": variant})
+        assert train.habits(name, own) == habits <= set(QUIRKS)
+        model = build(name, setting, own)
+        assert model.variant == ("released" if habits >= set(RELEASED) else "described")
+        learnt = any("positions" in key for key, _ in model.named_parameters())
+        assert learnt == ("frozen_positions" not in habits)
         assert (model.shape, model.frames, model.width) == ((16, 32, 16), FRAMES, 2 * 4)
-        assert model.fusion == CONTENDERS[name].fusion
-        assert (model.fusion != "imaging") == CONTENDERS[name].clinical
-        assert (model.fusion != "clinical") == CONTENDERS[name].series
-        if CONTENDERS[name].clinical:
-            assert len(model.tokens) == len(variables)
+        assert (model.fusion != "imaging", model.fusion != "clinical") == (
+            contender.clinical,
+            contender.series,
+        )
+        if contender.clinical:
+            assert len(model.tokens) == {"admission": len(ADMISSION), "postprocedural": 9}[setting]
             assert (3 in model.tokens.categories) == (setting == "postprocedural")  # mTICI has three levels
-        if CONTENDERS[name].series:
-            assert (model.encoder.frames_at_once, model.encoder.bf16) == (2, True)
+        assert not contender.series or model.encoder.frames_at_once == 2
     assert {part.p for part in model.head if hasattr(part, "p")} == {0.3}
 
 
@@ -510,7 +482,8 @@ def test_attention_is_of_the_class_tokens_and_of_those_who_have_the_variable(fea
     data = Data(table, features, recipe())
     one = run(data, setting="admission")
     model, (_, held_out) = build("fusion", "admission", data.params), data.sides(one, one.fold)
-    found = train.attention(model, held_out, "admission")
+    runs.write_weights(model.eval().state_dict(), features / "weights" / f"{one.name}.safetensors")
+    found = train.mean_attention(data, one)
     variables = found[found["asks"] == "variable"]
     assert variables["name"].tolist() == [name for name in ADMISSION if name != "smoking"]
     assert found.loc[found["asks"] == "frame", "name"].tolist() == ["0", "1"]

@@ -20,15 +20,9 @@ def test_every_section_is_tested_once_and_no_patient_is_on_both_sides():
         refuse_leak(fold.train, fold.test, PATIENTS)
 
 
-def test_sections_keep_the_cohorts_order():
-    fold = leave_one_patient_out(PATIENTS)[2]
-    assert fold == Fold("C", ("A1", "B1", "A2", "H1"), ("C6", "C2"))
-
-
-@pytest.mark.parametrize("patients", [{}, {"A1": "A"}, {"A1": "A", "A2": "A"}])
-def test_fewer_than_two_patients_are_an_error(patients):
+def test_fewer_than_two_patients_are_an_error():
     with pytest.raises(ValueError, match="needs two patients at least"):
-        leave_one_patient_out(patients)
+        leave_one_patient_out({"A1": "A", "A2": "A"})
 
 
 def test_a_patient_on_both_sides_is_named():
@@ -39,7 +33,6 @@ def test_a_patient_on_both_sides_is_named():
 
 def test_a_fixed_split_is_one_fold_and_refuses_a_leak():
     assert fixed_split(["A1", "B1"], ["C2"], PATIENTS) == Fold("transfer", ("A1", "B1"), ("C2",))
-    assert fixed_split(["A1"], ["C2"], PATIENTS, "crc").name == "crc"
     with pytest.raises(ValueError, match="patient C is in training and in test"):
         fixed_split(["A1", "C6"], ["C2"], PATIENTS)
 
@@ -78,10 +71,6 @@ def test_stratified_folds_refuse_what_cannot_be_shared_out():
     rows, strata = slides(died=4)
     with pytest.raises(ValueError, match=r"fewer than 5 patients are in stratum 1 \(4\)"):
         stratified_folds(rows, strata, 5)
-    with pytest.raises(ValueError, match="two folds at least"):
-        stratified_folds(rows, strata, 1)
-    with pytest.raises(ValueError, match=r"patient p3 has no stratum \(1 of 31"):
-        stratified_folds(rows, {person: kind for person, kind in strata.items() if person != "p3"})
 
 
 def test_nested_folds_stay_within_the_training_part():
