@@ -123,31 +123,36 @@ def multivariable(table: pd.DataFrame, time: str, event: str, columns: Sequence[
 def _design(values: pd.DataFrame, died: pd.Series) -> tuple[pd.DataFrame, list[dict]]:
     """Columns of the fit, named by their place among the table's rows, and those rows still without hazard ratios."""
     design, rows = {}, []
-
-    def add(level: str, kind: str, held: pd.Series | None = None, reason: str = "") -> None:
-        n, events = (len(died), died.sum()) if held is None else (held.sum(), died[held].sum())
-        if kind == "level" and not events:
-            reason = f"none of the {n} patients of this level has an event"
-        rows.append(dict(column=name, level=level, kind=kind, n=int(n), events=int(events), reason=reason))
-
+    whole = {"level": "", "kind": "number", "n": len(died), "events": int(died.sum()), "reason": ""}
     for name in values:
         column = values[name]
         if column.nunique() < 2:
-            all_same = f"the same ({column.iloc[0]}) for all {len(column)}" if len(column) else ""
-            add("", "constant", reason=all_same or "no patient has all values")
+            same = (
+                f"the same ({column.iloc[0]}) for all {len(column)}"
+                if len(column)
+                else "no patient has all values"
+            )
+            rows.append(whole | {"column": name, "kind": "constant", "reason": same})
         elif not pd.api.types.is_numeric_dtype(column) or column.dtype == bool:
             counts = column.value_counts()
             # of equally frequent levels the first by name, so that the order of patients decides nothing
             first = min(counts.index[counts == counts.max()], key=str)
-            add(str(first), "reference", column == first)
-            for level in sorted(set(counts.index) - {first}, key=str):
-                design[len(rows)] = (column == level).astype(float)
-                add(str(level), "level", column == level)
+            for level in [first, *sorted(set(counts.index) - {first}, key=str)]:
+                held, kind = column == level, "reference" if level == first else "level"
+                row = {"column": name, "level": str(level), "kind": kind, "n": int(held.sum())}
+                row |= {"events": int(died[held].sum()), "reason": ""}
+                if kind == "level":
+                    design[len(rows)] = held.astype(float)
+                    if not row["events"]:
+                        row["reason"] = f"none of the {row['n']} patients of this level has an event"
+                rows.append(row)
         else:
             binary = set(column.unique()) <= {0, 1}
             step = 1.0 if binary else column.std()
             design[len(rows)] = column.astype(float) / step
-            add("1 against 0" if binary else f"per SD ({step:.4g})", "number")
+            rows.append(
+                whole | {"column": name, "level": "1 against 0" if binary else f"per SD ({step:.4g})"}
+            )
     return pd.DataFrame(design, index=values.index), rows
 
 

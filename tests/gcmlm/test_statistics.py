@@ -90,14 +90,6 @@ def test_patients_without_a_value_are_left_out_and_counted(cohort):
     pd.testing.assert_series_equal(both["hazard_ratio"], whole["hazard_ratio"])
 
 
-def test_few_events_are_computed_and_doubted(cohort):
-    few = cohort.assign(event=cohort["event"] * (cohort["event"].cumsum() <= 12))
-    found = multivariable(few, "time", "event", ["age", "score"])
-    assert found["hazard_ratio"].notna().all()
-    assert found["how"].str.contains("12 events for 2 coefficients: fewer than 10 for each").all()
-    assert "fewer" not in univariable(few, "time", "event", ["age"]).loc[0, "how"]
-
-
 def test_separation_gives_no_number_and_its_reason(cohort):
     spared = cohort.index[cohort["event"] == 0][:15]
     parted = cohort.assign(kind=np.where(cohort.index.isin(spared), "B", "A"), time_again=-cohort["time"])
@@ -264,18 +256,6 @@ def test_equal_seeds_draw_equal_patients_within_each_label():
         assert one.sum() == round(0.8 * label.sum())
         assert len(one) == one.sum() + round(0.8 * (label == 0).sum())
         assert not one.index.duplicated().any()
-
-
-def test_signs_that_disagree_and_features_never_chosen():
-    table, label = planted()
-    turns = iter([1.0, 1.0, 1.0, -1.0, 0.0])
-    fit = lambda part, own: pd.Series({"f0": next(turns), "f1": 0.0})  # noqa: E731
-    own = stability(fit, table, label, resamples=4)[0].set_index("feature")
-    assert own.loc["f0", ["mean", "frequency", "sign_agreement"]].tolist() == pytest.approx(
-        [0.25, 0.75, 2 / 3]
-    )
-    assert own.loc["f1", "frequency"] == 0
-    assert np.isnan(own.loc["f1", "sign_agreement"])
 
 
 def test_proportional_hazards_are_tested_as_by_r():
