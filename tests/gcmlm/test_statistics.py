@@ -5,10 +5,18 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+from lifelines import CoxPHFitter
 from sklearn.linear_model import LogisticRegression
 from statsmodels.duration.hazard_regression import PHReg
 
-from lib.gcmlm.statistics import multivariable, nogueira, printed, stability, univariable
+from lib.gcmlm.statistics import (
+    multivariable,
+    nogueira,
+    printed,
+    proportional_hazards,
+    stability,
+    univariable,
+)
 
 
 def drawn(patients: int = 240, seed: int = 1) -> pd.DataFrame:
@@ -248,3 +256,22 @@ def test_equal_seeds_draw_equal_patients_within_each_label():
         assert one.sum() == round(0.8 * label.sum())
         assert len(one) == one.sum() + round(0.8 * (label == 0).sum())
         assert not one.index.duplicated().any()
+
+
+def test_proportional_hazards_are_tested_as_by_r():
+    """cox.zph of survival 3.5-3 on a case with whole months; the effect of the first column fades."""
+    g = np.random.default_rng(4)
+    a, b = g.normal(size=120), g.normal(size=120)
+    early = g.exponential(20 * np.exp(-1.2 * a))
+    died = np.ceil(np.where(early < 12, early, 12 + g.exponential(25 * np.exp(0.4 * a - 0.4 * b))))
+    left = np.ceil(g.uniform(6, 70, 120))
+    table = pd.DataFrame({"time": np.minimum(died, left), "event": died <= left, "a": a, "b": b}).round(6)
+    fit = CoxPHFitter().fit(table, "time", "event")
+    one, together = proportional_hazards(table[["a", "b"]], table["time"], table["event"], fit.params_)
+    np.testing.assert_allclose(one, [0.0005566537, 0.7414358], atol=1e-4)
+    assert together == pytest.approx(0.002584868, abs=1e-5)
+    scaled = proportional_hazards(
+        table[["a"]] * 7 + 3, table["time"] * 30, table["event"], fit.params_[:1] / 7
+    )
+    alone = proportional_hazards(table[["a"]], table["time"], table["event"], fit.params_[:1])
+    assert scaled[0] == pytest.approx(alone[0])
