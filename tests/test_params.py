@@ -81,8 +81,6 @@ def test_every_fault_is_told_at_once_and_a_missing_file_with_the_nearest(tmp_pat
     (tmp_path / "her2st.yaml").write_text("")
     with pytest.raises(FileNotFoundError, match=r"her2ts\.yaml: no such parameter file.*'her2st'"):
         load(tmp_path / "her2ts.yaml", Params)
-    with pytest.raises(ValueError, match=r"'spacrdd' is unknown: did you mean 'spacrd'"):
-        schema_of("spacrdd")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -222,7 +220,7 @@ LATE = {"admission": ["late-fusion", "ctp", "clinical-branch"]}
         ("crossfusion", {"horizons": [36.0, 12.0]}, "in ascending order"),
         ("stroke", {"phantom": None}, "give exactly one of `phantom`, `isles`"),
         ("stroke", {"phantom": None, "arrays": "b"}, "`arrays` and `arrays_clinical`"),
-        ("stroke", {"shape": [16, 24, 16]}, "`shape` has a side of 24"),
+        ("stroke", {"shape": [16, 24, 16]}, "`shape` is (16, 24, 16)"),
         ("stroke", {"models": {"admission": ["late-fusion"]}}, "late-fusion is made of ctp and clinical-"),
         ("stroke", {"models": LATE, "seeds": [1, 2], "first_seed_only": ["ctp"]}, "of the same seeds"),
         ("gcmlm", {"phantom": None}, "give exactly one of `phantom`, `matched_cohort`"),

@@ -34,18 +34,10 @@ def _spacing(coords: np.ndarray) -> float:
 
 
 class TileFeatures(NamedTuple):
-    """The tiles of one scale.
+    """The tiles of one scale."""
 
-    Attributes
-    ----------
-    features : ndarray of float16 or float32, shape (n, dim)
-        As stored.
-    coords : ndarray of float32, shape (n, 2), or None
-        Centres. None where the file holds none (a bare tensor).
-    """
-
-    features: np.ndarray
-    coords: np.ndarray | None
+    features: np.ndarray  # (n, dim) float16 or float32, as stored
+    coords: np.ndarray | None  # (n, 2) float32, centres; None where the file holds none (a bare tensor)
 
 
 Bag = dict[int, TileFeatures]

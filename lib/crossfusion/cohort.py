@@ -22,8 +22,9 @@ from lib.inputs.slides import Slide, found_slides, open_slide
 from lib.inputs.tables import read_columns
 from lib.phantoms.slides import write_slide
 from lib.stage import Stage
-from lib.statistics.concordance import CoxBaseline, null_survival
+from lib.statistics.concordance import null_survival
 from lib.training.folds import Fold, refuse_leak, stratified_folds
+from lib.training.regressions import CoxBaseline
 
 
 class Cohort:

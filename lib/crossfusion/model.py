@@ -47,13 +47,8 @@ DROPOUT = {
 
 
 def feed_forward(width: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(width, 2 * width),
-        nn.GELU(),
-        nn.Dropout(dropout),
-        nn.Linear(2 * width, width),
-        nn.Dropout(dropout),
-    )
+    wide, narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+    return nn.Sequential(wide, nn.GELU(), nn.Dropout(dropout), narrow, nn.Dropout(dropout))
 
 
 class CrossAttention(nn.Module):

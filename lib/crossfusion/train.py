@@ -25,13 +25,7 @@ from lib.training.discrete_time import bin_of, fit_bins, survival_at, survival_n
 from lib.training.folds import Fold, stratified_folds
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
-NETWORKS = {
-    "CrossFusion": CrossFusion,
-    "AMIL": AMIL,
-    "DSMIL": DSMIL,
-    "TransMIL": TransMIL,
-    "MeanPool": MeanPool,
-}
+NETWORKS = {network.__name__: network for network in (CrossFusion, AMIL, DSMIL, TransMIL, MeanPool)}
 ASIDE = 5  # a fifth of the training patients chooses the epoch
 MEMORY = 2**31  # bytes of features kept for the next epoch; the others are read again
 
@@ -103,10 +97,8 @@ class Standardised(nn.Module):
         return self
 
     def forward(self, *bags: Tensor, **options):
-        scaled = [
-            (bag - mean) / spread for bag, mean, spread in zip(bags, self.mean, self.spread, strict=True)
-        ]
-        return self.model(*scaled, **options)
+        scaling = zip(bags, self.mean, self.spread, strict=True)
+        return self.model(*((bag - mean) / spread for bag, mean, spread in scaling), **options)
 
 
 def build(name: str, dim: int, how: Training) -> nn.Module:
@@ -137,9 +129,8 @@ class Survival(Loop):
 
     def descent(self):
         how = self.how
-        adam = torch.optim.Adam(
-            self.parameters(), lr=how.learning_rate, weight_decay=how.weight_decay, fused=True
-        )
+        rates = {"lr": how.learning_rate, "weight_decay": how.weight_decay}
+        adam = torch.optim.Adam(self.parameters(), **rates, fused=True)
         # the released code meant a tenth by `lr // 10`, which is 0, and comes back up after ten epochs
         period, least = (10, 0.0) if "rate_to_zero" in self.habits else (how.epochs, 0.1)
         least *= how.learning_rate
@@ -249,16 +240,14 @@ class Data:
             seen = everybody[everybody["patient"].isin(self.slides)]
             names, deaths = sorted(seen["fold"].unique()), int(seen["event"].sum())
             if len(names) < everybody["fold"].nunique() or deaths < 2 * len(names):
-                obstacles.append(
-                    f"{cancer}: {len(seen)} of {len(everybody)} patients have slides with features, "
-                    f"{deaths} of them died: too few to train on every fold"
-                )
+                few = f"{len(seen)} of {len(everybody)} patients have slides with features, {deaths} of them died"
+                obstacles.append(f"{cancer}: {few}: too few to train on every fold")
                 continue
-            people = [(name, seen["patient"][seen["fold"] == name]) for name in names]
-            settings[str(cancer)] = [
-                Fold(str(name), tuple(seen.index.difference(test, sort=False)), tuple(test))
-                for name, test in people
-            ]
+            settings[str(cancer)] = []
+            for name in names:
+                held_out = seen["fold"] == name
+                parts = (tuple(seen["patient"][rows]) for rows in (~held_out, held_out))
+                settings[str(cancer)].append(Fold(str(name), *parts))
         return settings, obstacles
 
     def files(self, run: Run) -> list[Path]:

@@ -259,6 +259,7 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
     table : DataFrame
         Of `lib.statistics.calibration`: threshold (0 to 1), called (patients), net_benefit (true positives
         per patient, less the false ones at the threshold's odds), treat_all. Where net_benefit is NaN the line has a gap.
+        With low and high a band is drawn.
     label : str
         Model; several of the same patients may share the axes.
     """
@@ -270,7 +271,10 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
     # from the first threshold that nobody reaches the curve is 0 and tells nothing more
     reached = np.flatnonzero(table["called"] > 0)
     shown = table.iloc[: reached[-1] + 2] if reached.size else table
-    ax.plot(shown["threshold"], shown["net_benefit"], color=color, label=label or "model")
+    (line,) = ax.plot(shown["threshold"], shown["net_benefit"], color=color, label=label or "model")
+    if "low" in shown:
+        look = dict(color=line.get_color(), alpha=0.12, lw=0, zorder=1)
+        ax.fill_between(shown["threshold"], shown["low"], shown["high"], **look)
     models = [line for line in ax.lines if line.get_label() not in ("treat all", "treat none")]
     ends = np.concatenate([line.get_xdata() for line in models])
     gains = np.concatenate([line.get_ydata() for line in models])
@@ -398,14 +402,10 @@ def scores_by_class(ax: Axes, frame: pd.DataFrame) -> Axes:
     colours = (
         share.gt(0.5).map({True: style.CANCER, False: style.OTHER}).where(share.notna(), style.UNDETERMINED)
     )
-    place = dict(x="score", y="tissue", order=order, orient="h", ax=ax, legend=False)
-    with style.same_jitter():
-        points = dict(hue="tissue", palette=colours.to_dict(), jitter=0.28, size=2.2, alpha=0.45)
-        sns.stripplot(frame, **place, **points)
-    box = dict(
-        width=0.55, showfliers=False, color="0.15", fill=False, linewidth=1, medianprops={"linewidth": 2}
-    )
-    sns.boxplot(frame, **place, **box)
+    box = dict(width=0.55, showfliers=False, color="0.15", fill=False, linewidth=1)
+    sns.boxplot(frame, x="score", y="tissue", order=order, ax=ax, medianprops={"linewidth": 2}, **box)
+    y = frame["tissue"].map(order.index) + np.random.default_rng(0).uniform(-0.28, 0.28, len(frame))
+    ax.scatter(frame["score"], y, s=5, c=frame["tissue"].map(colours), alpha=0.45, lw=0)
     style.rows(ax, [f"{name} (n = {sizes[name]})" for name in order])
     ax.set(xlabel="score", ylabel="")
     return ax

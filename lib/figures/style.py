@@ -1,12 +1,10 @@
 """One look for every figure, and files whose bytes depend on the figure alone."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -56,17 +54,6 @@ def rows(ax: Axes, labels: Sequence[str]) -> None:
     ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6))
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-
-
-@contextmanager
-def same_jitter() -> Iterator[None]:
-    """seaborn shakes its points by numpy's global generator: the same in every run, and given back as it was."""
-    before = np.random.get_state()  # noqa: NPY002
-    np.random.seed(0)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
 
 
 def save(fig: Figure, path: str | os.PathLike) -> list[Path]:

@@ -42,9 +42,8 @@ def array_paths(folder: str | Path, patients: Iterable[str]) -> dict[str, Path]:
     paths = {name: [Path(folder, layout.format(name)) for layout in LAYOUTS] for name in patients}
     there = {name: [path for path in both if path.is_file()] for name, both in paths.items()}
     if gone := [name for name, files in there.items() if not files]:
-        raise FileNotFoundError(
-            f"{folder} has no preprocessed.npz of {len(gone)} of {len(there)} listed patients: {', '.join(gone[:5])}"
-        )
+        lost = f"{len(gone)} of {len(there)} listed patients: {', '.join(gone[:5])}"
+        raise FileNotFoundError(f"{folder} has no preprocessed.npz of {lost}")
     if twice := [files for files in there.values() if len(files) > 1]:
         raise ValueError(f"{twice[0][0]} and {twice[0][1]} are of one patient: remove one")
     return {name: files[0] for name, files in there.items()}
@@ -61,10 +60,8 @@ def read_array(path: str | Path, shape: tuple[int, int, int], frames: int) -> np
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise ValueError(f"{path} is no npz with an array img of plain numbers: {error}") from error
     if values.dtype.kind not in "fiu" or values.shape != (*shape, frames):  # frames first would be slices
-        raise ValueError(
-            f"{path}: img is {values.dtype} {values.shape}; numbers {(*shape, frames)} (height, width, slices, frames) "
-            "are expected"
-        )
+        wanted = f"numbers {(*shape, frames)} (height, width, slices, frames) are expected"
+        raise ValueError(f"{path}: img is {values.dtype} {values.shape}; {wanted}")
     return np.ascontiguousarray(np.moveaxis(values, 3, 0), dtype=np.float32)
 
 
@@ -99,9 +96,8 @@ def read_clinical(
     outcome = outcome.mask(outcome.map(is_missing))
     label = pd.to_numeric(outcome, errors="coerce")
     if (odd := outcome.notna() & ~label.isin((0, 1))).any():
-        raise ValueError(
-            f"{path}: {OUTCOME} of patient {raw.index[odd][0]} is {outcome[odd].iloc[0]}, not 0 or 1"
-        )
+        who, what = raw.index[odd][0], outcome[odd].iloc[0]
+        raise ValueError(f"{path}: {OUTCOME} of patient {who} is {what}, not 0 or 1")
     return table.assign(label=label.astype(float))
 
 
@@ -128,21 +124,18 @@ def read_partition(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
         if (part := PARTS.get(plain(name))) is None:
             raise ValueError(f"{path}: {name!r} is no part{nearest_name(name, ('train', 'val', 'test'))}")
         for member in members:
+            patient, fault = str(member).strip(), ""
             if isinstance(member, bool) or not isinstance(member, np.integer | int | str):
-                raise ValueError(
-                    f"{path}: {member!r} is no patient's name: a text or a whole number is expected"
+                fault = "is no patient's name: a text or a whole number is expected"
+            elif patient in parts:
+                fault = (
+                    f"is in {parts[patient]} and in {part} (to choose by the test patients, leave val out)"
                 )
-            patient = str(member).strip()
-            if patient in parts:
-                raise ValueError(
-                    f"{path}: patient {patient} is in {parts[patient]} and in {part}; once is enough (to choose by the "
-                    "test patients, leave val out)"
-                )
-            if patient not in known:
+            elif patient not in known:
                 near = nearest_name(patient, [*known][:1000])
-                raise ValueError(
-                    f"{path}: patient {patient} of {part} is not among the {len(known)} patients known{near}"
-                )
+                fault = f"of {part} is not among the {len(known)} patients known{near}"
+            if fault:
+                raise ValueError(f"{path}: patient {patient} {fault}")
             parts[patient] = part
     if lost := {"train", "test"} - set(parts.values()):
         raise ValueError(f"{path} has no patients to {min(lost)}")

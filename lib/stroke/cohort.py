@@ -71,9 +71,7 @@ def find_patients(root: str | Path) -> pd.DataFrame:
         elif "phenotype" in inside.lower().split("/")[:-1]:
             shared.append(inside)
     if not files:
-        raise FileNotFoundError(
-            f"{root} holds no file of a patient sub-strokeNNNN: it should hold ISLES'24 as its archive unpacks"
-        )
+        raise FileNotFoundError(f"{root} holds no file of a patient sub-strokeNNNN, as ISLES'24 unpacks")
     rows = {patient: _row(patient, files[patient], shared, root) for patient in sorted(files)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient")
 
@@ -180,9 +178,8 @@ def gathered(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
                 if is_missing(known):
                     record[name] = (text, path)
                 elif not is_missing(text) and _value(known) != _value(text):
-                    raise ValueError(
-                        f"patient {patient}: {name} is {known!r} in {where} and {text!r} in {path}; correct or remove one"
-                    )
+                    both = f"{known!r} in {where} and {text!r} in {path}"
+                    raise ValueError(f"patient {patient}: {name} is {both}; correct or remove one")
         records.append({columns[name]: text for name, (text, _) in record.items()})
         notes.append("; ".join(lacking) if record or lacking else "no clinical table")
     return pd.DataFrame(records, tables.index, list(columns.values()), dtype=str).fillna(""), notes

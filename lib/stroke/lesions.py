@@ -57,11 +57,7 @@ def mismatch(scan: Prepared, lambda_: float = 0.1, core_rcbf: float = 0.3, tmax_
 
 
 def lesion_volumes(
-    maps: Maps,
-    mask: np.ndarray,
-    geometry: Geometry,
-    core_rcbf: float = 0.3,
-    tmax_s: float = 6.0,
+    maps: Maps, mask: np.ndarray, geometry: Geometry, core_rcbf: float = 0.3, tmax_s: float = 6.0
 ) -> Lesions:
     """Core: CBF below a share of the normal side's and Tmax late. Hypoperfused: Tmax late.
 
@@ -93,10 +89,8 @@ def lesion_volumes(
     flows = maps.cbf[tissue & normal & ~late]
     normal_cbf = float(flows.mean(dtype=float)) if len(flows) else 0.0
     if not normal_cbf > 0:
-        raise ValueError(
-            f"the {side} side has no tissue with blood flow and Tmax up to {tmax_s} s, so nothing tells what flow is "
-            "normal: check the arterial curve and the mask"
-        )
+        words = f"the {side} side has no tissue with blood flow and Tmax up to {tmax_s} s"
+        raise ValueError(f"{words}, so nothing tells what flow is normal: check the arterial curve")
     core = _large(hypoperfused & (maps.cbf < core_rcbf * normal_cbf), SMALLEST_ML / voxel_ml)
     core_ml, hypoperfused_ml = float(core.sum() * voxel_ml), float(hypoperfused.sum() * voxel_ml)
     return Lesions(core, hypoperfused, core_ml, hypoperfused_ml, hypoperfused_ml - core_ml, side, normal_cbf)

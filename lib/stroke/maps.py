@@ -94,10 +94,8 @@ def _vessels(curves: np.ndarray) -> np.ndarray:
     rough = np.abs(curves[:, high] - _steady(curves[:, high])).max(0) > ROUGH * top[high]
     high = high[~rough]
     if not len(high):
-        raise ValueError(
-            f"nothing in the mask enhances like a vessel (highest peak {top.max():.1f} HU, noise "
-            f"{noise_hu(curves):.1f} HU): look at the series"
-        )
+        words = f"highest peak {top.max():.1f} HU, noise {noise_hu(curves):.1f} HU"
+        raise ValueError(f"nothing in the mask enhances like a vessel ({words}): look at the series")
     highest = np.sort(top[high])[-min(VOXELS, len(high))]
     return high[top[high] >= SHARE_OF_TOP * highest]
 

@@ -110,7 +110,7 @@ class StrokeParams(Recipe, StudyParams):
     mapping: dict[str, str | float] = {}  # variable -> column, sum of two, number, "": `lib.stroke.clinical`
     phantom: Phantom | None = Phantom()
     implausible: Literal["refuse", "missing"] = "refuse"  # what becomes of a number that no patient has
-    interval_s: float = Field(0.0, ge=0)  # between frames where the file does not say it; 0: it does
+    interval_s: float = Field(0.0, ge=0, le=20)  # between frames where the file does not say it; 0: it does
     oblique: Literal["refuse", "keep", "resample"] = "refuse"  # a scan tilted by more than 1 degree
     preparation: Preparation = Preparation()
     unfavourable_from: int = Field(3, ge=1, le=6)  # first grade of the modified Rankin scale that is bad
@@ -135,33 +135,30 @@ class StrokeParams(Recipe, StudyParams):
 
     @model_validator(mode="after")
     def fits_together(self) -> "StrokeParams":
-        if sum((self.phantom is not None, bool(self.isles), bool(self.arrays))) != 1:
-            raise ValueError(
-                "give exactly one of `phantom`, `isles` and `arrays` (the reference's own input)"
-            )
-        if bool(self.arrays) != bool(self.arrays_clinical) or (self.partition and not self.arrays):
-            raise ValueError(
-                "`arrays` and `arrays_clinical` (its clinical CSV) go together, `partition` with them"
-            )
-        if odd := [side for side in self.shape if side % 16 or side < 16]:
-            raise ValueError(
-                f"`shape` has a side of {odd[0]}: the encoder halves four times, give multiples of 16"
-            )
-        if self.inner_folds == 1:
-            raise ValueError("`inner_folds` is 1: give 0 (no choice of the epoch) or at least 2")
-        parts = {"ctp", "clinical-branch"}
-        for setting, names in self.models.items():
-            if "late-fusion" in names and not parts <= set(names):
-                raise ValueError(
-                    f"models of {setting}: late-fusion is made of ctp and clinical-branch, list both"
-                )
-            once = parts & set(self.first_seed_only)
-            if "late-fusion" in names and len(self.seeds) > 1 and len(once) == 1:
-                raise ValueError(
-                    f"`first_seed_only` has {once.pop()}: late-fusion needs ctp and clinical-branch of the same seeds"
-                )
-        if not self.arrays and self.preparation.frames % self.frames:
-            raise ValueError(
-                f"`frames` is {self.frames}, which is no whole fraction of the {self.preparation.frames} of `preparation`"
-            )
+        parts, film = {"ctp", "clinical-branch"}, self.preparation.frames
+        late = [names for names in self.models.values() if "late-fusion" in names]
+        once = [name for name in self.first_seed_only if name in parts]
+        faults = {
+            "give exactly one of `phantom`, `isles` and `arrays` (the reference's own input)": (
+                sum((self.phantom is not None, bool(self.isles), bool(self.arrays))) != 1
+            ),
+            "`arrays` and `arrays_clinical` (its clinical CSV) go together, `partition` with them": (
+                bool(self.arrays) != bool(self.arrays_clinical) or (self.partition and not self.arrays)
+            ),
+            f"`shape` is {self.shape}: the encoder halves four times, give multiples of 16": (
+                any(side % 16 or side < 16 for side in self.shape)
+            ),
+            "`inner_folds` is 1: give 0 (no choice of the epoch) or at least 2": self.inner_folds == 1,
+            "late-fusion is made of ctp and clinical-branch, list both in `models`": (
+                any(not parts <= set(names) for names in late)
+            ),
+            f"`first_seed_only` has {once}: late-fusion needs ctp and clinical-branch of the same seeds": (
+                late and len(self.seeds) > 1 and len(set(once)) == 1
+            ),
+            f"`frames` is {self.frames}, which is no whole fraction of the {film} of `preparation`": (
+                not self.arrays and film % self.frames
+            ),
+        }
+        if wrong := [words for words, true in faults.items() if true]:
+            raise ValueError("; ".join(wrong))
         return self

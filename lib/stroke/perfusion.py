@@ -80,10 +80,10 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     # squared steps over squared deviations: near 0 for a bolus, 2 for frames in random order, NaN for a constant
     rough = float(durbin_watson(curve - curve.mean()))
     if not rough <= settings.roughest:
-        raise ValueError(
-            f"the brain's mean enhancement jumps from frame to frame (roughness {rough:.2f}, at most "
-            f"{settings.roughest:g}): frames are out of order, or no contrast arrived"
+        words = (
+            f"the brain's mean enhancement jumps ({rough:.2f}, at most {settings.roughest:g}; 2 is at random)"
         )
+        raise ValueError(f"{words}: frames are out of order, or no contrast arrived")
     peak = int(curve.argmax())
     first = min(max(peak - frames // 2, 0), len(values) - frames)
     window = np.minimum(enhancement[first : first + frames], settings.ceiling_hu or np.inf)
@@ -107,10 +107,8 @@ def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) 
     t, z, y, x = prepared.values.shape
     h, w, d = shape
     if y % h or x % w or z % d or t % frames:
-        raise ValueError(
-            f"shape {tuple(shape)} and {frames} frames are no whole fractions of what was prepared, {(y, x, z)} and "
-            f"{t} frames: change the one or the other"
-        )
+        words = f"shape {tuple(shape)} and {frames} frames are no whole fractions of what was prepared"
+        raise ValueError(f"{words}, {(y, x, z)} and {t} frames: change the one or the other")
     blocks = prepared.values.reshape(frames, t // frames, d, z // d, h, y // h, w, x // w)
     return np.ascontiguousarray(blocks.mean((1, 3, 5, 7), dtype=np.float32).transpose(0, 2, 3, 1))
 
@@ -128,10 +126,8 @@ def tissue_mask(baseline: np.ndarray, geometry: Geometry, settings: Preparation)
         smooth = gaussian_filter(smooth, (0, blur / y, blur / x), mode="nearest")
     tissue = (smooth >= low) & (smooth <= high)
     if not tissue.any():
-        raise ValueError(
-            f"no voxel of the baseline lies within {low:g} to {high:g} HU (it reaches from {np.min(baseline):g} to "
-            f"{np.max(baseline):g}): is the series in Hounsfield units?"
-        )
+        reach = f"{low:g} to {high:g} HU (it reaches from {baseline.min():g} to {baseline.max():g})"
+        raise ValueError(f"no voxel of the baseline lies within {reach}: is the series in Hounsfield units?")
     if settings.erosion_mm and not tissue.all():
         ((*box,),) = find_objects(tissue.astype(np.uint8))
         # one voxel more around: what is next to the box is no tissue, or beyond the scan
@@ -141,9 +137,7 @@ def tissue_mask(baseline: np.ndarray, geometry: Geometry, settings: Preparation)
         tissue[box] = depth > settings.erosion_mm
     parts, number = label(tissue)
     if not number:
-        raise ValueError(
-            f"no tissue is left after {settings.erosion_mm:g} mm were taken off: lower erosion_mm"
-        )
+        raise ValueError(f"no tissue is left after {settings.erosion_mm:g} mm were taken off")
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return parts == sizes.argmax()

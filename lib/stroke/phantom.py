@@ -26,19 +26,13 @@ from lib.stroke.series import write_series
 MARGINAL = (0.12, 0.16, 0.17, 0.15, 0.14, 0.08, 0.18)  # of mRS 0 to 6, with an effect or without
 LARGEST_ML = 140.0  # core and penumbra together, about 40 % of a hemisphere's tissue
 REPERFUSION = (0.0, 0.6, 1.0)  # by mTICI 0-2a, 2b, 2c-3
-ADMISSION = "age onset_to_ctp_min nihss male hypertension diabetes atrial_fibrillation"
+ADMISSION = ["age", "onset_to_ctp_min", "nihss", "male", "hypertension", "diabetes", "atrial_fibrillation"]
 METADATA = {
-    "admission": ADMISSION.split(),
-    "procedure": ["ctp_to_recanalisation_min", "mtici_2b", "mtici_3"],
+    "admission": ADMISSION,
+    "postprocedural": [*ADMISSION, "ctp_to_recanalisation_min", "mtici_2b", "mtici_3"],
     "imaging": ["core_ml", "penumbra_ml", "on_left"],
 }
-ORACLES = {
-    "admission": ["admission"],
-    "postprocedural": ["admission", "procedure"],
-    "imaging": ["imaging"],
-    "admission + imaging": ["admission", "imaging"],
-    "postprocedural + imaging": ["admission", "procedure", "imaging"],
-}
+ORACLES = (*METADATA, "admission + imaging", "postprocedural + imaging")
 MTICI = (("0", "1", "2a"), ("2b",), ("2c", "3"))
 UNKNOWN = {  # share of patients in whom a column is empty
     "TICI postinterventional": 0.08,
@@ -91,8 +85,8 @@ def oracle_aucs(effect: float = 1.0, n: int = 20_000, seed: int = 11) -> dict[st
     )
     bad, fitted = (table["mrs"] >= 3).to_numpy(), np.arange(n) < n // 2
     aucs = {}
-    for name, groups in ORACLES.items():
-        inputs = table[[column for group in groups for column in METADATA[group]]].to_numpy(float)
+    for name in ORACLES:
+        inputs = table[[column for part in name.split(" + ") for column in METADATA[part]]].to_numpy(float)
         terms = PolynomialFeatures(2, include_bias=False)
         model = make_pipeline(StandardScaler(), terms, StandardScaler(), LogisticRegression(max_iter=1000))
         scores = model.fit(inputs[fitted], bad[fitted]).decision_function(inputs[~fitted])
@@ -123,18 +117,17 @@ def _measured(random: np.random.Generator, n: int) -> pd.DataFrame:
     }
     chances = {"male": 0.52, "hypertension": 0.6, "diabetes": 0.25, "atrial_fibrillation": 0.35}
     table |= {name: random.uniform(size=n) < chance for name, chance in chances.items()}
-    table = {name: np.asarray(values).astype(int) for name, values in table.items()}
-    lost = 1 - np.array(REPERFUSION)[mtici] * 2 ** (-recanalisation / 240)
-    return pd.DataFrame(
-        {
-            **table,
-            "mtici": mtici,
-            "side": np.where(left, "left", "right"),
-            "collateral": collateral,
-            "core_ml": total * share,
-            "penumbra_ml": total * (1 - share),
-            "lost_share": lost,
-        }
+    return (
+        pd.DataFrame(table)
+        .astype(int)
+        .assign(
+            mtici=mtici,
+            side=np.where(left, "left", "right"),
+            collateral=collateral,
+            core_ml=total * share,
+            penumbra_ml=total * (1 - share),
+            lost_share=1 - np.array(REPERFUSION)[mtici] * 2 ** (-recanalisation / 240),
+        )
     )
 
 

@@ -71,10 +71,8 @@ def read_series(path: str | os.PathLike, interval_s: float | None = None, obliqu
     image = volumes.opened(path)
     size = image.GetSize()
     if len(size) < 4 or size[-1] < 2 or (len(size) == 5 and size[3] != 1):
-        raise ValueError(
-            f"{path} has {' x '.join(map(str, size))} voxels: CT perfusion is a series of volumes, "
-            "axes x, y, z, frames, with at least two frames"
-        )
+        sides = " x ".join(map(str, size))
+        raise ValueError(f"{path} has {sides} voxels: CT perfusion is a series of volumes (x, y, z, frames)")
     interval_s, values = interval_of(path, interval_s), None
     for number in range(size[-1]):
         frame = image[:, :, :, number] if len(size) == 4 else image[:, :, :, 0, number]
@@ -93,10 +91,6 @@ def interval_of(path: str | os.PathLike, given: float | None = None) -> float:
     pixdim[4] in the unit of xyzt_units; where the header names no unit of time, seconds are meant. ITK reads 0 ("not
     known") as 1; this does not. A fifth axis that holds the frames behind a single fourth has its own pixdim[5].
     """
-    if given and not SHORTEST_S <= given <= LONGEST_S:
-        raise ValueError(
-            f"{path}: an interval of {given:g} s between frames lies outside {SHORTEST_S} to {LONGEST_S:g} s"
-        )
     header = nibabel.load(path).header
     unit = header.get_xyzt_units()[1]
     axes = [4, 5] if header["dim"][0] == 5 and header["dim"][4] == 1 else [4]
@@ -106,17 +100,13 @@ def interval_of(path: str | os.PathLike, given: float | None = None) -> float:
     if usable and max(usable) - min(usable) <= AGREE * max(usable):
         stated = round(usable[0], 6)  # float32 in the header: 1.41 is 1.40999997
         if given and abs(stated - given) > AGREE * given:
-            raise ValueError(
-                f"{path}: its header says {stated:g} s between frames and the parameters {given:g} s: "
-                "find out which is right, then correct it"
-            )
+            both = f"{stated:g} s between frames and the parameters {given:g} s"
+            raise ValueError(f"{path}: its header says {both}: find out which is right, then correct it")
         return float(given or stated)
     if not given:
         words = " and ".join(f"{name} = {number:g}" for name, number in numbers.items())
-        raise ValueError(
-            f"{path}: the time between frames is not known, its header says {words} ({unit}): "
-            "give interval_s, in seconds"
-        )
+        words += f" ({unit}): give interval_s, in seconds"
+        raise ValueError(f"{path}: the time between frames is not known, its header says {words}")
     return float(given)
 
 
@@ -132,10 +122,8 @@ def write_series_features(path: str | os.PathLike, series: np.ndarray) -> None:
     with np.errstate(over="ignore"):
         stored = series.astype(np.float16)
     if series.ndim != 4 or not np.isfinite(stored).all():
-        raise ValueError(
-            f"{path} not written: a series is (frames, h, w, z), finite and within 65,504; this has the shape "
-            f"{series.shape} and values from {series.min():g} to {series.max():g}"
-        )
+        words = f"this has the shape {series.shape} and values from {series.min():g} to {series.max():g}"
+        raise ValueError(f"{path} not written: a series is (frames, h, w, z), finite, within 65,504; {words}")
     with written_hdf5(path) as file:
         file["series"] = stored
 

@@ -69,14 +69,10 @@ def stratified_folds(
     Raises
     ------
     ValueError
-        Fewer than two folds, a patient without a stratum, or a stratum with fewer patients than folds.
+        A stratum with fewer patients than folds.
     """
     people = sorted(set(patients.values()))
-    if lost := [person for person in people if person not in strata]:
-        raise ValueError(f"patient {lost[0]} has no stratum ({len(lost)} of {len(people)} have none)")
     kinds = [str(strata[person]) for person in people]
-    if k < 2 or not people:
-        raise ValueError(f"{k} folds of {len(people)} patients cannot be made: two folds at least are needed")
     if rare := [f"{kind} ({count})" for kind, count in Counter(kinds).items() if count < k]:
         raise ValueError(
             f"fewer than {k} patients are in stratum {', '.join(rare)}: join strata or ask for fewer folds"

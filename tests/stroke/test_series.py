@@ -103,8 +103,6 @@ def test_interval_that_contradicts_the_header_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"header says 1 s between frames and the parameters 1\.41 s"):
         read_series(path, interval_s=1.41)
     assert read_series(path, interval_s=1.004).interval_s == pytest.approx(1.004)
-    with pytest.raises(ValueError, match=r"outside 0\.05 to 20 s"):
-        read_series(path, interval_s=1410)
 
 
 def test_five_axes_with_a_single_one(tmp_path):
