@@ -45,7 +45,7 @@ class Tiles:
     coords: np.ndarray  # int64 (n, 2): x, y of the top left corner, level-0 pixels
     places: np.ndarray  # int64 (n, 2): column and row on the grid of this scale, counted from its origin
     origins: np.ndarray  # int64 (n,): which of the grid's `origins`
-    tissue: np.ndarray  # float32 (n,): share of the tile that is tissue, 0 to 1; NaN where it was not measured
+    tissue: np.ndarray  # float32 (n,): share that is tissue, 0 to 1; NaN where it was not measured
 
     def __len__(self) -> int:
         return len(self.coords)
