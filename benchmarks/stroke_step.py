@@ -8,8 +8,8 @@ last compute the same. Each has its own process, so that its peak memory is its 
 process; the least of the repeats counts. Needs 2.5 GB.
 
 - port: the CNN called 32 times, once a frame, everything kept, contiguous (`tests/stroke/plain_stroke.py`)
-- kept: frames as a batch, in parts, channels last
-- described: the default: besides, parts are computed again for the backward pass, which is one forward pass more
+- kept: all frames as one batch, channels last
+- described: two frames at once, computed again for the backward pass, which is one forward pass more
 - described, bf16: its convolutions in bfloat16
 
 Bars, to the port: 0.7 of the time and 0.5 of the peak memory, for `described` and for `described, bf16`; the full size

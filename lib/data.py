@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -246,8 +247,6 @@ def _unpack(archive: Path, target: Path) -> None:
         shutil.unpack_archive(archive, part, **({} if archive.suffix == ".zip" else {"filter": "data"}))
         inside = [entry for entry in part.iterdir() if entry.name != "__MACOSX"]
         os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else part, target)
-    except Exception as error:  # each kind of archive has errors of its own
-        raise ValueError(f"{archive} cannot be unpacked ({error}): remove it and fetch it again") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -360,7 +359,7 @@ def main(arguments: list[str] | None = None) -> int:
             failed = _slides(given)
         else:
             fetch_all(given.name or parser.error("name a cohort, or --slides"), given.raw, given.groups)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, tarfile.TarError) as error:
         failed = [str(error)]
     for reason in failed:
         print(f"data: {reason}", file=sys.stderr)

@@ -195,10 +195,10 @@ def read_json(path: str | os.PathLike) -> dict:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON that can be read ({error}): fetch it again") from error
-    if isinstance(content, dict):
-        return content
-    raise ValueError(f"{path} holds {type(content).__name__}, expected an object with keys")
+        content = error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object ({str(content)[:80]}): fetch it again")
+    return content
 
 
 def positive(content: dict, key: str, path: str | os.PathLike) -> float:

@@ -12,16 +12,15 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
+from lib.params import ROOT
+
 PHANTOMS_FIRST = {"demo": 0, "null": 1}
 
 
 def repository() -> Path:
-    """The folder that holds ``_quarto.yml``: the working folder or the nearest above it."""
+    """The folder that holds ``_quarto.yml``: the working folder, the nearest above it, or that of this ``lib``."""
     here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "_quarto.yml").is_file():
-            return folder
-    raise FileNotFoundError(f"no _quarto.yml in or above {here}: run from within the repository.")
+    return next((folder for folder in (here, *here.parents) if (folder / "_quarto.yml").is_file()), ROOT)
 
 
 def results_folder(root: Path) -> Path:

@@ -47,11 +47,8 @@ HOW_TO_GET_QUARTO = (
 
 
 def read_contents(root: Path) -> dict:
-    """The repository's ``_quarto.yml``; FileNotFoundError where there is none."""
-    path = Path(root) / "_quarto.yml"
-    if not path.is_file():
-        raise FileNotFoundError(f"no _quarto.yml in {root}: run from the repository's root or give --root.")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The repository's ``_quarto.yml``."""
+    return yaml.safe_load((Path(root) / "_quarto.yml").read_text(encoding="utf-8"))
 
 
 def places(contents: dict) -> Iterator[tuple[str | None, str]]:

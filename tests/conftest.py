@@ -11,6 +11,7 @@ matplotlib.use("Agg")  # not by the environment, which the notebooks of tests wo
 
 import matplotlib.pyplot as plt
 import pytest
+import yaml
 
 from lib.figures import style
 
@@ -46,6 +47,16 @@ def checkout() -> Callable[[Path], Path]:
         return folder
 
     return copied
+
+
+@pytest.fixture(scope="session")
+def small() -> dict:
+    """SpaCRD's demo, made smaller than even a reader would wait for, as the cohort small."""
+    values = yaml.safe_load((ROOT / "params" / "spacrd" / "demo.yaml").read_text(encoding="utf-8"))
+    values["phantom"] |= {"seed": 7, "patients": 3, "spots_side": 10, "effect": 1.0}
+    values |= {"cohort": "small", "genes": 100, "seeds": [1], "first_seed_only": [], "bootstrap_draws": 100}
+    values |= {"contrastive_epochs": 2, "fusion_epochs": 1, "classifier_epochs": 2}
+    return values | {"models": ["marker-smoothed", "linear-both-smoothed", "concatenation", "spacrd"]}
 
 
 @pytest.fixture

@@ -370,7 +370,7 @@ def test_demo_and_null_must_have_been_run_and_every_page_be_there(checkout, caps
     assert make(checkout) == 1
     assert "results/spacrd/null/notebooks/4-evaluate.ipynb is missing" in capsys.readouterr().err
     assert make(tmp_path / "results") == 1
-    assert "no _quarto.yml in" in capsys.readouterr().err
+    assert "_quarto.yml" in capsys.readouterr().err
 
 
 def test_quarto_may_be_required_and_what_it_complains_of_stops_the_book(checkout, capsys, monkeypatch):

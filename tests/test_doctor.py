@@ -109,8 +109,11 @@ def test_torch_and_the_gpu(monkeypatch):
     assert [(each.state, each.mark) for each in broken] == [("cannot be imported: why", STOPS)]
 
 
-def test_a_results_folder_that_takes_no_file_stops(tmp_path, monkeypatch):
+def test_a_results_folder_that_takes_no_file_and_a_full_disk_stop(tmp_path, monkeypatch):
     monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
+    for free, mark in ((0.9e9, STOPS), (1.1e9, LACKS), (4e9, OK)):
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        assert {each.what: each.mark for each in doctor.machine(tmp_path)}["disk for results/"] == mark
     assert all(each.mark != STOPS for each in doctor.machine(tmp_path / "new" / "results"))
     assert list(tmp_path.iterdir()) == []
 
@@ -120,13 +123,6 @@ def test_a_results_folder_that_takes_no_file_stops(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
     last = list(doctor.machine(tmp_path))[-1]
     assert (last.what, last.state, last.mark) == ("writing to results/", "refused", STOPS)
-
-
-@pytest.mark.parametrize(("free", "mark"), [(0.9e9, STOPS), (1.1e9, LACKS), (4e9, OK)])
-def test_a_full_disk_stops(tmp_path, monkeypatch, free, mark):
-    monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
-    assert {each.what: each.mark for each in doctor.machine(tmp_path)}["disk for results/"] == mark
 
 
 def test_a_check_that_fails_is_a_line_and_the_others_go_on(monkeypatch, root):

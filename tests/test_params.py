@@ -81,8 +81,6 @@ def test_every_fault_is_told_at_once_and_a_missing_file_with_the_nearest(tmp_pat
     (tmp_path / "her2st.yaml").write_text("")
     with pytest.raises(FileNotFoundError, match=r"her2ts\.yaml: no such parameter file.*'her2st'"):
         load(tmp_path / "her2ts.yaml", Params)
-    with pytest.raises(ValueError, match=r"'spacrdd' is unknown: did you mean 'spacrd'"):
-        schema_of("spacrdd")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")

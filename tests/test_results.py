@@ -26,10 +26,6 @@ SPACRD = PUBLISHED.splitlines()[0] + (
     "gain in percent,HBC,all,auc_gain_percent,13.5,T3,second hand,no,other models,,,\n"
     "never found,HBC,all,f1,,T3,unverified,no,nowhere,,,\n"
 )
-STROKE = PUBLISHED.splitlines()[0] + "".join(
-    f"\n{what},hamburg,all,accuracy,{x},abstract,read,no,not public,,,"
-    for what, x in (("fusion", 0.77), ("scan", 0.61))
-)
 DIFFERENCES = (
     "model,minus,difference,low,high,n,how,setting\n"
     "age,cox-clinical,-0.08,-0.14,-0.03,80,paired,blca\nmcat:MCAT,age,0.04,-0.02,0.09,80,paired,blca\n"
@@ -308,17 +304,6 @@ def test_ours_stands_beside_a_printed_number_only_where_it_is_of_the_same_real_c
     assert "0.990" not in bare.parts()["printed spacrd"], "even if the table asks for a phantom"
 
 
-def test_the_same_printed_rows_of_several_cohorts_stand_side_by_side(bare):
-    bare.write("data/published/stroke.csv", STROKE)
-    parts = bare.parts()
-    head, *lines = rows(parts["printed crossfusion"])
-    assert head == ["What", "Metric", "`blca`", "`ucec`"]
-    assert [PAPER, "c-index", "0.630", "0.702"] in lines
-    assert ["MCAT, stored", "c-index", "0.620", "–"] in lines
-    shown = [row[2:] for row in rows(parts["margin stroke 70"])[1:]]
-    assert shown == [["54", "0", "–"], ["43", "11", "0.001"]]
-
-
 def record(made=4, kept=0, shard=0, shards=1, failed=None, seconds=20.0, peak=700.0, finished=True):
     units = {"all": made + kept + len(failed or {}), "made": made, "kept": kept}
     content = {"stage": "2-embed", "shard": shard, "shards": shards, "seconds": seconds, "peak_mb": peak}
@@ -378,13 +363,6 @@ def test_every_byte_belongs_to_one_stage_and_one_folder(cancer):
     row = next(row for row in rows(parts["disk"]) if "`demo`" in row[0])
     assert row[1:7] == ["3.0\u00a0MB", "–", "–", "–", "–", "2.0\u00a0MB"]
     assert "| **all** | 3.0\u00a0MB |" in parts["disk"]
-
-
-def test_provenance_names_commit_seeds_files_and_versions_that_differ(cancer):
-    cancer.cohort("crossfusion", "demo", [], commit=f"{'c0ffee' * 7}+changes", versions={"numpy": "2.5"})
-    made = cancer.parts("costs")["provenance"]
-    assert "| phantom | `c0ffeec0ff` with changes | 1, 2 | 2 | 1 | 0 | `5ca1ab1e5ca1ab1e` |" in made
-    assert "| numpy | 2.4 (2 stages), 2.5 (1 stages) |" in made
 
 
 def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(bare, root):

@@ -226,9 +226,3 @@ def test_book_and_run_do_their_own_setup_in_the_environment_that_is_named(root):
     assert re.search(r"setup\.sh.*-m lib\.params params/spacrd/demo\.yaml.*-- spacrd_demo", steps, re.DOTALL)
     steps = make(root, "-n", "test", "ENV=/opt/conda").stdout
     assert steps.index("setup.sh --into /opt/conda") < steps.index("/opt/conda/bin/python -m pytest")
-
-
-@pytest.mark.parametrize("script", [".ci/run", "scripts/setup.sh"])
-def test_scripts_can_be_run(root, script):
-    assert os.access(root / script, os.X_OK)
-    assert subprocess.run(["bash", "-n", str(root / script)]).returncode == 0

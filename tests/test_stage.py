@@ -114,15 +114,6 @@ def test_first_run_makes_all_and_second_none_and_both_print_the_same(work, resul
     assert first.out == second.out, "the executed notebook would change without a change in the results"
 
 
-def test_unit_is_made_again_when_its_inputs_bytes_change_and_kept_when_it_is_only_touched(work, results):
-    work.run()
-    os.utime(work.folder / "B1.txt", (1, 1))
-    assert work.run() == []
-    (work.folder / "B1.txt").write_text("7")
-    assert work.run() == ["B1"]
-    assert (results / "features" / "B1.txt").read_text(encoding="utf-8") == "14\n"
-
-
 def test_inputs_that_change_places_are_another_input(work):
     """Trained on A and tested on B is not trained on B and tested on A."""
     made, train, test = [], work.folder / "A1.txt", work.folder / "B1.txt"
@@ -144,9 +135,12 @@ def test_inputs_that_change_places_are_another_input(work):
     assert made == ["fold", "fold"]
 
 
-def test_units_follow_the_parameters_they_depend_on_and_the_code(work, results, monkeypatch):
+def test_units_follow_inputs_parameters_they_depend_on_and_the_code(work, results, monkeypatch):
     work.run()
+    os.utime(work.folder / "B1.txt", (1, 1))
     assert work.run(unused=3) == []
+    (work.folder / "B1.txt").write_text("7")
+    assert work.run() == ["B1"]
     assert work.run(factor=3) == list(UNITS)
     assert (results / "features" / "C1.txt").read_text(encoding="utf-8") == "6\n"
     assert work.run(factor=3) == []
@@ -154,21 +148,14 @@ def test_units_follow_the_parameters_they_depend_on_and_the_code(work, results, 
     assert work.run(factor=3) == list(UNITS)
 
 
-@pytest.mark.parametrize("content", [None, "", "4", "40\n"], ids=["deleted", "empty", "cut short", "other"])
-def test_unit_is_made_again_when_its_output_is_not_what_was_recorded(content, work, results):
+@pytest.mark.parametrize("name", ["features/C1.txt", "units/2-embed/C1.json"])
+def test_unit_is_made_again_when_its_output_or_record_is_gone_or_broken(name, work, results):
     work.run()
-    output = results / "features" / "C1.txt"
-    output.unlink() if content is None else output.write_text(content)
-    assert work.run() == ["C1"]
-    assert output.read_text(encoding="utf-8") == "4\n"
-
-
-@pytest.mark.parametrize("content", [None, "", '{"key": ', "{}"])
-def test_unit_is_made_again_when_its_record_is_gone_or_broken(content, work, results):
-    work.run()
-    record = results / "units" / "2-embed" / "C1.json"
-    record.unlink() if content is None else record.write_text(content)
-    assert work.run() == ["C1"]
+    whole = (results / name).read_text(encoding="utf-8")
+    for content in (None, "", whole[: len(whole) // 2], "{}"):
+        (results / name).unlink() if content is None else (results / name).write_text(content)
+        assert work.run() == ["C1"]
+        assert (results / name).read_text(encoding="utf-8") == whole
     assert work.run() == []
 
 
@@ -192,21 +179,14 @@ def test_failing_unit_is_reported_and_not_counted_the_others_are_done_and_it_alo
     assert work.done == list(UNITS)
 
 
-def test_as_many_may_fail_as_max_failed_says(work, results):
-    work.broken = {name: ValueError(f"no {name}") for name in ("B1", "D1")}
-    with pytest.raises(RuntimeError, match="2 of 5 units failed, max_failed is 1; the first is B1"):
-        work.run(max_failed=1)
-    stage = work.stage(max_failed=2)
-    work.run(stage)
-    assert work.done == ["A1", "C1", "E1"]
-    stage.finish()
-    assert manifest(results)["failed"] == {"B1": "ValueError: no B1", "D1": "ValueError: no D1"}
-
-
-def test_old_output_of_a_unit_that_fails_now_and_a_missing_input_are_not_counted(work, results):
+def test_as_many_may_fail_as_max_failed_says_and_the_old_output_of_one_that_fails_now_is_not_counted(
+    work, results
+):
     work.run()
     (work.folder / "B1.txt").write_text("not a number")
     (work.folder / "D1.txt").unlink()
+    with pytest.raises(RuntimeError, match="2 of 5 units failed, max_failed is 1; the first is B1"):
+        work.run(max_failed=1)
     stage = work.stage(max_failed=2)
     work.run(stage)
     stage.finish()
@@ -302,7 +282,6 @@ def test_run_record_tells_time_memory_and_units_and_no_machine(work, results, tm
     assert record["finished"]
     assert 0 < record["seconds"] < 60
     assert 50 < record["peak_mb"] < 100_000
-    assert set(record["host"]) == {"cores", "memory_gb", "gpu"}
     for told in (platform.node(), str(tmp_path), getpass.getuser() + "@"):
         assert told not in text
     assert json.loads((results / "runs" / "2-embed.1of4.json").read_text())["units"]["kept"] == 1

@@ -22,8 +22,9 @@ from lib.inputs.slides import Slide, found_slides, open_slide
 from lib.inputs.tables import read_columns
 from lib.phantoms.slides import write_slide
 from lib.stage import Stage
-from lib.statistics.concordance import CoxBaseline, null_survival
+from lib.statistics.concordance import null_survival
 from lib.training.folds import Fold, refuse_leak, stratified_folds
+from lib.training.regressions import CoxBaseline
 
 
 class Cohort:
@@ -103,6 +104,8 @@ class Cohort:
         clinic = clinic.set_index("patient")
         absent = cohort.index.difference(clinic.index)
         print(f"{len(absent)} of {len(cohort)} patients are not in the clinical table")
+        if odd := tcga.contradicted(cohort, clinic):
+            print(f"TCGA-CDR says otherwise whether {len(odd)} died; the outcomes are kept: {', '.join(odd)}")
         for name in ("age", "female"):
             if cohort[name].isna().all() and name in clinic:  # a table of outcomes alone
                 cohort[name] = clinic[name].reindex(cohort.index)

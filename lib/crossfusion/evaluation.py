@@ -97,8 +97,10 @@ def shown_metrics(metrics: pd.DataFrame, models: Models) -> Iterator[tuple[str, 
             yield f"**{setting}**, {kind}", wide.loc[named].reset_index()
 
 
-def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float) -> None:
-    """Calibration (left) and net benefit (right) of the models that give probabilities, at one horizon."""
+def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float, draws: int) -> None:
+    """Calibration (left) and net benefit (right) of the models that give probabilities, at one horizon; a band of net
+    benefit has the form (cox-clinical) and the model of the study, for more would hide one another.
+    """
     sure = {n: one for n, one in models.items() if one.survival is not None and np.ptp(one.risk) > 0}
     most = max((one.patient.size for one in sure.values()), default=0)
     for number, (name, one) in enumerate(sure.items()):
@@ -108,7 +110,8 @@ def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float) -> N
         draw_calibration(axes[0], bins, horizon, name, colour)
         if one.patient.size == most:
             thresholds = np.arange(0.02, 0.7, 0.02)
-            benefit = decision_curve_at_horizon(one.time, one.event, dead, horizon, thresholds)
+            shown = draws if name in ("cox-clinical", "crossfusion") else 0
+            benefit = decision_curve_at_horizon(one.time, one.event, dead, horizon, thresholds, shown)
             decision_curve(axes[1], benefit, name, colour)
 
 

@@ -259,6 +259,7 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
     table : DataFrame
         Of `lib.statistics.calibration`: threshold (0 to 1), called (patients), net_benefit (true positives
         per patient, less the false ones at the threshold's odds), treat_all. Where net_benefit is NaN the line has a gap.
+        With low and high a band is drawn.
     label : str
         Model; several of the same patients may share the axes.
     """
@@ -270,7 +271,10 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
     # from the first threshold that nobody reaches the curve is 0 and tells nothing more
     reached = np.flatnonzero(table["called"] > 0)
     shown = table.iloc[: reached[-1] + 2] if reached.size else table
-    ax.plot(shown["threshold"], shown["net_benefit"], color=color, label=label or "model")
+    (line,) = ax.plot(shown["threshold"], shown["net_benefit"], color=color, label=label or "model")
+    if "low" in shown:
+        look = dict(color=line.get_color(), alpha=0.12, lw=0, zorder=1)
+        ax.fill_between(shown["threshold"], shown["low"], shown["high"], **look)
     models = [line for line in ax.lines if line.get_label() not in ("treat all", "treat none")]
     ends = np.concatenate([line.get_xdata() for line in models])
     gains = np.concatenate([line.get_ydata() for line in models])

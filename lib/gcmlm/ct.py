@@ -1,4 +1,4 @@
-"""A CT scan and the region of it that is studied: Hounsfield units verified, the mask at its place, a window."""
+"""A CT scan and the region of it that is studied: Hounsfield units verified, the mask at its place."""
 
 import os
 from pathlib import Path
@@ -105,9 +105,3 @@ def measured(volume: Volume, mask: np.ndarray) -> dict[str, object]:
         "mean_hu": round(float(inside.mean()), 2),
         "sd_hu": round(float(inside.std()), 2),
     }
-
-
-def windowed(values: np.ndarray, level: float = 40, width: float = 400) -> np.ndarray:
-    """HU as float32 from 0 (level - width / 2 and below) to 1 (level + width / 2 and above)."""
-    low = np.float32(level - width / 2)
-    return np.clip((np.asarray(values, dtype=np.float32) - low) / np.float32(width), 0, 1)

@@ -12,10 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import expit, logit
 
 from lib.figures import style
-from lib.gcmlm.ct import windowed
 from lib.inputs.volumes import Volume
 
 REGION = style.PALETTE[4]
+WINDOW_HU = (-160, 240)  # from black to white
 
 # axis of the array that is looked along, its letter; letters at the left, right, top and bottom
 PLANES = {"axial": (0, "z", "RLAP"), "coronal": (1, "y", "RLSI"), "sagittal": (2, "x", "APSI")}
@@ -27,27 +27,11 @@ PLACES = (  # of the letters: x, y, alignments
 )
 
 
-def three_planes(
-    axes: Sequence[Axes],
-    volume: Volume,
-    mask: np.ndarray,
-    *,
-    level: float = 40,
-    width: float = 400,
-) -> Sequence[Axes]:
+def three_planes(axes: Sequence[Axes], volume: Volume, mask: np.ndarray) -> Sequence[Axes]:
     """Draw axial, coronal and sagittal slices through a region, each where its cross-section is largest, in mm.
 
     Radiological convention: axial and coronal with the patient's right on the left, sagittal with the front on the left.
-
-    Parameters
-    ----------
-    axes : sequence of 3 Axes
-    volume : Volume
-        HU, LPS axes.
-    mask : array of bool (z, y, x)
-        Not empty; drawn as a contour.
-    level, width : float
-        HU of the middle of the grey scale, and from black to white.
+    `axes`: three; `volume`: HU, LPS axes; `mask`: bool (z, y, x), not empty, drawn as a contour.
     """
     values, grid = volume[:2]
     spacing = np.asarray(grid.spacing_mm[::-1])
@@ -58,9 +42,15 @@ def three_planes(
         at = int(most[(len(most) - 1) // 2])
         up = down == 0  # z grows upward, y downward: both as the patient stands before the reader
         right, top = values.shape[across] * spacing[across], values.shape[down] * spacing[down]
-        look = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "equal", "interpolation": "nearest"}
+        look = {
+            "cmap": "gray",
+            "vmin": WINDOW_HU[0],
+            "vmax": WINDOW_HU[1],
+            "aspect": "equal",
+            "interpolation": "nearest",
+        }
         look |= {"origin": "lower" if up else "upper", "extent": (0, right, *((0, top) if up else (top, 0)))}
-        ax.imshow(windowed(values.take(at, along), level, width), **look)
+        ax.imshow(values.take(at, along), **look)
         inside = np.pad(mask.take(at, along), 1).astype(float)
         y, x = ((np.arange(n) - 0.5) * spacing[a] for n, a in zip(inside.shape, (down, across), strict=True))
         ax.contour(x, y, inside, levels=[0.5], colors=[REGION], linewidths=1.2)
@@ -69,24 +59,16 @@ def three_planes(
             text = ax.text(x, y, side, transform=ax.transAxes, ha=ha, va=va, color="white", weight="bold")
             text.set_path_effects([withStroke(linewidth=2, foreground="black")])  # legible on bone
         ax.set(title=f"{name}, {letter} {at + 1} of {values.shape[along]}", xlabel="mm", ylabel="mm")
-    axes[1].set_xlabel(f"mm\nwindow {level - width / 2:g} to {level + width / 2:g} HU")
+    axes[1].set_xlabel("mm\nwindow {} to {} HU".format(*WINDOW_HU))
     return axes
 
 
 def ablation_bars(ax: Axes, rows: pd.DataFrame, modalities: Sequence[str], name: str = "AUC") -> Axes:
-    """Bars that rise from chance, with intervals, over a matrix of dots: the subsets in the order of their size.
+    """Bars that rise from chance, 0.5, with intervals, over a matrix of dots: the subsets in the order of their size.
 
-    Parameters
-    ----------
-    ax : Axes
-        About 1 inch of width a subset, less with many; the matrix hangs below it, in its child `ax.child_axes[0]`.
-    rows : DataFrame
-        One row a subset and group: setting (modalities joined by "+"), estimate, low, high, group (a model); groups of
-        a subset stand side by side. An estimate NaN is written as such.
-    modalities : sequence of str
-        Order of the matrix, from top to bottom.
-    name : str
-        Of the metric, which is 0.5 for a model that knows nothing. A bar below it hangs down.
+    `rows`: one a subset and group, setting (modalities joined by "+"), estimate, low, high, group (a model); groups of a
+    subset stand side by side, an estimate NaN is written as such. `modalities`: order of the matrix, which hangs below
+    the axes in `ax.child_axes[0]`.
     """
     groups, order, chance = list(dict.fromkeys(rows["group"])), list(modalities), 0.5
     rows = rows.assign(parts=[sorted(map(order.index, each.split("+"))) for each in rows["setting"]])
@@ -134,16 +116,8 @@ PART = 0.78  # of the width, for the coefficients
 def importance(ax: Axes, table: pd.DataFrame, top: int = 15, outcome: str = "outcome") -> Axes:
     """Coefficients with their spread, largest first, and at the right how often each feature is selected.
 
-    Parameters
-    ----------
-    ax : Axes
-        About 0.3 inch of height a feature. The frequencies are drawn in its child `ax.child_axes[0]`.
-    table : DataFrame
-        The first of what `lib.gcmlm.statistics.stability` returns.
-    top : int
-        Features drawn: those with the largest absolute mean.
-    outcome : str
-        What a positive coefficient makes more likely.
+    `table`: the first of what `lib.gcmlm.statistics.stability` returns, of which the `top` features by absolute mean are
+    drawn; `outcome`: what a positive coefficient makes more likely. Frequencies are in the child `ax.child_axes[0]`.
     """
     shown = table[(table["mean"] != 0) | (table["frequency"] > 0)]
     if shown.empty:

@@ -209,10 +209,8 @@ def _made_of(folder: Path, name: str = "crossbook.json") -> str:
 
 
 def _note(folder: Path, source: str, name: str = "crossbook.json") -> None:
-    """Write down that a folder is whole, or begun: what of, by which versions."""
-    there = {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()}
-    versions = {name: there.get(name, "") for name in ("nnunetv2", "dynamic-network-architectures", "torch")}
-    write_json({"made_of": source, "versions": versions}, folder / name)
+    """Write down that a folder is whole, or begun: what of, by which version."""
+    write_json({"made_of": source, "nnunetv2": importlib.metadata.version("nnunetv2")}, folder / name)
 
 
 def _device(device: str) -> str:

@@ -117,30 +117,21 @@ class GastricParams(StudyParams):
     def fits_together(self) -> "GastricParams":
         sources = (self.phantom, self.matched_cohort, self.lro_folder, self.stad_table)
         known = {CLINICAL, "ct", "slide", *self.feature_tables} | ({"pet"} if self.lro_folder else set())
-        odd = [name for name in self.modalities if "+" in name or not name]
-        lost = [name for name in self.modalities if name not in known]
+        lost = [name for name in self.modalities if name not in known or "+" in name]
         strange = sorted(set(self.feature_tables) - set(self.modalities))
-        for wrong, said in (
-            (
-                sum(map(bool, sources)) != 1,
-                "give exactly one of `phantom`, `matched_cohort` (its folder), `lro_folder` and `stad_table`",
+        without = CLINICAL in self.modalities and not self.factors and not self.lro_folder
+        wrong = {
+            "give exactly one of `phantom`, `matched_cohort` (its folder), `lro_folder` and `stad_table`": (
+                sum(map(bool, sources)) != 1
             ),
-            (
-                len(set(self.modalities)) < len(self.modalities),
-                f"`modalities` names one twice: {', '.join(self.modalities)}",
+            "`modalities` names one twice": len(set(self.modalities)) < len(self.modalities),
+            "`factors` and `modalities` have one name in common: rename the factor": (
+                set(self.factors) & set(self.modalities)
             ),
-            (odd, f"`modalities` has {odd[:1]}: a name has no + and is not empty"),
-            (
-                set(self.factors) & set(self.modalities),
-                "`factors` and `modalities` have one name in common: rename the factor",
-            ),
-            (strange, f"`feature_tables` has {strange[:1]}, which `modalities` does not name"),
-            (lost, f"`modalities` has {lost[:1]}: give its table under `feature_tables`"),
-            (
-                CLINICAL in self.modalities and not self.factors and not self.lro_folder,
-                "`modalities` has clinical, but `factors` names no column",
-            ),
-        ):
-            if wrong:
-                raise ValueError(said)
+            f"`feature_tables` has {strange[:1]}, which `modalities` does not name": strange,
+            f"`modalities` has {lost[:1]}: give its table, of a name without +, under `feature_tables`": lost,
+            "`modalities` has clinical, but `factors` names no column": without,
+        }
+        if said := next((said for said, is_so in wrong.items() if is_so), ""):
+            raise ValueError(said)
         return self

@@ -77,10 +77,8 @@ def draw(n: int, external: int = 0, seed: int = 7, effect: float = 1.0) -> pd.Da
 
     Parameters
     ----------
-    n : int
-        Patients of the internal hospital A.
-    external : int
-        Patients of hospital B, older and of higher stages. Those of A are the same whatever it is.
+    n, external : int
+        Patients of the internal hospital A, and of B, older and of higher stages. Those of A hang on nothing of B.
     seed : int
     effect : float
         Share of the score in the log hazard, 0 to 1. With 0 a stranger's score takes its place: the outcome has the
@@ -126,9 +124,15 @@ def oracle_aucs(effect: float = 1.0, n: int = 20_000, seed: int = 11) -> dict[st
 
 def _hospital(random: np.random.Generator, n: int, hospital: str, effect: float) -> pd.DataFrame:
     """Patients of one hospital, without names and files."""
-    table, stranger = (_measured(random, n, hospital) for _ in range(2))
-    table["score"] = _score(table)
-    table["log_hazard"] = STEEPNESS * (effect * table["score"] + np.sqrt(1 - effect**2) * _score(stranger))
+    people = []
+    for _ in ("the patient", "a stranger"):
+        table, (middle, spread) = _factors(random, n, hospital), _standard()
+        clinical, (ct, slide) = (_clinical(table) - middle) / spread, random.normal(size=(2, n))
+        score = WEIGHT * (clinical + ct + slide) + JOINT * ct * slide
+        people.append(table.assign(clinical_signal=clinical, ct_signal=ct, slide_signal=slide, score=score))
+    table, stranger = people
+    strange = np.sqrt(1 - effect**2) * stranger["score"].to_numpy()
+    table["log_hazard"] = STEEPNESS * (effect * table["score"] + strange)
     spent = random.exponential(size=n) / (LEVEL * np.exp(table["log_hazard"].to_numpy()))
     with np.errstate(divide="ignore", invalid="ignore"):
         onset = np.where(spent < 1, MONTHS * (-np.log1p(-np.minimum(spent, 1))) ** (1 / SHAPE), np.inf)
@@ -154,15 +158,6 @@ def _files(random: np.random.Generator, n: int) -> dict[str, np.ndarray]:
         "slides": np.where((lacks >= WITHOUT) & (lacks < 2 * WITHOUT), 0, slides),
         "mask_orientation": random.choice(ORIENTATIONS, n, p=[0.6, 0.1, 0.1, 0.1, 0.1]),
     }
-
-
-def _measured(random: np.random.Generator, n: int, hospital: str) -> pd.DataFrame:
-    """Factors and signals."""
-    table = _factors(random, n, hospital)
-    middle, spread = _standard()
-    table["clinical_signal"] = (_clinical(table) - middle) / spread
-    table["ct_signal"], table["slide_signal"] = random.normal(size=(2, n))
-    return table
 
 
 def _factors(random: np.random.Generator, n: int, hospital: str) -> pd.DataFrame:
@@ -200,11 +195,6 @@ def _standard() -> tuple[float, float]:
     return float(values.mean()), float(values.std())
 
 
-def _score(table: pd.DataFrame) -> np.ndarray:
-    clinical, ct, slide = (table[SIGNALS[name]].to_numpy() for name in MODALITIES)
-    return WEIGHT * (clinical + ct + slide) + JOINT * ct * slide
-
-
 # ------------------------------------------------------------------------------------------------- their files
 
 SLIDE_UM = 512.0  # side: one tile at 5x, a dozen with tissue at 20x
@@ -236,7 +226,7 @@ def files_of(folder: str | os.PathLike, row) -> list[Path]:
     paths = paths_of(folder, row)
     files = [path for path in (paths.image, paths.mask, *paths.slides) if path is not None]
     if paths.image is not None and row.as_dicom:
-        count = round(FIELD_MM[2] / SCANNERS[row.hospital].spacing_mm[2])
+        count = round(FIELD_MM[2] / SCANNERS[row.hospital][0][2])
         files[:1] = [paths.image / f"IM{k:04d}.dcm" for k in range(1, count + 1)]
     return files
 
@@ -248,8 +238,8 @@ def write_patient(folder: str | os.PathLike, row, seed: int = 7) -> Paths:
     """
     paths, number = paths_of(folder, row), int(row.patient.removeprefix("GC-"))
     if paths.image is not None:
-        how = (row.hospital, row.mask_orientation, row.patient)
-        write_ct(paths.image, paths.mask, row.ct_signal, [seed, 11, number], *how)
+        drawn = abdomen(row.ct_signal, [seed, 11, number], row.hospital)
+        write_ct(paths, drawn, row.mask_orientation, row.patient)
     um_per_px = UM_PER_PX[row.hospital]
     for k, path in enumerate(paths.slides):
         write_slide(
@@ -327,16 +317,8 @@ ORGANS = (
 STOMACH, WALL_MM = ((44, -22, 4), (36, 30, 36)), 7.0
 
 
-class Scanner(NamedTuple):
-    """How a hospital takes its scans: voxels (x, y, z) in mm, noise and offset in HU, blur of the kernel in mm."""
-
-    spacing_mm: tuple[float, float, float]
-    noise: float
-    offset: float
-    blur_mm: float
-
-
-SCANNERS = {"A": Scanner((2.5, 2.5, 3.0), 8.0, 0.0, 1.5), "B": Scanner((2.0, 2.0, 5.0), 11.0, 5.0, 1.1)}
+# voxels (x, y, z) in mm, noise and offset in HU, blur of the kernel in mm
+SCANNERS = {"A": ((2.5, 2.5, 3.0), 8.0, 0.0, 1.5), "B": ((2.0, 2.0, 5.0), 11.0, 5.0, 1.1)}
 
 
 class Abdomen(NamedTuple):
@@ -360,23 +342,23 @@ def abdomen(signal: float, seed: int | list[int], hospital: str = "A") -> Abdome
     hospital : "A" | "B"
         See `SCANNERS`: B has slices of 5 mm, more noise, a sharper kernel and all values 5 HU higher.
     """
-    signal, scanner = float(np.clip(signal, -REACH, REACH)), SCANNERS[hospital]
-    random = np.random.default_rng(seed)
-    size = tuple(round(side / step) for side, step in zip(FIELD_MM, scanner.spacing_mm, strict=True))
-    x, y, z = _places(size, scanner.spacing_mm, random)
+    signal, random = float(np.clip(signal, -REACH, REACH)), np.random.default_rng(seed)
+    spacing_mm, grain, offset, blur_mm = SCANNERS[hospital]
+    size = tuple(round(side / step) for side, step in zip(FIELD_MM, spacing_mm, strict=True))
+    x, y, z = _places(size, spacing_mm, random)
     clean, labels = _organs(x, y, z, random)
     tumour, skirt = _tumour(x, y, z, signal, random)
     clean[skirt] = TUMOUR_HU + random.normal(0, 4)
     labels[tumour] = LABELS["tumour"]
-    values = gaussian_filter(clean, [scanner.blur_mm / step for step in scanner.spacing_mm[::-1]], truncate=3)
-    values += UNEVEN_HU * np.exp(0.5 * signal) * _uneven(random, tumour, scanner.spacing_mm)
+    values = gaussian_filter(clean, [blur_mm / step for step in spacing_mm[::-1]], truncate=3)
+    values += UNEVEN_HU * np.exp(0.5 * signal) * _uneven(random, tumour, spacing_mm)
     noise = gaussian_filter(random.standard_normal(values.shape, np.float32), (0, 0.6, 0.6), truncate=3)
-    values += scanner.offset + scanner.noise / noise.std() * noise
+    values += offset + grain / noise.std() * noise
     origin = tuple(
         -(n - 1) / 2 * step + float(shift)
-        for n, step, shift in zip(size, scanner.spacing_mm, random.uniform(-40, 40, 3).round(1), strict=True)
+        for n, step, shift in zip(size, spacing_mm, random.uniform(-40, 40, 3).round(1), strict=True)
     )
-    grid = Geometry(scanner.spacing_mm, origin, tuple(np.eye(3).ravel()), size)
+    grid = Geometry(spacing_mm, origin, tuple(np.eye(3).ravel()), size)
     return Abdomen(np.clip(np.rint(values), -1024, 3071).astype(np.int16), labels, grid)
 
 
@@ -446,27 +428,17 @@ def _uneven(random, tumour, spacing_mm) -> np.ndarray:
     return texture
 
 
-def write_ct(
-    image: str | os.PathLike,
-    mask: str | os.PathLike,
-    signal: float,
-    seed: int | list[int],
-    hospital: str = "A",
-    orientation: str = "LPS",
-    patient: str = "PHANTOM",
-) -> Abdomen:
+def write_ct(paths: Paths, drawn: Abdomen, orientation: str = "LPS", patient: str = "PHANTOM") -> None:
     """Write the scan (int16, LPS; .nii.gz, or a folder for a DICOM series) and its label map (uint8, .nii.gz), atomically.
 
     Equal arguments give equal bytes. `orientation` is that in which the label map lies in its file; its place in the
-    patient is the image's. `patient` is the PatientID of a DICOM series; the others: see `abdomen`.
+    patient is the image's. `patient` is the PatientID of a DICOM series.
     """
-    drawn = abdomen(signal, seed, hospital)
-    if is_nifti(image):
-        write_image(image, image_of(drawn.values, drawn.geometry))
+    if is_nifti(paths.image):
+        write_image(paths.image, image_of(drawn.values, drawn.geometry))
     else:
-        write_dicom(image, drawn.values, drawn.geometry, patient)
-    write_image(mask, sitk.DICOMOrient(image_of(drawn.labels, drawn.geometry), orientation))
-    return drawn
+        write_dicom(paths.image, drawn.values, drawn.geometry, patient)
+    write_image(paths.mask, sitk.DICOMOrient(image_of(drawn.labels, drawn.geometry), orientation))
 
 
 def write_dicom(folder: str | os.PathLike, values: np.ndarray, geometry: Geometry, patient: str) -> None:

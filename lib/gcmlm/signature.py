@@ -9,7 +9,7 @@ seen them: else it would believe in whatever was overfitted most.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import StringIO
 from os import PathLike
 from typing import TypeVar
@@ -120,8 +120,7 @@ def cross_fitted(
             raise ValueError(
                 f"a signature needs three training patients of each outcome, there are {least} of one"
             )
-        fitted = signature(min(int(parts.max()) + 1, least), seed)
-        fitted = _quietly(fitted, table[taught], known)
+        fitted = _quietly(signature(min(int(parts.max()) + 1, least), seed), table[taught], known)
         if at is not None:
             scores.append(part(fitted, table[parts == at]))
     return fitted, pd.concat(scores).reindex(table.index)
@@ -129,14 +128,12 @@ def cross_fitted(
 
 def _quietly(model: Model, table: pd.DataFrame, label: pd.Series) -> Model:
     """Fit; whether a net came to rest is told by `n_iter_`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         return model.fit(table, label)
 
 
-def prepared(pipelines: Iterable[Pipeline]) -> dict[str, int]:
+def prepared(pipelines: Collection[Pipeline]) -> dict[str, int]:
     """For the report of a run: columns that were dropped, gaps that were filled."""
-    pipelines = list(pipelines)
     return {
         "dropped": sum(one.n_features_in_ - len(one.get_feature_names_out()) for one in pipelines),
         "filled": sum(one.named_steps["telling"].filled_ for one in pipelines),
@@ -179,10 +176,8 @@ class Combiner:
             against = weights[weights.index.isin(self.scores) & (weights < 0)]
             if against.empty:
                 self.weights.update(weights)
-                self.intercept, self.strictness = (
-                    float(ridge.intercept_[0]),
-                    float(ridge.C_ if hasattr(ridge, "C_") else ridge.C),
-                )
+                self.intercept = float(ridge.intercept_[0])
+                self.strictness = float(ridge.C_ if hasattr(ridge, "C_") else ridge.C)
                 break
             self.wrong_way.append(against.idxmin())
         self.log_hazards, self.no_cox = None, ""
@@ -223,19 +218,11 @@ def _ridge(label: pd.Series, parts: pd.Series) -> LogisticRegression | LogisticR
 class SignatureFusion:
     """One subset of modalities ("clinical+ct") to log-odds, probability and log hazard.
 
-    The factors of "clinical" enter one by one, any other modality as its signature's score.
-
-    Attributes
-    ----------
-    factors : Factors or None
-    signatures : dict of Pipeline
-    combiner : Combiner
-    training_scores : DataFrame
-        Patient -> score, probability, hazard of the training patients. Each is scored by signatures and a combiner
-        fitted without them. (The combiner's few weights saw other patients' scores, made by signatures which knew
-        them: the usual order of stacking.) The patients without label are in it too.
-    report : dict
-        Numbers of patients, columns dropped, gaps filled; what went the wrong way.
+    The factors of "clinical" enter one by one, any other modality as its signature's score. After `fit`: factors,
+    signatures, combiner; report (numbers of patients, columns dropped, gaps filled; what went the wrong way);
+    training_scores, by patient, without a label too: each is scored by signatures and a combiner fitted without them.
+    (The combiner's few weights saw other patients' scores, made by signatures which knew them: the usual order of
+    stacking.)
     """
 
     def __init__(self, setting: str, inner_folds: int = 5, seed: int = 0):
@@ -269,19 +256,18 @@ class SignatureFusion:
         columns = self._columns(mine, {name: shared[name][1].loc[people] for name in self.scores})
         known, inside = outcome.loc[people], parts.loc[people]
         self.combiner, self.range = Combiner(self.scores).fit(columns, known, inside), columns
-        crossed = []
-        for at in sorted(inside.unique()):
-            other = Combiner(self.scores).fit(columns[inside != at], known, inside)
-            crossed.append(other.predict(columns[inside == at]))
+        crossed = [
+            Combiner(self.scores).fit(columns[inside != at], known, inside).predict(columns[inside == at])
+            for at in sorted(inside.unique())
+        ]
         self.training_scores = pd.concat(crossed).loc[people]
-        pipelines = [*(one[:-1] for one in self.signatures.values()), self.combiner.prepare]
         nets = [one[-1] for one in self.signatures.values()]
         self.report = {
             "patients": len(people),
             "labelled": int(known["label"].notna().sum()),
             "excluded": len(outcome) - len(people),
             "converged": all(int(np.max(net.n_iter_)) < net.max_iter for net in nets),
-            **prepared(pipelines),
+            **prepared([*(one[:-1] for one in self.signatures.values()), self.combiner.prepare]),
             "ridge": 1 / (int(known["label"].notna().sum()) * self.combiner.strictness),
             "wrong_way": "+".join(self.combiner.wrong_way),
             "no_cox": self.combiner.no_cox,

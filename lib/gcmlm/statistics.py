@@ -13,11 +13,11 @@ import pandas as pd
 from lifelines import CoxPHFitter
 from lifelines.exceptions import ConvergenceError
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.stats import chi2, norm, rankdata
 
 from lib.statistics.intervals import MOST
 from lib.statistics.metrics_table import survival_rows
-from lib.statistics.survival import Censoring, HeldOut, proportional_hazards
+from lib.statistics.survival import Censoring, HeldOut, checked_outcomes
 
 COLUMNS = ["column", "level", "hazard_ratio", "low", "high", "p", "n", "events"]
 PER_COEFFICIENT = 10  # events; Peduzzi et al., J Clin Epidemiol 48:1503 (1995)
@@ -89,7 +89,7 @@ def multivariable(
     Returns
     -------
     DataFrame
-        As `univariable`, and ph_p: p of the score test of `lib.statistics.survival.proportional_hazards`; small where
+        As `univariable`, and ph_p: p of the score test `proportional_hazards`; small where
         the hazard ratio changes over time.
     """
     whole = table[list(columns)].notna().all(axis=1)
@@ -137,31 +137,36 @@ def multivariable(
 def _design(values: pd.DataFrame, died: pd.Series) -> tuple[pd.DataFrame, list[dict]]:
     """Columns of the fit, named by their place among the table's rows, and those rows still without hazard ratios."""
     design, rows = {}, []
-
-    def add(level: str, kind: str, held: pd.Series | None = None, reason: str = "") -> None:
-        n, events = (len(died), died.sum()) if held is None else (held.sum(), died[held].sum())
-        if kind == "level" and not events:
-            reason = f"none of the {n} patients of this level has an event"
-        rows.append(dict(column=name, level=level, kind=kind, n=int(n), events=int(events), reason=reason))
-
+    whole = {"level": "", "kind": "number", "n": len(died), "events": int(died.sum()), "reason": ""}
     for name in values:
         column = values[name]
         if column.nunique() < 2:
-            all_same = f"the same ({column.iloc[0]}) for all {len(column)}" if len(column) else ""
-            add("", "constant", reason=all_same or "no patient has all values")
+            same = (
+                f"the same ({column.iloc[0]}) for all {len(column)}"
+                if len(column)
+                else "no patient has all values"
+            )
+            rows.append(whole | {"column": name, "kind": "constant", "reason": same})
         elif not pd.api.types.is_numeric_dtype(column) or column.dtype == bool:
             counts = column.value_counts()
             # of equally frequent levels the first by name, so that the order of patients decides nothing
             first = min(counts.index[counts == counts.max()], key=str)
-            add(str(first), "reference", column == first)
-            for level in sorted(set(counts.index) - {first}, key=str):
-                design[len(rows)] = (column == level).astype(float)
-                add(str(level), "level", column == level)
+            for level in [first, *sorted(set(counts.index) - {first}, key=str)]:
+                held, kind = column == level, "reference" if level == first else "level"
+                row = {"column": name, "level": str(level), "kind": kind, "n": int(held.sum())}
+                row |= {"events": int(died[held].sum()), "reason": ""}
+                if kind == "level":
+                    design[len(rows)] = held.astype(float)
+                    if not row["events"]:
+                        row["reason"] = f"none of the {row['n']} patients of this level has an event"
+                rows.append(row)
         else:
             binary = set(column.unique()) <= {0, 1}
             step = 1.0 if binary else column.std()
             design[len(rows)] = column.astype(float) / step
-            add("1 against 0" if binary else f"per SD ({step:.4g})", "number")
+            rows.append(
+                whole | {"column": name, "level": "1 against 0" if binary else f"per SD ({step:.4g})"}
+            )
     return pd.DataFrame(design, index=values.index), rows
 
 
@@ -234,6 +239,44 @@ def printed(alone: pd.DataFrame, together: pd.DataFrame) -> pd.DataFrame:
             "p (proportional hazards)": together["ph_p"].map(p),
         }
     )
+
+
+def proportional_hazards(
+    values: ArrayLike, time: ArrayLike, event: ArrayLike, coefficients: ArrayLike
+) -> tuple[np.ndarray, float]:
+    """p that the hazard ratio of each column of a Cox model does not change with the rank of time (columns,), and of all.
+
+    The score test of R's `cox.zph(transform = "rank", terms = FALSE)`, survival 3 and later: each column (n, columns)
+    times rank is a new covariate, at the `coefficients` (columns,) of a fit with Efron's ties and without a penalty. The
+    older approximation, which lifelines has, errs by up to .7 in p where events are few.
+
+    References
+    ----------
+    Grambsch and Therneau, Biometrika 81 (1994), 515, doi:10.1093/biomet/81.3.515.
+    """
+    time, event = checked_outcomes(time, event)
+    values = np.asarray(values, dtype=float)
+    hazard = np.exp((values - values.mean(axis=0)) @ np.asarray(coefficients, dtype=float))
+    ranks, columns = rankdata(time), values.shape[1]
+    ranks -= ranks[event].mean()
+    score, information = np.zeros(2 * columns), np.zeros((2 * columns, 2 * columns))
+    for at in np.unique(time[event]):
+        dead = event & (time == at)
+        growing = np.array([1, ranks[dead][0]])
+        for share in np.arange(dead.sum()) / dead.sum():  # Efron
+            weight = hazard * ((time >= at) - share * dead)
+            weight /= weight.sum()
+            apart = values - weight @ values
+            score += np.kron(growing, apart[dead].mean(axis=0))
+            information += np.kron(np.outer(growing, growing), (apart.T * weight) @ apart)
+    score[:columns] = 0
+
+    def p(tested: list[int]) -> float:
+        kept = [*range(columns), *(columns + each for each in tested)]
+        statistic = score[kept] @ np.linalg.solve(information[np.ix_(kept, kept)], score[kept])
+        return float(chi2.sf(statistic, len(tested)))
+
+    return np.array([p([each]) for each in range(columns)]), p(list(range(columns)))
 
 
 class Agreement(NamedTuple):

@@ -20,16 +20,8 @@ from lib.training.runs import Checkpoint, Result, Run
 
 EXTERNAL = "external"  # the fold that trains on all internal patients and tests the other hospital
 PREDICTIONS = [
-    "model",
-    "setting",
-    "seed",
-    "fold",
-    "patient",
-    "split",
-    "label",
-    "score",
-    "probability",
-    "hazard",
+    *("model", "setting", "seed", "fold", "patient", "split"),
+    *("label", "score", "probability", "hazard"),
 ]
 
 
@@ -48,17 +40,8 @@ def folds_of(cohort: pd.DataFrame) -> list[Fold]:
 class Data:
     """A cohort and its feature tables.
 
-    Attributes
-    ----------
-    folder : path
-        `results/<study>/<cohort>/`.
-    cohort : DataFrame
-        Indexed by patient: set, fold, label (0, 1, NaN), time_months and event (NaN where there are no times).
-    tables : mapping
-        Modality -> table indexed by patient. A table may lack patients.
-    inner_folds : int
-    shared : dict
-        Signatures by fold and seed, which the subsets have in common.
+    `cohort`, by patient: set, fold, label (0, 1, NaN), time_months and event (NaN where there are no times); `tables`:
+    modality -> table by patient, who may be missing; `shared`: signatures by fold and seed, which subsets have in common.
     """
 
     folder: Path

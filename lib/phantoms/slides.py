@@ -1,8 +1,4 @@
-"""Pictures that look like haematoxylin and eosin: smooth fields, painted tissue, and small pyramidal slides of it.
-
-Two ways of painting: `paint` follows a field of how cancer-like each cell of a section is; `write_slide` plants a
-morphology at two scales of a slide.
-"""
+"""Slides that look like haematoxylin and eosin, with a morphology planted at two scales; smooth fields and tissue."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import tifffile
-from scipy.ndimage import gaussian_filter, map_coordinates, zoom
+from scipy.ndimage import gaussian_filter
 
 from lib.files import written
 
@@ -27,11 +23,6 @@ def smooth_field(shape: tuple[int, int], scale: float, rng: np.random.Generator)
     field = gaussian_filter(white, scale, mode="wrap")
     field *= 2 * np.sqrt(np.pi) * scale if scale > 0.5 else 1 / field.std()
     return field[margin : margin + shape[0], margin : margin + shape[1]]
-
-
-def at(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Values of a field (rows, columns) at `xy` (n, 2), in cells: linear between them, the border's beyond it."""
-    return map_coordinates(field, np.asarray(xy, dtype=float).T[::-1], order=1, mode="nearest")
 
 
 def outline(shape: tuple[int, int], margin: float, rng: np.random.Generator) -> np.ndarray:
@@ -56,87 +47,6 @@ class Stain:
     haematoxylin: tuple[float, float, float] = (0.56, 0.72, 0.41)
     eosin: tuple[float, float, float] = (0.22, 0.80, 0.56)
     glass: tuple[int, int, int] = (244, 242, 246)
-
-
-def paint(
-    cancer: np.ndarray, tissue: np.ndarray, cell_px: int, um_per_px: float, stain: Stain, rng
-) -> np.ndarray:
-    """Paint a picture in which more, larger and darker nuclei mean more cancer-like.
-
-    Parameters
-    ----------
-    cancer : float array (rows, columns)
-        How cancer-like the picture is to look, in about -2 (loose stroma) to 4 (dense tumour), a value a cell.
-    tissue : bool array (rows, columns)
-        False is empty glass.
-    cell_px : int
-        Pixels along a cell of the two fields, so that the picture is uint8 (rows * cell_px, columns * cell_px, 3).
-    """
-    shape = (cancer.shape[0] * cell_px, cancer.shape[1] * cell_px)
-    looks = np.clip(cancer, -2.5, 4.5)
-    soft = _enlarged(gaussian_filter(tissue.astype(np.float32), 0.6), cell_px)
-    inside = np.clip((soft - 0.35) * 4, 0, 1)
-    fibres = _fibres(shape, rng)
-    loose = _enlarged(looks, cell_px)
-    eosin = inside * np.clip(0.26 + 0.06 * fibres - 0.035 * loose, 0.06, None)
-    haematoxylin = inside * np.clip(0.055 + 0.02 * loose, 0.02, None)
-    xy = _scattered(looks, tissue, cell_px, um_per_px, rng)
-    looks_there = at(looks, xy / cell_px - 0.5)
-    radius = (2.9 * np.exp(0.11 * looks_there + 0.16 * rng.standard_normal(len(xy)))) / um_per_px
-    dark = 0.62 * np.exp(0.10 * looks_there + 0.22 * rng.standard_normal(len(xy)))
-    haematoxylin += inside * np.minimum(_nuclei(shape, xy, radius, dark, rng), 1.6)
-    grain = 1.5 * rng.standard_normal(shape, dtype=np.float32)
-    rgb = np.empty((*shape, 3), dtype=np.uint8)
-    for i, glass in enumerate(stain.glass):
-        density = haematoxylin * np.float32(stain.haematoxylin[i]) + eosin * np.float32(stain.eosin[i])
-        rgb[..., i] = np.clip(np.rint(glass * np.exp(-np.float32(np.log(10)) * density) + grain), 0, 255)
-    return rgb
-
-
-def _enlarged(field: np.ndarray, times: int) -> np.ndarray:
-    return zoom(field.astype(np.float32), times, order=1, grid_mode=True, mode="nearest")
-
-
-def _fibres(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Wavy stroma: stripes at two directions, mixed by a smooth field; about -2 to 2."""
-    small = (shape[0] // 2 + 1, shape[1] // 2 + 1)
-    across = gaussian_filter(rng.standard_normal(small, dtype=np.float32), (0.8, 6), truncate=3)
-    along = gaussian_filter(rng.standard_normal(small, dtype=np.float32), (6, 0.8), truncate=3)
-    coarse = _enlarged(smooth_field((small[0] // 8 + 1, small[1] // 8 + 1), 3, rng), 8)
-    mix = 1 / (1 + np.exp(-3 * coarse[: small[0], : small[1]]))
-    stripes = mix * across / across.std() + (1 - mix) * along / along.std()
-    return _enlarged(stripes, 2)[: shape[0], : shape[1]]
-
-
-def _scattered(looks, tissue, cell_px, um_per_px, rng) -> np.ndarray:
-    """Nuclei positions (n, 2) in pixels, x first: Poisson with 2,200 a mm² at 0, growing with the looks."""
-    per_cell = 2200e-6 * (cell_px * um_per_px) ** 2 * np.exp(0.24 * looks) * tissue
-    number = rng.poisson(per_cell)
-    rows, columns = np.nonzero(number)
-    times = number[rows, columns]
-    corner = np.column_stack([np.repeat(columns, times), np.repeat(rows, times)])
-    return (corner + rng.random(corner.shape)) * cell_px
-
-
-def _nuclei(shape, xy, radius, dark, rng) -> np.ndarray:
-    """Optical density of ellipses with soft edges, summed."""
-    stretch = rng.uniform(1.0, 1.7, (len(xy), 1)).astype(np.float32)
-    turn = rng.uniform(0, np.pi, (len(xy), 1)).astype(np.float32)
-    reach = int(np.ceil(radius.max(initial=0) * np.sqrt(1.7) + 1))
-    span = np.arange(-reach, reach + 1)
-    dx, dy = (grid.ravel()[None] for grid in np.meshgrid(span, span))
-    centre = np.floor(xy).astype(int)
-    off_x = (dx - (xy[:, :1] - centre[:, :1]) + 0.5).astype(np.float32)
-    off_y = (dy - (xy[:, 1:] - centre[:, 1:]) + 0.5).astype(np.float32)
-    long = (off_x * np.cos(turn) + off_y * np.sin(turn)) / np.sqrt(stretch)
-    short = (off_y * np.cos(turn) - off_x * np.sin(turn)) * np.sqrt(stretch)
-    edge = radius[:, None].astype(np.float32) - np.sqrt(long**2 + short**2)
-    value = dark[:, None].astype(np.float32) * np.clip(edge + 0.5, 0, 1)
-    row, column = centre[:, 1:] + dy, centre[:, :1] + dx
-    kept = (value > 0) & (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
-    place = row[kept] * shape[1] + column[kept]
-    density = np.bincount(place, weights=value[kept], minlength=shape[0] * shape[1])
-    return density.reshape(shape).astype(np.float32)
 
 
 REACH = 2.5  # standard deviations: beyond it nuclei and nests would leave what tissue looks like
@@ -227,7 +137,7 @@ def _painted(fine, coarse, look: Look, rng, side_px, um_per_px) -> np.ndarray:
     texture = 0.04 * wavy * _grain(small, (3.0, 0.8), rng) + 0.025 * mottled * _grain(small, (3.5, 3.5), rng)
     cytoplasm = stained_e * look.eosin * (1 - nest) + texture
     ground = _resized(_stored(stained_h * GROUND * (1 + nest), DENSEST), shape)
-    nuclei = _nuclei_of_slides(fine, stained_h, look, rng, shape, um_per_px)
+    nuclei = _nuclei(fine, stained_h, look, rng, shape, um_per_px)
     inside = _resized(_stored(np.clip((_resized(tissue, small) - 0.4) * 4, 0, 1), 1), shape)
     layers = cv2.add(nuclei, ground), _resized(_stored(cytoplasm, DENSEST), shape)
     haematoxylin, eosin = (cv2.multiply(layer, inside, scale=1 / 255) for layer in layers)
@@ -264,7 +174,7 @@ def _resized(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return cv2.resize(field, shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _nuclei_of_slides(fine, stained, look: Look, rng, shape, um_per_px) -> np.ndarray:
+def _nuclei(fine, stained, look: Look, rng, shape, um_per_px) -> np.ndarray:
     """Haematoxylin of the nuclei as bytes."""
     spacing = SPACING_UM / um_per_px
     side = int(np.ceil(shape[0] / spacing))

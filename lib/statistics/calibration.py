@@ -13,7 +13,7 @@ from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
 from lib.statistics.classification import NotComputable, checked_probabilities
-from lib.statistics.intervals import Interval
+from lib.statistics.intervals import DrawsFunction, Interval, draw_counts
 from lib.statistics.survival import checked_outcomes, event_share
 
 Edges = Literal["width", "quantile"]
@@ -135,39 +135,145 @@ def calibration_at_horizon(
     return pd.DataFrame(rows, columns=["low", "high", "n", "events", "at_risk", *shares])
 
 
+def _cox(x: np.ndarray, time: np.ndarray, event: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Coefficients of Cox regressions on x (n, columns) in many resamples, Breslow's ties: (draws, columns), NaN where the
+    likelihood has no maximum. Rows stand in the order of time.
+    """
+    columns = x.shape[1]
+    powers = np.column_stack([np.ones(len(x)), x, (x[:, :, None] * x[:, None]).reshape(len(x), -1)])
+    since = np.searchsorted(time, time[event])  # at risk at each event: all rows from here on
+    died, passed = counts[:, event], (counts[:, event] @ x[event])
+    beta = np.zeros((len(counts), columns))
+    for _ in range(25):
+        hazard = counts * np.exp(beta @ x.T)
+        sums = np.stack([np.flip(np.flip(hazard * each, 1).cumsum(1), 1)[:, since] for each in powers.T], -1)
+        sums /= np.where(sums[..., :1] > 0, sums[..., :1], 1)
+        mean, square = sums[..., 1 : columns + 1], sums[..., columns + 1 :].reshape(*died.shape, columns, -1)
+        score = passed - np.einsum("de,dep->dp", died, mean)
+        information = np.einsum("de,depq->dpq", died, square - mean[..., None] * mean[..., None, :])
+        solvable = np.linalg.cond(information) < 1e10
+        step = np.full(beta.shape, np.nan)
+        step[solvable] = np.linalg.solve(information[solvable], score[solvable][..., None])[..., 0]
+        beta += np.clip(step, -2, 2)
+        if not (np.abs(step) > 1e-8).any():
+            break
+    return np.where(np.abs(step) <= 1e-8, beta, np.nan)
+
+
+def survival_calibration_draws(
+    time: ArrayLike, event: ArrayLike, probabilities: ArrayLike, horizon: float, measure: str
+) -> DrawsFunction:
+    """Draws function of how far probabilities (n,) of an event by a horizon are off what a Cox regression on them finds.
+
+    `measure` is "slope", the coefficient of log(-log(1 - p)): 1 is right, below 1 the probabilities are too extreme; or,
+    from a regression on its restricted cubic spline with three knots, "ici" the mean, "e50" the median and "e90" the
+    90th percentile of the distance between predicted and regressed probability (0 is right; even a calibrated model's are
+    above 0 in a finite sample).
+
+    References
+    ----------
+    Austin, Harrell and van Klaveren, Statistics in Medicine 39 (2020), 2714, doi:10.1002/sim.8570.
+    """
+    time, event = checked_outcomes(time, event)
+    _, probabilities = checked_probabilities(event, probabilities)
+    _need_follow_up(time, event, horizon)
+    if sure := int(np.isin(probabilities, (0, 1)).sum()):
+        raise NotComputable(
+            f"{sure} of {time.size} probabilities are exactly 0 or 1: log(-log(1 - p)) is infinite"
+        )
+    if not event.any() or np.ptp(probabilities) == 0:
+        raise NotComputable(
+            "there is no event, or every probability is the same: there is no calibration slope"
+        )
+    order = np.argsort(time, kind="stable")
+    time, event, probabilities = time[order], event[order], probabilities[order]
+    line = np.log(-np.log1p(-probabilities))
+    low, middle, high = knots = np.quantile(line, [0.1, 0.5, 0.9])
+    x = line[:, None]
+    if measure != "slope" and low < middle < high:
+        cubes = np.maximum(x - knots, 0) ** 3
+        bend = cubes @ [high - middle, low - high, middle - low] / (high - middle) / (high - low) ** 2
+        x = np.column_stack([line, bend])
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+
+    def values(counts: np.ndarray) -> np.ndarray:
+        counts = np.asarray(counts, dtype=float)[:, order]
+        beta = _cox(x, time, event, counts)
+        if measure == "slope":
+            return beta[:, 0] / line.std()
+        hazard = np.exp(beta @ x.T)
+        at_risk = np.flip(np.flip(counts * hazard, 1).cumsum(1), 1)[:, np.searchsorted(time, time)]
+        died = counts * (event & (time <= horizon))
+        baseline = np.divide(died, at_risk, out=np.zeros(died.shape), where=died > 0).sum(
+            axis=1, keepdims=True
+        )
+        apart = np.abs(-np.expm1(-baseline * hazard) - probabilities)
+        if measure == "ici":
+            return (counts * apart).sum(axis=1) / counts.sum(axis=1)
+        share = int(measure.removeprefix("e")) / 100
+        return np.array(
+            [np.quantile(np.repeat(*each), share) for each in zip(apart, counts.astype(int), strict=True)]
+        )
+
+    return values
+
+
 def _net_benefit(
-    probabilities: np.ndarray, thresholds: ArrayLike, share: Callable[[np.ndarray], float]
+    probabilities: np.ndarray,
+    thresholds: ArrayLike,
+    share: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    draws: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """Table of a decision curve, from the share with the event of those in a mask (n,)."""
+    """Table of a decision curve, from the share with the event of those in a mask (n,), in each of several resamples."""
     thresholds = np.asarray(thresholds, dtype=float)
     if thresholds.ndim != 1 or not ((thresholds >= 0) & (thresholds < 1)).all():
         raise ValueError("thresholds must be a vector of probabilities, 0 or more and below 1")
     odds, called = thresholds / (1 - thresholds), probabilities >= thresholds[:, None]
-    of_called = np.array([share(row) if row.any() else 0 for row in called])
-    gain = called.mean(axis=1) * (
-        of_called - (1 - of_called) * odds
-    )  # who treats nobody gains nothing: a true 0
-    counts = {"threshold": thresholds, "n": probabilities.size, "called": called.sum(axis=1)}
-    of_all = share(np.ones(probabilities.size, dtype=bool))
-    return pd.DataFrame(
-        {**counts, "net_benefit": gain, "treat_all": of_all - (1 - of_all) * odds, "treat_none": 0.0}
-    )
+    counts = np.ones((1, probabilities.size))
+    if draws:
+        patients = np.arange(probabilities.size)
+        counts = np.concatenate([counts, draw_counts(patients, draws, seed)])
+    gains = []
+    for mask, odd in zip(called, odds, strict=True):
+        treated = counts @ mask / probabilities.size
+        of_called = np.where(treated > 0, share(mask, counts), 0)  # who treats nobody gains nothing: a true 0
+        gains.append(treated * (of_called - (1 - of_called) * odd))
+    of_all = share(np.ones(probabilities.size, dtype=bool), counts[:1])[0]
+    table = {"threshold": thresholds, "n": probabilities.size, "called": called.sum(axis=1)}
+    table |= {"net_benefit": [each[0] for each in gains]}
+    if draws:
+        ends = [
+            (np.nan, np.nan) if np.isnan(each[0]) else np.nanquantile(each[1:], (0.025, 0.975))
+            for each in gains
+        ]
+        table |= dict(zip(("low", "high"), np.array(ends).T, strict=True))
+    return pd.DataFrame({**table, "treat_all": of_all - (1 - of_all) * odds, "treat_none": 0.0})
 
 
 def decision_curve(
-    labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike = THRESHOLDS
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    thresholds: ArrayLike = THRESHOLDS,
+    draws: int = 0,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Net benefit at each threshold probability (k,): true positives less false ones at the threshold's odds, over n.
 
     A case (n,) whose probability of being positive is at or above the threshold is called. One row a threshold:
-    threshold, n, called, net_benefit (at most the prevalence), treat_all, treat_none (0).
+    threshold, n, called, net_benefit (at most the prevalence), treat_all, treat_none (0); with `draws`, low and high, its
+    band (95 % at each threshold, percentiles of resampled patients, so the prevalence is uncertain too).
 
     References
     ----------
     Vickers and Elkin, Med Decis Making 26:565 (2006), doi:10.1177/0272989X06295361.
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
-    return _net_benefit(probabilities, thresholds, lambda called: labels[called].mean())
+
+    def share(called: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return counts @ (called * labels) / np.maximum(counts @ called, 1)
+
+    return _net_benefit(probabilities, thresholds, share, draws, seed)
 
 
 def decision_curve_at_horizon(
@@ -176,12 +282,14 @@ def decision_curve_at_horizon(
     probabilities: ArrayLike,
     horizon: float,
     thresholds: ArrayLike = THRESHOLDS,
+    draws: int = 0,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Net benefit for an event by a horizon; its share among those called is by Kaplan-Meier.
 
     Parameters as `calibration_at_horizon`; censoring must not depend on the risk within those called. Returns as
     `decision_curve`; net_benefit is NaN where somebody is called but the follow-up of those called ends before the
-    horizon, and NotComputable where that of all does.
+    horizon (and such a draw is left out), and NotComputable where that of all does.
 
     References
     ----------
@@ -190,6 +298,15 @@ def decision_curve_at_horizon(
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
     _need_follow_up(time, event, horizon)
-    return _net_benefit(
-        probabilities, thresholds, lambda called: event_share(time[called], event[called], horizon)[0]
-    )
+    order = np.argsort(time, kind="stable")
+    times, starts = np.unique(time[order], return_index=True)
+
+    def share(called: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        counts = (counts * called)[:, order]
+        leaving, died = (np.add.reduceat(each, starts, axis=1) for each in (counts, counts * event[order]))
+        at_risk = np.maximum(np.flip(np.flip(leaving, 1).cumsum(1), 1), 1)
+        survival = np.prod(1 - (died / at_risk)[:, times <= horizon], axis=1)
+        known = (survival == 0) | leaving[:, times >= horizon].any(axis=1)
+        return np.where(known, 1 - survival, np.nan)
+
+    return _net_benefit(probabilities, thresholds, share, draws, seed)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lib.statistics import classification, intervals
+from lib.statistics.calibration import survival_calibration_draws
 from lib.statistics.classification import METRICS, NotComputable
 from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
 from lib.statistics.intervals import (
@@ -419,3 +420,26 @@ def survival_differences(
         row = _row((a, b, "", metric), (first.time.size, int(first.event.sum()), 1), paired)
         rows.append((a, b, *(row[name] for name in (*ENDS, "n", "how"))))
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])
+
+
+def calibration_rows(
+    models: Mapping[str, HeldOut], horizon: float, draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Slope, ICI, E50 and E90 (`survival_calibration_draws`) at a horizon of every model that gives probabilities, not one to
+    all, mean over seeds, all folds together: model, metric, estimate, low, high, n, events, seeds, how.
+    """
+    rows = []
+    for name, model in models.items():
+        if model.survival is None or np.ptp(model.risk) == 0:
+            continue
+        died = 1 - model.survival.mean(axis=0)[:, list(model.times).index(horizon)]
+        counts = model.time.size, int(model.event.sum()), len(model.risk)
+
+        def measured(measure: str, model: HeldOut = model, died: np.ndarray = died) -> Interval:
+            function = survival_calibration_draws(model.time, model.event, died, horizon, measure)
+            return patient_interval(function, model.patient, **_held_out(model, draws, seed))
+
+        for measure in ("slope", "ici", "e50", "e90"):
+            names = name, "", "", f"{measure}_{horizon:g}"
+            rows.append(_row(names, counts, partial(measured, measure), "all folds together"))
+    return pd.DataFrame(rows, columns=COLUMNS).drop(columns=["cohort", "setting"])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.stats import chi2, norm, rankdata
+from scipy.stats import chi2, norm
 
 from lib.statistics.classification import NotComputable
 from lib.statistics.intervals import MOST
@@ -120,20 +120,11 @@ def _halved(times: pd.Series, values: pd.Series) -> float:
     return float(times[[low[0], lower[0]]].mean() if midpoint else times[low[0]])
 
 
-def median_survival(time: ArrayLike, event: ArrayLike, kind: str = "the median survival") -> float:
-    """Time at which Kaplan-Meier survival falls below 0.5, as R's `survfit` has it: where it is 0.5 exactly, the middle of
-    that stretch. NotComputable if it never does.
-    """
-    table = kaplan_meier(time, event)
-    median = _halved(table.time, table.survival)
-    if np.isnan(median):
-        raise NotComputable(f"{kind} is not reached: the curve ends at {table.survival.iloc[-1]:.3f}")
-    return median
-
-
 def medians(time: ArrayLike, event: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
-    """Median survival, and the ends of its interval: where the pointwise log-log band falls below 0.5; NaN where one never
-    does. R's `survfit(conf.type = "log-log")`; Brookmeyer and Crowley, Biometrics 38 (1982), 29, doi:10.2307/2530286.
+    """Median survival, where the Kaplan-Meier curve falls below 0.5 (where it is 0.5 for a while: the middle of that
+    stretch), and its interval, where the pointwise log-log band does; NaN where one never does.
+
+    R's `survfit(conf.type = "log-log")`. Brookmeyer and Crowley, Biometrics 38 (1982), 29, doi:10.2307/2530286.
     """
     table = kaplan_meier(time, event, level)
     return tuple(_halved(table.time, table[name]) for name in ("survival", "low", "high"))
@@ -145,7 +136,10 @@ def median_follow_up(time: ArrayLike, event: ArrayLike) -> float:
     Schemper and Smith, Controlled Clinical Trials 17 (1996), 343, doi:10.1016/0197-2456(96)00075-X.
     """
     time, event = checked_outcomes(time, event)
-    return median_survival(time, ~event, "the median follow-up (reverse Kaplan-Meier)")
+    median, *_ = medians(time, ~event)
+    if np.isnan(median):
+        raise NotComputable("the median follow-up (reverse Kaplan-Meier) is not reached")
+    return median
 
 
 def rmst(time: ArrayLike, event: ArrayLike, horizon: float) -> tuple[float, float]:
@@ -302,44 +296,6 @@ def logrank(
     statistic = float(apart[:-1] @ np.linalg.solve(variance[:-1, :-1], apart[:-1]))
     statistic /= 1 + MOST * trained
     return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)), len(names) - 1)
-
-
-def proportional_hazards(
-    values: ArrayLike, time: ArrayLike, event: ArrayLike, coefficients: ArrayLike
-) -> tuple[np.ndarray, float]:
-    """p that the hazard ratio of each column of a Cox model does not change with the rank of time (columns,), and of all.
-
-    The score test of R's `cox.zph(transform = "rank", terms = FALSE)`, survival 3 and later: each column (n, columns)
-    times rank is a new covariate, at the `coefficients` (columns,) of a fit with Efron's ties and without a penalty. The
-    older approximation, which lifelines has, errs by up to .7 in p where events are few.
-
-    References
-    ----------
-    Grambsch and Therneau, Biometrika 81 (1994), 515, doi:10.1093/biomet/81.3.515.
-    """
-    time, event = checked_outcomes(time, event)
-    values = np.asarray(values, dtype=float)
-    hazard = np.exp((values - values.mean(axis=0)) @ np.asarray(coefficients, dtype=float))
-    ranks, columns = rankdata(time), values.shape[1]
-    ranks -= ranks[event].mean()
-    score, information = np.zeros(2 * columns), np.zeros((2 * columns, 2 * columns))
-    for at in np.unique(time[event]):
-        dead = event & (time == at)
-        growing = np.array([1, ranks[dead][0]])
-        for share in np.arange(dead.sum()) / dead.sum():  # Efron
-            weight = hazard * ((time >= at) - share * dead)
-            weight /= weight.sum()
-            apart = values - weight @ values
-            score += np.kron(growing, apart[dead].mean(axis=0))
-            information += np.kron(np.outer(growing, growing), (apart.T * weight) @ apart)
-    score[:columns] = 0
-
-    def p(tested: list[int]) -> float:
-        kept = [*range(columns), *(columns + each for each in tested)]
-        statistic = score[kept] @ np.linalg.solve(information[np.ix_(kept, kept)], score[kept])
-        return float(chi2.sf(statistic, len(tested)))
-
-    return np.array([p([each]) for each in range(columns)]), p(list(range(columns)))
 
 
 def split_at(risk: ArrayLike, cut: ArrayLike) -> np.ndarray:

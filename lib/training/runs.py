@@ -1,6 +1,5 @@
 """The training runs of every study: one plan, one way to carry it out, and the loop of epochs that Lightning runs."""
 
-import io
 import json
 import logging
 import time
@@ -14,6 +13,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -144,7 +144,7 @@ def carry_out(
         return paths + weights
 
     def make(name: str) -> None:
-        checkpoint = Checkpoint(stage.folder / "train" / f"{name}.checkpoint.pt", stage.unit_key)
+        checkpoint = Checkpoint(stage.folder / "train" / f"{name}.checkpoint.safetensors", stage.unit_key)
         result = fit(runs[name], checkpoint)
         made = {"scores": result.scores, "history": result.history, **result.tables}
         for table, path in zip((*names, "weights"), outputs(name), strict=False):
@@ -197,7 +197,7 @@ class Loop(L.LightningModule):
     def __init__(self, model: nn.Module, chosen_by: str = ""):
         super().__init__()
         self.model, self.chosen_by = model, chosen_by
-        self.before: dict = {}  # a checkpoint to go on from
+        self.before: tuple = ()  # states of an optimiser and a schedule to go on with
         self.keep = lambda: None  # called at the end of an epoch
         self.history: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
@@ -207,8 +207,8 @@ class Loop(L.LightningModule):
         """Lightning's hook."""
         adam, schedule, counts = self.descent()
         if self.before:
-            adam.load_state_dict(self.before["adam"])
-            schedule.load_state_dict(self.before["schedule"])
+            adam.load_state_dict(self.before[0])
+            schedule.load_state_dict(self.before[1])
         return [adam], [{"scheduler": schedule, "interval": counts}]
 
     def training_step(self, batch, _):
@@ -301,42 +301,52 @@ def run(
 
 
 def save_checkpoint(loop: Loop, to: Checkpoint, order: torch.Generator, drawing: np.random.Generator) -> None:
-    """Write all that the next epoch depends on, as tensors and plain values."""
-    schedule = loop.lr_schedulers().state_dict()
-    content = {
+    """Write all that the next epoch depends on, as plain tensors and json."""
+    adam, schedule = loop.optimizers().optimizer.state_dict(), loop.lr_schedulers().state_dict()
+    parts = {f"adam.{number}": values for number, values in adam["state"].items()}
+    parts |= {"model": loop.model.state_dict(), "best": loop.best[2] if loop.best else {}}
+    parts["random"] = {"torch": torch.get_rng_state(), "order": order.get_state()}
+    if torch.cuda.is_available():
+        parts["random"]["cuda"] = torch.cuda.get_rng_state()
+    about = {
         "key": to.key,
-        "history": json.dumps(loop.history),  # plain numbers, whatever was watched
-        "model": loop.model.state_dict(),
-        "best": loop.best and (float(loop.best[0]), *loop.best[1:]),
-        "adam": loop.optimizers().optimizer.state_dict(),
+        "history": loop.history,
+        "best": loop.best and loop.best[:2],
+        "groups": adam["param_groups"],
         "schedule": {name: value for name, value in schedule.items() if not name.startswith("_get")},
-        "random": [torch.get_rng_state(), order.get_state()],
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "drawing": json.dumps(drawing.bit_generator.state),
+        "drawing": drawing.bit_generator.state,
     }
-    file = io.BytesIO()
-    torch.save(content, file)
-    with written(to.path, size=file.tell()) as part:
-        part.write_bytes(file.getvalue())
+    tensors = {
+        f"{part}/{name}": value.detach().cpu().clone()
+        for part, values in parts.items()
+        for name, value in values.items()
+    }
+    write_weights(tensors, to.path, {"about": json.dumps(about)})
 
 
 def _go_on(loop: Loop, checkpoint: Checkpoint, epochs: int, order, drawing) -> None:
     """Take up a checkpoint of this very run, if there is one and it can be read."""
+    parts: dict[str, dict[str, Tensor]] = {"best": {}}
     try:
-        found = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
-        history = json.loads(found["history"])
-    except Exception:  # none, or cut short: begin again
+        with safe_open(checkpoint.path, "pt") as file:
+            about = json.loads(file.metadata()["about"])
+            for key in file.keys():  # noqa: SIM118
+                part, _, name = key.partition("/")
+                parts.setdefault(part, {})[name] = file.get_tensor(key)
+    except (SafetensorError, OSError, ValueError):  # none, or cut short: begin again
         return
     # fewer epochs than before may be wanted, where other models choose them and do not repeat to the last bit
-    if found["key"] != checkpoint.key or len(history) >= epochs:
+    if about["key"] != checkpoint.key or len(about["history"]) >= epochs:
         return
-    loop.model.load_state_dict(found["model"])
-    loop.history, loop.best, loop.before = history, found["best"], found
-    torch.set_rng_state(found["random"][0])
-    order.set_state(found["random"][1])
-    if found["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(found["cuda"])
-    drawing.bit_generator.state = json.loads(found["drawing"])
+    loop.model.load_state_dict(parts["model"])
+    loop.history, loop.best = about["history"], about["best"] and (*about["best"], parts["best"])
+    state = {int(part[5:]): values for part, values in parts.items() if part.startswith("adam.")}
+    loop.before = {"state": state, "param_groups": about["groups"]}, about["schedule"]
+    torch.set_rng_state(parts["random"]["torch"])
+    order.set_state(parts["random"]["order"])
+    if "cuda" in parts["random"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(parts["random"]["cuda"])
+    drawing.bit_generator.state = about["drawing"]
 
 
 def write_weights(

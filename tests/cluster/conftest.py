@@ -11,21 +11,21 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 from slurm import Slurm, install
-from small import SMALL, STAGES, Tree
+from small import STAGES, Tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def small_tree(checkout) -> Callable[[Path], Tree]:
+def small_tree(checkout, small) -> Callable[[Path], Tree]:
     """A new clone with the parameters and resources of the small cohort, and nothing run."""
 
     def made(folder: Path) -> Tree:
         tree = Tree(checkout(folder))
         shutil.copytree(ROOT / "profiles", folder / "profiles", dirs_exist_ok=True)
-        demo = yaml.safe_load((folder / "params" / "spacrd" / "demo.yaml").read_text(encoding="utf-8"))
+        values = small | {"models": ["marker-smoothed", "spacrd"]}
         with open(folder / "params" / "spacrd" / "small.yaml", "w", encoding="utf-8") as file:
-            yaml.safe_dump(demo | SMALL, file, sort_keys=False)
+            yaml.safe_dump(values, file, sort_keys=False)
         with open(folder / "params" / "resources.yaml", "a", encoding="utf-8") as file:
             yaml.safe_dump(
                 {"spacrd/small": {stage: {"mem_mb": 1500, "minutes": 20} for stage in STAGES}}, file

@@ -8,25 +8,6 @@ from pathlib import Path
 
 from lib.files import sha256_of
 
-SMALL = {
-    "cohort": "small",
-    "phantom": {
-        "seed": 7,
-        "patients": 3,
-        "spots_side": 10,
-        "effect": 1.0,
-        "unrelated_labels": False,
-        "second_platform": False,
-    },
-    "genes": 100,
-    "models": ["marker-smoothed", "spacrd"],
-    "seeds": [1],
-    "first_seed_only": [],
-    "contrastive_epochs": 2,
-    "fusion_epochs": 1,
-    "classifier_epochs": 2,
-    "bootstrap_draws": 100,
-}
 STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
 # notebooks hold times, manifests and unit records versions of the tree, logs whatever was said
 PASSING = ("notebooks", "manifests", "units", "logs", "runs", "locks")

@@ -46,7 +46,7 @@ class Stages:
     def run(
         self, results: Path, *stages: str, kill_at: int = 0, kill_after: float = 0.0, source="", **changes
     ) -> dict:
-        """Exit code, seconds, number of writes, what was printed, peak memory."""
+        """Exit code, seconds, number of writes, what was printed."""
         order = {"study": "stroke", "stages": stages, "source": source, "results": str(results)}
         order |= {
             "values": changes if source else STROKE | changes,

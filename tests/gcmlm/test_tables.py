@@ -8,9 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
-from lib.features.encoders import Encoder
 from lib.features.feature_files import write_features
-from lib.features.tiles import Embedded, TileGrid, Tiles, write_embedding
 from lib.gcmlm.tables import (
     CLIP,
     Factors,
@@ -341,12 +339,6 @@ def test_mixed_files_are_refused(folder, slides, changed, said):
         slide_table(slides, folder)
 
 
-def test_scanners_of_another_resolution_may_be_mixed(folder, slides):
-    """Level-0 pixels differ; the tissue behind a tile does not."""
-    write(folder, "S3", np.ones((4, 6)), um_per_px=0.5)
-    assert len(slide_table(slides, folder)) == 4
-
-
 def test_files_without_encoder_go_together_but_not_with_others(folder, slides):
     for slide in ("S1", "S2"):
         tiles, coords = tiles_of(folder, slide)
@@ -363,18 +355,3 @@ def test_reference_csv(folder, slides, tmp_path):
     raw = pd.read_csv(tmp_path / "wsi.csv")
     assert list(raw) == ["wsi", *(f"feat_{i}" for i in range(6))]
     assert raw["wsi"].tolist() == ["S1", "S2", "S3", "S4"]
-
-
-def test_reads_what_the_embedding_wrote(tmp_path):
-    side = np.arange(4)
-    places = np.stack([side % 2, side // 2], 1)
-    zeros = np.zeros(4, np.int64)
-    tiles = {20: Tiles(places * 256, places, zeros, np.ones(4, np.float32))}
-    grid = TileGrid("S9", "ok", "exact", 256, 1024.0, 0.5, (512, 512), tiles)
-    encoder = Encoder("hf-hub:some/mean", "v1", 3, 8, 112.0, None)
-    features = np.arange(12, dtype=np.float32).reshape(4, 3)
-    embedded = {20: Embedded(features, grid.centres(20), {"n_white": 0, "n_failed": 0})}
-    written = write_embedding(tmp_path, grid, encoder, embedded)
-    slides = pd.DataFrame({"patient": ["GA9"], "slide": ["S9"]})
-    table = slide_table(slides, written[20].parents[1])
-    assert table.filter(like="feat_").iloc[0].tolist() == [4.5, 5.5, 6.5]

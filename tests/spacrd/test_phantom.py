@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from lib.files import sha256_of
+from lib.phantoms.slides import Stain
 from lib.spacrd.cohort import read_section, read_table
-from lib.spacrd.phantom import LABEL_FRAME, TUMOUR_GENES, write_cohort
+from lib.spacrd.phantom import LABEL_FRAME, TUMOUR_GENES, at, paint, write_cohort
 from lib.spacrd.pictures import open_picture
 
 
@@ -188,3 +191,22 @@ def test_the_traps_of_her2st_are_there(st_tree):
     assert counts.index.tolist() == sorted(counts.index), "lexicographic, as in the real files"
     assert len(set(spots.index) - set(counts.index)) == 1
     assert set(counts.index) <= set(spots.index)
+
+
+def test_reading_a_field_is_linear_between_cells():
+    field = np.add.outer(10.0 * np.arange(5), np.arange(7))
+    np.testing.assert_allclose(at(field, np.array([[2, 3], [2.5, 0.25], [99, 99]])), [32, 5, 46])
+
+
+def test_more_cancer_like_is_darker_with_more_and_larger_nuclei_and_glass_is_empty():
+    tissue = np.ones((24, 24), dtype=bool)
+    tissue[:, :6] = False
+    pictures = [
+        paint(np.full((24, 24), looks), tissue, 10, 2.5, Stain(), np.random.default_rng(0))
+        for looks in (-2.0, 0.0, 2.0, 4.0)
+    ]
+    dark = [(rgb[:, 80:, 0] < 110).mean() for rgb in pictures]
+    assert all(b > 1.5 * a for a, b in itertools.pairwise(dark))
+    means = [rgb[:, 80:, 0].mean() for rgb in pictures]
+    assert means == sorted(means, reverse=True)
+    assert np.abs(pictures[2][:, :40].astype(float) - Stain().glass).max() < 12

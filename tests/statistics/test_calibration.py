@@ -14,8 +14,10 @@ from lib.statistics.calibration import (
     decision_curve_at_horizon,
     ece,
     intercept_slope,
+    survival_calibration_draws,
 )
 from lib.statistics.classification import NotComputable
+from lib.statistics.intervals import draw_counts
 from lib.statistics.survival import event_share, kaplan_meier
 
 
@@ -227,3 +229,75 @@ def test_a_perfect_model_gains_the_prevalence_and_a_calibrated_one_never_loses()
     assert (table["net_benefit"] <= labels.mean() + 1e-12).all()
     table = table[table["threshold"] <= 0.9]  # beyond, a few cases at odds of 10 and more decide
     assert (table["net_benefit"] >= table[["treat_all", "treat_none"]].max(axis=1) - 0.03).all()
+
+
+def test_a_band_of_net_benefit_is_that_of_the_repeated_rows(predicted):
+    time, event, p = predicted
+    at = np.array([0.1, 0.4, 0.7])
+    table = decision_curve_at_horizon(time, event, p, 2.0, at, draws=300)
+    assert ((table["low"] < table["net_benefit"]) & (table["net_benefit"] < table["high"])).all()
+    counts = draw_counts(np.arange(400), 300)
+    rows = [np.repeat(np.arange(400), each) for each in counts]
+    drawn = [decision_curve_at_horizon(time[r], event[r], p[r], 2.0, at)["net_benefit"] for r in rows]
+    np.testing.assert_allclose(table[["low", "high"]].T, np.quantile(drawn, [0.025, 0.975], axis=0))
+    labels = (event & (time <= 2)).astype(float)
+    table = decision_curve(labels, p, at, draws=300)
+    drawn = [decision_curve(labels[r], p[r], at)["net_benefit"] for r in rows]
+    np.testing.assert_allclose(table[["low", "high"]].T, np.quantile(drawn, [0.025, 0.975], axis=0))
+    assert decision_curve(labels, p, [0.999], draws=100)[["low", "high"]].to_numpy().tolist() == [[0, 0]]
+
+
+# calibration of survival by regression
+
+
+def survivors(whole: bool):
+    random, n = np.random.default_rng(5), 300
+    z = random.normal(size=n)
+    died, left = random.exponential(30 * np.exp(-z)), random.uniform(6, 60, n)
+    p = 1 - np.exp(-24 / 30 * np.exp(0.6 * z + 0.2 * z**2 - 0.2))
+    time = np.minimum(died, left)
+    return np.ceil(time) if whole else time, died <= left, p
+
+
+# R 4.2: coxph(ties = "breslow") of survival 3.5-3 on log(-log(1 - p)), and on rcs(, 3 knots) of rms 6.5
+R = {
+    False: {"slope": 1.125185756, "ici": 0.07981416623, "e50": 0.07698918725, "e90": 0.1569910707},
+    True: {"slope": 1.049286792, "ici": 0.07580087617, "e50": 0.07793837045, "e90": 0.145823218},
+}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("measure", ["slope", "ici", "e50", "e90"])
+def test_survival_calibration_is_rs_and_draws_are_the_repeated_rows(whole, measure):
+    time, event, p = survivors(whole)
+    function = survival_calibration_draws(time, event, p, 24, measure)
+    assert function(np.ones((1, 300)))[0] == pytest.approx(R[whole][measure], abs=1e-7)
+    counts = np.random.default_rng(0).multinomial(300, np.full(300, 1 / 300), size=4)
+    order = np.random.default_rng(1).permutation(300)
+    turned = survival_calibration_draws(time[order], event[order], p[order], 24, measure)
+    np.testing.assert_allclose(turned(counts[:, order]), function(counts), atol=1e-9)
+    if measure == "slope":  # knots of the spline are those of all patients in every draw
+        rows = [np.repeat(np.arange(300), each) for each in counts]
+        each = [survival_calibration_draws(time[r], event[r], p[r], 24, "slope") for r in rows]
+        np.testing.assert_allclose([one(np.ones((1, 300)))[0] for one in each], function(counts), atol=1e-9)
+
+
+def test_survival_calibration_of_the_truth_and_of_what_is_too_sure():
+    random, n = np.random.default_rng(0), 4000
+    z = 0.6 * random.normal(size=n)
+    time, left = random.exponential(30 * np.exp(-z)), random.uniform(6, 60, n)
+    event, time = time <= left, np.minimum(time, left)
+    one = np.ones((1, n))
+    for sharper in (1, 1.5):
+        p = 1 - np.exp(-24 / 30 * np.exp(sharper * z))
+        slope, ici = (
+            survival_calibration_draws(time, event, p, 24, name)(one)[0] for name in ("slope", "ici")
+        )
+        assert slope == pytest.approx(1 / sharper, abs=0.05)
+        assert (ici < 0.04) == (sharper == 1)
+    with pytest.raises(NotComputable, match="1 of 2 probabilities are exactly 0 or 1"):
+        survival_calibration_draws([1, 2], [1, 1], [1, 0.5], 1, "ici")
+    with pytest.raises(NotComputable, match="there is no event"):
+        survival_calibration_draws([1, 2], [0, 0], [0.2, 0.5], 1, "ici")
+    separated = survival_calibration_draws([1, 2, 3, 4], [1, 1, 1, 1], [0.9, 0.6, 0.5, 0.2], 2, "slope")
+    assert np.isnan(separated(np.ones((1, 4)))).all()

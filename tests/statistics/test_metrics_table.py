@@ -8,6 +8,7 @@ import pytest
 from sklearn import metrics
 
 from lib.files import write_csv
+from lib.statistics.calibration import survival_calibration_draws
 from lib.statistics.classification import NotComputable, f1, gmm_threshold, platt, probability
 from lib.statistics.concordance import auc_at, brier_at, harrell, uno
 from lib.statistics.intervals import ScoredSection, spatial_blocks
@@ -16,6 +17,7 @@ from lib.statistics.metrics_table import (
     OUTCOME_CALLED,
     c_index_by_fold,
     calibrated,
+    calibration_rows,
     outcome_rows,
     risk_group,
     risk_groups,
@@ -434,3 +436,15 @@ def test_differences_of_brier_scores_and_a_fold_without_an_event(model, censorin
     assert np.isnan(found.loc["c_index", "estimate"])
     assert found.loc[["brier_t_6", "ibs", "logrank_p_fold_median"], "estimate"].notna().all()
     assert c_index_by_fold(spared)["c_index"].isna().sum() == 3
+
+
+def test_calibration_rows_of_models_that_give_probabilities(model):
+    table = calibration_rows({"m": model, "bare": model_of(bare=True)}, 12.0, draws=100)
+    assert table["metric"].tolist() == ["slope_12", "ici_12", "e50_12", "e90_12"]
+    assert ((table["low"] < table["estimate"]) & (table["estimate"] < table["high"])).all()
+    died = 1 - model.survival.mean(axis=0)[:, 1]
+    expected = survival_calibration_draws(model.time, model.event, died, 12.0, "ici")(np.ones((1, 120)))[0]
+    assert table.set_index("metric").loc["ici_12", "estimate"] == pytest.approx(expected)
+    sure = replace(model, survival=np.where(model.survival > 0.9, 1, model.survival))
+    assert calibration_rows({"sure": sure}, 12.0)["how"].str.contains("are exactly 0 or 1").all()
+    assert calibration_rows({"km": replace(model, risk=np.zeros((1, 120)))}, 12.0).empty

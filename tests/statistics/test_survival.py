@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifelines import CoxPHFitter, KaplanMeierFitter
+from lifelines import KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test
 from lifelines.utils import restricted_mean_survival_time
 from scipy.stats import kstest, norm
@@ -24,9 +24,7 @@ from lib.statistics.survival import (
     logrank,
     median_follow_up,
     median_groups,
-    median_survival,
     medians,
-    proportional_hazards,
     rmst,
     split_at,
     survival_at,
@@ -113,15 +111,13 @@ def test_survival_at_steps_down_at_the_event():
 
 def test_medians_and_their_intervals_are_rs():
     """survfit(conf.type = "log-log") of R's survival 3.5-3."""
-    assert median_survival(TREATED, OBSERVED) == 23
     np.testing.assert_equal(medians(TREATED, OBSERVED), (23, 13, np.nan))
     assert medians(PLACEBO, np.ones(21)) == (8, 4, 11)
-    for n in range(2, 60, 2):  # 0.5 by way of many ratios: the middle of the stretch
-        assert median_survival(np.arange(1, n + 1), np.ones(n)) == (n + 1) / 2
     assert medians(np.arange(1, 21), np.ones(20)) == (10.5, 5, 15)
-    assert median_survival([1, 2, 3, 4], [1, 1, 0, 0]) == 2  # 0.5 to the end
-    with pytest.raises(NotComputable, match=r"the median survival is not reached: the curve ends at 0.667"):
-        median_survival([1, 2, 3], [1, 0, 0])
+    for n in range(2, 60, 2):  # 0.5 by way of many ratios: the middle of the stretch
+        assert medians(np.arange(1, n + 1), np.ones(n))[0] == (n + 1) / 2
+    assert medians([1, 2, 3, 4], [1, 1, 0, 0])[0] == 2  # 0.5 to the end
+    assert np.isnan(medians([1, 2, 3], [1, 0, 0])[0])  # not reached
 
 
 def test_a_band_of_equal_precision():
@@ -334,28 +330,6 @@ def test_groups_that_cannot_be_compared():
         logrank([1, 2], [1, 1], ["a", "b"], "gehan")
     with pytest.raises(ValueError, match="p and q are 0 or more"):
         logrank([1, 2], [1, 1], ["a", "b"], "fleming-harrington", p=-1)
-
-
-# proportional hazards
-
-
-def test_proportional_hazards_are_tested_as_by_r():
-    """cox.zph of survival 3.5-3 on a case with whole months; the effect of the first column fades."""
-    g = np.random.default_rng(4)
-    a, b = g.normal(size=120), g.normal(size=120)
-    early = g.exponential(20 * np.exp(-1.2 * a))
-    died = np.ceil(np.where(early < 12, early, 12 + g.exponential(25 * np.exp(0.4 * a - 0.4 * b))))
-    left = np.ceil(g.uniform(6, 70, 120))
-    table = pd.DataFrame({"time": np.minimum(died, left), "event": died <= left, "a": a, "b": b}).round(6)
-    fit = CoxPHFitter().fit(table, "time", "event")
-    one, together = proportional_hazards(table[["a", "b"]], table["time"], table["event"], fit.params_)
-    np.testing.assert_allclose(one, [0.0005566537, 0.7414358], atol=1e-4)
-    assert together == pytest.approx(0.002584868, abs=1e-5)
-    scaled = proportional_hazards(
-        table[["a"]] * 7 + 3, table["time"] * 30, table["event"], fit.params_[:1] / 7
-    )
-    alone = proportional_hazards(table[["a"]], table["time"], table["event"], fit.params_[:1])
-    assert scaled[0] == pytest.approx(alone[0])
 
 
 # groups of high and low risk

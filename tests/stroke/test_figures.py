@@ -8,11 +8,8 @@ from lib.stroke.figures import (
     curve_check,
     draw_attention,
     draw_slice,
-    frame_montage,
-    lesion_overlay,
     map_row,
 )
-from lib.stroke.lesions import Lesions
 from lib.stroke.maps import ArterialInput, Maps
 
 SECONDS = 1.5 * np.arange(12)
@@ -41,16 +38,6 @@ def test_a_slice_keeps_its_proportions_and_names_the_sides(axes):
     assert right.get_position()[0] < left.get_position()[0]  # as if seen from the patient's feet
     assert not ax.xaxis_inverted()
     assert ax.yaxis_inverted()  # row 0, the front, is up
-
-
-def test_montage_shows_one_slice_at_the_times_it_says(axes):
-    panels = axes(4)
-    frame_montage(panels, SERIES, SECONDS, 1, SPACING_MM, limits=(0, 500))
-    for ax, frame in zip(panels, (0, 4, 7, 11), strict=True):
-        np.testing.assert_array_equal(drawn(ax)[0], SERIES[frame, 1])
-        assert ax.get_title() == f"{SECONDS[frame]:.0f} s"
-        assert ax.images[0].get_clim() == (0, 500)
-    assert panels[0].figure.axes[-1].get_ylabel() == "HU"
 
 
 def test_maps_stand_in_order_with_their_units_and_the_outside_empty(axes):
@@ -89,19 +76,6 @@ def test_curves_are_drawn_as_used_with_baseline_window_and_tissue(axes):
     (plain,) = axes(1)
     curve_check(plain, artery(factor=1.0, venous=False), SECONDS, tissue, (0, 3), (2, 10))
     assert "artery as measured" not in {line.get_label() for line in plain.lines}
-
-
-def test_lesions_lie_over_the_slice_with_volumes(axes):
-    core, late = np.zeros((3, 6, 8), bool), np.zeros((3, 6, 8), bool)
-    late[1, 1:4, 2:6], core[1, 2, 3:5] = True, True
-    (ax,) = axes(1)
-    lesion_overlay(ax, SERIES[0], Lesions(core, late, 12.3, 80.4, 68.1, "right", 20.0), 1, SPACING_MM)
-    under, inside, around = drawn(ax)
-    np.testing.assert_array_equal(under, SERIES[0, 1])
-    np.testing.assert_array_equal(np.isfinite(around), (late & ~core)[1])
-    np.testing.assert_array_equal(np.isfinite(inside), core[1])
-    words = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert words == ["core, 12 ml", "hypoperfused, 80 ml with core"]
 
 
 def test_attention_is_the_mean_over_folds_beside_what_would_be_equal(axes):

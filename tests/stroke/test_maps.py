@@ -8,7 +8,6 @@ from lib.stroke.maps import (
     DENSITY,
     arterial_input,
     inverse,
-    noise_hu,
     perfusion_maps,
     sample_times,
     smoothed,
@@ -101,12 +100,6 @@ def test_all_voxels_at_once_equal_a_textbook_svd_one_after_another():
     found = residue(curves())
     np.testing.assert_allclose(residue(3 * curves()), 3 * found, rtol=1e-4, atol=1e-8)
     np.testing.assert_allclose(residue(curves(), 2 * ARTERY), found / 2, rtol=1e-4, atol=1e-8)
-
-
-def test_without_truncation_the_artery_itself_is_a_delta_and_rounding_is_never_inverted():
-    artery = np.exp(-np.arange(30.0) / 2)  # without zeros in its spectrum
-    np.testing.assert_allclose(residue(artery, artery, 0.5, 0.0), np.eye(60)[0] / 0.5, atol=1e-4)
-    assert np.isfinite(inverse(ARTERY, 1.0, 0.0)).all()
 
 
 def test_order_of_flow_survives_half_a_hounsfield_unit_of_noise_and_core_and_penumbra_blur_at_two():
@@ -299,13 +292,6 @@ def test_what_is_odd_is_remarked(brain_scan):
     assert "4 arterial voxels were found, 10 were wanted" in few.remarks
     cut = arterial_input(scan.enhancement[:22], scan.mask, 1.0)
     assert any("cut off" in words for words in cut.remarks)
-
-
-@pytest.mark.parametrize("noise", [0.5, 3.0])
-def test_noise_is_measured_whatever_the_baseline_and_the_bolus(noise):
-    random, seconds = np.random.default_rng(0), np.arange(48.0)[:, None]
-    bolus = 9 * np.exp(-(((seconds - 16) / 5) ** 2)) + random.normal(0, 30, 2000)
-    assert noise_hu(bolus + random.normal(0, noise, (48, 2000))) == pytest.approx(noise, rel=0.04)
 
 
 def test_a_scan_without_vessels_is_refused(brain_scan):

@@ -396,14 +396,6 @@ def test_variable_that_only_held_out_patients_have_is_treated_as_if_nobody_had(f
         pd.testing.assert_frame_equal(first, second)
 
 
-def test_scan_alone_depends_on_no_clinical_value(features, table):
-    other = table.assign(age=table["age"] - 30, nihss=1.0, sex=np.nan)
-    for variant in ("described", "released"):
-        datas = [Data(each, features, recipe(variant=variant)) for each in (table, other)]
-        first, second = (fit(run(data, "ctp", SCAN), data).scores for data in datas)
-        pd.testing.assert_frame_equal(first, second)
-
-
 def test_gaps_are_filled_from_the_training_patients_alone(table):
     table = table[["age", "smoking"]].assign(smoking=[1.0, 1, 0, np.nan, *[0.0] * 20])
     table.loc[["P00", "P01", "P02"], "age"], table.loc["P06", "age"] = [50.0, 60.0, 70.0], np.nan
