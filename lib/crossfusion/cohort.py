@@ -104,6 +104,8 @@ class Cohort:
         clinic = clinic.set_index("patient")
         absent = cohort.index.difference(clinic.index)
         print(f"{len(absent)} of {len(cohort)} patients are not in the clinical table")
+        if odd := tcga.contradicted(cohort, clinic):
+            print(f"TCGA-CDR says otherwise whether {len(odd)} died; the outcomes are kept: {', '.join(odd)}")
         for name in ("age", "female"):
             if cohort[name].isna().all() and name in clinic:  # a table of outcomes alone
                 cohort[name] = clinic[name].reindex(cohort.index)

@@ -320,7 +320,7 @@ def _rows(
     table = table.assign(**{each: "" for each in others if each not in map(plain, table)})
     rows = pd.DataFrame({each: _column(table, each, path) for each in (*needed, *others)})
     rows = rows.map(lambda text: "" if is_missing(text) else text)
-    for patient in set(rows["patient"]) - known:
+    for patient in sorted(set(rows["patient"]) - known):
         raise ValueError(
             f"{path}: patient {patient or '(none)'} is not in the clinical table{nearest_name(patient, known)}"
         )

@@ -194,6 +194,22 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def contradicted(cohort: pd.DataFrame, cdr: pd.DataFrame) -> list[str]:
+    """Patients whom a cohort says dead and TCGA-CDR alive, or the reverse; both tables (`event`, `os_event`) are indexed by
+    patient. ValueError where these are most of those that both know: `censorship` is then coded the other way round.
+    """
+    if "os_event" not in cdr:
+        return []
+    theirs = cdr["os_event"].reindex(cohort.index).dropna()
+    differ = cohort["event"].reindex(theirs.index) != theirs
+    if differ.sum() > theirs.size / 2:
+        raise ValueError(
+            f"TCGA-CDR contradicts the outcome of {int(differ.sum())} of {theirs.size} patients, such as "
+            f"{differ.idxmax()}: is `censorship` 1 for the dead? Here it is 1 for a censored patient"
+        )
+    return list(theirs.index[differ])
+
+
 def _refuse(wrong: pd.Series, rows: pd.Series, fault: str, path: str | Path) -> None:
     """A ValueError that says of the first row that is wrong what is."""
     if wrong.any():

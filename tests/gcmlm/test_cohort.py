@@ -213,13 +213,6 @@ def test_matched_a_formula_a_date_or_a_decimal_comma_is_no_category(folder, cell
         read_matched(folder, WANTED)
 
 
-def test_matched_windows_separators_mean_folders(folder):
-    change(folder, "slides", "slides/GA2-a.tiff", "slides\\GA2-a.tiff")
-    slides = read_matched(folder).slides
-    assert slides["problem"].tolist() == [""] * 4
-    assert slides["slide"].iloc[2] == "GA2-a"
-
-
 # where a file lies
 
 

@@ -10,7 +10,6 @@ from matplotlib.contour import ContourSet
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from lib.features.radiomics import feature_names
 from lib.figures import style
 from lib.gcmlm.figures import PLANES, Nomogram, ablation_bars, importance, nomogram, three_planes
 from lib.inputs.volumes import Geometry, Volume
@@ -198,18 +197,6 @@ def test_features_never_used_are_not_drawn(ax, words):
     assert len(ax.get_yticklabels()) == 2
     importance(ax, table.loc[2:])
     assert "no feature was selected" in words(ax)
-
-
-def test_long_names_keep_apart_and_inside(ax):
-    names = ["ct_" + name for name in feature_names("ct") if "LowGrayLevelEmphasis" in name][:15]
-    ax.figure.set_size_inches(8.5, 5.3)
-    importance(ax, features(15).assign(feature=names))
-    ax.figure.canvas.draw()
-    boxes = [tick.get_window_extent() for tick in ax.get_yticklabels()]
-    assert not any(one.overlaps(two) for n, one in enumerate(boxes) for two in boxes[n + 1 :])
-    texts = [text.get_window_extent() for text in ax.child_axes[0].texts]
-    assert all(box.x0 >= 0 for box in boxes)
-    assert all(box.x1 <= ax.figure.bbox.width for box in texts)
 
 
 # points read off the picture give the model's probability

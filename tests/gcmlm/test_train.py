@@ -177,10 +177,3 @@ def test_a_run_gives_the_contract_and_repeats_to_the_last_bit(data, model):
     assert found.tables["coefficients"].empty == (model == "attention")
     assert len(found.history) == (5 if model == "attention" else 0)
     assert [path.name for path in data.files(run)] == ["cohort.csv", "clinical.csv", "ct.csv"]
-
-
-def test_subsets_share_a_signature(data):
-    fold = folds_of(data.cohort)[0]
-    for setting in ("ct", "clinical+ct"):
-        fit(Run(setting, fold, "signature", 7), data)
-    assert list(data.shared["0", 7]) == ["ct"]

@@ -9,6 +9,7 @@ import pytest
 from lib.inputs.tcga import (
     DAYS_PER_MONTH,
     by_patient,
+    contradicted,
     first_known,
     grade_number,
     patient_of,
@@ -222,3 +223,35 @@ def test_luad_of_crossfusion_lacks_nine_patients(mirror):
     assert theirs.index.isin(ours.index).all()
     same = ours.loc[theirs.index, ["time_months", "event"]] == theirs[["time_months", "event"]]
     assert same.all(axis=None)
+
+
+def test_an_inverted_censorship_is_refused_where_tcga_cdr_says_so_and_a_single_contradiction_is_named(
+    tmp_path,
+):
+    random = np.random.default_rng(0)
+    died, names = random.random(60) < 0.35, [f"TCGA-ZZ-{i:04d}" for i in range(60)]
+    head = ("case_id", "slide_id", "survival_months", "censorship")
+    about = ("bcr_patient_barcode", "type", "OS", "OS.time")
+    cdr = [(name, "LUAD", str(int(dead)), "600") for name, dead in zip(names, died, strict=True)]
+    clinic = read_cdr(table(tmp_path, cdr, about, "cdr.csv")).set_index("patient")
+
+    def outcomes(censored):
+        rows = [
+            (name, f"{name}-01Z-00-DX1.svs", "20", str(int(each)))
+            for name, each in zip(names, censored, strict=True)
+        ]
+        return by_patient(read_outcomes(table(tmp_path, rows, head))).set_index("patient")
+
+    assert contradicted(outcomes(~died), clinic) == []
+    with pytest.raises(ValueError, match="contradicts the outcome of 60 of 60 patients"):
+        contradicted(outcomes(died), clinic)
+    assert contradicted(outcomes(np.r_[died[:1], ~died[1:]]), clinic) == ["TCGA-ZZ-0000"]
+    assert contradicted(outcomes(died), clinic[["cancer"]]) == []  # a table without outcomes
+
+
+def test_the_one_contradiction_of_coadread(mirror):
+    folder = mirror / "tcga"
+    cases = by_patient(read_outcomes(folder / "survival" / "tcga_coadread_survival.csv")).set_index("patient")
+    assert contradicted(cases, read_cdr(folder / "tcga_cdr_subset.csv").set_index("patient")) == [
+        "TCGA-F5-6702"
+    ]

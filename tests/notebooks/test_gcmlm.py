@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from scipy.special import expit
 
-from lib.book import cleaned, machine_folders
+from lib.book import Chapter, cleaned, machine_folders
 from lib.features.radiomics import feature_names
 from lib.figures import style
 from lib.files import sha256_of
@@ -97,6 +97,10 @@ def drawn() -> pd.DataFrame:
     return draw(INSIDE, OUTSIDE, SEED).set_index("patient")
 
 
+def chapter(cohort: str, stage: str) -> Chapter:
+    return Chapter(f"notebooks/gcmlm/{cohort}/{stage}.ipynb", "gcmlm", cohort, stage)
+
+
 def figure_cells(notebook) -> list:
     return [cell for cell in notebook.cells if re.match(r"#\| label: fig-", cell.source)]
 
@@ -125,7 +129,7 @@ def test_page_is_fit_for_the_book_and_every_figure_has_pixels(whole, stage):
         )
         with Image.open(io.BytesIO(base64.b64decode(shown))) as image:
             assert np.asarray(image.convert("L"), dtype=float).std() > 5, cell.source.splitlines()[0]
-    page = cleaned(done.executed[stage], stage, "gcmlm", "small", "phantom", machine_folders(done.tree))
+    page = cleaned(done.executed[stage], chapter("small", stage), "phantom", machine_folders(done.tree))
     text = "".join(
         str(form)
         for cell in page.cells
@@ -456,7 +460,7 @@ def test_head_and_neck_radiomics_go_through_every_stage(mirror, tmp_path):
     assert guard["auc"].max() < 0.97
     assert not done.read("metrics.csv")["metric"].str.startswith(("c_index", "auc_t")).any()
     for stage in STAGES:
-        cleaned(done.executed[stage], stage, "gcmlm", "headneck", "open")
+        cleaned(done.executed[stage], chapter("headneck", stage), "open")
         says_or_shows(done.executed[stage])
 
 
@@ -481,5 +485,5 @@ def test_gastric_cancers_of_tcga_go_through_every_stage_with_clinical_factors_al
     assert 0.3 < auc["estimate"] < 0.8
     assert sorted(done.read("predictions.csv")["seed"].unique()) == [1, 2]
     for stage in STAGES:
-        cleaned(done.executed[stage], stage, "gcmlm", "liver", "open")
+        cleaned(done.executed[stage], chapter("liver", stage), "open")
         says_or_shows(done.executed[stage])
