@@ -40,17 +40,12 @@ def um_per_px_at(scale: int) -> float:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles of one scale, in rows from the top left.
+    """Tiles of one scale, in rows from the top left."""
 
-    coords (int64, (n, 2)) are x, y of the top left corner in level-0 pixels; places (int64, (n, 2)) column and row on
-    the grid of this scale, counted from the row of the grid's `origins` that origins (int64, (n,)) name; tissue
-    (float32, (n,)) the share of the tile that is tissue, 0 to 1, NaN where it was not measured.
-    """
-
-    coords: np.ndarray
-    places: np.ndarray
-    origins: np.ndarray
-    tissue: np.ndarray
+    coords: np.ndarray  # int64 (n, 2): x, y of the top left corner, level-0 pixels
+    places: np.ndarray  # int64 (n, 2): column and row on the grid of this scale, counted from its origin
+    origins: np.ndarray  # int64 (n,): which of the grid's `origins`
+    tissue: np.ndarray  # float32 (n,): share that is tissue, 0 to 1; NaN where it was not measured
 
     def __len__(self) -> int:
         return len(self.coords)

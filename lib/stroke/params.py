@@ -117,6 +117,7 @@ class StrokeParams(Recipe, StudyParams):
     folds: int = Field(3, ge=2)
     seed: int = Field(1, ge=0)
     # 2-embed
+    deconvolution: Literal["circulant", "standard"] = "circulant"
     lambda_: float = Field(0.1, gt=0, lt=1)  # singular values below this share of the largest are dropped
     core_rcbf: float = Field(0.3, gt=0, lt=1)
     tmax_s: float = Field(6.0, gt=0)
