@@ -160,15 +160,19 @@ def _cox(x: np.ndarray, time: np.ndarray, event: np.ndarray, counts: np.ndarray)
     return np.where(np.abs(step) <= 1e-8, beta, np.nan)
 
 
-def survival_calibration_draws(
-    time: ArrayLike, event: ArrayLike, probabilities: ArrayLike, horizon: float, measure: str
-) -> DrawsFunction:
-    """Draws function of how far probabilities (n,) of an event by a horizon are off what a Cox regression on them finds.
+MEASURES = ("slope", "ici", "e50", "e90")
 
-    `measure` is "slope", the coefficient of log(-log(1 - p)): 1 is right, below 1 the probabilities are too extreme; or,
-    from a regression on its restricted cubic spline with three knots, "ici" the mean, "e50" the median and "e90" the
-    90th percentile of the distance between predicted and regressed probability (0 is right; even a calibrated model's are
-    above 0 in a finite sample).
+
+def survival_calibration(
+    time: ArrayLike, event: ArrayLike, probabilities: ArrayLike, horizon: float
+) -> DrawsFunction:
+    """How far probabilities (n,) of an event by a horizon are off what a Cox regression on them finds: a function of counts
+    (draws, n) that returns the four `MEASURES`, (4, draws), NaN where the regression has no maximum.
+
+    "slope" is the coefficient of log(-log(1 - p)): 1 is right, below 1 the probabilities are too extreme. From a regression
+    on its restricted cubic spline with three knots (of all patients): "ici" the mean, "e50" the median and "e90" the 90th
+    percentile of the distance between predicted and regressed probability; 0 is right, though even a calibrated model's are
+    above 0 in a finite sample.
 
     References
     ----------
@@ -189,31 +193,27 @@ def survival_calibration_draws(
     time, event, probabilities = time[order], event[order], probabilities[order]
     line = np.log(-np.log1p(-probabilities))
     low, middle, high = knots = np.quantile(line, [0.1, 0.5, 0.9])
-    x = line[:, None]
-    if measure != "slope" and low < middle < high:
-        cubes = np.maximum(x - knots, 0) ** 3
-        bend = cubes @ [high - middle, low - high, middle - low] / (high - middle) / (high - low) ** 2
-        x = np.column_stack([line, bend])
-    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    x = [line]
+    if low < middle < high:
+        cubes = np.maximum(line[:, None] - knots, 0) ** 3
+        x.append(cubes @ [high - middle, low - high, middle - low] / (high - middle) / (high - low) ** 2)
+    x = np.column_stack([(each - each.mean()) / each.std() for each in x])
 
     def values(counts: np.ndarray) -> np.ndarray:
         counts = np.asarray(counts, dtype=float)[:, order]
-        beta = _cox(x, time, event, counts)
-        if measure == "slope":
-            return beta[:, 0] / line.std()
-        hazard = np.exp(beta @ x.T)
+        slope = _cox(x[:, :1], time, event, counts)[:, 0] / line.std()
+        hazard = np.exp(_cox(x, time, event, counts) @ x.T)
         at_risk = np.flip(np.flip(counts * hazard, 1).cumsum(1), 1)[:, np.searchsorted(time, time)]
         died = counts * (event & (time <= horizon))
         baseline = np.divide(died, at_risk, out=np.zeros(died.shape), where=died > 0).sum(
             axis=1, keepdims=True
         )
         apart = np.abs(-np.expm1(-baseline * hazard) - probabilities)
-        if measure == "ici":
-            return (counts * apart).sum(axis=1) / counts.sum(axis=1)
-        share = int(measure.removeprefix("e")) / 100
-        return np.array(
-            [np.quantile(np.repeat(*each), share) for each in zip(apart, counts.astype(int), strict=True)]
-        )
+        shares = [
+            np.quantile(np.repeat(own, each), (0.5, 0.9))
+            for own, each in zip(apart, counts.astype(int), strict=True)
+        ]
+        return np.vstack([slope, (counts * apart).sum(axis=1) / counts.sum(axis=1), np.transpose(shares)])
 
     return values
 

@@ -19,10 +19,6 @@ from lib.statistics.survival import Censoring, checked_outcomes, checked_risk, s
 BLOCK = 64  # patients with an event whose pairs are held at once
 
 
-class NoComparablePair(NotComputable):
-    """No event was outlived by another patient, so no two patients can be put in order."""
-
-
 def tied_ranks(risk: np.ndarray, tied_tol: float = 1e-8) -> np.ndarray:
     """Dense ranks of risks (n,), int, lowest 0; risks apart by no more than `tied_tol` of their spread, or by rounding, tie.
 
@@ -91,7 +87,7 @@ def harrell(time: ArrayLike, event: ArrayLike, risk: ArrayLike, tied_tol: float 
     (value,) = harrell_draws(time, event, risk, np.ones((1, np.size(time))), tied_tol)
     if np.isnan(value):
         n, events = np.size(time), int(np.sum(event))
-        raise NoComparablePair(f"of {n} patients {events} had an event, and nobody outlived one of them")
+        raise NotComputable(f"of {n} patients {events} had an event, and nobody outlived one of them")
     return float(value)
 
 

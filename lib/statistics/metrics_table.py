@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lib.statistics import classification, intervals
-from lib.statistics.calibration import survival_calibration_draws
+from lib.statistics.calibration import MEASURES, survival_calibration
 from lib.statistics.classification import METRICS, NotComputable
 from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
 from lib.statistics.intervals import (
@@ -425,21 +425,33 @@ def survival_differences(
 def calibration_rows(
     models: Mapping[str, HeldOut], horizon: float, draws: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Slope, ICI, E50 and E90 (`survival_calibration_draws`) at a horizon of every model that gives probabilities, not one to
-    all, mean over seeds, all folds together: model, metric, estimate, low, high, n, events, seeds, how.
+    """`survival_calibration` at a horizon of every model that gives probabilities, not one to all, mean over seeds, all folds
+    together; percentiles of resampled patients, the trained models as given: model, metric (slope_36), estimate, low, high,
+    n, events, seeds, how.
     """
     rows = []
     for name, model in models.items():
         if model.survival is None or np.ptp(model.risk) == 0:
             continue
         died = 1 - model.survival.mean(axis=0)[:, list(model.times).index(horizon)]
-        counts = model.time.size, int(model.event.sum()), len(model.risk)
+        patients = model.patient, np.random.default_rng(seed), intervals.strata(model.fold, model.event)
+        values = np.full((3, len(MEASURES)), np.nan)
+        try:
+            function = survival_calibration(model.time, model.event, died, horizon)
+            values[0] = function(np.ones((1, died.size)))[:, 0]
 
-        def measured(measure: str, model: HeldOut = model, died: np.ndarray = died) -> Interval:
-            function = survival_calibration_draws(model.time, model.event, died, horizon, measure)
-            return patient_interval(function, model.patient, **_held_out(model, draws, seed))
+            def draw(
+                number: int, function: DrawsFunction = function, patients: tuple = patients
+            ) -> np.ndarray:
+                return function(intervals.draw_counts(patients[0], number, *patients[1:]))
 
-        for measure in ("slope", "ici", "e50", "e90"):
-            names = name, "", "", f"{measure}_{horizon:g}"
-            rows.append(_row(names, counts, partial(measured, measure), "all folds together"))
-    return pd.DataFrame(rows, columns=COLUMNS).drop(columns=["cohort", "setting"])
+            drawn, _ = intervals.bootstrap(draw, draws, "patients")
+            values[1:] = np.quantile(drawn, (0.025, 0.975), axis=1)
+            how = f"all folds together; bootstrap of {died.size} patients, the trained models as given, {draws} draws"
+        except NotComputable as reason:
+            how = f"not computable: {reason}"
+        counts = died.size, int(model.event.sum()), len(model.risk), how
+        rows += [
+            (name, f"{each}_{horizon:g}", *row, *counts) for each, row in zip(MEASURES, values.T, strict=True)
+        ]
+    return pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("cohort", "setting")])

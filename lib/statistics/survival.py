@@ -298,30 +298,23 @@ def logrank(
     return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)), len(names) - 1)
 
 
-def split_at(risk: ArrayLike, cut: ArrayLike) -> np.ndarray:
-    """Groups by a cut, or by one for each patient (of the training patients of the fold, say, which looks at no tested
-    one): (n,) of str, "high" where risk >= cut, else "low". NotComputable where all are on one side.
-    """
-    risk, cut = np.asarray(risk, dtype=float), np.asarray(cut, dtype=float)
-    if risk.ndim != 1 or cut.shape not in ((), risk.shape) or not np.isfinite(risk + cut).all():
-        bad = int((~np.isfinite(risk)).sum())
-        raise ValueError(
-            f"finite risks (n,) and one finite cut or n are needed: {risk.shape}, {bad} not finite"
-        )
-    high = risk >= cut
-    if high.all() or not high.any():
-        raise NotComputable(f"all {risk.size} patients are of {'high' if high.all() else 'low'} risk")
-    return np.where(high, "high", "low")
-
-
 def median_groups(risk: ArrayLike, fold: ArrayLike | None = None) -> np.ndarray:
-    """Groups by the median of all risks (n,) together, as CrossFusion does, or of each patient's own fold; see `split_at`.
+    """Groups (n,) of str by the median of all risks (n,) together, as CrossFusion does, or of each patient's own fold: "high"
+    at or above it, else "low". NotComputable where all are on one side.
 
     Models of different folds have scales of their own, so the two can disagree wildly: for MCAT's AMIL on LUAD the
     log-rank p is .85 with the first and .066 with the second.
     """
-    fold = np.zeros(np.size(risk)) if fold is None else np.asarray(fold)
-    return split_at(risk, pd.Series(risk, dtype=float).groupby(fold).transform("median"))
+    risk = np.asarray(risk, dtype=float)
+    cut = (
+        pd.Series(risk).groupby(np.zeros(risk.size) if fold is None else np.asarray(fold)).transform("median")
+    )
+    if risk.ndim != 1 or not np.isfinite(risk + cut).all():
+        raise ValueError(f"finite risks (n,), each with a fold, are needed: {risk.shape}")
+    high = risk >= cut.to_numpy()
+    if high.all() or not high.any():
+        raise NotComputable(f"all {risk.size} patients are of {'high' if high.all() else 'low'} risk")
+    return np.where(high, "high", "low")
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Preparation(Checked):
     slices: int | None = None
     frames: int = Field(32, ge=4)  # around the peak
     ceiling_hu: float | None = Field(8.0, gt=0)  # enhancement above it is set to it in what networks read
+    masked: bool = True  # values outside the mask are 0: the mean inside it, and what a convolution pads with
     roughest: float = Field(1.0, gt=0)  # the brain's mean curve may be (Durbin-Watson); a bolus has 0.1
 
 
@@ -89,6 +90,7 @@ class Recipe(Checked):
     dropout: float = Field(0.1, ge=0, lt=1)
     frames_at_once: int = Field(0, ge=0)  # that the encoder reads; 0 all. Changes memory and time alone
     bf16: bool = False  # the encoder's convolutions: faster on some processors, logits move by hundredths
+    mirrored: bool = False  # in training, left and right of a film exchanged at random; the paper does not
     standardise: bool = True  # take the training patients' mean film away; the paper does not
     inner_folds: int = Field(0, ge=0)
 
@@ -117,6 +119,7 @@ class StrokeParams(Recipe, StudyParams):
     folds: int = Field(3, ge=2)
     seed: int = Field(1, ge=0)
     # 2-embed
+    deconvolution: Literal["circulant", "standard"] = "circulant"
     lambda_: float = Field(0.1, gt=0, lt=1)  # singular values below this share of the largest are dropped
     core_rcbf: float = Field(0.3, gt=0, lt=1)
     tmax_s: float = Field(6.0, gt=0)

@@ -29,7 +29,7 @@ MOST_CURVES = 50_000  # of voxels looked at for it
 class Prepared(NamedTuple):
     """A prepared scan; all volumes lie on one grid, `geometry`.
 
-    `values` float32 (window, z, y, x): enhancement of the window's frames, mean 0 and sd 1 in the mask, 0 outside; `mask`
+    `values` float32 (window, z, y, x): enhancement of the window's frames, mean 0 and sd 1 in the mask; `mask`
     bool (z, y, x): brain; `seconds` float64 (frames,) of all frames; `baseline` float32 (z, y, x): HU before contrast, air
     (-1024) beyond the scan; `enhancement` float32 (frames, z, y, x): HU above baseline, 0 beyond the scan.
     """
@@ -91,7 +91,8 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
     window -= np.float32(mean)
     window /= np.float32(sd)
-    window[:, ~brain] = 0
+    if settings.masked:
+        window[:, ~brain] = 0
     still = laid_onto(baseline, geometry, grid, AIR_HU)
     kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
     numbers = (peak, first, before, arrival, mean, sd, kept)
@@ -208,34 +209,37 @@ def write_prepared(path: str | os.PathLike, prepared: Prepared) -> None:
     """Write a prepared scan atomically as HDF5; equal content gives equal bytes.
 
     enhancement (frames, voxels of the mask) and baseline (z, y, x) as float16, the mask's bits, seconds; as attributes the
-    geometry, the window's frames and what scales them. Enhancement outside the mask is most of a scan and is not kept.
+    geometry, the window's frames and what scales them. Enhancement outside the mask is most of a scan: it is kept only
+    where the scan was prepared with its values (`masked` is false).
     """
+    unmasked = bool(prepared.values[:, ~prepared.mask].any())
     with written_hdf5(path) as file:
         # a large vessel in the window of a poor scan can leave float16's range; HU beyond it mean nothing
-        curves = np.clip(prepared.enhancement[:, prepared.mask], -60_000, 60_000)
+        curves = np.clip(prepared.enhancement[:, prepared.mask | unmasked], -60_000, 60_000)
         file["enhancement"] = curves.astype(np.float16)
         file["baseline"] = prepared.baseline.astype(np.float16)
         file["mask"] = np.packbits(prepared.mask)
         file["seconds"] = prepared.seconds
         numbers = {name: getattr(prepared, name) for name in NUMBERS} | prepared.geometry._asdict()
         # where preparation had a ceiling, it is known by the highest value
-        file.attrs.update(numbers | {"window": len(prepared.values), "most": prepared.values.max()})
+        numbers |= {"window": len(prepared.values), "most": prepared.values.max(), "unmasked": unmasked}
+        file.attrs.update(numbers)
 
 
 def read_prepared(path: str | os.PathLike) -> Prepared:
-    """Read it back; enhancement and values are 0 outside the mask."""
+    """Read it back; enhancement and values are 0 outside the mask, unless `masked` was false."""
     with opened(path, "a prepared scan", "run 1-preprocess again") as file:
         about = dict(file.attrs)
         names = ("enhancement", "baseline", "seconds", "mask")
         curves, baseline, seconds, packed = (file[name][:] for name in names)
     mask = np.unpackbits(packed, count=baseline.size).astype(bool).reshape(baseline.shape)
-    curves = curves.astype(np.float32)
+    curves, stored = curves.astype(np.float32), mask | about["unmasked"]
     enhancement = np.zeros((len(curves), *mask.shape), np.float32)
-    enhancement[:, mask] = curves
+    enhancement[:, stored] = curves
     first, frames = int(about["first_frame"]), int(about["window"])
     scaled = (curves[first : first + frames] - np.float32(about["mean_hu"])) / np.float32(about["sd_hu"])
     values = np.zeros((frames, *mask.shape), np.float32)
-    values[:, mask] = np.minimum(scaled, about["most"])
+    values[:, stored] = np.minimum(scaled, about["most"])
     numbers = {name: about[name].item() for name in NUMBERS}
     geometry = Geometry(*(tuple(np.asarray(about[name]).tolist()) for name in Geometry._fields))
     return Prepared(values, mask, geometry, seconds, baseline.astype(np.float32), enhancement, **numbers)

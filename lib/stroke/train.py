@@ -47,8 +47,10 @@ class Patients(Dataset):
     """Patients as tensors: series (frames, h, w, z), continuous (c,), categorical (k,), missing (c + k,), label.
 
     `read` is what reads a series when it is wanted (those of a hundred patients are more than a machine holds); None
-    leaves it out. `label` (n,) is 1 where unfavourable.
+    leaves it out. `label` (n,) is 1 where unfavourable. `mirrored` draws whose left and right are exchanged.
     """
+
+    mirrored: np.random.Generator | None = None
 
     def __init__(
         self, names: Sequence[str], read: Callable[[str], np.ndarray] | None, clinical: Arrays, label
@@ -60,6 +62,8 @@ class Patients(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         series = torch.as_tensor(self.read(self.names[number])) if self.read else torch.empty(0)
+        if self.read and self.mirrored is not None and self.mirrored.random() < 0.5:
+            series = series.flip(2)  # columns run from right to left
         clinical = (torch.as_tensor(part[number]) for part in self.clinical)
         return (series, *clinical, torch.tensor(float(self.label[number])))
 
@@ -152,10 +156,11 @@ def train(
     if len(set(train.label)) < 2:
         raise ValueError(f"all {len(train)} training patients had the same outcome: nothing is to be learnt")
     L.seed_everything(run_.seed, verbose=False)
-    order, drawing = torch.Generator().manual_seed(run_.seed), np.random.default_rng(run_.seed)
+    order, drawing = torch.Generator().manual_seed(run_.seed), np.random.default_rng([run_.seed, 2])
     model = build(run_.model, run_.setting, data.params)
     if isinstance(model, Standardised):
         model.fit(train)
+    train.mirrored = drawing if data.params.mirrored else None
     batches = DataLoader(train, data.params.batch, shuffle=True, generator=order)
     best = "held_out_auc" if "epoch_by_test" in habits(run_.model, data.params) else ""
     loop = Training(model, data.params, len(train), held_out, best)

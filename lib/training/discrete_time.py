@@ -17,7 +17,8 @@ MARGIN = 1e-6  # so that the shortest and the longest follow-up lie inside the f
 
 
 def fit_bins(time: ArrayLike, event: ArrayLike, bins: int = 4) -> np.ndarray:
-    """Edges of bins that hold about equally many events each: quantiles of the event times.
+    """Edges of bins that hold about equally many events each: quantiles of the event times; where these coincide, as in
+    whole months, the distinct event times nearest to equal shares that leave no bin without an event.
 
     Fit them on the training patients. CrossFusion and MCAT fit them on all patients, those of validation included.
 
@@ -35,18 +36,26 @@ def fit_bins(time: ArrayLike, event: ArrayLike, bins: int = 4) -> np.ndarray:
     Raises
     ------
     ValueError
-        Too few distinct event times to fill every bin, or a missing time.
+        Fewer distinct event times than bins, or a missing time.
     """
     time, event = np.asarray(time, dtype=float), np.asarray(event)
     died = time[event.astype(bool)]
-    edges = np.quantile(died, np.linspace(0, 1, bins + 1)) if died.size else np.zeros(bins + 1)
-    edges[0], edges[-1] = time.min() - MARGIN, time.max() + MARGIN
-    if not (np.diff(edges) > 0).all() or not np.histogram(died, edges)[0].all():
+    distinct, counts = np.unique(died, return_counts=True)
+    if np.isnan(time).any() or distinct.size < bins:
         raise ValueError(
-            f"{np.unique(died).size} distinct event times of {died.size} events are too few for {bins} bins: "
+            f"{distinct.size} distinct event times of {died.size} events are too few for {bins} bins: "
             "ask for fewer bins or train on more patients"
         )
-    return edges
+    outer = time.min() - MARGIN, time.max() + MARGIN
+    edges = np.quantile(died, np.linspace(0, 1, bins + 1))
+    edges[0], edges[-1] = outer
+    if (np.diff(edges) > 0).all() and np.histogram(died, edges)[0].all():
+        return edges
+    before, cuts = np.cumsum(counts) - counts, [0]
+    for cut in range(1, bins):
+        open_to = np.arange(cuts[-1] + 1, distinct.size - bins + cut + 1)
+        cuts.append(open_to[np.argmin(np.abs(before[open_to] - cut / bins * died.size))])
+    return np.r_[outer[0], distinct[cuts[1:]], outer[1]]
 
 
 def bin_of(time: ArrayLike, edges: ArrayLike) -> np.ndarray:

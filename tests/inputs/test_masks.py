@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.inputs.masks import label_names, label_number, read_label
+from lib.inputs.masks import TOTALSEGMENTATOR, label_names, label_number, read_label
 from lib.inputs.volumes import Geometry, image_of, read_volume
 
 SIZE = (14, 12, 6)
@@ -115,13 +115,16 @@ def mask(tmp_path):
         ("case.json", {"gastric tumour": 2}),
         ("case.json", {"labels": {"gastric tumour": 2}}),
         ("case.json", {"2": "gastric tumour", "1": "stomach"}),
+        ("labels.json", {"gastric tumour": "2"}),
         ("../dataset.json", {"labels": {"background": 0, "gastric tumour": 2}, "numTraining": 1}),
         ("dataset.json", {"labels": {"0": "background", "2": "gastric tumour"}}),
+        ("case.csv", "label,name\n1,stomach\n2,gastric tumour\n"),
+        ("labels.csv", "Structure;Value;note\ngastric tumour;2;x\n"),
     ],
 )
 def test_where_names_stand(mask, where, content):
     assert label_names(mask).numbers == {}
-    (mask.parent / where).write_text(json.dumps(content))
+    (mask.parent / where).write_text(content if isinstance(content, str) else json.dumps(content))
     assert label_number(mask, "gastric tumour") == label_number(mask, "Gastric_Tumour") == 2
     assert "background" not in label_names(mask).numbers
     assert where.split("/")[-1] in label_names(mask).source
@@ -150,21 +153,25 @@ def test_segments_of_3d_slicer(tmp_path):
 
 def test_nothing_is_guessed(mask):
     assert label_number(mask, 4) == label_number(mask, "4") == label_number(mask, " 4 ") == 4
-    with pytest.raises(
-        ValueError, match=r"which label is 'liver': give its number, or lay a case.json beside it"
-    ):
+    said = "which label is 'liver': give its number, or totalsegmentator:liver if .* or lay a case.json"
+    with pytest.raises(ValueError, match=said):
         label_number(mask, "liver")
+    for label, number in {"TotalSegmentator: Liver": 5, "totalsegmentator:kidney right": 2}.items():
+        assert label_number(mask, label) == number
+    with pytest.raises(ValueError, match=r"'totalsegmentator:gut': the table verified here has .* spleen"):
+        label_number(mask, "totalsegmentator:gut")
 
 
 @pytest.mark.parametrize(
     ("where", "content", "said"),
     [
-        ("case.json", "{", "no JSON that can be read"),
+        ("case.json", "{", "holds no JSON object"),
         ("dataset.json", '{"name": "x"}', "does not say which label is 'tumour': give its number"),
         ("case.json", '{"tumour": 1.5}', "the label of 'tumour' is 1.5, where a whole number"),
         ("case.json", '{"tumour": true}', "the label of 'tumour' is True"),
         ("case.json", '{"whole tumour": [1, 2]}', r"the label of 'whole tumour' is \[1, 2\]"),
         ("case.json", '{"tumour": 1, "Tumour": 2}', "the label of 'Tumour' is 2, where .* only one"),
+        ("case.csv", "a,b\n1,2\n", "needs the columns label .* it has a, b"),
     ],
 )
 def test_tables_that_cannot_be_read(mask, where, content, said):
@@ -196,3 +203,4 @@ def test_regions_of_totalsegmentators_example_by_the_names_in_its_file(mirror):
         assert count in (None, inside.sum()), name
     found = label_names(folder / "example_seg.nii.gz")
     assert len(found.numbers) == 117
+    assert TOTALSEGMENTATOR.items() <= found.numbers.items()

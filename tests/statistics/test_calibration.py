@@ -7,6 +7,7 @@ from scipy.special import expit
 from sklearn.calibration import calibration_curve
 
 from lib.statistics.calibration import (
+    MEASURES,
     THRESHOLDS,
     calibration_at_horizon,
     calibration_bins,
@@ -14,7 +15,7 @@ from lib.statistics.calibration import (
     decision_curve_at_horizon,
     ece,
     intercept_slope,
-    survival_calibration_draws,
+    survival_calibration,
 )
 from lib.statistics.classification import NotComputable
 from lib.statistics.intervals import draw_counts
@@ -267,19 +268,17 @@ R = {
 
 
 @pytest.mark.parametrize("whole", [False, True])
-@pytest.mark.parametrize("measure", ["slope", "ici", "e50", "e90"])
-def test_survival_calibration_is_rs_and_draws_are_the_repeated_rows(whole, measure):
+def test_survival_calibration_is_rs_and_draws_are_the_repeated_rows(whole):
     time, event, p = survivors(whole)
-    function = survival_calibration_draws(time, event, p, 24, measure)
-    assert function(np.ones((1, 300)))[0] == pytest.approx(R[whole][measure], abs=1e-7)
+    function = survival_calibration(time, event, p, 24)
+    np.testing.assert_allclose(function(np.ones((1, 300)))[:, 0], [R[whole][m] for m in MEASURES], atol=1e-7)
     counts = np.random.default_rng(0).multinomial(300, np.full(300, 1 / 300), size=4)
     order = np.random.default_rng(1).permutation(300)
-    turned = survival_calibration_draws(time[order], event[order], p[order], 24, measure)
+    turned = survival_calibration(time[order], event[order], p[order], 24)
     np.testing.assert_allclose(turned(counts[:, order]), function(counts), atol=1e-9)
-    if measure == "slope":  # knots of the spline are those of all patients in every draw
-        rows = [np.repeat(np.arange(300), each) for each in counts]
-        each = [survival_calibration_draws(time[r], event[r], p[r], 24, "slope") for r in rows]
-        np.testing.assert_allclose([one(np.ones((1, 300)))[0] for one in each], function(counts), atol=1e-9)
+    rows = [np.repeat(np.arange(300), each) for each in counts]
+    slopes = [survival_calibration(time[r], event[r], p[r], 24)(np.ones((1, 300)))[0, 0] for r in rows]
+    np.testing.assert_allclose(slopes, function(counts)[0], atol=1e-9)  # knots are those of all in every draw
 
 
 def test_survival_calibration_of_the_truth_and_of_what_is_too_sure():
@@ -290,14 +289,12 @@ def test_survival_calibration_of_the_truth_and_of_what_is_too_sure():
     one = np.ones((1, n))
     for sharper in (1, 1.5):
         p = 1 - np.exp(-24 / 30 * np.exp(sharper * z))
-        slope, ici = (
-            survival_calibration_draws(time, event, p, 24, name)(one)[0] for name in ("slope", "ici")
-        )
+        (slope,), (ici,), *_ = survival_calibration(time, event, p, 24)(one)
         assert slope == pytest.approx(1 / sharper, abs=0.05)
         assert (ici < 0.04) == (sharper == 1)
     with pytest.raises(NotComputable, match="1 of 2 probabilities are exactly 0 or 1"):
-        survival_calibration_draws([1, 2], [1, 1], [1, 0.5], 1, "ici")
+        survival_calibration([1, 2], [1, 1], [1, 0.5], 1)
     with pytest.raises(NotComputable, match="there is no event"):
-        survival_calibration_draws([1, 2], [0, 0], [0.2, 0.5], 1, "ici")
-    separated = survival_calibration_draws([1, 2, 3, 4], [1, 1, 1, 1], [0.9, 0.6, 0.5, 0.2], 2, "slope")
+        survival_calibration([1, 2], [0, 0], [0.2, 0.5], 1)
+    separated = survival_calibration([1, 2, 3, 4], [1, 1, 1, 1], [0.9, 0.6, 0.5, 0.2], 2)
     assert np.isnan(separated(np.ones((1, 4)))).all()

@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics
 
 from lib.files import write_csv
-from lib.statistics.calibration import survival_calibration_draws
+from lib.statistics.calibration import survival_calibration
 from lib.statistics.classification import NotComputable, f1, gmm_threshold, platt, probability
 from lib.statistics.concordance import auc_at, brier_at, harrell, uno
 from lib.statistics.intervals import ScoredSection, spatial_blocks
@@ -443,7 +443,7 @@ def test_calibration_rows_of_models_that_give_probabilities(model):
     assert table["metric"].tolist() == ["slope_12", "ici_12", "e50_12", "e90_12"]
     assert ((table["low"] < table["estimate"]) & (table["estimate"] < table["high"])).all()
     died = 1 - model.survival.mean(axis=0)[:, 1]
-    expected = survival_calibration_draws(model.time, model.event, died, 12.0, "ici")(np.ones((1, 120)))[0]
+    expected = survival_calibration(model.time, model.event, died, 12.0)(np.ones((1, 120)))[1, 0]
     assert table.set_index("metric").loc["ici_12", "estimate"] == pytest.approx(expected)
     sure = replace(model, survival=np.where(model.survival > 0.9, 1, model.survival))
     assert calibration_rows({"sure": sure}, 12.0)["how"].str.contains("are exactly 0 or 1").all()

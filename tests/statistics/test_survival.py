@@ -26,7 +26,6 @@ from lib.statistics.survival import (
     median_groups,
     medians,
     rmst,
-    split_at,
     survival_at,
 )
 
@@ -345,8 +344,7 @@ def high(groups):
 def test_groups_by_hand():
     assert high(median_groups(RISK)) == [False] * 4 + [True] * 4
     assert high(median_groups(RISK, FOLD)) == [False, False, True, True] * 2
-    assert high(split_at(RISK, np.repeat([2, 40], 4))) == [False, True, True, True, False, False, False, True]
-    assert high(split_at([1, 2, 3], 2)) == [False, True, True]  # the cut itself is high
+    assert high(median_groups([1, 2, 3])) == [False, True, True]  # the cut itself is high
     shifted = np.where(FOLD == "1", 5 + 3 * RISK, RISK)  # a fold's scale matters to the pooled median only
     assert high(median_groups(shifted, FOLD)) == high(median_groups(RISK, FOLD))
 
@@ -354,13 +352,9 @@ def test_groups_by_hand():
 def test_groups_that_are_none():
     with pytest.raises(NotComputable, match="all 3 patients are of high risk"):
         median_groups([1, 1, 2])
-    with pytest.raises(NotComputable, match="all 2 patients are of low risk"):
-        split_at([1, 2], 3)
     for call in (
         lambda: median_groups([1, np.nan]),
         lambda: median_groups([1, 2, 3], ["0", "0", None]),
-        lambda: split_at([1, 2], [1, 2, 3]),
-        lambda: split_at([1, 2], np.nan),
     ):
         with pytest.raises(ValueError, match="finite"):
             call()

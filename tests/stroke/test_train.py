@@ -11,11 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader
 
+from lib.inputs.volumes import Geometry
 from lib.stroke import train
-from lib.stroke.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL
+from lib.stroke.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL, Arrays
 from lib.stroke.params import CONTENDERS, NETWORKS, QUIRKS, RELEASED, StrokeParams
+from lib.stroke.perfusion import Prepared, network_input
 from lib.stroke.series import write_series_features
-from lib.stroke.train import SCAN, VOLUMES, Data, build, fit, logits
+from lib.stroke.train import SCAN, VOLUMES, Data, Patients, build, fit, logits
 from lib.training import runs
 from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Run, plan_runs
@@ -143,6 +145,29 @@ def test_clinical_branch_never_reads_a_series(features, table, monkeypatch):
 
 
 # the loss, the schedule
+
+
+def test_mirroring_is_of_training_only_and_exchanges_left_and_right(features, table):
+    """A lesion on the patient's left, put through what makes the network's input, comes out on the right."""
+    values = np.random.default_rng(1).normal(size=(2, 4, 6, 8)).astype(np.float32)  # x grows to the left
+    assert Geometry((1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()), (8, 6, 4)).orientation == "LPS"
+    unused = dict.fromkeys(Prepared._fields)
+    one, other = (
+        network_input(Prepared(**unused | {"values": v}), (6, 8, 4), 2) for v in (values, values[..., ::-1])
+    )
+    clinical = Arrays(np.zeros((1, 3), np.float32), np.zeros((1, 4), np.int64), np.zeros((1, 7), bool))
+    patients = Patients(["P"], lambda name: one, clinical, [1])
+    assert np.array_equal(patients[0][0].numpy(), one)
+    patients.mirrored = np.random.default_rng(0)
+    seen = [patients[0][0].numpy() for _ in range(40)]
+    assert {np.array_equal(each, one) for each in seen} == {True, False}
+    assert all(np.array_equal(each, one) or np.array_equal(each, other) for each in seen)
+    plain, mirrored = (Data(table, features, recipe(mirrored=each)) for each in (False, True))
+    results = [fit(run(data), data) for data in (plain, mirrored)]
+    assert not equal(*results)
+    # the history's last line was reckoned on the scans as they are
+    last = results[1].history["held_out_auc"].iloc[-1]
+    assert last == held_out_auc(mirrored, run(mirrored), results[1].scores)
 
 
 def test_loss_is_cross_entropy_and_the_encoders_penalty():
@@ -494,7 +519,7 @@ class Killed(Exception):
 @pytest.mark.parametrize(
     ("model", "changes", "part"),
     [
-        ("fusion", {"schedule": "warm_restarts"}, "whole"),
+        ("fusion", {"mirrored": True, "schedule": "warm_restarts"}, "whole"),
         ("fusion+epoch_by_test", {}, "whole"),
         ("clinical-branch", {"inner_folds": 2}, "0.1"),
     ],
