@@ -149,10 +149,22 @@ def with_spots(
                 sections.append(intervals.ScoredSection(str(patient), "s", labels, scores, blocks))
         found = intervals.interval(models[0], "auc", draws, repetition)
         apart = paired_difference(*models, "auc", draws, repetition)
-        (one, other), _ = intervals.section_draws(models, "auc", draws, repetition)
+        one, other = two_levels(models, np.random.default_rng(repetition), draws)
         percentiles = [np.quantile(values, [0.025, 0.975]) for values in (one, one - other)]
         rows.append([[found.low, found.high, apart.low, apart.high, 1, 1], [*np.ravel(percentiles), 1, 1]])
     return tuple(_rates(np.array(rows)[:, which], truth, 1.0) for which in (0, 1))
+
+
+def two_levels(models: tuple, random: np.random.Generator, draws: int) -> np.ndarray:
+    """Mean AUC over patients drawn with replacement, and blocks of spots within each: (models, draws)."""
+    drawn = np.stack(
+        [
+            intervals.section_draws(same, "auc", draws, int(random.integers(2**32)))[0]
+            for same in zip(*[[[s] for s in m] for m in models], strict=True)
+        ]
+    )  # (patients, models, draws)
+    picked = random.integers(len(drawn), size=(len(drawn), draws))
+    return np.mean([drawn[row, :, np.arange(draws)].T for row in picked], axis=0)
 
 
 ROWS = {

@@ -6,8 +6,8 @@ How folds, sections and seeds become one number, stated here, once, for every st
 - Seeds are averaged within the fold: the mean of the metric, never the metric of a mean score.
 - Folds are averaged with equal weight; sections within their patient, then patients. A fold in which the metric has no
   value makes the whole not computable: a mean over the lucky folds would be another quantity.
-- Patients are resampled within their fold, events and censored apart, so every draw keeps each fold's size; spots are
-  resampled in blocks of neighbours within every patient drawn.
+- Patients are resampled within their fold, events and censored apart, so every draw keeps each fold's size. Sections are
+  averaged within their patient, whose values have Student's interval; of one patient, blocks of neighbouring spots are drawn.
 - A bootstrap takes the trained models as given. Models of a cross-validation share training patients, so their folds err
   together and the interval has to be wider: `training_share` says by how much for metrics of order (c-index, AUC).
 
@@ -194,6 +194,7 @@ def patient_interval(
     level: float = 0.95,
     chance: float | None = None,
     trained: bool = False,
+    share: float | None = None,
     bounded: bool = True,
     minus: DrawsFunction | None = None,
 ) -> Interval:
@@ -203,8 +204,8 @@ def patient_interval(
     a draw has none: `functools.partial(classification.auc, labels, scores)`. The estimate is its value at counts of 1.
     `patients` and `strata` (rows,) as in `draw_counts`; `events` and `n` (by default the number of patients) are for the
     row of metrics.csv. `trained`: the scores are of models that share training patients with one another, as a
-    cross-validation's do. Metrics with a `chance` level are then widened (`training_share`); others get no interval, and
-    `how` tells where it would lie if the trained models were all there is. With `minus`, another model's metric is taken
+    cross-validation's do. Metrics with a `chance` level are then widened (`training_share`), or the variance is raised by a
+    given `share`; others get no interval, and `how` tells where it would lie if the trained models were all there is. With `minus`, another model's metric is taken
     off, under the same draws. `how` tells what was drawn, and how many draws had no value and were drawn again.
     """
     home, members = patients_by_stratum(patients, strata)
@@ -231,14 +232,15 @@ def patient_interval(
     unbiased = np.sqrt(count / max(count - len(members), count / 2))
     sds = unbiased * drawn.std(axis=1, ddof=1)
     sd = sds[0] if minus is None else unbiased * (drawn[0] - drawn[1]).std(ddof=1)
-    bounded, share = bounded and minus is None, 0.0
+    bounded, known = bounded and minus is None, chance is not None or share is not None
+    share = share if trained and share else 0.0
     if trained and chance is not None:
         signals = [_signal(*one, chance) for one in zip(estimates, sds, strict=True)]
         share = float(np.mean(training_share(signals)))
-        how += f", {SHARED} (variance {1 + share:.2f} times)"
+    how += f", {SHARED} (variance {1 + share:.2f} times)" if share else ""
     inverted = chance if trained and minus is None else None
     low, high = ends(estimate, sd, level, chance=inverted, share=share, bounded=bounded)
-    if trained and chance is None:
+    if trained and not known:
         how = f"no interval, for training adds what one cross-validation does not show; the models as given: {low:.3f} to {high:.3f} ({how})"
         low = high = np.nan
     elif np.isnan(low):
@@ -407,34 +409,23 @@ def by_patient(sections: Sequence[ScoredSection]) -> dict[str, list[ScoredSectio
 
 
 def section_draws(
-    rivals: Sequence[Sequence[ScoredSection]], metric: str, draws: int = 1000, seed: int = 0
+    sections: Sequence[Sequence[ScoredSection]], metric: str, draws: int = 1000, seed: int = 0
 ) -> tuple[np.ndarray, int]:
-    """Metric in each draw of patients, and of spatial blocks within every patient drawn: (rivals, draws); and redraws.
+    """Metric of one patient in each draw of the spatial blocks of each section: (rivals, draws); and redraws.
 
-    A draw picks as many patients as there are, with replacement; each time a patient is picked, blocks of each of its
-    sections are resampled afresh. The metric is taken per section, then averaged over seeds, sections, and patients.
-    One patient: its blocks only. Rivals hold the same spots under other scores, and see the same draws. Equal seeds give
-    equal draws, whatever the order of sections and of spots.
-
-    References
-    ----------
-    Davison and Hinkley, Bootstrap Methods and their Application (1997), 3.8 (two levels) and 8.3 (blocks).
+    `sections` (rivals, sections) hold the same spots under the scores of each rival, who see the same draws. The metric is
+    taken per section, averaged over seeds, then over sections. Equal seeds give equal draws, whatever the order of sections
+    and of spots. Davison and Hinkley, Bootstrap Methods and their Application (1997), 8.3.
     """
-    grouped = [by_patient(sections) for sections in rivals]
-    streams = np.random.SeedSequence(seed).spawn(1 + len(rivals[0]))
-    picks = np.random.default_rng(streams.pop(0)).integers(len(grouped[0]), size=(draws, len(grouped[0])))
-    values, redraws = np.empty((len(rivals), *picks.shape)), 0
-    for number, patient in enumerate(grouped[0]):
-        picked = picks == number
-        by_section = []
-        for same in zip(*(group[patient] for group in grouped), strict=True):
-            draw = partial(_draw_blocks, same, METRICS[metric], np.random.default_rng(streams.pop(0)))
-            what = f"the spatial blocks of {same[0].name} (take smaller ones), {metric},"
-            drawn, again = bootstrap(draw, int(picked.sum()), what)
-            by_section.append(drawn)
-            redraws += again
-        values[:, picked] = np.mean(by_section, axis=0)
-    return values.mean(axis=2), redraws
+    by_section, redraws = [], 0
+    ordered = sorted(zip(*sections, strict=True), key=lambda same: same[0].section)
+    for same, stream in zip(ordered, np.random.SeedSequence(seed).spawn(len(ordered)), strict=True):
+        draw = partial(_draw_blocks, same, METRICS[metric], np.random.default_rng(stream))
+        what = f"the spatial blocks of {same[0].name} (take smaller ones), {metric},"
+        drawn, again = bootstrap(draw, draws, what)
+        by_section.append(drawn)
+        redraws += again
+    return np.mean(by_section, axis=0), redraws
 
 
 def _draw_blocks(
@@ -460,7 +451,7 @@ def interval(
     minus: Sequence[ScoredSection] | None = None,
     trained: bool = False,
 ) -> Interval:
-    """Metric averaged over patients, with Student's interval of the spread of a two-level bootstrap (`section_draws`).
+    """Metric averaged over patients, with Student's interval of their spread; of one patient, of its blocks (`section_draws`).
 
     The metric, a name in `classification.METRICS`, is taken per section and seed, averaged over seeds, within the patient,
     and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...; the cut is held
@@ -471,7 +462,7 @@ def interval(
     Degrees of freedom are patients less one, so with three patients an interval is 2.2 times as long as with many. `trained`:
     each patient was tested by a model trained on the others; the variance is raised by `training_share` for the AUC, and
     doubled for other metrics and where models are compared by them (about Nadeau and Bengio's correction with a patient a
-    fold). Of one patient only blocks are drawn, and their number stands for that of patients.
+    fold). Of one patient spatial blocks are drawn, and their number stands for that of patients.
     """
     reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
     values: dict[str, list[list[float]]] = {}
@@ -485,21 +476,25 @@ def interval(
         values.setdefault(same[0].patient, []).append(each)
     if not usable:
         raise NotComputable("; ".join(f"section {name}: {reason}" for name, reason in reasons.items()))
-    drawn, again = section_draws(list(zip(*usable, strict=True)), metric, draws, seed)
-    means = np.mean([np.mean(of_patient, axis=0) for of_patient in values.values()], axis=0)
-    estimate, drawn_estimate = (float(means[0] - means[1:].sum()), drawn[0] - drawn[1:].sum(axis=0))
-    several = len(values) > 1
-    units = len(values) if several else sum(np.unique(same[0].blocks).size for same in usable)
-    unbiased, df = (
-        np.sqrt(units / (units - 1)) if units > 1 else np.nan,
-        units - 1,
-    )  # a bootstrap of n sees (n - 1) / n
+    patients = np.array(
+        [np.mean(of_patient, axis=0) for of_patient in values.values()]
+    ).T  # (rivals, patients)
+    several, again = patients.shape[1] > 1, 0
+    if several:
+        errors = patients.std(axis=1, ddof=1), (patients[0] - patients[1:].sum(axis=0)).std(ddof=1)
+        (sds, sd), df = (error / np.sqrt(patients.shape[1]) for error in errors), patients.shape[1] - 1
+    else:
+        drawn, again = section_draws(list(zip(*usable, strict=True)), metric, draws, seed)
+        df = sum(np.unique(same[0].blocks).size for same in usable) - 1
+        # a bootstrap of n blocks sees (n - 1) / n of their variance
+        sd = (drawn[0] - drawn[1:].sum(axis=0)).std(ddof=1) * np.sqrt((df + 1) / df) if df else 0.0
+    means = patients.mean(axis=1)
+    estimate = float(means[0] - means[1:].sum())
     chance, share = CHANCE.get(metric) if trained and several else None, float(trained and several)
     if chance is not None:
-        sds = unbiased * drawn.std(axis=1, ddof=1)
         signals = [_signal(*one, chance) for one in zip(means, sds, strict=True)]
         share = float(np.mean(training_share(signals)))
-    sd, inverted = unbiased * drawn_estimate.std(ddof=1), chance if minus is None else None
+    inverted = chance if minus is None else None
     low, high = ends(estimate, sd, level, chance=inverted, share=share, df=df, bounded=minus is None)
     first = [same[0] for same in usable]
     n, events = (int(sum(part(section.labels) for section in first)) for part in (np.size, np.sum))
@@ -512,15 +507,15 @@ def _described(sections: Sequence[ScoredSection], reasons: Mapping[str, str], dr
     """One line on what an interval averages over, what was resampled, and what was left out."""
     patients, seeds = len({section.patient for section in sections}), len(sections[0].scores)
     mean = f"mean over {patients} patients" + (f" ({len(sections)} sections)" * (len(sections) > patients))
-    levels = "patients and spatial blocks within"
+    spread = f"Student's t, {patients - 1} degrees of freedom"
     if patients == 1:
         mean = f"one patient, {len(sections)} section{'s' if len(sections) > 1 else ''}"
-        levels = "spatial blocks only, so it says nothing of other patients"
+        spread = f"bootstrap of spatial blocks, {draws} draws, so it says nothing of other patients"
     undetermined = sum(section.undetermined for section in sections)
     parts = [
         mean,
         f"mean over {seeds} seeds" if seeds > 1 else "",
-        f"bootstrap of {levels}, {draws} draws",
+        spread,
         f"{again} section draws without a value redrawn" if again else "",
         f"{undetermined} undetermined spots left out" if undetermined else "",
         *(f"section {name} left out: {reason}" for name, reason in reasons.items()),

@@ -7,9 +7,9 @@ from scipy.stats import binomtest
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
-from lib.statistics.classification import NotComputable, delong_test
+from lib.statistics.classification import NotComputable, auc, delong_test
 from lib.statistics.comparison import adjusted, differences, holm, margin, paired_difference
-from lib.statistics.intervals import ScoredSection, interval, section_draws
+from lib.statistics.intervals import ScoredSection, interval
 
 
 def worse(sections, by=1.0, seed=7):
@@ -17,17 +17,17 @@ def worse(sections, by=1.0, seed=7):
     return [s.with_scores(s.scores + by * random.normal(size=s.scores.shape)) for s in sections]
 
 
-def test_difference_is_that_of_the_estimates_under_shared_draws(cohort):
+def test_difference_is_that_of_the_estimates_patient_by_patient(cohort):
     a = cohort(effect=1.5, seeds=3)
     b = [s.with_scores(s.scores[:1]) for s in worse(a)]  # seeds may differ in number
     found = paired_difference(a, b, "auc", draws=300)
     assert found.estimate == pytest.approx(interval(a, "auc", 10).estimate - interval(b, "auc", 10).estimate)
-    drawn, _ = section_draws([a, b], "auc", draws=300)
-    patients = len({section.patient for section in a})
-    sd = np.std(drawn[0] - drawn[1], ddof=1) * np.sqrt(patients / (patients - 1))
-    assert found.high - found.estimate == pytest.approx(student.isf(0.025, patients - 1) * sd)
-    # the first rival's draws are those it would have alone
-    np.testing.assert_array_equal(drawn[0], section_draws([a], "auc", draws=300)[0][0])
+    apart = [
+        np.mean([auc(x.labels, row) for row in x.scores]) - auc(y.labels, y.scores[0])
+        for x, y in zip(a, b, strict=True)
+    ]
+    reach = student.isf(0.025, len(a) - 1) * np.std(apart, ddof=1) / np.sqrt(len(a))
+    assert found.high - found.estimate == pytest.approx(reach)
     other = paired_difference(b, a, "auc", draws=300)
     assert (found.estimate, found.low, found.high) == pytest.approx(
         (-other.estimate, -other.high, -other.low)

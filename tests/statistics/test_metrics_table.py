@@ -106,7 +106,7 @@ def test_section_rows_are_a_forests_table(cohort):
     frame = section_rows(cohort(patients=3), "auc", draws=50)
     assert frame["label"].tolist() == ["P0a", "P1a", "P2a"]
     assert (frame["low"] < frame["estimate"]).all()
-    assert frame["how"].str.contains("spatial blocks only").all()
+    assert frame["how"].str.contains("bootstrap of spatial blocks").all()
 
 
 def run_of(effect=2.0, seed=0):
