@@ -323,6 +323,7 @@ def survival_rows(
     """
     counts = model.time.size, int(model.event.sum()), len(model.risk)
     words = f"mean over {len(set(model.fold))} folds, each on the patients it held out"
+    words += "" if model.trained else "; the risks as given, whoever made them"
 
     def measured(metric: str) -> Interval:
         return survival_interval(model, metric, horizons, censoring, draws, seed)
@@ -415,10 +416,11 @@ def survival_differences(
     rows = []
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
+        trained = first.trained or second.trained  # one such model is enough to make folds err together
 
-        def paired(first: HeldOut = first, second: HeldOut = second) -> Interval:
+        def paired(first: HeldOut = first, second: HeldOut = second, trained: bool = trained) -> Interval:
             functions = (survival_draws(model, metric, horizons, censoring) for model in (first, second))
-            options = _held_out(first, metric, draws, seed)
+            options = _held_out(first, metric, draws, seed) | {"trained": trained}
             return intervals.paired_patient_difference(*functions, first.patient, **options)
 
         row = _row((a, b, "", metric), (first.time.size, int(first.event.sum()), 1), paired)
