@@ -70,9 +70,9 @@ def null_histogram(ax: Axes, nulls: Sequence[Interval], own: pd.Series, name: st
     own : Series
         A row of metrics.csv: model, estimate, low, high.
     """
-    counts, _, _ = ax.hist([each.estimate for each in nulls], bins=25, color="0.75", label="nothing to find")
+    counts, _, _ = ax.hist([each.estimate for each in nulls], bins=15, color="0.75", label="nothing to find")
     top = 1.12 * counts.max()
-    ax.axvline(0.5, color="0.4", lw=0.9, ls="--")
+    ax.plot([0.5, 0.5], [0, 1.2 * counts.max()], color="0.4", lw=0.9, ls="--")
     ax.plot([own["low"], own["high"]], [top, top], color=style.PALETTE[1], lw=1.3)
     ax.plot(own["estimate"], top, "o", ms=5, color=style.PALETTE[1], label=own["model"])
     ax.set(xlabel=name, ylabel="deals of the outcome", ylim=(0, 1.6 * counts.max()))
