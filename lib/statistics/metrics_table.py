@@ -452,8 +452,11 @@ def calibration_rows(
                 return function(intervals.draw_counts(patients[0], number, *patients[1:]))
 
             drawn, _ = intervals.bootstrap(draw, draws, "patients")
-            values[1:] = np.quantile(drawn, (0.025, 0.975), axis=1)
-            how = f"all folds together; bootstrap of {died.size} patients, the trained models as given, {draws} draws"
+            apart = np.quantile(drawn, (0.025, 0.975), axis=1) - values[0]
+            values[1:] = values[0] + np.sqrt(1 + model.trained) * apart
+            values[1:, 1:] = np.maximum(values[1:, 1:], 0)  # all but the slope are distances
+            how = f"all folds together; bootstrap of {died.size} patients, {draws} draws"
+            how += f", {intervals.SHARED} (variance doubled)" if model.trained else ""
         except NotComputable as reason:
             how = f"not computable: {reason}"
         counts = died.size, int(model.event.sum()), len(model.risk), how
