@@ -129,7 +129,11 @@ def estimate(row: pd.Series) -> str:
     """A row's estimate with its interval: "0.573 (0.512 to 0.634)"; the reason where it cannot be computed."""
     if pd.isna(row["estimate"]):
         return f"not computable: {row['how']}"
-    return f"{number(row['estimate'])} ({interval(row['low'], row['high'])})"
+    return number(row["estimate"]) + _in_brackets(interval(row["low"], row["high"]))
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float] | None:
@@ -141,7 +145,9 @@ def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float] 
 
 def signed(found: tuple[float, float, float] | None) -> str:
     """A difference with its interval: "+0.038 (−0.012 to +0.088)", "" where there is none."""
-    return "" if found is None else f"{number(found[0], sign=True)} ({interval(*found[1:], sign=True)})"
+    return (
+        "" if found is None else number(found[0], sign=True) + _in_brackets(interval(*found[1:], sign=True))
+    )
 
 
 def link(words: str, target: str) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from lib.figures import style
 from lib.statistics.classification import NotComputable
 from lib.statistics.survival import at_risk as number_at_risk
-from lib.statistics.survival import checked_outcomes, logrank
+from lib.statistics.survival import checked_outcomes, hazard_ratio, logrank
 from lib.statistics.survival import kaplan_meier as estimate
 
 # risk groups keep their colours in every panel; False and True are below and from the cut on
@@ -27,13 +27,14 @@ def kaplan_meier(
     group: ArrayLike | None = None,
     labels: Mapping | None = None,
     band: str = "pointwise",
+    trained: bool = False,
 ) -> Axes:
     """Kaplan-Meier curves of one cohort or of its groups, on axes of their own, with 95 % log-log bands.
 
     Censored patients are ticks on the curve. The numbers at risk, everybody whose time is not before the tick, hang
     below the label of the x axis and belong to the axes, so a constrained or tight layout makes room for them. A
-    log-rank test stands above the key of groups; more than three have it at the right of the axes: give such a panel 3
-    inches or more.
+    log-rank test, and the hazard ratio of high against low risk, stand above the key of groups; more than three have it at
+    the right of the axes: give such a panel 3 inches or more.
 
     Parameters
     ----------
@@ -48,6 +49,8 @@ def kaplan_meier(
         Names to print.
     band : "pointwise" or "equal-precision"
         Whether the band covers each time by itself or the whole curve at once.
+    trained : bool
+        The groups come from held-out risks of models that share training patients (`lib.statistics.survival.logrank`).
 
     Raises
     ------
@@ -68,7 +71,7 @@ def kaplan_meier(
         died, size = event[part].sum(), part.sum()
         key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died}/{size}"
         _curve(ax, estimate(time[part], event[part], band=band), colours[name], key)
-    head = None if alone else f"{_tested(time, event, group)}\nevents/patients"
+    head = None if alone else f"{_tested(time, event, group, names, trained)}\nevents/patients"
     # more than three names find no empty corner
     place = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(names) > 3 else dict(loc="best")
     ax.legend(**place, title=head, title_fontsize=8, handlelength=1.3)
@@ -103,12 +106,19 @@ def _curve(ax: Axes, table: pd.DataFrame, colour: str, key: str) -> None:
     ax.plot(ticks["time"], ticks["survival"], "|", color=colour, ms=4.5, mew=0.7, label="_censored")
 
 
-def _tested(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> str:
+def _tested(time: np.ndarray, event: np.ndarray, group: np.ndarray, names: list, trained: bool) -> str:
     try:
-        p = logrank(time, event, group).p
+        p = logrank(time, event, group, trained=trained).p
+        words = "log-rank p < 0.001" if p < 0.001 else f"log-rank p = {p:.2g}"
     except NotComputable:
         return "log-rank not computable"
-    return "log-rank p < 0.001" if p < 0.001 else f"log-rank p = {p:.2g}"
+    if names not in (["low", "high"], [False, True]):
+        return words
+    try:
+        ratio = hazard_ratio(time, event, group == names[1], trained=trained)
+        return f"{words}\nhazard ratio {ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})"
+    except NotComputable:
+        return f"{words}\nhazard ratio not computable"
 
 
 def _ticks(ax: Axes, until: float) -> np.ndarray:

@@ -228,6 +228,8 @@ def patient_interval(
     how += f" within {len(members)} strata" if len(members) > 1 else ""
     how += f", {draws} draws"
     how += f"; {again} draws without a value redrawn" if again else ""
+    if isinstance(draws_function, MeanOverFolds) and minus is None and (spread := draws_function.spread()):
+        how += f"; {spread}"
     # the variance of a bootstrap within strata of m is (m - 1) / m of what it estimates
     unbiased = np.sqrt(count / max(count - len(members), count / 2))
     sds = unbiased * drawn.std(axis=1, ddof=1)
@@ -291,6 +293,24 @@ class MeanOverFolds:
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
         return self.by_fold(counts).mean(axis=0)
+
+    def spread(self) -> str:
+        """Standard deviation of the metric over folds, and over seeds, where there are several."""
+        whole = [np.ones((1, rows.size), np.int32) for rows, _ in self.parts]
+        values = np.array(
+            [[one(w)[0] for one in seeds] for w, (_, seeds) in zip(whole, self.parts, strict=True)]
+        )
+        return _spread(values, ("folds", "seeds"))
+
+
+def _spread(values: np.ndarray, names: Sequence[str]) -> str:
+    """In words, the standard deviation along each axis of the means over the others."""
+    said = []
+    for axis, name in enumerate(names):
+        means = values.mean(axis=tuple(other for other in range(values.ndim) if other != axis))
+        if means.size > 1:
+            said.append(f"{means.std(ddof=1):.3f} over {means.size} {name}")
+    return f"standard deviation {', '.join(said)}" if said else ""
 
 
 def of_scores(metric: Callable, labels: np.ndarray, scores: np.ndarray, fold: ArrayLike) -> DrawsFunction:
@@ -466,14 +486,16 @@ def interval(
     """
     reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
     values: dict[str, list[list[float]]] = {}
+    seeds: dict[str, list[list[float]]] = {}
     for same in zip(*(chain(*by_patient(rival).values()) for rival in rivals), strict=True):
         try:
-            each = [np.mean([METRICS[metric](s.labels, row) for row in s.scores]) for s in same]
+            by_seed = [[METRICS[metric](s.labels, row) for row in s.scores] for s in same]
         except NotComputable as reason:
             reasons[f"{same[0].section} of {same[0].patient}"] = str(reason)
             continue
         usable.append(same)
-        values.setdefault(same[0].patient, []).append(each)
+        values.setdefault(same[0].patient, []).append([np.mean(each) for each in by_seed])
+        seeds.setdefault(same[0].patient, []).append(by_seed[0])
     if not usable:
         raise NotComputable("; ".join(f"section {name}: {reason}" for name, reason in reasons.items()))
     patients = np.array(
@@ -499,6 +521,10 @@ def interval(
     first = [same[0] for same in usable]
     n, events = (int(sum(part(section.labels) for section in first)) for part in (np.size, np.sum))
     how = _described(first, reasons, draws, again)
+    spread = _spread(
+        np.array([np.mean(of_patient, axis=0) for of_patient in seeds.values()]), ("patients", "seeds")
+    )
+    how += f"; {spread}" if spread and minus is None else ""
     how += f"; {SHARED} (variance {1 + share:.2f} times)" if share else ""
     return Interval(estimate, low, high, n, events, how, share)
 

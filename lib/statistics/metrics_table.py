@@ -24,10 +24,11 @@ from lib.statistics.intervals import (
     ScoredSection,
     patient_interval,
 )
-from lib.statistics.survival import Censoring, HeldOut, logrank, median_groups, medians
+from lib.statistics.survival import Censoring, HeldOut, hazard_ratio, logrank, median_groups, medians
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
 COLUMNS = [*NAMES, *ENDS, "n", "events", "seeds", "how"]
+RATIO = ["hazard_ratio", "hr_low", "hr_high"]  # of high against low risk
 SPOT_CUTS = {
     "gmm": "cut from a two-Gaussian mixture of the section's scores, no labels",
     "calibrated": "cut at probability 0.5, calibrated on training spots",
@@ -337,7 +338,7 @@ def survival_rows(
     for test in risk_groups({name: model}).itertuples():
         how = f"log-rank p, {RISK_CUTS[test.cut]}, at or above is high risk; "
         how += "chi-square divided by 1.9 for shared training patients; " if model.trained else ""
-        how += f"not computable: {test.why}" if test.why else f"chi-square {test.chi_square:.2f}"
+        how += f"not computable: {test.why}" if np.isnan(test.p) else f"chi-square {test.chi_square:.2f}"
         names = name, cohort, setting, f"logrank_p_{test.cut}"
         rows.append(dict(zip(COLUMNS, (*names, test.p, np.nan, np.nan, *counts, how), strict=True)))
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -354,7 +355,8 @@ def _medians(side: str) -> list[str]:
 
 def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
     """High against low risk of every model under every rule of `RISK_CUTS` (`cut`): sizes, deaths, median survival with its
-    interval (NaN where it is not reached), chi-square and log-rank p; without two groups `why` says the reason.
+    interval (NaN where it is not reached), chi-square and log-rank p, hazard ratio with its interval; `why` says why there are
+    no two groups, or no ratio.
     """
     rows = []
     for name, model in models.items():
@@ -368,6 +370,8 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
                     row |= dict(zip(_medians(side), medians(time, event), strict=True))
                 test = logrank(model.time, model.event, group, trained=model.trained)
                 row |= {"chi_square": test.statistic, "p": test.p}
+                ratio = hazard_ratio(model.time, model.event, group == "high", trained=model.trained)
+                row |= dict(zip(RATIO, ratio, strict=True))
             except NotComputable as reason:
                 row["why"] = str(reason)
             rows.append(row)
@@ -381,7 +385,7 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
         *_medians("high"),
         *_medians("low"),
     ]
-    columns += ["chi_square", "p", "why"]
+    columns += ["chi_square", "p", *RATIO, "why"]
     return pd.DataFrame(rows, columns=columns)
 
 

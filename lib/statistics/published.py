@@ -97,7 +97,7 @@ def compared(
         word = "compatible"
     else:
         word = "incompatible" if apart - below > 0 or apart + above < 0 else "uninformative"
-    return f"{word} (ours minus printed {apart - below:+.3f} to {apart + above:+.3f})"
+    return f"{word} (ours minus printed {apart - below:+.3f} to {apart + above:+.3f})".replace("-", "−")
 
 
 def published_markdown(verdicts: pd.DataFrame) -> str:

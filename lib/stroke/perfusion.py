@@ -62,6 +62,10 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
         raise ValueError(f"the series lies {geometry.orientation}: read_series turns it to LPS")
     if len(values) < frames:
         raise ValueError(f"the series has {len(values)} frames and the window takes {frames}: lower frames")
+    if settings.baseline != "found" and settings.baseline >= len(values):  # the bolus would be subtracted
+        raise ValueError(
+            f"`baseline` is {settings.baseline} and the series has {len(values)} frames: lower it"
+        )
     mask = tissue_mask(values[:FIRST].mean(0), geometry, settings)
     arrival = arrival_frame(vessel_curve(values, mask), series.interval_s)
     before = max(arrival, 1) if settings.baseline == "found" else settings.baseline

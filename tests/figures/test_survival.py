@@ -8,8 +8,8 @@ from matplotlib.text import Annotation
 from lib.figures import style
 from lib.figures.survival import kaplan_meier
 from lib.statistics.classification import NotComputable
+from lib.statistics.survival import hazard_ratio, logrank
 from lib.statistics.survival import kaplan_meier as estimate
-from lib.statistics.survival import logrank
 
 TIME = np.array([5.0, 5, 8, 10, 12, 14, 20, 20, 31, 40])
 EVENT = np.array([1, 0, 1, 0, 1, 1, 0, 1, 0, 1])
@@ -59,8 +59,13 @@ def test_risk_groups_keep_their_colours_and_the_key_tells_sizes_and_test(ax):
     drawn = curves(ax)
     assert list(drawn) == ["low: 3/5", "from the median on: 3/5"]
     assert [line.get_color() for line in drawn.values()] == [style.OTHER, style.CANCER]
-    p = logrank(TIME, EVENT, RISK).p
-    assert ax.get_legend().get_title().get_text() == f"log-rank p = {p:.2g}\nevents/patients"
+    for trained in (False, True):
+        held_out = ax.figure.add_subplot()
+        kaplan_meier(held_out, TIME, EVENT, RISK, trained=trained)
+        p = logrank(TIME, EVENT, RISK, trained=trained).p
+        ratio, low, high = hazard_ratio(TIME, EVENT, RISK == "high", trained=trained)
+        words = f"log-rank p = {p:.2g}\nhazard ratio {ratio:.2f} ({low:.2f} to {high:.2f})\nevents/patients"
+        assert held_out.get_legend().get_title().get_text() == words
     for events, words in ((np.ones(60), "log-rank p < 0.001"), (np.zeros(60), "log-rank not computable")):
         other, time = ax.figure.add_subplot(), np.r_[np.arange(1, 31), np.arange(101, 131)]
         kaplan_meier(other, time, events, np.repeat([True, False], 30))

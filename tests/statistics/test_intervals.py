@@ -282,7 +282,7 @@ def test_intervals_and_differences_cover_with_training_included():
     )
     assert all(0 <= rate <= 0.11 for rate in ours.values()), ours
     assert sum(ours.values()) < 0.6 * sum(as_given.values())
-    ours, as_given = coverage.with_spots(patients=8, repetitions=100, draws=100)
+    ours, as_given = coverage.with_spots(patients=3, repetitions=100, draws=100)
     assert all(0 <= rate <= 0.11 for rate in ours.values()), ours
     assert as_given["interval"] > 0.12
 

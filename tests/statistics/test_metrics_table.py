@@ -417,6 +417,17 @@ def test_groups_of_risk(model):
     of_low = model.time[group == "low"], model.event[group == "low"]
     names = ["low_median", "low_median_low", "low_median_high"]
     np.testing.assert_equal(table.loc["fold_median", names].tolist(), medians(*of_low))
+    given = risk_groups({"m": replace(model, trained=False)}).set_index("cut")
+    for rule, row in table.iterrows():
+        assert (
+            row["hr_low"] < given.loc[rule, "hr_low"] < row["hazard_ratio"] == given.loc[rule, "hazard_ratio"]
+        )
+    # who is of high risk and never dies has no ratio, but still a log-rank p
+    spared = replace(model, event=model.event & (group == "low"))
+    row = risk_groups({"m": spared}).set_index("cut").loc["fold_median"]
+    assert np.isnan(row["hazard_ratio"])
+    assert "of high risk has an event" in row["why"]
+    assert row["p"] < 0.05
 
 
 def test_differences_of_brier_scores_and_a_fold_without_an_event(model, censoring):

@@ -34,7 +34,7 @@ def test_words_that_can_be_false():
     """Two one-sided tests within .05 either way; a wide interval says neither yes nor no."""
     sure = {"estimate": 0.8, "low": 0.77, "high": 0.83}
     assert (
-        verdict(printed(value=0.81), measured(**sure)) == "compatible (ours minus printed -0.040 to +0.020)"
+        verdict(printed(value=0.81), measured(**sure)) == "compatible (ours minus printed −0.040 to +0.020)"
     )
     assert verdict(printed(value=0.85), measured(**sure)).startswith("incompatible (")
     assert verdict(printed(value=0.82), measured(low=0.7, high=0.9)).startswith("uninformative (")
@@ -118,7 +118,7 @@ def test_markdown_lines_up_and_says_sources_once():
     assert [row[1] for row in rows] == ["0.830", "13.5", "0.00018"]
     assert [row[2] for row in rows] == ["0.800 (0.750 to 0.850)", "", "0.800 (0.750 to 0.850)"]
     assert [row[3] for row in rows] == [
-        "uninformative (ours minus printed -0.080 to +0.020); five folds",
+        "uninformative (ours minus printed −0.080 to +0.020); five folds",
         "not testable here: x",
         "incompatible (ours minus printed +0.750 to +0.850)",
     ]

@@ -20,6 +20,7 @@ from lib.statistics.survival import (
     at_risk,
     checked_outcomes,
     event_share,
+    hazard_ratio,
     kaplan_meier,
     logrank,
     median_follow_up,
@@ -455,3 +456,18 @@ def test_a_bare_risk_has_no_survival(cohort, predicted):
 def test_what_does_not_belong_together_is_refused(cohort, predicted, change, said):
     with pytest.raises(ValueError, match=said):
         HeldOut.of(change(predicted), cohort)
+
+
+def test_hazard_ratio_is_coxph_s_and_there_is_none_where_one_group_has_no_event():
+    placebo = [1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23]
+    time, event = [*placebo, *TREATED], [*np.ones(21), *OBSERVED]
+    found = hazard_ratio(time, event, np.arange(42) < 21)
+    np.testing.assert_allclose(found, np.exp(1.57213 + 0.41240 * norm.isf([0.5, 0.975, 0.025])), rtol=1e-4)
+    wide = hazard_ratio(time, event, np.arange(42) < 21, trained=True)
+    assert np.log(wide[2] / wide[0]) == pytest.approx(np.log(found[2] / found[0]) * np.sqrt(1.9))
+    for never in (
+        [1, 1, 0, 0],
+        [1, 1, 1, 1],
+    ):  # none of the second two dies, or only after all of the first two
+        with pytest.raises(NotComputable, match="2 patients of low risk has an event"):
+            hazard_ratio([1, 2, 3, 4], never, [True, True, False, False])

@@ -293,6 +293,11 @@ def test_file_bounds_what_half_floats_cannot_hold_and_is_refused_when_cut(prepar
 # what is refused
 
 
+def test_a_baseline_as_long_as_the_film_would_take_the_bolus_off(series):
+    with pytest.raises(ValueError, match=f"`baseline` is {len(series.values)} and the series has"):
+        prepare(series, Preparation(baseline=len(series.values)))
+
+
 def test_fewer_frames_than_the_window_are_refused():
     short = scan(31)
     with pytest.raises(ValueError, match="31 frames and the window takes 32"):
