@@ -518,6 +518,7 @@ def interval(
         share = float(np.mean(training_share(signals)))
     inverted = chance if minus is None else None
     low, high = ends(estimate, sd, level, chance=inverted, share=share, df=df, bounded=minus is None)
+    low, high = max(low, -1.0), min(high, 1.0)  # few patients, and two models that differ much
     first = [same[0] for same in usable]
     n, events = (int(sum(part(section.labels) for section in first)) for part in (np.size, np.sum))
     how = _described(first, reasons, draws, again)
