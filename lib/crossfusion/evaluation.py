@@ -1,6 +1,7 @@
 """What is measured of the predictions of a CrossFusion cohort, and the pictures of this study alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 
 from lib.crossfusion.bags import read_bag
 from lib.crossfusion.cohort import Cohort, feature_home, stored_predictions
-from lib.crossfusion.params import CrossFusionParams
+from lib.crossfusion.params import NUMBERS, CrossFusionParams
 from lib.data import RAW
 from lib.features.tiles import TileGrid, read_grid
 from lib.figures import style
@@ -18,6 +19,9 @@ from lib.figures.pictures import draw_received, tile_row
 from lib.stage import Stage
 from lib.statistics import metrics_table
 from lib.statistics.calibration import calibration_at_horizon, decision_curve_at_horizon
+from lib.statistics.classification import NotComputable
+from lib.statistics.intervals import Interval
+from lib.statistics.nulls import false_alarms, survival_null
 from lib.statistics.survival import Censoring, HeldOut
 
 Models = dict[str, dict[str, HeldOut]]  # cancer type -> model -> its held-out patients
@@ -26,7 +30,8 @@ Models = dict[str, dict[str, HeldOut]]  # cancer type -> model -> its held-out p
 def held_out_patients(stage: Stage, cohort: pd.DataFrame) -> Models:
     """Predictions of the clinical baselines, of the models trained here and of those that others stored.
 
-    A prediction whose patient, outcome or fold is not that of the cohort is refused (`HeldOut.of`).
+    A prediction whose patient, outcome or fold is not that of the cohort is refused (`HeldOut.of`). What others stored, or a
+    phantom planted, is taken as given: no training of this cohort made it.
     """
     tables = [stage.read("clinical.csv")]
     if (stage.folder / "predictions.csv").is_file():
@@ -45,7 +50,8 @@ def held_out_patients(stage: Stage, cohort: pd.DataFrame) -> Models:
     predictions = pd.concat([table for table in tables if len(table)], ignore_index=True)
     models: Models = {}
     for (setting, model), rows in predictions.groupby(["setting", "model"], sort=False):
-        models.setdefault(setting, {})[model] = HeldOut.of(rows, cohort)
+        one = replace(HeldOut.of(rows, cohort), trained=model not in stage.params.predictions)
+        models.setdefault(setting, {})[model] = one
     return models
 
 
@@ -84,6 +90,38 @@ def difference_rows(
     return pd.concat(parts, ignore_index=True)
 
 
+def false_alarm_rows(
+    models: Models, cohort: pd.DataFrame, nulls: int = 200
+) -> tuple[pd.DataFrame, dict[str, list[Interval]]]:
+    """What a linear model on the clinical numbers reaches where outcomes were dealt out anew, for each cancer type.
+
+    The table has setting, model, metric, the columns of `lib.statistics.nulls.false_alarms`, and why there are none; the
+    intervals it was made of are by setting. They are of 200 draws: many nulls say more than long ones.
+    """
+    rows, found = [], {}
+    for setting in models:
+        patients = cohort[cohort["cancer"] == setting]
+        columns = patients[[name for name in NUMBERS if name in patients]].astype(float)
+        columns = columns.loc[:, columns.std() > 0]
+        row = {"setting": setting, "model": "linear model", "metric": "c_index"}
+        try:
+            if columns.empty:
+                raise NotComputable("no clinical number differs between the patients")
+            one = survival_null(columns, patients, draws=200)
+            found[setting] = [one(seed) for seed in range(nulls)]
+            rows.append(row | false_alarms(found[setting].__getitem__, nulls) | {"why": ""})
+        except NotComputable as reason:
+            rows.append(row | {"why": str(reason)})
+    names = ["nulls", "false_alarms", "error", "mean", "sd", "detected", "why"]
+    return pd.DataFrame(rows, columns=["setting", "model", "metric", *names]), found
+
+
+def with_reasons(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without `how`; where a row has no interval, `why` says the reason."""
+    why = table["how"].where(table["low"].isna(), "")
+    return table.drop(columns="how").assign(**({"why": why} if why.any() else {}))
+
+
 def shown_metrics(metrics: pd.DataFrame, models: Models) -> Iterator[tuple[str, pd.DataFrame]]:
     """A caption and a table, model against metric: those of order, then those of error, for each cancer type."""
     rows = metrics[~metrics["metric"].str.startswith("logrank")]
@@ -106,7 +144,11 @@ def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float, draw
     for number, (name, one) in enumerate(sure.items()):
         colour = style.PALETTE[number % len(style.PALETTE)]
         dead = 1 - one.survival.mean(axis=0)[:, list(one.times).index(horizon)]
-        bins = calibration_at_horizon(one.time, one.event, dead, horizon)
+        try:
+            bins = calibration_at_horizon(one.time, one.event, dead, horizon)
+        except NotComputable as reason:
+            print(f"{name} is not drawn: {reason}")
+            continue
         draw_calibration(axes[0], bins, horizon, name, colour)
         if one.patient.size == most:
             thresholds = np.arange(0.02, 0.7, 0.02)
@@ -146,6 +188,18 @@ def seen_by(stage: Stage, model: str, ready: Sequence[str]) -> list[Seen]:
         grid = read_grid(stage.folder / "tiles" / f"{slide}.h5")
         seen.append(Seen(slide, row.score, grid, received(network, bag)))
     return seen
+
+
+def at_the_edge(seen: Seen, most: int = 8, scale: int = 20) -> tuple[int, float]:
+    """How many of the `most` attended tiles of a slide lack one of their eight neighbours, and the share of all its tiles that
+    do: where tissue ends there is background, and a tear or a fold is no tumour.
+    """
+    tiles = seen.grid.tiles[scale]
+    places = np.column_stack([tiles.origins, tiles.places])
+    kept = set(map(tuple, places.tolist()))
+    around = [(0, x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
+    edge = np.array([not all(tuple(place + step) in kept for step in np.array(around)) for place in places])
+    return int(edge[np.argsort(seen.maps[scale])[::-1][:most]].sum()), float(edge.mean())
 
 
 def attention_maps(raw: Cohort, seen: Seen, axes) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lib.figures import style
-from lib.statistics.classification import auc
-from lib.statistics.intervals import ScoredSection, by_patient
+from lib.statistics.classification import NotComputable, auc
+from lib.statistics.intervals import Interval, ScoredSection, by_patient
 from lib.statistics.metrics_table import written_out
 
 _GRID = np.linspace(0, 1, 401)
@@ -33,29 +33,51 @@ def _diagonal(ax: Axes) -> bool:
     return first
 
 
-def roc(ax: Axes, labels: ArrayLike, scores: ArrayLike, label: str = "", color: str | None = None) -> Axes:
-    """ROC curve with the chance diagonal, and the AUC in the key; several models may share the axes.
+def roc(
+    ax: Axes, folds: Sequence[tuple[ArrayLike, ArrayLike]], label: str = "", color: str | None = None
+) -> Axes:
+    """Mean over folds of the sensitivity at each specificity, with the mean AUC in the key; models may share the axes.
+
+    Scores are compared within a fold only, so folds are never pooled, and the key says what the tables say. A model with a
+    fold of one class has no curve, and the key says so.
 
     Parameters
     ----------
-    labels : array (n,)
-        1 the outcome, 0 none.
-    scores : array (n,)
-        Higher = the outcome more likely.
+    folds : sequence of (labels, scores), (n,) each, a pair a fold and seed
+        Labels are 1 the outcome, 0 none; scores higher = the outcome more likely.
     label : str
         Model.
-
-    Raises
-    ------
-    NotComputable
-        As `classification.auc`.
     """
-    name = f"{label}: " * bool(label) + f"AUC {auc(labels, scores):.3f}"
-    false_positive, true_positive, _ = roc_curve(labels, scores)
+    pairs = [(np.asarray(labels, float), np.asarray(scores, float)) for labels, scores in folds]
+    try:
+        found = f"AUC {np.mean([auc(*pair) for pair in pairs]):.3f}"
+        curve = np.mean([_roc_at(*pair) for pair in pairs], axis=0)
+    except NotComputable:
+        found, curve = "AUC not computable", np.full(_GRID.size, np.nan)
     _diagonal(ax)
-    ax.plot(false_positive, true_positive, color=color, label=name)
+    ax.plot(_GRID, curve, color=color, label=f"{label}: " * bool(label) + found)
     ax.set(xlabel="1 − specificity", ylabel="sensitivity")
     ax.legend(loc="lower right")
+    return ax
+
+
+def null_histogram(ax: Axes, nulls: Sequence[Interval], own: pd.Series, name: str = "AUC") -> Axes:
+    """Histogram of what a cheap model reached where there is nothing to find, chance, and a study's own result above it.
+
+    Parameters
+    ----------
+    nulls : sequence of Interval
+        Of outcomes dealt out anew (`lib.statistics.nulls`).
+    own : Series
+        A row of metrics.csv: model, estimate, low, high.
+    """
+    counts, _, _ = ax.hist([each.estimate for each in nulls], bins=15, color="0.75", label="nothing to find")
+    top = 1.12 * counts.max()
+    ax.plot([0.5, 0.5], [0, 1.2 * counts.max()], color="0.4", lw=0.9, ls="--")
+    ax.plot([own["low"], own["high"]], [top, top], color=style.PALETTE[1], lw=1.3)
+    ax.plot(own["estimate"], top, "o", ms=5, color=style.PALETTE[1], label=own["model"])
+    ax.set(xlabel=name, ylabel="deals of the outcome", ylim=(0, 1.6 * counts.max()))
+    ax.legend(loc="upper left")
     return ax
 
 
@@ -358,7 +380,9 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool) -> Non
     if np.isfinite(row["estimate"]):
         ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.3)
         ax.plot(row["estimate"], y, "o", ms=4.5, color=colour)
-        text = f"{row['estimate']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        text = f"{row['estimate']:.2f}"
+        if np.isfinite(row["low"]):
+            text += f" ({row['low']:.2f} to {row['high']:.2f})"
     if numbers:
         ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=7.5, color=colour)
 

@@ -6,6 +6,7 @@ coefficient has, whether the events are separated, whether hazards are proportio
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,10 +39,12 @@ def by_time(
     """C-index and time-dependent AUC of one model in one place, as rows of metrics.csv.
 
     `rows`: its predictions of tested patients, ranked by hazard where it has one; `cohort` (index: patient) teaches how
-    soon patients are lost: those who trained the model, as all else.
+    soon patients are lost: those who trained the model, as all else. The one model that meets other hospitals (`where`
+    "external") is taken as given.
     """
     ranked = rows.assign(score=rows["hazard"].fillna(rows["score"])).drop(columns=["label", "hazard"])
     held = HeldOut.of(ranked, cohort.assign(fold=cohort["fold"].fillna("external")))
+    held = replace(held, trained=where != "external")
     trained = cohort[cohort["set"] == "internal"]
     censoring = {
         fold: Censoring.fit(*trained.loc[trained["fold"] != fold, ["time_months", "event"]].to_numpy().T)

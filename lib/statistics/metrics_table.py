@@ -324,6 +324,7 @@ def survival_rows(
     """
     counts = model.time.size, int(model.event.sum()), len(model.risk)
     words = f"mean over {len(set(model.fold))} folds, each on the patients it held out"
+    words += "" if model.trained else "; the risks as given, whoever made them"
 
     def measured(metric: str) -> Interval:
         return survival_interval(model, metric, horizons, censoring, draws, seed)
@@ -416,10 +417,11 @@ def survival_differences(
     rows = []
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
+        trained = first.trained or second.trained  # one such model is enough to make folds err together
 
-        def paired(first: HeldOut = first, second: HeldOut = second) -> Interval:
+        def paired(first: HeldOut = first, second: HeldOut = second, trained: bool = trained) -> Interval:
             functions = (survival_draws(model, metric, horizons, censoring) for model in (first, second))
-            options = _held_out(first, metric, draws, seed)
+            options = _held_out(first, metric, draws, seed) | {"trained": trained}
             return intervals.paired_patient_difference(*functions, first.patient, **options)
 
         row = _row((a, b, "", metric), (first.time.size, int(first.event.sum()), 1), paired)
@@ -451,8 +453,11 @@ def calibration_rows(
                 return function(intervals.draw_counts(patients[0], number, *patients[1:]))
 
             drawn, _ = intervals.bootstrap(draw, draws, "patients")
-            values[1:] = np.quantile(drawn, (0.025, 0.975), axis=1)
-            how = f"all folds together; bootstrap of {died.size} patients, the trained models as given, {draws} draws"
+            apart = np.quantile(drawn, (0.025, 0.975), axis=1) - values[0]
+            values[1:] = values[0] + np.sqrt(1 + model.trained) * apart
+            values[1:, 1:] = np.maximum(values[1:, 1:], 0)  # all but the slope are distances
+            how = f"all folds together; bootstrap of {died.size} patients, {draws} draws"
+            how += f", {intervals.SHARED} (variance doubled)" if model.trained else ""
         except NotComputable as reason:
             how = f"not computable: {reason}"
         counts = died.size, int(model.event.sum()), len(model.risk), how

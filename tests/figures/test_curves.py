@@ -15,13 +15,14 @@ from lib.figures.curves import (
     history,
     mean_precision_recall,
     mean_roc,
+    null_histogram,
     roc,
     scores_by_class,
     shift_plot,
 )
 from lib.statistics.calibration import calibration_bins
-from lib.statistics.classification import NotComputable, auc
-from lib.statistics.intervals import ScoredSection, interval
+from lib.statistics.classification import auc
+from lib.statistics.intervals import Interval, ScoredSection, interval
 
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random(150) < 0.4).astype(float)
@@ -37,16 +38,18 @@ def key(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def test_area_under_the_drawn_roc_is_the_auc_and_models_share_the_frame(ax):
-    roc(ax, LABELS, SCORES, label="ERBB2")
+def test_roc_is_the_mean_over_folds_whose_auc_the_tables_have(ax):
+    """Pooled, folds on other scales gave other areas, and another order of models, than the tables."""
+    folds = [(LABELS[:70], SCORES[:70] + 9), (LABELS[70:], SCORES[70:])]
+    mean = np.mean([auc(*fold) for fold in folds])
+    assert abs(mean - auc(LABELS, np.concatenate([scores for _, scores in folds]))) > 0.01
+    roc(ax, folds, label="ERBB2")
     x, y = line_of(ax, "ERBB2")
-    assert np.trapezoid(y, x) == pytest.approx(auc(LABELS, SCORES))
-    roc(ax, LABELS, -SCORES, label="b")
-    assert key(ax) == [f"ERBB2: AUC {auc(LABELS, SCORES):.3f}", f"b: AUC {1 - auc(LABELS, SCORES):.3f}"]
+    assert np.trapezoid(y, x) == pytest.approx(mean, abs=0.003)
+    roc(ax, [*folds, (np.ones(3), [1, 2, 3])], label="b")
+    assert key(ax) == [f"ERBB2: AUC {mean:.3f}", "b: AUC not computable"]
     assert len({line.get_color() for line in ax.lines}) == len(ax.lines) == 3  # with chance
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("1 − specificity", "sensitivity")
-    with pytest.raises(NotComputable):
-        roc(ax, np.ones(3), [1, 2, 3])
 
 
 def test_area_under_the_mean_curves_is_the_mean_metric(ax):
@@ -209,6 +212,21 @@ def test_first_row_is_on_top_with_its_numbers_and_what_has_no_value_says_so(ax, 
     assert np.allclose(interval.get_ydata(), 0)
     heights = {y for line in ax.lines[1:] for y in np.atleast_1d(line.get_ydata())}
     assert heights == {0, 2}  # no mark in B1's row
+
+
+def test_an_estimate_without_an_interval_stands_alone(ax, words):
+    forest(ax, TABLE.head(1).assign(low=np.nan, high=np.nan))
+    assert "0.90" in words(ax)
+    assert "nan" not in words(ax)
+
+
+def test_deals_of_the_outcome_stand_below_the_studys_own_result(ax):
+    nulls = [Interval(value, value - 0.1, value + 0.1, 9, 4, "") for value in np.linspace(0.4, 0.6, 50)]
+    null_histogram(ax, nulls, TABLE.iloc[0].rename({"label": "model"}))
+    assert sum(bar.get_height() for bar in ax.patches) == 50
+    (interval,) = (line for line in ax.lines if np.allclose(line.get_xdata(), [0.8, 0.95]))
+    assert interval.get_ydata()[0] > max(bar.get_height() for bar in ax.patches)
+    assert key(ax) == ["nothing to find", "A1"]
 
 
 def test_models_share_a_row_side_by_side(ax, words):

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from statsmodels.duration.hazard_regression import PHReg
 
 from lib.gcmlm.statistics import (
+    by_time,
     multivariable,
     nogueira,
     printed,
@@ -287,3 +288,15 @@ def test_proportional_hazards_are_tested_as_by_r():
     )
     alone = proportional_hazards(table[["a"]], table["time"], table["event"], fit.params_[:1])
     assert scaled[0] == pytest.approx(alone[0])
+
+
+def test_the_model_that_meets_another_hospital_is_taken_as_given():
+    """It shares no training with another model, so nothing widens its interval."""
+    table = drawn(120).rename(columns={"time": "time_months"}).rename_axis("patient")
+    table = table.assign(set="internal", fold=[str(row % 3) for row in table.index])
+    table.loc[80:, ["set", "fold"]] = "external", None
+    scores = table.reset_index()[["patient", "fold", "set", "score"]].assign(seed=1, hazard=np.nan, label=0)
+    for where, widened in (("internal", True), ("external", False)):
+        rows = scores[scores["set"] == where].fillna({"fold": "external"}).drop(columns="set")
+        found = by_time("m", rows, table, "c", where, [24.0], 50).set_index("metric")
+        assert ("shared training patients" in found.loc["c_index", "how"]) == widened

@@ -88,6 +88,11 @@ def test_it_learns_and_tells_new_patients(cohort, patients):
     assert fused.history["loss"].iloc[-1] < fused.history["loss"].iloc[0]
 
 
+def test_a_loss_that_is_not_finite_stops_the_training(cohort):
+    with pytest.raises(ValueError, match="loss of the attention is not finite"):
+        AttentionFusion(ALL, learning_rate=1e30, **QUICK).fit(*cohort)
+
+
 def test_training_scores_are_by_networks_that_did_not_see_them(cohort, fused):
     tables, outcome = cohort
     parts = inner_parts(outcome["label"].sort_index(), 2, 0)
