@@ -214,7 +214,9 @@ def patient_interval(
     estimates = [float(evaluated(one, whole)[0]) for one in functions]
     estimate = estimates[0] - sum(estimates[1:])
     if np.isnan(estimate):
-        raise NotComputable("the metric has no value on all the patients, so neither has its interval")
+        lacking = sorted({name for one in functions for name in getattr(one, "lacking", list)()})
+        where = f"in fold {', '.join(map(str, lacking))}" if lacking else "on all the patients"
+        raise NotComputable(f"the metric has no value {where} (no event, one class or no pair)")
     random = np.random.default_rng(seed)
 
     def draw(number: int) -> np.ndarray:
@@ -282,8 +284,14 @@ class MeanOverFolds:
 
     def __init__(self, fold: ArrayLike, within: Callable[[np.ndarray], Sequence[DrawsFunction]]) -> None:
         fold = np.asarray(fold)
-        rows = [np.flatnonzero(fold == name) for name in dict.fromkeys(fold.tolist())]
+        self.names = list(dict.fromkeys(fold.tolist()))
+        rows = [np.flatnonzero(fold == name) for name in self.names]
         self.parts = [(each, list(within(each))) for each in rows]
+
+    def lacking(self) -> list:
+        """Folds in which the metric has no value."""
+        values = self.by_fold(np.ones((1, sum(rows.size for rows, _ in self.parts)), np.int32))
+        return [name for name, (value,) in zip(self.names, values, strict=True) if np.isnan(value)]
 
     def by_fold(self, counts: np.ndarray) -> np.ndarray:
         """Values of each fold, mean over seeds: (folds, draws)."""

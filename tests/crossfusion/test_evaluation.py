@@ -65,7 +65,10 @@ def test_a_fold_without_a_death_has_reasons_and_takes_nothing_along(planted):
     metrics = evaluation.metric_rows(models, cohort, PARAMS).set_index(["setting", "model", "metric"])
     row = metrics.loc[("phantom-a", "cox-clinical", "c_index")]
     assert np.isnan(row["estimate"])
-    assert row["how"].startswith("not computable: ") or "; not computable: " in row["how"]
+    assert row["how"] == "not computable: the metric has no value in fold 0 (no event, one class or no pair)"
+    order = next(evaluation.shown_metrics(metrics.reset_index(), models))
+    assert "no value in fold 0" in order[0]
+    assert (order[1].set_index("model") == "not computable").all(axis=None)
     assert metrics.loc[("phantom-b", "cox-clinical", "c_index"), ["low", "high"]].notna().all()
     differences = evaluation.with_reasons(evaluation.difference_rows(models, cohort, PARAMS, ["c_index"]))
     assert (differences["why"] != "").equals(differences["low"].isna())
