@@ -58,6 +58,8 @@ def test_every_metric_of_spots(cohort):
     assert "ORACLE" in by_name.loc["f1_oracle", "how"]
     assert by_name.loc["auc", "estimate"] > 0.85
     assert not spot_rows("m", "c", "s", sections, draws=10)["metric"].str.contains("calibrated|brier").any()
+    shared = spot_rows("m", "c", "s", sections, draws=10, metrics=["f1_gmm", "prevalence"], trained=True)
+    assert shared["how"].str.contains("widened").tolist() == [True, False], "training decides no prevalence"
 
 
 def test_a_rule_cuts_section_by_section_and_seed_by_seed(cohort):
