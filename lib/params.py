@@ -69,7 +69,8 @@ class Checked(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, about) -> Any:
-        if isinstance(value, bool) and cls.model_fields[about.field_name].annotation in (int, float):
+        numbers = (int, float, float | None)
+        if isinstance(value, bool) and cls.model_fields[about.field_name].annotation in numbers:
             raise ValueError("a number is expected")
         return value
 

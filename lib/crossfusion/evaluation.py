@@ -132,7 +132,8 @@ def shown_metrics(metrics: pd.DataFrame, models: Models) -> Iterator[tuple[str, 
             some = rows[which & (rows["setting"] == setting)]
             wide = some.pivot(index="model", columns="metric", values="text")[some["metric"].unique()]
             named = [name for name in models[setting] if (wide.loc[name] != "not computable").any()]
-            yield f"**{setting}**, {kind}", wide.loc[named].reset_index()
+            why = "" if named or some.empty else f"; {some['how'].iloc[0]}"
+            yield f"**{setting}**, {kind}{why}", wide.loc[named or list(models[setting])].reset_index()
 
 
 def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float, draws: int) -> None:

@@ -15,12 +15,13 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from lib.figures import style
 from lib.statistics.classification import NotComputable, auc
 from lib.statistics.intervals import Interval, ScoredSection, by_patient
+from lib.statistics.metrics_table import written_out
 
 _GRID = np.linspace(0, 1, 401)
 
 
-def _named(label: str, metric: str, found: Interval) -> str:
-    return f"{label}: {metric} {found.estimate:.3f} ({found.low:.3f} to {found.high:.3f})"
+def _named(label: str, metric: str, row: pd.Series) -> str:
+    return f"{label}: {metric} {written_out(row)}"
 
 
 def _diagonal(ax: Axes) -> bool:
@@ -106,7 +107,7 @@ def _mean_over_patients(ax, sections, curve, label, color, each) -> None:
 def mean_roc(
     ax: Axes,
     sections: Sequence[ScoredSection],
-    interval: Interval,
+    row: pd.Series,
     label: str = "",
     color: str | None = None,
     each: bool = True,
@@ -120,13 +121,13 @@ def mean_roc(
     ----------
     sections : sequence of ScoredSection
         Scores, not calls. Every section needs both classes.
-    interval : Interval
-        Of the metric "auc", for the key.
+    row : Series
+        Of metrics.csv, the metric "auc", for the key.
     each : bool
         Draw each patient's curve.
     """
     _diagonal(ax)
-    _mean_over_patients(ax, sections, _roc_at, _named(label, "AUC", interval), color, each)
+    _mean_over_patients(ax, sections, _roc_at, _named(label, "AUC", row), color, each)
     ax.set(xlabel="1 − specificity", ylabel="sensitivity")
     ax.legend(loc="lower right")
     return ax
@@ -135,20 +136,20 @@ def mean_roc(
 def mean_precision_recall(
     ax: Axes,
     sections: Sequence[ScoredSection],
-    interval: Interval,
+    row: pd.Series,
     label: str = "",
     color: str | None = None,
     each: bool = True,
 ) -> Axes:
     """Mean over patients of the precision at each sensitivity; the dashed line is the mean prevalence.
 
-    Parameters as `mean_roc`; `interval` of the metric "ap".
+    Parameters as `mean_roc`; `row` of the metric "ap".
     """
     if not any(str(line.get_label()).startswith("prevalence") for line in ax.lines):
         shares = [np.mean([part.labels.mean() for part in parts]) for parts in by_patient(sections).values()]
         share = float(np.mean(shares))
         ax.axhline(share, color="0.4", lw=0.9, ls="--", zorder=0, label=f"prevalence {share:.2f}")
-    _mean_over_patients(ax, sections, _precision_at, _named(label, "AP", interval), color, each)
+    _mean_over_patients(ax, sections, _precision_at, _named(label, "AP", row), color, each)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="sensitivity", ylabel="precision")
     ax.legend(loc="best")
     return ax

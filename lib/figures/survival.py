@@ -69,12 +69,14 @@ def kaplan_meier(
     for name in names:
         part = group == name
         died, size = event[part].sum(), part.sum()
-        key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died}/{size}"
+        key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died} events in {size}"
         _curve(ax, estimate(time[part], event[part], band=band), colours[name], key)
-    head = None if alone else f"{_tested(time, event, group, names, trained)}\nevents/patients"
+    head = None if alone else _tested(time, event, group, names, trained)
     # more than three names find no empty corner
     place = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(names) > 3 else dict(loc="best")
-    ax.legend(**place, title=head, title_fontsize=8, handlelength=1.3)
+    # far apart curves leave no corner that is empty: what is behind the key is paler than the key
+    look = dict(frameon=True, framealpha=0.7, edgecolor="none", labelspacing=0.3, borderaxespad=0.2)
+    ax.legend(**place, **look, title=head, title_fontsize=8, handlelength=1.3)
     ax.get_legend().set_alignment("left")
     until = float(time.max() or 1)
     ticks = _ticks(ax, until)

@@ -93,7 +93,7 @@ class SpaCRDParams(StudyParams):
     batch_size: int = Field(64, ge=2)
     # 4-evaluate
     bootstrap_draws: int = Field(1000, ge=100)
-    block_pitches: float = Field(4.0, gt=0)
+    block_pitches: float | None = Field(None, gt=0)  # side of a spatial block; None = measured a section
 
     @model_validator(mode="after")
     def fits_together(self) -> "SpaCRDParams":

@@ -1,6 +1,7 @@
 """A section on its tissue: drawn over its picture, and as squidpy's graph of neighbouring spots."""
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 
 from lib.figures.pictures import picture_with_spots
+from lib.statistics.intervals import block_side
 
 
 def draw(ax: Axes, section: AnnData, title: str = "", **drawn) -> Axes:
@@ -55,3 +57,18 @@ def morans_i(known: AnnData, columns: list[str]) -> pd.Series:
     return squidpy.gr.spatial_autocorr(known, mode="moran", attr="obs", genes=varied, copy=True)["I"].reindex(
         columns
     )
+
+
+def places(
+    sections: Mapping[str, AnnData], pitches: float | None = None
+) -> dict[str, tuple[pd.DataFrame, float]]:
+    """Positions by spot, and the side of a spatial block in pixels (`pitches` long, or `block_side`), of each section.
+
+    For `lib.statistics.metrics_table.scored_sections`.
+    """
+    found = {}
+    for name, section in sections.items():
+        xy, pitch = section.obsm["spatial"], section.uns["section"]["pitch_px"]
+        side = pitches * pitch if pitches else block_side(xy, section.obs["label"], pitch)
+        found[name] = pd.DataFrame(xy, index=section.obs_names), side
+    return found

@@ -205,6 +205,14 @@ def fit_linear(sections: Sequence[SectionFeatures], sees: Contender) -> Pipeline
     return make_pipeline(*(step for _, step in project.steps), regression)
 
 
+def components(sections: Sequence[SectionFeatures], sees: Contender, number: int = 5) -> list[np.ndarray]:
+    """The first principal components (n, number) of what a contender sees, z-scored a section; no label is used."""
+    features = [StandardScaler().fit_transform(design(s, sees)) for s in sections]
+    together = np.concatenate(features)
+    fitted = PCA(min(number, *together.shape), random_state=0).fit(together)
+    return [fitted.transform(each) for each in features]
+
+
 def compete(
     name: str,
     training: Sequence[SectionFeatures],

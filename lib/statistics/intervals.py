@@ -214,7 +214,9 @@ def patient_interval(
     estimates = [float(evaluated(one, whole)[0]) for one in functions]
     estimate = estimates[0] - sum(estimates[1:])
     if np.isnan(estimate):
-        raise NotComputable("the metric has no value on all the patients, so neither has its interval")
+        lacking = sorted({name for one in functions for name in getattr(one, "lacking", list)()})
+        where = f"in fold {', '.join(map(str, lacking))}" if lacking else "on all the patients"
+        raise NotComputable(f"the metric has no value {where} (no event, one class or no pair)")
     random = np.random.default_rng(seed)
 
     def draw(number: int) -> np.ndarray:
@@ -282,8 +284,14 @@ class MeanOverFolds:
 
     def __init__(self, fold: ArrayLike, within: Callable[[np.ndarray], Sequence[DrawsFunction]]) -> None:
         fold = np.asarray(fold)
-        rows = [np.flatnonzero(fold == name) for name in dict.fromkeys(fold.tolist())]
+        self.names = list(dict.fromkeys(fold.tolist()))
+        rows = [np.flatnonzero(fold == name) for name in self.names]
         self.parts = [(each, list(within(each))) for each in rows]
+
+    def lacking(self) -> list:
+        """Folds in which the metric has no value."""
+        values = self.by_fold(np.ones((1, sum(rows.size for rows, _ in self.parts)), np.int32))
+        return [name for name, (value,) in zip(self.names, values, strict=True) if np.isnan(value)]
 
     def by_fold(self, counts: np.ndarray) -> np.ndarray:
         """Values of each fold, mean over seeds: (folds, draws)."""
@@ -501,6 +509,8 @@ def interval(
     patients = np.array(
         [np.mean(of_patient, axis=0) for of_patient in values.values()]
     ).T  # (rivals, patients)
+    means = patients.mean(axis=1)
+    estimate = float(means[0] - means[1:].sum())
     several, again = patients.shape[1] > 1, 0
     if several:
         errors = patients.std(axis=1, ddof=1), (patients[0] - patients[1:].sum(axis=0)).std(ddof=1)
@@ -509,15 +519,14 @@ def interval(
         drawn, again = section_draws(list(zip(*usable, strict=True)), metric, draws, seed)
         df = sum(np.unique(same[0].blocks).size for same in usable) - 1
         # a bootstrap of n blocks sees (n - 1) / n of their variance
-        sd = (drawn[0] - drawn[1:].sum(axis=0)).std(ddof=1) * np.sqrt((df + 1) / df) if df else 0.0
-    means = patients.mean(axis=1)
-    estimate = float(means[0] - means[1:].sum())
+        sd = _middle_spread(drawn, estimate) * np.sqrt((df + 1) / df) if df else 0.0
     chance, share = CHANCE.get(metric) if trained and several else None, float(trained and several)
     if chance is not None:
         signals = [_signal(*one, chance) for one in zip(means, sds, strict=True)]
         share = float(np.mean(training_share(signals)))
     inverted = chance if minus is None else None
     low, high = ends(estimate, sd, level, chance=inverted, share=share, df=df, bounded=minus is None)
+    low, high = max(low, -1.0), min(high, 1.0)  # few patients, and two models that differ much
     first = [same[0] for same in usable]
     n, events = (int(sum(part(section.labels) for section in first)) for part in (np.size, np.sum))
     how = _described(first, reasons, draws, again)
@@ -527,6 +536,18 @@ def interval(
     how += f"; {spread}" if spread and minus is None else ""
     how += f"; {SHARED} (variance {1 + share:.2f} times)" if share else ""
     return Interval(estimate, low, high, n, events, how, share)
+
+
+def _middle_spread(drawn: np.ndarray, estimate: float) -> float:
+    """Standard error of a metric, or of a difference, (1 or 2, draws), from the middle 95 % of its draws.
+
+    In a few draws of few blocks one class is all but gone, and a standard deviation would be that of these. One metric's
+    spread is that of its logit, at the estimate.
+    """
+    low, high = np.quantile(drawn[0] - drawn[1:].sum(axis=0), [0.025, 0.975])
+    if len(drawn) == 1:
+        low, high = logit(np.clip([low, high], 0.001, 0.999)) * estimate * (1 - estimate)
+    return (high - low) / (2 * student.isf(0.025, np.inf))
 
 
 def _described(sections: Sequence[ScoredSection], reasons: Mapping[str, str], draws: int, again: int) -> str:

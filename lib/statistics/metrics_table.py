@@ -107,6 +107,7 @@ def _of_spots(
             left_out[f"{section.section} of {section.patient}"] = str(reason)
     if not usable:
         raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
+    trained = trained and base != "prevalence"  # which no model decides
     return intervals.interval(usable, base, draws, seed, left_out=left_out, trained=trained)
 
 

@@ -5,7 +5,7 @@ A network cannot be trained 200 times; a linear model on the same patients, fold
 those of the interval, and the spread of its metric tells how large a leak has to be before the interval shows it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from scipy.stats import norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from lib.statistics import intervals
-from lib.statistics.classification import METRICS
+from lib.statistics.classification import METRICS, NotComputable
 from lib.statistics.intervals import Interval, ScoredSection
 from lib.statistics.metrics_table import survival_interval
 from lib.statistics.survival import HeldOut
@@ -87,11 +87,14 @@ def outcome_null(
     return one
 
 
-def spot_null(sections: Sequence[tuple], draws: int = 300) -> Callable[[int], Interval]:
+def spot_null(
+    sections: Sequence[tuple], draws: int = 300, test: Collection[str] = ()
+) -> Callable[[int], Interval]:
     """Function seed -> AUC over patients of a discriminant, trained on the others, where labels lie elsewhere in their section.
 
     A section is (patient, name, values (spots, columns), labels (spots,), xy (spots, 2), side of a block). Its labels are
-    pushed by a random stretch and come back in at the other side, so patches stay patches.
+    pushed by a random stretch and come back in at the other side, so patches stay patches. With names of `test` sections the
+    discriminant of a fold is trained on all the others, once.
     """
 
     def one(seed: int) -> Interval:
@@ -105,11 +108,15 @@ def spot_null(sections: Sequence[tuple], draws: int = 300) -> Callable[[int], In
             pushed.append((patient, name, _standard(values[known]), labels[known][nearest], xy[known], side))
         scored = []
         for patient, name, values, labels, xy, side in pushed:
-            others = [each for each in pushed if each[0] != patient]
+            if test and name not in test:
+                continue
+            others = [each for each in pushed if (each[1] not in test if test else each[0] != patient)]
             train, truth = (np.concatenate([each[part] for each in others]) for part in (2, 3))
+            if np.ptp(truth) == 0:
+                raise NotComputable(f"who trains for {patient} sees spots of one class only")
             scores = _discriminant(train, truth).decision_function(values)
             scored.append(ScoredSection.of_spots(patient, name, labels, scores, xy, side))
-        return intervals.interval(scored, "auc", draws, seed, trained=True)
+        return intervals.interval(scored, "auc", draws, seed, trained=not test)
 
     return one
 

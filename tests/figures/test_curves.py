@@ -58,13 +58,17 @@ def test_area_under_the_mean_curves_is_the_mean_metric(ax):
         labels = (RANDOM.random(120) < 0.2 + 0.2 * number).astype(float)
         scores = labels * number + RANDOM.normal(size=(2, 120))
         sections.append(ScoredSection(f"P{number}", f"S{number}", labels, scores, np.arange(120) // 10))
-    found = interval(sections, "auc", 20)
+    found = pd.Series(vars(interval(sections, "auc", 20)))
     mean_roc(ax, sections, found, label="model")
     x, y = line_of(ax, "model")
     assert np.trapezoid(y, x) == pytest.approx(found.estimate, abs=0.006)
     assert len(ax.lines) == 1 + 1 + 3  # chance, the mean, each patient
     assert key(ax) == [f"model: AUC {found.estimate:.3f} ({found.low:.3f} to {found.high:.3f})"]
-    other, found = ax.figure.add_subplot(), interval(sections, "ap", 20)
+    mean_roc(
+        ax, sections, found.replace({found.low: np.nan, found.high: np.nan}), label="without an interval"
+    )
+    assert key(ax)[1] == f"without an interval: AUC {found.estimate:.3f}"
+    other, found = ax.figure.add_subplot(), pd.Series(vars(interval(sections, "ap", 20)))
     mean_precision_recall(other, sections, found, label="model", each=False)
     assert line_of(other, "model")[1].mean() == pytest.approx(found.estimate, abs=0.006)
     share = np.mean([section.labels.mean() for section in sections])

@@ -57,14 +57,14 @@ def test_one_cohort_is_its_estimate_with_band_and_ticks(ax):
 def test_risk_groups_keep_their_colours_and_the_key_tells_sizes_and_test(ax):
     kaplan_meier(ax, TIME, EVENT, RISK, labels={"high": "from the median on"})
     drawn = curves(ax)
-    assert list(drawn) == ["low: 3/5", "from the median on: 3/5"]
+    assert list(drawn) == ["low: 3 events in 5", "from the median on: 3 events in 5"]
     assert [line.get_color() for line in drawn.values()] == [style.OTHER, style.CANCER]
     for trained in (False, True):
         held_out = ax.figure.add_subplot()
         kaplan_meier(held_out, TIME, EVENT, RISK, trained=trained)
         p = logrank(TIME, EVENT, RISK, trained=trained).p
         ratio, low, high = hazard_ratio(TIME, EVENT, RISK == "high", trained=trained)
-        words = f"log-rank p = {p:.2g}\nhazard ratio {ratio:.2f} ({low:.2f} to {high:.2f})\nevents/patients"
+        words = f"log-rank p = {p:.2g}\nhazard ratio {ratio:.2f} ({low:.2f} to {high:.2f})"
         assert held_out.get_legend().get_title().get_text() == words
     for events, words in ((np.ones(60), "log-rank p < 0.001"), (np.zeros(60), "log-rank not computable")):
         other, time = ax.figure.add_subplot(), np.r_[np.arange(1, 31), np.arange(101, 131)]

@@ -44,6 +44,14 @@ def test_two_medians_disagree_wildly(metrics, rule):
     assert metrics.loc[("mcat:AMIL", rule), "estimate"] == pytest.approx(P_VALUES[rule], rel=0.01)
 
 
+def test_what_others_stored_is_taken_as_given_and_what_was_fitted_here_is_not(metrics, study):
+    assert "the risks as given" in metrics.loc[("mcat:MCAT", "c_index"), "how"]
+    assert "shared training patients" in metrics.loc[("cox-clinical", "c_index"), "how"]
+    (alarms,) = pd.read_csv(study.folder / "tables" / "false_alarms.csv").itertuples()
+    assert alarms.false_alarms <= 0.05 + 2 * alarms.error
+    assert 0.5 < alarms.detected < 0.7
+
+
 def test_bare_risk_has_no_brier_score_and_says_so(metrics):
     row = metrics.loc[("mcat:MCAT", "ibs")]
     assert pd.isna(row["estimate"])

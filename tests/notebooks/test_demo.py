@@ -92,7 +92,7 @@ def test_change_this_works_by_hand(tree, notebook, tmp_path):
 def test_two_modalities_find_more_than_one(tree):
     """What is planted in the counts and what is planted in the picture carry noise that they do not share."""
     found = measured(tree("spacrd"), "spacrd", "demo", "auc")
-    assert 0.8 < found.loc["spacrd", "low"] <= found.loc["spacrd", "high"] <= 1
+    assert 0.7 < found.loc["spacrd", "low"] <= found.loc["spacrd", "high"] <= 1
     alone = found.loc[["linear-genes-smoothed", "linear-image-smoothed"], "estimate"]
     assert found.loc["linear-both-smoothed", "estimate"] > alone.max()
     null = measured(tree("spacrd"), "spacrd", "null", "auc")

@@ -123,13 +123,24 @@ def test_metrics_have_the_columns_of_the_design(whole):
     assert unknown["how"].str.contains("not computable: ").all()
     cohort = pd.read_csv(whole.folder / "cohort.csv")
     auc = metrics[metrics["metric"] == "auc"]
+    widened = auc.set_index("model")["how"].str.contains("widened for shared training patients")
+    assert widened.to_dict() == {model: model != "marker-smoothed" for model in MODELS}
     assert (auc["n"] == (cohort["cancer"] + cohort["other"]).sum()).all()
     assert (auc["events"] == cohort["cancer"].sum()).all()
 
 
+def test_three_patients_give_no_verdict_and_the_interval_tells_its_false_alarms(whole):
+    shown = whole.executed("4-evaluate").read_text(encoding="utf-8")
+    assert shown.count("too few patients to call |") == len(MODELS) - 1
+    (alarms,) = pd.read_csv(whole.folder / "tables" / "false_alarms.csv").to_dict("records")
+    assert (alarms["setting"], alarms["metric"], alarms["nulls"]) == ("both", "auc", 200)
+    assert alarms["false_alarms"] < 0.12
+    assert 0.35 < alarms["mean"] < 0.65 < alarms["detected"] < 1
+
+
 def test_every_figure_is_a_picture(whole):
     wanted = "sections depth neighbours crops component neighbourhood one-training attention history "
-    for name in (wanted + "strip moran roc forest maps tissue centres calibration").split():
+    for name in (wanted + "strip moran false-alarms roc forest maps tissue centres calibration").split():
         with Image.open(whole.folder / "figures" / f"{name}.png") as picture:
             low, high = picture.convert("L").getextrema()
             assert min(picture.size) > 100, name

@@ -55,3 +55,16 @@ def test_a_summary_counts_what_is_there(section_and_row):
     told = summary(section, {**row, "source": "phantom"})
     assert told["cancer"] + told["other"] + told["undetermined"] == told["spots"] == section.n_obs
     assert (told["section"], told["patient"], told["labels"]) == ("A1", "A", "planted")
+
+
+def test_a_blocks_side_is_given_in_pitches_or_is_how_far_labels_agree(section_and_row):
+    section = section_and_row[0]
+    pitch = section.uns["section"]["pitch_px"]
+    xy, side = tissue.places({"A": section}, 0.5)["A"]
+    assert side == 0.5 * pitch
+    np.testing.assert_array_equal(xy, section.obsm["spatial"])
+    assert list(xy.index) == list(section.obs_names)
+    patches = tissue.places({"A": section})["A"][1] / pitch
+    section.obs["label"] = np.random.default_rng(0).permutation(section.obs["label"])
+    scattered = tissue.places({"A": section})["A"][1] / pitch
+    assert patches > scattered == 2

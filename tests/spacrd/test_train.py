@@ -15,7 +15,7 @@ from lib.spacrd.features import Spots, fold_features, smooth
 from lib.spacrd.model import SpaCRD
 from lib.spacrd.params import CONTENDERS, NEURAL, Setting, SpaCRDParams
 from lib.spacrd.spots import write_section
-from lib.spacrd.train import Data, compete, design, fit, fit_linear, predict, settings_of, train
+from lib.spacrd.train import Data, compete, components, design, fit, fit_linear, predict, settings_of, train
 from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Run, plan_runs
 
@@ -419,3 +419,14 @@ def test_scores_that_are_not_finite_are_refused(folder, monkeypatch):
     monkeypatch.setattr(module, "predict", lambda model, spots: np.full(len(spots), np.nan, np.float32))
     with pytest.raises(ValueError, match="spacrd-genes gave scores that are not finite"):
         fit(one("spacrd-genes"), Data(folder, SHORT))
+
+
+def test_components_use_no_label_and_lie_in_one_space(features):
+    training, test = features
+    sees = CONTENDERS["linear-both-smoothed"]
+    found = components([*training, *test], sees)
+    assert [part.shape for part in found] == [(len(one.labels), 5) for one in (*training, *test)]
+    blind = [dataclasses.replace(one, labels=one.labels * np.nan) for one in (*training, *test)]
+    np.testing.assert_array_equal(np.concatenate(components(blind, sees)), np.concatenate(found))
+    together = np.concatenate(found)
+    np.testing.assert_allclose(np.cov(together.T), np.diag(together.var(axis=0, ddof=1)), atol=1e-4)

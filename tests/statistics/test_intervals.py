@@ -497,3 +497,15 @@ def test_modalities_of_head_and_neck_cancer(mirror):
     gain = paired_patient_difference(functions["all"], functions["pet"], clinical.index, **options)
     assert gain.estimate == pytest.approx(golden["all"] - golden["pet"], abs=0.02)
     assert gain.low < 0 < gain.high
+
+
+def test_a_few_draws_without_most_of_a_class_do_not_make_an_interval_of_everything():
+    random = np.random.default_rng(0)
+    blocks = np.repeat(np.arange(15), 18)
+    labels = np.isin(blocks, [0, 1]).astype(float)
+    labels[36] = 1  # a lone spot of a third block, which the model misses
+    scores = 3 * labels + random.normal(size=270)
+    scores[36] = -0.5
+    found = interval([ScoredSection("B", "B1", labels, scores, blocks)], "auc", 1000)
+    drawn = section_draws([[ScoredSection("B", "B1", labels, scores, blocks)]], "auc", 1000)[0][0]
+    assert drawn.min() < 0.3 < found.low < found.estimate < found.high < 1

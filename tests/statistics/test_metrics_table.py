@@ -58,6 +58,8 @@ def test_every_metric_of_spots(cohort):
     assert "ORACLE" in by_name.loc["f1_oracle", "how"]
     assert by_name.loc["auc", "estimate"] > 0.85
     assert not spot_rows("m", "c", "s", sections, draws=10)["metric"].str.contains("calibrated|brier").any()
+    shared = spot_rows("m", "c", "s", sections, draws=10, metrics=["f1_gmm", "prevalence"], trained=True)
+    assert shared["how"].str.contains("widened").tolist() == [True, False], "training decides no prevalence"
 
 
 def test_a_rule_cuts_section_by_section_and_seed_by_seed(cohort):
@@ -402,6 +404,12 @@ def test_paired_differences_turn_round_and_stand_on_the_common_patients(model):
     assert table.loc[("a", "b"), "difference"] == pytest.approx(-table.loc[("b", "again"), "difference"])
     assert table.loc[("a", "b"), "low"] < 0 < table.loc[("a", "b"), "difference"]
     assert table.loc[("a", "part"), "n"] == 90
+    # beside a trained model the difference is still one of training
+    given = replace(models["b"], trained=False)
+    mixed = survival_differences({"b": given, "a": model, "given": replace(model, trained=False)}, draws=200)
+    mixed = mixed.set_index(["model", "minus"])
+    assert mixed.loc[("b", "a"), "low"] == pytest.approx(-table.loc[("a", "b"), "high"])
+    assert mixed.loc[("b", "given"), "low"] > mixed.loc[("b", "a"), "low"]
 
 
 def test_groups_of_risk(model):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.statistics.classification import NotComputable
 from lib.statistics.intervals import Interval
 from lib.statistics.nulls import false_alarms, outcome_null, spot_null, survival_null
 
@@ -44,3 +45,10 @@ def test_labels_pushed_within_their_section_stay_patches_and_are_not_found():
     found = false_alarms(spot_null(sections, 40), 40)
     assert found["mean"] == pytest.approx(0.5, abs=0.06)
     assert found["false_alarms"] <= 0.15
+    named = [(patient, patient, *rest) for patient, _, *rest in sections]
+    assert spot_null(named, 40, ["4"])(0).how.startswith("one patient")
+    assert "widened" in spot_null(named, 40)(0).how
+    assert "widened" not in spot_null(named, 40, ["3", "4"])(0).how, "their model saw neither"
+    healthy = [(*one[:3], np.zeros(144), *one[4:]) for one in named[:4]]
+    with pytest.raises(NotComputable, match="one class"):
+        spot_null([*healthy, named[4]], 40, ["4"])(0)
