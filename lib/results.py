@@ -82,12 +82,16 @@ def metrics(cohorts: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(cohorts: pd.DataFrame) -> pd.DataFrame:
-    """Every paired difference, both ways round: setting, model, minus, difference, low, high."""
+    """Every paired difference, both ways round: setting, model, minus, difference, low, high, patients (where it is said)."""
     keys, values = ["study", "cohort", "kind", "setting", "model", "minus"], ["difference", "low", "high"]
-    table = read_all(cohorts, "tables/differences.csv", [*keys[3:], *values], _named)
+    table = read_all(cohorts, "tables/differences.csv", [*keys[3:], *values], _named).reindex(
+        columns=[*keys, *values, "patients"]
+    )
     turned = table.rename(columns={"model": "minus", "minus": "model", "low": "high", "high": "low"})
     turned[values] *= -1
-    return pd.concat([table, turned])[[*keys, *values]].drop_duplicates(keys).reset_index(drop=True)
+    return (
+        pd.concat([table, turned])[[*keys, *values, "patients"]].drop_duplicates(keys).reset_index(drop=True)
+    )
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -136,17 +140,17 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float] | None:
-    """A paired difference with its interval, or None: ``difference(table, study=, cohort=, setting=, model=, minus=)``."""
+def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float, float] | None:
+    """A paired difference, its interval and its patients, or None: ``difference(table, study=, cohort=, setting=, model=, minus=)``."""
     for column, value in where.items():
         table = table[table[column] == value]
-    return tuple(table.iloc[0][["difference", "low", "high"]]) if len(table) else None
+    return tuple(table.iloc[0][["difference", "low", "high", "patients"]]) if len(table) else None
 
 
-def signed(found: tuple[float, float, float] | None) -> str:
+def signed(found: tuple[float, ...] | None) -> str:
     """A difference with its interval: "+0.038 (−0.012 to +0.088)", "" where there is none."""
     return (
-        "" if found is None else number(found[0], sign=True) + _in_brackets(interval(*found[1:], sign=True))
+        "" if found is None else number(found[0], sign=True) + _in_brackets(interval(*found[1:3], sign=True))
     )
 
 
