@@ -37,6 +37,7 @@ CONTENDERS = {
 }
 NETWORKS = tuple(name for name, contender in CONTENDERS.items() if contender.kind == "network")
 OF_VOLUMES = ("logistic-volumes", "logistic-both")
+VOLUMES = ["core_ml", "hypoperfused_ml", "mismatch_ml"]
 SETTINGS = ("admission", "postprocedural")
 
 

@@ -31,13 +31,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib.stroke.clinical import CATEGORICAL, CONTINUOUS, Arrays, arrays, variables
 from lib.stroke.model import StrokeNet
-from lib.stroke.params import CONTENDERS, RELEASED, Recipe
+from lib.stroke.params import CONTENDERS, RELEASED, VOLUMES, Recipe
 from lib.stroke.series import read_series_features
 from lib.training.folds import Fold, fixed_split, nested
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
-VOLUMES = ["core_ml", "hypoperfused_ml", "mismatch_ml"]
 STRENGTHS = np.logspace(-3, 1, 9)  # of the logistic regressions, chosen by inner folds
 HISTORY = ["part", "epoch", "loss", "held_out_auc", "chosen"]
 MEMORY = 2**32  # bytes of series kept for the next epoch; the others are read again

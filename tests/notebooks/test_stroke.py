@@ -95,7 +95,7 @@ def test_phantom_goes_through_every_stage(whole):
     figures = {path.stem for path in (done.folder / "figures").glob("*.svg")}
     assert figures == {
         *("frames", "outcome", "artery", "maps", "volumes", "film", "training", "patient", "epochs"),
-        *("roc", "calibration", "shift", "models", "attention"),
+        *("roc", "false-alarms", "calibration", "shift", "models", "attention"),
     }
     for stage in STAGES:
         manifest = json.loads((done.folder / "manifests" / f"{stage}.json").read_text(encoding="utf-8"))
