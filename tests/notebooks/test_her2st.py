@@ -1,9 +1,15 @@
 """One fold of HER2ST, from the raw files to the metrics: patient D is tested by who saw A, B and C."""
 
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from goldens import golden_of, moved, summary
 
 pytestmark = pytest.mark.real
 
@@ -56,6 +62,11 @@ def test_fold_is_scored_as_the_yardsticks_say(study):
     assert set(auc["cohort"]) == {"her2st"}
     assert set(auc["setting"]) == {"one-fold"}
     assert (auc["n"] == len(known) / 3).all()
+
+
+def test_no_number_moves(study):
+    """The golden's cohort and predictions are those of before the house was rebuilt."""
+    assert moved(golden_of("spacrd", "her2st"), summary(study.folder)) == []
 
 
 def test_sections_are_those_of_the_pack(study):
