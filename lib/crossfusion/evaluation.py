@@ -20,8 +20,8 @@ from lib.stage import Stage
 from lib.statistics import metrics_table
 from lib.statistics.calibration import calibration_at_horizon, decision_curve_at_horizon
 from lib.statistics.classification import NotComputable
+from lib.statistics.comparison import false_alarms, survival_null
 from lib.statistics.intervals import Interval
-from lib.statistics.nulls import false_alarms, survival_null
 from lib.statistics.survival import Censoring, HeldOut
 
 Models = dict[str, dict[str, HeldOut]]  # cancer type -> model -> its held-out patients
@@ -95,7 +95,7 @@ def false_alarm_rows(
 ) -> tuple[pd.DataFrame, dict[str, list[Interval]]]:
     """What a linear model on the clinical numbers reaches where outcomes were dealt out anew, for each cancer type.
 
-    The table has setting, model, metric, the columns of `lib.statistics.nulls.false_alarms`, and why there are none; the
+    The table has setting, model, metric, the columns of `lib.statistics.comparison.false_alarms`, and why there are none; the
     intervals it was made of are by setting. They are of 200 draws: many nulls say more than long ones.
     """
     rows, found = [], {}

@@ -67,7 +67,7 @@ def null_histogram(ax: Axes, nulls: Sequence[Interval], own: pd.Series, name: st
     Parameters
     ----------
     nulls : sequence of Interval
-        Of outcomes dealt out anew (`lib.statistics.nulls`).
+        Of outcomes dealt out anew (`lib.statistics.comparison`).
     own : Series
         A row of metrics.csv: model, estimate, low, high.
     """
