@@ -2,13 +2,13 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo", "scontrol", "srun")
 PACKAGES = ("slurm-wlm", "munge")
@@ -76,7 +76,12 @@ def _free_port() -> int:
 class Slurm:
     """munged, slurmctld and slurmd as children of this process: `with Slurm(folder) as slurm: ...`.
 
-    Keys, sockets, state and logs go to the folder. Its name is short: a socket's may have 107 characters.
+    Parameters
+    ----------
+    folder : path
+        Where keys, sockets, state and logs go. Short: a socket's name may have 107 characters.
+    processors, memory_mb : int
+        What the node claims to have.
     """
 
     def __init__(self, folder: Path, processors: int = 2, memory_mb: int = 12000) -> None:
@@ -116,8 +121,13 @@ class Slurm:
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
         files = {"key": key.name, "pid": "munged.pid", "log": "munged.log", "seed": "munged.seed"}
-        options = [f"--{what}-file={self.folder}/{name}" for what, name in files.items()]
-        self._daemon("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", *options)
+        self._daemon(
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={self.folder}/munge.socket",
+            *(f"--{what}-file={self.folder}/{name}" for what, name in files.items()),
+        )
         self.wait_for(lambda: (self.folder / "munge.socket").exists(), "munged to open its socket", 10)
         self._daemon("slurmctld", "-D", "-i")
         self.start_node()
@@ -131,14 +141,15 @@ class Slurm:
     def start_node(self) -> None:
         """Start slurmd and wait until the node takes jobs."""
         self._daemon("slurmd", "-D")
-        ready = ("idle", "mix", "alloc")
-        self.wait_for(lambda: self.say("sinfo", "-h", "-o", "%t").strip() in ready, "idle", 40)
+        self.wait_for(
+            lambda: self.say("sinfo", "-h", "-o", "%t").strip() in ("idle", "mix", "alloc"), "idle", 40
+        )
 
     def kill_node(self) -> None:
         """The node dies: slurmd, and everything it started, at once."""
-        for process in self.family({"slurmd": self.daemons.pop("slurmd")}):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        doomed = [self.daemons.pop("slurmd").pid, *self.steps()]
+        for process in [*doomed, *descendants(doomed)]:
+            _kill(process, signal.SIGKILL)
 
     def say(self, *command: str) -> str:
         """What one of Slurm's commands prints; "" where it fails."""
@@ -160,33 +171,61 @@ class Slurm:
 
     def last_words(self, lines: int = 15) -> str:
         """The ends of the daemons' logs."""
-        logs = {log.name: log.read_text(errors="replace") for log in self.folder.glob("*.[lo][ou][gt]")}
+        logs = sorted([*self.folder.glob("*.log"), *self.folder.glob("*.out")])
         return "\n".join(
-            "\n".join([f"--- {name}", *text.splitlines()[-lines:]]) for name, text in logs.items()
+            f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+            for log in logs
         )
 
-    def family(self, daemons: dict[str, subprocess.Popen]) -> list[psutil.Process]:
-        """Daemons, the steps that slurmd left (no children of it: they know our configuration), and what these began."""
-        found = [psutil.Process(daemon.pid) for daemon in daemons.values()]
-        for process in psutil.process_iter(["name", "environ"]):
-            told = process.info["environ"] or {}
-            if process.info["name"] == "slurmstepd" and told.get("SLURM_CONF") == str(self.conf):
-                found.append(process)
-        with suppress(psutil.NoSuchProcess):
-            found += [child for process in list(found) for child in process.children(recursive=True)]
+    def steps(self) -> list[int]:
+        """Steps that slurmd left: slurmstepd is no child of it, and knows our configuration from its environment."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (folder / "environ").read_bytes().split(b"\0")
+                name = (folder / "comm").read_text().strip()
+            except OSError:  # it ended meanwhile
+                continue
+            if name == "slurmstepd" and f"SLURM_CONF={self.conf}".encode() in environment:
+                found.append(int(folder.name))
         return found
 
     def stop(self) -> None:
         """Stop the jobs and the daemons, in whatever state they are."""
         if "slurmctld" in self.daemons and "slurmd" in self.daemons:
             self.say("scancel", "--signal=KILL", "--full", "--user=root")
-        left = self.family(self.daemons)
+        left = [daemon.pid for daemon in self.daemons.values()]
+        left = [*(steps := self.steps()), *descendants(steps), *left, *descendants(left)]
         for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()
-        for process in psutil.wait_procs(left, 10)[1] + self.family({}):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+            _kill(process, signal.SIGTERM)
         for daemon in self.daemons.values():
-            daemon.wait(10)
+            try:
+                daemon.wait(10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait(10)
+        for process in [*self.steps(), *left]:
+            _kill(process, signal.SIGKILL)
         self.daemons.clear()
+
+
+def descendants(processes: Iterable[int]) -> list[int]:
+    """Children, and theirs, of processes; as they stand now."""
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        parents.setdefault(parent, []).append(int(folder.name))
+    found, waiting = [], list(processes)
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found += children
+        waiting += children
+    return found
+
+
+def _kill(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
