@@ -109,7 +109,7 @@ def false_alarm_rows(
                 raise NotComputable("no clinical number differs between the patients")
             one = survival_null(columns, patients, draws=200)
             found[setting] = [one(seed) for seed in range(nulls)]
-            rows.append(row | false_alarms(found[setting].__getitem__, nulls) | {"why": ""})
+            rows.append(row | false_alarms(found[setting]) | {"why": ""})
         except NotComputable as reason:
             rows.append(row | {"why": str(reason)})
     names = ["nulls", "false_alarms", "error", "mean", "sd", "detected", "why"]

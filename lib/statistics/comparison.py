@@ -75,7 +75,8 @@ def differences(
     """Paired comparison of all pairs of models of a yes-or-no outcome, on the patients that both held out.
 
     `trained`: the models of different folds share training patients, so interval and DeLong's variance are raised alike
-    (`intervals.training_share`). McNemar's test takes the models as given: of equals it calls 3 to 7 % different.
+    (`intervals.training_share`). McNemar's test takes the models as given, so it may call somewhat
+    more than 5 % of equals different.
 
     The models' tables hold patient, fold, seed, label, probability; one row a held-out patient and seed. A patient is
     called at a probability of `cut` or more, for McNemar's test.
@@ -170,14 +171,14 @@ def margin(accuracies: Mapping[str, float], n: int) -> pd.DataFrame:
 POWER = 0.8
 
 
-def false_alarms(one: Callable[[int], Interval], nulls: int = 200) -> dict[str, float]:
-    """Intervals (95 %) of the nulls that leave out chance (.5), and the metric that would be shown in four of five studies.
+def false_alarms(found: Sequence[Interval]) -> dict[str, float]:
+    """Intervals (95 %) of nulls that leave out chance (.5), and the metric that would be shown in four of five studies.
 
     nulls; false_alarms: share, with its standard error `error`; mean and sd of the metric; detected: the smallest true
     value above .5 whose interval leaves out .5 with a chance of 80 %, from the spread of the metric and the mean length of
     the intervals, on the logit scale.
     """
-    found = [one(seed) for seed in range(nulls)]
+    nulls = len(found)
     estimate, low, high = np.array([[each.estimate, each.low, each.high] for each in found]).T
     alarm = np.mean((low > 0.5) | (high < 0.5))
     reach = np.nanmean(logit(high) - logit(low)) / 2

@@ -34,10 +34,8 @@ DrawsFunction = Callable[[np.ndarray], np.ndarray]  # counts (draws, rows) -> va
 CELLS = 4_000_000  # counts given to a draws function at once: 16 MB
 ATTEMPTS = 100
 CHANCE = {"auc": 0.5, "c_index": 0.5, "c_index_ipcw": 0.5}  # what a model that knows nothing gets
-MOST, STEADY = (
-    0.9,
-    4.5,
-)  # what training adds at chance, and the signal at which it adds half of that; by simulation
+MOST = 0.9  # what training adds to the variance at chance, by simulation
+STEADY = 4.5  # standard errors from chance at which it adds half of that
 SHARED = "widened for shared training patients"
 
 
@@ -80,7 +78,7 @@ def training_share(signal: ArrayLike) -> np.ndarray:
     Without signal, training and test patients play one part: the mean over folds is a sum over pairs of folds, each counted
     twice, so its variance is up to twice what the test patients alone give. The surer the signal, the more the models of
     different folds agree, and the share falls. No estimator of it is unbiased (Bengio and Grandvalet 2004); this curve,
-    0.9 / (1 + (signal / 4.5)^2), was chosen so that intervals, differences and tests miss in 2 to 6 % of all settings
+    0.9 / (1 + (signal / 4.5)^2), was chosen so that intervals, differences and tests miss in about 2 to 6 % of the studies
     simulated in `benchmarks/coverage.py`. The corrected resampled t adds 1 / (1 - 1 / folds) whatever the signal.
 
     References
@@ -205,8 +203,9 @@ def patient_interval(
     `patients` and `strata` (rows,) as in `draw_counts`; `events` and `n` (by default the number of patients) are for the
     row of metrics.csv. `trained`: the scores are of models that share training patients with one another, as a
     cross-validation's do. Metrics with a `chance` level are then widened (`training_share`), or the variance is raised by a
-    given `share`; others get no interval, and `how` tells where it would lie if the trained models were all there is. With `minus`, another model's metric is taken
-    off, under the same draws. `how` tells what was drawn, and how many draws had no value and were drawn again.
+    given `share`; others get no interval, and `how` tells where it would lie if the trained models were all there is. With
+    `minus`, another model's metric is taken off, under the same draws. `how` tells what was drawn, and how many draws had
+    no value and were drawn again.
     """
     home, members = patients_by_stratum(patients, strata)
     functions = [draws_function] if minus is None else [draws_function, minus]
@@ -245,7 +244,10 @@ def patient_interval(
     inverted = chance if trained and minus is None else None
     low, high = ends(estimate, sd, level, chance=inverted, share=share, bounded=bounded)
     if trained and not known:
-        how = f"no interval, for training adds what one cross-validation does not show; the models as given: {low:.3f} to {high:.3f} ({how})"
+        how = (
+            "no interval, for training adds what one cross-validation does not show; "
+            f"the models as given: {low:.3f} to {high:.3f} ({how})"
+        )
         low = high = np.nan
     elif np.isnan(low):
         how += "; every draw gave the same value, which says nothing of how far off the truth may lie"
@@ -489,7 +491,7 @@ def interval(
 
     Degrees of freedom are patients less one, so with three patients an interval is 2.2 times as long as with many. `trained`:
     each patient was tested by a model trained on the others; the variance is raised by `training_share` for the AUC, and
-    doubled for other metrics and where models are compared by them (about Nadeau and Bengio's correction with a patient a
+    doubled for other metrics and their differences (about Nadeau and Bengio's correction with a patient a
     fold). Of one patient spatial blocks are drawn, and their number stands for that of patients.
     """
     reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
@@ -526,7 +528,9 @@ def interval(
         share = float(np.mean(training_share(signals)))
     inverted = chance if minus is None else None
     low, high = ends(estimate, sd, level, chance=inverted, share=share, df=df, bounded=minus is None)
-    low, high = max(low, -1.0), min(high, 1.0)  # few patients, and two models that differ much
+    low, high = (
+        float(end) for end in np.clip([low, high], -1, 1)
+    )  # few patients, two models that differ much
     first = [same[0] for same in usable]
     n, events = (int(sum(part(section.labels) for section in first)) for part in (np.size, np.sum))
     how = _described(first, reasons, draws, again)
