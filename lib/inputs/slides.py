@@ -157,6 +157,21 @@ class Slide:
                 f"{self.path.name}: {width} x {height} pixels of level {level} at {x}, {y} cannot be decoded ({error})"
             ) from error
 
+    def whole_level(self, level: int) -> np.ndarray:
+        """A level as OpenSlide has it, uint8 BGRA (height, width, 4), colours times alpha; `UnreadableTile` as `read`.
+
+        As one, in the level's own pixels: corners of regions are level-0 pixels, so that with a downsample that is no
+        whole number a strip begins between two rows, and OpenSlide interpolates.
+        """
+        try:
+            for index in range(
+                len(self._stored.pages[level].dataoffsets) if level in self._stored.pages else 0
+            ):
+                self._stored._tile(self._stored.pages[level], index)  # OpenSlide shows one cut short as grey
+            return self._bgra(0, 0, *self.level_sizes[level], level)
+        except (UnreadableTile, openslide.OpenSlideError) as error:
+            raise UnreadableTile(f"{self.path.name}: level {level} cannot be decoded ({error})") from error
+
     def thumbnail(self, most_px: int = 1024) -> np.ndarray:
         """The whole slide, its longer side at most `most_px` pixels: uint8 RGB (height, width, 3).
 
@@ -211,6 +226,13 @@ class Slide:
         return self._stored.read(level, round(x / times), round(y / times), width, height)
 
     def _from_openslide(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
+        bgra = self._bgra(x, y, width, height, level)
+        rgb = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB)
+        clear = WHITE - bgra[..., 3]
+        # colours are premultiplied, so adding what is transparent lays them over white
+        return rgb + clear[..., None] if clear.any() else rgb
+
+    def _bgra(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
         # straight into an array: read_region of the package goes through three more copies
         bgra = np.empty((height, width, 4), np.uint8)
         target = bgra.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
@@ -221,10 +243,7 @@ class Slide:
                 self._handle.close()  # after its first error an OpenSlide handle refuses everything
                 self._handle = self._opened()
                 raise
-        rgb = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB)
-        clear = WHITE - bgra[..., 3]
-        # colours are premultiplied, so adding what is transparent lays them over white
-        return rgb + clear[..., None] if clear.any() else rgb
+        return bgra
 
 
 open_slide = Slide
