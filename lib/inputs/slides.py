@@ -163,12 +163,11 @@ class Slide:
         As one, in the level's own pixels: corners of regions are level-0 pixels, so that with a downsample that is no
         whole number a strip begins between two rows, and OpenSlide interpolates.
         """
+        page = self._stored.pages.get(self._numbers[level])
         try:
-            for index in range(
-                len(self._stored.pages[level].dataoffsets) if level in self._stored.pages else 0
-            ):
-                self._stored._tile(self._stored.pages[level], index)  # OpenSlide shows one cut short as grey
-            return self._bgra(0, 0, *self.level_sizes[level], level)
+            for index in range(0 if page is None else len(page.dataoffsets)):
+                self._stored._tile(page, index)  # OpenSlide shows one cut short as grey
+            return self._bgra(0, 0, *self.level_sizes[level], self._numbers[level])
         except (UnreadableTile, openslide.OpenSlideError) as error:
             raise UnreadableTile(f"{self.path.name}: level {level} cannot be decoded ({error})") from error
 
@@ -345,7 +344,7 @@ def _displacement(slide: Slide, level: int, finer: int, place: np.ndarray) -> fl
 
 
 def _grey(rgb: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return rgb.mean(axis=2, dtype=np.float32)  # the eye's weights would hide a blue stain
 
 
 class StoredTiles:
