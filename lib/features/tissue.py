@@ -116,7 +116,7 @@ def _at_fraction(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 MOST_PX = 1e8  # of the level CLAM is willing to segment
-STRIP_PX = 2**20  # read at a time
+STRIP_PX = 2**20  # whose colours are converted at a time
 REF_PX = 512  # side of the patches in which preset files count areas
 DOWNSAMPLE = 64
 
@@ -261,22 +261,28 @@ def seg_level(slide: Slide, preset: Preset) -> int:
 
 
 def _mask(slide: Slide, level: int, preset: Preset) -> np.ndarray:
-    """Tissue as bytes 0 and 255; nothing else of the level's size is held."""
-    width, height = slide.level_sizes[level]
-    mask = np.empty((height, width), np.uint8)
-    rows, beside = max(1, STRIP_PX // width), preset.mthresh // 2
-    for y in range(0, height, rows):
-        stop, above = min(y + rows, height), max(y - beside, 0)
-        size = (width, min(stop + beside, height) - above)
-        rgb = slide.read(0, round(above * slide.downsamples[level]), size, level)
-        saturation = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 1]
-        mask[y:stop] = cv2.medianBlur(saturation, preset.mthresh)[y - above : stop - above]
+    """Tissue as bytes 0 and 255; 5 bytes a pixel of the level are held, where CLAM holds 12."""
+    bgra = slide.whole_level(level)
+    mask, rows = np.empty(bgra.shape[:2], np.uint8), max(1, STRIP_PX // bgra.shape[1])
+    for y in range(0, len(mask), rows):
+        mask[y : y + rows] = _saturation(bgra[y : y + rows])
+    del bgra
+    cv2.medianBlur(mask, preset.mthresh, dst=mask)
     kind = cv2.THRESH_BINARY + (cv2.THRESH_OTSU if preset.use_otsu else 0)
     cv2.threshold(mask, 0 if preset.use_otsu else preset.sthresh, 255, kind, dst=mask)
     if preset.close > 0:
         # an even side is off-centre: OpenCV's own anchor, as CLAM
         cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((preset.close, preset.close), np.uint8), dst=mask)
     return mask
+
+
+def _saturation(bgra: np.ndarray) -> np.ndarray:
+    """Saturation as CLAM sees it: alpha is divided out of the colours and then ignored, what is clear is black."""
+    bgr, alpha = bgra[..., :3], bgra[..., 3:]
+    partly = (alpha > 0) & (alpha < 255)
+    if partly.any():
+        bgr = np.where(partly, (bgr * np.uint16(255) // np.maximum(alpha, 1)).astype(np.uint8), bgr)
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1]
 
 
 def _scaled(contour: np.ndarray, scale: np.ndarray) -> np.ndarray:
