@@ -15,8 +15,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from lib.features.clam import Preset, Segmentation, inside_contour, read_preset, segment
 from lib.features.feature_files import SCALES, Encoder, attributes_of, count_white, whole, write_features
-from lib.features.tissue import Preset, Segmentation, find_tissue, inside_contour, read_preset, segment
+from lib.features.tissue import find_tissue
 from lib.files import opened, written_hdf5
 from lib.inputs.slides import Slide, UnreadableTile
 
@@ -221,7 +222,7 @@ def clam_grid(slide: Slide, preset: Preset, scales: tuple[int, ...] = SCALES, ti
         found = segment(slide, preset)
     except UnreadableTile as error:
         return replace(grid, status="unreadable", note=str(error))
-    grid.note = found.sentence
+    grid.note = "; ".join(filter(None, [slide.note, found.sentence]))
     if not found.contours:
         return replace(grid, status="no tissue kept" if found.seen else "blank")
     grid.origins = np.array([contour.min(0) for contour in found.contours], np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from lib.features.clam import read_preset, segment
 from lib.features.encoders import NAMES, load_encoder
 from lib.features.feature_files import Encoder, read_features
 from lib.features.tiles import (
@@ -27,7 +28,7 @@ from lib.features.tiles import (
     write_embedding,
     write_grid,
 )
-from lib.features.tissue import Tissue, read_preset, segment
+from lib.features.tissue import Tissue
 from lib.inputs.slides import Slide, UnreadableTile, open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 
@@ -108,9 +109,11 @@ def golden():
         channels = [
             cv2.resize(each, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for each in channels
         ]
-    about = {"name": "golden", "path": Path("golden.tif"), "um_per_px": 0.25, "downsamples": (1.0, 4.0, 16.0)}
+    about = {"name": "golden", "path": Path("golden.tif"), "um_per_px": 0.25, "note": ""}
+    about["downsamples"] = (1.0, 4.0, 16.0)
     sizes = [(GOLDEN_SIDE // times,) * 2 for times in (1, 4, 16)]
-    return Drawn(**about, size=sizes[0], level_sizes=sizes, coarsest=np.stack(channels, -1))
+    file_levels = list(zip(sizes, about["downsamples"], strict=True))
+    return Drawn(**about, size=sizes[0], file_levels=file_levels, coarsest=np.stack(channels, -1))
 
 
 def clams(slide, preset, patch_px=256):
@@ -240,9 +243,9 @@ def core(width, height, margin):
     return rgb
 
 
-@pytest.mark.parametrize("height", [1000, 500, 300])
+@pytest.mark.parametrize("height", [1000, 500])
 def test_a_core_biopsy_on_a_tight_crop_is_covered_at_every_scale(tmp_path, height):
-    """Of 0.9, 0.45 and 0.26 mm: the last row of 5x tiles would lie outside the slide."""
+    """Of 0.9 and 0.44 mm: the last row of 5x tiles would lie outside the slide."""
     slide = drawn(tmp_path, core(3100, height, 20 + height // 40))
     grid = exact_tiles(slide)
     assert grid.status == "ok"
@@ -300,7 +303,7 @@ def test_real_slides(mirror):
         check_against_one_by_one(slide, grid, 224, apart=255)
     with open_slide(mirror / "wsi" / "tcga-cr-7395-01a-01-ts1.svs", 0.5) as slide:
         grid = exact_tiles(slide)
-        assert abs(len(grid.tiles[20]) - 149) <= 5
+        assert abs((grid.tiles[20].coords + 256 <= slide.size).all(1).sum() - 149) <= 5
         assert grid.status == "ok"
     for name in ("small.svs", "unreadable.svs"):
         with open_slide(mirror / "wsi" / "openslide-fixtures" / name) as slide:
