@@ -64,11 +64,14 @@ def test_initial_values():
     assert model.class_token.abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("residual", ["normalised", "input"])
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("sizes", BAGS)
-def test_logits_and_gradients_equal_the_plain_reference(fusion, residual, sizes):
-    model = small(fusion, residual=residual, dropout=0.0, attention_dropout=0.0).double().train()
+def test_logits_and_gradients_equal_the_plain_reference(fusion, residual, sizes, layers):
+    model = (
+        small(fusion, layers=layers, residual=residual, dropout=0.0, attention_dropout=0.0).double().train()
+    )
     x = bags(sizes, dtype=torch.float64)
     ours = model(*x).logits
     named = dict(model.named_parameters())
