@@ -142,6 +142,11 @@ class CrossFusionParams(Training, StudyParams):
     attention_of: Literal["crossfusion", "crossfusion-released", "crossfusion-concat"] = "crossfusion"
 
     @property
+    def cancer(self) -> str:
+        """Cancer type of a cohort of real patients: its name, whichever the recipe."""
+        return self.cohort.removesuffix("-released")
+
+    @property
     def followed(self) -> bool:
         """Whether there are outcomes to learn from."""
         return bool(self.outcomes) or self.phantom is not None

@@ -250,3 +250,20 @@ def test_cross_entropy_keeps_a_loss_where_chances_are_rounded_away():
     loss.sum().backward()
     assert loss.item() == pytest.approx(20 - 0.8 * np.log(3), rel=1e-6)
     assert torch.isfinite(z.grad).all()
+
+
+def test_half_precision_meets_the_clamp_at_a_logit_of_nine():
+    """The released training runs in float16: survival below 1 - h = 5e-4 is 0 there, which float32 holds to 1e-7."""
+    found = {}
+    for precision in (torch.float16, torch.float32):
+        z = torch.tensor([[9.0, 0, 0, 0]], dtype=precision, requires_grad=True)
+        loss = survival_nll(z, torch.tensor([0]), torch.tensor([0]), 0.0, 1e-7)
+        loss.sum().backward()
+        found[precision] = z.grad[0, 0].item()
+    assert found == {torch.float16: 0, torch.float32: pytest.approx(1, abs=1e-3)}
+
+
+def test_a_kind_that_nobody_is_of_has_no_weight():
+    """Theirs divides by the number of every kind; here nobody was censored in the last bin."""
+    bins, event = np.array([0, 0, 1, 1, 2, 2, 3]), np.array([0, 1, 0, 1, 0, 1, 1])
+    assert training.sampling_weights(bins, event).tolist() == [1] * 7
