@@ -98,7 +98,7 @@ class Cohort:
         A stage that is not known is missing, never stage 0.
         """
         cohort = tcga.by_patient(self.slides).set_index("patient", drop=False)
-        cohort["cancer"] = cohort["oncotree_code"] if self.params.phantom else self.params.cohort
+        cohort["cancer"] = cohort["oncotree_code"] if self.params.phantom else self.params.cancer
         if not (self.params.clinical_table or self.params.phantom):
             return cohort
         clinic = tcga.read_cdr(self.stage.reads(self.raw / (self.params.clinical_table or "clinical.csv")))
