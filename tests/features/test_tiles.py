@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from lib.features.clam import read_preset, segment
 from lib.features.encoders import NAMES, load_encoder
 from lib.features.feature_files import Encoder, read_features
 from lib.features.tiles import (
@@ -27,7 +28,7 @@ from lib.features.tiles import (
     write_embedding,
     write_grid,
 )
-from lib.features.tissue import Tissue, read_preset, segment
+from lib.features.tissue import Tissue
 from lib.inputs.slides import Slide, UnreadableTile, open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 
@@ -110,7 +111,8 @@ def golden():
         ]
     about = {"name": "golden", "path": Path("golden.tif"), "um_per_px": 0.25, "downsamples": (1.0, 4.0, 16.0)}
     sizes = [(GOLDEN_SIDE // times,) * 2 for times in (1, 4, 16)]
-    return Drawn(**about, size=sizes[0], level_sizes=sizes, coarsest=np.stack(channels, -1))
+    file_levels = list(zip(sizes, about["downsamples"], strict=True))
+    return Drawn(**about, size=sizes[0], file_levels=file_levels, coarsest=np.stack(channels, -1))
 
 
 def clams(slide, preset, patch_px=256):
