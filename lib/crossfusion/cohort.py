@@ -69,7 +69,7 @@ class Cohort:
             row, seed = self.drawn.loc[self._patient[name]], zlib.crc32(name.encode())
             cancer = CANCERS.index(row["cancer"])
             write_slide(path, fine=row["fine"], coarse=row["coarse"], cancer=cancer, seed=seed)
-        return open_slide(path, self.params.um_per_px.get(name))
+        return open_slide(path, self.params.um_per_px.get(name), name)
 
     def depends(self, name: str) -> dict[str, object]:
         """What a slide's tiles depend on beside parameters. A slide of gigabytes is known by its size, not read."""

@@ -338,7 +338,7 @@ def test_a_damaged_level_is_not_taken_for_glass(tmp_path):
         file.write(b"\0" * 9)
     with (
         open_slide(tmp_path / "s.tif") as slide,
-        pytest.raises(UnreadableTile, match=r"s.tif: level 0 .*cut short"),
+        pytest.raises(UnreadableTile, match=r"s.tif: level 0 cannot be decoded"),
     ):
         segment(slide, BIOPSY)
 
