@@ -63,10 +63,10 @@ def check_roughness(curve: np.ndarray, interval_s: float, roughest: float) -> No
         raise ValueError(f"{words}: frames are out of order, or no contrast arrived")
 
 
-def jumps(curve: np.ndarray) -> str:
+def jumps(curve: np.ndarray, interval_s: float) -> str:
     """Where the mean curve of the brain, HU (frames,), bends more than a bolus does: "" or a remark."""
     bend = np.abs(np.diff(curve, 2)) / np.ptp(curve)
-    if bend.max() <= JUMP:
+    if bend.max() <= JUMP * max(1.0, interval_s / SLOW_S) ** 2:
         return ""
     at = int(bend.argmax())
     return f"the brain's mean curve bends at frame {at + 1} ({bend.max():.2f} of its range): frames lost, or motion?"

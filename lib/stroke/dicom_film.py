@@ -69,7 +69,10 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
     ordered = [[at_place[place][n] for n in order[:, place]] for place in range(len(at_place))]
     frames = [in_place([place[t] for place in ordered], folder, "CT") for t in range(usual)]
     values = np.stack([np.stack([pixels(each) for each in frame]) for frame in frames])
-    values, interval_s, more = timed(values, seconds, folder)
+    first = frames[0][0]
+    kind = "\\".join(map(str, np.atleast_1d(first.get("ImageType", ""))))
+    header = {"modality": "CT", "units": str(first.get("RescaleType", "")), "image_type": kind}
+    values, interval_s, more = timed(values, seconds, folder, **header)
     upright = [stack_of(frames[0], frame, folder, oblique) for frame in values]
     turned = np.stack([values_of(image, folder) for image, _ in upright])
     return Series(turned, geometry_of(upright[0][0]), interval_s, upright[0][1], (*notes, *more))

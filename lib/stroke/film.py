@@ -54,7 +54,7 @@ class Series(NamedTuple):
 
 
 def timed(
-    values: np.ndarray, seconds: np.ndarray, path: str | os.PathLike
+    values: np.ndarray, seconds: np.ndarray, path: str | os.PathLike, **header: str
 ) -> tuple[np.ndarray, float, tuple[str, ...]]:
     """A film's frames, checked and brought onto equal steps of time.
 
@@ -69,6 +69,8 @@ def timed(
         When each frame, or each slice of it, was taken, on any clock; frames in another order are sorted.
     path : path
         For the sentences.
+    header : str
+        What the files say, as `lib.inputs.hounsfield.check_hounsfield` takes it.
 
     Returns
     -------
@@ -90,7 +92,7 @@ def timed(
         values, seconds = values[order], seconds[order]
     notes = ["frames sorted by their times"] if order[0] or (np.diff(order) < 0).any() else []
     _check_frames(values, path)
-    notes += [check_hounsfield(values[0], path), _motion(values)]
+    notes += [check_hounsfield(values[0], path, **header), _motion(values)]
     steps = np.diff(seconds, axis=0)
     if steps.min() < SHORTEST_S or steps.max() > LONGEST_S:
         at = int(np.argmax(np.abs(steps - np.median(steps)).max(1)))

@@ -14,7 +14,7 @@ from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter,
 
 from lib.files import opened, written_hdf5
 from lib.inputs.volumes import AIR_HU, Geometry, brought_onto, image_of
-from lib.stroke.course import MOST_CURVES, check_course, check_roughness
+from lib.stroke.course import MOST_CURVES, check_course, check_roughness, jumps
 from lib.stroke.film import Series
 from lib.stroke.params import Preparation
 
@@ -96,6 +96,12 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
     numbers = (peak, first, before, arrival, mean, sd, kept)
     return Prepared(window, brain, grid, series.seconds, still, enhancement, *numbers)
+
+
+def bend_of(prepared: Prepared) -> str:
+    """A remark where the brain's mean curve bends as no bolus does, "" else; see `lib.stroke.course.jumps`."""
+    curve = prepared.enhancement[:, prepared.mask].mean(1, dtype=np.float64)
+    return jumps(curve, float(np.diff(prepared.seconds).mean()))
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:

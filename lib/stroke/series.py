@@ -150,17 +150,19 @@ def interval_of(path: str | os.PathLike, given: float | None = None) -> float:
 
 def _read_3d(folder: Path, files: list[Path], interval_s: float | None, oblique: str) -> Series:
     """A folder of volumes: in the order of AcquisitionTime in their sidecars, else of the one number that counts them."""
-    volumes_ = [read_volume(path, oblique) for path in files]
-    geometry = volumes_[0].geometry
-    for path, one in zip(files, volumes_, strict=True):
+    times = _times_of_files(folder, files, interval_s)
+    files = sorted(files, key=times.get)
+    frames = [read_volume(path, oblique) for path in files]
+    geometry = frames[0].geometry
+    for path, one in zip(files, frames, strict=True):
         if not same_grid(one.geometry, geometry):
             raise ValueError(f"{path} lies on another grid than {files[0].name}: {one.geometry}; {geometry}")
-    seconds, notes = _times_of_files(folder, files, interval_s)
-    values, interval_s, more = timed(np.stack([one.values for one in volumes_]), seconds, folder)
-    return Series(values, geometry, interval_s, volumes_[0].stored_as, (*notes, *more))
+    seconds = np.array([times[path] for path in files])
+    values, interval_s, notes = timed(np.stack([one.values for one in frames]), seconds, folder)
+    return Series(values, geometry, interval_s, frames[0].stored_as, notes)
 
 
-def _times_of_files(folder: Path, files: list[Path], given: float | None) -> tuple[np.ndarray, list[str]]:
+def _times_of_files(folder: Path, files: list[Path], given: float | None) -> dict[Path, float]:
     sidecars = [path.with_name(re.sub(r"\.nii(\.gz)?$", ".json", path.name)) for path in files]
     clocks = [seconds_of(read_json(each).get("AcquisitionTime")) for each in sidecars if each.is_file()]
     if len(clocks) == len(files) and None not in clocks and len(set(clocks)) == len(clocks):
@@ -170,7 +172,7 @@ def _times_of_files(folder: Path, files: list[Path], given: float | None) -> tup
             raise ValueError(
                 f"{folder}: AcquisitionTime says {mean:g} s between frames and interval_s {given:g} s"
             )
-        return seconds, []
+        return dict(zip(files, seconds, strict=True))
     counted = [
         [int(digits) for digits in re.findall(r"\d+", re.sub(r"\.nii(\.gz)?$", "", f.name))] for f in files
     ]
@@ -183,7 +185,7 @@ def _times_of_files(folder: Path, files: list[Path], given: float | None) -> tup
     numbers = (numbers - numbers.min()) / np.diff(np.sort(numbers)).min()
     if not given:
         raise ValueError(f"{folder}: {UNSTATED.format('its volumes do not say')}")
-    return given * numbers, []
+    return dict(zip(files, given * numbers, strict=True))
 
 
 def write_series(path: str | os.PathLike, series: Series, dtype: str = "float32") -> None:
