@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 
 from lib.doctor import processor
+from lib.features.clam import Preset, Segmentation, read_preset, segment
 from lib.features.tiles import clam_tiles, exact_tiles
-from lib.features.tissue import Preset, Segmentation, read_preset, segment
 from lib.files import write_csv
 
 PATCH, DOWN = 256, 16
@@ -44,6 +44,7 @@ class Drawn(SimpleNamespace):
         super().__init__(path=Path("drawn.tif"), name="drawn", size=(side, side), mask=mask, um_per_px=0.25)
         self.downsamples = (1.0, float(DOWN))
         self.level_sizes = ((side, side), mask.shape[::-1])
+        self.file_levels = tuple(zip(self.level_sizes, self.downsamples, strict=True))
 
     def read(self, x: int, y: int, size: tuple[int, int], level: int) -> np.ndarray:
         x, y = x // DOWN, y // DOWN

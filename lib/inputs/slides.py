@@ -103,6 +103,8 @@ class Slide:
         Width and height of level 0 and of each level, pixels. A level that does not lie on level 0 is not among them.
     downsamples : tuple of float
         Of each level, 1 for level 0.
+    file_levels : tuple of ((int, int), float)
+        Size and downsample of every level of the file, as OpenSlide numbers them.
     um_per_px, scale_from : float, "mpp" | "objective" | "override"
         µm per level-0 pixel.
     note : str
@@ -116,6 +118,7 @@ class Slide:
         self.size = self._handle.dimensions
         self.level_sizes = tuple(self._handle.level_dimensions)
         self.downsamples = tuple(self._handle.level_downsamples)
+        self.file_levels = tuple(zip(self.level_sizes, self.downsamples, strict=True))
         self._numbers = range(len(self.downsamples))  # of the levels, for OpenSlide
         self.um_per_px, self.scale_from = scale_of(
             self._handle.properties, self.path.name, um_per_px, self.name
@@ -136,9 +139,7 @@ class Slide:
             )
             if lost:
                 said = ", ".join(map(str, lost))
-                self.note = (
-                    f"not read, since they do not lie where they say on level 0 (padded?): levels {said}"
-                )
+                self.note = f"levels {said} do not lie where they say on level 0 (padded?)"
 
     def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
         """Pixels of a region, uint8 RGB (height, width, 3); `UnreadableTile` where they cannot be decoded.
@@ -158,13 +159,13 @@ class Slide:
             ) from error
 
     def whole_level(self, level: int) -> np.ndarray:
-        """A level as OpenSlide has it, uint8 BGRA (height, width, 4), colours times alpha; `UnreadableTile` as `read`.
+        """One of `file_levels`, uint8 BGRA (height, width, 4), colours times alpha; `UnreadableTile` as `read`.
 
         As one, in the level's own pixels: corners of regions are level-0 pixels, so that with a downsample that is no
         whole number a strip begins between two rows, and OpenSlide interpolates.
         """
         try:
-            return self._bgra(0, 0, *self.level_sizes[level], level)
+            return self._bgra(0, 0, *self.file_levels[level][0], level)
         except openslide.OpenSlideError as error:
             raise UnreadableTile(f"{self.path.name}: level {level} cannot be decoded ({error})") from error
 
@@ -341,7 +342,7 @@ def _displacement(slide: Slide, level: int, finer: int, place: np.ndarray) -> fl
 
 
 def _grey(rgb: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return rgb.mean(axis=2, dtype=np.float32)  # the eye's weights would hide a blue stain
 
 
 class StoredTiles:

@@ -33,7 +33,7 @@ from lib.stroke.clinical import CATEGORICAL, CONTINUOUS, Arrays, arrays, variabl
 from lib.stroke.model import StrokeNet
 from lib.stroke.params import CONTENDERS, RELEASED, VOLUMES, Recipe
 from lib.stroke.series import read_series_features
-from lib.training.folds import Fold, fixed_split, nested
+from lib.training.folds import Fold, nested
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
@@ -319,13 +319,6 @@ def logistic(run: Run, data: Data) -> np.ndarray:
         warnings.simplefilter("ignore", FutureWarning)  # of defaults that will change
         model = make_pipeline(StandardScaler(), regression).fit(table.loc[train], label)
     return model.decision_function(table.loc[test])
-
-
-def folds_of(table: pd.DataFrame) -> list[Fold]:
-    """The folds that the column `fold` names, each with the patients it holds out; who has none trains in all."""
-    held = {name: table["fold"] == name for name in sorted(table["fold"].dropna().unique())}
-    people = {name: name for name in table.index}
-    return [fixed_split(table.index[~test], table.index[test], people, name) for name, test in held.items()]
 
 
 def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[str, tuple]:
