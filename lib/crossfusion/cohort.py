@@ -69,7 +69,7 @@ class Cohort:
             row, seed = self.drawn.loc[self._patient[name]], zlib.crc32(name.encode())
             cancer = CANCERS.index(row["cancer"])
             write_slide(path, fine=row["fine"], coarse=row["coarse"], cancer=cancer, seed=seed)
-        return open_slide(path, self.params.um_per_px.get(name))
+        return open_slide(path, self.params.um_per_px.get(name), name)
 
     def depends(self, name: str) -> dict[str, object]:
         """What a slide's tiles depend on beside parameters. A slide of gigabytes is known by its size, not read."""
@@ -78,16 +78,17 @@ class Cohort:
         return {"bytes": self.paths[name].stat().st_size, "um_per_px": self.params.um_per_px.get(name)}
 
     def tiled(self, done: Iterable[str]) -> pd.DataFrame:
-        """One row a slide: patient, slide, status, um_per_px, tiles at 20x, 10x and 5x, note."""
+        """One row a slide: patient, slide, status, um_per_px, tiles at 20x, 10x and 5x, the share of tissue they cover, note."""
         rows, done = [], set(done)
         for patient, slide in zip(self.slides["patient"], self.slides["slide"], strict=True):
             about = {"status": "failed" if slide in self.paths else "not here", "um_per_px": np.nan}
-            tiles, note = dict.fromkeys(SCALES, 0), ""
+            tiles, covered, note = dict.fromkeys(SCALES, 0), {}, ""
             if slide in done:
                 grid = read_grid(self.stage.folder / "tiles" / f"{slide}.h5")
                 about, note = {"status": grid.status, "um_per_px": grid.um_per_px}, grid.note
-                tiles = {scale: len(grid.tiles[scale]) for scale in SCALES}
+                tiles, covered = {scale: len(grid.tiles[scale]) for scale in SCALES}, grid.coverage
             counts = {f"tiles_{scale}x": count for scale, count in tiles.items()}
+            counts |= {f"coverage_{scale}x": round(covered.get(scale, np.nan), 3) for scale in SCALES}
             rows.append({"patient": patient, "slide": slide, **about, **counts, "note": note})
         return pd.DataFrame(rows)
 
@@ -97,7 +98,7 @@ class Cohort:
         A stage that is not known is missing, never stage 0.
         """
         cohort = tcga.by_patient(self.slides).set_index("patient", drop=False)
-        cohort["cancer"] = cohort["oncotree_code"] if self.params.phantom else self.params.cohort
+        cohort["cancer"] = cohort["oncotree_code"] if self.params.phantom else self.params.cancer
         if not (self.params.clinical_table or self.params.phantom):
             return cohort
         clinic = tcga.read_cdr(self.stage.reads(self.raw / (self.params.clinical_table or "clinical.csv")))
@@ -247,11 +248,27 @@ def with_outcomes(folds: Iterable[Fold], known: Iterable[str]) -> tuple[list[Fol
     misfits = {
         "named by the folds have no outcome and are left out": named - known,
         "with an outcome are in no fold": known - named,
-        "train and are never tested": (known & named) - tested,
+        "train and are never tested": {one for fold in kept for one in fold.train} - tested,
     }
     for fold in folds:
         misfits[f"are in neither part of fold {fold.name}"] = (known & named) - {*fold.train, *fold.test}
     return kept, [f"{len(ids)} {what}: {_some(ids)}" for what, ids in misfits.items() if ids]
+
+
+def with_folds(cohort: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame:
+    """The patients (index) that folds name, with `fold`, which holds them out, NaN where none does: those train alone.
+
+    Where a patient is in neither part of some fold, `unused_in` names it; see `lib.training.folds.folds_of`.
+    """
+    folds = list(folds)
+    named = {one for fold in folds for part in (fold.train, fold.test) for one in part}
+    cohort = cohort[cohort.index.isin(named)].copy()
+    cohort["fold"] = cohort.index.map({one: fold.name for fold in folds for one in fold.test})
+    unused = {
+        one: " ".join(fold.name for fold in folds if one not in {*fold.train, *fold.test})
+        for one in cohort.index
+    }
+    return cohort.assign(unused_in=cohort.index.map(unused)) if any(unused.values()) else cohort
 
 
 def _some(ids: Iterable[str], most: int = 10) -> str:

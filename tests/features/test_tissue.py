@@ -1,16 +1,13 @@
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import pytest
 
-from lib.features.tissue import Tissue, find_tissue, inside_contour, read_preset, seg_level, segment
+from lib.features.tissue import Tissue, find_tissue
 from lib.inputs.slides import open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 
 PENS = {"blue": (40, 60, 170), "green": (30, 130, 70), "red": (215, 25, 40), "black": (35, 33, 38)}
 GLASS, PINK = (244, 242, 246), (200, 120, 180)
-BIOPSY = read_preset("bwh_biopsy")
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +79,96 @@ def test_ink_is_found_and_tissue_around_it_stays(tmp_path, phantom, pen):
     np.testing.assert_array_equal(tissue.mask[away], clean[away])
 
 
+def slab(colour, glass=GLASS, noise=1.5, seed=0):
+    """A square of one colour with nuclei, 512 to 2048 px, on glass of another, 2304 px wide."""
+    rng = np.random.default_rng(seed)
+    rgb = np.array(glass, float) + rng.normal(0, noise, (2304, 2304, 3))
+    inside = np.array(colour) * np.array(glass) / 245 + rng.normal(0, noise, (1536, 1536, 3))
+    nuclei = cv2.GaussianBlur(rng.normal(0, 1, (1536, 1536)), (0, 0), 5)
+    rgb[512:2048, 512:2048] = inside - 25 * (nuclei / nuclei.std()).clip(0)[..., None]
+    return np.clip(rgb, 0, 255).astype(np.uint8)
+
+
+SLAB = np.pad(np.ones((96, 96), bool), ((32, 16), (32, 16)))  # on the mask
+
+
+@pytest.mark.parametrize(
+    "glass",
+    [
+        (245, 244, 245),
+        (223, 215, 213),
+        (236, 226, 205),  # yellowed mounting medium
+        (205, 215, 228),
+        (221, 208, 224),  # HER2ST's B4: as pink as a pale stain
+        (228, 240, 215),
+        (190, 178, 170),  # a dim lamp
+    ],
+)
+@pytest.mark.parametrize("fill", [None, 255])
+def test_glass_is_no_tissue_whatever_its_tint(tmp_path, glass, fill):
+    rgb = slab(PINK, glass)
+    if fill:
+        rgb[:, :256] = fill  # a column that the scanner left out
+    tissue = find_tissue(opened(tmp_path, rgb, levels=(1, 4)))
+    assert (tissue.mask != SLAB).mean() < 0.02
+    assert not tissue.ink.any()
+
+
+def test_tissue_alone_is_not_taken_for_glass(tmp_path):
+    pale = slab((225, 190, 215))[512:2048, 512:2048]
+    assert find_tissue(opened(tmp_path, pale)).mask.mean() > 0.98
+
+
+@pytest.mark.parametrize(("black", "noise"), [(0, 0), (3, 3), (16, 6)])
+def test_ground_that_was_not_scanned_is_no_tissue_and_no_ink(tmp_path, black, noise):
+    rgb = slab(PINK)
+    dark = np.random.default_rng(1).normal(black, noise, (2304, 576, 3))
+    rgb[:, 1728:] = np.clip(dark, 0, 255)
+    tissue = find_tissue(opened(tmp_path, rgb, levels=(1, 4)))
+    expected = SLAB.copy()
+    expected[:, 108:] = False
+    assert (tissue.mask != expected).mean() < 0.02
+    assert not tissue.ink.any()
+    assert [note for note in tissue.notes if "25.0% of the slide was never scanned" in note]
+
+
+def fluorescence(kind, seed=0):
+    """Light on a dark ground: a smooth field, or nuclei; blue, grey or of three colours."""
+    rng = np.random.default_rng(seed)
+    field = cv2.resize(rng.normal(0, 1, (96, 96)), (2304, 2304), interpolation=cv2.INTER_CUBIC)
+    field = (field - field.min()) / np.ptp(field)
+    nuclei = cv2.GaussianBlur((rng.random((2304, 2304)) < 2e-4) * 1.0, (0, 0), 9)
+    nuclei = np.minimum(nuclei / nuclei.max() * 2, 1)
+    rgb = np.zeros((2304, 2304, 3))
+    if kind == "DAPI":
+        rgb[..., 2] = field * 180
+    elif kind == "grey":
+        rgb += field[..., None] * 250
+    elif kind == "dim":
+        rgb += 8 + 60 * nuclei[..., None]
+    else:
+        rgb[..., 2], rgb[..., 1], rgb[..., 0] = nuclei * 255, field**3 * 255, np.roll(nuclei, 90, 1) * 200
+    return np.clip(rgb + rng.normal(2, 1, rgb.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["DAPI", "grey", "dim", "three colours"])
+def test_fluorescence_is_no_brightfield(tmp_path, kind):
+    tissue = find_tissue(opened(tmp_path, fluorescence(kind), levels=(1, 4)))
+    assert tissue.left_out == "no brightfield"
+    assert not tissue.mask.any()
+
+
+@pytest.mark.parametrize("colour", [(205, 45, 55), (190, 35, 45), (60, 55, 58), (45, 40, 50)])
+def test_blood_and_pigment_are_not_called_a_pen(tmp_path, colour):
+    rgb = slab(PINK)
+    rgb[512:2048, 512:2048] = colour
+    tissue = find_tissue(opened(tmp_path, rgb, levels=(1, 4)))
+    assert tissue.left_out == "dark or red areas only"
+    (note,) = tissue.notes
+    assert "dark or red areas (ink, blood or pigment) on 4" in note
+    assert "clam_compat" in note
+
+
 def test_unreadable_places_count_as_tissue_so_that_they_are_tried(tmp_path, monkeypatch):
     rgb = np.full((64, 64, 3), GLASS, np.uint8)
     unreadable = np.zeros((64, 64), bool)
@@ -102,179 +189,3 @@ def test_real_slides_have_tissue_and_no_ink(mirror, name, scale, least, most):
         tissue = find_tissue(slide)
     assert least < tissue.mask.mean() < most
     assert not tissue.ink.any()
-
-
-# CLAM's presets
-
-
-OWN = {"seg_level": -1, "sthresh": 15, "mthresh": 11, "close": 4, "use_otsu": "FALSE", "a_t": 100, "a_h": 16}
-OWN |= {"max_n_holes": 8, "vis_level": -1, "line_thickness": 150, "white_thresh": 5, "black_thresh": 50}
-OWN |= {"use_padding": "TRUE", "contour_fn": "four_pt", "keep_ids": "none", "exclude_ids": "none"}
-
-
-def preset_file(folder, values, rows=1):
-    """A file as CLAM's: no name, one row."""
-    lines = [",".join(values), *[",".join(f'"{value}"' for value in values.values())] * rows]
-    (folder / "mine.csv").write_text("\n".join(lines) + "\n")
-    return folder / "mine.csv"
-
-
-def test_a_file_like_clams_is_read(tmp_path):
-    assert read_preset(preset_file(tmp_path, OWN)) == read_preset("bwh_resection")
-    other = {
-        "use_otsu": "True",
-        "use_padding": "FALSE",
-        "contour_fn": "center",
-        "exclude_ids": "3,5",
-        "a_t": 0.5,
-    }
-    changed = read_preset(preset_file(tmp_path, OWN | other))
-    assert (changed.use_otsu, changed.use_padding, changed.contour_fn) == (True, False, "center")
-    assert (changed.exclude_ids, changed.keep_ids, changed.a_t) == ((3, 5), (), 0.5)
-
-
-@pytest.mark.parametrize(
-    ("changed", "says"),
-    [
-        ({"sthresh": "many"}, "sthresh"),
-        ({"contour_fn": "five_pt"}, "five_pt"),
-    ],
-)
-def test_a_wrong_value_is_named(tmp_path, changed, says):
-    with pytest.raises(ValueError, match=rf"mine.csv is no preset of CLAM(.|\n)*{says}"):
-        read_preset(preset_file(tmp_path, OWN | changed))
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"mine.csv is no preset .*one row"):
-        read_preset(preset_file(tmp_path, OWN, rows=2))
-    with pytest.raises(ValueError, match=r"mine.csv is no preset(.|\n)*a_h"):
-        read_preset(preset_file(tmp_path, {name: value for name, value in OWN.items() if name != "a_h"}))
-    with pytest.raises(FileNotFoundError, match="known are bwh_resection, bwh_biopsy, tcga"):
-        read_preset("bwh")
-
-
-# CLAM's contours
-
-
-def blob(seed, side=300):
-    """A ragged outline as findContours gives it: every pixel, spikes of one pixel's width included."""
-    rng = np.random.default_rng(seed)
-    mask = np.uint8(cv2.GaussianBlur(rng.standard_normal((side, side)), (0, 0), 6) > 0)
-    mask[rng.integers(0, side, 40), :] |= np.uint8(rng.random(side) < 0.5)
-    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return max(found, key=len)[:, 0]
-
-
-def one_by_one(contour, points):
-    return np.array([cv2.pointPolygonTest(contour, tuple(map(float, point)), False) for point in points])
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("scale", [(1, 1), (16, 16), (4.003, 3.99)])
-def test_many_points_at_once_are_decided_as_opencv_decides_each(seed, scale):
-    contour = (blob(seed) * scale).astype(np.int32)
-    rng = np.random.default_rng(seed)
-    anywhere = rng.integers(contour.min(0) - 9, contour.max(0) + 9, (2000, 2))
-    corners = contour[rng.integers(0, len(contour), 300)]
-    between = (contour[:-1] + contour[1:])[:300] // 2  # often on the line
-    points = np.concatenate([anywhere, corners, between])
-    expected = one_by_one(contour, points)
-    assert set(expected) == {-1, 0, 1}
-    np.testing.assert_array_equal(inside_contour(points, contour, [], 1, "basic"), expected >= 0)
-    # the centre of a tile of one pixel lies between pixels; only holes ask for it
-    around = np.array([[-9, -9], [9000, -9], [9000, 9000], [-9, 9000]])
-    in_hole = ~inside_contour(points, around, [contour], 1, "basic")
-    np.testing.assert_array_equal(in_hole, one_by_one(contour, points + 0.5) > 0)
-
-
-@pytest.mark.parametrize("contour", [[[5, 5]], [[5, 5], [9, 5]], [[5, 5], [9, 9]]])
-def test_contours_without_area_have_only_a_border(contour):
-    contour = np.array(contour, np.int32)
-    points = np.stack(np.meshgrid(np.arange(12), np.arange(12)), -1).reshape(-1, 2)
-    expected = one_by_one(contour, points) >= 0
-    np.testing.assert_array_equal(inside_contour(points, contour, [], 1, "basic"), expected)
-    assert len(inside_contour(points[:0], contour, [], 1, "basic")) == 0
-
-
-@pytest.mark.parametrize("rule", ["four_pt", "four_pt_hard", "center", "basic"])
-@pytest.mark.parametrize("patch", [512, 255])
-def test_tiles_are_kept_as_by_a_loop_over_tiles(rule, patch):
-    contour, hole = blob(2) * 16, np.array([[1000, 1000], [3000, 900], [2500, 2600]], np.int32)
-    coords = np.stack(np.meshgrid(np.arange(0, 4800, 97), np.arange(0, 4800, 113)), -1).reshape(-1, 2)
-    shift = int(patch // 2 * 0.5) if rule.startswith("four_pt") else 0
-    around = [(a, b) for a in (-shift, shift) for b in (-shift, shift)]
-    kept = []
-    for x, y in coords.tolist():
-        middle = (x + patch // 2, y + patch // 2) if rule != "basic" else (x, y)
-        inside = one_by_one(contour, [(middle[0] + a, middle[1] + b) for a, b in around]) >= 0
-        in_hole = cv2.pointPolygonTest(hole, (x + patch / 2, y + patch / 2), False) > 0
-        kept.append((all(inside) if rule == "four_pt_hard" else any(inside)) and not in_hole)
-    found = inside_contour(coords, contour, [hole], patch, rule)
-    assert 0 < found.sum() < len(found)
-    np.testing.assert_array_equal(found, kept)
-
-
-@pytest.fixture
-def drawn(tmp_path):
-    """Function: a slide with a disc of radius 700, a hole in it and a small disc beside it."""
-
-    def made(hole=300, levels=(1, 4)):
-        mask = np.zeros((2048, 2400), np.uint8)
-        for centre, radius, value in (((1000, 1000), 700, 1), ((1000, 1000), hole, 0), ((2100, 300), 60, 1)):
-            cv2.circle(mask, centre, radius, value, -1)
-        return opened(tmp_path, np.array([[242, 242, 242], PINK], np.uint8)[mask], levels=levels)
-
-    return made
-
-
-def test_contours_holes_and_islets_are_told_apart(drawn):
-    found = segment(drawn(), replace(BIOPSY, a_t=0, a_h=0))
-    assert (found.level, found.seen, found.small) == (1, 2, 0)
-    assert sorted(len(holes) for holes in found.holes) == [0, 1]
-    area = cv2.contourArea(max(found.contours, key=len))
-    assert area == pytest.approx(np.pi * 700**2, rel=0.02)
-    otsu = segment(
-        drawn(), replace(BIOPSY, use_otsu=True)
-    )  # its threshold lies half-way up the blurred border
-    assert cv2.contourArea(otsu.contours[0]) == pytest.approx(area, rel=0.05)
-
-
-def test_small_tissue_and_holes_and_numbers_not_asked_for_are_left_out(drawn):
-    # 512 x 512 pixels are the unit; the disc without its hole is 4.8 of them, the hole 1.08, the islet 0.04
-    found = segment(drawn(), replace(BIOPSY, a_t=1, a_h=1))
-    assert (len(found.contours), len(found.holes[0]), found.small) == (1, 1, 1)
-    assert found.sentence == "2 contours found, 1 of them smaller than a_t, 1 kept"
-    assert segment(drawn(), replace(BIOPSY, a_t=1, a_h=2)).holes == [[]]
-    assert segment(drawn(), replace(BIOPSY, a_t=1, a_h=0, max_n_holes=0)).holes == [[]]
-    both = segment(drawn(), replace(BIOPSY, a_t=0)).contours
-    for asked, number in (({"keep_ids": (1,)}, 1), ({"exclude_ids": (1,)}, 0)):
-        (kept,) = segment(drawn(), replace(BIOPSY, a_t=0, **asked)).contours
-        np.testing.assert_array_equal(kept, both[number])
-    none = segment(drawn(), replace(BIOPSY, a_t=5))
-    assert (none.contours, none.seen, none.small) == ([], 2, 2)
-    # a hole that a_h drops still counts against the area of its contour
-    assert segment(drawn(hole=600), replace(BIOPSY, a_t=2, a_h=100)).contours == []
-
-
-def test_strips_do_not_change_the_contours(drawn, monkeypatch):
-    expected = segment(drawn(), BIOPSY).contours
-    monkeypatch.setattr("lib.features.tissue.STRIP_PX", 3000)
-    for contour, found in zip(expected, segment(drawn(), BIOPSY).contours, strict=True):
-        np.testing.assert_array_equal(found, contour)
-
-
-def test_level_is_the_coarsest_up_to_64_times_and_never_too_large(drawn, monkeypatch):
-    slide = drawn(levels=(1, 4, 16))
-    assert seg_level(slide, BIOPSY) == 2
-    assert seg_level(slide, replace(BIOPSY, seg_level=1)) == 1
-    with pytest.raises(ValueError, match="level 3 is not there"):
-        seg_level(slide, replace(BIOPSY, seg_level=3))
-    monkeypatch.setattr("lib.features.tissue.MOST_PX", 1e6)
-    with pytest.raises(ValueError, match="use the exact mode"):
-        seg_level(slide, replace(BIOPSY, seg_level=0))
-
-
-def test_blank_slide_has_no_contour_and_is_no_error(tmp_path):
-    found = segment(opened(tmp_path, np.full((600, 600, 3), 242, np.uint8)), BIOPSY)
-    assert (found.contours, found.seen, found.sentence) == ([], 0, "no contour found")
