@@ -514,15 +514,19 @@ def scan_report(
 
 
 def slide_report(stage: Stage, slides: pd.DataFrame, grids: Mapping, folders: Sequence[Path]) -> pd.DataFrame:
-    """The table of slides with the status of each tiling (`grids`: slide -> TileGrid), or why it failed."""
+    """The table of slides with the status of each tiling (`grids`: slide -> TileGrid), the share of tissue that its tiles
+    cover, or why it failed.
+    """
     rows = []
     for row in slides.itertuples():
         if grid := grids.get(row.slide):
-            seen = (grid.status, grid.um_per_px, len(grid.tiles[stage.params.scale]), grid.note)
+            covered = round(grid.coverage.get(stage.params.scale, np.nan), 3)
+            seen = (grid.status, grid.um_per_px, len(grid.tiles[stage.params.scale]), covered, grid.note)
         else:
-            seen = ("failed", np.nan, 0, row.problem or _why(stage, f"tiles/{row.slide}", folders))
+            seen = ("failed", np.nan, 0, np.nan, row.problem or _why(stage, f"tiles/{row.slide}", folders))
         rows.append((row.patient, row.slide, written_as(row.path, folders), *seen))
-    return pd.DataFrame(rows, columns=["patient", "slide", "path", "status", "um_per_px", "tiles", "note"])
+    columns = ["patient", "slide", "path", "status", "um_per_px", "tiles", "coverage", "note"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _why(stage: Stage, unit: str, folders: Sequence[Path]) -> str:
