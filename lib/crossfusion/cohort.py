@@ -78,16 +78,17 @@ class Cohort:
         return {"bytes": self.paths[name].stat().st_size, "um_per_px": self.params.um_per_px.get(name)}
 
     def tiled(self, done: Iterable[str]) -> pd.DataFrame:
-        """One row a slide: patient, slide, status, um_per_px, tiles at 20x, 10x and 5x, note."""
+        """One row a slide: patient, slide, status, um_per_px, tiles at 20x, 10x and 5x, the share of tissue they cover, note."""
         rows, done = [], set(done)
         for patient, slide in zip(self.slides["patient"], self.slides["slide"], strict=True):
             about = {"status": "failed" if slide in self.paths else "not here", "um_per_px": np.nan}
-            tiles, note = dict.fromkeys(SCALES, 0), ""
+            tiles, covered, note = dict.fromkeys(SCALES, 0), {}, ""
             if slide in done:
                 grid = read_grid(self.stage.folder / "tiles" / f"{slide}.h5")
                 about, note = {"status": grid.status, "um_per_px": grid.um_per_px}, grid.note
-                tiles = {scale: len(grid.tiles[scale]) for scale in SCALES}
+                tiles, covered = {scale: len(grid.tiles[scale]) for scale in SCALES}, grid.coverage
             counts = {f"tiles_{scale}x": count for scale, count in tiles.items()}
+            counts |= {f"coverage_{scale}x": round(covered.get(scale, np.nan), 3) for scale in SCALES}
             rows.append({"patient": patient, "slide": slide, **about, **counts, "note": note})
         return pd.DataFrame(rows)
 

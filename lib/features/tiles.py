@@ -31,6 +31,7 @@ COARSEST = 1.25
 COARSER = 1.02
 """Most by which a level may be coarser than the finest scale and still be read for it."""
 
+COVERED = 0.9  # share of a slide's tissue below which it is said how much its tiles cover
 AHEAD = 4  # decoded cells that wait for the encoder
 
 
@@ -61,7 +62,8 @@ class TileGrid:
     """
 
     slide: str
-    status: str  # "ok" (every scale has a tile), "blank", "tiny", "pen marks only", "no tissue kept", "unreadable"
+    # "ok" (every scale has a tile), "tiny", "no tissue kept", "unreadable", or what `Tissue` has instead of tissue
+    status: str
     mode: str  # "exact" or "clam_compat"
     tile_px: int  # side of a tile in pixels of its scale
     cell_px: float  # side of a 5x cell in level-0 pixels, not rounded
@@ -71,6 +73,9 @@ class TileGrid:
     origins: np.ndarray = field(default_factory=lambda: np.zeros((1, 2), np.int64))
     failed: dict[int, list[int]] = field(default_factory=dict)
     note: str = ""  # what a reader should know beside the status
+    coverage: dict[int, float] = field(
+        default_factory=dict
+    )  # share of the tissue that lies under a scale's tiles
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -111,6 +116,7 @@ def write_grid(path: str | os.PathLike, grid: TileGrid) -> None:
             for name in PARTS:
                 values = getattr(grid.tiles[scale], name)
                 file.create_dataset(f"x{scale}/{name}", data=values, track_times=False)
+            file[f"x{scale}"].attrs["coverage"] = grid.coverage.get(scale, np.nan)
 
 
 def read_grid(path: str | os.PathLike) -> TileGrid:
@@ -120,6 +126,8 @@ def read_grid(path: str | os.PathLike) -> TileGrid:
         scales = sorted((int(name[1:]) for name in file if name != "origins"), reverse=True)
         tiles = {scale: Tiles(*(whole(file[f"x{scale}/{name}"]) for name in PARTS)) for scale in scales}
         about = {name: known[name] for name in ABOUT}
+        covered = {scale: float(file[f"x{scale}"].attrs["coverage"]) for scale in scales}
+        about["coverage"] = {scale: share for scale, share in covered.items() if share == share}
         size = tuple(known["size"].tolist())
         return TileGrid(**about, size=size, tiles=tiles, origins=whole(file["origins"]))
 
@@ -132,8 +140,9 @@ def exact_tiles(
 ) -> TileGrid:
     """Tiles of exact physical size on one grid anchored at the slide's corner.
 
-    A tile is `tile_px` pixels of its scale (256 px are 128, 256 and 512 µm at 20, 10 and 5), lies wholly within the
-    slide and is kept where at least `least_tissue` of it (0 to 1) is tissue, at each scale by itself.
+    A tile is `tile_px` pixels of its scale (256 px are 128, 256 and 512 µm at 20, 10 and 5), and is kept where at least
+    `least_tissue` of it (0 to 1) is tissue, at each scale by itself. The last column and row go beyond the slide's border,
+    where it is white and no tissue: a core biopsy on a tight crop has no other 5x tile.
 
     Parameters
     ----------
@@ -143,29 +152,38 @@ def exact_tiles(
     Returns
     -------
     TileGrid
-        With a named status: a blank, tiny or pen-marked slide is no error. A scale finer than the slide is.
+        With a named status: a blank, tiny or pen-marked slide is no error. A scale finer than the slide is. The note says
+        where less than 90 % of the tissue is covered.
     """
     grid = _empty(slide, "exact", tile_px, tile_px * um_per_px_at(CELL_SCALE) / slide.um_per_px, scales)
     coarsest = min(grid.scales)
-    if min(slide.size) < np.rint(grid.side_px(coarsest)):
-        um = [side * slide.um_per_px for side in slide.size]
-        return replace(grid, status="tiny", note=f"{um[0]:.0f} x {um[1]:.0f} µm hold no tile of {coarsest}x")
+    side = grid.side_px(coarsest)
+    if np.prod(np.minimum(slide.size, side)) < least_tissue * side**2:
+        um = [each * slide.um_per_px for each in (*slide.size, side)]
+        said = "{:.0f} x {:.0f} µm are less than {:.0%} of a tile of {}x, {:.0f} µm wide: lower least_tissue"
+        return replace(grid, status="tiny", note=said.format(*um[:2], least_tissue, coarsest, um[2]))
     try:
         tissue = find_tissue(slide)
     except UnreadableTile as error:
         return replace(grid, status="unreadable", note=str(error))
-    if tissue.ink.any():
-        grid.note = f"pen marks on {tissue.ink.mean():.1%} of the slide are left out"
-    if not tissue.mask.any():
-        return replace(grid, status="pen marks only" if tissue.ink.any() else "blank")
+    notes = [slide.note, *tissue.notes]
+    if tissue.left_out:
+        return replace(grid, status=tissue.left_out, note="; ".join(filter(None, notes)))
+    area = tissue.mask.sum() * np.prod(tissue.px)
     for scale in grid.scales:
-        steps = [grid.edges(scale, np.arange(int(side / grid.side_px(scale)) + 2)) for side in slide.size]
-        edges = [each[each <= side] for each, side in zip(steps, slide.size, strict=True)]
+        counts = [int(np.ceil(side / grid.side_px(scale) - 1e-6)) for side in slide.size]
+        edges = [grid.edges(scale, np.arange(count + 1)) for count in counts]
         share = tissue.share(*edges)
         rows, columns = np.nonzero((share >= least_tissue) & (share > 0))
         coords = np.stack([edges[0][columns], edges[1][rows]], 1)
         kept = share[rows, columns].astype(np.float32)
         grid.tiles[scale] = Tiles(coords, np.stack([columns, rows], 1), np.zeros(len(rows), np.int64), kept)
+        grid.coverage[scale] = min(1.0, float(kept.sum() * grid.side_px(scale) ** 2 / area))
+    if poor := [f"{share:.0%} at {scale}x" for scale, share in grid.coverage.items() if share < COVERED]:
+        notes.append(
+            f"tiles cover {', '.join(poor)} of the tissue: a lower least_tissue than {least_tissue:g} covers more"
+        )
+    grid.note = "; ".join(filter(None, notes))
     return _judged(grid)
 
 
@@ -204,7 +222,7 @@ def clam_grid(slide: Slide, preset: Preset, scales: tuple[int, ...] = SCALES, ti
         found = segment(slide, preset)
     except UnreadableTile as error:
         return replace(grid, status="unreadable", note=str(error))
-    grid.note = found.sentence
+    grid.note = "; ".join(filter(None, [slide.note, found.sentence]))
     if not found.contours:
         return replace(grid, status="no tissue kept" if found.seen else "blank")
     grid.origins = np.array([contour.min(0) for contour in found.contours], np.int64)
@@ -218,7 +236,7 @@ def _empty(slide: Slide, mode: str, tile_px: int, cell_px: float, scales) -> Til
     if slide.um_per_px > COARSEST * um_per_px_at(scales[0]):
         raise ValueError(
             f"{slide.path.name} has {slide.um_per_px:.3g} µm per pixel, and {scales[0]}x means "
-            f"{um_per_px_at(scales[0]):g}: leave that scale out, its detail is not there"
+            f"{um_per_px_at(scales[0]):g}, so its detail is not there: leave the slide out (or, in gcmlm, lower `scale`)"
         )
     none = np.empty((0, 2), np.int64)
     tiles = dict.fromkeys(scales, Tiles(none, none, none[:, 0], none[:, 0].astype(np.float32)))
