@@ -136,9 +136,7 @@ def _one_series(
     for uid, group in groups.items():
         header = group[0]
         number, stated = (str(header.get(f"Series{key}", "")).strip() for key in ("Number", "Description"))
-        kind, shown = str(header.get("Modality", "")), stated
-        for part in re.split(r"[\^=\s,]+", str(header.get("PatientName", ""))):
-            shown = re.sub(re.escape(part), "***", shown, flags=re.IGNORECASE) if len(part) > 2 else shown
+        kind, shown = str(header.get("Modality", "")), without_name(stated, header)
         about.append(
             f"{uid} (number {number or 'none'}, slices: {len(group)}, {kind}, {shown or 'no description'!r})"
         )
@@ -151,6 +149,13 @@ def _one_series(
             f"{'; '.join(about)}. Choose one with `series`"
         )
     return fits[0]
+
+
+def without_name(text: str, header: Dataset) -> str:
+    """A series' description, with every part of the patient's name struck out."""
+    for part in re.split(r"[\^=\s,]+", str(header.get("PatientName", ""))):
+        text = re.sub(re.escape(part), "***", text, flags=re.IGNORECASE) if len(part) > 2 else text
+    return text
 
 
 def _is_localiser(header: Dataset) -> bool:
