@@ -12,7 +12,17 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from lib.inputs.dicom import COUNTS, along, in_place, numbers_of, pictures, pixels, stack_of, without_name
+from lib.inputs.dicom import (
+    COUNTS,
+    along,
+    distinct,
+    in_place,
+    numbers_of,
+    pictures,
+    pixels,
+    stack_of,
+    without_name,
+)
 from lib.inputs.volumes import geometry_of, values_of
 from lib.stroke.film import AGREE, SHORTEST_S, Series, timed
 
@@ -53,10 +63,10 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
         `lib.inputs.dicom.read_dicom` refuses of a stack.
     """
     slices, notes = _one_film(folder, series)
-    unique = {str(each.get("SOPInstanceUID", "")) or each.filename: each for each in slices}
+    unique = distinct(slices)
     if copies := len(slices) - len(unique):
         notes.append(f"{copies} copies of pictures passed over")
-    slices = [*unique.values()]
+    slices = unique
     places = _places(slices)
     at_place = [[slices[n] for n in np.flatnonzero(places == place)] for place in range(places.max() + 1)]
     counts = np.array([len(each) for each in at_place])
