@@ -489,7 +489,9 @@ def found_at(text: str, folders: Sequence[Path]) -> Path:
 
 def known_by(row: pd.Series, path: str) -> dict[str, object]:
     """What the work on a scan or slide depends on: its file's size, and what its row says of it."""
-    return {"bytes": size_of(row[path])} | {name: row[name] for name in ("label", "series", "um_per_px") if name in row}
+    return {"bytes": size_of(row[path])} | {
+        name: row[name] for name in ("label", "series", "um_per_px") if name in row
+    }
 
 
 def scan_report(
@@ -523,7 +525,8 @@ def slide_report(stage: Stage, slides: pd.DataFrame, grids: Mapping, folders: Se
             covered = round(grid.coverage.get(stage.params.scale, np.nan), 3)
             seen = (grid.status, grid.um_per_px, len(grid.tiles[stage.params.scale]), covered, grid.note)
         else:
-            seen = ("failed", np.nan, 0, np.nan, row.problem or _why(stage, f"tiles/{row.slide}", folders))
+            status = "left out" if row.problem.startswith("left out") else "failed"
+            seen = (status, np.nan, 0, np.nan, row.problem or _why(stage, f"tiles/{row.slide}", folders))
         rows.append((row.patient, row.slide, written_as(row.path, folders), *seen))
     columns = ["patient", "slide", "path", "status", "um_per_px", "tiles", "coverage", "note"]
     return pd.DataFrame(rows, columns=columns)
