@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,7 +58,13 @@ def read_series(
         One volume instead of a film; times unknown or contradictory; damaged, oblique, NaN; and see
         `lib.stroke.film.timed`.
     """
-    path = Path(path)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        film = _read(Path(path), interval_s, oblique, series)
+    return film._replace(notes=(*dict.fromkeys(str(each.message) for each in said), *film.notes))
+
+
+def _read(path: Path, interval_s: float | None, oblique: str, series: str) -> Series:
     if not path.is_dir():
         return _read_4d(path, interval_s, oblique)
     files = [each for each in sorted(path.iterdir()) if is_nifti(each) and not each.name.startswith(".")]

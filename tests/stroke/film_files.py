@@ -41,8 +41,9 @@ def write_3d(folder, values, geometry, name="ctp_{}", clock=None):
         image = nibabel.Nifti1Image(volume.transpose(2, 1, 0).astype(np.int16), affine_of(geometry))
         nibabel.save(image, folder / f"{name.format(t)}.nii.gz")
         if clock is not None:
-            time = (datetime(2026, 1, 1, 12) + timedelta(seconds=float(clock[t]))).strftime("%H:%M:%S.%f")
-            (folder / f"{name.format(t)}.json").write_text(json.dumps({"AcquisitionTime": time}))
+            time = datetime(2026, 1, 1, 12) + timedelta(seconds=float(clock[t]))
+            said = f"{time:%H:%M}:{time.second + time.microsecond / 1e6:f}"  # as dcm2niix writes 12:00:1.5
+            (folder / f"{name.format(t)}.json").write_text(json.dumps({"AcquisitionTime": said}))
     return folder
 
 
