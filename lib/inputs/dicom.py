@@ -5,6 +5,7 @@ patient is stays in the files: the name is read for one purpose, to strike it ou
 """
 
 import contextlib
+import io
 import os
 import re
 import warnings
@@ -43,6 +44,9 @@ APART = (
     "ImageOrientationPatient",
     "AcquisitionNumber",
     "StackID",
+    "TemporalPositionIndex",
+    "TemporalPositionIdentifier",
+    "AcquisitionTime",
 )
 """What tells stacks apart that were stored under one SeriesInstanceUID."""
 
@@ -164,6 +168,13 @@ def _pictures_below(folder: Path) -> list[Dataset]:
     return found
 
 
+def is_dicom(path: str | os.PathLike) -> bool:
+    """Whether a file begins as DICOM does."""
+    path = Path(path)
+    with open(path, "rb") if path.is_file() else io.BytesIO() as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def pictures(folder: Path) -> list[Dataset]:
     """Headers of the pictures of a folder, by file name, whatever series they belong to; one for each frame of a CT.
 
@@ -197,7 +208,7 @@ def pictures(folder: Path) -> list[Dataset]:
         many = f" and {len(others) - 1} more" if len(others) > 1 else ""
         warnings.warn(f"{folder}: passed over {others[0]}{many}, DICOM without a picture", stacklevel=3)
     if not slices:
-        below = sum(each.is_dir() for each in folder.iterdir())
+        below = sum(each.is_dir() for each in folder.iterdir()) if folder.is_dir() else 0
         raise FileNotFoundError(
             f"{folder} holds no DICOM picture; it has {below} subfolders: name that of the series"
         )
