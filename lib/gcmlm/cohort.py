@@ -489,7 +489,9 @@ def found_at(text: str, folders: Sequence[Path]) -> Path:
 
 def known_by(row: pd.Series, path: str) -> dict[str, object]:
     """What the work on a scan or slide depends on: its file's size, and what its row says of it."""
-    return {"bytes": size_of(row[path])} | {name: row[name] for name in ("label", "series", "um_per_px") if name in row}
+    return {"bytes": size_of(row[path])} | {
+        name: row[name] for name in ("label", "series", "um_per_px") if name in row
+    }
 
 
 def scan_report(
