@@ -1,11 +1,11 @@
 """One DICOM series of a folder as a volume: sorted by place, in Hounsfield units, refused where slices are amiss.
 
 pydicom reads the headers, SimpleITK the pixels, compressed ones too, highdicom those of files of many frames. Who the
-patient is stays in the files: the name is
-read for one purpose, to strike it out of a series' description.
+patient is stays in the files: the name is read for one purpose, to strike it out of a series' description.
 """
 
 import contextlib
+import io
 import os
 import re
 import warnings
@@ -44,6 +44,9 @@ APART = (
     "ImageOrientationPatient",
     "AcquisitionNumber",
     "StackID",
+    "TemporalPositionIndex",
+    "TemporalPositionIdentifier",
+    "AcquisitionTime",
 )
 """What tells stacks apart that were stored under one SeriesInstanceUID."""
 
@@ -165,6 +168,13 @@ def _pictures_below(folder: Path) -> list[Dataset]:
     return found
 
 
+def is_dicom(path: str | os.PathLike) -> bool:
+    """Whether a file begins as DICOM does."""
+    path = Path(path)
+    with open(path, "rb") if path.is_file() else io.BytesIO() as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def pictures(folder: Path) -> list[Dataset]:
     """Headers of the pictures of a folder, by file name, whatever series they belong to; one for each frame of a CT.
 
@@ -198,7 +208,7 @@ def pictures(folder: Path) -> list[Dataset]:
         many = f" and {len(others) - 1} more" if len(others) > 1 else ""
         warnings.warn(f"{folder}: passed over {others[0]}{many}, DICOM without a picture", stacklevel=3)
     if not slices:
-        below = sum(each.is_dir() for each in folder.iterdir())
+        below = sum(each.is_dir() for each in folder.iterdir()) if folder.is_dir() else 0
         raise FileNotFoundError(
             f"{folder} holds no DICOM picture; it has {below} subfolders: name that of the series"
         )
@@ -221,6 +231,7 @@ def _frames(header: Dataset) -> list[Dataset]:
                 frame.update(each.value[0])
         for usual, special in FRAME_WORDS.items():
             if special in frame:
+                frame.pop(usual, None)  # the file's own, which all frames share
                 setattr(frame, usual, frame[special].value)
         frame.filename, frame.frame = header.filename, number
         frames.append(frame)
