@@ -15,7 +15,7 @@ from numpy._core.multiarray import _reconstruct, scalar
 from lib.crossfusion.params import CATEGORIES, CrossFusionParams
 from lib.data import RAW, fetch_all, read_sources
 from lib.features.feature_files import bag_files
-from lib.features.tiles import SCALES, embedding_paths, read_grid
+from lib.features.tiles import LEFT_OUT, SCALES, embedding_paths, presets_of, read_grid
 from lib.files import write_csv
 from lib.inputs import tcga
 from lib.inputs.slides import Slide, check_scales, found_slides, open_slide
@@ -26,7 +26,7 @@ from lib.statistics.concordance import null_survival
 from lib.training.folds import Fold, refuse_leak, stratified_folds
 from lib.training.regressions import CoxBaseline
 
-LEFT_OUT = "normal tissue, left out"
+NORMAL_TISSUE = "normal tissue, left out"
 
 
 class Cohort:
@@ -40,6 +40,8 @@ class Cohort:
         Those of normal tissue, which take no part unless `normal_tissue` asks for them.
     paths : dict of str to Path
         Slides that are on this disk. A phantom's slide is drawn when it is first opened.
+    presets : dict
+        In the first stage, the slides that are to be tiled (`lib.features.tiles.presets_of`).
     """
 
     def __init__(self, stage: Stage):
@@ -69,6 +71,7 @@ class Cohort:
             self.paths = {name: self.raw / "slides" / f"{name}.tif" for name in self.slides["slide"]}
         elif params.slides:
             self.paths = found_slides(self.raw / params.slides, self.slides["slide"])
+        self.presets = presets_of(params, self.slides["slide"]) if stage.name.startswith("1") else {}
         self._patient = self.slides.set_index("slide")["patient"]
 
     def open(self, name: str) -> Slide:
@@ -84,31 +87,34 @@ class Cohort:
         """What a slide's tiles depend on beside parameters. A slide of gigabytes is known by its size, not read."""
         if self.drawn is not None:
             return {"phantom": self.drawn.loc[self._patient[name]].drop("time").to_dict()}
-        return {"bytes": self.paths[name].stat().st_size, "um_per_px": self.params.um_per_px.get(name)}
+        about = {"um_per_px": self.params.um_per_px.get(name), "preset": self.presets.get(name)}
+        return {"bytes": self.paths[name].stat().st_size, **about}
 
     def tiled(self, done: Iterable[str]) -> pd.DataFrame:
         """One row a slide: patient, slide, sample, status, um_per_px, tiles at 20x, 10x and 5x, the share of tissue they cover, note."""
         rows, done, normal = [], set(done), set(self.normal["slide"])
         for patient, slide, sample in self._rows[["patient", "slide", "sample"]].itertuples(index=False):
-            about = {"status": "failed" if slide in self.paths else "not here", "um_per_px": np.nan}
-            tiles, covered, note = (
-                dict.fromkeys(SCALES, 0),
-                {},
-                self.stage.failed.get(slide, "").replace(f"{self.raw}/", ""),
-            )
-            if slide in normal:
-                about["status"], note = LEFT_OUT, "normal_tissue: true would keep it"
-            elif about["status"] == "not here" and self.params.slides:
-                note = f"no file {slide}.svs, .tif, .ndpi, ... below {self.params.slides}"
+            status, um_per_px, covered, tiles = "failed", np.nan, {}, dict.fromkeys(SCALES, 0)
+            note = self.stage.failed.get(slide, "").replace(f"{self.raw}/", "")
             if slide in done:
                 grid = read_grid(self.stage.folder / "tiles" / f"{slide}.h5")
-                about, note = {"status": grid.status, "um_per_px": grid.um_per_px}, grid.note
-                tiles, covered = {scale: len(grid.tiles[scale]) for scale in SCALES}, grid.coverage
+                status, um_per_px, covered, note = grid.status, grid.um_per_px, grid.coverage, grid.note
+                tiles = {scale: len(grid.tiles[scale]) for scale in SCALES}
+            elif slide in normal:
+                status, note = NORMAL_TISSUE, "normal_tissue: true would keep it"
+            elif slide not in self.presets:
+                status, note = "left out", LEFT_OUT
+            elif slide not in self.paths:
+                status = "not here"
+                note = (
+                    f"no file {slide}.svs, .tif, .ndpi, ... below {self.params.slides}"
+                    if self.params.slides
+                    else ""
+                )
+            about = {"sample": sample, "status": status, "um_per_px": um_per_px}
             counts = {f"tiles_{scale}x": count for scale, count in tiles.items()}
             counts |= {f"coverage_{scale}x": round(covered.get(scale, np.nan), 3) for scale in SCALES}
-            rows.append(
-                {"patient": patient, "slide": slide, "sample": sample, **about, **counts, "note": note}
-            )
+            rows.append({"patient": patient, "slide": slide, **about, **counts, "note": note})
         return pd.DataFrame(rows)
 
     def patients(self) -> pd.DataFrame:
@@ -160,7 +166,7 @@ def feature_home(stage: Stage) -> Path:
 def embedded_slides(stage: Stage, slides: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The slides (patient, slide) that have features at every scale, and the names of those that have not."""
     home, without = feature_home(stage), []
-    slides = slides[slides["status"] != LEFT_OUT]
+    slides = slides[slides["status"] != NORMAL_TISSUE]
     for slide in slides["slide"]:
         try:
             bag_files(home, slide)

@@ -1,10 +1,11 @@
 """One DICOM series of a folder as a volume: sorted by place, in Hounsfield units, refused where slices are amiss.
 
-pydicom reads the headers, SimpleITK the pixels, compressed ones too, highdicom those of files of many frames. Who the patient is stays in the files: the name is
-read for one purpose, to strike it out of a series' description.
+pydicom reads the headers, SimpleITK the pixels, compressed ones too, highdicom those of files of many frames. Who the
+patient is stays in the files: the name is read for one purpose, to strike it out of a series' description.
 """
 
 import contextlib
+import io
 import os
 import re
 import warnings
@@ -43,6 +44,9 @@ APART = (
     "ImageOrientationPatient",
     "AcquisitionNumber",
     "StackID",
+    "TemporalPositionIndex",
+    "TemporalPositionIdentifier",
+    "AcquisitionTime",
 )
 """What tells stacks apart that were stored under one SeriesInstanceUID."""
 
@@ -164,6 +168,13 @@ def _pictures_below(folder: Path) -> list[Dataset]:
     return found
 
 
+def is_dicom(path: str | os.PathLike) -> bool:
+    """Whether a file begins as DICOM does."""
+    path = Path(path)
+    with open(path, "rb") if path.is_file() else io.BytesIO() as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def pictures(folder: Path) -> list[Dataset]:
     """Headers of the pictures of a folder, by file name, whatever series they belong to; one for each frame of a CT.
 
@@ -197,7 +208,7 @@ def pictures(folder: Path) -> list[Dataset]:
         many = f" and {len(others) - 1} more" if len(others) > 1 else ""
         warnings.warn(f"{folder}: passed over {others[0]}{many}, DICOM without a picture", stacklevel=3)
     if not slices:
-        below = sum(each.is_dir() for each in folder.iterdir())
+        below = sum(each.is_dir() for each in folder.iterdir()) if folder.is_dir() else 0
         raise FileNotFoundError(
             f"{folder} holds no DICOM picture; it has {below} subfolders: name that of the series"
         )
@@ -220,6 +231,7 @@ def _frames(header: Dataset) -> list[Dataset]:
                 frame.update(each.value[0])
         for usual, special in FRAME_WORDS.items():
             if special in frame:
+                frame.pop(usual, None)  # the file's own, which all frames share
                 setattr(frame, usual, frame[special].value)
         frame.filename, frame.frame = header.filename, number
         frames.append(frame)
@@ -240,9 +252,7 @@ def _one_series(
     for uid, whole in groups.items():
         header = whole[0]
         number, stated = (str(header.get(f"Series{key}", "")).strip() for key in ("Number", "Description"))
-        kind, shown = str(header.get("Modality", "")), stated
-        for part in re.split(r"[\^=\s,]+", str(header.get("PatientName", ""))):
-            shown = re.sub(re.escape(part), "***", shown, flags=re.IGNORECASE) if len(part) > 2 else shown
+        kind, shown = str(header.get("Modality", "")), without_name(stated, header)
         for name, group in _parts(whole).items():
             named.append(wanted in (uid, number, stated, shown, name))
             usual.append(modality in (None, kind) and not _is_localiser(group[0]))
@@ -292,12 +302,12 @@ def _parts(slices: list[Dataset], keywords: Sequence[str] = APART) -> dict[str, 
             places = [sorted(map(along, part)) for part in parts.values()]
             overlap = max(each[0] for each in places) < min(each[-1] for each in places)
             overlap |= keyword == "ImageOrientationPatient"
-            if overlap and not any(next(_faults(_distinct(some), None), "") for some in finer.values()):
+            if overlap and not any(next(_faults(distinct(some), None), "") for some in finer.values()):
                 return finer
     return {"": slices}
 
 
-def _distinct(slices: list[Dataset]) -> list[Dataset]:
+def distinct(slices: list[Dataset]) -> list[Dataset]:
     """The first of the pictures that share a SOPInstanceUID, frames apart."""
     known: dict[tuple, Dataset] = {}
     for each in slices:
@@ -319,6 +329,13 @@ def _without_copies(slices: list[Dataset], folder: Path) -> list[Dataset]:
     if copies:
         warnings.warn(f"{folder}: {len(copies)} exact copies of slices dropped, as {copies[0]}", stacklevel=3)
     return [each for some in kept.values() for each in some]
+
+
+def without_name(text: str, header: Dataset) -> str:
+    """A series' description, with every part of the patient's name struck out."""
+    for part in re.split(r"[\^=\s,]+", str(header.get("PatientName", ""))):
+        text = re.sub(re.escape(part), "***", text, flags=re.IGNORECASE) if len(part) > 2 else text
+    return text
 
 
 def _is_localiser(header: Dataset) -> bool:

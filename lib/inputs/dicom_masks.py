@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from pydicom import Dataset
 from skimage.draw import polygon2mask
 
+from lib.inputs.dicom import is_dicom
 from lib.inputs.volumes import Geometry, geometry_of, upright
 
 KINDS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3"}
@@ -67,9 +68,8 @@ def regions(path: str | os.PathLike) -> Regions | None:
 
 
 def _header(path: Path) -> Dataset | None:
-    with open(path, "rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return None
+    if not is_dicom(path):
+        return None
     header = pydicom.dcmread(path, stop_before_pixels=True)
     return header if header.get("SOPClassUID") in KINDS else None
 
@@ -122,7 +122,7 @@ def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.n
     if any(np.ptp(points[:, 2]) > IN_PLANE for _, points in contours):
         raise ValueError(
             f"{found.path}: its contours do not lie in the slices of the scan as it was read; give the mask as NIfTI, or "
-            "set oblique to keep"
+            "set oblique to keep where the scan was turned, no gantry tilted"
         )
     depths = np.array([points[:, 2].mean() for _, points in contours])
     in_slices = np.abs(depths - np.rint(depths)).max() <= IN_SLICE

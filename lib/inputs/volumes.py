@@ -221,8 +221,8 @@ def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
     axes = first[:3, :3] / np.maximum(spacing, 1e-30)
     if not (np.isfinite(first).all() and np.allclose(axes.T @ axes, np.eye(3), atol=1e-3)):
         fault = SHEARED
-    elif np.linalg.det(first[:3, :3]) * np.linalg.det(last[:3, :3]) < 0:
-        fault = "has left and right exchanged between its sform and its qform: correct one"
+    elif ((first[:3, :3] * last[:3, :3]).sum(0) < 0).any():
+        fault = "has left and right, or another pair of sides, exchanged between its sform and its qform: correct one"
     if fault:
         raise ValueError(f"{path} {fault}")
     corners = np.array(list(itertools.product(*((0, n) for n in shape), (1,))))

@@ -36,8 +36,6 @@ ENSEMBL = r"ENS[A-Z]*G\d{6,}(\.\d+)?"
 # a spot's diameter over the pitch, and which array has it: an ST spot, a Visium spot, and Space Ranger's idea of one
 ARRAYS = {0.5: SIZES_UM, 0.55: VISIUM_UM, 0.65: VISIUM_UM}
 X_NAMES, Y_NAMES = ("xaxis", "x", "pxl_col_in_fullres"), ("yaxis", "y", "pxl_row_in_fullres")
-# a table of labels may be older than counts that somebody filtered
-FILTERED = 0.5
 
 
 def read_h5ad(
@@ -78,8 +76,10 @@ def read_h5ad(
         found = anndata.read_h5ad(file)
     notes: list[str] = []
     counts = _raw_counts(found, file)
-    if "in_tissue" in found.obs:
+    bare = None
+    if "in_tissue" in found.obs and "spatial" in found.obsm:
         on = found.obs["in_tissue"].astype(str).isin(("1", "1.0", "True", "true")).to_numpy()
+        bare = np.asarray(found.obsm["spatial"], float)[~on, :2]
         counts, found = counts[on], found[on]
         if not on.all():
             notes.append(f"{int((~on).sum())} spots off the tissue")
@@ -107,7 +107,7 @@ def read_h5ad(
     if isinstance(labels, str) and labels in found.obs:
         tissue = tissue_of(found.obs[labels], f"obs[{labels!r}] of {file}", classes)
     else:
-        tissue = read_labels(labels, counts.obs_names, notes, classes, strays=FILTERED)
+        tissue = read_labels(labels, counts.obs_names, notes, classes, filtered=True)
     return assemble(
         counts,
         xy,
@@ -123,6 +123,7 @@ def read_h5ad(
         picture=picture,
         picture_scale=(scale, scale),
         dropped=notes,
+        bare=bare,
     )
 
 
@@ -159,7 +160,7 @@ def read_csv(
         AnnData(counts),
         xy,
         (xy - xy.min(axis=0)) / pitch_of(xy),
-        read_labels(labels, counts.index, notes, classes, strays=FILTERED),
+        read_labels(labels, counts.index, notes, classes, filtered=True),
         classes=classes,
         name=name,
         patient=patient,

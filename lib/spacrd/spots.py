@@ -69,13 +69,14 @@ def read_labels(
     spots: pd.Index,
     notes: list[str],
     classes: Mapping[str, float] = CLASSES,
-    strays: float = STRAYS,
+    filtered: bool = False,
 ) -> pd.Series:
     """Tissue classes of `spots` (n,), aligned by name, from a table of a spot (or barcode, cell_id) and its label.
 
     The label is in the column "label", or in the only other one; case does not matter. Spots the table leaves out get "", as
     all do without a table. Labelled spots that the section has not are left out with a remark in `notes`; where they are more
-    than the share `strays`, the table is of another section and is refused, as is a spot given twice.
+    than the share `STRAYS`, the table is of another section and is refused, as is a spot given twice. Of a section that somebody
+    may have `filtered` more may be gone, if the table knows all that are left.
     """
     if path is None:
         return pd.Series("", index=spots)
@@ -95,7 +96,8 @@ def read_labels(
     named = kinds.index[kinds != ""]
     strange = named.difference(spots, sort=False)
     said = f"{len(strange)} of the {len(named)} labelled spots in {path.name} are not in the section ({', '.join(strange[:3])})"
-    if len(strange) > strays * len(named):
+    unknown = spots.difference(table.index, sort=False)
+    if len(strange) > STRAYS * len(named) and not (filtered and len(unknown) <= STRAYS * len(spots)):
         raise ValueError(
             f"{said}, which has names like {spots[0]!r}: the labels are of another section, or its spots are named "
             "otherwise; use the labels of this section with its own spot names"

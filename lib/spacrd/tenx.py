@@ -86,11 +86,16 @@ def read_counts(path: Path) -> AnnData:
 
 
 def told_apart(counts: AnnData) -> AnnData:
-    """The counts, in which a symbol of several genes got their identifier (var["gene_ids"]) behind it."""
-    twice = counts.var_names.duplicated(keep=False)
+    """The counts, in which a symbol of several genes got their identifier (var["gene_ids"]) behind it.
+
+    So does one that was already told apart by its place in the file (scanpy's "TBCE-1" beside "TBCE"): files list such genes in
+    other orders.
+    """
+    names = pd.Index(counts.var_names.astype(str))
+    plain = pd.Index(np.where((base := names.str.replace(r"-\d$", "", regex=True)).isin(names), base, names))
+    twice = plain.duplicated(keep=False)
     if twice.any() and "gene_ids" in counts.var:
-        both = counts.var_names + "_" + counts.var["gene_ids"].astype(str)
-        counts.var_names = np.where(twice, both, counts.var_names)
+        counts.var_names = np.where(twice, plain + "_" + counts.var["gene_ids"].astype(str), names)
     return counts
 
 
@@ -333,7 +338,7 @@ def read_xenium(
     run = run_of(folder, "cells.parquet", "cells.csv.gz", "cells.csv")
     counts = read_counts(part_of(run, "cell_feature_matrix.h5") or run / "cell_feature_matrix")
     cells, notes = _read_cells(run), []
-    cells, idle = matched(cells, counts.obs_names, np.inf)
+    cells, idle = matched(cells, counts.obs_names, STRAYS * len(cells))
     if len(idle):
         notes.append(f"{len(idle)} cells without counts")
     squares, square = np.unique(
@@ -380,6 +385,7 @@ def _read_cells(folder: Path) -> pd.DataFrame:
     else:
         path = folder / "cells.csv.gz" if (folder / "cells.csv.gz").is_file() else folder / "cells.csv"
         cells = read_columns(path, dtype={"cell_id": str}, low_memory=False)
+    cells.columns = [spelled(column) for column in cells]
     # older runs number their cells, parquet files may hold names as bytes
     names = cells["cell_id"].map(lambda cell: cell.decode() if isinstance(cell, bytes) else str(cell))
     cells = cells.set_index(pd.Index(names, name=None))

@@ -12,13 +12,26 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from lib.inputs.dicom import COUNTS, along, in_place, numbers_of, pictures, pixels, stack_of
+from lib.inputs.dicom import (
+    COUNTS,
+    along,
+    distinct,
+    in_place,
+    numbers_of,
+    pictures,
+    pixels,
+    stack_of,
+    without_name,
+)
 from lib.inputs.volumes import geometry_of, values_of
 from lib.stroke.film import AGREE, SHORTEST_S, Series, timed
 
 FRAMES = 4  # pictures at one place from which a series is a film: fewer are phases or kernels of a scan
 APART_MM = 0.25  # less is one place: a table does not come back to the micrometre
 DAY_S = 86_400
+TIME = re.compile(
+    r"(?P<day>\d{8})?(?P<h>\d\d):?(?P<m>\d\d):?(?P<s>(?:(?<=:)\d|\d\d)(?:\.\d*)?)(?:[+-]\d{4})?"
+)  # dcm2niix writes 12:00:0.5
 CLOCKS = (
     ("AcquisitionDateTime", "", 1.0),
     ("AcquisitionTime", "AcquisitionDate", 1.0),
@@ -50,10 +63,10 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
         `lib.inputs.dicom.read_dicom` refuses of a stack.
     """
     slices, notes = _one_film(folder, series)
-    unique = {str(each.get("SOPInstanceUID", "")) or each.filename: each for each in slices}
+    unique = distinct(slices)
     if copies := len(slices) - len(unique):
         notes.append(f"{copies} copies of pictures passed over")
-    slices = [*unique.values()]
+    slices = unique
     places = _places(slices)
     at_place = [[slices[n] for n in np.flatnonzero(places == place)] for place in range(places.max() + 1)]
     counts = np.array([len(each) for each in at_place])
@@ -81,34 +94,30 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
 def _one_film(folder: Path, series: str) -> tuple[list[Dataset], list[str]]:
     """The headers of the one film of a folder: a series with several pictures a place, or several alike series."""
     usable, others = {}, set()
-    folders = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
-    for each in folders:
+    for each in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
         try:
             headers = pictures(each)
         except FileNotFoundError:
             continue
         for header in headers:
-            whole = all(len(numbers_of(header, name)) == count for name, count in COUNTS.items())
-            about = [
-                str(header.get(name, ""))
+            uid, number, text = (
+                str(header.get(name, "")).strip()
                 for name in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription")
-            ]
+            )
+            text = without_name(text, header)
+            whole = all(len(numbers_of(header, name)) == count for name, count in COUNTS.items())
             if header.get("Modality") == "CT" and header.get("SamplesPerPixel", 1) == 1 and whole:
-                usable.setdefault(tuple(about), []).append(header)
+                usable.setdefault((uid, number, text), []).append(header)
             else:
-                others.add(about[2] or about[0])
+                others.add(text or number)
     wanted = series.strip()
     named = {about: some for about, some in usable.items() if not wanted or wanted in about}
-    films = {about: some for about, some in named.items() if np.bincount(_places(some)).min() >= FRAMES}
-    if not films:
+    films = [[about] for about, some in named.items() if np.median(np.bincount(_places(some))) >= FRAMES]
+    if not films:  # series that differ in nothing but their number
         alike = {}
         for about, some in named.items():
-            alike.setdefault((_stack(some), re.sub(r"\d+", "", about[2])), {})[about] = some
-        films = {
-            next(iter(group)): [each for some in group.values() for each in some]
-            for group in alike.values()
-            if len(group) >= FRAMES
-        }
+            alike.setdefault((_stack(some), re.sub(r"\d+", "", about[2])), []).append(about)
+        films = [group for group in alike.values() if len(group) >= FRAMES]
     if len(films) != 1:
         known = "; ".join(
             f"{number or 'no number'} {text!r} ({len(some)} pictures)"
@@ -118,9 +127,11 @@ def _one_film(folder: Path, series: str) -> tuple[list[Dataset], list[str]]:
             f"{folder}: {len(films) or 'no'} films of CT perfusion ({FRAMES} or more pictures at each place) fit "
             f"{wanted or 'any series'!r}; it holds {known or 'no CT'}. Choose one with `series`, its number or description"
         )
-    (film,) = films.values()
-    left = sorted({about[2] or about[1] for about, some in usable.items() if some[0] not in film} | others)
-    return film, [f"not read: {', '.join(left[:5])}"] if left else []
+    (film,) = films
+    left = sorted({text or number for _, number, text in usable.keys() - set(film)} | others)
+    return [each for about in film for each in usable[about]], (
+        [f"not read: {', '.join(left[:5])}"] if left else []
+    )
 
 
 def _places(slices: Sequence[Dataset]) -> np.ndarray:
@@ -141,15 +152,12 @@ def _stack(slices: Sequence[Dataset]) -> tuple:
 
 
 def seconds_of(text: object) -> float | None:
-    """Seconds of a DICOM time ("120001.5"), date and time, or a sidecar's "12:00:01.5"; None for anything else."""
-    digits = re.sub(r"[:\-T ]", "", str(text or "").split("&")[0].split("+")[0]).strip()
-    if not re.fullmatch(r"(\d{8})?\d{6}(\.\d*)?", digits):
+    """Seconds of a DICOM time ("120001.5"), date and time, or a sidecar's "12:00:1.5"; None for anything else."""
+    found = TIME.fullmatch(str(text or "").strip())
+    if not found:
         return None
-    whole, _, fraction = digits.partition(".")
-    clock = whole[-6:]
-    day = datetime.strptime(whole[:8], "%Y%m%d").toordinal() if len(whole) == 14 else 0
-    part = float(f"0.{fraction}") if fraction else 0.0
-    return day * DAY_S + 3600 * int(clock[:2]) + 60 * int(clock[2:4]) + int(clock[4:]) + part
+    day = datetime.strptime(found["day"], "%Y%m%d").toordinal() if found["day"] else 0
+    return day * DAY_S + 3600 * int(found["h"]) + 60 * int(found["m"]) + float(found["s"])
 
 
 def past_midnight(seconds: np.ndarray) -> np.ndarray:

@@ -46,10 +46,8 @@ def visium_run(
     )  # one list of barcodes for all slides
     barcodes = np.array(["".join(letters) + "-1" for letters in kit])
     y, x = rows * RUN_PITCH * 3**0.5 / 2 + 60, columns * RUN_PITCH / 2 + 60
-    centre = ([0.34, 0.66] + np.random.default_rng(seed).uniform(-0.05, 0.05, 2)) * [
-        np.ptp(x),
-        np.ptp(y),
-    ] + 60
+    place = np.random.default_rng(seed).uniform([0.29, 0.61], [0.39, 0.71])
+    centre = place * [np.ptp(x), np.ptp(y)] + 60
     inside = np.hypot(x - centre[0], y - centre[1]) < 0.33 * np.ptp(x)
     positions = pd.DataFrame(
         {"barcode": barcodes, "in_tissue": inside.astype(int), "array_row": rows, "array_col": columns}

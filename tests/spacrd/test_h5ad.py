@@ -91,6 +91,9 @@ def test_symbols_are_found_and_doubles_told_apart(tmp_path):
     section = read_section(row(), tmp_path)
     assert section.var_names.tolist() == ["ERBB2", f"TBCE_{ids[1]}", f"TBCE_{ids[2]}", "G1", "G2"]
     assert section.var["gene_id"].tolist() == ids
+    symbols[2] = "TBCE-1"  # as scanpy's var_names_make_unique leaves it
+    made(var=pd.DataFrame({"gene_ids": ids}, index=symbols)).write_h5ad(tmp_path / "a.h5ad")
+    assert read_section(row(), tmp_path).var_names.tolist() == section.var_names.tolist()
 
 
 def test_labels_are_a_column_or_a_table(tmp_path):
@@ -129,6 +132,11 @@ def test_pictures_in_the_file_and_of_hest(tmp_path):
     kept = read_section(told, tmp_path).uns["section"]
     assert (kept["picture"], list(kept["picture_scale"])) == ("hest/wsis/T1.tif", [1, 1])
     assert tmp_path / "hest/wsis/T1.tif" in files_of(told, tmp_path)
+    corner = (PLACES < 1000).all(axis=1)
+    section.obs["in_tissue"] = np.where(corner, 1, 0)
+    section.write_h5ad(tmp_path / "hest/st/T1.h5ad")
+    with pytest.raises(ValueError, match="does not lie on the spots"):  # all of it is as dark
+        read_section(told, tmp_path)
     Image.fromarray(full).resize((5600, 6000)).save(tmp_path / "hest/wsis/T1.tif")
     with pytest.raises(
         ValueError, match=r"T1.tif has 5600 x 6000 pixels, but the picture in T1.h5ad .* 2800 x 3000"

@@ -158,7 +158,13 @@ def test_label_tables(tmp_path):
         assert read_labels(path, spots, notes).tolist() == ["", "stroma", ""]
     assert notes == []
     path.write_text("barcode,label\na,1\nb,0\nz,1\ny,\n")
-    kinds = read_labels(path, pd.Index(["a", "b"]), notes, strays=0.5)
+    with pytest.raises(ValueError, match="1 of the 3 labelled spots"):
+        read_labels(path, pd.Index(["a", "b"]), notes)
+    with pytest.raises(
+        ValueError, match="1 of the 3 labelled spots"
+    ):  # and one of the section is not in the table
+        read_labels(path, pd.Index(["a", "b", "c"]), notes, filtered=True)
+    kinds = read_labels(path, pd.Index(["a", "b"]), notes, filtered=True)
     assert kinds.tolist() == ["invasive cancer", "not cancer"]
     assert notes == [
         "1 of the 3 labelled spots in labels.csv are not in the section (z): their labels are left out"
