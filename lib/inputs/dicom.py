@@ -1,8 +1,7 @@
 """One DICOM series of a folder as a volume: sorted by place, in Hounsfield units, refused where slices are amiss.
 
 pydicom reads the headers, SimpleITK the pixels, compressed ones too, highdicom those of files of many frames. Who the
-patient is stays in the files: the name is
-read for one purpose, to strike it out of a series' description.
+patient is stays in the files: the name is read for one purpose, to strike it out of a series' description.
 """
 
 import contextlib
@@ -228,6 +227,7 @@ def _frames(header: Dataset) -> list[Dataset]:
                 frame.update(each.value[0])
         for usual, special in FRAME_WORDS.items():
             if special in frame:
+                frame.pop(usual, None)  # the file's own, which all frames share
                 setattr(frame, usual, frame[special].value)
         frame.filename, frame.frame = header.filename, number
         frames.append(frame)

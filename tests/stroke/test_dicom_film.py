@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from film_files import ROOT, write_3d, write_4d, write_dicom
+from film_files import ROOT, write_3d, write_4d, write_dicom, write_enhanced
 
 from lib.inputs.volumes import Geometry, same_grid
 from lib.stroke.dicom_film import seconds_of
@@ -93,6 +93,17 @@ def test_frames_missing_are_seen_from_the_clock(film, tmp_path):
     assert "frames are missing between 13 and 17 s" in read.notes
     assert len(read.values) == 50
     assert np.abs(read.values[15] - values[15])[values[0] > 0].mean() < 3
+
+
+def test_files_of_many_frames_are_read(tmp_path):
+    """Enhanced CT: all slices and times in one file, or a file a volume."""
+    one = write_enhanced(tmp_path / "one" / "film.dcm", small(), GRID, SECONDS)
+    for t, volume in enumerate(small()):
+        write_enhanced(tmp_path / "many" / f"{t * 7 % 10}.dcm", volume[None], GRID, SECONDS[t : t + 1], t + 1)
+    for path in (one, one.parent, tmp_path / "many"):
+        read = read_series(path)
+        assert (read.values == small()).all()
+        assert (read.interval_s, read.notes, same_grid(read.geometry, GRID)) == (1.5, (), True)
 
 
 # which clock
