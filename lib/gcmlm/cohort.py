@@ -525,7 +525,8 @@ def slide_report(stage: Stage, slides: pd.DataFrame, grids: Mapping, folders: Se
             covered = round(grid.coverage.get(stage.params.scale, np.nan), 3)
             seen = (grid.status, grid.um_per_px, len(grid.tiles[stage.params.scale]), covered, grid.note)
         else:
-            seen = ("failed", np.nan, 0, np.nan, row.problem or _why(stage, f"tiles/{row.slide}", folders))
+            status = "left out" if row.problem.startswith("left out") else "failed"
+            seen = (status, np.nan, 0, np.nan, row.problem or _why(stage, f"tiles/{row.slide}", folders))
         rows.append((row.patient, row.slide, written_as(row.path, folders), *seen))
     columns = ["patient", "slide", "path", "status", "um_per_px", "tiles", "coverage", "note"]
     return pd.DataFrame(rows, columns=columns)
