@@ -10,7 +10,7 @@ The level that is segmented lies 16 times below level 0. The tools share the seg
 counts; their coordinates are compared. The loop is pointPolygonTest for each point; the pool has as many processes
 as the machine, or up to four, is made for each contour and joined. Bars: ours in half the time of the pool; memory flat
 in the size of the slide, at most 1.1 times from the smallest to the largest, which has 64 times the pixels. It is not
-flat: CLAM's contours cannot be had without a mask of one byte a pixel of the segmented level.
+flat: CLAM's contours cannot be had without the segmented level as one, five bytes a pixel (CLAM itself holds twelve).
 """
 
 import argparse
@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 
 from lib.doctor import processor
+from lib.features.clam import Preset, Segmentation, read_preset, segment
 from lib.features.tiles import clam_tiles, exact_tiles
-from lib.features.tissue import Preset, Segmentation, read_preset, segment
 from lib.files import write_csv
 
 PATCH, DOWN = 256, 16
@@ -44,10 +44,14 @@ class Drawn(SimpleNamespace):
         super().__init__(path=Path("drawn.tif"), name="drawn", size=(side, side), mask=mask, um_per_px=0.25)
         self.downsamples = (1.0, float(DOWN))
         self.level_sizes = ((side, side), mask.shape[::-1])
+        self.file_levels = tuple(zip(self.level_sizes, self.downsamples, strict=True))
 
     def read(self, x: int, y: int, size: tuple[int, int], level: int) -> np.ndarray:
         x, y = x // DOWN, y // DOWN
         return np.array([GLASS, TISSUE], np.uint8)[self.mask[y : y + size[1], x : x + size[0]]]
+
+    def whole_level(self, level: int) -> np.ndarray:
+        return np.array([(*GLASS[::-1], 255), (*TISSUE[::-1], 255)], np.uint8)[self.mask]
 
 
 def resection(side: int) -> Drawn:

@@ -115,6 +115,11 @@ def manifests(folder: Path) -> dict[str, dict]:
     }
 
 
+def deviations() -> dict[str, list[dict]]:
+    """``book/deviations.yaml``: the departures of each study's reference; "unmeasured" explains why some have no number."""
+    return yaml.safe_load((repository() / "book" / "deviations.yaml").read_text(encoding="utf-8"))
+
+
 def number(value: float, digits: int = 3, sign: bool = False) -> str:
     """A number with a true minus, "" where it is missing."""
     if pd.isna(value):
@@ -165,9 +170,16 @@ def chapter(study: str, cohort: str, stage: str = "5-figures", words: str = "") 
 
 
 def table(
-    columns: dict[str, str], rows: Iterable[Sequence[object]], caption: str, label: str, wide: bool = False
+    columns: dict[str, str],
+    rows: Iterable[Sequence[object]],
+    caption: str,
+    label: str,
+    wide: bool = False,
+    widths: str = "",
 ) -> str:
     """A pipe table with a caption that can be referred to, e.g. as "tbl-studies"; `wide`: in the margin as well.
+
+    `widths` in percent, as "[60,40]", are for columns of sentences, which no content should stretch.
 
     `columns` are heads with "l" (words), "r" (numbers) or "c"; `rows` have as many cells (ValueError), of which only
     the bar that would end a cell is escaped.
@@ -177,6 +189,8 @@ def table(
     for row in rows:
         cells = (str(cell).replace("|", "\\|") for _, cell in zip(columns, row, strict=True))
         lines.append(f"| {' | '.join(cells)} |".replace("\n", " "))
+    if widths:
+        return "\n".join([*lines, "", f': {caption} {{#{label} tbl-colwidths="{widths}"}}', ""])
     lines += ["", f": {caption} {{#{label}}}"]
     return "\n".join([f"::: {{.printed{' .column-page-right' if wide else ''}}}", "", *lines, "", ":::", ""])
 

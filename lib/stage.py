@@ -31,7 +31,7 @@ PACKAGES = [
 ]
 # names, not numbers: a patient 0012 is not the patient 12
 NAMES = [
-    *("patient", "slide", "section", "spot", "case", "fold"),
+    *("patient", "slide", "section", "spot", "case", "fold", "unused_in"),
     *("hospital", "site", "series", "setting", "model"),
 ]
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes

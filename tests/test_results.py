@@ -3,6 +3,8 @@
 The notebooks' cells run here in this process, on a small repository with results as the stages leave them.
 """
 
+import importlib
+import inspect
 import json
 import re
 
@@ -10,8 +12,10 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from lib import results
+from lib.params import schema_of
 
 HEAD = "model,cohort,setting,metric,estimate,low,high,n,events,seeds,how\n"
 PAPER = "CrossFusion, ResNet50 features, Table 1"
@@ -45,6 +49,8 @@ class Repository:
     def __init__(self, root, source, monkeypatch):
         self.root, self.source, self.patch = root, source, monkeypatch
         self.studies = yaml.safe_load((source / "book" / "studies.yaml").read_text(encoding="utf-8"))
+        text = (source / "book" / "deviations.yaml").read_text(encoding="utf-8")
+        self.deviations = yaml.safe_load(text)
         for key, each in self.studies.items():
             compared = [dict(row) for row in COMPARED] if key == "crossfusion" else []
             each |= {"comparisons": compared, "rivals": []}
@@ -73,6 +79,7 @@ class Repository:
     def notebook(self, name, **parameters):
         """The parts that a notebook of the book hands over, and what its cells defined."""
         self.write("book/studies.yaml", yaml.safe_dump(self.studies, sort_keys=False))
+        self.write("book/deviations.yaml", yaml.safe_dump(self.deviations, sort_keys=False))
         self.patch.chdir(self.root)
         parts, defined = {}, {}
         self.patch.setattr(results, "glue", lambda part, *text: parts.update({part: "\n".join(text)}))
@@ -126,11 +133,11 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         "studies",
         "rivals",
         "demo-null",
-        "deviations",
         "cross-cancer",
         "coverage",
     } | {
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
+        *(f"deviations {key}" for key in bare.studies),
         *("provenance", "citation", "runs", "unit-costs", "disk", "estimate", "cost"),
     }
     assert [name for name, text in parts.items() if len(text) < 20] == []
@@ -232,19 +239,30 @@ def test_demo_and_null_stand_side_by_side_and_a_miss_is_bold(phantoms):
     assert rows(made)[3][2:] == ["0.800 (0.700 to 0.900)", "–", ""]
 
 
+def departure(repository, study, **how):
+    """The row of the table that one departure makes."""
+    row = {"reference": "r", "here": "h", **how}
+    repository.deviations = {"unmeasured": {"kept": "it is done here as well"}, study: [row]}
+    return rows(repository.parts()[f"deviations {study}"])[1]
+
+
 def test_a_habit_is_worth_its_paired_difference(phantoms):
-    scores = {"crossfusion": 0.6, "crossfusion+best_epoch": 0.7}
+    model = "crossfusion+best_epoch"
+    how = {"switch": {"model": model, "parameter": ["variant: released", "cap"]}, "paired": model}
+    scores = {"crossfusion": 0.6, model: 0.7}
     main = [(model, "a", "c_index", value, 0.5, 0.8) for model, value in scores.items()]
     paired = "model,minus,difference,low,high,setting\ncrossfusion,crossfusion+best_epoch,-0.1,-0.2,-0.01,a\n"
+    said = departure(phantoms, "crossfusion", **how)
+    assert said[1] == "model `crossfusion+best_epoch`; parameter `variant: released`; parameter `cap`"
+    assert said[3] == "no cohort that shows it was run here"
     phantoms.cohort("crossfusion", "demo", main, differences=paired)
-    row = rows(phantoms.parts()["deviations"])[1]
-    habit = phantoms.studies["crossfusion"]["habits"]["crossfusion+best_epoch"]
-    assert row[:2] == [habit, "`crossfusion+best_epoch`"]
-    assert row[2].endswith("(phantom), a")
-    assert row[3] == "+0.100 (+0.010 to +0.200)"
+    said = departure(phantoms, "crossfusion", **how)[3]
+    assert said.endswith("(phantom), a: +0.100 (+0.010 to +0.200)")
     phantoms.cohort("crossfusion", "quirks", main)
-    (_, row) = rows(phantoms.parts()["deviations"])
-    assert [row[2][:10], row[3]] == ["[`quirks`]", "no paired interval"]
+    said = departure(phantoms, "crossfusion", **how)[3]
+    assert said.startswith("[`quirks`]")
+    assert said.endswith("a: no paired interval")
+    assert "demo" not in said
 
 
 def test_twins_and_the_cut_that_saw_the_labels(bare):
@@ -254,10 +272,89 @@ def test_twins_and_the_cut_that_saw_the_labels(bare):
 
     bare.cohort("spacrd", "her2st", spots(0.8, 0.7), kind="open")
     bare.cohort("spacrd", "her2st-released", spots(0.7, 0.6), kind="open")
-    made = rows(bare.parts()["deviations"])
-    assert made[1][:2] == ["`spacrd` as released in everything", "cohort `her2st-released`"]
-    assert made[1][3] == "0.700 (0.400 to 0.900) against 0.800 (0.400 to 0.900)"
-    assert [row[-1] for row in made[3:]] == ["+0.200", "+0.100"]
+    said = departure(bare, "spacrd", twin={"her2st-released": "her2st"})[3]
+    assert said.endswith("`spacrd`: 0.700 (0.400 to 0.900) against 0.800 (0.400 to 0.900)")
+    said = departure(bare, "spacrd", metrics={"f1_oracle": "f1_gmm"})[3].split("; ")
+    assert [each.split("`: ")[1] for each in said] == ["0.700 against 0.500", "0.600 against 0.500"]
+
+
+def test_an_effect_is_read_from_a_benchmark_or_typed_beside_its_test_or_cannot_be(bare):
+    table = bare.write("benchmarks/results/x.csv", "name,here,there\na-b,1,-0.5\n")
+    how = {"effect": "{a-b[there]:.2f} there, {a-b[here]} here", "by": "benchmarks/results/x.csv"}
+    assert departure(bare, "stroke", **how)[1::2] == [
+        "none",
+        "−0.50 there, 1 here (`benchmarks/results/x.csv`)",
+    ]
+    table.unlink()
+    said = "not measured on this machine: `benchmarks/results/x.csv` is missing"
+    assert departure(bare, "stroke", **how)[3] == said
+    by = "tests/stroke/test_train.py::test_x"
+    assert departure(bare, "stroke", effect="30 steps, not 20", by=by)[3] == (
+        "30 steps, not 20 (`tests/stroke/test_train.py`)"
+    )
+    argument = {"argument": "lib.stroke.model.StrokeNet.clinical_positions"}
+    said = departure(bare, "stroke", switch=argument, unmeasured="kept")
+    assert said[1::2] == ["argument `clinical_positions` of `StrokeNet`, in no parameter file", "*kept*"]
+    assert "*kept*: it is done here as well." in bare.parts()["deviations stroke"]
+
+
+def parameter(study, name):
+    """Whether a study's schema has a parameter, and takes the value that is named with it."""
+    (name, _, value), schema = name.partition(": "), schema_of(study)
+    *groups, name = name.split(".")
+    for group in groups:
+        schema = schema.model_fields[group].annotation
+    field = schema.model_fields.get(name)
+    return field and (
+        not value or TypeAdapter(field.annotation).validate_python(yaml.safe_load(value)) is not None
+    )
+
+
+def argument(study, name):
+    module, owner, name = name.rsplit(".", 2)
+    return name in inspect.signature(getattr(importlib.import_module(module), owner)).parameters
+
+
+def contender(study, name):
+    return name in importlib.import_module(f"lib.{study}.params").CONTENDERS
+
+
+SWITCHES = {
+    "parameter": parameter,
+    "argument": argument,
+    "model": contender,
+    "cohort": lambda study, name: (results.ROOT / "params" / study / f"{name}.yaml").is_file(),
+}
+
+
+def test_each_departure_names_switches_that_there_are_and_its_effect_or_why_it_has_none(root, monkeypatch):
+    monkeypatch.chdir(root)
+    rows = results.deviations()
+    why = rows.pop("unmeasured")
+    assert set(rows) == set(results.studies())
+    for study, row in [(key, row) for key, each in rows.items() for row in each]:
+        known = {"reference", "switch", "here", "effect", "by", "paired", "twin", "metrics", "unmeasured"}
+        assert {"reference", "here"} <= set(row) <= known, row
+        for what, names in row.get("switch", {}).items():
+            lost = [
+                name
+                for name in ([names] if isinstance(names, str) else names)
+                if not SWITCHES[what](study, name)
+            ]
+            assert lost == [], f"{study}: {row['reference']}: no {what} is called so"
+        assert row.get("unmeasured", "kept") in why, row
+        assert ("unmeasured" in row) != bool({"effect", "paired", "twin", "metrics"} & set(row)), row
+        assert ("effect" in row) == ("by" in row), row
+        assert contender(study, row["paired"]) if "paired" in row else True, row
+        for pair in row.get("twin", {}).items():
+            assert all(SWITCHES["cohort"](study, name) for name in pair), row
+        path, _, test = row.get("by", "book/deviations.yaml").partition("::")
+        assert (
+            f"def {test}(" in (root / path).read_text(encoding="utf-8") if test else (root / path).is_file()
+        ), row
+        if path.endswith(".csv"):
+            table = pd.read_csv(root / path, index_col=0).to_dict("index")
+            assert row["effect"].format(**table) != row["effect"], row
 
 
 def test_cancer_types_stand_with_differences_from_age_and_the_papers_number(cancer):

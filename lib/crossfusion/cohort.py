@@ -69,7 +69,7 @@ class Cohort:
             row, seed = self.drawn.loc[self._patient[name]], zlib.crc32(name.encode())
             cancer = CANCERS.index(row["cancer"])
             write_slide(path, fine=row["fine"], coarse=row["coarse"], cancer=cancer, seed=seed)
-        return open_slide(path, self.params.um_per_px.get(name))
+        return open_slide(path, self.params.um_per_px.get(name), name)
 
     def depends(self, name: str) -> dict[str, object]:
         """What a slide's tiles depend on beside parameters. A slide of gigabytes is known by its size, not read."""
@@ -247,11 +247,27 @@ def with_outcomes(folds: Iterable[Fold], known: Iterable[str]) -> tuple[list[Fol
     misfits = {
         "named by the folds have no outcome and are left out": named - known,
         "with an outcome are in no fold": known - named,
-        "train and are never tested": (known & named) - tested,
+        "train and are never tested": {one for fold in kept for one in fold.train} - tested,
     }
     for fold in folds:
         misfits[f"are in neither part of fold {fold.name}"] = (known & named) - {*fold.train, *fold.test}
     return kept, [f"{len(ids)} {what}: {_some(ids)}" for what, ids in misfits.items() if ids]
+
+
+def with_folds(cohort: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame:
+    """The patients (index) that folds name, with `fold`, which holds them out, NaN where none does: those train alone.
+
+    Where a patient is in neither part of some fold, `unused_in` names it; see `lib.training.folds.folds_of`.
+    """
+    folds = list(folds)
+    named = {one for fold in folds for part in (fold.train, fold.test) for one in part}
+    cohort = cohort[cohort.index.isin(named)].copy()
+    cohort["fold"] = cohort.index.map({one: fold.name for fold in folds for one in fold.test})
+    unused = {
+        one: " ".join(fold.name for fold in folds if one not in {*fold.train, *fold.test})
+        for one in cohort.index
+    }
+    return cohort.assign(unused_in=cohort.index.map(unused)) if any(unused.values()) else cohort
 
 
 def _some(ids: Iterable[str], most: int = 10) -> str:

@@ -23,6 +23,7 @@ from lib.statistics.classification import NotComputable
 from lib.statistics.comparison import false_alarms, survival_null
 from lib.statistics.intervals import Interval
 from lib.statistics.survival import Censoring, HeldOut
+from lib.training.folds import folds_of
 
 Models = dict[str, dict[str, HeldOut]]  # cancer type -> model -> its held-out patients
 
@@ -58,10 +59,9 @@ def held_out_patients(stage: Stage, cohort: pd.DataFrame) -> Models:
 def _censoring(cohort: pd.DataFrame, setting: str) -> dict[str, Censoring]:
     """How patients leave follow-up, learnt from each fold's training patients."""
     patients = cohort[cohort["cancer"] == setting]
-    columns = ["time_months", "event"]
+    outcomes = patients[["time_months", "event"]]
     return {
-        fold: Censoring.fit(*patients.loc[patients["fold"] != fold, columns].to_numpy().T)
-        for fold in patients["fold"].unique()
+        fold.name: Censoring.fit(*outcomes.loc[list(fold.train)].to_numpy().T) for fold in folds_of(patients)
     }
 
 

@@ -22,7 +22,7 @@ from lib.crossfusion.params import CONTENDERS, CrossFusionParams, Training, habi
 from lib.features.feature_files import bag_files
 from lib.models.attention import AMIL, DSMIL, MeanPool, TransMIL
 from lib.training.discrete_time import bin_of, fit_bins, survival_at, survival_nll, survival_of
-from lib.training.folds import Fold, stratified_folds
+from lib.training.folds import Fold, folds_of, stratified_folds
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 NETWORKS = {network.__name__: network for network in (CrossFusion, AMIL, DSMIL, TransMIL, MeanPool)}
@@ -233,21 +233,17 @@ class Data:
     def settings(self) -> tuple[dict[str, list[Fold]], list[str]]:
         """Folds of each cancer type, and one sentence for each type that cannot be trained on.
 
-        Patients without an embedded slide take no part in training and are held out by nobody.
+        Patients without an embedded slide take no part in training and are held out by nobody; whom no fold holds out trains.
         """
         settings, obstacles = {}, []
         for cancer, everybody in self.cohort.groupby("cancer", sort=True):
             seen = everybody[everybody["patient"].isin(self.slides)]
-            names, deaths = sorted(seen["fold"].unique()), int(seen["event"].sum())
-            if len(names) < everybody["fold"].nunique() or deaths < 2 * len(names):
+            folds, deaths = folds_of(seen), int(seen["event"].sum())
+            if len(folds) < everybody["fold"].nunique() or deaths < 2 * len(folds):
                 few = f"{len(seen)} of {len(everybody)} patients have slides with features, {deaths} of them died"
                 obstacles.append(f"{cancer}: {few}: too few to train on every fold")
                 continue
-            settings[str(cancer)] = []
-            for name in names:
-                held_out = seen["fold"] == name
-                parts = (tuple(seen["patient"][rows]) for rows in (~held_out, held_out))
-                settings[str(cancer)].append(Fold(str(name), *parts))
+            settings[str(cancer)] = folds
         return settings, obstacles
 
     def files(self, run: Run) -> list[Path]:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from lib.features.clam import Preset, Segmentation, inside_contour, read_preset, segment
 from lib.features.feature_files import SCALES, Encoder, attributes_of, count_white, whole, write_features
-from lib.features.tissue import Preset, Segmentation, find_tissue, inside_contour, read_preset, segment
+from lib.features.tissue import find_tissue
 from lib.files import opened, written_hdf5
 from lib.inputs.slides import Slide, UnreadableTile
 

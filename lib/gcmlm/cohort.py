@@ -30,7 +30,17 @@ import pandas as pd
 from lib.data import fetch_all, read_sources
 from lib.files import check_names
 from lib.gcmlm.ct import MEASURED
-from lib.inputs.tables import NO_YES, code, is_missing, nearest_name, number, plain, read_columns, read_texts
+from lib.inputs.tables import (
+    NO_YES,
+    code,
+    column_report,
+    is_missing,
+    nearest_name,
+    number,
+    plain,
+    read_columns,
+    read_texts,
+)
 from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, read_outcomes, site_of
 from lib.params import ROOT
 from lib.stage import Stage
@@ -39,9 +49,6 @@ POSITIVE, NEGATIVE = "metastasis", "free"
 SYNCHRONOUS, CENSORED = "synchronous", "censored early"
 SCANS = ["patient", "image", "mask", "label", "problem"]
 SLIDES = ["patient", "slide", "path", "um_per_px", "problem"]
-MOST_MONTHS = 1200
-"""A follow-up beyond it is a date: 43,586 is how a spreadsheet stores a day of 2019."""
-
 MISTYPED = re.compile(r"\s*(=.*|@.*|[+-]?\d+,\d+|\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.]\d{2,4}.*)")
 """No category: a formula, a number with a decimal comma, a date."""
 
@@ -62,12 +69,15 @@ class Cohort(NamedTuple):
         Paths begin with the folder. `problem` says why a file cannot be used, "" if nothing is known against it.
     given : dict
         Modality -> table of features made elsewhere, indexed by patient.
+    columns : DataFrame
+        One row a clinical column of numbers, with what is odd about it: see `lib.inputs.tables.column_report`.
     """
 
     patients: pd.DataFrame
     scans: pd.DataFrame
     slides: pd.DataFrame
     given: dict[str, pd.DataFrame]
+    columns: pd.DataFrame
 
 
 def raw_folder(stage: Stage) -> Path:
@@ -91,7 +101,7 @@ def read_cohort(stage: Stage) -> Cohort:
         patients = read_stad(stage.reads(data / params.stad_table), with_slides)
     else:
         matched = read_matched(raw_folder(stage), params.factors, params.mapping, label=params.mask_label)
-        patients, scans, slides, _ = matched
+        patients, scans, slides, *_ = matched
     for row in patients[patients["problem"] != ""].itertuples():
         print(f"{row.patient}: {row.problem}, so left out")
     patients = patients[patients["problem"] == ""].set_index("patient", drop=False)
@@ -107,7 +117,7 @@ def read_cohort(stage: Stage) -> Cohort:
         print(
             f"{modality} made elsewhere: {len(given[modality])} patients, {strangers} of them not in this cohort"
         )
-    return Cohort(patients, scans, slides, given)
+    return Cohort(patients, scans, slides, given, _columns(patients, params.cohort))
 
 
 def metachronous(
@@ -174,13 +184,19 @@ def read_matched(
     ------
     ValueError
         A patient twice, or none named; a factor that is no column, with the nearest name; a cell that is no number in
-        a column of numbers; a scan or slide of a patient the clinical table does not have; two scans of a patient,
+        a column of numbers, or one that nobody has, or a code of what is missing (`lib.inputs.tables.looked_over`); a scan or slide of a patient the clinical table does not have; two scans of a patient,
         unless a column `use` says yes to one; a slide twice; a path that leaves the folder.
     """
     folder = Path(folder)
-    patients = _patients(*_table(folder, "clinical"), factors, mapping or {})
-    known = set(patients["patient"])
-    return Cohort(patients, _scans(folder, known, label), _slides(folder, known), {})
+    table, path = _table(folder, "clinical")
+    patients = _patients(table, path, factors, mapping or {})
+    known, columns = set(patients["patient"]), _columns(patients, path)
+    return Cohort(patients, _scans(folder, known, label), _slides(folder, known), {}, columns)
+
+
+def _columns(patients: pd.DataFrame, source: str | os.PathLike) -> pd.DataFrame:
+    numbers = patients.set_index("patient", drop=False).drop(columns=["event", "label"], errors="ignore")
+    return column_report(numbers, source)
 
 
 def _table(folder: Path, name: str) -> tuple[pd.DataFrame, Path]:
@@ -219,11 +235,6 @@ def _patients(table: pd.DataFrame, path: Path, factors: Sequence[str], mapping: 
         people[name] = _values(cells[name], patient, name, path, category=True)
     time = people["time_months"] = _values(cells["time_months"], patient, "time_months", path)
     event = people["event"] = _values(cells["event"], patient, "event", path, partial(code, levels=NO_YES))
-    if (wrong := (time < 0) | (time > MOST_MONTHS)).any():
-        raise ValueError(
-            f"{path}: time_months of patient {patient[wrong].iloc[0]} is {time[wrong][0]:g}, 0 to {MOST_MONTHS} months, "
-            "no date, is needed"
-        )
     people["problem"] = np.where(np.isnan(time) | np.isnan(event), "no follow-up", "")
     return pd.DataFrame(people)
 

@@ -60,25 +60,39 @@ def read_dicom(
         size or orientation, missing, doubled, out of line; oblique.
     """
     folder = Path(folder)
-    slices = _one_series(_slices(folder), folder, series, modality)
+    slices = in_place(_one_series(pictures(folder), folder, series, modality), folder, modality)
+    image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
+    return Volume(values_of(image, folder), geometry_of(image), stored_as)
+
+
+def in_place(slices: list[Dataset], folder: Path, modality: str | None) -> list[Dataset]:
+    """Headers sorted along the stack, refused where they are not one stack of measurements (see `read_dicom`)."""
     for fault in _faults(slices, modality):
         raise ValueError(f"{folder}: {fault}")
+    return sorted(slices, key=along)
+
+
+def along(header: Dataset) -> float:
+    """Where a slice lies along the normal of its plane, mm."""
+    return float(numbers_of(header, PLACE) @ _axes(header)[2])
+
+
+def stack_of(slices: list[Dataset], values: np.ndarray, folder: Path, oblique: str) -> tuple[sitk.Image, str]:
+    """Values (z, y, x) of slices in place as an image in LPS, and the orientation they were stored in."""
     across = _axes(slices[0])
-    slices.sort(key=lambda each: _numbers(each, PLACE) @ across[2])
-    image = sitk.GetImageFromArray(np.stack([_pixels(each) for each in slices]))
-    first, last = (_numbers(each, PLACE) for each in (slices[0], slices[-1]))
-    rows_mm, columns_mm = _numbers(slices[0], "PixelSpacing")  # DICOM states the distance of rows first
+    image = sitk.GetImageFromArray(values)
+    first, last = (numbers_of(each, PLACE) for each in (slices[0], slices[-1]))
+    rows_mm, columns_mm = numbers_of(slices[0], "PixelSpacing")  # DICOM states the distance of rows first
     image.SetSpacing((columns_mm, rows_mm, float((last - first) @ across[2]) / (len(slices) - 1)))
     image.SetOrigin(first.tolist())
     image.SetDirection(across.T.ravel().tolist())
     stored_as = geometry_of(image).orientation
     if np.linalg.norm(across[:2] @ (last - first)) > min(rows_mm, columns_mm) / 2:
         image = _unsheared(image, folder, oblique, last - first, across)
-    image = upright(image, folder, oblique, AIR_HU)
-    return Volume(values_of(image, folder), geometry_of(image), stored_as)
+    return upright(image, folder, oblique, AIR_HU), stored_as
 
 
-def _slices(folder: Path) -> list[Dataset]:
+def pictures(folder: Path) -> list[Dataset]:
     """Headers of the pictures of a folder, by file name, whatever series they belong to."""
     slices, others = [], []
     for path in sorted(each for each in folder.iterdir() if not each.is_dir()):
@@ -143,7 +157,7 @@ def _is_localiser(header: Dataset) -> bool:
     return bool(re.search("LOCALIZER|SCOUT", str(header.get("ImageType", "")).upper()))
 
 
-def _numbers(header: Dataset, keyword: str) -> np.ndarray:
+def numbers_of(header: Dataset, keyword: str) -> np.ndarray:
     """The numbers of a header's element; none where it is missing, or any of them is no finite number."""
     try:
         numbers = np.atleast_1d(np.asarray(header[keyword].value, dtype=float))
@@ -166,10 +180,10 @@ def _faults(slices: list[Dataset], modality: str | None) -> Iterator[str]:
         if frames > 1:
             yield f"{name} holds {frames} frames (enhanced DICOM), one slice a file is read: convert it to NIfTI"
         for keyword, count in COUNTS.items():
-            if len(_numbers(each, keyword)) != count:
+            if len(numbers_of(each, keyword)) != count:
                 yield f"slice {name} does not state its {keyword} ({count} numbers)"
     for keyword in [keyword for keyword in COUNTS if keyword != PLACE]:
-        numbers = np.array([_numbers(each, keyword) for each in slices])
+        numbers = np.array([numbers_of(each, keyword) for each in slices])
         odd = np.flatnonzero(~np.isclose(numbers, numbers[0], rtol=1e-4, atol=1e-3).all(1))
         if len(odd):
             one, two = (" x ".join(f"{number:g}" for number in numbers[n]) for n in (0, odd[0]))
@@ -177,7 +191,7 @@ def _faults(slices: list[Dataset], modality: str | None) -> Iterator[str]:
                 f"slices of one series differ in {keyword}: {one} and {two} ({names[0]}, {names[odd[0]]}); "
                 "keep those of one stack"
             )
-    x, y = _numbers(slices[0], "ImageOrientationPatient").reshape(2, 3)
+    x, y = numbers_of(slices[0], "ImageOrientationPatient").reshape(2, 3)
     if np.abs(np.linalg.norm([x, y], axis=1) - 1).max() > 1e-3 or abs(x @ y) > 1e-3:
         yield f"{names[0]} has axes that are not at right angles"
     if len(slices) < 2:
@@ -187,7 +201,7 @@ def _faults(slices: list[Dataset], modality: str | None) -> Iterator[str]:
 
 def _gaps(slices: list[Dataset], names: list[str]) -> Iterator[str]:
     """Where slices do not lie in equal steps along a line."""
-    across, places = _axes(slices[0]), np.array([_numbers(each, PLACE) for each in slices])
+    across, places = _axes(slices[0]), np.array([numbers_of(each, PLACE) for each in slices])
     order = np.argsort(places @ across[2], kind="stable")
     places, names = places[order], [names[number] for number in order]
     along = places @ across[2]
@@ -207,20 +221,21 @@ def _gaps(slices: list[Dataset], names: list[str]) -> Iterator[str]:
         )
     aside = (places - places[0]) @ across[:2].T
     off = np.linalg.norm(aside - np.linspace(0, 1, len(aside))[:, None] * aside[-1], axis=1)
-    if off.max() > _numbers(slices[0], "PixelSpacing").min() / 2:
+    if off.max() > numbers_of(slices[0], "PixelSpacing").min() / 2:
         yield f"slice {names[off.argmax()]} lies {off.max():.1f} mm beside the others: two stacks are mixed"
 
 
 def _axes(header: Dataset) -> np.ndarray:
     """Directions (3, 3) of x, y and of the stack, one a row, at right angles."""
-    x, y = _numbers(header, "ImageOrientationPatient").reshape(2, 3)
+    x, y = numbers_of(header, "ImageOrientationPatient").reshape(2, 3)
     x = x / np.linalg.norm(x)
     y = y - (y @ x) * x
     y /= np.linalg.norm(y)
     return np.array([x, y, np.cross(x, y)])
 
 
-def _pixels(header: Dataset) -> np.ndarray:
+def pixels(header: Dataset) -> np.ndarray:
+    """The values (rows, columns) of a slice, float32, rescaled."""
     try:
         image = sitk.ReadImage(header.filename, sitk.sitkFloat32, "GDCMImageIO")
     except RuntimeError as error:

@@ -6,7 +6,8 @@ four fifths of a read on compositing and copies; that the pixels are the same is
 
 import ctypes
 import os
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -15,8 +16,10 @@ import cv2
 import numpy as np
 import openslide
 import pandas as pd
+import pydicom
 import tifffile
 from openslide import lowlevel
+from pydicom.errors import InvalidDicomError
 
 from lib.files import check_names
 
@@ -24,15 +27,19 @@ FINEST, COARSEST = 0.1, 2.4
 """µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
 
 SQUARE = 1.05  # most by which a pixel's two sides may differ
-AGREE = 2.5
-"""Most by which mpp and objective may differ: 20x objectives with 2x changers are honest, ten times is an error."""
+AGREE = 0.4, 1.6
+"""mpp over the 10 µm / power of the objective: a 20x objective with a 2x changer is honest (0.5), 40x with 0.5 µm is not."""
 
-REMEDY = "look up the scanner's µm per pixel and give it as um_per_px of this slide"
+REMEDY = "look up the scanner's µm per pixel and write it into params/<study>/<cohort>.yaml, um_per_px: {{{}: 0.25}}"
+CONVERT = "a tiled pyramid is expected, as `vips tiffsave {} out.tif --tile --pyramid --compression jpeg --Q 90` writes it"
 WHITE, UNKNOWN = 255, 128
 TIFF = (".svs", ".tif", ".tiff")
-SUFFIXES = (*TIFF, ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".dcm")
+SUFFIXES = (*TIFF, ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".dcm")
+DICOM_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 STRIP_PX = 2**22  # pixels of a level held at a time
 LEAF_PX = 256  # side at which a search for unreadable pixels ends
+MARK_PX, REACH_PX = 64, 24
+"""Side of a patch of a level, and how far from its place it is looked for: pixels of that level."""
 
 
 class UnreadableTile(ValueError):
@@ -42,6 +49,8 @@ class UnreadableTile(ValueError):
 def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None) -> dict[str, Path]:
     """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
 
+    The files of one DICOM series are one slide, of the name of any of them, or of the folder that holds this series alone.
+
     Raises
     ------
     ValueError, FileNotFoundError
@@ -50,13 +59,34 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
     folder, found, names = Path(folder), {}, None if names is None else set(names)
     if names is None and not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder of slides")
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not (names is None or path.stem in names) or path.is_dir():
-            continue
-        if found.setdefault(path.stem, path) != path:
-            raise ValueError(f"slide {path.stem} is there twice, as {found[path.stem]} and {path}")
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    named = [(path.stem, path) for path in paths if path.suffix.lower() != ".dcm" and not path.is_dir()]
+    for name, path in [*named, *_dicom_slides(paths, folder, names)]:
+        if (names is None or name in names) and found.setdefault(name, path) != path:
+            raise ValueError(f"slide {name} is there twice, as {found[name]} and {path}")
     check_names(found, folder, "slide", zeros=False)
     return found
+
+
+def _dicom_slides(
+    paths: list[Path], folder: Path, names: Collection[str] | None
+) -> Iterator[tuple[str, Path]]:
+    """Name and first file of each DICOM series of whole-slide images."""
+    series = {}
+    for path in (path for path in paths if path.suffix.lower() == ".dcm" and path.is_file()):
+        try:
+            about = pydicom.dcmread(path, specific_tags=["SOPClassUID", "SeriesInstanceUID"])
+            key = about.SeriesInstanceUID if about.SOPClassUID == DICOM_SLIDE else ""  # a CT, say
+        except (InvalidDicomError, AttributeError):
+            key = path  # it is refused by its name when it is opened
+        series.setdefault(key, []).append(path)
+    series.pop("", None)
+    alone = Counter(place for files in series.values() for place in {file.parent for file in files})
+    for files in series.values():
+        known, place = [file.stem for file in files], files[0].parent
+        own = place != folder and alone[place] == 1  # else slides of a folder would share its name
+        known = [place.name, *known] if own and len(files) > 1 else [*known, place.name] if own else known
+        yield next((name for name in known if names is None or name in names), known[0]), files[0]
 
 
 class Slide:
@@ -68,23 +98,31 @@ class Slide:
     Attributes
     ----------
     path, name : Path, str
-        The name is the file's without suffix.
+        The name is the file's without suffix, unless one is given.
     size, level_sizes : (int, int), tuple of (int, int)
-        Width and height of level 0 and of each level, pixels.
+        Width and height of level 0 and of each level, pixels. A level that does not lie on level 0 is not among them.
     downsamples : tuple of float
         Of each level, 1 for level 0.
+    file_levels : tuple of ((int, int), float)
+        Size and downsample of every level of the file, as OpenSlide numbers them.
     um_per_px, scale_from : float, "mpp" | "objective" | "override"
         µm per level-0 pixel.
+    note : str
+        What is odd about the file, "" if nothing.
     """
 
-    def __init__(self, path: str | os.PathLike, um_per_px: float | None = None):
-        self.path = Path(path)
-        self.name = self.path.stem
+    def __init__(self, path: str | os.PathLike, um_per_px: float | None = None, name: str = ""):
+        self.path, self.note = Path(path), ""
+        self.name = name or self.path.stem
         self._lock, self._handle = Lock(), self._opened()
         self.size = self._handle.dimensions
         self.level_sizes = tuple(self._handle.level_dimensions)
         self.downsamples = tuple(self._handle.level_downsamples)
-        self.um_per_px, self.scale_from = scale_of(self._handle.properties, self.path.name, um_per_px)
+        self.file_levels = tuple(zip(self.level_sizes, self.downsamples, strict=True))
+        self._numbers = range(len(self.downsamples))  # of the levels, for OpenSlide
+        self.um_per_px, self.scale_from = scale_of(
+            self._handle.properties, self.path.name, um_per_px, self.name
+        )
         self._stored = StoredTiles(self.path, list(self.level_sizes))
         if self._stored.deep:
             raise ValueError(
@@ -93,6 +131,17 @@ class Slide:
         for level in list(self._stored.pages):
             if not self._trusted(level):
                 del self._stored.pages[level]
+        if len(self.downsamples) > 1:
+            self._numbers = aligned_levels(self)
+            lost = sorted(set(range(len(self.downsamples))) - {*self._numbers})
+            self.level_sizes, self.downsamples = (
+                tuple(each[i] for i in self._numbers) for each in (self.level_sizes, self.downsamples)
+            )
+            if lost:
+                said = ", ".join(map(str, lost))
+                self.note = (
+                    f"not read, since they do not lie where they say on level 0 (padded?): levels {said}"
+                )
 
     def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
         """Pixels of a region, uint8 RGB (height, width, 3); `UnreadableTile` where they cannot be decoded.
@@ -101,14 +150,26 @@ class Slide:
         `level`. What lies outside the slide, and what the scanner left out, is white: the caller knows the bounds.
         """
         width, height = map(int, (size_px, size_px) if np.isscalar(size_px) else size_px)
+        number = self._numbers[level]
         try:
-            region = self._from_stored(int(x), int(y), width, height, level)
+            region = self._from_stored(int(x), int(y), width, height, number)
             # OpenSlide knows what to show where a scanner left a tile out
-            return self._from_openslide(int(x), int(y), width, height, level) if region is None else region
+            return self._from_openslide(int(x), int(y), width, height, number) if region is None else region
         except (UnreadableTile, openslide.OpenSlideError) as error:
             raise UnreadableTile(
                 f"{self.path.name}: {width} x {height} pixels of level {level} at {x}, {y} cannot be decoded ({error})"
             ) from error
+
+    def whole_level(self, level: int) -> np.ndarray:
+        """One of `file_levels`, uint8 BGRA (height, width, 4), colours times alpha; `UnreadableTile` as `read`.
+
+        As one, in the level's own pixels: corners of regions are level-0 pixels, so that with a downsample that is no
+        whole number a strip begins between two rows, and OpenSlide interpolates.
+        """
+        try:
+            return self._bgra(0, 0, *self.file_levels[level][0], level)
+        except openslide.OpenSlideError as error:
+            raise UnreadableTile(f"{self.path.name}: level {level} cannot be decoded ({error})") from error
 
     def thumbnail(self, most_px: int = 1024) -> np.ndarray:
         """The whole slide, its longer side at most `most_px` pixels: uint8 RGB (height, width, 3).
@@ -135,7 +196,9 @@ class Slide:
         try:
             return openslide.OpenSlide(self.path)
         except (openslide.OpenSlideError, OSError) as error:
-            raise ValueError(f"{self.path.name} cannot be opened as a slide ({error})") from error
+            raise ValueError(
+                f"{self.path.name} cannot be opened as a slide ({error}): {_why_not(self.path)}"
+            ) from error
 
     def _trusted(self, level: int) -> bool:
         """Whether the direct reader gives the very pixels of OpenSlide in the middle of a level."""
@@ -158,10 +221,17 @@ class Slide:
     def _from_stored(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray | None:
         if level not in self._stored.pages:
             return None
-        times = self.downsamples[level]
+        times = self._handle.level_downsamples[level]
         return self._stored.read(level, round(x / times), round(y / times), width, height)
 
     def _from_openslide(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
+        bgra = self._bgra(x, y, width, height, level)
+        rgb = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB)
+        clear = WHITE - bgra[..., 3]
+        # colours are premultiplied, so adding what is transparent lays them over white
+        return rgb + clear[..., None] if clear.any() else rgb
+
+    def _bgra(self, x: int, y: int, width: int, height: int, level: int) -> np.ndarray:
         # straight into an array: read_region of the package goes through three more copies
         bgra = np.empty((height, width, 4), np.uint8)
         target = bgra.ctypes.data_as(ctypes.POINTER(ctypes.c_uint32))
@@ -172,13 +242,109 @@ class Slide:
                 self._handle.close()  # after its first error an OpenSlide handle refuses everything
                 self._handle = self._opened()
                 raise
-        rgb = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB)
-        clear = WHITE - bgra[..., 3]
-        # colours are premultiplied, so adding what is transparent lays them over white
-        return rgb + clear[..., None] if clear.any() else rgb
+        return bgra
 
 
 open_slide = Slide
+
+
+def _why_not(path: Path) -> str:
+    """What to do about a file that OpenSlide does not open."""
+    if not path.is_file():
+        return "there is no such file"
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+            if max(ends, default=0) > path.stat().st_size:
+                return "it is cut short, fetch it again"
+            kind = "in tiles, of a kind it does not know" if page.is_tiled else "in strips, not in tiles"
+            return f"it is a whole TIFF, stored {kind}: {CONVERT.format(path.name)}"
+    except Exception:  # tifffile's and the format's own
+        return "it is no slide, or it is cut short: fetch it again"
+
+
+def aligned_levels(slide: Slide) -> list[int]:
+    """The levels of a slide that show what level 0 shows at the same place; level 0 always does.
+
+    Some exports store every level on a canvas of whole tiles: sizes are no longer those of level 0 divided by the
+    downsample, and what is read there is displaced, the more the further from the corner (openslide#137). So patches
+    of each level are looked for in the finest neighbour already trusted. Where nothing on a slide can be compared, a level is
+    taken whose width and height are those of level 0 over one whole number.
+    """
+    kept = [0]
+    for level in range(1, len(slide.downsamples)):
+        places = _landmarks(slide, level)
+        far = [
+            each
+            for each in (_displacement(slide, level, kept[-1], place) for place in places)
+            if each is not None
+        ]
+        wrong = sum(each > 1.5 for each in far)
+        times = round(slide.downsamples[level])
+        sized = zip(slide.size, slide.level_sizes[level], strict=True)
+        whole = all(abs(full / times - side) <= 1 for full, side in sized)
+        if wrong < min(2, len(far)) if far else whole:
+            kept.append(level)
+    return kept
+
+
+def _landmarks(slide: Slide, level: int, most: int = 8) -> np.ndarray:
+    """Places of a level with much to see, far from each other and from the corner: (n, 2), level-0 pixels.
+
+    They are found on the coarsest level where this one is too large to be read for that.
+    """
+    if np.prod(slide.level_sizes[level]) > 4 * STRIP_PX:
+        level = len(slide.downsamples) - 1
+    width, height = slide.level_sizes[level]
+    side = max(16, max(width, height) // 48)
+    columns, rows = max(1, width // side), max(1, height // side)
+    try:
+        if width * height > 4 * STRIP_PX:
+            contrast = np.ones((rows, columns))
+        else:
+            grey = _grey(slide.read(0, 0, (width, height), level))[: rows * side, : columns * side]
+            contrast = grey.reshape(rows, side, columns, side).std(axis=(1, 3))
+    except UnreadableTile:
+        contrast = np.ones((rows, columns))
+    good = contrast >= min(6, contrast.max() / 2)
+    y, x = np.nonzero(good)
+    places = (np.stack([x, y], 1) + 0.5) * side * slide.downsamples[level]
+    chosen = [int(places.sum(1).argmax())] if len(places) else []
+    while 0 < len(chosen) < min(most, len(places)):
+        apart = np.linalg.norm(places[:, None] - places[chosen], axis=2).min(1)
+        chosen.append(int(apart.argmax()))
+    return places[chosen]
+
+
+def _displacement(slide: Slide, level: int, finer: int, place: np.ndarray) -> float | None:
+    """How far a patch of a level lies from where a finer level has it, pixels of the coarser; None where nothing is seen."""
+    down, times = slide.downsamples[level], slide.downsamples[level] / slide.downsamples[finer]
+    most = np.maximum(np.array(slide.size) - MARK_PX * down, 0)
+    corner = np.clip(place - MARK_PX / 2 * down, 0, most).astype(
+        int
+    )  # beyond the border there is nothing to compare
+    around, side = corner - round(REACH_PX * down), MARK_PX + 2 * REACH_PX
+    try:
+        patch = slide.read(*corner, MARK_PX, level)
+        wider = slide.read(*around, round(side * times), finer)
+    except UnreadableTile:
+        return None
+    wider = cv2.resize(wider, (side, side), interpolation=cv2.INTER_AREA)
+    patch, wider = (cv2.GaussianBlur(_grey(each), (0, 0), 1) for each in (patch, wider))
+    contrast = sorted((patch.std(), wider[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX].std()))
+    if contrast[0] < 3:
+        return None if contrast[1] < 6 else np.inf
+    found = cv2.matchTemplate(wider, patch, cv2.TM_CCOEFF_NORMED)
+    near = found[REACH_PX - 1 : REACH_PX + 2, REACH_PX - 1 : REACH_PX + 2].max()
+    if near >= found.max() - 0.02 and near > 0.5:
+        return 0.0  # along an edge many places are alike
+    y, x = np.unravel_index(found.argmax(), found.shape)
+    return float(np.hypot(x - REACH_PX, y - REACH_PX)) if found.max() > 0.5 else np.inf
+
+
+def _grey(rgb: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
 class StoredTiles:
@@ -245,13 +411,15 @@ class StoredTiles:
         return None if tile is None else tile[0]
 
 
-def scale_of(properties: Mapping[str, str], name: str, override: float | None = None) -> tuple[float, str]:
+def scale_of(
+    properties: Mapping[str, str], name: str, override: float | None = None, slide: str = "SLIDE"
+) -> tuple[float, str]:
     """µm per level-0 pixel, and where that was read: "override", "mpp" or "objective".
 
     From `override`, which the user vouches for; else from OpenSlide's properties openslide.mpp-x and -y, else from
     openslide.objective-power, for which 10 µm / power is taken (20x is 0.5, 40x 0.25). A ValueError that begins with the
     slide's `name` where there is none, outside 0.1 to 2.4 µm, where mpp and objective contradict each other, and for
-    pixels that are not square.
+    pixels that are not square. `slide` is how um_per_px names it.
     """
     keys, fault = ("openslide.mpp-x", "openslide.mpp-y", "openslide.objective-power"), ""
     numbers = {key: pd.to_numeric(properties[key], errors="coerce") for key in keys if properties.get(key)}
@@ -266,7 +434,7 @@ def scale_of(properties: Mapping[str, str], name: str, override: float | None = 
         mpp, source = float(x + y) / 2, "mpp"
         if max(x, y) / min(x, y) > SQUARE:
             fault = f"has pixels of {x:g} x {y:g} µm, and only square ones are known"
-        elif power and not 1 / AGREE <= mpp * power / 10 <= AGREE:
+        elif power and not AGREE[0] <= mpp * power / 10 <= AGREE[1]:
             fault = f"contradicts itself: {mpp:.4g} µm per pixel, but objective {power:g}x means about {10 / power:.3g}"
     elif power:
         mpp, source = float(10 / power), "objective"
@@ -275,7 +443,7 @@ def scale_of(properties: Mapping[str, str], name: str, override: float | None = 
     if not fault and not FINEST <= mpp <= COARSEST:
         fault = f"has {mpp:.4g} µm per pixel (from its {source}), outside {FINEST} to {COARSEST}: no scan of tissue, or wrong"
     if fault:
-        raise ValueError(f"{name} {fault}: {REMEDY}")
+        raise ValueError(f"{name} {fault}: {REMEDY.format(slide)}")
     return mpp, source
 
 

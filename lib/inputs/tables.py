@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,24 @@ NO_YES = {"0": 0, "no": 0, "n": 0, "false": 0, "1": 1, "yes": 1, "y": 1, "true":
 MISSING = {"nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat", "missing", "unknown", "not available"}
 MISSING |= {"", ".", "-", "--", "?"}
 PLAIN_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+MISSING_CODE = re.compile(r"-1|-?(7+|8+|9+)")  # what forms write where nothing is known
+OTHER_UNITS = {
+    "years": {"days": 365.25, "months": 12.0},
+    "months": {"days": 30.44, "weeks": 4.35, "years": 1 / 12},
+    "minutes": {"hours": 1 / 60, "seconds": 60.0},
+}
+
+
+class Usual(NamedTuple):
+    """What a clinical column holds: its unit, the range beyond which nobody is, and where a cohort's median is expected."""
+
+    unit: str
+    low: float
+    high: float
+    middle: tuple[float, float]
+
+
+USUAL = {"age": Usual("years", 0, 120, (15, 100)), "time_months": Usual("months", 0, 1200, (2, 240))}
 
 
 def plain(name: object) -> str:
@@ -49,6 +68,86 @@ def number(text: str) -> float:
     if not np.isfinite(value):
         raise ValueError(f"{text!r} is no number")
     return value
+
+
+def looked_over(values: pd.Series, name: str, usual: Usual | None = None) -> str:
+    """What is odd about a column of numbers, in one sentence, "" if nothing is: for the table that the stage shows.
+
+    Parameters
+    ----------
+    values : Series of float
+        NaN where missing, indexed by patient.
+    name : str
+    usual : Usual, optional
+        That of `USUAL` where it has the name; else codes of missing alone are looked for.
+
+    Returns
+    -------
+    str
+        A median outside `usual.middle`, and the unit in which it would lie there; 9, 99 or the like, more than twice
+        the next number, or a -1.
+
+    Raises
+    ------
+    ValueError
+        Numbers that nobody has, with patient and unit; -9 or the like where nothing else is negative; 999 or more of
+        one digit, more than twice the next number. Such codes are named.
+    """
+    known, usual = values.dropna().astype(float), usual or USUAL.get(name)
+    coded = known.map(lambda one: bool(MISSING_CODE.fullmatch(f"{one:g}")))
+    others = known[~coded]
+    lone = coded & ((known < 0) & (others >= 0).all() | (known > 2 * others.max()))
+    wrong = lone & ((known < -1) | (known >= 777))
+    if usual:
+        wrong |= (known < usual.low) | (known > usual.high)
+    hint = _other_unit(others, usual) if len(others) else ""
+    if wrong.any():
+        more = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
+        expected = (
+            f"{usual.low:g} to {usual.high:g} {usual.unit} are expected"
+            if usual
+            else "a measurement is expected"
+        )
+        said = f"{name} of patient {wrong.idxmax()} is {known[wrong].iloc[0]:g}{more}, {expected}{hint}"
+        if codes := sorted(set(known[wrong & coded])):
+            said += f"; {', '.join(f'{one:g}' for one in codes)}: a code of what is missing? Leave such cells empty"
+        raise ValueError(said)
+    remarks = [f"median {others.median():g} {usual.unit}{hint}"] if hint else []
+    if lone.any():
+        remarks.append(f"{known[lone].iloc[0]:g} of patient {lone.idxmax()}: measured, or a code of missing?")
+    return "; ".join(remarks)
+
+
+def column_report(
+    table: pd.DataFrame, source: str | Path, usual: Mapping[str, Usual] = USUAL
+) -> pd.DataFrame:
+    """What the columns of numbers of a clinical table (indexed by patient) hold, one row each.
+
+    column, unit ("" where it is not known), known and missing (patients), lowest, median, highest, remark: see
+    `looked_over`, whose refusals name the `source`.
+    """
+    rows = []
+    for name in table.select_dtypes("number"):
+        values, meant = table[name], usual.get(name)
+        try:
+            remark = looked_over(values, name, meant)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+        counts = (int(values.notna().sum()), int(values.isna().sum()))
+        rows.append((name, meant.unit if meant else "", *counts, *values.quantile([0, 0.5, 1]), remark))
+    head = ["column", "unit", "known", "missing", "lowest", "median", "highest", "remark"]
+    return pd.DataFrame(rows, columns=head)
+
+
+def _other_unit(values: pd.Series, usual: Usual | None) -> str:
+    """The unit that makes a median plausible which is not so; "" where it is."""
+    low, high = usual.middle if usual else (-np.inf, np.inf)
+    middle = values.median()
+    if low <= middle <= high:
+        return ""
+    units = OTHER_UNITS.get(usual.unit, {}).items()
+    fits = next((unit for unit, number in units if low <= middle / number <= high), "")
+    return f": are these {fits}?" if fits else f", where {low:g} to {high:g} is usual"
 
 
 def code(text: str, levels: Mapping[str, int]) -> float:

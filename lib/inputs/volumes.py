@@ -26,8 +26,8 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from lib.files import written
+from lib.inputs.hounsfield import AIR_HU
 
-AIR_HU = -1024.0
 OBLIQUE_DEG = 1.0
 """Tilt from which a grid counts as oblique, degrees; below it is rounding, or a head not held quite straight."""
 

@@ -193,9 +193,9 @@ def false_alarms(found: Sequence[Interval]) -> dict[str, float]:
 def survival_null(values: ArrayLike, cohort: pd.DataFrame, draws: int = 300) -> Callable[[int], Interval]:
     """Function seed -> c-index of one step of a Cox regression on values (n, columns), outcomes dealt out within the fold.
 
-    `cohort` has fold, time_months and event, a row a patient.
+    `cohort` has fold (none: trains in all and is not tested), time_months and event, a row a patient.
     """
-    values = _standard(values)
+    values, tested = _standard(values), cohort["fold"].notna().to_numpy()
     fold = cohort["fold"].astype(str).to_numpy()
     outcome = cohort[["time_months", "event"]].to_numpy(dtype=float)
 
@@ -208,7 +208,9 @@ def survival_null(values: ArrayLike, cohort: pd.DataFrame, draws: int = 300) -> 
         for name in np.unique(fold):
             out = fold == name
             risk[out] = values[out] @ (values[~out].T @ residuals[~out])
-        model = HeldOut(np.arange(time.size), fold, time, event.astype(bool), risk[None])
+        columns = (np.arange(time.size), fold, time, event.astype(bool), risk)
+        patient, *rest, risk = (column[tested] for column in columns)
+        model = HeldOut(patient, *rest, risk[None])
         return survival_interval(model, "c_index", draws=draws, seed=seed)
 
     return one

@@ -338,7 +338,7 @@ def survival_rows(
     ]
     for test in risk_groups({name: model}).itertuples():
         how = f"log-rank p, {RISK_CUTS[test.cut]}, at or above is high risk; "
-        how += "chi-square divided by 1.9 for shared training patients; " if model.trained else ""
+        how += "chi-square divided by 1.85 for shared training patients; " if model.trained else ""
         how += f"not computable: {test.why}" if np.isnan(test.p) else f"chi-square {test.chi_square:.2f}"
         names = name, cohort, setting, f"logrank_p_{test.cut}"
         rows.append(dict(zip(COLUMNS, (*names, test.p, np.nan, np.nan, *counts, how), strict=True)))

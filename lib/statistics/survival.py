@@ -265,7 +265,7 @@ def logrank(
     S(t-)^p (1 - S(t-))^q. All but "none", and Fleming-Harrington with q > 0, look harder at early differences.
 
     `trained`: the groups come from held-out risks of models that share training patients. Without effect that nearly doubles
-    the variance (`intervals.training_share`), and the statistic is divided by 1.9: else 12 to 15 % of models that know
+    the variance (`intervals.training_share`), and the statistic is divided by 1.85: else 12 to 15 % of models that know
     nothing are called significant at 5 %.
 
     References
@@ -305,7 +305,7 @@ def hazard_ratio(
     """Hazard of the patients who are `high` (n,) of bool against that of the others, and the ends of its 95 % interval.
 
     Cox regression on that one column (lifelines, Efron's ties). `trained` as in `logrank`: the variance of the log ratio
-    is raised 1.9 times. NotComputable where a group has no event while the other is followed: the ratio is then 0 or infinite.
+    is raised 1.85 times. NotComputable where a group has no event while the other is followed: the ratio is then 0 or infinite.
     """
     time, event = checked_outcomes(time, event)
     high = np.asarray(high, dtype=bool)

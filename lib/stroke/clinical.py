@@ -13,14 +13,24 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.inputs.tables import NO_YES, code, is_missing, nearest_name, number, plain
+from lib.inputs.tables import (
+    NO_YES,
+    USUAL,
+    Usual,
+    code,
+    is_missing,
+    looked_over,
+    nearest_name,
+    number,
+    plain,
+)
 
 WEEK_MIN = 7 * 24 * 60.0
 RANGES = {
-    "age": (0.0, 120.0),  # years
-    "onset_to_ctp_min": (0.0, WEEK_MIN),
-    "ctp_to_recanalisation_min": (0.0, WEEK_MIN),
-    "nihss": (0.0, 42.0),
+    "age": USUAL["age"],
+    "onset_to_ctp_min": Usual("minutes", 0, WEEK_MIN, (30, 2880)),
+    "ctp_to_recanalisation_min": Usual("minutes", 0, WEEK_MIN, (15, 1440)),
+    "nihss": Usual("points", 0, 42, (1, 30)),
 }
 CONTINUOUS = tuple(RANGES)
 CATEGORICAL = {
@@ -105,13 +115,19 @@ def mapped(
         {name: _evaluated(raw, name, meant, levels.get(name), wrong) for name, meant in named.items()}
     )
     notes: dict[str, list[str]] = {patient: [] for patient in raw.index}
-    for name, (low, high) in RANGES.items():
+    for name, usual in RANGES.items():
+        low, high = usual.low, usual.high
         for patient, value in table[name].dropna().items():
             if not low <= value <= high:
-                said = f"{name} is {value:g}, not between {low:g} and {high:g}"
+                said = f"{name} is {value:g}, not between {low:g} and {high:g} {usual.unit}"
                 wrong += [f"patient {patient}: {said}"] if implausible == "refuse" else []
                 notes[patient].append(f"{said}: taken as missing")
         table[name] = table[name].where(table[name].between(low, high))
+        if implausible == "refuse":
+            try:
+                looked_over(table[name], name, usual)
+            except ValueError as error:  # a code of what is missing, which is a number as any
+                wrong.append(str(error))
     if wrong:
         more = f" (and {len(wrong) - MOST_SAID} more)" if len(wrong) > MOST_SAID else ""
         advice = "correct the table, or set implausible to missing, or declare what is meant in the mapping"

@@ -6,11 +6,12 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from lib.params import Checked, StudyParams
 
-QUIRKS = ("frozen_positions", "scaler_on_all", "epoch_by_test")
+QUIRKS = ("frozen_positions", "scaler_on_all", "whole_batches", "epoch_by_test")
 """Habits of the released code: position vectors that are random and never learnt; a scaler of the clinical numbers that
-has seen the held-out patients; the epoch that was best on the held-out patients. The last one is not what the code does,
-but what its validation on the test patients invites to: `RELEASED` is without it."""
-RELEASED = ("frozen_positions", "scaler_on_all")
+has seen the held-out patients; patients beyond whole batches left out of an epoch, and of the steps that a schedule counts;
+the epoch that was best on the held-out patients. The last one is not what the code does, but what its validation on the
+test patients invites to: `RELEASED` is without it."""
+RELEASED = ("frozen_positions", "scaler_on_all", "whole_batches")
 
 
 class Contender(NamedTuple):

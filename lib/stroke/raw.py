@@ -11,8 +11,9 @@ import pandas as pd
 
 from lib.data import fetch_all, read_sources
 from lib.files import write_json
+from lib.inputs.tables import looked_over
 from lib.stroke import arrays, cohort, phantom
-from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL
+from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL, RANGES
 from lib.stroke.params import StrokeParams
 from lib.stroke.perfusion import NUMBERS, prepare, write_prepared
 from lib.stroke.series import Series, read_series, write_series_features
@@ -125,7 +126,7 @@ def raw_input(params: StrokeParams, folder: Path, downloads: Path) -> Isles:
 
 
 def described(patients: pd.DataFrame) -> pd.DataFrame:
-    """Median and quartiles, or counts, of the clinical variables, and in how many patients they are missing."""
+    """Median and quartiles, or counts, of the clinical variables, in how many patients they are missing, and what is odd."""
     rows = []
     for name in POSTPROCEDURAL:
         known = patients[name].dropna()
@@ -138,5 +139,11 @@ def described(patients: pd.DataFrame) -> pd.DataFrame:
             low, middle, high = known.quantile([0.25, 0.5, 0.75])
             words = f"{middle:.0f} ({low:.0f} to {high:.0f})"
         missing = int(patients[name].isna().sum())
-        rows.append({"variable": name, "median (quartiles), or counts": words, "missing": missing})
+        try:
+            remark = looked_over(known, name, RANGES[name]) if name in RANGES else ""
+        except ValueError as error:  # which `implausible` lets pass
+            remark = str(error)
+        rows.append(
+            {"variable": name, "median (quartiles), or counts": words, "missing": missing, "remark": remark}
+        )
     return pd.DataFrame(rows)

@@ -33,7 +33,7 @@ from lib.stroke.clinical import CATEGORICAL, CONTINUOUS, Arrays, arrays, variabl
 from lib.stroke.model import StrokeNet
 from lib.stroke.params import CONTENDERS, RELEASED, VOLUMES, Recipe
 from lib.stroke.series import read_series_features
-from lib.training.folds import Fold, fixed_split, nested
+from lib.training.folds import Fold, nested
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
@@ -160,24 +160,33 @@ def train(
     if isinstance(model, Standardised):
         model.fit(train)
     train.mirrored = drawing if data.params.mirrored else None
-    batches = DataLoader(train, data.params.batch, shuffle=True, generator=order)
-    best = "held_out_auc" if "epoch_by_test" in habits(run_.model, data.params) else ""
-    loop = Training(model, data.params, len(train), held_out, best)
+    quirks = habits(run_.model, data.params)
+    whole = "whole_batches" in quirks
+    batches = DataLoader(train, data.params.batch, shuffle=True, generator=order, drop_last=whole)
+    if not len(batches):
+        raise ValueError(
+            f"`batch` is {data.params.batch}, and only whole batches of {len(train)} patients train: make it smaller"
+        )
+    best = "held_out_auc" if "epoch_by_test" in quirks else ""
+    loop = Training(model, data.params, len(batches), held_out, best)
     how = {"order": order, "drawing": drawing, "device": data.params.device, "checkpoint": checkpoint}
     history = run(loop, batches, epochs, **how)
     return loop.model, history
 
 
 class Training(Loop):
-    """Binary cross-entropy plus the model's own penalty; watched is the AUC of the held-out patients."""
+    """Binary cross-entropy plus the model's own penalty; watched is the AUC of the held-out patients.
 
-    def __init__(self, model: nn.Module, params: Recipe, patients: int, held_out: Patients, chosen_by: str):
+    `batches` is how many make an epoch.
+    """
+
+    def __init__(self, model: nn.Module, params: Recipe, batches: int, held_out: Patients, chosen_by: str):
         super().__init__(model, chosen_by)
-        self.params, self.patients, self.held_out = params, patients, held_out
+        self.params, self.batches, self.held_out = params, batches, held_out
 
     def descent(self):
         adam = torch.optim.Adam(self.parameters(), lr=self.params.learning_rate, eps=1e-7)
-        steps = math.ceil(self.patients / self.params.batch) * self.params.epochs
+        steps = self.batches * self.params.epochs
         factor = partial(one_fall, steps=steps)
         if self.params.schedule == "warm_restarts":
             factor = partial(warm_restarts, cycle=steps_of_a_cycle(steps))
@@ -310,13 +319,6 @@ def logistic(run: Run, data: Data) -> np.ndarray:
         warnings.simplefilter("ignore", FutureWarning)  # of defaults that will change
         model = make_pipeline(StandardScaler(), regression).fit(table.loc[train], label)
     return model.decision_function(table.loc[test])
-
-
-def folds_of(table: pd.DataFrame) -> list[Fold]:
-    """The folds that the column `fold` names, each with the patients it holds out; who has none trains in all."""
-    held = {name: table["fold"] == name for name in sorted(table["fold"].dropna().unique())}
-    people = {name: name for name in table.index}
-    return [fixed_split(table.index[~test], table.index[test], people, name) for name, test in held.items()]
 
 
 def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[str, tuple]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 
@@ -44,6 +45,20 @@ def fixed_split(
     """One fold from named sections; refuses a patient on both sides."""
     refuse_leak(train, test, patients)
     return Fold(name, tuple(train), tuple(test))
+
+
+def folds_of(table: pd.DataFrame) -> list[Fold]:
+    """The folds that the column `fold` names, each with the patients (the index) it holds out; who has none trains in all.
+
+    Where there is a column `unused_in`, it names folds, with blanks between them, in which a patient does neither.
+    """
+    unused = table.get("unused_in", pd.Series(index=table.index, dtype=object)).fillna("").str.split()
+    folds = []
+    for name in sorted(table["fold"].dropna().unique()):
+        test = table["fold"] == name
+        train = ~test & ~unused.map(lambda names, name=name: str(name) in names)
+        folds.append(Fold(str(name), tuple(table.index[train]), tuple(table.index[test])))
+    return folds
 
 
 def stratified_folds(

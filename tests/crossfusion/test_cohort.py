@@ -13,12 +13,13 @@ from lib.crossfusion.cohort import (
     read_arrays,
     read_folds,
     stored_predictions,
+    with_folds,
     with_outcomes,
     write_planted,
 )
 from lib.inputs.tcga import by_patient, read_outcomes
 from lib.statistics.concordance import harrell
-from lib.training.folds import Fold
+from lib.training.folds import Fold, folds_of
 
 # train and val of each fold, as printed in the study's notes
 SIZES = {
@@ -127,6 +128,24 @@ def test_folds_of_slides_become_folds_of_their_patients():
         of_patients([fold, again])
 
 
+def test_who_is_never_tested_trains_where_the_folds_say_so():
+    """Two folds of 13 patients: p12 trains in both and is held out in none; p13 trains in fold 1 alone; p0 is not in fold 1."""
+    ids = [f"p{i}" for i in range(14)]
+    folds = [Fold("0", tuple(ids[6:13]), tuple(ids[:6])), Fold("1", (*ids[1:6], *ids[12:]), tuple(ids[6:12]))]
+    cohort = pd.DataFrame({"patient": [*ids, "p14"]}).set_index("patient", drop=False)
+    kept, _ = with_outcomes(folds, cohort.index)
+    table = with_folds(cohort, kept)
+    assert list(table.index) == ids
+    assert table["fold"].isna().sum() == 2
+    assert dict(table["unused_in"][table["unused_in"] != ""]) == {"p0": "1", "p13": "0"}
+    for one, fold in zip(folds_of(table), folds, strict=True):
+        assert (one.name, set(one.train), set(one.test)) == (fold.name, set(fold.train), set(fold.test))
+    whole = with_folds(
+        cohort, [Fold("0", tuple(ids[:7]), tuple(ids[7:])), Fold("1", tuple(ids[7:]), tuple(ids[:7]))]
+    )
+    assert "unused_in" not in whole
+
+
 def test_coad_by_patient(mirror):
     root = mirror / "tcga/crossfusion/data"
     cases = by_patient(read_outcomes(root / "tcga_coad_all_clean.csv"))
@@ -136,6 +155,9 @@ def test_coad_by_patient(mirror):
     never = {"TCGA-3L-AA1B", "TCGA-4N-A93T", "TCGA-QG-A5Z2", "TCGA-T9-A92H"}
     (said,) = [remark for remark in remarks if "never tested" in remark]
     assert set(said.partition(": ")[2].split(", ")) == never
+    for fold in folds_of(with_folds(cases.set_index("patient", drop=False), folds)):
+        assert never <= set(fold.train)
+        assert len(fold.train) + len(fold.test) == 416
 
 
 # ------------------------------------------------------------------------------ risks that MCAT's authors stored

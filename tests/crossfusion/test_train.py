@@ -327,6 +327,9 @@ def test_patients_without_slides_take_no_part_and_a_cancer_with_too_few_is_named
     assert [fold.name for fold in settings["a"]] == ["0", "1"]
     assert all("P07" not in fold.train + fold.test for fold in settings["a"])
     assert obstacles == []
+    never = cohort.assign(fold=cohort["fold"].where(cohort["patient"] != "P02"))
+    for fold in data_of((folder, never, slides)).settings()[0]["a"]:
+        assert "P02" in fold.train, "held out by nobody, it trains in every fold"
     settings, obstacles = data_of((folder, cohort, slides[:3])).settings()
     assert settings == {}
     assert obstacles[0].startswith("a: 2 of 24 patients have slides with features, 2 of them died")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from lib.features.clam import read_preset, segment
 from lib.features.encoders import NAMES, load_encoder
 from lib.features.feature_files import Encoder, read_features
 from lib.features.tiles import (
@@ -27,7 +28,7 @@ from lib.features.tiles import (
     write_embedding,
     write_grid,
 )
-from lib.features.tissue import Tissue, read_preset, segment
+from lib.features.tissue import Tissue
 from lib.inputs.slides import Slide, UnreadableTile, open_slide
 from lib.phantoms.slides import write_pyramid, write_slide
 
@@ -91,9 +92,8 @@ def test_other_files_and_every_cut_of_a_file_are_refused(tmp_path):
 class Drawn(SimpleNamespace):
     """The drawing on which CLAM itself was run, as a slide of which nothing but the coarsest level is read."""
 
-    def read(self, x, y, size, level):
-        width, height = np.broadcast_to(size, 2)
-        return self.coarsest[y // 16 : y // 16 + height, x // 16 : x // 16 + width]
+    def whole_level(self, level):
+        return cv2.cvtColor(self.coarsest, cv2.COLOR_RGB2BGRA)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,8 @@ def golden():
         ]
     about = {"name": "golden", "path": Path("golden.tif"), "um_per_px": 0.25, "downsamples": (1.0, 4.0, 16.0)}
     sizes = [(GOLDEN_SIDE // times,) * 2 for times in (1, 4, 16)]
-    return Drawn(**about, size=sizes[0], level_sizes=sizes, coarsest=np.stack(channels, -1))
+    file_levels = list(zip(sizes, about["downsamples"], strict=True))
+    return Drawn(**about, size=sizes[0], file_levels=file_levels, coarsest=np.stack(channels, -1))
 
 
 def clams(slide, preset, patch_px=256):
@@ -127,7 +128,7 @@ def test_coordinates_are_clams(golden):
 
 def test_a_loop_over_points_finds_the_same_as_the_grid(golden):
     preset = replace(read_preset("bwh_biopsy"), a_t=1)  # the islet is kept as well
-    mask = cv2.medianBlur(cv2.cvtColor(golden.read(0, 0, 768, 2), cv2.COLOR_RGB2HSV)[..., 1], 11)
+    mask = cv2.medianBlur(cv2.cvtColor(golden.coarsest, cv2.COLOR_RGB2HSV)[..., 1], 11)
     mask = cv2.morphologyEx(np.uint8(mask > 15) * 255, cv2.MORPH_CLOSE, np.ones((2, 2), np.uint8))
     found, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     expected = []

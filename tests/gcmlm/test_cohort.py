@@ -97,7 +97,7 @@ def change(folder, table, old, new):
 
 
 def test_matched_what_is_read(folder):
-    people, scans, slides, _ = read_matched(folder, WANTED)
+    people, scans, slides, *_ = read_matched(folder, WANTED)
     assert people["patient"].tolist() == ["GA1", "GA2", "GA3", "GA4"]
     assert people["hospital"].tolist() == ["A", "A", "B", "B"]
     np.testing.assert_array_equal(people["age"], [61, 70, np.nan, 55])
@@ -132,6 +132,17 @@ def test_matched_listed_file_that_is_not_there_is_reported_in_its_row(folder):
         "",
         "slide slides/other.svs is not there",
     ]
+
+
+def test_matched_a_follow_up_in_days_is_remarked(folder):
+    """By what it would be in months."""
+    table = pd.read_csv(folder / "clinical.csv")
+    assert not read_matched(folder).columns["remark"].any()
+    table.assign(time_months=(30.44 * table["time_months"]).round()).to_csv(
+        folder / "clinical.csv", index=False
+    )
+    told = read_matched(folder).columns.set_index("column")
+    assert told.loc["time_months", "remark"].endswith("are these days?")
 
 
 def test_matched_a_spreadsheet_reads_alike(folder):
@@ -183,7 +194,8 @@ def test_matched_one_of_two_scans_is_chosen_by_name(folder):
         ("clinical", "GA2,A", "unknown,A", "row 2 names no patient"),
         ("clinical", "GA2,A,70", "GA2,A,seventy", "age of patient GA2: 'seventy' is no number, as 2 others are; correct the table"),
         ("clinical", "8,,", "8,soon,", "time_months of patient GA4: 'soon' is no number"),
-        ("clinical", "30.2", "43586", "time_months of patient GA1 is 43586, 0 to 1200 months, no date"),
+        ("clinical", "30.2", "43586", "time_months of patient GA1 is 43586, 0 to 1200 months are expected"),
+        ("clinical", "GA2,A,70", "GA2,A,999", r"clinical.*age of patient GA2 is 999, .* 999: a code"),
         ("clinical", "4.5,yes", "4.5,2", "event of patient GA3: '2' is no category"),
         ("clinical", ",cea,", ",cea_level,", "has no column cea; nearest: cea_level"),
         ("scans", "GA3,", "GA03,", "patient GA03 is not in the clinical table; nearest: GA3"),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.gcmlm.ct import MEASURED, check_hounsfield, measured, read_ct, read_region
+from lib.gcmlm.ct import MEASURED, measured, read_ct, read_region
 from lib.gcmlm.phantom import write_dicom
+from lib.inputs.hounsfield import check_hounsfield
 from lib.inputs.volumes import Geometry, Volume, image_of, same_grid, write_volume
 
 LPS = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
@@ -35,68 +36,6 @@ def test_a_folder_and_a_file_of_one_scan_are_one_volume(tmp_path):
         read_ct(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (lambda v: v + 1024, "around 1024, soft tissue without the rescale intercept; convert it again"),
-        (lambda v: np.clip(v + 1024, 0, 4095), "subtract 1024"),
-        (lambda v: np.where(v < -900, -2000, v + 1024), "rescale intercept; convert"),
-        (lambda v: v - 1024, "is the rescale intercept applied twice"),
-        (lambda v: np.clip((v + 160) / 400, 0, 1), "as if scaled or standardised"),
-        (lambda v: (v - v.mean()) / v.std(), "as if scaled or standardised"),
-        (lambda v: np.rint(255 * np.clip((v + 160) / 400, 0, 1)), "grey levels of a picture"),
-        (lambda v: v * 0, "0 to 0, it is blank"),
-        (lambda v: v * 0 - 2000, "blank"),
-        (lambda v: v * 0 - 1000 + np.random.default_rng(0).normal(0, 15, v.shape), "air alone"),
-    ],
-    ids=[
-        "raw",
-        "raw, clipped",
-        "raw, padded",
-        "twice",
-        "0..1",
-        "standardised",
-        "0..255",
-        "blank",
-        "padding",
-        "air",
-    ],
-)
-def test_values_that_are_no_hounsfield_units(tmp_path, spoil, said):
-    write_volume(tmp_path / "scan.nii.gz", Volume(spoil(body()).astype(np.float32), THICK))
-    with pytest.raises(ValueError, match=f"scan.nii.gz.*{said}") as caught:
-        read_ct(tmp_path / "scan.nii.gz")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        body(),
-        body()[:, 5:11, 5:11],
-        np.abs(body()[:, 5:11, 5:11]),
-        body()[:, 4:-4, 4:-4],
-        np.random.default_rng(0).normal(60, 15, (4, 8, 8)),
-        np.random.default_rng(0).normal(np.where(np.arange(8) > 4, 1200, 350), 150, (4, 8, 8)),
-        np.where(body() < -900, -3024, body()),
-        np.random.default_rng(0).normal(-850, 40, (8, 10, 10))
-        + 850 * (np.arange(1000).reshape(10, 10, 10)[:8] % 20 == 0),
-    ],
-    ids=[
-        "body",
-        "organ",
-        "organ, nothing below 0",
-        "with bone",
-        "parenchyma",
-        "dense bone",
-        "padded",
-        "lung",
-    ],
-)
-def test_parts_of_a_scan_are_legal(values):
-    check_hounsfield(values.astype(np.float32), "crop")
-
-
 @pytest.mark.real
 def test_totalsegmentators_example(mirror):
     folder = mirror / "ct" / "totalsegmentator"
@@ -115,6 +54,12 @@ def test_totalsegmentators_example(mirror):
     # the part's header has the origin of the whole, though it begins 82 slices above
     np.testing.assert_allclose(whole.geometry.origin_mm, volume.geometry.origin_mm)
     np.testing.assert_array_equal(whole.values[82:], volume.values)
+
+
+def test_what_is_no_hu_is_refused(tmp_path):
+    write_volume(tmp_path / "scan.nii.gz", Volume(body() + 1024, THICK))
+    with pytest.raises(ValueError, match="is not in HU"):
+        read_ct(tmp_path / "scan.nii.gz")
 
 
 def test_region_of_thick_slices(tmp_path):

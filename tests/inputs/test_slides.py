@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import openslide
+import pydicom
 import pytest
 import tifffile
 from PIL import Image
@@ -142,7 +143,9 @@ def test_what_is_no_slide_is_refused_by_name(tmp_path, rgb):
             open_slide(tmp_path / f"{name}.svs")
     for um_per_px in (None, 5.0, 0.05):
         write_pyramid(tmp_path / "bare.tif", [rgb], um_per_px)
-        with pytest.raises(ValueError, match=r"^bare.tif.*look up the scanner's µm"):
+        with pytest.raises(
+            ValueError, match=r"^bare.tif.*params/<study>/<cohort>.yaml, um_per_px: {bare: 0.25}"
+        ):
             open_slide(tmp_path / "bare.tif")
 
 
@@ -160,6 +163,80 @@ def test_colours_that_openslide_would_turn_into_others_are_refused(tmp_path, rgb
     tifffile.imwrite(tmp_path / "clear.tif", clear, **about, extrasamples=["unassalpha"])
     with pytest.raises(ValueError, match="one of transparency"):
         open_slide(tmp_path / "clear.tif")
+
+
+def test_a_tiff_in_strips_is_no_broken_download(tmp_path, rgb):
+    tifffile.imwrite(tmp_path / "s.tif", rgb, photometric="rgb", rowsperstrip=64, resolution=(2e4, 2e4))
+    with pytest.raises(ValueError, match=r"s.tif .* in strips, not in tiles.*vips tiffsave s.tif"):
+        open_slide(tmp_path / "s.tif")
+    content = (tmp_path / "s.tif").read_bytes()
+    (tmp_path / "s.tif").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"s.tif .*cut short, fetch it again"):
+        open_slide(tmp_path / "s.tif")
+
+
+# levels that are not where they say
+
+
+def pieces(side=2050):
+    """Two round pieces of speckled tissue on glass."""
+    rng = np.random.default_rng(1)
+    rgb = np.full((side, side, 3), 244, np.uint8)
+    grain = cv2.GaussianBlur(rng.normal(0, 1, (side, side)), (0, 0), 5)
+    tissue = np.clip(150 + 40 * grain[..., None] / grain.std() + (40, -40, 20), 0, 255).astype(np.uint8)
+    y, x = np.indices((side, side))
+    inside = ((x - 1600) ** 2 + (y - 1500) ** 2 < 380**2) | ((x - 450) ** 2 + (y - 700) ** 2 < 300**2)
+    rgb[inside] = tissue[inside]
+    return rgb
+
+
+def halved(rgb, times):
+    return cv2.resize(rgb, [side // times for side in rgb.shape[1::-1]], interpolation=cv2.INTER_AREA)
+
+
+PADDINGS = {  # (top, bottom), (left, right) of a level of this height and width
+    "to whole tiles": lambda h, w: ((0, -h % 512), (0, -w % 512)),
+    "in width alone": lambda h, w: ((0, 0), (0, -w % 300)),
+    "on all sides": lambda h, w: ((96, 96), (96, 96)),
+    "at the left, by a little": lambda h, w: ((0, 0), (12, 0)),
+}
+
+
+@pytest.mark.parametrize("how", PADDINGS)
+def test_a_level_that_is_padded_is_not_read(tmp_path, how):
+    rgb = pieces()
+    levels = [halved(rgb, times) for times in (1, 2, 4)]
+    pad = [((0, -2050 % 512),) * 2 if how == "to whole tiles" else ((0, 0), (0, 0))]
+    pad += [PADDINGS[how](*level.shape[:2]) for level in levels[1:]]
+    padded = [np.pad(a, [*b, (0, 0)], constant_values=244) for a, b in zip(levels, pad, strict=True)]
+    write_pyramid(tmp_path / "padded.tif", padded, 0.5)
+    write_pyramid(tmp_path / "control.tif", levels, 0.5)
+    with open_slide(tmp_path / "padded.tif") as slide, open_slide(tmp_path / "control.tif") as control:
+        assert (control.downsamples, control.note) == ((1.0, 2.0, pytest.approx(4.0, abs=0.01)), "")
+        assert slide.downsamples == (1.0,)
+        assert "levels 1, 2" in slide.note
+        np.testing.assert_array_equal(slide.read(1500, 1400, 99), control.read(1500, 1400, 99))
+
+
+def test_one_level_of_another_place_leaves_the_others(tmp_path):
+    rgb = pieces(2048)
+    levels = [halved(rgb, times) for times in (1, 2, 4)]
+    levels[1] = np.roll(levels[1], 40, axis=1)
+    write_pyramid(tmp_path / "s.tif", levels, 0.5)
+    with open_slide(tmp_path / "s.tif") as slide:
+        assert slide.downsamples == (1.0, 4.0)
+        assert slide.level_sizes[1] == (512, 512)
+        np.testing.assert_array_equal(
+            slide.read(1200, 1200, 64, 1), plainly(slide.path, 1200, 1200, (64, 64), 2)
+        )
+
+
+def test_without_anything_to_compare_sizes_decide(tmp_path):
+    glass = np.full((1000, 1000, 3), 244, np.uint8)
+    for side, kept in ((500, 2), (600, 1)):
+        write_pyramid(tmp_path / "g.tif", [glass, glass[:side, :side]], 0.5)
+        with open_slide(tmp_path / "g.tif") as slide:
+            assert len(slide.downsamples) == kept
 
 
 # stored tiles, read directly
@@ -275,6 +352,8 @@ def test_scale_comes_from_override_then_mpp_then_objective(stated, override, exp
     [
         (properties(), None, "neither µm per pixel nor objective"),
         (properties(0.0274, 40), None, "contradicts itself: 0.0274"),
+        (properties(0.499, 40), None, "contradicts itself: 0.499"),  # exported at half size, header left
+        (properties(1.0, 20), None, "contradicts itself: 1"),
         (properties(0.0274), None, "outside 0.1 to 2.4"),
         (properties(None, 1), None, "from its objective"),
         (properties(0.25, 40, 0.5), None, "0.25 x 0.5"),
@@ -296,7 +375,10 @@ def test_a_scale_that_cannot_be_trusted_is_refused_by_name(stated, override, say
 @pytest.mark.real
 def test_real_slide_without_scale_is_refused_until_an_override_is_given(mirror):
     path = mirror / "wsi" / "tcga-cr-7395-01a-01-ts1.svs"
-    with pytest.raises(ValueError, match=r"neither µm per pixel nor objective power.*give it as um_per_px"):
+    with pytest.raises(
+        ValueError,
+        match=r"neither µm per pixel nor objective power.*um_per_px: {tcga-cr-7395-01a-01-ts1: 0.25}",
+    ):
         open_slide(path)
     with open_slide(path, 0.5) as slide:
         assert (slide.size, slide.scale_from) == ((4443, 3567), "override")
@@ -337,3 +419,25 @@ def test_slides_are_found_below_the_folder_by_name(tmp_path):
     (tmp_path / "S1.tif").write_bytes(b"")
     with pytest.raises(ValueError, match="slide S1 is there twice"):
         found_slides(tmp_path, ["S1"])
+
+
+def dicom(path, series, kind=slides.DICOM_SLIDE):
+    """A file's header, which is all that is read to tell what belongs together."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = pydicom.Dataset()
+    about.SOPClassUID, about.SOPInstanceUID = kind, pydicom.uid.generate_uid()
+    about.SeriesInstanceUID = f"1.2.3.{series}"
+    about.file_meta = pydicom.dataset.FileMetaDataset()
+    about.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    about.save_as(path, enforce_file_format=True)
+
+
+def test_the_files_of_a_dicom_series_are_one_slide(tmp_path):
+    for name, series in {"P1/a": 1, "P1/b": 1, "two/c": 2, "two/d": 3, "e": 4, "f": 4}.items():
+        dicom(tmp_path / f"{name}.dcm", series)
+    dicom(tmp_path / "P1" / "ct.dcm", 9, pydicom.uid.CTImageStorage)
+    found = {name: path.name for name, path in found_slides(tmp_path).items()}
+    assert found == {"P1": "a.dcm", "c": "c.dcm", "d": "d.dcm", "e": "e.dcm"}
+    # a table may name any of the files, or the folder
+    assert set(found_slides(tmp_path, ["b", "d", "f"])) == {"b", "d", "f"}
+    assert set(found_slides(tmp_path, ["P1"])) == {"P1"}

@@ -9,7 +9,18 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from lib.inputs.tables import code, is_missing, nearest_name, number, plain, read_columns, read_texts, text_of
+from lib.inputs.tables import (
+    code,
+    column_report,
+    is_missing,
+    looked_over,
+    nearest_name,
+    number,
+    plain,
+    read_columns,
+    read_texts,
+    text_of,
+)
 
 
 def put(path, content):
@@ -175,3 +186,55 @@ def test_what_a_cell_says():
     for text, said in (("2", "'2' is no category it has; nearest: 2[ab], 2[ab]"), ("0.5", "is no category")):
         with pytest.raises(ValueError, match=said):
             code(text, {"2a": 0, "2b": 1, "5": 2})
+
+
+def of(*values):
+    return pd.Series(values, [f"P{n}" for n in range(1, len(values) + 1)], dtype=float)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("time_months", of(400, 1100, 900), "median 900 months: are these days?"),
+        ("time_months", of(1.5, 2.5, 0.5), "median 1.5 months: are these years?"),
+        ("time_months", of(14, 30, 999.5), ""),
+        ("age", of(60, np.nan, 71), ""),
+        ("cea", of(1, 5, 99), "99 of patient P3: measured, or a code of missing?"),
+        ("cea", of(1, 5, 99, 60), ""),
+        ("t_stage", of(1, 2, 9), "9 of patient P3"),
+        ("z", of(-9, -3, 2), ""),
+        ("age", of(), ""),
+    ],
+)
+def test_a_column_of_another_unit_is_remarked(name, values, said):
+    found = looked_over(values, name)
+    assert found.startswith(said) if said else not found
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("age", of(21915, 22280, 24106), "age of patient P1 is 21915 (and 2 more), 0 to 120 years.* days"),
+        ("age", of(720, 800, 650), "months"),
+        ("age", of(60, 999, 58), "patient P2 is 999, 0 to 120 years are expected; 999: a code"),
+        ("cea", of(1, -9, 4), "patient P2 is -9, .*; -9: a code"),
+        ("cea", of(1, -9, 4, 999, -9), r"patient P2 is -9 (and 2 more), .*; -9, 999: a code"),
+        ("time_months", of(4, 11, 999), "patient P3 is 999, .* a code"),
+        ("time_months", of(4, -1, 9), "patient P2 is -1, 0 to 1200 months"),
+    ],
+)
+def test_what_nobody_has_and_codes_of_missing_are_refused(name, values, said):
+    with pytest.raises(ValueError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        looked_over(values, name)
+
+
+def test_a_report_has_one_row_a_column_of_numbers():
+    table = pd.DataFrame(
+        {"age": of(60, np.nan, 71), "sex": ["f", "m", ""], "time_months": of(400, 1100, 900)}
+    )
+    found = column_report(table, "clinical.csv").set_index("column")
+    assert found.index.tolist() == ["age", "time_months"]
+    assert found.loc["age"].tolist() == ["years", 2, 1, 60, 65.5, 71, ""]
+    assert "days" in found.loc["time_months", "remark"]
+    with pytest.raises(ValueError, match=r"clinical\.csv: age of patient P1 is 999"):
+        column_report(table.assign(age=999), "clinical.csv")

@@ -190,6 +190,9 @@ def test_outcomes_dealt_out_are_not_found_whatever_the_columns_knew():
         assert found["mean"] == pytest.approx(0.5, abs=0.03)
         assert found["false_alarms"] <= 0.15
         assert 0.6 < found["detected"] < 0.8
+    tested = pd.Series(fold, dtype=object).where(np.arange(90) > 5)
+    whole, part = (survival_null(values, cohort.assign(fold=each), 60)(3) for each in (fold, tested))
+    assert (whole.n, part.n) == (90, 84), "who is in no fold trains and is not tested"
 
 
 def test_labels_pushed_within_their_section_stay_patches_and_are_not_found():

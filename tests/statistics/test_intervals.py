@@ -238,8 +238,8 @@ def test_shared_training_patients_widen_what_is_near_chance_most(scored):
         given, folds = (patient_interval(function, patients, trained=t, **options) for t in (False, True))
         assert folds.low < given.low < given.high < folds.high
         assert f"widened for shared training patients (variance {1 + folds.share:.2f} times)" in folds.how
-    assert folds.share > 0.8  # the last is noise
-    assert training_share([0, 4.5, 45]) == pytest.approx([0.9, 0.45, 0.9 / 101])
+    assert folds.share > 0.75  # the last is noise
+    assert training_share([0, 4, 40]) == pytest.approx([0.85, 0.425, 0.85 / 101])
 
 
 def test_ends_are_the_truths_that_a_test_would_not_reject():

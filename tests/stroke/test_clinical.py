@@ -15,6 +15,7 @@ from lib.stroke.clinical import (
     minutes,
     variables,
 )
+from lib.stroke.raw import described
 
 MAPPING = {
     "age": "Age",
@@ -161,11 +162,21 @@ def test_what_is_refused(columns, mapping, message):
         read(table(**columns), mapping)
 
 
+def test_onset_in_hours_and_codes_of_what_is_missing():
+    hours = read(table(Onset_to_door=["0:03", "0:04"], Door_to_imaging=["0:00", "0:00"]))
+    remark = described(hours).set_index("variable")["remark"]
+    assert remark["onset_to_ctp_min"] == "median 3.5 minutes: are these hours?"
+    assert not remark.drop("onset_to_ctp_min").any()
+    with pytest.raises(ValueError, match=r"onset_to_ctp_min of patient b is 999, .*; 999: a code"):
+        read(table(Onset_to_door=["60", "999"], Door_to_imaging=["0", "0"]))
+
+
 def test_implausible_may_be_missing_and_is_said():
     found = read(table(Age=["171", "82"], NIHSS=["-1", "3"]), implausible="missing")
     assert found["age"].isna().tolist() == [True, False]
     assert found["note"].tolist() == [
-        "age is 171, not between 0 and 120: taken as missing; nihss is -1, not between 0 and 42: taken as missing",
+        "age is 171, not between 0 and 120 years: taken as missing; "
+        "nihss is -1, not between 0 and 42 points: taken as missing",
         "",
     ]
 

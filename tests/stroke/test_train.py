@@ -17,7 +17,7 @@ from lib.stroke.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL, Arrays
 from lib.stroke.params import CONTENDERS, NETWORKS, QUIRKS, RELEASED, StrokeParams
 from lib.stroke.perfusion import Prepared, network_input
 from lib.stroke.series import write_series_features
-from lib.stroke.train import SCAN, VOLUMES, Data, Patients, build, fit, logits
+from lib.stroke.train import SCAN, VOLUMES, Data, Patients, build, fit, fit_network, logits
 from lib.training import runs
 from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Run, plan_runs
@@ -175,7 +175,7 @@ def test_loss_is_cross_entropy_and_the_encoders_penalty():
     training, _ = data.sides(run(data), run(data).fold)
     torch.manual_seed(0)
     model = build("fusion", "postprocedural", data.params).eval()
-    looped = train.Training(model, data.params, 8, training, "")
+    looped = train.Training(model, data.params, 2, training, "")
     loss = looped.loss_of(next(iter(DataLoader(training, 40))))
     score = logits(model, training, 1)
     np.testing.assert_allclose(logits(model, training, 7), score, atol=1e-5)
@@ -204,11 +204,11 @@ def test_schedules_are_the_paper_s_and_count_steps_of_the_whole_training():
     assert (rate[10], rate[55], rate[100]) == (1, pytest.approx(0.5), pytest.approx(0))
     for schedule in ("one_fall", "warm_restarts"):
         params = recipe(epochs=16, schedule=schedule, learning_rate=0.01)
-        looped = train.Training(build("clinical-branch", "admission", params), params, 30, None, "")
+        looped = train.Training(build("clinical-branch", "admission", params), params, 8, None, "")
         adam, fall, counts = looped.descent()
         assert (counts, adam.param_groups[0]["eps"]) == ("step", 1e-7)
         seen = []
-        for _ in range(16 * 8):  # 30 patients in batches of 4
+        for _ in range(16 * 8):
             seen.append(adam.param_groups[0]["lr"])
             adam.step()
             fall.step()
@@ -218,6 +218,30 @@ def test_schedules_are_the_paper_s_and_count_steps_of_the_whole_training():
         else:
             assert max(seen) == pytest.approx(0.01)
             assert seen[-1] < 1e-5
+
+
+# kimberly-amador/Multimodal-mRS90-Outcome-Prediction @ 718a6816: main.py takes
+# len(training) // batch_size * epochs // 16 steps a cycle; its generator drops what is left of a shuffled epoch
+@pytest.mark.parametrize(
+    ("patients", "batch", "theirs", "ours"),
+    [(57, 2, 175, 181), (33, 8, 25, 31), (70, 16, 25, 31), (56, 1, 350, 350)],
+)
+def test_released_leaves_out_what_fills_no_batch(patients, batch, theirs, ours, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        train, "run", lambda *loop_and_batches, **_: given.append(loop_and_batches) or pd.DataFrame()
+    )
+    data = Planted(patients + 8, recipe(batch=batch, epochs=100, schedule="warm_restarts"))
+    for model, cycle in {"fusion": ours, "fusion+whole_batches": theirs, "fusion-released": theirs}.items():
+        fit_network(run(data, model), data, Checkpoint())
+        loop, batches, _ = given.pop()
+        _, fall, _ = loop.descent()
+        assert fall.lr_lambdas[0].keywords["cycle"] == cycle
+        sizes = [len(some) for some in batches.batch_sampler]
+        assert sum(sizes) == (patients if model == "fusion" else patients // batch * batch)
+    few = Planted(12, recipe(batch=8))
+    with pytest.raises(ValueError, match="only whole batches of 4 patients train"):
+        fit(run(few, "fusion-released"), few)
 
 
 # one list of contenders
