@@ -112,7 +112,7 @@ def formula_sections():
     """Two sections to train on and one to test, their genes only partly the same: AnnData by name."""
     sections = {}
     for number, (name, spots, genes) in enumerate(
-        [("A1", 44, range(0, 60)), ("B1", 49, range(10, 90)), ("C1", 42, range(5, 50))]
+        [("A1", 29, range(0, 60)), ("B1", 32, range(10, 90)), ("C1", 24, range(5, 50))]
     ):
         random = np.random.RandomState(number)
         level = np.random.RandomState(9).gamma(0.6, 8, 90)[list(genes)]
