@@ -8,10 +8,13 @@ import inspect
 import json
 import re
 
+import matplotlib
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from pydantic import TypeAdapter
 
 from lib import results
@@ -127,7 +130,7 @@ def rows(markdown):
 
 def test_every_part_says_something_where_nothing_was_run(bare):
     (bare.root / "data/published/crossfusion.csv").unlink()
-    parts = bare.parts() | bare.parts("costs")
+    parts = bare.parts() | bare.parts("costs") | bare.parts("shipped")
     assert set(parts) == {
         "standings",
         "studies",
@@ -138,7 +141,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
     } | {
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.studies),
-        *("provenance", "citation", "runs", "unit-costs", "disk", "estimate", "cost"),
+        *("provenance", "citation", "runs", "unit-costs", "disk", "estimate", "cost", "shipped vihbc"),
     }
     assert [name for name, text in parts.items() if len(text) < 20] == []
     assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 4
@@ -150,12 +153,12 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
         cancer.write(f"data/published/{path.name}", path.read_text(encoding="utf-8"))
     for path in root.glob("params/*/*.yaml"):
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
-    parts = cancer.parts() | cancer.parts("costs")
+    parts = cancer.parts() | cancer.parts("costs") | cancer.parts("shipped")
     pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
     marks = re.findall("^<!-- generated: (.*) -->", "\n".join(page.read_text() for page in pages), re.M)
     assert len(marks) >= 16
     assert set(marks) <= set(parts)
-    assert cancer.parts() | cancer.parts("costs") == parts
+    assert cancer.parts() | cancer.parts("costs") | cancer.parts("shipped") == parts
     keys = (root / "references.bib").read_text(encoding="utf-8")
     assert all(f"{{{each['cite']}," in keys for each in cancer.studies.values() if each["cite"])
 
@@ -490,3 +493,57 @@ def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(ba
     assert six["disk_gb"]()["features"] == pytest.approx(6 * one["disk_gb"]()["features"])
     with pytest.raises(ValueError, match="no factor is called slide"):
         bare.notebook("costs", given={"slide": 1})
+
+
+# SpaCRD's own scores
+
+
+def shipped(repository):
+    """The six files: scores and labels in the order of the barcodes on tissue, positions and classes in other orders."""
+    random, at = np.random.default_rng(0), "data/raw/vihbc/shipped/"
+    grid = [(row, column) for row in range(20) for column in range(20)]
+    names = random.permutation([f"B{number:03d}-1" for number in range(400)])
+    on = {name: cell for name, cell in zip(names, grid, strict=True) if max(cell) < 18}
+    cancer = {name: row < 9 for name, (row, _) in on.items()}
+    score = {name: cancer[name] + random.normal() for name in sorted(on)}
+    lines = [f"{n},{int(n in on)},{r},{c},{100 * r},{90 * c}" for n, (r, c) in zip(names, grid, strict=True)]
+    classes = [f"{n}\t{'Invasive' if cancer[n] else 'Healthy'}\tx" for n in reversed(list(on))]
+    for name, text in {
+        "tissue_positions_list.csv": "\n".join(lines),
+        "metadata.tsv": "\n".join(["ID\tannot_type\tfine_annot_type", *classes]),
+        "scores_Visium_HBC.txt": " ".join(f"{value:.4f}" for value in score.values()),
+        "Visium_HBC_label.txt": " ".join(str(int(cancer[name])) for name in score),
+        "scalefactors_json.json": '{"spot_diameter_fullres": 60, "tissue_lowres_scalef": 0.1}',
+    }.items():
+        repository.write(at + name, text + "\n")
+    Image.new("RGB", (200, 200), "pink").save(repository.root / at / "tissue_lowres_image.png")
+    labels, scores = (np.array([table[name] for name in score]) for table in (cancer, score))
+    return (scores[labels][:, None] > scores[~labels]).mean()
+
+
+def test_shipped_scores_are_put_on_their_places_or_the_page_says_what_to_fetch(bare):
+    matplotlib.use("agg")
+    assert "make data COHORT=vihbc/shipped" in bare.parts("shipped")["shipped vihbc"]
+    auc = shipped(bare)
+    made = bare.parts("shipped")["shipped vihbc"]
+    assert [row[:2] for row in rows(made)[1:3]] == [
+        ["the authors' labels", "162"],
+        ["SEDR's classes, invasive or tumour", "162"],
+    ]
+    assert {row[2][:5] for row in rows(made)[1:3]} == {f"{auc:.3f}"}
+    assert (bare.root / "results/spacrd/shipped/vihbc.png").is_file()
+    bare.write("data/raw/vihbc/shipped/scores_Visium_HBC.txt", "0.5 0.5\n")
+    with pytest.raises(ValueError, match="of other spots"):
+        bare.parts("shipped")
+
+
+@pytest.mark.real
+def test_shipped_scores_of_the_real_section(bare, mirror):
+    """.902 is the AUC of SpaCRD's scores against its labels (both at 91eebc18e3f1), .913 against SEDR's classes."""
+    at = mirror / "vihbc" / "shipped"
+    if not at.is_dir():
+        pytest.skip("the mirror has no vihbc/shipped")
+    (bare.root / "data/raw/vihbc").mkdir(parents=True)
+    (bare.root / "data/raw/vihbc/shipped").symlink_to(at)
+    made = bare.parts("shipped")["shipped vihbc"]
+    assert [row[2][:5] for row in rows(made)[1:3]] == ["0.902", "0.913"]

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from lib.features.feature_files import LAYOUT, SCALES, bag_files, read_foreign
+from lib.features.feature_files import LAYOUT, SCALES, bag_files, read_foreign, spacing
 
 
 def finest_side(coords: Mapping[int, np.ndarray]) -> float:
@@ -16,21 +16,9 @@ def finest_side(coords: Mapping[int, np.ndarray]) -> float:
     In the unit of `coords`; 0 if no scale has two tiles.
     """
     for scale in sorted(coords, reverse=True):
-        if side := _spacing(coords[scale]):
+        if side := spacing(coords[scale]):
             return side * scale / max(coords)
     return 0.0
-
-
-def _spacing(coords: np.ndarray) -> float:
-    """Distance of neighbouring tiles, (n, 2), from at most 1000 of them; 0 if there are not two places."""
-    some = coords[:: max(1, len(coords) // 1000)]
-    nearest = cKDTree(np.unique(coords, axis=0)).query(some, k=2, p=np.inf)[0][:, 1]
-    side = float(np.median(nearest))
-    if not np.isfinite(side):
-        return 0.0
-    # on one grid, whole steps over all of the slide tell the side more exactly than two rounded corners
-    gaps = np.concatenate([np.diff(np.unique(along)) for along in coords.T.astype(float)])
-    return float(gaps.sum() / np.rint(gaps / side).sum()) if gaps.min() > side / 2 else side
 
 
 class TileFeatures(NamedTuple):
@@ -55,7 +43,7 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
         A scale has no file: a slide with one of its scales missing is never passed over.
     ValueError
         Scales of different encoders, widths or units of coordinates; a file that records another scale, or tiles whose
-        recorded sizes do not go with the scales.
+        sizes, recorded or told by their distances, do not go with the scales.
     """
     files = {scale: read_foreign(path) for scale, path in bag_files(folder, slide, scales).items()}
     known = {scale: file.attributes for scale, file in files.items()}
@@ -72,8 +60,13 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
     faults = {f"different {what}": of for what, of in alike.items() if len(set(of.values())) > 1}
     if any(float(of) != scale for scale, of in recorded.items()):
         faults["files of another scale"] = {scale: f"those of {of}x" for scale, of in recorded.items()}
-    if sides and max(covered) > 1.1 * min(covered):
+    steps = {scale: sides.get(scale) or spacing(file.coords) for scale, file in located.items()}
+    if (sides and max(covered) > 1.1 * min(covered)) or not _fit(steps, files):
+        sides = {scale: f"{side:g}" for scale, side in steps.items()} or sides
         faults["sides that do not go with them (are two folders exchanged?)"] = sides
+    counts = {scale: len(file.features) for scale, file in sorted(files.items(), reverse=True)}
+    if any(fewer < more for fewer, more in pairwise(counts.values())):
+        faults["fewer tiles where they are finer (are two folders exchanged?)"] = counts
     for fault, values in faults.items():
         differ = ", ".join(f"{scale}x {value}" for scale, value in values.items())
         raise ValueError(f"slide {slide}: its scales have {fault}: {differ}")
@@ -86,6 +79,19 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
         shift = sides.get(scale, unknown / scale) / 2 if corners else 0
         bag[scale] = TileFeatures(file.features, (file.coords + shift).astype(np.float32))
     return bag
+
+
+def _fit(steps: Mapping[int, float], files: Mapping) -> bool:
+    """Whether distances of neighbouring tiles, by scale, are as far apart as the scales; of fewer than 8 tiles none need be
+    neighbours.
+    """
+    scales = sorted((scale for scale, step in steps.items() if step), reverse=True)
+    for fine, coarse in pairwise(scales):
+        times = steps[coarse] / steps[fine] / (fine / coarse)
+        wide = fine if times < 1 else coarse
+        if not 1 / 1.5 < times < 1.5 and len(files[wide].features) >= 8:
+            return False
+    return True
 
 
 def _side(about: Mapping) -> float:

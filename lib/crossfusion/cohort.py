@@ -15,7 +15,7 @@ from numpy._core.multiarray import _reconstruct, scalar
 from lib.crossfusion.params import CATEGORIES, CrossFusionParams
 from lib.data import RAW, fetch_all, read_sources
 from lib.features.feature_files import bag_files
-from lib.features.tiles import SCALES, embedding_paths, read_grid
+from lib.features.tiles import LEFT_OUT, SCALES, embedding_paths, presets_of, read_grid
 from lib.files import write_csv
 from lib.inputs import tcga
 from lib.inputs.slides import Slide, found_slides, open_slide
@@ -36,6 +36,8 @@ class Cohort:
         One row a slide: slide, patient, and the outcome where it is known (`lib.inputs.tcga.read_outcomes`).
     paths : dict of str to Path
         Slides that are on this disk. A phantom's slide is drawn when it is first opened.
+    presets : dict
+        In the first stage, the slides that are to be tiled (`lib.features.tiles.presets_of`).
     """
 
     def __init__(self, stage: Stage):
@@ -60,6 +62,7 @@ class Cohort:
             self.paths = {name: self.raw / "slides" / f"{name}.tif" for name in self.slides["slide"]}
         elif params.slides:
             self.paths = found_slides(self.raw / params.slides, self.slides["slide"])
+        self.presets = presets_of(params, self.slides["slide"]) if stage.name.startswith("1") else {}
         self._patient = self.slides.set_index("slide")["patient"]
 
     def open(self, name: str) -> Slide:
@@ -75,19 +78,23 @@ class Cohort:
         """What a slide's tiles depend on beside parameters. A slide of gigabytes is known by its size, not read."""
         if self.drawn is not None:
             return {"phantom": self.drawn.loc[self._patient[name]].drop("time").to_dict()}
-        return {"bytes": self.paths[name].stat().st_size, "um_per_px": self.params.um_per_px.get(name)}
+        about = {"um_per_px": self.params.um_per_px.get(name), "preset": self.presets.get(name)}
+        return {"bytes": self.paths[name].stat().st_size, **about}
 
     def tiled(self, done: Iterable[str]) -> pd.DataFrame:
-        """One row a slide: patient, slide, status, um_per_px, tiles at 20x, 10x and 5x, note."""
+        """One row a slide: patient, slide, status, um_per_px, tiles at 20x, 10x and 5x, the share of tissue they cover, note."""
         rows, done = [], set(done)
         for patient, slide in zip(self.slides["patient"], self.slides["slide"], strict=True):
             about = {"status": "failed" if slide in self.paths else "not here", "um_per_px": np.nan}
-            tiles, note = dict.fromkeys(SCALES, 0), ""
+            tiles, covered, note = dict.fromkeys(SCALES, 0), {}, ""
             if slide in done:
                 grid = read_grid(self.stage.folder / "tiles" / f"{slide}.h5")
                 about, note = {"status": grid.status, "um_per_px": grid.um_per_px}, grid.note
-                tiles = {scale: len(grid.tiles[scale]) for scale in SCALES}
+                tiles, covered = {scale: len(grid.tiles[scale]) for scale in SCALES}, grid.coverage
+            elif slide not in self.presets:
+                about["status"], note = "left out", LEFT_OUT
             counts = {f"tiles_{scale}x": count for scale, count in tiles.items()}
+            counts |= {f"coverage_{scale}x": round(covered.get(scale, np.nan), 3) for scale in SCALES}
             rows.append({"patient": patient, "slide": slide, **about, **counts, "note": note})
         return pd.DataFrame(rows)
 
@@ -97,7 +104,7 @@ class Cohort:
         A stage that is not known is missing, never stage 0.
         """
         cohort = tcga.by_patient(self.slides).set_index("patient", drop=False)
-        cohort["cancer"] = cohort["oncotree_code"] if self.params.phantom else self.params.cohort
+        cohort["cancer"] = cohort["oncotree_code"] if self.params.phantom else self.params.cancer
         if not (self.params.clinical_table or self.params.phantom):
             return cohort
         clinic = tcga.read_cdr(self.stage.reads(self.raw / (self.params.clinical_table or "clinical.csv")))

@@ -93,21 +93,32 @@ class Layer(nn.Module):
 
 
 class PadTransformer(nn.Module):
-    """A layer, positions from convolutions, a layer, a normalisation."""
+    """Layers, positions from convolutions, as many layers, a normalisation."""
 
-    def __init__(self, width: int, dropout: float, residual: str, attention: dict):
+    def __init__(self, width: int, dropout: float, residual: str, attention: dict, layers: int):
         super().__init__()
-        self.before = Layer(width, dropout, residual, attention)
+
+        def block() -> nn.ModuleList:
+            return nn.ModuleList(Layer(width, dropout, residual, attention) for _ in range(layers))
+
+        self.before = block()
         self.positions = PPEG(width)
-        self.after = Layer(width, dropout, residual, attention)
+        self.after = block()
         self.norm = nn.LayerNorm(width)
 
     def forward(
         self, x: Tensor, look: str | None, class_token: bool = False
     ) -> tuple[Tensor, list[Tensor | None]]:
-        """x (1, P, width) -> the same shape; (1, 1 + P, width) with `class_token` -> (1, 1, width), that token."""
-        x, first = self.before(x, look)
-        x, second = self.after(self.positions(x, int(class_token)), look, first_only=class_token)
+        """x (1, P, width) -> the same shape; (1, 1 + P, width) with `class_token` -> (1, 1, width), that token.
+
+        The maps are those of the last layer before and after the convolutions.
+        """
+        for layer in self.before:
+            x, first = layer(x, look if layer is self.before[-1] else None)
+        x = self.positions(x, int(class_token))
+        for layer in self.after[:-1]:
+            x, _ = layer(x, None)
+        x, second = self.after[-1](x, look, first_only=class_token)
         return self.norm(x), [first, second]
 
 
@@ -154,6 +165,8 @@ class CrossFusion(nn.Module):
     variant : {"described", "released"}
         See the module's docstring.
     bins, width, heads : int
+    layers : int
+        Of self-attention before, and as many after, the convolutions of each Pad-Transformer.
     dropout : float
         Of feed-forward layers and of the channels of the convolution; in training only.
     attention_dropout : float
@@ -178,6 +191,7 @@ class CrossFusion(nn.Module):
         bins: int = 4,
         width: int = 512,
         heads: int = 4,
+        layers: int = 1,
         dropout: float = 0.3,
         attention_dropout: float = 0.2,
         dropout_in_evaluation: bool | None = None,
@@ -204,12 +218,12 @@ class CrossFusion(nn.Module):
             {name: CrossAttention(width, heads, dropout, residual) for name in streams if name != "source"}
         )
         self.transformers = nn.ModuleDict(
-            {name: PadTransformer(width, dropout, residual, attention) for name in streams}
+            {name: PadTransformer(width, dropout, residual, attention, layers) for name in streams}
         )
         fused = (len(streams), width)
         self.fusion = ConcatFusion(*fused) if fusion == "concat" else ConvFusion(*fused, dropout)
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
-        self.final = PadTransformer(width, dropout, residual, attention)
+        self.final = PadTransformer(width, dropout, residual, attention, layers)
         self.head = nn.Linear(width, bins)
         self.apply(_initial)
         for crossing in self.crossings.values():

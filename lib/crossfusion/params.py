@@ -4,13 +4,22 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from lib.params import Checked, StudyParams
+from lib.params import Checked, StudyParams, Tiling
 
 NUMBERS = ("age", "female", "stage", "grade")
 CATEGORIES = ("oncotree_code",)
 # Habits of the released code: dropout also in evaluation; a learning rate that falls to zero at every tenth epoch;
-# slides as cases; bins that saw the held-out patients; the epoch that was best on them.
-HABITS = ("dropout_in_evaluation", "rate_to_zero", "slide_unit", "cohort_bins", "best_epoch")
+# slides as cases; bins that saw the held-out patients; the epoch that was best on them; no step on the cases left over
+# at an epoch's end, whose gradients go into the next epoch's first; probabilities of the loss cut off at 1e-7.
+HABITS = (
+    "dropout_in_evaluation",
+    "rate_to_zero",
+    "slide_unit",
+    "cohort_bins",
+    "best_epoch",
+    "carried_gradients",
+    "clamped_loss",
+)
 
 
 class Contender(NamedTuple):
@@ -59,6 +68,9 @@ class Training(Checked):
     weight_decay: float = Field(4e-6, ge=0)
     accumulate: int = Field(2, ge=1)  # cases whose gradients make one step
     bins: int = Field(4, ge=2)  # see `lib.training.discrete_time`
+    loss: Literal["nll_surv", "ce_surv"] = (
+        "nll_surv"  # likelihood, or cross-entropy of having died by a bin's end
+    )
     alpha: float = Field(0.2, ge=0, le=1)
     balanced: bool = True  # every bin of the dead and of the censored comes up equally often
     cap: int = Field(
@@ -66,15 +78,26 @@ class Training(Checked):
     )  # most 20x tiles of a case, drawn anew each epoch with the tiles around them; 0: all
     width: int = Field(128, ge=8)
     heads: int = Field(8, ge=1)
+    attention_layers: int = Field(1, ge=1)  # on each side of a Pad-Transformer's convolutions
     bf16: bool = False  # CrossFusion's products in bfloat16: half the time where a CPU has it, logits move by thousandths
     # features to mean 0 and spread 1 over the training tiles, scale by scale: for descriptors whose numbers have units
     standardise: bool = True
     nested: bool = (
         False  # keep the epoch that was best on a fifth of the training patients, set aside; else the last
     )
+    # where somebody chooses the epoch (`nested`, or the habit "best_epoch"): the first epochs that are not chosen, and
+    # epochs without gain after which training ends, 0 for never. null: 0 and 0, with the habit 5 and 20
+    warmup_epochs: int | None = Field(None, ge=0)
+    patience: int | None = Field(None, ge=0)
+
+    def choosing(self, habits: tuple[str, ...]) -> tuple[int, int]:
+        """Warm-up and patience of a model with these habits of the released code."""
+        usual = (5, 20) if "best_epoch" in habits else (0, 0)
+        given = (self.warmup_epochs, self.patience)
+        return tuple(usual if value is None else value for value, usual in zip(given, usual, strict=True))
 
 
-class CrossFusionParams(Training, StudyParams):
+class CrossFusionParams(Training, Tiling, StudyParams):
     """Parameters of `notebooks/crossfusion/`. Paths count from data/raw."""
 
     # 1-preprocess
@@ -93,10 +116,6 @@ class CrossFusionParams(Training, StudyParams):
     um_per_px: dict[
         str, float
     ] = {}  # slide -> µm per level-0 pixel, where the file does not say it or is wrong
-    tiling: Literal["exact", "clam_compat"] = "exact"  # one grid in µm, or CLAM's tiles under `preset`
-    preset: str = "tcga"
-    tile_px: int = Field(256, ge=32)
-    least_tissue: float = Field(0.5, ge=0, le=1)
     # 2-embed
     encoder: str = "colour"
     encoder_weights: str = ""
@@ -117,6 +136,11 @@ class CrossFusionParams(Training, StudyParams):
     bootstrap_draws: int = Field(1000, ge=100)
     # 5-figures
     attention_of: Literal["crossfusion", "crossfusion-released", "crossfusion-concat"] = "crossfusion"
+
+    @property
+    def cancer(self) -> str:
+        """Cancer type of a cohort of real patients: its name, whichever the recipe."""
+        return self.cohort.removesuffix("-released")
 
     @property
     def followed(self) -> bool:
@@ -141,6 +165,14 @@ class CrossFusionParams(Training, StudyParams):
             ),
             f"`clinical` lists {', '.join(staged)}, which comes from `clinical_table`: name it": (
                 staged and self.outcomes and not self.clinical_table
+            ),
+            "nobody chooses an epoch, so `warmup_epochs` and `patience` do nothing: leave them null, or set "
+            "`nested: true` or `variant: released`": (
+                (self.warmup_epochs, self.patience) != (None, None)
+                and not (self.nested or any("best_epoch" in habits_of(m, self.variant) for m in self.models))
+            ),
+            "`warmup_epochs` leaves no epoch to choose: it must be lower than `epochs`": (
+                (self.warmup_epochs or 0) >= self.epochs
             ),
             'only a phantom has "planted" predictions': (
                 self.phantom is None and "planted" in self.predictions.values()

@@ -21,11 +21,19 @@ from lib.crossfusion.model import CrossFusion
 from lib.crossfusion.params import CONTENDERS, CrossFusionParams, Training, habits_of
 from lib.features.feature_files import bag_files
 from lib.models.attention import AMIL, DSMIL, MeanPool, TransMIL
-from lib.training.discrete_time import bin_of, fit_bins, survival_at, survival_nll, survival_of
+from lib.training.discrete_time import (
+    bin_of,
+    fit_bins,
+    survival_at,
+    survival_cross_entropy,
+    survival_nll,
+    survival_of,
+)
 from lib.training.folds import Fold, folds_of, stratified_folds
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 NETWORKS = {network.__name__: network for network in (CrossFusion, AMIL, DSMIL, TransMIL, MeanPool)}
+LOSSES = {"nll_surv": survival_nll, "ce_surv": survival_cross_entropy}
 ASIDE = 5  # a fifth of the training patients chooses the epoch
 MEMORY = 2**31  # bytes of features kept for the next epoch; the others are read again
 
@@ -109,6 +117,7 @@ def build(name: str, dim: int, how: Training) -> nn.Module:
         # which dropout the attention has comes with the released model, not with the habit to leave it on
         variant = "released" if name == "crossfusion-released" else how.variant
         options |= {"fusion": contender.fusion, "variant": variant, "width": how.width, "heads": how.heads}
+        options |= {"layers": how.attention_layers}
         options |= {"bf16": how.bf16, "dropout_in_evaluation": "dropout_in_evaluation" in habits}
     elif network is DSMIL:
         options |= {"variant": how.variant}  # the released one leaves its stream of tiles untrained
@@ -119,12 +128,13 @@ def build(name: str, dim: int, how: Training) -> nn.Module:
 
 
 class Survival(Loop):
-    """Negative log-likelihood of discrete hazards, one case a step of the loop."""
+    """Loss of discrete hazards, one case a batch of the loop."""
 
     def __init__(
         self, model: nn.Module, how: Training, habits: Sequence[str], cases: Mapping[str, Sequence[Case]]
     ):
-        super().__init__(model, "chosen_c_index")
+        choosing = how.choosing(habits) if "chosen_c_index" in cases else (0, 0)
+        super().__init__(model, "chosen_c_index", *choosing)
         self.how, self.habits, self.cases = how, habits, cases
 
     def descent(self):
@@ -139,7 +149,8 @@ class Survival(Loop):
 
     def loss_of(self, batch):
         bag, at, event = batch
-        return survival_nll(self.model(*bag).logits, at, event, self.how.alpha).mean()
+        clamp = 1e-7 if "clamped_loss" in self.habits else None
+        return LOSSES[self.how.loss](self.model(*bag).logits, at, event, self.how.alpha, clamp).mean()
 
     def watched(self):
         return {name: c_index(cases, scores(self.model, cases)[0]) for name, cases in self.cases.items()}
@@ -189,8 +200,8 @@ def train_model(
 
     `held_out` is watched for the history, and learnt from only under the habits "cohort_bins" and "best_epoch"; `aside`
     are training patients that choose the epoch (`nested`) and are in no step. `seed` decides on weights, dropout, order
-    and tiles; `device` is Lightning's accelerator. A ValueError where there are fewer events than bins, or a loss is not
-    finite.
+    and tiles; `device` is Lightning's accelerator. A ValueError where there are fewer events than bins, a loss is not
+    finite, or gradients that are carried never make a step.
     """
     L.seed_everything(seed, verbose=False)
     habits = habits_of(name, how.variant)
@@ -211,7 +222,13 @@ def train_model(
     sampler = WeightedRandomSampler(weights, len(train), replacement=how.balanced, generator=order)
     batches = DataLoader(TrainingCases(train, bins, how.cap, drawing), batch_size=None, sampler=sampler)
     loop = Survival(model, how, habits, watched)
-    about = {"accumulate": how.accumulate, "device": device, "checkpoint": checkpoint}
+    carry = "carried_gradients" in habits
+    if carry and len(train) < how.accumulate:
+        raise ValueError(
+            f"{name}: {len(train)} training cases never fill `accumulate: {how.accumulate}`, so the released loop "
+            "makes no step in any epoch: lower `accumulate`"
+        )
+    about = {"accumulate": how.accumulate, "carry": carry, "device": device, "checkpoint": checkpoint}
     history = run(loop, batches, how.epochs, order=order, drawing=drawing, **about)
     return Trained(loop.model, edges, history)
 

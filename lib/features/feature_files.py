@@ -14,6 +14,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from scipy.spatial import cKDTree
 
 from lib.files import opened, written_hdf5
 
@@ -237,11 +238,14 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
     ========= ======================================== ====================== ==========================
     layout    recognised by                            unit of coords         encoder, scale
     ========= ======================================== ====================== ==========================
-    stamp     HDF5 `feats` (float16), `coords`         µm                     `extractor`, tile_size_um
+    stamp     HDF5 `feats` (float16), `coords`         µm; "" if not known    `extractor`, tile_size_um
     trident   HDF5 `features` with attributes          level-0 pixels         `encoder`, magnification
     clam      HDF5 `features` without attributes       level-0 pixels         not recorded
     tensor    .pt: a bare tensor (CLAM's pt_files)     no coords              not recorded
     ========= ======================================== ====================== ==========================
+
+    STAMP's first version states neither unit nor size: a step of 224 is a tile of 256 µm, as STAMP itself reads it. Its second
+    has `tile_size` with `unit`, for which `tile_size_um` is written here too.
 
     A leading batch axis of length 1 is taken off. `attributes` hold `layout`, `encoder` ("" where not recorded),
     `coords_unit` ("px", "um" or ""), `n`, `dim`, and all the file's own attributes.
@@ -249,8 +253,9 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
     Raises
     ------
     FileNotFoundError, ValueError
-        Names the file: an empty slide (TRIDENT writes it with shape (0,)), one vector for the whole slide, coordinates
-        without features, a pickle that is no tensor, lengths that differ, NaN or infinity.
+        Names the file: an empty slide (TRIDENT writes it with shape (0,)), one vector for the whole slide or patient,
+        coordinates without features, most tiles at the place of another, a pickle that is no tensor, lengths that differ, NaN
+        or infinity.
     """
     if Path(path).suffix in (".pt", ".pth"):
         tensor = plain_tensors(path, "one plain tensor")
@@ -273,8 +278,16 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
         return read_features(path)
     about = {**of_coords, **of_features, **about}
     if keys == ["feats"]:
-        known = {"layout": "stamp", "encoder": about.get("extractor", "")}
-        known["coords_unit"] = about.get("unit", "um")
+        known = {
+            "layout": "stamp",
+            "encoder": about.get("extractor", ""),
+            "coords_unit": about.get("unit") or "",
+        }
+        size = about.get("tile_size")
+        if um := about.get("tile_size_um") or (size if known["coords_unit"] == "um" else 0):
+            known |= {"coords_unit": "um", "tile_size_um": float(um)}
+        elif coords is not None and round(size or spacing(coords)) == 224:
+            coords, known = coords * (256 / 224), known | {"coords_unit": "um", "tile_size_um": 256.0}
     else:
         layout = "trident" if of_features or of_coords else "clam"
         known = {"layout": layout, "encoder": about.get("encoder") or "", "coords_unit": "px"}
@@ -286,10 +299,30 @@ def _foreign(path, features, coords, attributes) -> FeatureFile:
         each[0] if each is not None and each.ndim == 3 and len(each) == 1 else each
         for each in (features, coords)
     )
-    if bad := _fault(features, coords):
+    bad = _fault(features, coords)
+    kind = attributes.get("feat_type") or "tile"
+    if not bad and (kind != "tile" or (coords is None and len(features) == 1)):
+        bad = f"one vector for a whole {kind if kind != 'tile' else 'slide'}, and features of its tiles are expected"
+    elif not bad and coords is not None and 2 * len(np.unique(coords, axis=0)) < len(coords):
+        bad = (
+            f"its {len(coords)} tiles lie at {len(np.unique(coords, axis=0))} places: where they are was lost"
+        )
+    if bad:
         raise ValueError(f"{path} cannot be used: {bad}")
     coords = None if coords is None else coords.astype(np.float32)
     return FeatureFile(features, coords, None, {**attributes, "n": len(features), "dim": features.shape[1]})
+
+
+def spacing(coords: np.ndarray) -> float:
+    """Distance of neighbouring tiles, from places (n, 2), of at most 1000 of them; 0 if there are not two places."""
+    some = coords[:: max(1, len(coords) // 1000)]
+    nearest = cKDTree(np.unique(coords, axis=0)).query(some, k=2, p=np.inf)[0][:, 1]
+    side = float(np.median(nearest))
+    if not np.isfinite(side):
+        return 0.0
+    # on one grid, whole steps over all of the slide tell the side more exactly than two rounded corners
+    gaps = np.concatenate([np.diff(np.unique(along)) for along in coords.T.astype(float)])
+    return float(gaps.sum() / np.rint(gaps / side).sum()) if gaps.min() > side / 2 else side
 
 
 def plain_tensors(path: str | os.PathLike, what: str) -> object:

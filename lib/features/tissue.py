@@ -1,4 +1,7 @@
-"""Where tissue lies on a slide: by its colour on a mask of known µm per pixel. Ink of pens is not tissue."""
+"""Where tissue lies on a slide: by its colour on a mask of known µm per pixel.
+
+Ink of pens is not tissue, nor is glass of whatever tint, nor what the scanner left black.
+"""
 
 from dataclasses import dataclass
 
@@ -14,19 +17,30 @@ LEAST_MM2 = 0.005
 
 INK_REACH_UM = 24.0  # how far the faint rim of an ink line goes
 
+GLASS_RANGE, GLASS_SHARE = 4, 0.02
+"""Grey levels between neighbours of 8 µm up to which a place is smooth as glass, and the least share of a slide that is
+glass: in tissue of real sections (CMU, TCGA, HER2ST) 0 to 1 % are as smooth, of whole ones 12 to 80 %."""
+
+BLACK = 32  # brightest of what was never scanned: fills are 0, or the noise of a sensor
+GROUND_MM2 = 0.25  # least of it: a pen's line is narrower
+
 
 @dataclass(frozen=True)
 class Tissue:
     """Mask of a slide's tissue.
 
     Three arrays of bool (height, width). The mask is True on tissue, and where the slide could not be read: a tile there
-    must be tried, to be counted as failed. Pen marks, `ink`, are left out of it.
+    must be tried, to be counted as failed. Pen marks, and what is as dark or red as they are, `ink`, are left out of it.
     """
 
     mask: np.ndarray
     ink: np.ndarray
     unreadable: np.ndarray
     px: tuple[float, float]  # level-0 pixels per mask pixel, in x and y
+    left_out: str = (
+        ""  # what a mask without tissue has instead: "blank", "pen marks only", "no brightfield", ...
+    )
+    notes: tuple[str, ...] = ()  # what was left out, and how much
 
     def share(self, edges_x: np.ndarray, edges_y: np.ndarray) -> np.ndarray:
         """Share of each cell of a grid that is tissue, 0 to 1, exact to fractions of a mask pixel: float64 (rows, columns).
@@ -51,8 +65,9 @@ class Tissue:
 def find_tissue(slide: Slide) -> Tissue:
     """Find tissue by its colour, on a mask of 8 µm per pixel; level 0 is taken as it is where it is coarser.
 
-    Tissue is what has an HSV saturation above 0.08 after a median filter, less ink and less specks under 0.005 mm².
-    No more of the slide is in memory at a time than a strip of it.
+    Tissue is what has an HSV saturation above 0.08 after a median filter, less ink and less specks under 0.005 mm². Glass
+    that is tinted is made white first (`glass_of`). What was never scanned and is black is no tissue; a slide that is dark
+    where a section would let light through, fluorescence, has none. No more of the slide is in memory at a time than a strip.
 
     Raises
     ------
@@ -66,15 +81,72 @@ def find_tissue(slide: Slide) -> Tissue:
     px = tuple(full / small for full, small in zip(slide.size, size, strict=True))
     um = (px[0] * px[1]) ** 0.5 * slide.um_per_px
     smooth = cv2.medianBlur(rgb, 3)
+    glass = glass_of(rgb, smooth)
     del rgb  # large where the slide is
+    none = np.zeros_like(unreadable)
+    black = (smooth.max(axis=2) <= BLACK) & ~unreadable
+    if why := _no_brightfield(smooth, black, ~black & ~unreadable):
+        return Tissue(unreadable, none, unreadable, px, "no brightfield", (why,))
+    white = [np.minimum(np.arange(256) * (255 / light), 255).astype(np.uint8) for light in glass]
+    smooth = cv2.LUT(smooth, np.stack(white, 1)[None])
     hsv = cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV, dst=smooth)
-    ink = _ink(hsv, um) & ~unreadable
-    stained = (hsv[..., 1] > 255 * LEAST_SATURATION) & ~ink & ~unreadable
-    return Tissue(_without_specks(stained, LEAST_MM2 * 1e6 / um**2) | unreadable, ink, unreadable, px)
+    black = _without_specks(black, GROUND_MM2 * 1e6 / um**2)
+    ground = cv2.dilate(black.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0  # and what it is blended with
+    ink, pens = _ink(hsv, um, ~(unreadable | ground))
+    stained = (hsv[..., 1] > 255 * LEAST_SATURATION) & ~(ink | unreadable | ground)
+    shares = {
+        f"pen marks on {pens * ink.mean():.1%} of the slide are left out": pens * ink.sum(),
+        f"dark or red areas (ink, blood or pigment) on {(1 - pens) * ink.mean():.1%} of the slide are left out; where they "
+        "are tissue, take tiling: clam_compat": (1 - pens) * ink.sum(),
+        f"{black.mean():.1%} of the slide was never scanned (black)": black.sum(),
+    }
+    mask = _without_specks(stained, LEAST_MM2 * 1e6 / um**2) | unreadable
+    instead = ("pen marks only" if pens > 0.5 else "dark or red areas only") if ink.any() else "blank"
+    notes = tuple(said for said, pixels in shares.items() if pixels >= 1)
+    return Tissue(mask, ink, unreadable, px, "" if mask.any() else instead, notes)
 
 
-def _ink(hsv: np.ndarray, um_per_px: float) -> np.ndarray:
-    """Pen marks: green to blue, pure red, and black where tissue would have colour.
+def glass_of(rgb: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    """Colour of the glass on an overview (and the same after a median filter), uint8 (height, width, 3): float (3,) RGB.
+
+    No tissue lets more light through than glass, and none is as smooth: the brightest of what is smooth, pale and not the
+    pure white with which scanners fill what they leave out. White where there is too little glass to tell, and where its tint
+    is too faint to be taken for a stain (saturation up to 0.04), so that the threshold means what it says.
+    """
+    even = cv2.morphologyEx(rgb, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) <= GLASS_RANGE
+    low, high = smooth.min(axis=2), smooth.max(axis=2)
+    pale = smooth[even & (low > 120) & (low < 253) & (high - low <= 0.2 * high)].astype(int)
+    white = np.full(3, 255.0)
+    if len(pale) < GLASS_SHARE * low.size:
+        return white
+    light = pale.sum(axis=1)
+    glass = np.median(pale[light >= np.percentile(light, 95) - 12], axis=0)
+    return glass if np.ptp(glass) > LEAST_SATURATION / 2 * glass.max() else white
+
+
+def _no_brightfield(rgb: np.ndarray, black: np.ndarray, lit: np.ndarray) -> str:
+    """Why an overview (RGB, where it is black, where it is not) is no slide that light shone through; "" if it may be one.
+
+    A stain takes light away from a bright ground, and takes less of red than of green. Fluorescence adds light to a dark
+    ground: it has no pale place, or its ground fades into what shines, where a canvas that was not scanned ends sharply.
+    """
+    if not lit.any():
+        return ""
+    said = "it looks like fluorescence, and a stained section in transmitted light (brightfield) is expected"
+    value = rgb.max(axis=2)
+    if np.percentile(rgb.min(axis=2)[lit], 99) < 100:
+        return f"no part of it is pale: {said}"
+    saturated = (value - rgb.min(axis=2)) > 0.04 * value.clip(50)
+    if saturated[lit].mean() < 0.01 and np.ptp(np.percentile(value[lit], (5, 95))) > 40:
+        return f"it has no colour, only shades of grey: {said}"
+    near, next_to = (cv2.dilate(black.astype(np.uint8), np.ones((n, n), np.uint8)) > 0 for n in (7, 3))
+    rim = value[near & ~next_to & lit]
+    return f"its ground is dark: {said}" if black.mean() > 0.05 and rim.size and np.median(rim) < 100 else ""
+
+
+def _ink(hsv: np.ndarray, um_per_px: float, seen: np.ndarray) -> tuple[np.ndarray, float]:
+    """Pen marks, green to blue, pure red, and black where tissue would have colour; the share of them that is sure to be
+    a pen's, green to blue. Blood can be as red, pigment as black.
 
     Haematoxylin and eosin lie between violet and pink (OpenCV hue 125 to 180); these rules ask for hues outside it, for
     a red that eosin does not reach, or for dark grey. Faint rims within 24 µm of sure ink belong to it.
@@ -83,11 +155,12 @@ def _ink(hsv: np.ndarray, um_per_px: float) -> np.ndarray:
     cold = (hue >= 35) & (hue <= 119) & (saturation > 70)
     red = ((hue <= 6) | (hue >= 174)) & (saturation > 185) & (value > 120)
     black = (value < 85) & (saturation < 70)
-    sure = _without_specks(cold | red | black, 0.002 * 1e6 / um_per_px**2)
+    sure = _without_specks((cold | red | black) & seen, 0.002 * 1e6 / um_per_px**2)
     side = 2 * int(np.ceil(INK_REACH_UM / um_per_px)) + 1
     near = cv2.dilate(sure.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))) > 0
     beside = cv2.dilate(sure.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    return beside | (near & (saturation > 20) & ((hue < 122) | (saturation < 90)))
+    rim = near & (saturation > 20) & ((hue < 122) | (saturation < 90))
+    return (beside | rim) & seen, float((cold & sure).sum() / max(1, sure.sum()))
 
 
 def _without_specks(mask: np.ndarray, least_px: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 - `read_matched`: a folder that says which scans and slides belong to which patient, and what became of the patient.
 
       clinical.csv   patient, hospital, clinical factors, time_months, event
-      scans.csv      patient, image, mask, label, use      where there is CT
+      scans.csv      patient, image, mask, label, series, use      where there is CT
       slides.csv     patient, slide, path, um_per_px       where there are slides
 
   Each may be .xlsx too. Paths count from the folder and stay in it. A patient may be without a scan or a slide.
@@ -47,7 +47,7 @@ from lib.stage import Stage
 
 POSITIVE, NEGATIVE = "metastasis", "free"
 SYNCHRONOUS, CENSORED = "synchronous", "censored early"
-SCANS = ["patient", "image", "mask", "label", "problem"]
+SCANS = ["patient", "image", "mask", "label", "series", "problem"]
 SLIDES = ["patient", "slide", "path", "um_per_px", "problem"]
 MISTYPED = re.compile(r"\s*(=.*|@.*|[+-]?\d+,\d+|\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.]\d{2,4}.*)")
 """No category: a formula, a number with a decimal comma, a date."""
@@ -63,7 +63,8 @@ class Cohort(NamedTuple):
         a category with None where missing), time_months (0 or more), event (1.0, 0.0), NaN where missing; problem
         ("no follow-up", or "").
     scans : DataFrame
-        patient, image, mask ("" where none is named), label (a number as int, or a name), problem.
+        patient, image, mask ("" where none is named), label (a number as int, or a name), series (of a folder that holds
+        several, see `lib.inputs.dicom.read_dicom`; ""), problem.
     slides : DataFrame
         patient, slide, path, um_per_px (µm per level-0 pixel, NaN where the file itself has to tell), problem.
         Paths begin with the folder. `problem` says why a file cannot be used, "" if nothing is known against it.
@@ -286,7 +287,7 @@ def _values(
 
 def _scans(folder: Path, known: set[str], label: int | str) -> pd.DataFrame:
     """At most one scan a patient."""
-    rows, path = _rows(folder, "scans", ("patient", "image"), ("mask", "label", "use"), known)
+    rows, path = _rows(folder, "scans", ("patient", "image"), ("mask", "label", "series", "use"), known)
     if not (rows["use"] == "").all():
         used = _values(rows["use"], rows["patient"], "use", path, partial(code, levels=NO_YES))
         rows = rows[used == 1].reset_index(drop=True)
@@ -488,7 +489,9 @@ def found_at(text: str, folders: Sequence[Path]) -> Path:
 
 def known_by(row: pd.Series, path: str) -> dict[str, object]:
     """What the work on a scan or slide depends on: its file's size, and what its row says of it."""
-    return {"bytes": size_of(row[path])} | {name: row[name] for name in ("label", "um_per_px") if name in row}
+    return {"bytes": size_of(row[path])} | {
+        name: row[name] for name in ("label", "series", "um_per_px") if name in row
+    }
 
 
 def scan_report(
@@ -499,7 +502,7 @@ def scan_report(
     # a scan that failed has none: without these types the regions of all others would become "1.0", which is no label
     facts = pd.DataFrame(facts, columns=["patient", "region", *MEASURED])
     facts = facts.astype({"region": object, "voxels": "Int64"})
-    report = scans[["patient", "image", "mask", "problem"]].merge(facts, on="patient", how="left")
+    report = scans[["patient", "image", "mask", "series", "problem"]].merge(facts, on="patient", how="left")
     report["problem"] = [
         row.problem
         or _why(stage, f"scans/{row.patient}", folders)
@@ -513,15 +516,20 @@ def scan_report(
 
 
 def slide_report(stage: Stage, slides: pd.DataFrame, grids: Mapping, folders: Sequence[Path]) -> pd.DataFrame:
-    """The table of slides with the status of each tiling (`grids`: slide -> TileGrid), or why it failed."""
+    """The table of slides with the status of each tiling (`grids`: slide -> TileGrid), the share of tissue that its tiles
+    cover, or why it failed.
+    """
     rows = []
     for row in slides.itertuples():
         if grid := grids.get(row.slide):
-            seen = (grid.status, grid.um_per_px, len(grid.tiles[stage.params.scale]), grid.note)
+            covered = round(grid.coverage.get(stage.params.scale, np.nan), 3)
+            seen = (grid.status, grid.um_per_px, len(grid.tiles[stage.params.scale]), covered, grid.note)
         else:
-            seen = ("failed", np.nan, 0, row.problem or _why(stage, f"tiles/{row.slide}", folders))
+            status = "left out" if row.problem.startswith("left out") else "failed"
+            seen = (status, np.nan, 0, np.nan, row.problem or _why(stage, f"tiles/{row.slide}", folders))
         rows.append((row.patient, row.slide, written_as(row.path, folders), *seen))
-    return pd.DataFrame(rows, columns=["patient", "slide", "path", "status", "um_per_px", "tiles", "note"])
+    columns = ["patient", "slide", "path", "status", "um_per_px", "tiles", "coverage", "note"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _why(stage: Stage, unit: str, folders: Sequence[Path]) -> str:

@@ -1,26 +1,64 @@
 """A CT scan and the region of it that is studied: Hounsfield units verified, the mask at its place."""
 
 import os
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from lib.inputs.dicom import read_dicom
+from lib.files import read_json
+from lib.inputs.dicom import is_dicom, read_dicom
+from lib.inputs.dicom_masks import regions
 from lib.inputs.hounsfield import check_hounsfield
 from lib.inputs.masks import read_label
 from lib.inputs.volumes import Volume, read_volume
 
-MEASURED = ("stored_as", "size", "spacing_mm", "tilt_deg", "voxels", "volume_ml", "mean_hu", "sd_hu")
+MEASURED = (
+    "stored_as",
+    "size",
+    "spacing_mm",
+    "tilt_deg",
+    "voxels",
+    "volume_ml",
+    "mean_hu",
+    "sd_hu",
+    "remark",
+)
+AIR_BELOW_HU = -500.0
+MOST_AIR = 0.05
 
 
-def read_ct(path: str | os.PathLike, oblique: str = "refuse") -> Volume:
-    """Read a CT scan in HU: a folder with one DICOM series, or one file (.nii, .nii.gz, .nrrd, .mha).
+def read_ct(path: str | os.PathLike, oblique: str = "refuse", series: str = "") -> Volume:
+    """Read a CT scan in HU: a folder with DICOM, a file of many frames, or one file (.nii, .nii.gz, .nrrd, .mha).
 
-    `oblique`: see `lib.inputs.volumes.upright`. Values that are no HU are refused by `check_hounsfield`.
+    `oblique`: see `lib.inputs.volumes.upright`; `series`: see `lib.inputs.dicom.read_dicom`. Values that are no HU are
+    refused by `lib.inputs.hounsfield.check_hounsfield`, which for a NIfTI heeds the sidecar that dcm2niix writes. What was
+    odd is the volume's `remark`.
     """
-    volume = read_dicom(path, oblique=oblique) if Path(path).is_dir() else read_volume(path, oblique)
-    check_hounsfield(volume.values, path)
-    return volume
+    path = Path(path)
+    dicom = path.is_dir() or is_dicom(path)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        volume = read_dicom(path, series, oblique) if dicom else read_volume(path, oblique)
+        stated = volume.header if dicom else _sidecar(path)
+    about = {name: stated.get(name, "") for name in ("modality", "units", "image_type")}
+    remark = check_hounsfield(volume.values, path, **about, whole=dicom)
+    return volume._replace(remark="; ".join([*_told(said, path), *filter(None, [remark])]))
+
+
+def _sidecar(path: Path) -> dict[str, str]:
+    beside = path.with_name(re.sub(r"(\.nii\.gz|\.[^.]*)$", ".json", path.name))
+    stated = read_json(beside) if beside.is_file() and beside != path else {}
+    return {"modality": str(stated.get("Modality", "")), "image_type": str(stated.get("ImageType", ""))}
+
+
+def _told(said: list[warnings.WarningMessage], *paths: Path) -> list[str]:
+    """Warnings without the folders of this machine."""
+    texts = list(dict.fromkeys(str(each.message) for each in said if each.category is UserWarning))
+    for path in paths:
+        texts = [text.replace(f"{path.parent}{os.sep}", "") for text in texts]
+    return texts
 
 
 def read_region(
@@ -29,7 +67,7 @@ def read_region(
     label: int | str | None = 1,
     *,
     oblique: str = "keep",
-    resample: bool = False,
+    series: str = "",
 ) -> tuple[Volume, np.ndarray]:
     """Read a scan, and a region bool (z, y, x) that is laid on it by its place in the patient.
 
@@ -41,12 +79,30 @@ def read_region(
     label : int or str, optional
         Number or name, see `lib.inputs.masks.read_label`; None: everything above 0.
     oblique : "keep" | "refuse" | "resample"
-        "resample" puts the scan on another grid, so its mask then needs `resample` too.
-    resample : bool
-        Bring a mask from another grid over; else that is refused.
+        Of the scan; its mask follows.
+    series : str
+        Of the scan, where its folder holds several.
+
+    Returns
+    -------
+    volume : Volume
+        Its `remark` says of scan and mask what is odd: more than 1 in 20 voxels of the region being air, for one.
+    inside : ndarray of bool
     """
-    volume = read_ct(image, oblique)
-    return volume, read_label(mask, volume.geometry, label, resample)
+    volume = read_ct(image, oblique, series)
+    drawn, frame = regions(mask), volume.header.get("frame", "")
+    if drawn and frame and drawn.frame not in ("", frame):
+        raise ValueError(
+            f"{mask} was drawn in another frame of reference than its scan: places of the two cannot be compared; give the "
+            "mask that was drawn on this scan"
+        )
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        inside = read_label(mask, volume.geometry, label)
+    remarks = [volume.remark, *_told(said, Path(mask))]
+    if (air := (volume.values[inside] < AIR_BELOW_HU).mean()) > MOST_AIR:
+        remarks.append(f"{air:.0%} of the region is air: does the mask lie on its scan?")
+    return volume._replace(remark="; ".join(filter(None, remarks))), inside
 
 
 def measured(volume: Volume, mask: np.ndarray) -> dict[str, object]:
@@ -61,4 +117,5 @@ def measured(volume: Volume, mask: np.ndarray) -> dict[str, object]:
         "volume_ml": round(float(mask.sum()) * grid.voxel_ml, 3),
         "mean_hu": round(float(inside.mean()), 2),
         "sd_hu": round(float(inside.std()), 2),
+        "remark": volume.remark,
     }

@@ -43,19 +43,22 @@ LAST_LINES = 12  # of a log, in the message of a command that failed
 
 
 class Case(NamedTuple):
-    """A scan to be exported: its name, image, mask (None: a case to predict) and the region's label in the mask."""
+    """A scan to be exported: its name, image, mask (None: a case to predict), the region's label, the scan's `series`."""
 
     name: str
     image: str | os.PathLike
     mask: str | os.PathLike | None = None
     label: int | str | None = 1
+    series: str = ""
 
 
 def fill_masks(stage: Stage, scans: pd.DataFrame, outside: Iterable[str]) -> pd.DataFrame:
     """The table of scans with masks for those without, by a network trained here on the inside scans that have one."""
     params, home = stage.params, stage.folder / "nnunet"
     sound = scans[(scans["problem"] == "") & ((scans["mask"] == "") | ~scans["patient"].isin(outside))]
-    cases = [Case(row.patient, row.image, row.mask or None, row.label) for row in sound.itertuples()]
+    cases = [
+        Case(row.patient, row.image, row.mask or None, row.label, row.series) for row in sound.itertuples()
+    ]
     export_cases(home, cases, params.oblique)
     plan(home)
     how = (params.segmentation.fold, params.segmentation.trainer, params.device)
@@ -98,9 +101,9 @@ def _export(raw: Path, case: Case, oblique: str) -> None:
         raise ValueError(
             "nnU-Net would misread this name: letters, digits, '.', '_' and '-', not '_seg' last"
         )
-    volume = read_ct(case.image, oblique)
+    volume = read_ct(case.image, oblique, case.series)
     if case.mask is not None:
-        mask = read_label(case.mask, volume.geometry, case.label, resample=True)
+        mask = read_label(case.mask, volume.geometry, case.label)
         write_volume(raw / "labelsTr" / f"{case.name}{ENDING}", Volume(mask, volume.geometry), "uint8")
     limit, values = np.iinfo(np.int16), volume.values
     whole = limit.min <= values.min() and values.max() <= limit.max and (values == np.rint(values)).all()

@@ -1,21 +1,26 @@
 """One DICOM series of a folder as a volume: sorted by place, in Hounsfield units, refused where slices are amiss.
 
-pydicom reads the headers, SimpleITK the pixels, compressed ones too. Who the patient is stays in the files: the name is
-read for one purpose, to strike it out of a series' description.
+pydicom reads the headers, SimpleITK the pixels, compressed ones too, highdicom those of files of many frames. Who the
+patient is stays in the files: the name is read for one purpose, to strike it out of a series' description.
 """
 
+import contextlib
+import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import highdicom
 import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from lib.inputs.hounsfield import another_map
 from lib.inputs.volumes import (
     AIR_HU,
     Volume,
@@ -31,6 +36,27 @@ STEP = 0.01  # share of the step by which distances between neighbouring slices 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 PLACE = "ImagePositionPatient"
 COUNTS = {PLACE: 3, "Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}
+APART = (
+    "ConvolutionKernel",
+    "ImageType",
+    "SliceThickness",
+    "KVP",
+    "ImageOrientationPatient",
+    "AcquisitionNumber",
+    "StackID",
+    "TemporalPositionIndex",
+    "TemporalPositionIdentifier",
+    "AcquisitionTime",
+)
+"""What tells stacks apart that were stored under one SeriesInstanceUID."""
+
+FRAME_WORDS = {
+    "AcquisitionDateTime": "FrameAcquisitionDateTime",
+    "AcquisitionNumber": "FrameAcquisitionNumber",
+    "ImageType": "FrameType",
+    "InstanceNumber": "InStackPositionNumber",
+}
+"""What a frame calls otherwise than a slice in a file of its own."""
 
 
 def read_dicom(
@@ -41,10 +67,12 @@ def read_dicom(
     Parameters
     ----------
     folder : path
-        Files of any name, not those of its subfolders. Files that are no DICOM are passed over; DICOM files without a
-        picture (DICOMDIR, structures, reports) too, with a warning.
+        Files of any name, those of its subfolders where it holds none itself; or one file of many frames (enhanced CT).
+        Files that are no DICOM are passed over; other series, and DICOM without a picture (DICOMDIR, structures,
+        reports) too, with a warning; exact copies of slices as well.
     series : str, optional
-        SeriesInstanceUID, series number or description, where there are several of the modality, localisers apart.
+        SeriesInstanceUID, series number, description, or what tells its stacks apart (`APART`: the kernel, "B30f"), where
+        there are several of the modality that state a place, localisers and maps in other units apart.
     oblique : "refuse" | "keep" | "resample"
         See `lib.inputs.volumes.upright`. A gantry tilted against the table shears the stack, which no grid can
         hold, so that "keep" is refused for it; "resample" interpolates every voxel from its place.
@@ -56,13 +84,24 @@ def read_dicom(
     FileNotFoundError
         No such folder, or no DICOM in it.
     ValueError
-        A file is damaged; several series; another modality, localiser, colour, several frames a file; slices of mixed
-        size or orientation, missing, doubled, out of line; oblique.
+        A file is damaged; several series; another modality, localiser, colour; slices of mixed size or orientation,
+        missing, doubled, out of line; oblique.
+
+    Notes
+    -----
+    Where the distance of slices changes within a stack whose numbers have no gap, it is interpolated to the smallest.
     """
     folder = Path(folder)
-    slices = in_place(_one_series(pictures(folder), folder, series, modality), folder, modality)
+    slices = _one_series(_pictures_below(folder), folder, series, modality)
+    slices = in_place(_without_copies(slices, folder), folder, modality)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
-    return Volume(values_of(image, folder), geometry_of(image), stored_as)
+    first = slices[0]
+    header = {"modality": str(first.get("Modality", "")), "units": str(first.get("RescaleType", ""))}
+    header |= {
+        "image_type": str(first.get("ImageType", "")),
+        "frame": str(first.get("FrameOfReferenceUID", "")),
+    }
+    return Volume(values_of(image, folder), geometry_of(image), stored_as, header=header)
 
 
 def in_place(slices: list[Dataset], folder: Path, modality: str | None) -> list[Dataset]:
@@ -80,10 +119,11 @@ def along(header: Dataset) -> float:
 def stack_of(slices: list[Dataset], values: np.ndarray, folder: Path, oblique: str) -> tuple[sitk.Image, str]:
     """Values (z, y, x) of slices in place as an image in LPS, and the orientation they were stored in."""
     across = _axes(slices[0])
+    values = _evenly(values, np.array([along(each) for each in slices]), folder)
     image = sitk.GetImageFromArray(values)
     first, last = (numbers_of(each, PLACE) for each in (slices[0], slices[-1]))
     rows_mm, columns_mm = numbers_of(slices[0], "PixelSpacing")  # DICOM states the distance of rows first
-    image.SetSpacing((columns_mm, rows_mm, float((last - first) @ across[2]) / (len(slices) - 1)))
+    image.SetSpacing((columns_mm, rows_mm, float((last - first) @ across[2]) / (len(values) - 1)))
     image.SetOrigin(first.tolist())
     image.SetDirection(across.T.ravel().tolist())
     stored_as = geometry_of(image).orientation
@@ -92,10 +132,57 @@ def stack_of(slices: list[Dataset], values: np.ndarray, folder: Path, oblique: s
     return upright(image, folder, oblique, AIR_HU), stored_as
 
 
+def _evenly(values: np.ndarray, places: np.ndarray, folder: Path) -> np.ndarray:
+    """Slices at places (mm, rising) whose steps vary, interpolated linearly to the smallest step."""
+    steps = np.diff(places)
+    if not _varies(steps):
+        return values
+    count = int(np.rint((places[-1] - places[0]) / steps.min()))
+    wanted = np.linspace(places[0], places[-1], count + 1)
+    below = np.clip(np.searchsorted(places, wanted, "right") - 1, 0, len(steps) - 1)
+    share = ((wanted - places[below]) / steps[below])[:, None, None].astype(values.dtype)
+    warnings.warn(
+        f"{folder}: slices are {steps.min():g} to {steps.max():g} mm apart: interpolated to {wanted[1] - wanted[0]:g} mm",
+        stacklevel=2,
+    )
+    return values[below] * (1 - share) + values[below + 1] * share
+
+
+def _varies(steps: np.ndarray) -> bool:
+    """Whether distances of slices change between a few values, each of which stands twice or more."""
+    alike = np.abs(steps[:, None] - steps) <= STEP * np.minimum(steps[:, None], steps)
+    return bool(not alike.all() and (alike.sum(0) > 1).all())
+
+
+def _pictures_below(folder: Path) -> list[Dataset]:
+    """Those of a folder, or of all its subfolders where it holds none itself."""
+    try:
+        return pictures(folder)
+    except FileNotFoundError:
+        found = []
+        for each in sorted(path for path in folder.rglob("*") if path.is_dir()):
+            with contextlib.suppress(FileNotFoundError):
+                found += pictures(each)
+        if not found:
+            raise
+    return found
+
+
+def is_dicom(path: str | os.PathLike) -> bool:
+    """Whether a file begins as DICOM does."""
+    path = Path(path)
+    with open(path, "rb") if path.is_file() else io.BytesIO() as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def pictures(folder: Path) -> list[Dataset]:
-    """Headers of the pictures of a folder, by file name, whatever series they belong to."""
+    """Headers of the pictures of a folder, by file name, whatever series they belong to; one for each frame of a CT.
+
+    Of a frame what its functional groups say stands in the header itself, as it does in a file of one slice.
+    """
     slices, others = [], []
-    for path in sorted(each for each in folder.iterdir() if not each.is_dir()):
+    paths = [folder] if folder.is_file() else sorted(each for each in folder.iterdir() if not each.is_dir())
+    for path in paths:
         try:
             with warnings.catch_warnings(action="ignore"):
                 header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
@@ -105,7 +192,13 @@ def pictures(folder: Path) -> list[Dataset]:
             header = Dataset()
         is_dicom = getattr(header, "preamble", None) is not None
         kind = header.file_meta.get("MediaStorageSOPClassUID", UID("")).name if is_dicom else ""
-        if "Rows" in header:
+        if (
+            "Rows" in header
+            and "PerFrameFunctionalGroupsSequence" in header
+            and header.get("Modality") == "CT"
+        ):
+            slices += _frames(header)
+        elif "Rows" in header:
             slices.append(header)
         elif "Image Storage" in kind or (not is_dicom and path.suffix.lower() in SUFFIXES):
             raise _damaged(path)
@@ -115,11 +208,34 @@ def pictures(folder: Path) -> list[Dataset]:
         many = f" and {len(others) - 1} more" if len(others) > 1 else ""
         warnings.warn(f"{folder}: passed over {others[0]}{many}, DICOM without a picture", stacklevel=3)
     if not slices:
-        below = sum(each.is_dir() for each in folder.iterdir())
+        below = sum(each.is_dir() for each in folder.iterdir()) if folder.is_dir() else 0
         raise FileNotFoundError(
             f"{folder} holds no DICOM picture; it has {below} subfolders: name that of the series"
         )
     return slices
+
+
+def _frames(header: Dataset) -> list[Dataset]:
+    """The frames of an enhanced file, each as the header of a slice."""
+    common, frames = Dataset(), []
+    common.update(
+        {each.tag: each for each in header if not each.keyword.endswith("FunctionalGroupsSequence")}
+    )
+    common.pop("NumberOfFrames", None)
+    shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    for number, group in enumerate(header.PerFrameFunctionalGroupsSequence):
+        frame = Dataset()
+        frame.update(common)
+        for each in [*shared[0], *group]:
+            if each.VR == "SQ" and each.value:
+                frame.update(each.value[0])
+        for usual, special in FRAME_WORDS.items():
+            if special in frame:
+                frame.pop(usual, None)  # the file's own, which all frames share
+                setattr(frame, usual, frame[special].value)
+        frame.filename, frame.frame = header.filename, number
+        frames.append(frame)
+    return frames
 
 
 def _damaged(path: Path) -> ValueError:
@@ -129,28 +245,97 @@ def _damaged(path: Path) -> ValueError:
 def _one_series(
     slices: list[Dataset], folder: Path, series: str | None, modality: str | None
 ) -> list[Dataset]:
-    """The slices of one series: the only one of the modality, or the one of that UID, number or description."""
-    wanted, groups, about, fits = str(series or "").strip(), {}, [], []
+    """The slices of one stack: the only one of the modality, or the one of that UID, number, description or kernel."""
+    wanted, groups, about, named, usual, brief = str(series or "").strip(), {}, [], [], [], {}
     for each in slices:
         groups.setdefault(str(each.get("SeriesInstanceUID", "")), []).append(each)
-    for uid, group in groups.items():
-        header = group[0]
+    for uid, whole in groups.items():
+        header = whole[0]
         number, stated = (str(header.get(f"Series{key}", "")).strip() for key in ("Number", "Description"))
-        kind, shown = str(header.get("Modality", "")), stated
-        for part in re.split(r"[\^=\s,]+", str(header.get("PatientName", ""))):
-            shown = re.sub(re.escape(part), "***", shown, flags=re.IGNORECASE) if len(part) > 2 else shown
-        about.append(
-            f"{uid} (number {number or 'none'}, slices: {len(group)}, {kind}, {shown or 'no description'!r})"
-        )
-        usual = modality in (None, kind) and not _is_localiser(header)
-        if wanted in (uid, number, stated, shown) if wanted else usual or len(groups) == 1:
-            fits.append(group)
+        kind, shown = str(header.get("Modality", "")), without_name(stated, header)
+        for name, group in _parts(whole).items():
+            named.append(wanted in (uid, number, stated, shown, name))
+            usual.append(modality in (None, kind) and not _is_localiser(group[0]))
+            text = f"{uid} (number {number or 'none'}, slices: {len(group)}, {kind}, {shown or 'no description'!r}"
+            about.append((text + (f", {name!r})" if name else ")"), group))
+            brief[id(group)] = " ".join(filter(None, (kind, name, repr(shown or number))))
+    fits = [each for each, one in zip(about, named if wanted else usual, strict=True) if one]
+    if len(fits) > 1:
+        measured = [each for each in fits if _is_stack(each[1])]
+        fits = measured if len(measured) == 1 else fits
+    fits = fits or (about if len(about) == 1 and not wanted else [])
     if len(fits) != 1:
         raise ValueError(
             f"{folder}: {len(fits) or 'no'} series fit {wanted or modality or 'any modality'!r}; it holds "
-            f"{'; '.join(about)}. Choose one with `series`"
+            f"{'; '.join(text for text, _ in about)}. Choose one with `series`"
         )
-    return fits[0]
+    if others := [text for group, text in brief.items() if group != id(fits[0][1])]:
+        warnings.warn(f"{folder}: not read: {', '.join(others)}", stacklevel=3)
+    return fits[0][1]
+
+
+def _is_stack(slices: list[Dataset]) -> bool:
+    """Whether these are slices in grey that state their place and no other unit than HU: no report, no map."""
+    header = slices[0]
+    stated = all(len(numbers_of(header, keyword)) == count for keyword, count in COUNTS.items())
+    other = another_map(str(header.get("RescaleType", "")), str(header.get("ImageType", "")))
+    return len(slices) > 1 and stated and header.get("SamplesPerPixel", 1) == 1 and not other
+
+
+def _parts(slices: list[Dataset], keywords: Sequence[str] = APART) -> dict[str, list[Dataset]]:
+    """The stacks that share a SeriesInstanceUID, by what tells them apart; all of them as "" where nothing does."""
+    pictures = [each for each in slices if not _is_localiser(each)]
+    if 0 < len(pictures) < len(slices):
+        return _parts(pictures, keywords) | {"localiser": [each for each in slices if _is_localiser(each)]}
+    if any(len(numbers_of(each, keyword)) != count for each in slices for keyword, count in COUNTS.items()):
+        return {"": slices}
+    for number, keyword in enumerate(keywords):
+        parts: dict[str, list[Dataset]] = {}
+        for each in slices:
+            parts.setdefault(str(each.get(keyword, "")), []).append(each)
+        if len(parts) > 1 and min(map(len, parts.values())) > 1:
+            finer = {
+                f"{name} {below}".strip(): some
+                for name, part in parts.items()
+                for below, some in _parts(part, keywords[number + 1 :]).items()
+            }
+            places = [sorted(map(along, part)) for part in parts.values()]
+            overlap = max(each[0] for each in places) < min(each[-1] for each in places)
+            overlap |= keyword == "ImageOrientationPatient"
+            if overlap and not any(next(_faults(distinct(some), None), "") for some in finer.values()):
+                return finer
+    return {"": slices}
+
+
+def distinct(slices: list[Dataset]) -> list[Dataset]:
+    """The first of the pictures that share a SOPInstanceUID, frames apart."""
+    known: dict[tuple, Dataset] = {}
+    for each in slices:
+        known.setdefault((each.get("SOPInstanceUID", each.filename), getattr(each, "frame", 0)), each)
+    return [*known.values()]
+
+
+def _without_copies(slices: list[Dataset], folder: Path) -> list[Dataset]:
+    """Slices without those that stand at the place of another one and show the same."""
+    kept: dict[tuple, list[Dataset]] = {}
+    copies = []
+    for each in slices:
+        place = tuple(np.round(numbers_of(each, PLACE), 2))
+        same = kept.setdefault(place, [])
+        if same and place and any(np.array_equal(pixels(each), pixels(one)) for one in same):
+            copies.append(Path(each.filename).name)
+        else:
+            same.append(each)
+    if copies:
+        warnings.warn(f"{folder}: {len(copies)} exact copies of slices dropped, as {copies[0]}", stacklevel=3)
+    return [each for some in kept.values() for each in some]
+
+
+def without_name(text: str, header: Dataset) -> str:
+    """A series' description, with every part of the patient's name struck out."""
+    for part in re.split(r"[\^=\s,]+", str(header.get("PatientName", ""))):
+        text = re.sub(re.escape(part), "***", text, flags=re.IGNORECASE) if len(part) > 2 else text
+    return text
 
 
 def _is_localiser(header: Dataset) -> bool:
@@ -178,7 +363,7 @@ def _faults(slices: list[Dataset], modality: str | None) -> Iterator[str]:
         if _is_localiser(each):
             yield f"{name} is a localiser: remove it, or choose another series"
         if frames > 1:
-            yield f"{name} holds {frames} frames (enhanced DICOM), one slice a file is read: convert it to NIfTI"
+            yield f"{name} holds {frames} frames that do not say where they lie: convert it to NIfTI"
         for keyword, count in COUNTS.items():
             if len(numbers_of(each, keyword)) != count:
                 yield f"slice {name} does not state its {keyword} ({count} numbers)"
@@ -213,14 +398,16 @@ def _gaps(slices: list[Dataset], names: list[str]) -> Iterator[str]:
             "all: several phases or copies in one series; keep one"
         )
     at = int(np.argmax(np.abs(steps - usual)))
-    if uneven := int((np.abs(steps - usual) > STEP * usual).sum()):
+    numbers = [numbers_of(slices[number], "InstanceNumber") for number in order]
+    whole = all(map(len, numbers)) and (np.abs(np.diff(numbers, axis=0)) == 1).all()
+    if (uneven := int((np.abs(steps - usual) > STEP * usual).sum())) and not (whole and _varies(steps)):
         yield (
             f"slices are {usual:g} mm apart but {steps[at]:g} mm between {along[at]:.2f} and {along[at + 1]:.2f} mm "
             f"({names[at]}, {names[at + 1]}), {uneven} uneven steps in all: slices are missing or two stacks are "
             "mixed; fetch the series again"
         )
     aside = (places - places[0]) @ across[:2].T
-    off = np.linalg.norm(aside - np.linspace(0, 1, len(aside))[:, None] * aside[-1], axis=1)
+    off = np.linalg.norm(aside - ((along - along[0]) / np.ptp(along))[:, None] * aside[-1], axis=1)
     if off.max() > numbers_of(slices[0], "PixelSpacing").min() / 2:
         yield f"slice {names[off.argmax()]} lies {off.max():.1f} mm beside the others: two stacks are mixed"
 
@@ -236,11 +423,24 @@ def _axes(header: Dataset) -> np.ndarray:
 
 def pixels(header: Dataset) -> np.ndarray:
     """The values (rows, columns) of a slice, float32, rescaled."""
+    if (frame := getattr(header, "frame", None)) is not None:
+        return _frame_values(header.filename)[frame]
     try:
         image = sitk.ReadImage(header.filename, sitk.sitkFloat32, "GDCMImageIO")
     except RuntimeError as error:
         raise _damaged(Path(header.filename)) from error
     return sitk.GetArrayFromImage(image).reshape(image.GetSize()[1::-1])
+
+
+@lru_cache(1)
+def _frame_values(path: str) -> np.ndarray:
+    """All frames of an enhanced file, rescaled each by its own slope and intercept."""
+    try:
+        return highdicom.imread(path).get_frames(
+            dtype=np.float32, apply_real_world_transform=False, apply_presentation_lut=False
+        )
+    except (RuntimeError, ValueError, AttributeError, EOFError) as error:
+        raise _damaged(Path(path)) from error
 
 
 def _unsheared(

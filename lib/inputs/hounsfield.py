@@ -66,9 +66,8 @@ def check_hounsfield(
         frequent value is not within -150 to 180, or is above 80 where the window ends at 0; a whole scan without fat or
         air.
     """
-    header = _said_by_header(modality, units, image_type)
-    if header:
-        raise ValueError(f"{path} is not in HU: {header}")
+    if said := _said_by_header(modality, units, image_type):
+        raise ValueError(f"{path} is not in HU: {said}")
     measured = np.asarray(values)[np.asarray(values) > PADDING_HU]
     low, high = (float(measured.min()), float(measured.max())) if measured.size else (AIR_HU, AIR_HU)
     dense, fault = measured[measured > TISSUE_HU[1]], ""
@@ -116,15 +115,20 @@ def check_hounsfield(
 
 
 def _said_by_header(modality: str, units: str, image_type: str) -> str:
-    modality, units = modality.strip().upper(), units.strip().upper()
-    kind = OTHER_MAPS.search(image_type.upper())
-    if modality not in ("", "CT"):
+    if modality.strip().upper() not in ("", "CT"):
         return f"its header says {modality}; name the folder or `series` of the CT"
-    if units not in ("", "HU", "US", "HU_MOD"):
-        return f"its header gives the unit {units} (RescaleType); name the `series` of the scan itself"
+    other = another_map(units, image_type)
     return (
-        f"its header says that it is a map ({kind[0]}); name the `series` of the scan itself" if kind else ""
+        f"its header says that it is a map ({other}); name the `series` of the scan itself" if other else ""
     )
+
+
+def another_map(units: str, image_type: str) -> str:
+    """The unit (RescaleType) or the kind (ImageType) that says that a picture is not in HU, "" where none does."""
+    if units.strip().upper() not in ("", "HU", "US", "HU_MOD"):
+        return f"in the unit {units.strip()}"
+    kind = OTHER_MAPS.search(image_type.upper())
+    return kind[0] if kind else ""
 
 
 def _commonest(values: np.ndarray) -> float:

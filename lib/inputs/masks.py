@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ import nibabel
 import numpy as np
 
 from lib.files import read_json
+from lib.inputs.dicom_masks import region, regions
 from lib.inputs.tables import nearest_name, plain, read_texts
 from lib.inputs.volumes import Geometry, is_nifti, opened, placed, read_labels
 
@@ -28,21 +30,17 @@ class LabelNames(NamedTuple):
     source: str
 
 
-def read_label(
-    path: str | os.PathLike, like: Geometry, label: int | str | None = 1, resample: bool = False
-) -> np.ndarray:
-    """Read one region of a label map that belongs to a volume.
+def read_label(path: str | os.PathLike, like: Geometry, label: int | str | None = 1) -> np.ndarray:
+    """Read one region of a label map that belongs to a volume, from whatever grid, by its place in the patient.
 
     Parameters
     ----------
     path : path
-        .nii, .nii.gz, .nrrd or .mha in any orientation.
+        .nii, .nii.gz, .nrrd or .mha in any orientation; a DICOM segmentation or structure set, or a folder that holds one.
     like : Geometry
         Of the volume.
     label : int or str, optional
         Number of the region, 1 or more, or its name (see `label_number`); None: everything above 0.
-    resample : bool
-        Bring a map from another grid over by its place in the patient; see `lib.inputs.volumes.placed`.
 
     Returns
     -------
@@ -53,22 +51,30 @@ def read_label(
     ------
     FileNotFoundError
     ValueError
-        Another grid; values that are no whole numbers of 0 or more; an empty map, or one without the label; a name that
-        is not known; more than 2 % of the region outside the volume.
+        Values that are no whole numbers of 0 or more; an empty map, or one without the label; a name that is not known;
+        the size of the volume with another header, or more than 2 % of the region lost (`lib.inputs.volumes.placed`).
     """
-    labels, number, what = read_labels(path), None, "the mask"
+    found, number, what = regions(path), None, "the mask"
+    labels = None if found else read_labels(path)
     if label is not None:
         number = label_number(path, label)
         if isinstance(number, bool) or number != int(number) or number < 1:
             raise ValueError(f"{path}: a label is a whole number of 1 or more, it is {number!r}")
         name = str(label).strip()
         what = f"label {number}" + (f" ({name})" if name != str(number) else "")
-    mask = labels.values > 0 if number is None else labels.values == number
+    if found:
+        mask, grid = region(found, number, like)
+        if number is not None and what == f"label {number}" and len(found.names) > 1 and mask.any():
+            name = next(name for name, each in found.names if each == number)
+            warnings.warn(f"{found.path}: region {number} of {len(found.names)} is {name!r}", stacklevel=2)
+        there = ", ".join(f"{each} ({name})" for name, each in found.names)
+    else:
+        mask, grid = labels.values > 0 if number is None else labels.values == number, labels.geometry
+        there = ", ".join(f"{each:.0f}" for each in np.unique(labels.values) if each)
     fault = ""
     if not mask.any():
-        there = ", ".join(f"{each:.0f}" for each in np.unique(labels.values) if each)
         fault = f"has no {what}: its labels are {there}" if there else "is empty: no voxel is above 0"
-    elif not (mask := placed(mask, labels.geometry, like, path, resample, what)).any():
+    elif not (mask := placed(mask, grid, like, path, what)).any():
         fault = f"has {what}, which is lost between the voxels of the volume: {like}"
     if fault:
         raise ValueError(f"{path} {fault}")
@@ -102,7 +108,8 @@ def label_number(path: str | os.PathLike, label: int | str) -> int:
 def label_names(path: str | os.PathLike) -> LabelNames:
     """What a label map's regions are called, from the first of these that is there; no names where nothing is.
 
-    The file's own table (NIfTI with the table of labels TotalSegmentator writes; 3D Slicer's .seg.nrrd); MASK.json or
+    The file's own table (a DICOM segmentation or structure set; NIfTI with the table of labels TotalSegmentator writes; 3D
+    Slicer's .seg.nrrd); MASK.json or
     MASK.csv beside it; labels.json or labels.csv in its folder; nnU-Net's dataset.json in its folder or the one above. A
     json maps names to numbers, or numbers to names, itself or under "labels"; a csv has a column of `NUMBERS` and one of
     `NAMES`. A ValueError where a table cannot be read, has a name twice with different numbers, or a number that is not
@@ -136,6 +143,8 @@ def _bare(path: Path) -> str:
 
 def _own_table(path: Path) -> list[tuple[str, object]]:
     """What the map's own header says."""
+    if found := regions(path):
+        return found.names
     if not is_nifti(path):
         image = opened(path)
         names = [key for key in image.GetMetaDataKeys() if re.fullmatch(r"Segment\d+_Name", key)]

@@ -13,8 +13,9 @@ import os
 import tempfile
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import nibabel
@@ -36,7 +37,11 @@ SAME_GRID = 0.05
 
 SAME_PLACE = 0.5  # share of a voxel by which two statements of a header may differ
 SPACING_MM = (0.01, 100.0)
-MOST_OUTSIDE = 0.02  # share of a mask that may lie outside its volume
+MOST_LOST = 0.02  # share of a mask's volume that may be lost on the grid of its scan
+SHEARED = (
+    "does not say where its voxels lie: finite numbers are expected, and axes at right angles, which those of a sheared "
+    "(tilted) scan are not; give its DICOM series with oblique: resample, which straightens it"
+)
 DAMAGED = (OSError, EOFError, zlib.error, HeaderDataError, ImageFileError, WrapStructError)
 
 
@@ -84,11 +89,18 @@ class Geometry(NamedTuple):
 
 
 class Volume(NamedTuple):
-    """A volume: values float32 (z, y, x), HU where it is CT; its grid; how the file had its axes, "RAS" for example."""
+    """A volume.
+
+    `values` float32 (z, y, x), HU where it is CT; its grid; how the file had its axes, "RAS" for example; what was odd while
+    reading; what the header says it is (modality, units, image_type as `lib.inputs.hounsfield.check_hounsfield` takes them;
+    frame, the UID of its frame of reference).
+    """
 
     values: np.ndarray
     geometry: Geometry
     stored_as: str = ""
+    remark: str = ""
+    header: Mapping[str, str] = MappingProxyType({})
 
 
 def geometry_of(image: sitk.Image) -> Geometry:
@@ -166,6 +178,9 @@ def opened(path: str | os.PathLike) -> sitk.Image:
         said = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ValueError(f"{path} cannot be read as an image, it may have been cut short ({said})") from error
     sides, numbers = image.GetSpacing()[:3], image.GetNumberOfComponentsPerPixel()
+    axes = np.reshape(image.GetDirection(), (image.GetDimension(), -1))
+    if not np.allclose(axes.T @ axes, np.eye(len(axes)), atol=1e-3):
+        raise ValueError(f"{path} {SHEARED}")
     if numbers > 1 or not all(low <= side <= high for side in sides):
         sides = " x ".join(f"{side:g}" for side in sides)
         raise ValueError(
@@ -205,12 +220,9 @@ def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
     spacing = np.linalg.norm(first[:3, :3], axis=0)
     axes = first[:3, :3] / np.maximum(spacing, 1e-30)
     if not (np.isfinite(first).all() and np.allclose(axes.T @ axes, np.eye(3), atol=1e-3)):
-        fault = (
-            "does not say where its voxels lie: finite numbers are expected, and axes at right angles, which those of a "
-            "sheared (tilted) scan are not"
-        )
-    elif np.linalg.det(first[:3, :3]) * np.linalg.det(last[:3, :3]) < 0:
-        fault = "has left and right exchanged between its sform and its qform: correct one"
+        fault = SHEARED
+    elif ((first[:3, :3] * last[:3, :3]).sum(0) < 0).any():
+        fault = "has left and right, or another pair of sides, exchanged between its sform and its qform: correct one"
     if fault:
         raise ValueError(f"{path} {fault}")
     corners = np.array(list(itertools.product(*((0, n) for n in shape), (1,))))
@@ -274,32 +286,32 @@ def read_labels(path: str | os.PathLike) -> Volume:
 
 
 def placed(
-    mask: np.ndarray,
-    grid: Geometry,
-    like: Geometry,
-    path: str | os.PathLike,
-    resample: bool,
-    what: str = "the mask",
+    mask: np.ndarray, grid: Geometry, like: Geometry, path: str | os.PathLike, what: str = "the mask"
 ) -> np.ndarray:
     """A mask (z, y, x) of a grid on the grid of its volume, `like`; path and `what` are for the sentences.
 
-    From another grid it is brought over by its place in the patient, nearest neighbour, or refused without `resample`;
-    and refused where more than 2 % of it lie outside the volume.
+    From another grid it is brought over by its place in the patient, nearest neighbour. Refused where both have as many
+    voxels a side and lie elsewhere, whatever the order of axes (a header that was lost), and where more than 2 % of its
+    volume is lost; a gain of more than 2 % is a warning.
     """
     if same_grid(grid, like):
         return mask
-    nearest = sitk.sitkNearestNeighbor
-    inside = brought_onto(image_of(np.ones(like.size[::-1], bool), like), grid, 0, nearest)
-    outside = (mask & (sitk.GetArrayViewFromImage(inside) == 0)).sum() / max(mask.sum(), 1)
-    fault = ""
-    if not resample:
-        fault = "lies on another grid than its volume: give the mask of this volume, or resample=True to bring it over"
-    elif outside > MOST_OUTSIDE:
-        much = "no voxel" if outside == 1 else f"only {1 - outside:.0%}"
-        fault = f"does not fit its volume: {much} of {what} falls inside"
-    if fault:
-        raise ValueError(f"{path} {fault} (it has {grid}; the volume has {like})")
-    return sitk.GetArrayFromImage(brought_onto(image_of(mask, grid), like, 0, nearest)) > 0
+    if sorted(grid.size) == sorted(like.size):
+        raise ValueError(
+            f"{path} has the size of its volume but another header, one of the two is wrong: it has {grid}; the volume "
+            f"has {like}. Write the mask again with the header of its scan, or give the scan it was drawn on"
+        )
+    moved = sitk.GetArrayFromImage(brought_onto(image_of(mask, grid), like, 0, sitk.sitkNearestNeighbor)) > 0
+    before, after = (float(each.sum()) * one.voxel_ml for each, one in ((mask, grid), (moved, like)))
+    said = f"{before:.3f} ml in its file, {after:.3f} ml on its volume"
+    if after < (1 - MOST_LOST) * before:
+        raise ValueError(
+            f"{path} does not fit its volume: {what} has {said} (it has {grid}; the volume has {like}). Give the mask "
+            "that was drawn on this scan"
+        )
+    if after > (1 + MOST_LOST) * before:
+        warnings.warn(f"{path}: {what} has {said}", stacklevel=3)
+    return moved
 
 
 def write_image(path: str | os.PathLike, image: sitk.Image) -> None:

@@ -1,6 +1,7 @@
 """The section table of a cohort, the reader each of its rows needs, and one row a section of what was read."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,32 @@ from lib.files import check_names
 from lib.inputs.tables import read_columns
 from lib.params import ROOT
 from lib.spacrd import her2st
+from lib.spacrd.h5ad import read_csv, read_h5ad
 from lib.spacrd.params import SpaCRDParams
 from lib.spacrd.phantom import write_cohort
+from lib.spacrd.spots import CLASSES, spelled
 from lib.spacrd.tenx import read_visium, read_xenium
 
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
-PLATFORMS = ("st", "visium", "xenium")
+COUNTS_AS = {
+    "cancer": 1.0,
+    "other": 0.0,
+    "undetermined": np.nan,
+}  # columns a table may have, with classes of tissue
+READERS = {"visium": read_visium, "xenium": read_xenium, "h5ad": read_h5ad, "csv": read_csv}
+PLATFORMS = ("st", *READERS)
 GRADES = ("pathologist", "transferred", "weak", "planted", "none")
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a cohort's section table.
 
-    A csv with the columns section, patient, platform ("st", "visium", "xenium"), folder and labels (both relative to the
-    raw folder; "" for the layout's own), label_grade ("pathologist", "transferred", "weak", "planted", or "none" for a
-    section that is to be scored without labels) and note; one row a section. All are strings, empty cells "".
+    A csv with the columns section, patient, platform ("st", "visium", "xenium", "h5ad", "csv"), folder and labels (both
+    relative to the raw folder; "" for the layout's own; of an h5ad also the file and a column of its obs), label_grade
+    ("pathologist", "transferred", "weak", "planted", or "none" for a section that is to be scored without labels) and note;
+    one row a section. It may have cancer, other and undetermined, classes of tissue (separated by ;) that the labels use beyond
+    `lib.spacrd.spots.CLASSES` and what each counts as, and um_per_px, for an h5ad or csv that does not tell.
+    All are strings, empty cells "".
     """
     table = read_columns(path, dtype=str, keep_default_na=False)
     if missing := [column for column in COLUMNS if column not in table]:
@@ -48,6 +60,18 @@ def read_table(path: str | Path) -> pd.DataFrame:
     return table
 
 
+def classes_of(row: Mapping) -> dict[str, float]:
+    """What each class of tissue counts as in a section (1 cancer, 0 other, NaN undetermined): the known ones, and its row's."""
+    declared: dict[str, str] = {}
+    for column in COUNTS_AS:
+        for name in filter(None, map(spelled, str(row.get(column, "")).split(";"))):
+            if declared.setdefault(name, column) != column:
+                raise ValueError(
+                    f"section {row['section']}: the section table lists {name!r} under {declared[name]} and under {column}"
+                )
+    return CLASSES | {name: COUNTS_AS[column] for name, column in declared.items()}
+
+
 def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
     """Read one section of a cohort, by the reader of its platform.
 
@@ -60,18 +84,22 @@ def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
         grade's kind; if the patient is not the one the files name.
     """
     name, patient, grade = row["section"], row["patient"], row["label_grade"]
-    folder = Path(raw_folder) / row["folder"]
+    folder, classes = Path(raw_folder) / row["folder"], classes_of(row)
     labels = Path(raw_folder) / row["labels"] if row["labels"] else None
     if row["platform"] == "st":
-        section = her2st.read_section(folder, name, labels)
+        section = her2st.read_section(folder, name, labels, classes)
+    elif row["platform"] in ("h5ad", "csv"):
+        scale = _scale_of(row)
+        labels = row["labels"] if labels and not labels.is_file() and row["platform"] == "h5ad" else labels
+        section = READERS[row["platform"]](folder, name, patient, labels, classes, scale)
     else:
-        reader = {"visium": read_visium, "xenium": read_xenium}[row["platform"]]
-        section = reader(folder, name, patient, labels)
+        section = READERS[row["platform"]](folder, name, patient, labels, classes)
     about = section.uns["section"]
     if about["patient"] != patient:
         raise ValueError(f"the section table says patient {patient}, the files patient {about['patient']}")
     if about["picture"]:
-        about["picture"] = (Path(row["folder"]) / about["picture"]).as_posix()
+        home = Path(row["folder"]).parent if folder.is_file() else Path(row["folder"])
+        about["picture"] = Path(os.path.normpath(home / about["picture"])).as_posix()
     source = section.obs["label_source"].astype(str)
     kinds = set(source) - {"none"}
     if grade == "none":
@@ -91,11 +119,33 @@ def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
     return section
 
 
+def _scale_of(row: Mapping) -> float | None:
+    text = str(row.get("um_per_px", ""))
+    try:
+        scale = float(text or 1)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < 100:
+        raise ValueError(
+            f"section {row['section']}: um_per_px {text!r} of the section table is no number of µm per pixel"
+        )
+    return scale if text else None
+
+
 def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
     """The raw files a section (a row of `read_table`) is read from: its own, and its patient's labelled section's."""
     folder = Path(raw_folder) / row["folder"]
     patterns = her2st.patterns(row["section"]) if row["platform"] == "st" else ("**/*",)
     files = {path for pattern in patterns for path in folder.glob(pattern)}
+    files |= (
+        {
+            path
+            for home in (folder.parent, folder.parent.parent / "wsis")
+            for path in home.glob(f"{folder.stem}.*")
+        }
+        if folder.is_file()
+        else set()
+    )
     files |= {Path(raw_folder) / row["labels"]} if row["labels"] else set()
     return sorted(path for path in files if path.is_file())
 
@@ -115,7 +165,9 @@ def obtain(params: SpaCRDParams, folder: Path) -> pd.DataFrame:
         tables = {Path(table).stem: read_table(ROOT / table) for table in params.sections}
         if params.cohort in read_sources().cohorts:
             fetch_all(params.cohort)
-    table = pd.concat([table.assign(source=source) for source, table in tables.items()], ignore_index=True)
+    table = pd.concat(
+        [table.assign(source=source) for source, table in tables.items()], ignore_index=True
+    ).fillna("")
     return table.set_index("section", drop=False, verify_integrity=True)
 
 
@@ -123,6 +175,13 @@ def raw_folder(source: str, folder: Path) -> Path:
     """Where the raw files of a section table lie: of a phantom below the cohort's `folder`, else in data/raw."""
     phantoms = {"phantom": folder / "raw", "second": folder / "raw" / "second"}
     return phantoms.get(source, ROOT / "data" / "raw" / source)
+
+
+def remarks(sections: Iterable[AnnData]) -> pd.DataFrame:
+    """What was left out of each section's raw files, or is odd in them: columns section, remark; a row a remark."""
+    told = [(section.uns["section"]["name"], section.uns["section"]["dropped"]) for section in sections]
+    rows = [(name, remark) for name, said in told for remark in said.split("; ") if remark]
+    return pd.DataFrame(rows, columns=["section", "remark"])
 
 
 def summary(section: AnnData, row: Mapping) -> dict:

@@ -17,6 +17,8 @@ from torch.utils.data import IterableDataset
 from lib.spacrd.params import SpaCRDParams
 from lib.training.folds import Fold, refuse_leak
 
+LEAST_SHARED = 0.25  # of the genes of the smallest panel, that all sections must have
+
 
 def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.ndarray:
     """The k nearest spots of each spot, itself first: int64 (n, k). `xy` (n, 2), one section's positions, any unit.
@@ -47,15 +49,18 @@ def smooth(values: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
 
 
 def shared_genes(sections: Sequence[AnnData]) -> list[str]:
-    """Names of the genes that every section has, sorted; none is refused, for symbols never meet Ensembl's names."""
-    shared = set(sections[0].var_names)
-    for section in sections[1:]:
-        before, shared = shared, shared & set(section.var_names)
-        if not shared:
-            raise ValueError(
-                f"section {section.uns['section']['name']} shares no gene with the sections before it: names like "
-                f"{list(section.var_names[:3])} and {sorted(before)[:3]}; use one kind of identifier in all"
-            )
+    """Names of the genes that every section has, sorted. ValueError where they are fewer than `LEAST_SHARED` of those of the
+    section with the fewest: symbols never meet Ensembl's names, nor those of another species."""
+    shared = set.intersection(*(set(section.var_names) for section in sections))
+    if len(shared) < LEAST_SHARED * min(section.n_vars for section in sections):
+        named = {
+            ", ".join(section.var_names[:3]): section.uns["section"]["name"] for section in reversed(sections)
+        }
+        said = "; ".join(f"{name} has {section}" for section, name in reversed(list(named.items())[-4:]))
+        raise ValueError(
+            f"the sections share {len(shared)} genes of at least {min(section.n_vars for section in sections)} ({said}): name the "
+            "genes alike in all, by symbol, and of one species"
+        )
     return sorted(shared)
 
 

@@ -11,6 +11,7 @@ Where the layout misleads:
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from scipy.spatial import cKDTree
 from lib.inputs.tables import read_columns
 from lib.spacrd.pictures import DARK
 from lib.spacrd.spots import (
+    CLASSES,
     as_numbers,
     assemble,
     matched,
@@ -41,7 +43,9 @@ IDLE = (3, 0.02)
 DARK_FRAMES = {"A1": (6954, 7435), "A2": (6966, 7441)}
 
 
-def read_section(folder: Path, name: str, labels: Path | None = None) -> AnnData:
+def read_section(
+    folder: Path, name: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
+) -> AnnData:
     """Read one section. Files that are missing, or do not belong together, are refused.
 
     Parameters
@@ -53,6 +57,8 @@ def read_section(folder: Path, name: str, labels: Path | None = None) -> AnnData
         Letters of the patient, then the number of the section: "A1".
     labels : path, optional
         A table of spot (or barcode) and label to read instead of the layout's own label file or a transfer.
+    classes : mapping
+        What each class counts as.
 
     Returns
     -------
@@ -63,7 +69,7 @@ def read_section(folder: Path, name: str, labels: Path | None = None) -> AnnData
         Transferred labels are "undetermined" with label_source "none" where no labelled spot is in reach.
     """
     notes: list[str] = []
-    counts, places = _read_counts(folder / f"data/ST-cnts/{name}.tsv.gz"), _read_places(folder, name)
+    counts, places = read_counts(folder / f"data/ST-cnts/{name}.tsv.gz"), _read_places(folder, name)
     places, idle = matched(places, counts.index, most_idle=max(IDLE[0], IDLE[1] * len(places)))
     if len(idle):
         notes.append(f"spots without counts: {', '.join(sorted(idle))}")
@@ -71,15 +77,16 @@ def read_section(folder: Path, name: str, labels: Path | None = None) -> AnnData
     picture, scale, warped = _picture_of(folder, name)
     xy = _warped_everywhere(folder, name, pixels, notes) if warped else pixels
     if labels is not None:
-        tissue, source = read_labels(labels, counts.index), "pathologist"
+        tissue, source = read_labels(labels, counts.index, notes, classes), "pathologist"
     else:
-        tissue, source = _labels(folder, name, counts.index, notes)
+        tissue, source = _labels(folder, name, counts.index, notes, classes)
     return assemble(
         AnnData(counts),
         xy.to_numpy(),
         places[["x", "y"]].to_numpy(),
         tissue,
         source,
+        classes=classes,
         name=name,
         patient=patient_of(name),
         platform="st",
@@ -124,17 +131,18 @@ def _table(path: Path, *numbers: str) -> pd.DataFrame:
     return table
 
 
-def _read_counts(path: Path) -> pd.DataFrame:
+def read_counts(path: Path, sep: str = "\t") -> pd.DataFrame:
+    """Counts (spots x genes) of a table with a row a spot, whose header names the genes; ValueError for what is no number."""
     # header and body apart: pandas would rename a gene's second column to "GENE.1" without a word
-    genes = pd.read_csv(path, sep="\t", header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0, 1:]
-    counts = pd.read_csv(path, sep="\t", header=None, skiprows=1, index_col=0, low_memory=False)
+    genes = pd.read_csv(path, sep=sep, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0, 1:]
+    counts = pd.read_csv(path, sep=sep, header=None, skiprows=1, index_col=0, low_memory=False)
     genes = genes.str.strip()
     odd = [i for i, kind in enumerate(counts.dtypes) if kind.kind not in "iuf"]
     if len(genes) != counts.shape[1] or not len(genes) or (genes == "").any() or odd:
         raise ValueError(
             f"{path} names {len(genes)} genes for {counts.shape[1]} columns of counts"
             + (f", and counts that are not numbers, in gene {genes.iloc[odd[0]]}" if odd else "")
-            + ": spots and named genes separated by tabs are expected"
+            + f": spots and named genes separated by {sep!r} are expected"
         )
     counts.index, counts.columns = counts.index.astype(str), pd.Index(genes, dtype=str)
     return counts
@@ -185,7 +193,9 @@ def _warped_everywhere(folder: Path, name: str, pixels: pd.DataFrame, notes: lis
     return warped
 
 
-def _labels(folder: Path, name: str, spots: pd.Index, notes: list[str]) -> tuple[pd.Series, str | pd.Series]:
+def _labels(
+    folder: Path, name: str, spots: pd.Index, notes: list[str], classes: Mapping[str, float]
+) -> tuple[pd.Series, str | pd.Series]:
     """Tissue and label source of the spots: of the section's own file, else transferred, else none."""
     path = folder / f"data/ST-pat/lbl/{name}_labeled_coordinates.tsv"
     if path.is_file():
@@ -193,17 +203,19 @@ def _labels(folder: Path, name: str, spots: pd.Index, notes: list[str]) -> tuple
         if stray := len(read_columns(path, sep="\t")) - len(table):
             notes.append(f"{stray} rows of the label file without x and y")
         matched(_read_places(folder, name), table.index, np.inf)
-        return tissue_of(table["label"], str(path)).reindex(spots).fillna(""), "pathologist"
+        return tissue_of(table["label"], str(path), classes).reindex(spots).fillna(""), "pathologist"
     labelled = path.parent.glob(f"{patient_of(name)}[0-9]*_labeled_coordinates.tsv")
     if path := the_one(labelled, "label file to transfer from"):
-        return _transferred(folder, name, path, spots)
+        return _transferred(folder, name, path, spots, classes)
     return pd.Series("", index=spots), "none"
 
 
-def _transferred(folder: Path, name: str, path: Path, spots: pd.Index) -> tuple[pd.Series, pd.Series]:
+def _transferred(
+    folder: Path, name: str, path: Path, spots: pd.Index, classes: Mapping[str, float]
+) -> tuple[pd.Series, pd.Series]:
     """Labels of the nearest labelled spot of the patient's labelled section, in warped coordinates."""
     labelled = path.name.split("_")[0]
-    known = tissue_of(_table(path)["label"], str(path))
+    known = tissue_of(_table(path)["label"], str(path), classes)
     there = _read_warped(folder, labelled)
     there = there.loc[there.index.intersection(known.index, sort=False)]
     here = _read_warped(folder, name).reindex(spots).dropna()

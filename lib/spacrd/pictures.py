@@ -1,12 +1,20 @@
 """Pictures of whole sections: any file to RGB, and a crop round every spot for an encoder to see."""
 
+import gzip
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import anndata
+import h5py
 import numpy as np
 import tifffile
 from anndata import AnnData
 from PIL import Image
+from scipy.ndimage import uniform_filter
+from sklearn.metrics import roc_auc_score
 
 from lib.features.feature_files import count_white
 
@@ -18,6 +26,8 @@ TIFFS = (".tif", ".tiff", ".btf")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
 COLOURS = ("RGB", "YCBCR", "MINISBLACK")
 OUTSIDE = 0.05  # share of spots that may lie beyond the picture's border
+LEAST_AUC = 0.92  # of darkness, spots on tissue against places off it; see `check_picture`
+DARKEST = 60  # of 255: where half a picture has no brighter channel, its ground is dark
 
 
 def open_picture(path: str | Path) -> np.ndarray:
@@ -27,8 +37,8 @@ def open_picture(path: str | Path) -> np.ndarray:
     is painted white here, as the file is opened, so that no crop can ever see a label. Their background was blacked
     out (exactly 0, 0, 0) and is painted white as well, or a crop at the tissue's edge would read as the darkest nuclei.
 
-    `path` is a png, jpg, tif (pages or pyramids; the largest level is read) or a slide that OpenSlide opens (level 0).
-    Returned is RGB, uint8 (height, width, 3); transparency is laid over white.
+    `path` is a png, jpg (also packed, .gz), tif (pages or pyramids; the largest level is read), a slide that OpenSlide opens
+    (level 0), or an h5ad, whose largest embedded picture is read. Returned is RGB, uint8 (height, width, 3); transparency is laid over white.
 
     Raises
     ------
@@ -38,6 +48,12 @@ def open_picture(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if suffix == ".gz":
+        with unpacked(path) as plain:
+            return open_picture(plain)
+    if suffix == ".h5ad":
+        with h5py.File(path) as file:
+            return embedded(anndata.io.read_elem(file["uns"]))[0]
     rgb = _slide(path) if suffix in SLIDES else _tiff(path) if suffix in TIFFS else _plain(path)
     if path.name.endswith(DARK):
         if rgb.shape[1] != DARK_WIDTH:
@@ -50,17 +66,64 @@ def open_picture(path: str | Path) -> np.ndarray:
     return rgb
 
 
-def check_frame(path: Path, size: tuple[int, int], xy: np.ndarray, scale: tuple[float, float]) -> None:
-    """Refuse a picture (width, height) of another frame than the spots' positions (n, 2): more than 5 % lie outside.
+def check_picture(
+    path: Path,
+    size: tuple[int, int],
+    small: np.ndarray,
+    factor: float,
+    xy: np.ndarray,
+    scale: tuple[float, float],
+    spot_px: float,
+    bare: np.ndarray | None = None,
+    most_outside: float = OUTSIDE,
+) -> np.ndarray:
+    """Which spots at `xy` (n, 2) the picture shows, bool (n,); refuse one that does not lie on the spots, or is no H&E.
 
-    `scale` takes a full-resolution pixel to a pixel of the picture. The usual cause is a picture of another resolution.
+    The picture is `size` (width, height); `small` and `factor` are what `shrunk` made of it. `scale` takes a full-resolution
+    pixel to a pixel of the picture, `spot_px` is a spot's diameter in the former. Refused: a dark ground (fluorescence); more than the share `most_outside` of the spots beyond its border; and, where `bare`
+    (m, 2) are places that have no tissue, a picture that is hardly darker under the spots than there: the AUC of its darkness
+    is .984 to 1.000 in five real sections, and .56 to .86 when these are turned, mirrored, or of another scale.
     """
-    outside = ((xy * scale < 0) | (xy * scale >= size)).any(axis=1)
-    if outside.mean() > OUTSIDE:
+    inside = ((xy * scale >= 0) & (xy * scale <= size)).all(axis=1)
+    if (~inside).mean() > most_outside:
         raise ValueError(
-            f"{int(outside.sum())} of {len(xy)} spots lie outside {path} ({size[0]} x {size[1]} pixels, scale "
+            f"{int((~inside).sum())} of {len(xy)} spots lie outside {path} ({size[0]} x {size[1]} pixels, scale "
             f"{scale[0]:.4g}): the picture is of another resolution or section than the positions"
         )
+    dark = (small.max(axis=2) < DARKEST).mean() > 0.5 or np.percentile(small.min(axis=2), 99) < DARKEST
+    if dark:
+        raise ValueError(
+            f"{path} has a dark ground: fluorescence, or no brightfield picture; give the H&E picture, or move this one away and "
+            "the section takes part with its genes"
+        )
+    if bare is not None:
+        darkness = uniform_filter(255 - small[..., 1].astype(np.float32), max(1, round(spot_px * factor)))
+        seen = [_at(darkness, places * factor) for places in (xy, bare)]
+        if min(map(len, seen)) >= 10:
+            auc = roc_auc_score(np.repeat([1, 0], [len(seen[0]), len(seen[1])]), np.concatenate(seen))
+            if auc < LEAST_AUC:
+                raise ValueError(
+                    f"{path} does not lie on the spots: it is darker under a spot on tissue than off it in only {auc:.0%} of all "
+                    "pairs (99 % when right). Is it turned, mirrored, of another scale or section, or are pxl_row and pxl_col "
+                    "exchanged? Give the picture that Space Ranger was given, or move it away"
+                )
+    return inside
+
+
+def _at(values: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Values of an image (height, width) at x, y; places beyond its border are left out."""
+    column, row = np.floor(xy).astype(int).T
+    inside = (column >= 0) & (row >= 0) & (column < values.shape[1]) & (row < values.shape[0])
+    return values[row[inside], column[inside]]
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture in pixels, without reading it."""
+    if path.suffix.lower() in TIFFS:
+        with tifffile.TiffFile(path) as file:
+            return file.pages[0].imagewidth, file.pages[0].imagelength
+    with unpacked(path) as plain, Image.open(plain) as picture:
+        return picture.size
 
 
 def shrunk(rgb: np.ndarray, scale: tuple[float, float], longest: int) -> tuple[np.ndarray, float]:
@@ -73,6 +136,34 @@ def shrunk(rgb: np.ndarray, scale: tuple[float, float], longest: int) -> tuple[n
     size = np.maximum(1, (full * factor).round().astype(int))
     small = Image.fromarray(rgb).resize(tuple(size.tolist()), Image.Resampling.BOX)
     return np.asarray(small), float(factor)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """The file itself, or, of one that ends in .gz, its content under the same name in a folder for the time."""
+    if path.suffix.lower() != ".gz":
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / path.stem
+        with gzip.open(path) as packed, open(plain, "wb") as file:
+            shutil.copyfileobj(packed, file)
+        yield plain
+
+
+def embedded(uns: dict) -> tuple[np.ndarray | None, float]:
+    """The largest picture in `uns["spatial"]`, RGB uint8, and its pixels per full-resolution pixel; None and 1 without one."""
+    found = [
+        (np.asarray(image), float(library["scalefactors"][f"tissue_{name}_scalef"]))
+        for library in uns.get("spatial", {}).values()
+        for name, image in library.get("images", {}).items()
+        if f"tissue_{name}_scalef" in library.get("scalefactors", {})
+    ]
+    if not found:
+        return None, 1.0
+    image, scale = max(found, key=lambda pair: pair[0].size)
+    image = image[..., :3] * (1 if image.dtype == np.uint8 else 255)  # matplotlib reads 0 to 1
+    return np.ascontiguousarray(np.rint(image).astype(np.uint8)), scale
 
 
 def _plain(path: Path) -> np.ndarray:

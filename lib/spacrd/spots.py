@@ -1,8 +1,7 @@
 """A section of spatial transcriptomics as every reader gives it: counts, places, labels, picture; its check and file."""
 
 import re
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import anndata
@@ -14,74 +13,97 @@ from scipy.spatial import cKDTree
 
 from lib.files import written_hdf5
 from lib.inputs.tables import read_columns
-from lib.spacrd.pictures import check_frame, open_picture, shrunk
+from lib.spacrd.pictures import OUTSIDE, check_picture, open_picture, shrunk
 
 CANCER = ("invasive cancer", "cancer in situ")
+OTHER = ("not cancer", "adipose tissue", "breast glands", "connective tissue", "immune infiltrate")
+OTHER += ("stroma", "stromal", "normal", "healthy")
 UNDETERMINED = ("undetermined", "")
-CANCER_WORDS = (
-    r"cancer|carcinoma|tumou?r|malignan|invasive|dcis|lcis|\b(?:idc|ilc)\b|metasta|neoplas|in.?situ"
-)
-UNCLEAR = r"true|false|yes|no|positive|negative|na|n/a|nan|null|unknown|\?|-"
+# what a class of tissue counts as; a section table declares others (`lib.spacrd.cohort.read_table`)
+CLASSES = {
+    **dict.fromkeys(CANCER, 1.0),
+    **dict.fromkeys(OTHER, 0.0),
+    **dict.fromkeys(UNDETERMINED, np.nan),
+}
+SPOT_COLUMNS = ("spot", "barcode", "barcodes", "cell_id")
 DATED = r"(?i)\d{1,2}[-./](?:mar|sep|dec|oct|apr)\w*|(?:mar|sep|dec|oct|apr)\w*[-./]\d{1,4}|\d{4}-\d\d-\d\d.*"
 MOST_COUNT = 1 << 24  # whole numbers up to here are all float32
+STRAYS = 0.01  # share of spots that two files of one section may not have in common; 22 real runs have none
+ALIKE = 0.02  # spread of the totals, as a share of their mean, below which counts were normalised
 HIRES, LOWRES = 1000, 300  # pixels of the longer side of the pictures kept with a section
 
 
-def label_of(tissue: pd.Series) -> np.ndarray:
-    """float32 (n,): 1 for the classes in `CANCER`, NaN for "undetermined" and "" (no class), 0 for any other class."""
-    tissue = pd.Series(tissue).fillna("").astype(str)
-    return np.where(tissue.isin(UNDETERMINED), np.nan, tissue.isin(CANCER)).astype(np.float32)
+def spelled(name: object) -> str:
+    """A tissue class without what people write differently: case, outer and doubled spaces."""
+    return " ".join(str(name).split()).lower()
 
 
-def tissue_of(values: pd.Series, where: str = "the label column") -> pd.Series:
+def label_of(tissue: pd.Series, classes: Mapping[str, float] = CLASSES) -> np.ndarray:
+    """float32 (n,): what `classes` says of each class: 1 cancer, 0 other, NaN undetermined or without a class."""
+    return pd.Series(tissue).fillna("").astype(str).map(classes).to_numpy(np.float32)
+
+
+def tissue_of(
+    values: pd.Series, where: str = "the label column", classes: Mapping[str, float] = CLASSES
+) -> pd.Series:
     """Tissue classes from a column of class names, or of 0 ("not cancer") and 1 ("invasive cancer"); empty is "".
 
-    Raises
-    ------
-    ValueError
-        Other numbers, numbers among names, or a name that sounds like cancer, or leaves open whether it is: it would
-        silently count as other.
+    ValueError, by name, for a class that `classes` does not know: nobody said whether it is cancer.
     """
+    values = values.astype(object)
     filled = values.notna() & (values.astype(str).str.strip() != "")
-    numbers = pd.to_numeric(values, errors="coerce")
+    numbers = pd.to_numeric(values.astype(str), errors="coerce")
     if filled.any() and numbers[filled].isin((0, 1)).all():
         return numbers.map({0: "not cancer", 1: "invasive cancer"}).fillna("")
-    kinds = values.where(filled, "").astype(str).str.split().str.join(" ").str.lower()
-    others = kinds[~kinds.isin((*CANCER, "not cancer", ""))]
-    odd = others[
-        others.str.contains(CANCER_WORDS) | others.str.fullmatch(UNCLEAR) | numbers.loc[others.index].notna()
-    ]
-    if len(odd):
+    kinds = values.where(filled, "").map(spelled)
+    if odd := sorted(set(kinds) - set(classes)):
         raise ValueError(
-            f"{where} has the classes {sorted(odd.unique())[:4]}, which would count as other: write "
-            f"{' or '.join(CANCER)} or another tissue, or 0 and 1 throughout; leave empty what nobody knows"
+            f"{where} has the classes {', '.join(map(repr, odd[:12]))}{', ...' if len(odd) > 12 else ''}, and nobody said what "
+            "they count as: list each in the section table, in its column cancer, other or undetermined (separated by ;)"
         )
     return kinds
 
 
-def read_labels(path: str | Path | None, spots: pd.Index) -> pd.Series:
-    """Tissue classes of `spots` (n,), aligned by name, from a table of "spot", "barcode" or "cell_id" and "label".
+def read_labels(
+    path: str | Path | None,
+    spots: pd.Index,
+    notes: list[str],
+    classes: Mapping[str, float] = CLASSES,
+    filtered: bool = False,
+) -> pd.Series:
+    """Tissue classes of `spots` (n,), aligned by name, from a table of a spot (or barcode, cell_id) and its label.
 
-    Spots the table leaves out get "", as all do without a table. Spots that the section has not (off tissue, cells
-    without counts) are left out with a warning; where they are the most, the table is of another section and is
-    refused, as is a spot given twice.
+    The label is in the column "label", or in the only other one; case does not matter. Spots the table leaves out get "", as
+    all do without a table. Labelled spots that the section has not are left out with a remark in `notes`; where they are more
+    than the share `STRAYS`, the table is of another section and is refused, as is a spot given twice. Of a section that somebody
+    may have `filtered` more may be gone, if the table knows all that are left.
     """
     if path is None:
         return pd.Series("", index=spots)
     path = Path(path)
     table = read_columns(path, sep="\t" if ".tsv" in path.suffixes else ",", dtype=str, keep_default_na=False)
-    key = next((column for column in ("spot", "barcode", "cell_id") if column in table), None)
-    if key is None or "label" not in table:
-        raise ValueError(f"{path} has the columns {list(table)[:8]}, expected barcode (or spot) and label")
+    table.columns = [spelled(column) for column in table]
+    key = next((column for column in SPOT_COLUMNS if column in table), None)
+    others = [column for column in table if column != key and column and not column.startswith("unnamed:")]
+    label = "label" if "label" in others else others[0] if len(others) == 1 else None
+    if key is None or label is None:
+        raise ValueError(
+            f"{path} has the columns {list(table)[:8]}, expected barcode (or spot, cell_id) and label"
+        )
     table = table.fillna("").set_index(table[key].str.strip().rename(None))
-    kinds = tissue_of(table["label"].replace("", np.nan), str(path))
+    kinds = tissue_of(table[label].replace("", np.nan), str(path), classes)
     refuse_twice(table.index, path)
-    strange = table.index.difference(spots, sort=False)
-    said = f"{len(strange)} of the {len(table)} spots in {path} are not in the section ({', '.join(strange[:3])})"
-    if len(strange) > 0.5 * len(table):
-        raise ValueError(f"{said}, which has names like {spots[0]!r}: use the section's own spot names")
+    named = kinds.index[kinds != ""]
+    strange = named.difference(spots, sort=False)
+    said = f"{len(strange)} of the {len(named)} labelled spots in {path.name} are not in the section ({', '.join(strange[:3])})"
+    unknown = spots.difference(table.index, sort=False)
+    if len(strange) > STRAYS * len(named) and not (filtered and len(unknown) <= STRAYS * len(spots)):
+        raise ValueError(
+            f"{said}, which has names like {spots[0]!r}: the labels are of another section, or its spots are named "
+            "otherwise; use the labels of this section with its own spot names"
+        )
     if len(strange):
-        warnings.warn(f"{said}: their labels are left out", stacklevel=2)
+        notes.append(f"{said}: their labels are left out")
     return kinds.reindex(spots).fillna("")
 
 
@@ -149,6 +171,7 @@ def assemble(
     tissue: pd.Series,
     source: str | pd.Series = "pathologist",
     *,
+    classes: Mapping[str, float] = CLASSES,
     name: str,
     patient: str,
     platform: str,
@@ -158,18 +181,22 @@ def assemble(
     picture_scale: tuple[float, float] = (1.0, 1.0),
     um_per_px: float | None = None,
     dropped: Sequence[str] = (),
+    bare: np.ndarray | None = None,
+    most_outside: float = OUTSIDE,
 ) -> AnnData:
     """Put a section of n spots together and check it.
 
     Parameters
     ----------
     counts : AnnData (n spots, g genes)
-        Raw counts, dense or sparse, with the names of spots and genes.
+        Raw counts, dense or sparse, with the names of spots and genes; var["gene_ids"] where the files have identifiers.
     xy, array_xy : float array (n, 2)
         x, y in pixels of the full-resolution picture, origin top left; and in grid steps.
     tissue, source : sequence of str (n,)
         Class of every spot, "" where none, from which the label follows (`label_of`); and who said so, "pathologist" or
         "transferred" (one word may do for all; a spot without a class gets "none").
+    classes : mapping
+        What each class counts as: 1 cancer, 0 other, NaN undetermined.
     sizes_um : (float, float)
         Diameter of a spot and pitch, µm.
     folder, picture, picture_scale : path, str, (sx, sy)
@@ -177,49 +204,70 @@ def assemble(
     um_per_px : float, optional
         µm per full-resolution pixel where the platform's files give it; else pitch over the measured pitch.
     dropped : sequence of str
-        What was left out of the raw files, in words.
+        What was left out of the raw files, and what else is odd in them, in words.
+    bare, most_outside : array (m, 2), float
+        Places without tissue, on which the picture must be lighter; the share of spots that may lie beyond its border
+        (they are left out and counted). See `lib.spacrd.pictures.check_picture`.
 
     Returns
     -------
     AnnData
-        X: csr float32 raw counts; `obsm["spatial"]` (n, 2) full-resolution pixels; obs array_x, array_y, tissue,
+        X: csr float32 raw counts; var gene_id; `obsm["spatial"]` (n, 2) full-resolution pixels; obs array_x, array_y, tissue,
         label (1 cancer, 0 other, NaN undetermined or unlabelled), label_source; `uns["section"]`: what is known of it;
         `uns["spatial"][name]`: picture and scale factors, as scanpy and squidpy draw them.
     """
+    notes, xy = list(dropped), np.asarray(xy, np.float64)
     section = AnnData(
         sparse.csr_matrix(counts.X),
         obs=pd.DataFrame(index=pd.Index(map(str, counts.obs_names))),
         var=pd.DataFrame(index=pd.Index(map(str, counts.var_names))),
-        obsm={"spatial": np.asarray(xy, np.float64)},
+        obsm={"spatial": xy},
     )
     check_section(section)
     section.X = section.X.astype(np.float32)
-    if dated := [gene for gene in section.var_names if re.fullmatch(DATED, gene)]:
-        warnings.warn(
-            f"{name}: {len(dated)} genes are named like dates ({', '.join(dated[:3])}), as a spreadsheet makes of "
-            "MARCH1 and SEPT2: they match no other section's",
-            stacklevel=2,
-        )
+    section.var["gene_id"] = counts.var["gene_ids"].astype(str).to_numpy() if "gene_ids" in counts.var else ""
+    notes += _oddities(section)
     section.obs["array_x"], section.obs["array_y"] = np.asarray(array_xy, float).T
     section.obs["tissue"] = tissue = pd.Series(tissue).fillna("").astype(str).to_numpy()
-    section.obs["label"] = label_of(tissue)
+    section.obs["label"] = label_of(tissue, classes)
     section.obs["label_source"] = np.where(tissue == "", "none", source)
 
-    pitch_px, (diameter, pitch) = pitch_of(xy), map(float, sizes_um)
-    um_per_px = float(um_per_px or pitch / pitch_px)
-    section.uns["section"] = {
-        **{"name": name, "patient": patient, "platform": platform, "dropped": "; ".join(dropped)},
-        **{"pitch_px": pitch_px, "um_per_px": um_per_px, "spot_diameter_um": diameter, "pitch_um": pitch},
-        **{"picture": picture, "picture_scale": [float(s) for s in picture_scale]},
-    }
+    (diameter, pitch), px = map(float, sizes_um), pitch_of(xy)
+    um_per_px = float(um_per_px or pitch / px)
     images, factors = {}, {"spot_diameter_fullres": diameter / um_per_px, "tissue_hires_scalef": 1.0}
     if picture:
         rgb = open_picture(Path(folder) / picture)
-        check_frame(Path(folder) / picture, rgb.shape[1::-1], xy, picture_scale)
         for size, longest in (("hires", HIRES), ("lowres", LOWRES)):
             images[size], factors[f"tissue_{size}_scalef"] = shrunk(rgb, picture_scale, longest)
+        seen = (Path(folder) / picture, rgb.shape[1::-1], images["hires"], factors["tissue_hires_scalef"])
+        spot_px = factors["spot_diameter_fullres"]
+        inside = check_picture(*seen, xy, picture_scale, spot_px, bare, most_outside)
+        if not inside.all():
+            notes.append(f"{int((~inside).sum())} spots beyond the picture's border")
+            section = section[inside].copy()
+    section.uns["section"] = {
+        **{"name": name, "patient": patient, "platform": platform, "dropped": "; ".join(notes)},
+        **{"pitch_px": px, "um_per_px": um_per_px, "spot_diameter_um": diameter, "pitch_um": pitch},
+        **{"picture": picture, "picture_scale": [float(s) for s in picture_scale]},
+    }
     section.uns["spatial"] = {name: {"images": images, "scalefactors": factors}}
     return section
+
+
+def _oddities(section: AnnData) -> list[str]:
+    """What is odd in counts that are whole numbers, in words."""
+    notes = []
+    if dated := [gene for gene in section.var_names if re.fullmatch(DATED, gene)]:
+        notes.append(
+            f"{len(dated)} genes named like dates ({', '.join(dated[:3])}), as a spreadsheet makes of MARCH1 and SEPT2: they "
+            "match no other section's"
+        )
+    totals = np.asarray(section.X.sum(axis=1)).ravel()
+    if len(totals) >= 20 and totals.mean() > 0 and totals.std() < ALIKE * totals.mean():
+        notes.append(
+            f"every spot has about {totals.mean():.0f} counts: normalised and rounded? raw counts differ from spot to spot"
+        )
+    return notes
 
 
 def check_section(section: AnnData) -> None:
@@ -248,7 +296,8 @@ def write_section(section: AnnData, path: str | Path) -> None:
 
 
 def read_section(path: str | Path) -> AnnData:
-    """Read a section written by `write_section`, or by `AnnData.write_h5ad`, and check it."""
+    """Read a section written by `write_section`, or by `AnnData.write_h5ad` (counts csr, csc or dense), and check it."""
     section = anndata.read_h5ad(path)
+    section.X = sparse.csr_matrix(section.X)
     check_section(section)
     return section

@@ -1,151 +1,333 @@
-"""Sections of 10x: Visium, as Space Ranger writes it, and Xenium, whose cells are binned to pseudo-spots."""
+"""Sections of 10x: Visium and Visium HD, as Space Ranger writes them, and Xenium, whose cells are binned to pseudo-spots."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from PIL import Image
-from scipy import sparse
+from scipy import io, sparse
 
 from lib.files import positive, read_json
 from lib.inputs.tables import read_columns
+from lib.spacrd.pictures import picture_size, unpacked
 from lib.spacrd.spots import (
-    UNDETERMINED,
+    CLASSES,
+    STRAYS,
     as_numbers,
     assemble,
     label_of,
     matched,
     read_labels,
     refuse_twice,
+    spelled,
     the_one,
 )
 
 VISIUM_UM = (55.0, 100.0)  # diameter and pitch, on a hexagonal grid
+STEP_UM = (50.0, 50.0 * 3**0.5)  # of a Visium array's columns and rows: every other column of a row is empty
 POSITIONS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
-PIXELS = ["pxl_col_in_fullres", "pxl_row_in_fullres"]
+PIXELS, ARRAY = ["pxl_col_in_fullres", "pxl_row_in_fullres"], ["array_col", "array_row"]
+MOST_OFF = 0.03  # by which two scales of one section may differ; five real runs: .005
 # of the hires picture's longer way that the positions span; a capture area fills most of it
 LEAST_SHARE = 0.1
-FULL_PICTURES = ("image.tif", "image.tiff", "image.btf", "*_image.tif", "*_image.tiff", "*_image.btf")
+FULL_PICTURES = re.compile(r"(.*_)?image\.(tiff?|btf)", re.IGNORECASE)
 BIN_UM = 100.0  # side and pitch of a Xenium pseudo-spot
 PIXEL_UM = 0.2125  # of Xenium's morphology picture, where experiment.xenium does not say otherwise
 CENTROID = ["x_centroid", "y_centroid"]
+MOST_UNCOVERED = 0.75  # share of a Xenium run that its H&E picture need not cover
+
+
+def run_of(folder: Path, *parts: str) -> Path:
+    """The folder of the run that has one of `parts` (patterns), in it or its folder spatial: `folder`, or the only one below."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: correct the section table's column folder")
+    found = {path.parent for part in parts for path in folder.rglob(part)}
+    runs = sorted({path.parent if path.name == "spatial" else path for path in found})
+    if len(runs) > 1 and folder not in runs:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in runs)
+        raise ValueError(
+            f"{folder} holds several runs: name one in the section table's column folder ({names})"
+        )
+    return runs[0] if len(runs) == 1 else folder
+
+
+def part_of(folder: Path, *endings: str) -> Path | None:
+    """The file of a run whose name ends so (GEO puts a prefix before it), packed as .gz or not; None without one."""
+    found = {ending: [] for ending in endings}
+    for path in sorted(path for place in (folder, folder / "spatial") for path in place.glob("*")):
+        for ending in endings:
+            if path.name.removesuffix(".gz").endswith(ending):
+                found[ending].append(path)
+    return next((the_one(paths, endings[0]) for paths in found.values() if paths), None)
 
 
 def read_counts(path: Path) -> AnnData:
-    """Counts (barcodes x genes) of an h5 file of any version, or of a folder of matrix, barcodes and features.
+    """Counts (barcodes x genes) of an h5 file of any version, or of a folder of matrix, barcodes and features, packed or not.
 
     Features of the type "Gene Expression" only, where the file tells types: no antibodies, controls or codewords.
-    Genes named twice get "-1", "-2", ... behind their names.
+    var["gene_ids"] are the identifiers; a symbol that stands for several genes gets its identifier behind it.
     """
     import scanpy
 
     if path.is_dir():
-        counts = scanpy.read_10x_mtx(path, make_unique=False, gex_only=False)
+        counts = _read_mtx(path)
     else:
-        counts = scanpy.read_10x_h5(path, gex_only=False)
+        with unpacked(path) as plain:
+            counts = scanpy.read_10x_h5(plain, gex_only=False)
     refuse_twice(counts.obs_names, path)
     if "feature_types" in counts.var:
         genes = (counts.var["feature_types"] == "Gene Expression").to_numpy()
         if not genes.any():
             raise ValueError(f"{path} has no feature of type 'Gene Expression'")
         counts = counts[:, genes].copy()
-    counts.var_names_make_unique()
+    return told_apart(counts)
+
+
+def told_apart(counts: AnnData) -> AnnData:
+    """The counts, in which a symbol of several genes got their identifier (var["gene_ids"]) behind it.
+
+    So does one that was already told apart by its place in the file (scanpy's "TBCE-1" beside "TBCE"): files list such genes in
+    other orders.
+    """
+    names = pd.Index(counts.var_names.astype(str))
+    plain = pd.Index(np.where((base := names.str.replace(r"-\d$", "", regex=True)).isin(names), base, names))
+    twice = plain.duplicated(keep=False)
+    if twice.any() and "gene_ids" in counts.var:
+        counts.var_names = np.where(twice, plain + "_" + counts.var["gene_ids"].astype(str), names)
     return counts
 
 
-def read_visium(folder: Path, name: str, patient: str, labels: Path | None = None) -> AnnData:
+def _read_mtx(folder: Path) -> AnnData:
+    paths = [
+        part_of(folder, *names) for names in (["matrix.mtx"], ["barcodes.tsv"], ["features.tsv", "genes.tsv"])
+    ]
+    if None in paths:
+        raise FileNotFoundError(
+            f"{folder} has no matrix.mtx, barcodes.tsv and features.tsv, packed (.gz) or not"
+        )
+    bare = {"sep": "\t", "header": None, "dtype": str, "keep_default_na": False}
+    barcodes, features = (pd.read_csv(path, **bare) for path in paths[1:])
+    with unpacked(paths[0]) as plain:
+        matrix = sparse.csr_matrix(io.mmread(plain)).T.tocsr()
+    if matrix.shape != (len(barcodes), len(features)):
+        raise ValueError(
+            f"{paths[0]} is of {matrix.shape[1]} features and {matrix.shape[0]} barcodes, the files beside it of "
+            f"{len(features)} and {len(barcodes)}: they must come from one run"
+        )
+    var = (
+        {"gene_ids": features[0], "feature_types": features[2]}
+        if 2 in features
+        else {"gene_ids": features[0]}
+    )
+    var = pd.DataFrame(var).set_axis(pd.Index(features[1 if 1 in features else 0], name=None))
+    return AnnData(matrix, obs=pd.DataFrame(index=pd.Index(barcodes[0], name=None)), var=var)
+
+
+def read_visium(
+    folder: Path,
+    name: str,
+    patient: str,
+    labels: Path | None = None,
+    classes: Mapping[str, float] = CLASSES,
+) -> AnnData:
     """Read one Space Ranger output folder. Files that are missing, or not of one section, are refused.
 
     Parameters
     ----------
     folder : path
-        Has `filtered_feature_bc_matrix.h5` (any prefix) or the folder `filtered_feature_bc_matrix`, and
-        `spatial/tissue_positions.csv` (or `tissue_positions_list.csv`), `spatial/scalefactors_json.json` and
-        `spatial/tissue_hires_image.png`. A full-resolution `image.tif` (or `*_image.tif`) beside them is preferred.
+        The run, or a folder with one run below it; of Visium HD the folder of one bin size (square_008um). Has
+        `filtered_feature_bc_matrix.h5` or the folder of this name, `tissue_positions.csv`, `.parquet` or
+        `tissue_positions_list.csv`, `scalefactors_json.json` and `tissue_hires_image.png` (those in `spatial/`), each with
+        any prefix, packed (.gz) or not. A full-resolution `image.tif` (or `*_image.tif`) beside them is preferred.
     labels : path, optional
         A table of barcode and label (class names or 0/1), see `lib.spacrd.spots.read_labels`.
+    classes : mapping
+        What each class counts as.
 
     Returns
     -------
     AnnData
         See `lib.spacrd.spots.assemble`. `obsm["spatial"]` is in full-resolution pixels, x (column) first;
         `picture_scale` is 1 for the full-resolution picture and `tissue_hires_scalef` for the hires one. The size of
-        a pixel follows from the 100 µm pitch (`spot_diameter_fullres` is that of a 65 µm spot, not of 55 µm).
+        a pixel is `microns_per_pixel`, or follows from all positions on their array (`spot_diameter_fullres` is that of a
+        65 µm spot, not of 55 µm).
+
+    Raises
+    ------
+    ValueError
+        Also where more than `STRAYS` of the spots with counts are not those on tissue (the matrix is of another section), the
+        positions do not lie on an array, or the picture not on the spots (`lib.spacrd.pictures.check_picture`).
     """
-    matrix = the_one(folder.glob("*filtered_feature_bc_matrix.h5"), "matrix")
-    counts = read_counts(matrix or folder / "filtered_feature_bc_matrix")
-    places = _read_positions(folder / "spatial")
-    off = (places["in_tissue"].reindex(counts.obs_names) == 0).to_numpy()
-    counts, places = counts[~off], places[places["in_tissue"] == 1]
-    places, without = matched(places, counts.obs_names, 0.5 * len(places))
-    notes = (
-        (len(without), "spots on tissue without counts"),
-        (off.sum(), "spots with counts off the tissue"),
-    )
-    picture, scale = _picture_of(folder, places[PIXELS].to_numpy())
+    run = run_of(folder, "*tissue_positions*")
+    matrix = part_of(run, "filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix")
+    counts, places = read_counts(matrix or run), _read_positions(run)
+    factors = _factors(run)
+    um_per_px, sizes_um = _scale(places, factors, run)
+    on = places["in_tissue"] == 1
+    off = (~on.reindex(counts.obs_names, fill_value=True)).to_numpy()
+    idle = places.index[on].difference(counts.obs_names, sort=False)
+    # bins of HD may hold nothing; a spot of Visium always holds something
+    lost = max(off.mean(), 0 if sizes_um[0] == sizes_um[1] else len(idle) / max(1, on.sum()))
+    said = [(off.sum(), "spots with counts off the tissue"), (len(idle), "spots on tissue without counts")]
+    notes = [f"{number} {what}" for number, what in said if number]
+    if lost > STRAYS:
+        raise ValueError(
+            f"{' and '.join(notes)}, of {counts.n_obs} and {on.sum()}: matrix and positions are of two sections (all slides "
+            "share one list of barcodes). Give both of one run; counts that you filtered yourself go as an h5ad"
+        )
+    counts, bare = counts[~off], places.loc[~on, PIXELS].to_numpy()
+    places, _ = matched(places[on], counts.obs_names, np.inf)
+    picture, scale = _picture_of(folder, run, factors, places[PIXELS].to_numpy())
     return assemble(
         counts,
         places[PIXELS].to_numpy(),
-        places[["array_col", "array_row"]].to_numpy(),
-        read_labels(labels, counts.obs_names),
+        places[ARRAY].to_numpy(),
+        read_labels(labels, counts.obs_names, notes, classes),
+        classes=classes,
         name=name,
         patient=patient,
         platform="visium",
-        sizes_um=VISIUM_UM,
+        sizes_um=sizes_um,
+        um_per_px=um_per_px,
         folder=folder,
         picture=picture,
         picture_scale=(scale, scale),
-        dropped=[f"{number} {what}" for number, what in notes if number],
+        dropped=notes,
+        bare=bare,
     )
 
 
-def _read_positions(spatial: Path) -> pd.DataFrame:
-    path = spatial / "tissue_positions.csv"
-    if not path.is_file():  # before Space Ranger 2; without a header
-        path = spatial / "tissue_positions_list.csv"
-    with open(path, encoding="utf-8-sig") as file:
-        bare = not file.readline().startswith("barcode")
-    places = pd.read_csv(path, header=None, names=POSITIONS) if bare else read_columns(path)
+def _read_positions(run: Path) -> pd.DataFrame:
+    endings = ("tissue_positions.csv", "tissue_positions.parquet", "tissue_positions_list.csv")
+    path = part_of(run, *endings)
+    if path is None:
+        raise FileNotFoundError(f"{run} has none of {', '.join(endings)}, in it or in its folder spatial")
+    if path.suffix == ".parquet":
+        places = pd.read_parquet(path)
+    else:
+        with unpacked(path) as plain, open(plain, encoding="utf-8-sig") as file:
+            first = file.readline().replace('"', "").split(",")
+        headed = "barcode" in map(spelled, first)  # before Space Ranger 2: without a header
+        places = read_columns(path) if headed else pd.read_csv(path, header=None, names=POSITIONS)
+    places.columns = [spelled(column) for column in places]
     places = places.set_index(places["barcode"].astype(str).rename(None))
     refuse_twice(places.index, path)
+    truth = {"true": 1, "false": 0}
+    places["in_tissue"] = places["in_tissue"].map(lambda value: truth.get(str(value).lower(), value))
     return as_numbers(places, POSITIONS[1:], path)
 
 
-def _picture_of(folder: Path, xy: np.ndarray) -> tuple[str, float]:
-    """The picture's name ("" for none) and its scale; one that crowds the spots into a corner is of another picture."""
-    full = the_one((path for pattern in FULL_PICTURES for path in folder.glob(pattern)), "H&E picture")
-    hires, factors = folder / "spatial/tissue_hires_image.png", folder / "spatial/scalefactors_json.json"
-    if full or not hires.is_file():
-        return full.name if full else "", 1.0
-    scale = positive(read_json(factors), "tissue_hires_scalef", factors)
-    with Image.open(hires) as picture:
-        share = (np.ptp(xy, axis=0) * scale / picture.size).max()
+def _factors(run: Path) -> dict:
+    path = part_of(run, "scalefactors_json.json")
+    if path is None:
+        return {}
+    with unpacked(path) as plain:
+        return read_json(plain)
+
+
+def _scale(places: pd.DataFrame, factors: dict, run: Path) -> tuple[float | None, tuple[float, float]]:
+    """µm per full-resolution pixel (None where too few positions tell), and a spot's diameter and pitch in µm."""
+    bins = re.match(r"s_(\d+)um_", places.index[0])
+    bin_um = factors.get("bin_size_um") or (float(bins[1]) if bins else None)
+    sizes, steps = ((bin_um, bin_um), (bin_um, bin_um)) if bin_um else (VISIUM_UM, STEP_UM)
+    fitted = array_scale(places[ARRAY].to_numpy(), places[PIXELS].to_numpy(), steps, run)
+    stated = (
+        positive(factors, "microns_per_pixel", run / "spatial") if "microns_per_pixel" in factors else None
+    )
+    if stated and fitted and abs(stated / fitted - 1) > MOST_OFF:
+        raise ValueError(
+            f"{run}: scalefactors_json.json says {stated:.4g} µm per pixel, the positions {fitted:.4g}: they are of two runs"
+        )
+    return stated or fitted, tuple(map(float, sizes))
+
+
+def array_scale(
+    array: np.ndarray, xy: np.ndarray, steps_um: tuple[float, float], where: object
+) -> float | None:
+    """µm per pixel, from where places on an array (column, row) lie in pixels; None where too few are told apart.
+
+    `steps_um` are µm from column to column and row to row. All places count, not only those on tissue, and not their nearest
+    neighbours, which may be far where few spots were kept. ValueError where they lie on no such array.
+    """
+    design = np.column_stack([array, np.ones(len(array))])
+    fit, _, rank, _ = np.linalg.lstsq(design, xy, rcond=None)
+    if rank < 3:
+        return None
+    column, row = np.linalg.norm(fit[:2], axis=1)
+    um, off = (steps_um[0] / column, steps_um[1] / row), np.linalg.norm(design @ fit - xy, axis=1).max()
+    if abs(um[0] / um[1] - 1) > MOST_OFF or off > max(3.0, 0.05 * column):
+        raise ValueError(
+            f"{where}: the positions do not lie on their array (up to {off:.1f} pixels beside it, {um[0]:.4g} µm per pixel along "
+            f"the columns, {um[1]:.4g} along the rows): array_row, array_col and pixels must be those of one run, as it wrote them"
+        )
+    return float(np.sqrt(um[0] * um[1]))
+
+
+def _picture_of(folder: Path, run: Path, factors: dict, xy: np.ndarray) -> tuple[str, float]:
+    """The picture's name below `folder` ("" for none) and its scale; one of another frame than the hires picture is refused."""
+    hires = part_of(run, "tissue_hires_image.png")
+    full = sorted(
+        path for place in {folder, run} for path in place.iterdir() if FULL_PICTURES.fullmatch(path.name)
+    )
+    frame = None
+    if hires is not None and (factors or not full):
+        scale = positive(factors, "tissue_hires_scalef", run / "spatial/scalefactors_json.json")
+        frame = np.array(picture_size(hires)) / scale
+    if full and frame is not None:
+        sizes = {path: picture_size(path) for path in full}
+        full = [
+            path for path in full if (abs(sizes[path] - frame) <= np.maximum(2 / scale, 0.005 * frame)).all()
+        ]
+        if not full:
+            said = " and ".join(
+                f"{path.name} has {size[0]} x {size[1]} pixels" for path, size in sizes.items()
+            )
+            raise ValueError(
+                f"{said}, but {hires.name} and its tissue_hires_scalef {scale:g} are of a picture of {frame[0]:.0f} x {frame[1]:.0f}: "
+                "it is of another scale, turned, or the instrument's own (CytAssist). Give the picture that Space Ranger was given, "
+                "or move this one away and the hires picture is read"
+            )
+    if full:
+        return the_one(full, "H&E picture").relative_to(folder).as_posix(), 1.0
+    if hires is None:
+        return "", 1.0
+    share = (np.ptp(xy, axis=0) / frame).max()
     if share < LEAST_SHARE:
         raise ValueError(
             f"the spots span {share:.2%} of {hires}: tissue_hires_scalef {scale:g} or the positions are of another picture"
         )
-    return "spatial/tissue_hires_image.png", scale
+    return hires.relative_to(folder).as_posix(), scale
 
 
-def read_xenium(folder: Path, name: str, patient: str, labels: Path | None = None) -> AnnData:
+def read_xenium(
+    folder: Path,
+    name: str,
+    patient: str,
+    labels: Path | None = None,
+    classes: Mapping[str, float] = CLASSES,
+) -> AnnData:
     """Read one Xenium output folder and sum its cells over a square grid; files that do not fit each other are refused.
 
     The paper's recipe for pseudo-spots is not published; this one sums the counts of all cells whose centroid lies in
     a square of 100 µm. Control probes and codewords are left out (feature type "Gene Expression" only), and so are
-    squares without a cell.
+    squares without a cell, and squares that the picture does not cover.
 
     Parameters
     ----------
     folder : path
-        Has `cell_feature_matrix.h5` and `cells.parquet`, `cells.csv.gz` or `cells.csv` (x_centroid, y_centroid in µm);
-        for a picture, `*he_image*.tif` and `*he_imagealignment.csv` (or `he_alignment.csv`), the 3 x 3 matrix (csv
-        without header) that 10x gives with it, which takes its pixels to pixels of the morphology picture. Without a
-        picture the positions are morphology pixels.
+        The run, or a folder with one run below it. Has `cell_feature_matrix.h5` or the folder `cell_feature_matrix`, and
+        `cells.parquet`, `cells.csv.gz` or `cells.csv` (x_centroid, y_centroid in µm); for a picture, `*he_image*.tif` and
+        `*he_imagealignment.csv` (or `he_alignment.csv`, or Xenium Explorer's `*alignment_files/matrix.csv`), the 3 x 3 matrix
+        (csv without header) which takes its pixels to pixels of the morphology picture. Without a picture the positions
+        are morphology pixels.
     labels : path, optional
         A table of cell_id and label (class names or 0/1). A pseudo-spot with more than half of its labelled cells in
         a cancer class takes the most frequent of these classes, with less than half the most frequent of the others,
         with exactly half "undetermined".
+    classes : mapping
+        What each class counts as.
 
     Returns
     -------
@@ -153,28 +335,35 @@ def read_xenium(folder: Path, name: str, patient: str, labels: Path | None = Non
         See `lib.spacrd.spots.assemble`; label_source is "transferred" (from cells to squares). obs["cells"]: cells in
         the square; obs["cancer_share"]: share of its labelled cells in a cancer class, or NaN.
     """
-    counts, cells = read_counts(folder / "cell_feature_matrix.h5"), _read_cells(folder)
-    cells, idle = matched(cells, counts.obs_names, np.inf)
+    run = run_of(folder, "cells.parquet", "cells.csv.gz", "cells.csv")
+    counts = read_counts(part_of(run, "cell_feature_matrix.h5") or run / "cell_feature_matrix")
+    cells, notes = _read_cells(run), []
+    cells, idle = matched(cells, counts.obs_names, STRAYS * len(cells))
+    if len(idle):
+        notes.append(f"{len(idle)} cells without counts")
     squares, square = np.unique(
         np.floor(cells[CENTROID].to_numpy() / BIN_UM).astype(int), axis=0, return_inverse=True
     )
     square = square.ravel()
     member = sparse.csr_matrix((np.ones(len(square)), (square, np.arange(len(square)))), dtype=np.float32)
-    total = AnnData(member @ sparse.csr_matrix(counts.X), var=counts.var[[]])
+    total = AnnData(member @ sparse.csr_matrix(counts.X), var=counts.var)
     total.obs_names = [f"{x}x{y}" for x, y in squares]
 
-    picture, to_morphology = _aligned_picture_of(folder)
-    experiment = folder / "experiment.xenium"
+    picture, to_morphology = _aligned_picture_of(folder, run)
+    experiment = run / "experiment.xenium"
     about = read_json(experiment) if experiment.is_file() else {}
     pixel_um = positive(about, "pixel_size", experiment) if "pixel_size" in about else PIXEL_UM
     centre = np.column_stack([(squares + 0.5) * BIN_UM / pixel_um, np.ones(len(squares))])
-    tissue, share = _majority(read_labels(labels, counts.obs_names), square, len(squares))
+    tissue, share = _majority(
+        read_labels(labels, counts.obs_names, notes, classes), classes, square, len(squares)
+    )
     section = assemble(
         total,
         (centre @ np.linalg.inv(to_morphology).T)[:, :2],
         squares,
         tissue,
         "transferred",
+        classes=classes,
         name=name,
         patient=patient,
         platform="xenium",
@@ -182,10 +371,11 @@ def read_xenium(folder: Path, name: str, patient: str, labels: Path | None = Non
         folder=folder,
         picture=picture,
         um_per_px=pixel_um * np.sqrt(abs(np.linalg.det(to_morphology[:2, :2]))),
-        dropped=[f"{len(idle)} cells without counts"] if len(idle) else [],
+        dropped=notes,
+        most_outside=MOST_UNCOVERED,
     )
-    section.obs["cells"] = np.bincount(square, minlength=len(squares))
-    section.obs["cancer_share"] = share
+    each = pd.DataFrame({"cells": np.bincount(square, minlength=len(squares)), "cancer_share": share})
+    section.obs = section.obs.join(each.set_index(total.obs_names))
     return section
 
 
@@ -195,6 +385,7 @@ def _read_cells(folder: Path) -> pd.DataFrame:
     else:
         path = folder / "cells.csv.gz" if (folder / "cells.csv.gz").is_file() else folder / "cells.csv"
         cells = read_columns(path, dtype={"cell_id": str}, low_memory=False)
+    cells.columns = [spelled(column) for column in cells]
     # older runs number their cells, parquet files may hold names as bytes
     names = cells["cell_id"].map(lambda cell: cell.decode() if isinstance(cell, bytes) else str(cell))
     cells = cells.set_index(pd.Index(names, name=None))
@@ -202,27 +393,33 @@ def _read_cells(folder: Path) -> pd.DataFrame:
     return as_numbers(cells, CENTROID, path)
 
 
-def _aligned_picture_of(folder: Path) -> tuple[str, np.ndarray]:
-    picture = the_one(folder.glob("*he_image*.tif"), "H&E picture")
+def _aligned_picture_of(folder: Path, run: Path) -> tuple[str, np.ndarray]:
+    """The H&E picture's name below `folder` ("" for none), and the matrix from its pixels to the morphology picture's."""
+    patterns = ("*he_image*.tif", "*he_imagealignment.csv", "*he_alignment.csv", "*alignment*/matrix.csv")
+    pictures, *found = ({path for at in (folder, run) for path in at.glob(pattern)} for pattern in patterns)
+    picture = the_one(pictures, "H&E picture")
     if picture is None:
         return "", np.eye(3)
-    found = [*folder.glob("*he_imagealignment.csv"), *folder.glob("he_alignment.csv")]
-    alignment = the_one(found, "alignment of the H&E picture")
+    alignment = the_one(set().union(*found), "alignment of the H&E picture")
     if alignment is None:
         raise FileNotFoundError(
-            f"{picture.name} has no alignment: put 10x's *he_imagealignment.csv beside it, or move the picture away"
+            f"{picture.name} has no alignment: put 10x's *he_imagealignment.csv beside it (or the matrix.csv that Xenium Explorer "
+            "writes, in its folder *alignment_files), or move the picture away"
         )
     matrix = np.loadtxt(alignment, delimiter=",")
     affine = matrix.shape == (3, 3) and np.allclose(matrix[2], (0, 0, 1))
     if not affine or not abs(np.linalg.det(matrix)) > 1e-12:
         raise ValueError(f"{alignment} is not an affine 3 x 3 matrix with last row 0, 0, 1")
-    return picture.name, matrix
+    return picture.relative_to(folder).as_posix(), matrix
 
 
-def _majority(tissue: pd.Series, square: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+def _majority(
+    tissue: pd.Series, classes: Mapping[str, float], square: np.ndarray, number: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Class and share of cancer cells of every square, over its labelled cells."""
-    table = pd.DataFrame({"square": square, "tissue": tissue.to_numpy(), "cancer": label_of(tissue) == 1})
-    table = table[~table["tissue"].isin(UNDETERMINED)]
+    label = label_of(tissue, classes)
+    table = pd.DataFrame({"square": square, "tissue": tissue.to_numpy(), "cancer": label == 1})
+    table = table[~np.isnan(label)]
     share = table.groupby("square")["cancer"].mean().reindex(range(number))
     # the most frequent class on each side; of equally frequent ones the first by name
     frequent = (

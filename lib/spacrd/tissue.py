@@ -33,12 +33,19 @@ def draw(ax: Axes, section: AnnData, title: str = "", **drawn) -> Axes:
     return ax
 
 
-def labelled(section: AnnData) -> AnnData:
-    """The spots with a label, as squidpy wants them: obs["class"], and a graph of the six nearest neighbours."""
+def labelled(section: AnnData, most: int | None = None) -> AnnData:
+    """The spots with a label, as squidpy wants them: obs["class"], and a graph of the six nearest neighbours.
+
+    Of more than `most`, those of a smaller window in the middle of the section: thinned out, neighbours would not touch.
+    """
     import squidpy
 
     logging.getLogger("spatialdata._logging").setLevel(logging.WARNING)  # it tells of every graph
-    known = section[section.obs["label"].notna()].copy()
+    known = section[section.obs["label"].notna()]
+    if most and known.n_obs > most:
+        xy = known.obsm["spatial"]
+        known = known[np.abs(xy - np.median(xy, axis=0)).max(axis=1).argsort(kind="stable")[:most]]
+    known = known.copy()
     known.obs["class"] = pd.Categorical(np.where(known.obs["label"] == 1, "cancer", "other"))
     known.obs["counts"] = np.log10(np.asarray(known.X.sum(axis=1)).ravel() + 1)
     if known.n_obs > 6:

@@ -68,7 +68,9 @@ class Preparation(Checked):
     frames: int = Field(32, ge=4)  # around the peak
     ceiling_hu: float | None = Field(8.0, gt=0)  # enhancement above it is set to it in what networks read
     masked: bool = True  # values outside the mask are 0: the mean inside it, and what a convolution pads with
-    roughest: float = Field(1.0, gt=0)  # the brain's mean curve may be (Durbin-Watson); a bolus has 0.1
+    roughest: float = Field(
+        0.2, gt=0
+    )  # the brain's mean curve may be (Durbin-Watson); a bolus has 0.03 to 0.1
 
 
 class Recipe(Checked):
@@ -108,13 +110,18 @@ class StrokeParams(Recipe, StudyParams):
 
     # 1-preprocess
     isles: str = ""  # folder of an ISLES'24 tree, in any of its releases
+    own_patients: str = (
+        ""  # folder of one's own patients instead: patients.csv and its films, `lib.stroke.patients`
+    )
     arrays: str = ""  # the reference's own input instead: folder of <ID>/preprocessed.npz
     arrays_clinical: str = ""  # its clinical csv
     partition: str = ""  # its train, val and test patients; "" draws folds
     mapping: dict[str, str | float] = {}  # variable -> column, sum of two, number, "": `lib.stroke.clinical`
     phantom: Phantom | None = Phantom()
     implausible: Literal["refuse", "missing"] = "refuse"  # what becomes of a number that no patient has
-    interval_s: float = Field(0.0, ge=0, le=20)  # between frames where the file does not say it; 0: it does
+    interval_s: float = Field(
+        0.0, ge=0, le=20
+    )  # between frames where neither file nor table says it; 0: they do
     oblique: Literal["refuse", "keep", "resample"] = "refuse"  # a scan tilted by more than 1 degree
     preparation: Preparation = Preparation()
     unfavourable_from: int = Field(3, ge=1, le=6)  # first grade of the modified Rankin scale that is bad
@@ -144,8 +151,8 @@ class StrokeParams(Recipe, StudyParams):
         late = [names for names in self.models.values() if "late-fusion" in names]
         once = [name for name in self.first_seed_only if name in parts]
         faults = {
-            "give exactly one of `phantom`, `isles` and `arrays` (the reference's own input)": (
-                sum((self.phantom is not None, bool(self.isles), bool(self.arrays))) != 1
+            "give exactly one of `phantom`, `isles`, `own_patients` and `arrays` (the reference's own input)": (
+                sum(map(bool, (self.phantom, self.isles, self.own_patients, self.arrays))) != 1
             ),
             "`arrays` and `arrays_clinical` (its clinical CSV) go together, `partition` with them": (
                 bool(self.arrays) != bool(self.arrays_clinical) or (self.partition and not self.arrays)

@@ -11,19 +11,18 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter, label
-from statsmodels.stats.stattools import durbin_watson
 
 from lib.files import opened, written_hdf5
 from lib.inputs.volumes import AIR_HU, Geometry, brought_onto, image_of
+from lib.stroke.course import MOST_CURVES, check_course, check_roughness, jumps
+from lib.stroke.film import Series
 from lib.stroke.params import Preparation
-from lib.stroke.series import Series
 
 FIRST = 3  # frames to make the mask from that finds the baseline
 MULTIPLE = 16  # the network halves each side four times
 SHARE_OF_VOXELS = 0.01  # that enhance most: vessels, where contrast is seen first
 SHARE_OF_PEAK = 0.05  # of their peak, above which contrast has arrived
 MARGIN_S = 2.0  # a bolus rises slowly: it came about this long before it reaches that share
-MOST_CURVES = 50_000  # of voxels looked at for it
 
 
 class Prepared(NamedTuple):
@@ -55,7 +54,8 @@ NUMBERS = Prepared._fields[6:]
 def prepare(series: Series, settings: Preparation) -> Prepared:
     """Prepare a scan, in HU and with axes to the patient's left, back and crown, for network and perfusion maps.
 
-    Raises ValueError where frames are fewer than the window, out of order, or without tissue or contrast.
+    Raises ValueError where frames are fewer than the window, out of order, turned round, or without tissue or contrast,
+    or where contrast came before the film began.
     """
     values, geometry, frames = series.values, series.geometry, settings.frames
     if geometry.orientation != "LPS":  # sides would be exchanged
@@ -81,13 +81,8 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     for frame, hu in enumerate(values):
         enhancement[frame] = laid_onto(hu - baseline, geometry, grid, 0)
     curve = enhancement[:, brain].mean(1, dtype=np.float64)
-    # squared steps over squared deviations: near 0 for a bolus, 2 for frames in random order, NaN for a constant
-    rough = float(durbin_watson(curve - curve.mean()))
-    if not rough <= settings.roughest:
-        words = (
-            f"the brain's mean enhancement jumps ({rough:.2f}, at most {settings.roughest:g}; 2 is at random)"
-        )
-        raise ValueError(f"{words}: frames are out of order, or no contrast arrived")
+    check_roughness(curve, series.interval_s, settings.roughest)
+    check_course(values, mask)
     peak = int(curve.argmax())
     first = min(max(peak - frames // 2, 0), len(values) - frames)
     window = np.minimum(enhancement[first : first + frames], settings.ceiling_hu or np.inf)
@@ -101,6 +96,12 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
     numbers = (peak, first, before, arrival, mean, sd, kept)
     return Prepared(window, brain, grid, series.seconds, still, enhancement, *numbers)
+
+
+def bend_of(prepared: Prepared) -> str:
+    """A remark where the brain's mean curve bends as no bolus does, "" else; see `lib.stroke.course.jumps`."""
+    curve = prepared.enhancement[:, prepared.mask].mean(1, dtype=np.float64)
+    return jumps(curve, float(np.diff(prepared.seconds).mean()))
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""A cohort's raw input behind one face: an ISLES'24 tree, phantoms written as one, or the reference's own arrays.
+"""A cohort's raw input behind one face: an ISLES'24 tree, phantoms written as one, one's own patients, or the reference's
+own arrays.
 
 Another kind of input is another class with the members of `Isles`: `scans`, `remarks`, `film`, `write`, `depends`,
 `tables`, `patients` and `folds` are all that 1-preprocess asks for.
@@ -15,7 +16,8 @@ from lib.inputs.tables import looked_over
 from lib.stroke import arrays, cohort, phantom
 from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL, RANGES
 from lib.stroke.params import StrokeParams
-from lib.stroke.perfusion import NUMBERS, prepare, write_prepared
+from lib.stroke.patients import read_patients
+from lib.stroke.perfusion import NUMBERS, Prepared, bend_of, prepare, write_prepared
 from lib.stroke.series import Series, read_series, write_series_features
 from lib.training.folds import stratified_folds
 
@@ -36,12 +38,23 @@ class Isles:
         """A patient's scan, HU."""
         return read_series(self.scans[name], self.params.interval_s or None, self.params.oblique)
 
+    def example(self) -> tuple[str, Series, Prepared]:
+        """The first patient whose scan can be prepared, with film and prepared scan; who comes before is printed."""
+        for name in self.scans:
+            try:
+                film = self.film(name)
+                return name, film, prepare(film, self.params.preparation)
+            except ValueError as error:
+                print(f"{name}: {error}")
+        raise ValueError("no patient has a scan that can be prepared: see what is said of each above")
+
     def write(self, name: str, target: Path) -> None:
         """Prepare a scan, and write it to `target` with what it says of itself beside it."""
         film = self.film(name)
         prepared = prepare(film, self.params.preparation)
         write_prepared(target, prepared)
         facts = film.facts | {key: getattr(prepared, key) for key in NUMBERS}
+        facts["note"] = "; ".join(filter(None, (*film.notes, bend_of(prepared))))
         write_json(facts, target.with_suffix(".json"))
 
     def depends(self, name: str) -> dict:
@@ -54,9 +67,8 @@ class Isles:
 
     def patients(self, names: Sequence[str]) -> pd.DataFrame:
         """By patient: the clinical variables, mrs, note, label (1 unfavourable, NaN where the outcome is not known)."""
-        params, mapping = self.params, cohort.MAPPING | self.params.mapping
-        table = cohort.read_clinical(self._tables(names), mapping, params.implausible)
-        unfavourable = (table["mrs"] >= params.unfavourable_from).astype(float)
+        table = self._clinical(names)
+        unfavourable = (table["mrs"] >= self.params.unfavourable_from).astype(float)
         return table.assign(label=unfavourable.where(table["mrs"].notna()))
 
     def folds(self, patients: pd.DataFrame) -> pd.Series:
@@ -64,6 +76,10 @@ class Isles:
         people = {name: name for name in patients.index}
         split = stratified_folds(people, dict(patients["label"]), self.params.folds, self.params.seed)
         return pd.Series({name: fold.name for fold in split for name in fold.test})
+
+    def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
+        mapping = cohort.MAPPING | self.params.mapping
+        return cohort.read_clinical(self._tables(names), mapping, self.params.implausible)
 
     def _tables(self, names: Sequence[str]) -> pd.Series:
         return cohort.find_patients(self.root).loc[list(names), "tables"]
@@ -84,6 +100,36 @@ class Phantoms(Isles):
 
     def depends(self, name: str) -> dict:
         return {"phantom": self.drawn.loc[name].to_dict() | {"seed": self.params.phantom.seed}}
+
+
+class Patients(Isles):
+    """One's own patients: a table that names the films, which may be files of any kind."""
+
+    def __init__(self, root: Path, params: StrokeParams):
+        self.params = params
+        self.table, self.path, self.remarks = read_patients(root, params.mapping, params.implausible)
+        lost = self.table.loc[self.table["problem"] != "", "problem"]
+        self.remarks += [f"left out: {name}: {problem}" for name, problem in lost.items()]
+        self.scans = {name: Path(path) for name, path in self.table["film"].drop(lost.index).items()}
+
+    def film(self, name: str) -> Series:
+        own = self.table.loc[name]
+        interval_s = own["interval_s"] if own["interval_s"] > 0 else self.params.interval_s
+        return read_series(self.scans[name], interval_s or None, self.params.oblique, own["series"])
+
+    def depends(self, name: str) -> dict:
+        path, own = self.scans[name], self.table.loc[name]
+        files = [each for each in (path.rglob("*") if path.is_dir() else [path]) if each.is_file()]
+        beside = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+        clock = {"sidecar": beside.read_text(encoding="utf-8")} if beside.is_file() else {}
+        stated = {"interval_s": str(own["interval_s"]), "series": own["series"]}
+        return {"files": len(files), "bytes": sum(each.stat().st_size for each in files)} | stated | clock
+
+    def tables(self, names: Sequence[str]) -> list[Path]:
+        return [self.path]
+
+    def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
+        return self.table.loc[list(names), [*POSTPROCEDURAL, "mrs", "note"]]
 
 
 class Arrays(Isles):
@@ -120,6 +166,8 @@ def raw_input(params: StrokeParams, folder: Path, downloads: Path) -> Isles:
         return Phantoms(folder / "raw", params)
     if params.cohort in read_sources().cohorts:
         fetch_all(params.cohort)
+    if params.own_patients:
+        return Patients(downloads / params.own_patients, params)
     if params.isles:
         return Isles(downloads / params.isles, params)
     return Arrays(downloads / params.arrays, params, downloads)

@@ -103,6 +103,36 @@ def survival_nll(
     return torch.where(event.bool(), -(before + at), -(1 - alpha) * through)
 
 
+def survival_cross_entropy(
+    hazard_logits: Tensor, bin: Tensor, event: Tensor, alpha: float = 0.0, clamp: float | None = None
+) -> Tensor:
+    """Cross-entropy of having died within the bin, `ce_surv` of MCAT and CrossFusion; arguments as `survival_nll` takes.
+
+    Who died costs -(1 - alpha) log(1 - S(Y)) + alpha U, who was censored -(1 - alpha) log S(Y): "dead by the end of the
+    bin" is one answer, whichever the bin. `clamp` is added to S(Y - 1), where the released code adds it.
+
+    Returns
+    -------
+    float tensor (n,)
+    """
+    here = bin.long().unsqueeze(1)
+    if clamp is None:
+        survived = F.logsigmoid(-hazard_logits).cumsum(1)
+        through, before = survived.gather(1, here), F.pad(survived, (1, 0))
+        died_in = before[:, :-1] + F.logsigmoid(hazard_logits)  # each bin
+        later = torch.arange(died_in.shape[1], device=here.device) > here
+        within = died_in.masked_fill(later, -torch.inf).logsumexp(1, keepdim=True)
+        exactly = died_in.gather(1, here)
+    else:
+        hazards = hazard_logits.sigmoid()
+        survived = survival_of(hazards)
+        at, ends = (x.gather(1, here).clamp(min=clamp) for x in (hazards, survived))
+        before = F.pad(survived, (1, 0), value=1.0).gather(1, here) + clamp
+        through, within, exactly = ends.log(), (1 - ends).log(), before.log() + at.log()
+    died = -(1 - alpha) * within - alpha * exactly
+    return torch.where(event.bool(), died.squeeze(1), -(1 - alpha) * through.squeeze(1))
+
+
 def survival_of(hazards: Tensor) -> Tensor:
     """Chance to live through each bin: hazards (n, bins) in [0, 1] -> S (n, bins), falling from left to right.
 

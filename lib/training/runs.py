@@ -191,13 +191,17 @@ class Loop(L.LightningModule):
     - watched(): what is written down of every epoch, name -> number; the model may be left in evaluation;
     - descent(): optimiser, schedule, and what the schedule counts, "epoch" or "step".
 
-    `chosen_by` is the watched value, higher = better, whose best epoch is kept; "" keeps the last epoch.
+    `chosen_by` is the watched value, higher = better, whose best epoch is kept; "" keeps the last epoch. The first
+    `warmup_epochs` are not chosen (where there are no others, the last is kept). After `patience` epochs without gain,
+    counted from the best, or from the first while there is none, training ends; 0: never before the last.
     """
 
-    def __init__(self, model: nn.Module, chosen_by: str = ""):
+    def __init__(self, model: nn.Module, chosen_by: str = "", warmup_epochs: int = 0, patience: int = 0):
         super().__init__()
         self.model, self.chosen_by = model, chosen_by
-        self.before: tuple = ()  # states of an optimiser and a schedule to go on with
+        self.warmup_epochs, self.patience = warmup_epochs, patience
+        self.accumulate = 1  # batches a step, where the gradients of those left over are carried
+        self.before: tuple = ()  # states of an optimiser and a schedule to go on with, and gradients carried
         self.keep = lambda: None  # called at the end of an epoch
         self.history: list[dict[str, float]] = []
         self.losses: list[Tensor] = []
@@ -211,14 +215,27 @@ class Loop(L.LightningModule):
             schedule.load_state_dict(self.before[1])
         return [adam], [{"scheduler": schedule, "interval": counts}]
 
-    def training_step(self, batch, _):
+    def on_train_start(self):
+        """Lightning's hook, behind its own `zero_grad`."""
+        for name, gradient in (self.before[2] if self.before else {}).items():
+            parameter = self.model.get_parameter(name)
+            parameter.grad = gradient.to(parameter.device)
+
+    def training_step(self, batch, number):
         """Lightning's hook."""
         loss = self.loss_of(batch)
         self.losses.append(loss.detach())
+        if not self.automatic_optimization:  # carried: no step on what is left over, and no end of it
+            self.manual_backward(loss / self.accumulate)
+            if (number + 1) % self.accumulate == 0:
+                self.optimizers().step()
+                self.optimizers().zero_grad()
         return loss
 
     def on_train_epoch_end(self):
-        """Lightning's hook: write the epoch down, keep it if it is the best, and let a checkpoint be written."""
+        """Lightning's hook: write the epoch down, keep it if it is the best, and stop or let a checkpoint be written."""
+        if not self.automatic_optimization:
+            self.lr_schedulers().step()
         row = {"epoch": len(self.history), "loss": torch.stack(self.losses).mean().item()}
         self.losses = []
         if not np.isfinite(row["loss"]):
@@ -227,10 +244,14 @@ class Loop(L.LightningModule):
         self.model.train()
         self.history.append(row)
         judge = row.get(self.chosen_by, np.nan)
-        if np.isfinite(judge) and (self.best is None or judge > self.best[0]):
+        ready = np.isfinite(judge) and row["epoch"] >= self.warmup_epochs
+        if ready and (self.best is None or judge > self.best[0]):
             state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
             self.best = (judge, row["epoch"], state)
-        self.keep()
+        if self.patience and row["epoch"] - (self.best[1] if self.best else 0) >= self.patience:
+            self.trainer.should_stop = True
+        else:
+            self.keep()
 
 
 def run(
@@ -241,6 +262,7 @@ def run(
     order: torch.Generator,
     drawing: np.random.Generator,
     accumulate: int = 1,
+    carry: bool = False,
     device: str = "auto",
     checkpoint: Checkpoint = Checkpoint(),  # noqa: B008  never changed
 ) -> pd.DataFrame:
@@ -252,6 +274,9 @@ def run(
         Of torch and of numpy, which draw the order of the cases and what else is drawn: part of a checkpoint.
     accumulate : int
         Batches whose gradients make one step.
+    carry : bool
+        What the batches left over at an epoch's end do, fewer than `accumulate`: False, they make a step of their own;
+        True, none, and their gradients are added to the next epoch's first. The schedule then counts epochs.
     device : str
         Lightning's accelerator.
 
@@ -275,12 +300,13 @@ def run(
                 last[0] = time.monotonic()
 
         loop.keep = keep
+    loop.automatic_optimization, loop.accumulate = not carry, accumulate
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = L.Trainer(
             max_epochs=epochs - len(loop.history),
-            accumulate_grad_batches=accumulate,
+            accumulate_grad_batches=1 if carry else accumulate,
             accelerator=device,
             devices=1,
             deterministic="warn",
@@ -291,7 +317,7 @@ def run(
         )
         trainer.fit(loop, batches)
     history = pd.DataFrame(loop.history)
-    history["chosen"] = history["epoch"] == (loop.best[1] if loop.best else epochs - 1)
+    history["chosen"] = history["epoch"] == (loop.best[1] if loop.best else len(history) - 1)
     if loop.best:
         loop.model.load_state_dict(loop.best[2])
     if checkpoint.path:
@@ -305,6 +331,8 @@ def save_checkpoint(loop: Loop, to: Checkpoint, order: torch.Generator, drawing:
     adam, schedule = loop.optimizers().optimizer.state_dict(), loop.lr_schedulers().state_dict()
     parts = {f"adam.{number}": values for number, values in adam["state"].items()}
     parts |= {"model": loop.model.state_dict(), "best": loop.best[2] if loop.best else {}}
+    if not loop.automatic_optimization:
+        parts["gradient"] = {n: p.grad for n, p in loop.model.named_parameters() if p.grad is not None}
     parts["random"] = {"torch": torch.get_rng_state(), "order": order.get_state()}
     if torch.cuda.is_available():
         parts["random"]["cuda"] = torch.cuda.get_rng_state()
@@ -326,7 +354,7 @@ def save_checkpoint(loop: Loop, to: Checkpoint, order: torch.Generator, drawing:
 
 def _go_on(loop: Loop, checkpoint: Checkpoint, epochs: int, order, drawing) -> None:
     """Take up a checkpoint of this very run, if there is one and it can be read."""
-    parts: dict[str, dict[str, Tensor]] = {"best": {}}
+    parts: dict[str, dict[str, Tensor]] = {"best": {}, "gradient": {}}
     try:
         with safe_open(checkpoint.path, "pt") as file:
             about = json.loads(file.metadata()["about"])
@@ -341,7 +369,7 @@ def _go_on(loop: Loop, checkpoint: Checkpoint, epochs: int, order, drawing) -> N
     loop.model.load_state_dict(parts["model"])
     loop.history, loop.best = about["history"], about["best"] and (*about["best"], parts["best"])
     state = {int(part[5:]): values for part, values in parts.items() if part.startswith("adam.")}
-    loop.before = {"state": state, "param_groups": about["groups"]}, about["schedule"]
+    loop.before = {"state": state, "param_groups": about["groups"]}, about["schedule"], parts["gradient"]
     torch.set_rng_state(parts["random"]["torch"])
     order.set_state(parts["random"]["order"])
     if "cuda" in parts["random"] and torch.cuda.is_available():

@@ -68,6 +68,11 @@ class Plain:
         y = self.norm(x, f"{name}.norm")
         return (y if self.residual == "normalised" else x) + self.feed_forward(y, f"{name}.feed_forward")
 
+    def layers(self, x, name):
+        for number in range(sum(key.startswith(f"{name}.") for key in self.parameters) // 16):
+            x = self.layer(x, f"{name}.{number}")
+        return x
+
     def layer(self, x, name):
         y = self.norm(x, f"{name}.norm1")
         x = (y if self.residual == "normalised" else x) + self.attention(
@@ -88,12 +93,12 @@ class Plain:
         )
 
     def pad_transformer(self, x, name, class_tokens=0):
-        x = self.layer(x, f"{name}.before")
+        x = self.layers(x, f"{name}.before")
         own, square = x[:class_tokens], x[class_tokens:]
         picture = self.picture(square)
         picture = picture + self.convolutions(picture, f"{name}.positions.parts", (7, 5, 3), x.shape[1])
         x = torch.cat([own, picture[0].flatten(1).T])
-        return self.norm(self.layer(x, f"{name}.after"), f"{name}.norm")
+        return self.norm(self.layers(x, f"{name}.after"), f"{name}.norm")
 
     def conv_fusion(self, streams):
         if len(streams) > 1:

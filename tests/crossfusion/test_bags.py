@@ -103,7 +103,7 @@ def test_the_references_tensors(tmp_path):
         ({"revision": "v2"}, "different encoders: .*5x colour v2"),
         (
             {"crop_um": 128.0},
-            "sides that do not go with them .*exchanged.*: 20x 512.0, 10x 1024.0, 5x 512.0",
+            "sides that do not go with them .*exchanged.*: 20x 512, 10x 1024, 5x 512",
         ),
     ],
 )
@@ -112,6 +112,34 @@ def test_scales_that_do_not_belong_together_are_refused(tmp_path, change, messag
     write_own(tmp_path, scales=(5,), **change)
     with pytest.raises(ValueError, match="slide s: .*" + message):
         read_bag(tmp_path, "s")
+
+
+@pytest.mark.parametrize("order", [(5, 10, 20), (10, 20, 5), (20, 5, 10), (20, 20, 5), (20, 10, 10)])
+@pytest.mark.parametrize("kind", ["clam", "tensor", "STAMP 1"])
+def test_folders_exchanged_are_told_by_where_tiles_lie(tmp_path, order, kind):
+    """No file says its size; of tensors alone, how many there are."""
+    for scale, of in zip((20, 10, 5), order, strict=True):
+        corners, features = grid(4, 3, of)
+        path = tmp_path / f"x{scale}" / "s.h5"
+        write_clam(path, corners, features)
+        if kind == "STAMP 1":
+            with h5py.File(path, "w") as file:
+                file["feats"], file["coords"] = features, corners / SIDE[20] * 200
+        if kind == "tensor":
+            path.unlink()
+            torch.save(torch.from_numpy(features), path.with_suffix(".pt"))
+    if kind == "tensor" and len(set(order)) < 3:
+        return  # as many tiles at two scales may be
+    with pytest.raises(ValueError, match=r"slide s: its scales have .*exchanged"):
+        read_bag(tmp_path, "s")
+
+
+def test_a_few_scattered_tiles_are_no_exchange(tmp_path):
+    far = {20: [(0, 0), (1, 0), (40, 80)], 10: [(0, 0), (20, 40)], 5: [(0, 0), (10, 20)]}
+    for scale, places in far.items():
+        corners = np.array(places) * SIDE[scale]
+        write_clam(tmp_path / f"x{scale}" / "s.h5", corners, np.ones((len(corners), 3), np.float32))
+    assert [len(tiles.coords) for tiles in read_bag(tmp_path, "s").values()] == [3, 2, 2]
 
 
 def test_widths_units_and_recorded_scales_must_agree(tmp_path):

@@ -222,6 +222,13 @@ def test_an_empty_slide_is_not_a_bag(tmp_path, shape):
         ({"features": np.ones((5, 3)), "coords": np.zeros((9, 2))}, "5 features but coords of shape"),
         ({"feats": np.full((5, 3), np.nan)}, "NaN or infinity in 5 rows of features, first in row 0"),
         ({"features": np.ones((5, 3), int)}, "features must be real numbers .* int64"),
+        ({"features": np.ones((1, 768), np.float32)}, "one vector for a whole slide"),
+        ({"feats": np.ones((1, 1, 768), np.float16)}, "one vector for a whole slide"),
+        ({"features": np.ones((9, 3)), "coords": np.full((9, 2), 512)}, "its 9 tiles lie at 1 places"),
+        (
+            {"features": np.ones((9, 3)), "coords": np.arange(18).reshape(9, 2) // 6},
+            "9 tiles lie at 3 places",
+        ),
     ],
 )
 def test_what_is_no_bag_of_tiles_is_refused(tmp_path, content, message):
@@ -230,6 +237,41 @@ def test_what_is_no_bag_of_tiles_is_refused(tmp_path, content, message):
             file[key] = values
     with pytest.raises(ValueError, match=rf"s.h5.*{message}"):
         read_foreign(tmp_path / "s.h5")
+
+
+@pytest.mark.parametrize("kind", ["slide", "patient"])
+def test_embeddings_of_a_slide_or_patient_are_no_bag(tmp_path, kind):
+    write_clam(tmp_path / "s.h5", np.ones((2, 768), np.float32), np.array([[0, 0], [5, 5]]))
+    with h5py.File(tmp_path / "s.h5", "a") as file:
+        file.attrs["feat_type"] = kind
+    with pytest.raises(ValueError, match=f"s.h5 .*one vector for a whole {kind}"):
+        read_foreign(tmp_path / "s.h5")
+    torch.save(torch.ones(1, 768), tmp_path / "s.pt")
+    with pytest.raises(ValueError, match="one vector for a whole slide"):
+        read_foreign(tmp_path / "s.pt")
+
+
+STEPS = np.stack(np.meshgrid(np.arange(10), np.arange(8)), -1).reshape(-1, 2)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "step", "unit", "side", "factor"),
+    [
+        ({}, 224, "um", 256.0, 256 / 224),  # STAMP 1: 224 units are 256 µm
+        ({"tile_size": 224}, 112, "um", 256.0, 256 / 224),  # overlapping
+        ({}, 300, "", None, 1),  # nobody knows
+        ({"unit": "um", "tile_size": 128.0}, 128, "um", 128.0, 1),  # STAMP 2.0
+        ({"unit": "um", "tile_size_um": 256.0, "tile_size_px": 224}, 256, "um", 256.0, 1),  # 2.1 and later
+    ],
+)
+def test_units_of_stamp_are_as_stamp_reads_them(tmp_path, attributes, step, unit, side, factor):
+    """`get_coords` of stamp/modeling/data.py, KatherLab/STAMP."""
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["feats"], file["coords"] = np.ones((80, 4), np.float16), STEPS * step
+        file.attrs.update(attributes | {"extractor": "ctranspath"})
+    read = read_foreign(tmp_path / "s.h5")
+    assert (read.attributes["coords_unit"], read.attributes.get("tile_size_um")) == (unit, side)
+    np.testing.assert_allclose(read.coords, STEPS * step * factor, rtol=1e-6)
 
 
 def test_what_is_no_tensor_is_refused(tmp_path, features):

@@ -30,6 +30,7 @@ from lib.features.tiles import (
 )
 from lib.features.tissue import Tissue
 from lib.inputs.slides import Slide, UnreadableTile, open_slide
+from lib.params import Tiling
 from lib.phantoms.slides import write_pyramid, write_slide
 
 GLASS, TISSUE = (244, 242, 246), (200, 120, 180)
@@ -109,7 +110,8 @@ def golden():
         channels = [
             cv2.resize(each, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA) for each in channels
         ]
-    about = {"name": "golden", "path": Path("golden.tif"), "um_per_px": 0.25, "downsamples": (1.0, 4.0, 16.0)}
+    about = {"name": "golden", "path": Path("golden.tif"), "um_per_px": 0.25, "note": ""}
+    about["downsamples"] = (1.0, 4.0, 16.0)
     sizes = [(GOLDEN_SIDE // times,) * 2 for times in (1, 4, 16)]
     file_levels = list(zip(sizes, about["downsamples"], strict=True))
     return Drawn(**about, size=sizes[0], file_levels=file_levels, coarsest=np.stack(channels, -1))
@@ -196,6 +198,8 @@ def test_every_tile_with_tissue_enough_is_kept_and_no_other(tmp_path, monkeypatc
     slide = drawn(tmp_path, disc(2100, 900))
     mask = np.random.default_rng(0).random((131, 131)) < 0.5
     mask[60:, :] = True
+    canvas = np.zeros((192, 192), bool)  # what lies beyond the border is no tissue
+    canvas[:131, :131] = mask
     tissue = Tissue(mask, ~mask & False, ~mask & False, (16.0, 16.0))
     monkeypatch.setattr("lib.features.tiles.find_tissue", lambda _: tissue)
     for least in (0.0, 0.5, 0.9, 1.0):
@@ -203,9 +207,10 @@ def test_every_tile_with_tissue_enough_is_kept_and_no_other(tmp_path, monkeypatc
         for scale, side in ((20, 16), (10, 32), (5, 64)):
             expected = [
                 (x, y)
-                for y in range(128 // side)
-                for x in range(128 // side)
-                if mask[y * side : (y + 1) * side, x * side : (x + 1) * side].mean() >= least
+                for y in range(-(-131 // side))
+                for x in range(-(-131 // side))
+                if (share := canvas[y * side : (y + 1) * side, x * side : (x + 1) * side].mean()) >= least
+                and share > 0
             ]
             assert [tuple(place) for place in grid.tiles[scale].places.tolist()] == expected
 
@@ -215,12 +220,13 @@ def test_blank_tiny_and_marked_slides_end_with_a_name(tmp_path):
     marked = cv2.line(glass.copy(), (100, 100), (1000, 900), (40, 60, 170), 60)
     speck = cv2.circle(glass.copy(), (600, 600), 150, TISSUE, -1)
     found = {}
-    for name, rgb in (("blank", glass), ("marked", marked), ("speck", speck), ("tiny", disc(900, 400))):
+    for name, rgb in (("blank", glass), ("marked", marked), ("speck", speck), ("tiny", disc(700, 340))):
         grid = exact_tiles(drawn(tmp_path, rgb))
         assert all(len(tiles) == 0 for tiles in grid.tiles.values()) or name == "speck"
         found[name] = (grid.status, grid.note)
     assert found["blank"] == ("blank", "")
-    assert found["tiny"] == ("tiny", "450 x 450 µm hold no tile of 5x")
+    assert found["tiny"][0] == "tiny"
+    assert "lower least_tissue" in found["tiny"][1]
     assert found["marked"][0] == "pen marks only"
     assert found["marked"][1].startswith("pen marks on ")
     assert found["speck"][0] == "no tissue kept"
@@ -229,6 +235,39 @@ def test_blank_tiny_and_marked_slides_end_with_a_name(tmp_path):
     small = clam_grid(drawn(tmp_path, speck), read_preset("tcga"))
     assert small.status == "no tissue kept"
     assert small.note == "3 contours found, 3 of them smaller than a_t, 0 kept"
+
+
+def core(width, height, margin):
+    """A core biopsy of 0.5 µm a pixel that fills its strip of glass but for a margin, µm."""
+    rgb, edge = np.full((2 * height, 2 * width, 3), GLASS, np.uint8), 2 * margin
+    rgb[edge:-edge, edge:-edge] = TISSUE
+    return rgb
+
+
+@pytest.mark.parametrize("height", [1000, 500])
+def test_a_core_biopsy_on_a_tight_crop_is_covered_at_every_scale(tmp_path, height):
+    """Of 0.9 and 0.44 mm: the last row of 5x tiles would lie outside the slide."""
+    slide = drawn(tmp_path, core(3100, height, 20 + height // 40))
+    grid = exact_tiles(slide)
+    assert grid.status == "ok"
+    assert min(grid.coverage.values()) >= 0.9
+    assert grid.note == ""
+    for scale, indices, crops in tile_batches(slide, grid, 64):
+        over = grid.tiles[scale].coords[indices] + round(grid.side_px(scale)) > slide.size
+        assert (crops[over[:, 1], -1].min(axis=(1, 2)) == 255).all()  # white beyond the border
+    (tmp_path / "grid").mkdir()
+    write_grid(tmp_path / "grid" / "a.h5", grid)
+    assert read_grid(tmp_path / "grid" / "a.h5").coverage == pytest.approx(grid.coverage)
+
+
+def test_a_scale_whose_tiles_miss_tissue_says_so(tmp_path):
+    rgb = np.full((2048, 2048, 3), GLASS, np.uint8)
+    rgb[600:1450, 100:1948] = TISSUE  # 0.41 mm of either row of 5x tiles
+    grid = exact_tiles(drawn(tmp_path, rgb))
+    assert grid.coverage[20] > 0.9
+    assert grid.coverage[5] == 0
+    assert "0% at 5x of the tissue: a lower least_tissue than 0.5" in grid.note
+    assert exact_tiles(drawn(tmp_path, rgb), least_tissue=0.3).coverage[5] > 0.99
 
 
 def test_pen_beside_tissue_costs_no_tile_of_tissue(tmp_path):
@@ -249,7 +288,7 @@ def test_pen_beside_tissue_costs_no_tile_of_tissue(tmp_path):
 def test_a_scale_finer_than_the_slide_is_refused(tmp_path):
     slide = drawn(tmp_path, disc(2100, 900), 1.0)
     with pytest.raises(
-        ValueError, match=r"drawn.tif has 1 µm per pixel, and 20x means 0.5: leave that scale out"
+        ValueError, match=r"drawn.tif has 1 µm per pixel, and 20x means 0.5, .* leave the slide out"
     ):
         exact_tiles(slide)
     assert exact_tiles(slide, (10, 5)).status == "ok"
@@ -259,12 +298,13 @@ def test_a_scale_finer_than_the_slide_is_refused(tmp_path):
 def test_real_slides(mirror):
     with open_slide(mirror / "wsi" / "cmu-1-small-region.svs") as slide:
         grid = exact_tiles(slide)
-        # 256 px tiles of level 0 more than half saturated are 33; these are 256.5 px, and the mask is smoothed
-        assert {scale: len(tiles) for scale, tiles in grid.tiles.items()} == {20: 34, 10: 6, 5: 1}
+        # 256 px tiles of level 0 more than half saturated are 33; these are 256.5 px, the mask is smoothed, and the last row
+        # goes 118 px beyond the border
+        assert {scale: len(tiles) for scale, tiles in grid.tiles.items()} == {20: 38, 10: 8, 5: 2}
         check_against_one_by_one(slide, grid, 224, apart=255)
     with open_slide(mirror / "wsi" / "tcga-cr-7395-01a-01-ts1.svs", 0.5) as slide:
         grid = exact_tiles(slide)
-        assert abs(len(grid.tiles[20]) - 149) <= 5
+        assert abs((grid.tiles[20].coords + 256 <= slide.size).all(1).sum() - 149) <= 5
         assert grid.status == "ok"
     for name in ("small.svs", "unreadable.svs"):
         with open_slide(mirror / "wsi" / "openslide-fixtures" / name) as slide:
@@ -516,8 +556,8 @@ def test_a_phantom_slide_gives_the_same_whatever_the_batch(tmp_path):
     write_slide(tmp_path / "p.tif", fine=1.0, coarse=-1.0, cancer=1, seed=5)
     encoder = load_encoder("colour")
     with open_slide(tmp_path / "p.tif") as slide:
-        grid = tiled(slide, "exact", "tcga", 256, 0.5)
-        assert (grid.mode, tiled(slide, "clam_compat", "tcga", 256, 0.5).mode) == ("exact", "clam_compat")
+        grid = tiled(slide, Tiling())
+        assert (grid.mode, tiled(slide, Tiling(), read_preset("tcga")).mode) == ("exact", "clam_compat")
         embedded, again = embed_slide(slide, grid, encoder), embed_slide(slide, grid, encoder, batch=5)
         for scale, tiles in embedded.items():
             assert len(tiles.features) == len(grid.tiles[scale]) > 0
@@ -532,7 +572,7 @@ def test_a_phantom_slide_gives_the_same_whatever_the_batch(tmp_path):
 def test_a_real_slide(mirror):
     with open_slide(mirror / "wsi" / "cmu-1-small-region.svs") as slide:
         embedded = embed_slide(slide, exact_tiles(slide), load_encoder("colour"))
-    assert len(embedded[20].features) == 34
+    assert len(embedded[20].features) == 38
     for features, coords, _ in embedded.values():
         assert ((coords > 0) & (coords < (2220, 2967))).all()
         red, green, blue = (features[:, NAMES.index(f"{c}_mean")].mean() for c in ("red", "green", "blue"))

@@ -79,6 +79,96 @@ def test_ink_is_found_and_tissue_around_it_stays(tmp_path, phantom, pen):
     np.testing.assert_array_equal(tissue.mask[away], clean[away])
 
 
+def slab(colour, glass=GLASS, noise=1.5, seed=0):
+    """A square of one colour with nuclei, 512 to 2048 px, on glass of another, 2304 px wide."""
+    rng = np.random.default_rng(seed)
+    rgb = np.array(glass, float) + rng.normal(0, noise, (2304, 2304, 3))
+    inside = np.array(colour) * np.array(glass) / 245 + rng.normal(0, noise, (1536, 1536, 3))
+    nuclei = cv2.GaussianBlur(rng.normal(0, 1, (1536, 1536)), (0, 0), 5)
+    rgb[512:2048, 512:2048] = inside - 25 * (nuclei / nuclei.std()).clip(0)[..., None]
+    return np.clip(rgb, 0, 255).astype(np.uint8)
+
+
+SLAB = np.pad(np.ones((96, 96), bool), ((32, 16), (32, 16)))  # on the mask
+
+
+@pytest.mark.parametrize(
+    "glass",
+    [
+        (245, 244, 245),
+        (223, 215, 213),
+        (236, 226, 205),  # yellowed mounting medium
+        (205, 215, 228),
+        (221, 208, 224),  # HER2ST's B4: as pink as a pale stain
+        (228, 240, 215),
+        (190, 178, 170),  # a dim lamp
+    ],
+)
+@pytest.mark.parametrize("fill", [None, 255])
+def test_glass_is_no_tissue_whatever_its_tint(tmp_path, glass, fill):
+    rgb = slab(PINK, glass)
+    if fill:
+        rgb[:, :256] = fill  # a column that the scanner left out
+    tissue = find_tissue(opened(tmp_path, rgb, levels=(1, 4)))
+    assert (tissue.mask != SLAB).mean() < 0.02
+    assert not tissue.ink.any()
+
+
+def test_tissue_alone_is_not_taken_for_glass(tmp_path):
+    pale = slab((225, 190, 215))[512:2048, 512:2048]
+    assert find_tissue(opened(tmp_path, pale)).mask.mean() > 0.98
+
+
+@pytest.mark.parametrize(("black", "noise"), [(0, 0), (3, 3), (16, 6)])
+def test_ground_that_was_not_scanned_is_no_tissue_and_no_ink(tmp_path, black, noise):
+    rgb = slab(PINK)
+    dark = np.random.default_rng(1).normal(black, noise, (2304, 576, 3))
+    rgb[:, 1728:] = np.clip(dark, 0, 255)
+    tissue = find_tissue(opened(tmp_path, rgb, levels=(1, 4)))
+    expected = SLAB.copy()
+    expected[:, 108:] = False
+    assert (tissue.mask != expected).mean() < 0.02
+    assert not tissue.ink.any()
+    assert [note for note in tissue.notes if "25.0% of the slide was never scanned" in note]
+
+
+def fluorescence(kind, seed=0):
+    """Light on a dark ground: a smooth field, or nuclei; blue, grey or of three colours."""
+    rng = np.random.default_rng(seed)
+    field = cv2.resize(rng.normal(0, 1, (96, 96)), (2304, 2304), interpolation=cv2.INTER_CUBIC)
+    field = (field - field.min()) / np.ptp(field)
+    nuclei = cv2.GaussianBlur((rng.random((2304, 2304)) < 2e-4) * 1.0, (0, 0), 9)
+    nuclei = np.minimum(nuclei / nuclei.max() * 2, 1)
+    rgb = np.zeros((2304, 2304, 3))
+    if kind == "DAPI":
+        rgb[..., 2] = field * 180
+    elif kind == "grey":
+        rgb += field[..., None] * 250
+    elif kind == "dim":
+        rgb += 8 + 60 * nuclei[..., None]
+    else:
+        rgb[..., 2], rgb[..., 1], rgb[..., 0] = nuclei * 255, field**3 * 255, np.roll(nuclei, 90, 1) * 200
+    return np.clip(rgb + rng.normal(2, 1, rgb.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["DAPI", "grey", "dim", "three colours"])
+def test_fluorescence_is_no_brightfield(tmp_path, kind):
+    tissue = find_tissue(opened(tmp_path, fluorescence(kind), levels=(1, 4)))
+    assert tissue.left_out == "no brightfield"
+    assert not tissue.mask.any()
+
+
+@pytest.mark.parametrize("colour", [(205, 45, 55), (190, 35, 45), (60, 55, 58), (45, 40, 50)])
+def test_blood_and_pigment_are_not_called_a_pen(tmp_path, colour):
+    rgb = slab(PINK)
+    rgb[512:2048, 512:2048] = colour
+    tissue = find_tissue(opened(tmp_path, rgb, levels=(1, 4)))
+    assert tissue.left_out == "dark or red areas only"
+    (note,) = tissue.notes
+    assert "dark or red areas (ink, blood or pigment) on 4" in note
+    assert "clam_compat" in note
+
+
 def test_unreadable_places_count_as_tissue_so_that_they_are_tried(tmp_path, monkeypatch):
     rgb = np.full((64, 64, 3), GLASS, np.uint8)
     unreadable = np.zeros((64, 64), bool)

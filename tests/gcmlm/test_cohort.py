@@ -134,6 +134,14 @@ def test_matched_listed_file_that_is_not_there_is_reported_in_its_row(folder):
     ]
 
 
+def test_matched_a_series_is_a_column_of_scans(folder):
+    assert read_matched(folder).scans["series"].tolist() == [""] * 3
+    lines = (folder / "scans.csv").read_text(encoding="utf-8").splitlines()
+    marks = ["series", "B30f", "8", ""]
+    (folder / "scans.csv").write_text("\n".join(map(",".join, zip(lines, marks, strict=True))))
+    assert read_matched(folder).scans["series"].tolist() == ["B30f", "8", ""]
+
+
 def test_matched_a_follow_up_in_days_is_remarked(folder):
     """By what it would be in months."""
     table = pd.read_csv(folder / "clinical.csv")

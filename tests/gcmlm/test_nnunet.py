@@ -260,8 +260,8 @@ def test_scans_without_a_mask_get_one_and_the_other_hospital_teaches_nothing(sta
     from lib.gcmlm.params import Segmentation
 
     params = SimpleNamespace(oblique="keep", device="cpu", segmentation=Segmentation())
-    rows = [(case.name, str(case.image), str(case.mask or ""), 1, "") for case in cases]
-    scans = pd.DataFrame(rows, columns=["patient", "image", "mask", "label", "problem"])
+    rows = [(case.name, str(case.image), str(case.mask or ""), 1, "", "") for case in cases]
+    scans = pd.DataFrame(rows, columns=["patient", "image", "mask", "label", "series", "problem"])
     filled = nnunet.fill_masks(SimpleNamespace(folder=tmp_path, params=params), scans, ["p0", "p7"])
     assert filled["mask"].tolist()[:5] == scans["mask"].tolist()[:5]
     assert [Path(mask).name for mask in filled["mask"][5:]] == ["p5.nii.gz", "p6.nii.gz", "p7.nii.gz"]

@@ -1,8 +1,11 @@
 """DICOM series: every slice at its place and in HU, or a sentence that says what is amiss."""
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom import Dataset
+from pydicom.uid import EnhancedCTImageStorage
 
 from lib.inputs.dicom import read_dicom
 
@@ -163,7 +166,123 @@ def test_several_series_are_named_without_the_patient_and_one_is_chosen(series):
         assert len(read_dicom(series, name).values) == 3
     assert len(read_dicom(series, "Abdomen venous").values) == 6
     write_slice(series, "c.dcm", 0, uid="1.2.10")
+    write_slice(series, "d.dcm", 1, uid="1.2.10")
     refused(series, "2 series fit '7'", series="7")
+
+
+def test_a_report_under_the_modality_of_the_scan_is_no_stack(series):
+    expected = read_dicom(series).values
+    write_slice(series, "dose.dcm", 0, uid="1.2.7", t0008_103e="Dose report")
+    for k in range(6):
+        write_slice(series, f"map{k}.dcm", k, uid="1.2.6", t0028_1054="MGML", t0008_103e="Iodine")
+    with pytest.warns(
+        UserWarning, match="not read: CT 'Iodine', CT 'Dose report'|CT 'Dose report', CT 'Iodine'"
+    ):
+        np.testing.assert_array_equal(read_dicom(series).values, expected)
+    assert read_dicom(series, "Iodine").header["units"] == "MGML"
+
+
+def test_a_folder_of_folders_is_one_export(series):
+    expected = read_dicom(series).values
+    np.testing.assert_array_equal(read_dicom(series.parent).values, expected)
+
+
+@pytest.mark.parametrize("again", [{}, {"t0008_0018": "1.2.99"}], ids=["file copied", "sent again"])
+def test_exact_copies_are_dropped(series, again):
+    expected = read_dicom(series).values
+    write_slice(series, "copy.dcm", 2, **again)
+    with pytest.warns(UserWarning, match="1 exact copies of slices dropped"):
+        np.testing.assert_array_equal(read_dicom(series).values, expected)
+
+
+@pytest.mark.parametrize(
+    ("tag", "values", "shift"),
+    [
+        ("t0018_1210", ("B30f", "B70f"), 0),
+        ("t0018_1210", ("B30f", "B70f"), 2.5),
+        ("t0018_0050", ("5", "2"), 0),
+        ("t0020_0012", ("1", "2"), 0),
+        ("t0018_0060", ("80", "140"), 0),
+    ],
+    ids=["kernel", "kernel between", "thickness", "acquisition", "voltage"],
+)
+def test_two_stacks_under_one_uid_are_told_apart(tmp_path, tag, values, shift):
+    for n, value in enumerate(values):
+        for k in range(4):
+            place, number = (*AT[:2], AT[2] + STEP_MM * k + n * shift), f"1.2.3.4.{n}.{k}"
+            more = {tag: value, "t0008_0018": number, "t0020_0013": str(100 * n + k)}
+            write_slice(tmp_path, f"{n}{k}.dcm", k, place, values=slice_of(k) + n, **more)
+    refused(tmp_path, f"2 series fit 'CT'.*'{values[0]}'.*'{values[1]}'.*Choose one with `series`")
+    for n, value in enumerate(values):
+        found = read_dicom(tmp_path, value)
+        np.testing.assert_array_equal(found.values, [slice_of(k) + n for k in range(4)])
+
+
+def test_steps_that_change_are_interpolated_where_no_number_is_missing(tmp_path):
+    places = np.array([0, 2.5, 5, 7.5, 12.5, 17.5])
+    for k, z in enumerate(places):
+        write_slice(tmp_path, f"{k}.dcm", k, (0, 0, z), values=np.full((ROWS, COLUMNS), 10 * z))
+    with pytest.warns(UserWarning, match=r"slices are 2.5 to 5 mm apart: interpolated to 2.5 mm"):
+        volume = read_dicom(tmp_path)
+    np.testing.assert_allclose(volume.values[:, 0, 0], 25 * np.arange(8))
+    assert volume.geometry.spacing_mm[2] == pytest.approx(2.5)
+    for k, z in enumerate(places):
+        write_slice(tmp_path, f"{k}.dcm", k, (0, 0, z), t0020_0013=str(2 * k))
+    refused(tmp_path, "slices are missing")
+
+
+def enhanced(path, order=range(6), lean=0.0, **more):
+    """All slices in one file (enhanced CT), each with its own slope, in any order."""
+    header = pydicom.dcmread(path.parent / "IM0.dcm")
+    for name in (
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "RescaleIntercept",
+        "RescaleSlope",
+    ):
+        delattr(header, name)
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    shared, frames, stored = Dataset(), [], []
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [Dataset()], [Dataset()]
+    shared.PixelMeasuresSequence[0].PixelSpacing = [0.8, 0.7]
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    for k in order:
+        frame = Dataset()
+        frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [Dataset()], [Dataset()]
+        frame.PlanePositionSequence[0].ImagePositionPatient = [AT[0], AT[1] + k * lean, AT[2] + STEP_MM * k]
+        frame.PixelValueTransformationSequence[0].RescaleSlope = 1 + k % 2
+        frame.PixelValueTransformationSequence[0].RescaleIntercept = -1024
+        frame.PixelValueTransformationSequence[0].RescaleType = more.get("units", "HU")
+        frames.append(frame)
+        stored.append((2 * slice_of(k) + 1024 * 2) // (2 * (1 + k % 2)))
+    header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], frames
+    header.NumberOfFrames, header.PixelData = len(frames), np.stack(stored).astype("<i2").tobytes()
+    for old in path.parent.iterdir():
+        old.unlink()
+    header.save_as(path)
+
+
+def test_enhanced_ct_is_a_stack_whatever_the_order_of_its_frames(series):
+    enhanced(series / "one.dcm", order=(3, 0, 5, 1, 4, 2))
+    for path in (series, series / "one.dcm"):
+        volume = read_dicom(path)
+        even = [slice_of(k) if k % 2 == 0 else 2 * ((slice_of(k) + 1024) // 2) - 1024 for k in range(6)]
+        np.testing.assert_array_equal(volume.values, even)
+        assert volume.geometry.origin_mm == pytest.approx(AT)
+        assert volume.geometry.spacing_mm == pytest.approx((0.7, 0.8, STEP_MM))
+        assert volume.header["units"] == "HU"
+
+
+def test_enhanced_ct_has_the_faults_of_a_stack(series, tmp_path):
+    enhanced(series / "one.dcm", order=(0, 1, 3, 4, 5))
+    refused(series, "slices are missing")
+
+
+def test_enhanced_ct_of_a_tilted_gantry_is_straightened(series):
+    enhanced(series / "one.dcm", lean=1.0)
+    refused(series, "the gantry was tilted", oblique="keep")
+    assert read_dicom(series, oblique="resample").geometry.size[1] > ROWS
 
 
 def colour(folder):
@@ -193,7 +312,7 @@ def place_nan(folder):
 FAULTS = {
     "missing": (lambda f: (f / "IM3.dcm").unlink(), "apart but 10 mm between 110.00 and 120.00 mm .*missing"),
     "doubled": (
-        lambda f: write_slice(f, "b.dcm", 2),
+        lambda f: write_slice(f, "b.dcm", 2, values=slice_of(2) + 1),
         r"two slices lie at 110.00 mm \(IM4.dcm, b.dcm\), 1 such",
     ),
     "no position": (without_place, r"slice IM2.dcm does not state its ImagePositionPatient \(3 numbers\)"),
@@ -203,7 +322,7 @@ FAULTS = {
     "orientation": (written(t0020_0037="1\\0\\0\\0\\0\\-1"), "differ in ImageOrientationPatient"),
     "spacing": (written(t0028_0030="1\\1"), "differ in PixelSpacing: 0.8 x 0.7 and 1 x 1"),
     "size": (written(values=np.zeros((6, COLUMNS))), "differ in Rows: 5 and 6"),
-    "localiser": (written(t0008_0008="ORIGINAL\\PRIMARY\\LOCALIZER"), "IM2.dcm is a localiser"),
+    "localiser": (written(t0008_0008="ORIGINAL\\PRIMARY\\LOCALIZER"), "slices are 5 mm apart but 10 mm"),
     "colour": (colour, "IM2.dcm is in colour"),
     "modality": (written(t0008_0060="MR"), "holds MR, CT is expected"),
     "cut": (cut(-30), "IM2.dcm was cut short"),

@@ -25,8 +25,8 @@ CODES = [
 LPS = Geometry((1.0, 1.5, 4.0), (-10.0, 20.0, 5.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), SIZE)
 
 
-def read_mask(path, like, resample=False):
-    return read_label(path, like, None, resample)
+def read_mask(path, like):
+    return read_label(path, like, None)
 
 
 def affine_of(code: str, spacing=(0.9, 1.3, 4.0), origin=(-40.0, 25.0, 7.0)) -> np.ndarray:
@@ -123,9 +123,7 @@ def test_oblique_volume_is_refused_kept_or_resampled(tmp_path):
     mask = save(tmp_path / "mask.nii.gz", (stored > 40).astype(np.uint8), tilted(18))
     assert (read_mask(mask, kept.geometry) == (kept.values > 40)).all()
     straight = read_volume(path, oblique="resample").geometry
-    with pytest.raises(ValueError, match="another grid"):
-        read_mask(mask, straight)
-    assert read_mask(mask, straight, resample=True).any()
+    assert read_mask(mask, straight).any()
     within = read_volume(save(tmp_path / "bit.nii.gz", stored, tilted(0.4)))
     assert_at_their_places(stored, tilted(0.4), within.values, within.geometry)
 
@@ -155,13 +153,13 @@ def test_resampled_oblique_volume_has_each_place_its_value(tmp_path):
 # masks
 
 
-def test_mask_on_another_grid_is_refused_and_both_grids_are_named(tmp_path):
+def test_mask_with_another_header_is_refused_and_both_grids_are_named(tmp_path):
     volume = read_volume(save(tmp_path / "ct.nii", voxels()))
     other = save(tmp_path / "mask.nii.gz", np.ones(SIZE, np.uint8), affine_of("LPS", origin=(-40, 25, 9)))
     with pytest.raises(ValueError, match=r"mask\.nii\.gz.*first at \(40, -25, 9\).*first at \(40, -25, 7\)"):
         read_mask(other, volume.geometry)
     larger = save(tmp_path / "larger.nii.gz", np.ones((6, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"6 x 4 x 3 voxels of .* 5 x 4 x 3 voxels of"):
+    with pytest.raises(ValueError, match=r"ml in its file.* 6 x 4 x 3 voxels of .* 5 x 4 x 3 voxels of"):
         read_mask(larger, volume.geometry)
     rounded = affine_of("LPS", (0.9001, 1.3001, 4.0001), (-40.01, 25.01, 7.01))
     mask = read_mask(save(tmp_path / "rounded.nii", np.ones(SIZE, np.uint8), rounded), volume.geometry)
@@ -179,10 +177,52 @@ def test_mask_is_brought_over_by_its_place(tmp_path):
     # voxels of 2 mm from 0.5 mm on, x stored to the right: index i is at x = 10.5 - 2 i
     affine = np.array([[2, 0, 0, -10.5], [0, -2, 0, -0.5], [0, 0, 2, 0.5], [0, 0, 0, 1.0]])
     path = save(tmp_path / "mask.nii.gz", coarse, affine)
-    mask = read_mask(path, fine, resample=True)
+    mask = read_mask(path, fine)
     expected = np.zeros((8, 10, 12), bool)
     expected[0:4, 4:8, 6:10] = True  # x: 10.5 - 2 and 10.5 - 4, each half a voxel around: 6 to 9
     assert (mask == expected).all()
+
+
+def test_a_mask_that_was_drawn_finer_or_on_a_part_keeps_its_volume(tmp_path):
+    like = Geometry((1.0, 1.0, 2.0), (0.0, 0.0, 0.0), LPS.direction, (12, 10, 8))
+    inside = np.zeros((12, 10, 8), np.uint8)
+    inside[3:8, 2:7, 2:5] = 1
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+    fine = np.repeat(np.repeat(np.repeat(inside, 2, 0), 2, 1), 2, 2)
+    half = to_ras @ np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 1, -0.5], [0, 0, 0, 1]])
+    part = to_ras @ np.array([[1, 0, 0, 2], [0, 1, 0, 1], [0, 0, 2, 2], [0, 0, 0, 1.0]])
+    for name, values, affine in (("fine", fine, half), ("part", inside[2:9, 1:8, 1:6], part)):
+        found = read_mask(save(tmp_path / f"{name}.nii.gz", values, affine), like)
+        np.testing.assert_array_equal(found, inside.T)
+    part[0, 3] -= 8  # half of it beside the volume
+    with pytest.raises(ValueError, match=r"0\.150 ml in its file, 0\.0.0 ml on its volume"):
+        read_mask(save(tmp_path / "beside.nii.gz", inside[2:9, 1:8, 1:6], part), like)
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 1), (2, 1, 0)])
+def test_a_header_that_was_lost_is_seen_whatever_the_order_of_axes(tmp_path, axes):
+    like = read_volume(save(tmp_path / "ct.nii", voxels(), affine_of("LPS")[:, [*axes, 3]])).geometry
+    lost = save(tmp_path / "mask.nii.gz", np.ones(SIZE, np.uint8), np.eye(4))
+    with pytest.raises(ValueError, match="has the size of its volume but another header"):
+        read_mask(lost, like)
+
+
+@pytest.mark.parametrize("flips", [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1)])
+def test_sides_that_sform_and_qform_exchange_are_refused(tmp_path, flips):
+    image = nibabel.Nifti1Image(voxels(), affine_of("LPS"))
+    image.set_sform(affine_of("LPS"), 1)
+    image.set_qform(affine_of("LPS") @ np.diag([*flips, 1]), 1)
+    nibabel.save(image, tmp_path / "ct.nii.gz")
+    with pytest.raises(ValueError, match="exchanged between its sform and its qform"):
+        read_volume(tmp_path / "ct.nii.gz")
+
+
+def test_a_sheared_grid_is_refused_in_nrrd_too(tmp_path):
+    head = b"NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\n"
+    head += b"space directions: (1,0,0) (0,1,0) (0,0.5,2)\nendian: little\nencoding: raw\nspace origin: (0,0,0)\n\n"
+    (tmp_path / "ct.nrrd").write_bytes(head + np.arange(64, dtype="<i2").tobytes())
+    with pytest.raises(ValueError, match="sheared"):
+        read_volume(tmp_path / "ct.nrrd")
 
 
 # damaged files
@@ -257,7 +297,7 @@ def test_headers_that_do_not_say_where_voxels_lie_are_refused(tmp_path):
         ({"srow_x": [0, 0, 0, 0]}, "does not say where its voxels lie"),
         ({"srow_x": [nan] * 4}, "does not say where its voxels lie"),
         ({"srow_x": [-0.9, 0, 1.5, 0]}, "axes at right angles"),
-        ({"srow_x": [0.9, 0, 0, 0], "qform_code": 1}, "left and right exchanged"),
+        ({"srow_x": [0.9, 0, 0, 0], "qform_code": 1}, "left and right, or another pair of sides, exchanged"),
     ]:
         path.write_bytes(whole)
         with pytest.raises(ValueError, match=said):
@@ -308,9 +348,7 @@ def test_real_ct_and_its_mask(mirror):
     assert spleen > liver
     # the mask's slices are a part of the whole scan's
     whole = read_volume(folder / "example_ct.nii.gz")
-    with pytest.raises(ValueError, match="another grid"):
-        read_mask(folder / "example_seg.nii.gz", whole.geometry)
-    brought = read_mask(folder / "example_seg.nii.gz", whole.geometry, resample=True)
+    brought = read_mask(folder / "example_seg.nii.gz", whole.geometry)
     assert brought.shape == whole.values.shape
     assert brought[:30].sum() == (labels.values > 0).sum()
 

@@ -22,6 +22,7 @@ from lib.stroke.series import read_series, read_series_features, write_series
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stroke"))
 import cells
+from film_files import write_3d, write_4d, write_dicom
 from isles_tree import BASELINE, OUTCOME, current, mixed, older, touch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -252,6 +253,104 @@ def test_scans_that_are_no_film_are_named_all_at_once(scans, tmp_path):
     assert "frames are out of order" in failed[names[3]]
     assert [path.stem for path in (done.folder / "series").glob("*.h5")] == [names[0]]
     assert not (done.folder / "cohort.csv").exists()
+
+
+# one's own patients
+
+
+OWN = DEMO | QUICK | {"cohort": "hospital", "kind": "gated", "phantom": None, "own_patients": "hospital"}
+OWN["models"] = {"admission": ["fusion", "logistic-both"], "postprocedural": ["logistic-clinical"]}
+WAYS = ["plain", "unstated", "volumes", "series", "many", "sidecar"] + 6 * ["plain"]
+KEPT = np.r_[:28, 30:40:3]  # a frame a second, then every third
+
+
+def write_hospital(folder: Path, scans: Callable[[int], Path]) -> None:
+    """Twelve patients whose films are in every format, a form of the hospital's own, and one who has no film."""
+    rows = ["patient,film,series,interval_s,age,NIHSS at arrival,sex,onset_to_ctp_min,mrs,ward"]
+    for number, way in enumerate(WAYS):
+        film, name = read_series(scans(number)), f"Pat. {number + 1}" if number % 2 else f"patient_{number}"
+        values, grid, step = np.rint(film.values), film.geometry, film.interval_s
+        seconds, place, stated, series = step * np.arange(len(values)), folder / f"films {number}", "", ""
+        if way == "plain":
+            write_4d(place / "ctp.nii.gz", values, grid, step)
+        elif way == "unstated":
+            write_4d(place / "ctp.nii.gz", values, grid, None)
+        elif way == "volumes":
+            write_3d(place, values, grid)
+        elif way == "sidecar":
+            write_4d(
+                place / "ctp.nii.gz",
+                values[KEPT],
+                grid,
+                None,
+                sidecar={"FrameTimesStart": seconds[KEPT].tolist()},
+            )
+        else:
+            write_dicom(place, values, grid, seconds, each_frame=way == "many")
+            series = "7" if way == "series" else ""
+        stated = step if way in ("unstated", "volumes") else ""
+        path = f"{place.name}/ctp.nii.gz" if way in ("plain", "unstated", "sidecar") else place.name
+        form = (
+            f"{50 + number},{2 + number},{'FM'[number % 2]},{90 + 5 * number},{(0, 1, 4, 5)[number % 4]},3B"
+        )
+        rows.append(f"{name},{path},{series},{stated},{form}")
+    rows.append("late,,,,70,9,F,80,4,3B")
+    (folder / "patients.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def hospital(scans, tmp_path_factory) -> tuple[Cells, str]:
+    tree = tmp_path_factory.mktemp("hospital")
+    write_hospital(tree / "data" / "raw" / "hospital", scans)
+    done = Cells(tree, tree / "results", OWN | {"mapping": {"nihss": "NIHSS at arrival"}})
+    return done, done.run(*STAGES)
+
+
+def test_a_hospital_s_films_of_every_format_pass_every_stage(hospital, scans):
+    done, said = hospital
+    cohort, scanned = (done.read(name).set_index("patient") for name in ("cohort.csv", "scans.csv"))
+    assert len(cohort) == len(scanned) == 12
+    assert cohort.loc["patient_4", ["age", "nihss", "sex", "mrs"]].tolist() == [54, 6, 0, 0]
+    check_outcome(done, ["fusion", "logistic-both", "logistic-clinical"], {"0", "1"}, set(cohort.index))
+    assert "left out: late: no film is named\n" in said
+    assert "columns not read: ward\n" in said
+    assert re.search("no column of smoking", said)
+    for number, way in enumerate(WAYS):
+        name, film = f"Pat. {number + 1}" if number % 2 else f"patient_{number}", read_series(scans(number))
+        assert scanned.loc[name, "interval_s"] == pytest.approx(film.interval_s), way
+        assert scanned.loc[name, "frames"] == 40, way
+        odd = "interpolated to every" in str(scanned.loc[name, "note"])
+        assert odd == (way == "sidecar")
+
+
+def test_a_hospital_s_broken_films_are_named_and_the_others_prepared(scans, tmp_path):
+    folder = tmp_path / "data" / "raw" / "hospital"
+    film, rows = read_series(scans(0)), ["patient,film,mrs"]
+    blank, values = film.values.copy(), np.rint(film.values)
+    blank[-1] = 0
+    late = values[16:]
+    films = {
+        "turned": values[::-1],
+        "blank": blank,
+        "sound": values,
+        "text": values[sorted(range(40), key=str)],
+        "late": late,
+    }
+    for name, one in films.items():
+        write_4d(folder / f"{name}.nii.gz", one, film.geometry, film.interval_s)
+        rows.append(f"{name},{name}.nii.gz,3")
+    (folder / "patients.csv").write_text("\n".join(rows) + "\n")
+    done = Cells(tmp_path, tmp_path / "results", OWN)
+    with pytest.raises(RuntimeError, match=r"4 of 5 units failed"):
+        done.run("1-preprocess", preparation=DEMO["preparation"] | {"frames": 16})
+    failed = json.loads((done.folder / "manifests" / "1-preprocess.json").read_text(encoding="utf-8"))[
+        "failed"
+    ]
+    assert "frames run backwards" in failed["turned"]
+    assert "frame 39 holds 0 throughout" in failed["blank"]
+    assert "mean enhancement jumps" in failed["text"]
+    assert "contrast is there before the film begins" in failed["late"]
+    assert (done.folder / "series" / "sound.h5").exists()
 
 
 # the reference's own input

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.spacrd.cohort import COLUMNS, read_section, read_table
+from lib.spacrd.cohort import COLUMNS, classes_of, read_section, read_table
 from lib.spacrd.pictures import open_picture
 
 
@@ -83,6 +83,28 @@ def test_bad_tables(tmp_path, text, says):
     (tmp_path / "sections.csv").write_text(text)
     with pytest.raises(ValueError, match=says):
         read_table(tmp_path / "sections.csv")
+
+
+def test_classes_of_the_table(st):
+    row = {**row_of(st, "A1"), "labels": "own.csv", "label_grade": "pathologist"}
+    spots = read_section(row_of(st, "A1"), st).obs_names
+    kinds = np.array(["GG4  Cribriform", "PIN", "Exclude"])[np.arange(len(spots)) % 3]
+    pd.DataFrame({"Barcode": spots, "Pathologist": kinds}).to_csv(st / "own.csv", index=False)
+    told = {**row, "cancer": "gg4 cribriform", "other": "benign; PIN", "undetermined": "Exclude"}
+    np.testing.assert_array_equal(read_section(told, st).obs["label"], np.resize([1, 0, np.nan], len(spots)))
+    with pytest.raises(ValueError, match=r"A1: the section table lists 'pin' under cancer and under other"):
+        read_section({**told, "cancer": "PIN"}, st)
+
+
+def test_the_words_of_the_colorectal_pathologists_are_all_declared(root: Path):
+    """Those of the 14 files of Pathology_SpotAnnotations, as public projects that read them list them; a few of them."""
+    classes = classes_of(read_table(root / "data/cohorts/spacrd/crc.csv").iloc[0])
+    assert [classes[word] for word in ("tumor", "tumor&stroma_ic med to high", "ic aggregate_submucosa")] == [
+        1,
+        1,
+        0,
+    ]
+    assert np.isnan(classes["exclude"])
 
 
 def test_committed_tables(root: Path):

@@ -57,8 +57,14 @@ def test_shared_genes_are_sorted_whatever_the_order_of_sections():
     b = counted("B", np.ones((2, 3)), ["KRT8", "ERBB2", "GRB7"])
     c = counted("C", np.ones((2, 2)), ["ENSG00000141736", "ENSG00000075624"])
     assert shared_genes([a, b]) == shared_genes([b, a]) == ["ERBB2", "KRT8"]
-    with pytest.raises(ValueError, match=r"section C shares no gene.*ENSG00000141736.*ACTB.*identifier"):
+    with pytest.raises(
+        ValueError, match=r"share 0 genes of at least 2 \(A has TP53.*; C has ENSG00000141736.*by symbol"
+    ):
         shared_genes([a, c])
+    few = counted("D", np.ones((2, 10)), ["ERBB2", "KRT8", *(f"ENSG{i:011d}" for i in range(8))])
+    many = counted("E", np.ones((2, 10)), ["ERBB2", "KRT8", *(f"G{i}" for i in range(8))])
+    with pytest.raises(ValueError, match="share 2 genes of at least 10"):
+        shared_genes([few, many])
 
 
 def test_planted_genes_are_found_and_sorted_whatever_the_order():

@@ -1,5 +1,7 @@
 """Any file to RGB without a silent change of colour, and crops that lie where the spots do."""
 
+import gzip
+
 import numpy as np
 import pytest
 import tifffile
@@ -9,7 +11,7 @@ from PIL import Image
 from lib.features.encoders import Encoder
 from lib.features.feature_files import count_white
 from lib.params import ROOT, load
-from lib.spacrd.pictures import check_frame, crop_spots, embed_spots, open_picture, shrunk
+from lib.spacrd.pictures import crop_spots, embed_spots, open_picture, shrunk
 
 
 @pytest.fixture
@@ -105,11 +107,17 @@ def test_the_inset_with_the_outlines_is_never_seen(tmp_path):
         open_picture(tmp_path / "A2_HE_image_dark.png")
 
 
-def test_spots_outside_the_picture_are_refused(tmp_path):
-    xy = np.random.default_rng(0).uniform(0, (100, 60), (40, 2))
-    check_frame(tmp_path / "a.png", (50, 30), xy, (0.5, 0.5))
-    with pytest.raises(ValueError, match=r"\d+ of 40 spots lie outside"):
-        check_frame(tmp_path / "a.png", (50, 30), xy, (1, 1))
+def test_packed_pictures_and_those_in_an_h5ad_are_opened(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    (tmp_path / "a.png.gz").write_bytes(gzip.compress((tmp_path / "a.png").read_bytes()))
+    np.testing.assert_array_equal(open_picture(tmp_path / "a.png.gz"), rgb)
+    section = AnnData(np.ones((2, 2), np.float32))
+    factors = {"tissue_hires_scalef": 0.5, "tissue_lowres_scalef": 0.1}
+    images = {"hires": rgb / np.float32(255), "lowres": rgb[::5, ::5]}
+    section.uns["spatial"] = {"S": {"images": images, "scalefactors": factors}}
+    section.write_h5ad(tmp_path / "a.h5ad")
+    np.testing.assert_array_equal(open_picture(tmp_path / "a.h5ad"), rgb)
 
 
 def stripes(height=60, width=80):

@@ -3,7 +3,9 @@
 import gzip
 import json
 import shutil
+import sys
 from collections import Counter
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,22 +19,11 @@ from lib.spacrd import tenx
 from lib.spacrd.cohort import read_section as read_row
 from lib.spacrd.tenx import read_counts, read_visium, read_xenium
 
+sys.path.insert(0, str(Path(__file__).parent))
+from space_ranger import RUN_PITCH, visium_run, write_matrix
+
 MATRIX, POSITIONS = "filtered_feature_bc_matrix.h5", "spatial/tissue_positions.csv"
 FACTORS, HIRES = "spatial/scalefactors_json.json", "spatial/tissue_hires_image.png"
-
-
-def write_matrix(path, counts, barcodes, genes, kinds):
-    """The layout of Cell Ranger 3."""
-    counts = sparse.csr_matrix(counts)
-    with h5py.File(path, "w") as file:
-        group = file.create_group("matrix")
-        group["barcodes"] = np.array(barcodes, "S")
-        group["data"], group["indices"], group["indptr"] = counts.data, counts.indices, counts.indptr
-        group["shape"] = np.array(counts.shape[::-1])
-        features = group.create_group("features")
-        features["id"] = features["name"] = np.array(genes, "S")
-        features["feature_type"], features["genome"] = np.array(kinds, "S"), np.array(["G"] * len(genes), "S")
-    return path
 
 
 def matrix_of(path):
@@ -50,10 +41,12 @@ BARCODES = [f"{letters}-1" for letters in ("AAA", "AAC", "AAG", "AAT", "ACA")]
 
 
 def test_antibodies_are_no_genes_and_genes_named_twice_are_kept_apart(tmp_path):
-    counts = read_counts(write_matrix(tmp_path / "m.h5", COUNTS, BARCODES, GENES, KINDS))
+    ids = ["E0", "E1", "E2", "E3"]
+    counts = read_counts(write_matrix(tmp_path / "m.h5", COUNTS, BARCODES, GENES, KINDS, ids))
     np.testing.assert_array_equal(counts.X.toarray(), COUNTS[:, :3])
     assert counts.obs_names.tolist() == BARCODES
-    assert counts.var_names.tolist() == ["ERBB2", "KRT8", "KRT8-1"]
+    assert counts.var_names.tolist() == ["ERBB2", "KRT8_E1", "KRT8_E2"]
+    assert counts.var["gene_ids"].tolist() == ["E0", "E1", "E2"]
     with pytest.raises(ValueError, match="AAA-1 twice"):
         read_counts(
             write_matrix(tmp_path / "m.h5", COUNTS, [BARCODES[0], *BARCODES[:1], *BARCODES[2:]], GENES, KINDS)
@@ -125,8 +118,9 @@ def test_a_full_resolution_picture_is_preferred_unless_it_is_the_hires_one(visiu
     about = read(visium).uns["section"]
     assert (about["picture"], about["picture_scale"]) == ("image.tif", [1, 1])
     Image.open(visium / HIRES).save(visium / "image.tif")  # defect 10 of the released code
-    with pytest.raises(ValueError, match=r"\d+ of \d+ spots lie outside .*image.tif"):
+    with pytest.raises(ValueError, match=r"image.tif has 400 x 400 pixels, but .* of a picture of 800 x 800"):
         read(visium)
+    Image.fromarray(full).save(visium / "image.tif")
     Image.fromarray(full).save(visium / "V1_image.tif")
     with pytest.raises(ValueError, match=r"which is the H&E picture"):
         read(visium)
@@ -157,12 +151,17 @@ def change_positions(folder, change):
     change(pd.read_csv(folder / POSITIONS)).to_csv(folder / POSITIONS, index=False)
 
 
-def test_spots_off_the_tissue_are_left_out_and_counted(visium):
+def test_spots_off_the_tissue_are_left_out_and_counted(visium, monkeypatch):
     whole = read(visium)
+    monkeypatch.setattr(tenx, "STRAYS", 0.05)
+    (visium / "labels.csv").unlink()
     change_positions(visium, lambda t: t.assign(in_tissue=[0, 0, *t["in_tissue"][2:]]))
     section = read(visium)
     assert section.n_obs == whole.n_obs - 2
     assert section.uns["section"]["dropped"] == "2 spots with counts off the tissue"
+    monkeypatch.setattr(tenx, "STRAYS", 0.01)
+    with pytest.raises(ValueError, match=r"2 spots with counts off the tissue.* of two sections"):
+        read(visium)
 
 
 def test_without_labels_or_picture(visium):
@@ -178,11 +177,11 @@ def test_without_labels_or_picture(visium):
     ("change", "says"),
     [
         (lambda t: t.iloc[4:], r"4 of \d+ spots have no position"),
-        (lambda t: t.assign(barcode=t["barcode"].str.lower()), "have no position"),
+        (lambda t: t.assign(barcode=t["barcode"].str.lower()), "of two sections"),
         (lambda t: t.drop(columns="array_row"), r"lacks the columns \['array_row'\]"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "twice"),
         (lambda t: t.assign(pxl_row_in_fullres=np.nan), "pxl_row_in_fullres of .*no number"),
-        (lambda t: pd.concat([t, *(t.assign(barcode=x + t["barcode"]) for x in "xy")]), r"positions are of no spot"),
+        (lambda t: pd.concat([t, *(t.assign(barcode=x + t["barcode"]) for x in "xy")]), "spots on tissue without counts.* of two sections"),
     ],
 )  # fmt: skip
 def test_bad_positions(visium, change, says):
@@ -214,8 +213,226 @@ def test_two_matrices_and_counts_that_are_none(visium):
     with pytest.raises(ValueError, match="1 counts are NaN"):
         read(visium)
     shutil.copy(visium / MATRIX, visium / f"other_{MATRIX}")
-    with pytest.raises(ValueError, match="which is the matrix"):
+    with pytest.raises(ValueError, match="which is the filtered_feature_bc_matrix"):
         read(visium)
+
+
+# runs as people have them: the whole array, of which the tissue covers a part
+
+
+@pytest.fixture
+def made(tmp_path):
+    return tmp_path / "run", visium_run(tmp_path / "run")
+
+
+def again(folder, **kwargs):
+    return read_visium(folder, "S1", "S", **kwargs)
+
+
+def same(one, other):
+    assert (one.X != other.X).nnz == 0
+    pd.testing.assert_frame_equal(one.obs, other.obs)
+    np.testing.assert_array_equal(one.obsm["spatial"], other.obsm["spatial"])
+    images = [next(iter(section.uns["spatial"].values()))["images"]["hires"] for section in (one, other)]
+    np.testing.assert_array_equal(*images)
+
+
+def test_parts_of_another_slide_are_refused(made, tmp_path):
+    """All slides share one list of barcodes: most of another slide's spots are there as well."""
+    folder, (first, _) = made[0], (made[1], visium_run(tmp_path / "other", seed=5))
+    other = pd.read_csv(tmp_path / "other" / POSITIONS)
+    on = other["barcode"][other["in_tissue"] == 1]
+    assert 0.6 < on.isin(first["on"]).mean() < 0.95
+    labels = pd.DataFrame({"barcode": on, "label": "stroma"})
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    with pytest.raises(
+        ValueError, match=r"labelled spots in labels.csv are not in the section .* of another section"
+    ):
+        again(folder, labels=tmp_path / "labels.csv")
+    few = first["on"].tolist() + on[~on.isin(first["on"])].tolist()[:2]
+    pd.DataFrame({"barcode": few, "label": "stroma"}).to_csv(tmp_path / "labels.csv", index=False)
+    said = again(folder, labels=tmp_path / "labels.csv").uns["section"]["dropped"]
+    assert said.startswith("2 of the ")
+    shutil.rmtree(folder / "spatial")
+    shutil.copytree(tmp_path / "other" / "spatial", folder / "spatial")
+    with pytest.raises(
+        ValueError, match=r"spots with counts off the tissue and \d+ spots on tissue without counts"
+    ):
+        again(folder)
+
+
+TURNS = {
+    "twice": lambda p: p.resize((p.width * 2, p.height * 2)),
+    "a quarter more": lambda p: p.resize((p.width * 5 // 4, p.height * 5 // 4)),
+    "turned by 90": lambda p: p.transpose(Image.Transpose.ROTATE_90),
+    "turned by 180": lambda p: p.transpose(Image.Transpose.ROTATE_180),
+    "mirrored": lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "upside down": lambda p: p.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+}
+
+
+@pytest.mark.parametrize("hires", [True, False])
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_picture_that_does_not_lie_on_the_spots_is_refused(made, turn, hires):
+    folder, about = made
+    about["picture"].save(folder / "image.tif")
+    if not hires:
+        (folder / HIRES).unlink()
+    assert again(folder).uns["section"]["picture"] == "image.tif"
+    TURNS[turn](about["picture"]).save(folder / "image.tif")
+    with pytest.raises(ValueError, match=r"of another scale, turned|does not lie on the spots|lie outside"):
+        again(folder)
+
+
+def test_of_two_pictures_the_one_of_the_frame_is_read(made):
+    """10x ships the CytAssist's own picture beside the microscope's."""
+    folder, about = made
+    about["picture"].resize((3000, 3000)).save(folder / "CytAssist_FFPE_Breast_image.tif")
+    with pytest.raises(
+        ValueError, match=r"CytAssist_FFPE_Breast_image.tif has 3000 x 3000 .*the hires picture is read"
+    ):
+        again(folder)
+    about["picture"].save(folder / "CytAssist_FFPE_Breast_tissue_image.tif")
+    assert again(folder).uns["section"]["picture"] == "CytAssist_FFPE_Breast_tissue_image.tif"
+
+
+def test_axes_exchanged_and_fluorescence_are_refused(made, tmp_path):
+    folder = made[0]
+    names = {"pxl_row_in_fullres": "pxl_col_in_fullres", "pxl_col_in_fullres": "pxl_row_in_fullres"}
+    change_positions(folder, lambda t: t.rename(columns=names))
+    with pytest.raises(ValueError, match=r"does not lie on the spots.*exchanged"):
+        again(folder)
+    visium_run(tmp_path / "dark", glass=0, stain=(10, 20, 120))
+    with pytest.raises(ValueError, match="dark ground"):
+        again(tmp_path / "dark")
+
+
+def test_the_scale_is_that_of_the_array_however_few_spots_were_kept(made):
+    """From the nearest neighbours of 12 spots it would be several times too small."""
+    folder, about = made
+    kept = np.random.default_rng(0).permutation(about["on"])[:12]
+    change_positions(folder, lambda t: t[t["barcode"].isin(kept)])
+    names = ["ERBB2", "KRT8"]
+    write_matrix(folder / MATRIX, np.random.default_rng(0).poisson(3, (12, 2)), kept, names)
+    assert again(folder).uns["section"]["um_per_px"] == pytest.approx(100 / RUN_PITCH, rel=0.005)
+    change_positions(folder, lambda t: t.assign(array_col=t["array_col"].iloc[::-1].to_numpy()))
+    with pytest.raises(ValueError, match="do not lie on their array"):
+        again(folder)
+
+
+@pytest.mark.parametrize("um", [8, 16])
+@pytest.mark.parametrize("form", ["parquet", "csv", "without microns_per_pixel"])
+def test_visium_hd(tmp_path, um, form):
+    folder, side, mpp = tmp_path / f"outs/binned_outputs/square_{um:03d}um", 30, 0.25
+    (folder / "spatial").mkdir(parents=True)
+    rows, columns = (axis.ravel() for axis in np.mgrid[:side, :side])
+    names = [f"s_{um:03d}um_{row:05d}_{column:05d}-1" for row, column in zip(rows, columns, strict=True)]
+    positions = pd.DataFrame(
+        {"barcode": names, "in_tissue": (columns > 5).astype(int), "array_row": rows, "array_col": columns}
+    )
+    positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = (
+        (rows + 0.5) * um / mpp,
+        (columns + 0.5) * um / mpp,
+    )
+    if form == "csv":
+        positions.to_csv(folder / "spatial/tissue_positions_list.csv", index=False)
+    else:
+        positions.to_parquet(folder / "spatial/tissue_positions.parquet", index=False)
+    full = np.full((int(side * um / mpp),) * 2 + (3,), 240, np.uint8)
+    full[:, int(6 * um / mpp) :] = (190, 120, 180)
+    Image.fromarray(full).resize((full.shape[1] // 4,) * 2).save(folder / "spatial/tissue_hires_image.png")
+    factors = {
+        "bin_size_um": um,
+        "microns_per_pixel": mpp,
+        "tissue_hires_scalef": 0.25,
+        "spot_diameter_fullres": um / mpp,
+    }
+    if form == "without microns_per_pixel":
+        factors = {"tissue_hires_scalef": 0.25}
+    (folder / "spatial/scalefactors_json.json").write_text(json.dumps(factors))
+    filled = positions["in_tissue"].to_numpy() == 1
+    filled[-9:] = False  # bins of HD may hold nothing
+    counts = np.random.default_rng(0).poisson(1, (filled.sum(), 5))
+    write_matrix(folder / MATRIX, counts, np.array(names)[filled], [f"G{i}" for i in range(5)])
+    section = again(tmp_path)  # the only run below it
+    about = section.uns["section"]
+    assert (about["pitch_um"], about["spot_diameter_um"]) == (um, um)
+    assert about["um_per_px"] == pytest.approx(mpp)
+    assert about["picture"].endswith(HIRES)
+    assert about["dropped"] == "9 spots on tissue without counts"
+    shutil.copytree(folder, folder.with_name("square_002um"))
+    with pytest.raises(
+        ValueError, match=r"several runs: .*column folder \(outs/binned_outputs/square_002um, "
+    ):
+        again(tmp_path)
+    if form == "parquet":
+        (folder / "spatial/scalefactors_json.json").write_text(
+            json.dumps(factors | {"microns_per_pixel": 0.5})
+        )
+        with pytest.raises(ValueError, match=r"says 0.5 µm per pixel, the positions 0.25"):
+            again(folder)
+
+
+def packed(path):
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    path.unlink()
+
+
+def test_layouts_as_they_are_handed_round_are_one_section(made):
+    folder, about = made
+    whole, positions = again(folder), folder / POSITIONS
+    table = pd.read_csv(positions)
+    table.to_csv(positions, index=True)  # saved once more by pandas
+    same(again(folder), whole)
+    table.assign(in_tissue=table["in_tissue"].astype(bool)).rename(columns={"barcode": "Barcode"}).to_csv(
+        positions, index=False
+    )
+    same(again(folder), whole)
+    for path in sorted((folder / "spatial").iterdir()):
+        packed(path)
+    same(again(folder), whole)
+    packed(folder / MATRIX)
+    same(again(folder), whole)
+    for path in sorted((folder / "spatial").iterdir()):  # as GEO has it: one folder, a prefix, packed
+        path.rename(folder / f"GSM1_S1_{path.name}")
+    same(again(folder), whole)
+    (folder / f"{MATRIX}.gz").unlink()
+    (folder / MATRIX.removesuffix(".h5")).mkdir()  # as STARsolo writes it
+    io.mmwrite(
+        str(folder / "filtered_feature_bc_matrix/matrix.mtx"), sparse.coo_matrix(whole.X.T.astype(int))
+    )
+    (folder / "filtered_feature_bc_matrix/barcodes.tsv").write_text("\n".join(about["on"]) + "\n")
+    lines = [f"{name}\t{name}\tGene Expression\n" for name in whole.var_names]
+    (folder / "filtered_feature_bc_matrix/features.tsv").write_text("".join(lines))
+    same(again(folder), whole)
+
+
+def test_a_symbol_of_two_genes_is_told_apart_by_its_identifier(tmp_path):
+    """In both runs E1 is counted ten times as often as E2; they list them in opposite orders."""
+    means = {}
+    for seed, ids in ((1, ["E0", "E1", "E2"]), (5, ["E0", "E2", "E1"])):
+        visium_run(tmp_path / str(seed), seed=seed, names=["ERBB2", "TBCE", "TBCE"], ids=ids)
+        with h5py.File(tmp_path / str(seed) / MATRIX, "r+") as file:
+            data = file["matrix/data"][:]
+            data[file["matrix/indices"][:] == ids.index("E1")] *= 10
+            file["matrix/data"][:] = data
+        section = again(tmp_path / str(seed))
+        assert section.var.loc["TBCE_E1", "gene_id"] == "E1"
+        means[seed] = section.X.mean(axis=0).A1[
+            [section.var_names.get_loc(name) for name in ("TBCE_E1", "TBCE_E2")]
+        ]
+    np.testing.assert_allclose(means[1], means[5], rtol=0.1)
+    assert means[1][0] > 8 * means[1][1]
+
+
+def test_counts_that_were_normalised_and_rounded_are_remarked(made):
+    folder = made[0]
+    assert again(folder).uns["section"]["dropped"] == ""
+    with h5py.File(folder / MATRIX, "r+") as file:
+        data, starts = file["matrix/data"][:], file["matrix/indptr"][:]
+        totals = np.repeat(np.add.reduceat(data, starts[:-1]), np.diff(starts))
+        file["matrix/data"][:] = np.rint(data / totals * 1e4).astype(data.dtype)
+    assert "every spot has about 10000 counts" in again(folder).uns["section"]["dropped"]
 
 
 # Xenium
@@ -335,3 +552,63 @@ def test_through_the_section_table(xenium):
     section = read_row({**row, "label_grade": "weak", "note": ""}, xenium)
     assert set(section.obs["label_source"]) <= {"transferred", "none"}
     assert "cancer_share" in section.obs
+
+
+def test_squares_that_the_picture_does_not_cover_are_left_out_and_counted(xenium):
+    whole = binned(xenium)
+    Image.new("RGB", (1300, 2100), "pink").save(xenium / "S_he_image.tif")  # of 2,400 pixels
+    np.savetxt(xenium / "S_he_imagealignment.csv", np.eye(3), delimiter=",")
+    covered = (whole.obsm["spatial"] <= [1300, 2100]).all(axis=1)
+    section = binned(xenium)
+    assert section.obs_names.tolist() == whole.obs_names[covered].tolist()
+    pd.testing.assert_frame_equal(section.obs, whole.obs[covered])
+    assert f"{(~covered).sum()} spots beyond the picture's border" in section.uns["section"]["dropped"]
+    Image.new("RGB", (300, 300), "pink").save(xenium / "S_he_image.tif")
+    with pytest.raises(ValueError, match="lie outside"):
+        binned(xenium)
+
+
+def test_xenium_as_10x_ships_it_today(xenium):
+    """A folder of matrix, barcodes and features; the matrix that Xenium Explorer exports; all in a folder outs."""
+    whole = binned(xenium)
+    (xenium / "cell_feature_matrix").mkdir()
+    counts = matrix_of(xenium / "cell_feature_matrix.h5")
+    with gzip.open(xenium / "cell_feature_matrix/matrix.mtx.gz", "wb") as file:
+        io.mmwrite(file, sparse.coo_matrix(counts.T))
+    names = [f"cell{i:04d}-1" for i in range(CELLS)]
+    lines = [f"E{i}\t{name}\t{kind}\n" for i, (name, kind) in enumerate(zip(PANEL, TYPES, strict=True))]
+    for name, text in (("barcodes", "\n".join(names)), ("features", "".join(lines))):
+        (xenium / f"cell_feature_matrix/{name}.tsv.gz").write_bytes(gzip.compress(text.encode()))
+    (xenium / "cell_feature_matrix.h5").unlink()
+    section = binned(xenium)
+    assert (section.X != whole.X).nnz == 0
+    assert section.var["gene_id"].tolist() == ["E0", "E1", "E2", "E3"]
+    (xenium / "S_he_image_alignment_files").mkdir()
+    np.savetxt(xenium / "S_he_image_alignment_files/matrix.csv", np.diag([2.0, 2, 1]), delimiter=",")
+    Image.new("RGB", (1300, 1300), "pink").save(xenium / "S_he_image.ome.tif", format="TIFF")
+    inside = xenium / "outs"
+    inside.mkdir()
+    for path in [path for path in xenium.iterdir() if path.name not in ("outs", "labels.csv")]:
+        path.rename(inside / path.name)
+    about = binned(xenium).uns["section"]
+    assert (about["picture"], about["um_per_px"]) == ("outs/S_he_image.ome.tif", pytest.approx(0.5))
+
+
+def test_cells_that_nobody_named_are_refused_until_it_is_said_what_they_count_as(xenium):
+    labels = pd.read_csv(xenium / "labels.csv", keep_default_na=False)
+    labels.loc[::3, "label"] = "Unlabeled"
+    labels.to_csv(xenium / "labels.csv", index=False)
+    with pytest.raises(ValueError, match="classes 'unlabeled', and nobody said"):
+        binned(xenium)
+    row = {
+        "section": "X1",
+        "patient": "X",
+        "platform": "xenium",
+        "folder": "",
+        "labels": "labels.csv",
+        "note": "",
+    }
+    told = read_row({**row, "label_grade": "weak", "undetermined": "Unlabeled"}, xenium)
+    labels.loc[::3, "label"] = ""
+    labels.to_csv(xenium / "labels.csv", index=False)
+    np.testing.assert_array_equal(told.obs["label"], binned(xenium).obs["label"])

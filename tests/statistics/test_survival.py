@@ -465,7 +465,9 @@ def test_hazard_ratio_is_coxph_s_and_there_is_none_where_one_group_has_no_event(
     found = hazard_ratio(time, event, np.arange(42) < 21)
     np.testing.assert_allclose(found, np.exp(1.57213 + 0.41240 * norm.isf([0.5, 0.975, 0.025])), rtol=1e-4)
     wide = hazard_ratio(time, event, np.arange(42) < 21, trained=True)
-    assert np.log(wide[2] / wide[0]) == pytest.approx(np.log(found[2] / found[0]) * np.sqrt(1 + intervals.MOST))
+    assert np.log(wide[2] / wide[0]) == pytest.approx(
+        np.log(found[2] / found[0]) * np.sqrt(1 + intervals.MOST)
+    )
     for never in (
         [1, 1, 0, 0],
         [1, 1, 1, 1],

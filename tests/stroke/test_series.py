@@ -1,13 +1,20 @@
 """CT perfusion as a film: every voxel at its place, every frame at its time; and the file of what the networks read."""
 
+import json
+import sys
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from film_files import write_3d, write_4d
+
 from lib.files import sha256_of
 from lib.inputs.volumes import Geometry, same_grid
+from lib.stroke.film import Series
 from lib.stroke.series import (
-    Series,
     read_series,
     read_series_features,
     write_series,
@@ -137,6 +144,118 @@ def test_what_is_no_film_of_a_head_is_refused(tmp_path):
         read_series(path)
     assert read_series(path, oblique="keep").geometry.tilt_deg == pytest.approx(17.2, abs=0.05)
     assert read_series(path, oblique="resample").geometry.tilt_deg == pytest.approx(0, abs=1e-6)
+
+
+# times that a header cannot say
+
+GRID = Geometry((4.0, 4.0, 8.0), (-10.0, 20.0, 5.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), (5, 4, 3))
+
+
+def whole(n=12) -> np.ndarray:
+    values = np.rint(frames(n=n).T)
+    values[:, :, 0] = -1000
+    return values
+
+
+@pytest.mark.parametrize(("interval", "given"), [(None, 2.0), (0, 2.0)])
+def test_a_number_that_software_writes_by_itself_is_not_taken(interval, given, tmp_path):
+    """pixdim[4] = 1 without a unit is nibabel's own."""
+    path = write_4d(tmp_path / "ctp.nii.gz", whole(), GRID, interval)
+    with pytest.raises(
+        ValueError, match=r"time between frames is not known.*give interval_s, in seconds \(the column"
+    ):
+        read_series(path)
+    assert read_series(path, given).interval_s == given
+
+
+def test_times_of_the_sidecar_are_honoured(tmp_path):
+    seconds = np.r_[0:6, 8.0:26:3]
+    sidecar = {"FrameTimesStart": (seconds + 100).tolist(), "RepetitionTime": float(np.diff(seconds).mean())}
+    for header in (None, float(np.diff(seconds).mean()), 1.0):
+        read = read_series(write_4d(tmp_path / "ctp.nii.gz", whole(), GRID, header, sidecar=sidecar))
+        assert read.interval_s == 1
+        assert len(read.values) == 24
+        assert read.notes == ("frames are 1 to 3 s apart: interpolated to every 1 s",)
+        assert (read.values[0] == whole()[0]).all()
+    path = write_4d(
+        tmp_path / "even" / "ctp.nii", whole(), GRID, 1.0, sidecar={"VolumeTiming": list(range(0, 24, 2))}
+    )
+    read = read_series(path)  # as PET2BIDS's issue 142
+    assert (read.interval_s, len(read.values)) == (2, 12)
+    assert read.notes == (
+        "its header says 1 s between frames and ctp.json has times 2 to 2 s apart: the latter were taken",
+    )
+    assert read_series(write_4d(path, whole(), GRID, None, sidecar={"RepetitionTime": 1.5})).interval_s == 1.5
+
+
+@pytest.mark.parametrize(
+    ("header", "given", "sidecar", "said"),
+    [
+        (
+            2.5,
+            None,
+            {"FrameTimesStart": list(range(12))},
+            r"its header says 2\.5 s between frames and ctp\.json has",
+        ),
+        (None, 2.0, {"FrameTimesStart": list(range(12))}, "interval_s says 2 s between frames and"),
+        (1.0, None, {"FrameTimesStart": list(range(12)), "RepetitionTime": 3}, "RepetitionTime says 3 s"),
+        (1.0, None, {"FrameTimesStart": list(range(11))}, "has times of 11 frames, and ctp.nii.gz has 12"),
+        (1.0, None, {"FrameTimesStart": [1000 * n for n in range(12)]}, "times in another unit"),
+        (1.0, None, {"RepetitionTime": 2.0}, "header says 1 s between frames and the parameters 2 s"),
+        (None, 1.0, {"RepetitionTime": 2.0}, "says 2 s between frames and interval_s 1 s"),
+    ],
+)
+def test_times_that_contradict_each_other_are_refused(header, given, sidecar, said, tmp_path):
+    path = write_4d(tmp_path / "ctp.nii.gz", whole(), GRID, header, sidecar=sidecar)
+    with pytest.raises(ValueError, match=said):
+        read_series(path, given)
+
+
+# a folder of volumes
+
+
+@pytest.mark.parametrize("name", ["ctp_{}", "sub-01_ses-2_frame{}", "{:04d}"])
+def test_volumes_are_frames_in_the_order_of_their_number(name, tmp_path):
+    folder = write_3d(tmp_path / "ctp", whole(), GRID, name)
+    with pytest.raises(ValueError, match=r"not known, its volumes do not say: give interval_s"):
+        read_series(folder)
+    read = read_series(folder, 1.5)
+    assert (read.values == whole()).all()
+    assert (read.interval_s, read.notes, same_grid(read.geometry, GRID)) == (1.5, (), True)
+
+
+def test_volumes_whose_number_is_missing_are_seen(tmp_path):
+    folder = write_3d(tmp_path / "ctp", whole(20), GRID)
+    for number in (8, 9):
+        (folder / f"ctp_{number}.nii.gz").unlink()
+    read = read_series(folder, 1.0)
+    assert "frames are missing between 7 and 10 s" in read.notes
+    assert len(read.values) == 20
+
+
+def test_times_of_volumes_are_those_of_their_sidecars(tmp_path):
+    folder = write_3d(tmp_path / "ctp", whole()[::-1], GRID, clock=1.5 * np.arange(12)[::-1])
+    read = read_series(folder)
+    assert (read.values == whole()).all()
+    assert read.interval_s == 1.5
+    with pytest.raises(ValueError, match=r"AcquisitionTime says 1\.5 s between frames and interval_s 3 s"):
+        read_series(folder, 3.0)
+    for path in folder.glob("*.json"):  # all of one conversion
+        path.write_text(json.dumps({"AcquisitionTime": "12:00:00"}))
+    assert (read_series(folder, 2.0).values == whole()[::-1]).all()
+
+
+def test_folders_that_are_no_film_are_refused(tmp_path):
+    folder = write_3d(tmp_path / "ctp", whole(), GRID)
+    other = write_3d(tmp_path / "other", whole(1), GRID._replace(origin_mm=(0.0, 0.0, 0.0)), name="99")
+    (other / "99.nii.gz").rename(folder / "ctp_99.nii.gz")
+    with pytest.raises(ValueError, match=r"ctp_99\.nii\.gz lies on another grid than ctp_0\.nii\.gz"):
+        read_series(folder, 1.0)
+    (folder / "ctp_99.nii.gz").rename(folder / "baseline.nii.gz")
+    with pytest.raises(ValueError, match="one number a file that counts the frames is expected"):
+        read_series(folder, 1.0)
+    alone = write_4d(tmp_path / "alone" / "ctp.nii.gz", whole(), GRID).parent
+    assert (read_series(alone).values == whole()).all()
 
 
 # what the networks read

@@ -99,6 +99,14 @@ def test_accumulated_batches_make_one_step():
     assert loop.rates == [1.0] * 4
 
 
+@pytest.mark.parametrize(("carry", "expected"), [(False, 1 + 0.5 + (1 + 0.5) / 2), (True, 1 + (1 + 0.5) / 2)])
+def test_what_is_left_over_makes_a_step_or_is_carried_into_the_next(carry, expected):
+    """Three batches with gradient 1, two a step, rates 1 and a half: the third is a step of a half, or comes on top."""
+    loop = Line(counts="epoch")
+    started(loop, 2, numbers=[1.0] * 3, accumulate=2, carry=carry)
+    assert weight(loop) == pytest.approx(expected)
+
+
 def test_loss_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="loss is not finite"):
         started(Line(), 1, numbers=[1.0, np.inf])

@@ -1,0 +1,144 @@
+"""Masks as DICOM: segmentations (SEG), and structure sets (RTSTRUCT), whose contours become voxels.
+
+highdicom reads segmentations, whatever their type and order of frames. Contours are filled by scikit-image by the rule of
+every segmentation, a voxel belongs to a structure when its centre does; rt-utils, the usual library for them, rounds the
+corners to whole pixels first and fills the outline too, which adds half a pixel all round.
+"""
+
+import os
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import highdicom
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom import Dataset
+from skimage.draw import polygon2mask
+
+from lib.inputs.dicom import is_dicom
+from lib.inputs.volumes import Geometry, geometry_of, upright
+
+KINDS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3"}
+IN_SLICE = 0.2  # of the distance of slices: a contour that is nearer to one was drawn in it
+IN_PLANE = 0.1  # of the distance of slices: how far the points of a contour may lie out of one
+
+
+class Regions(NamedTuple):
+    """A file of regions: where it is, its header, its regions' names and numbers as they stand."""
+
+    path: Path
+    header: Dataset
+    names: list[tuple[str, int]]
+
+    @property
+    def frame(self) -> str:
+        """The UID of the frame of reference it was drawn in, "" where it names none."""
+        rois = self.header.get("StructureSetROISequence")
+        found = (
+            rois[0].get("ReferencedFrameOfReferenceUID") if rois else self.header.get("FrameOfReferenceUID")
+        )
+        return str(found or "")
+
+
+def regions(path: str | os.PathLike) -> Regions | None:
+    """What a DICOM segmentation or structure set holds, a file or the only one of a folder; None for anything else."""
+    path = Path(path)
+    found = []
+    for each in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if each.is_file() and (header := _header(each)) is not None:
+            found.append((each, header))
+    if not found and not path.is_dir():
+        return None
+    if len(found) != 1:
+        names = ", ".join(each.name for each, _ in found) or "none"
+        raise ValueError(
+            f"{path} holds {len(found)} masks of DICOM (SEG, RTSTRUCT), one is expected: {names}"
+        )
+    path, header = found[0]
+    if "SegmentSequence" in header:
+        names = [
+            (str(each.get("SegmentLabel", "")), int(each.SegmentNumber)) for each in header.SegmentSequence
+        ]
+    else:
+        rois = header.get("StructureSetROISequence", [])
+        names = [(str(each.get("ROIName", "")), int(each.ROINumber)) for each in rois]
+    return Regions(path, header, names)
+
+
+def _header(path: Path) -> Dataset | None:
+    if not is_dicom(path):
+        return None
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    return header if header.get("SOPClassUID") in KINDS else None
+
+
+def region(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarray, Geometry]:
+    """The voxels (z, y, x) of one region, or of all of them, and their grid; empty where it has none."""
+    if number is not None and number not in dict(map(reversed, found.names)):
+        return np.zeros(like.size[::-1], bool), like
+    return (_segment if "SegmentSequence" in found.header else _structure)(found, number, like)
+
+
+def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarray, Geometry]:
+    numbers = [each for _, each in found.names] if number is None else [number]
+    try:
+        volume = highdicom.seg.segread(found.path).get_volume(segment_numbers=numbers)
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{found.path}: its planes cannot be stacked ({error}); give the mask on the grid of its scan, as NIfTI"
+        ) from error
+    inside = volume.array >= 0.5 if volume.array.dtype.kind == "f" else volume.array > 0
+    image = sitk.GetImageFromArray(inside.any(-1).astype(np.uint8))
+    steps = volume.affine[:3, 2::-1]  # of columns, rows, slices
+    spacing = np.linalg.norm(steps, axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(volume.affine[:3, 3].tolist())
+    image.SetDirection((steps / spacing).ravel().tolist())
+    image = upright(image, found.path, "keep", 0)
+    return sitk.GetArrayFromImage(image) > 0, geometry_of(image)
+
+
+def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarray, Geometry]:
+    """Closed contours of a structure as voxels, on the planes in which they were drawn.
+
+    Contours of one plane exclude each other (a hole is a contour within a contour). A plane reaches half-way to the next
+    one, so that a structure drawn in every second slice is whole.
+    """
+    axes, spacing = np.reshape(like.direction, (3, 3)), np.asarray(like.spacing_mm)
+    contours = []
+    for each in found.header.get("ROIContourSequence", []):
+        if number in (None, int(each.ReferencedROINumber)):
+            closed = [
+                c for c in each.get("ContourSequence", []) if "CLOSED" in c.get("ContourGeometricType", "")
+            ]
+            points = [np.reshape(np.asarray(c.ContourData, float), (-1, 3)) for c in closed]
+            contours += [
+                (int(each.ReferencedROINumber), (p - like.origin_mm) @ axes / spacing) for p in points
+            ]
+    if not contours:
+        return np.zeros(like.size[::-1], bool), like
+    if any(np.ptp(points[:, 2]) > IN_PLANE for _, points in contours):
+        raise ValueError(
+            f"{found.path}: its contours do not lie in the slices of the scan as it was read; give the mask as NIfTI, or "
+            "set oblique to keep where the scan was turned, no gantry tilted"
+        )
+    depths = np.array([points[:, 2].mean() for _, points in contours])
+    in_slices = np.abs(depths - np.rint(depths)).max() <= IN_SLICE
+    planes = np.unique(np.round(depths, 0 if in_slices else 1))
+    gaps = np.diff(planes)
+    step = float(gaps.min()) if len(gaps) else 1.0
+    low = np.floor(np.min([points.min(0) for _, points in contours], 0)[:2]) - 1
+    high = np.ceil(np.max([points.max(0) for _, points in contours], 0)[:2]) + 1
+    size = (*(high - low).astype(int) + 1, int(np.rint((planes[-1] - planes[0]) / step)) + 1)
+    if empty := size[2] - len(planes):
+        warnings.warn(f"{found.path}: {empty} planes between its contours have none", stacklevel=4)
+    mask: dict[int, np.ndarray] = {}
+    for (owner, points), depth in zip(contours, depths, strict=True):
+        k = int(np.rint((depth - planes[0]) / step))
+        own = mask.setdefault(owner, np.zeros(size[::-1], bool))
+        own[k] ^= polygon2mask(size[1::-1], (points[:, :2] - low)[:, ::-1])
+    origin = like.points([[*low, planes[0]]])[0]
+    grid = Geometry((*like.spacing_mm[:2], like.spacing_mm[2] * step), tuple(origin), like.direction, size)
+    return np.logical_or.reduce([*mask.values()]), grid

@@ -1,0 +1,87 @@
+"""Films broken in time are refused, and sound ones of any interval, start and noise are not."""
+
+import numpy as np
+import pytest
+
+from lib.stroke.course import check_course, check_roughness, jumps
+from lib.stroke.params import Preparation
+
+ROUGHEST = Preparation().roughest
+
+
+@pytest.fixture(scope="module")
+def films(brain_scan):
+    """Function: a film's HU (frames, z, y, x), its mask as of tissue, and the brain's mean curve."""
+
+    def made(frames=50, interval_s=1.0, noise=1.0, begin=0, **how):
+        scan = brain_scan(noise=noise, frames=frames + begin, interval_s=interval_s, **how)
+        values = (scan.baseline + scan.enhancement)[begin:]
+        mask = scan.mask & (values[:3].mean(0) < 100)  # as tissue_mask: full vessels are none
+        return values, mask, (values - values[0])[:, mask].mean(1)
+
+    return made
+
+
+SOUND = [
+    *({"interval_s": s, "frames": round(60 / s)} for s in (0.5, 1.41, 2.0, 3.0)),
+    *({"noise": noise} for noise in (0.0, 6.0)),
+    *({"arrival": start} for start in (0.0, 3.0, 20.0)),
+    *({"frames": 24}, {"begin": 6}, {"lesion": False}),
+]
+
+
+@pytest.mark.parametrize("how", SOUND, ids=str)
+def test_sound_films_pass(how, films):
+    values, mask, curve = films(**how)
+    check_course(values, mask)
+    check_roughness(curve, how.get("interval_s", 1.0), ROUGHEST)
+    assert jumps(curve, how.get("interval_s", 1.0)) == ""
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"frames": 60}, {"interval_s": 2.0, "frames": 30}, {"noise": 4.0}], ids=str
+)
+def test_films_turned_round_are_refused(how, films):
+    values, mask, _ = films(**how)
+    with pytest.raises(ValueError, match="its peak comes before its arrival, frames run backwards"):
+        check_course(values[::-1], mask)
+
+
+@pytest.mark.parametrize("begin", [13, 15, 17, 20])
+def test_films_that_start_after_the_bolus_are_refused(begin, films):
+    values, mask, _ = films(begin=begin, frames=40)
+    with pytest.raises(
+        ValueError, match=r"contrast is there before the film begins, in \d+% of its vessels: it starts"
+    ):
+        check_course(values, mask)
+
+
+def as_text(n):
+    return np.array(sorted(range(n), key=str))
+
+
+@pytest.mark.parametrize(
+    ("how", "spoil"),
+    [
+        ({}, lambda c: c[as_text(len(c))]),
+        ({"arrival": 4.0}, lambda c: c[as_text(len(c))]),
+        ({"interval_s": 2.0, "frames": 30}, lambda c: c[as_text(len(c))]),
+        ({}, lambda c: np.r_[c[0] + 12, c[1:]]),
+        ({}, lambda c: np.r_[c[:20], c[20] + 12, c[21:]]),
+        ({}, lambda c: c[np.random.default_rng(0).permutation(len(c))]),
+        ({}, lambda c: np.zeros_like(c)),
+    ],
+)
+def test_a_mean_curve_that_jumps_is_refused(how, spoil, films):
+    curve = films(**how)[2]
+    with pytest.raises(
+        ValueError, match=r"mean enhancement jumps \((0\.[2-9]\d|[12]\.\d\d|nan), at most 0\.2; "
+    ):
+        check_roughness(spoil(curve), how.get("interval_s", 1.0), ROUGHEST)
+
+
+def test_frames_lost_in_the_rise_are_remarked(films):
+    curve = films(arrival=8.0)[2]
+    rise = int(np.argmax(np.diff(curve)))
+    lost = np.delete(curve, range(rise - 1, rise + 2))
+    assert jumps(lost, 1.0).startswith("the brain's mean curve bends at frame ")
