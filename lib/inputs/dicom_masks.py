@@ -71,8 +71,8 @@ def regions(path: str | os.PathLike) -> Regions | None:
 def _header(path: Path) -> Dataset | None:
     if not is_dicom(path):
         return None
-    header = pydicom.dcmread(path, stop_before_pixels=True)
-    return header if header.get("SOPClassUID") in KINDS else None
+    kind = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID")
+    return pydicom.dcmread(path, stop_before_pixels=True) if kind in KINDS else None
 
 
 def region(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarray, Geometry]:
