@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.files import read_json
-from lib.inputs.dicom import SUFFIXES, read_dicom
+from lib.inputs.dicom import is_dicom, read_dicom
 from lib.inputs.dicom_masks import regions
 from lib.inputs.hounsfield import check_hounsfield
 from lib.inputs.masks import read_label
@@ -37,7 +37,7 @@ def read_ct(path: str | os.PathLike, oblique: str = "refuse", series: str = "") 
     odd is the volume's `remark`.
     """
     path = Path(path)
-    dicom = path.is_dir() or path.suffix.lower() in SUFFIXES
+    dicom = path.is_dir() or is_dicom(path)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         volume = read_dicom(path, series, oblique) if dicom else read_volume(path, oblique)
@@ -49,7 +49,7 @@ def read_ct(path: str | os.PathLike, oblique: str = "refuse", series: str = "") 
 
 def _sidecar(path: Path) -> dict[str, str]:
     beside = path.with_name(re.sub(r"(\.nii\.gz|\.[^.]*)$", ".json", path.name))
-    stated = read_json(beside) if beside.is_file() else {}
+    stated = read_json(beside) if beside.is_file() and beside != path else {}
     return {"modality": str(stated.get("Modality", "")), "image_type": str(stated.get("ImageType", ""))}
 
 

@@ -56,7 +56,9 @@ def fill_masks(stage: Stage, scans: pd.DataFrame, outside: Iterable[str]) -> pd.
     """The table of scans with masks for those without, by a network trained here on the inside scans that have one."""
     params, home = stage.params, stage.folder / "nnunet"
     sound = scans[(scans["problem"] == "") & ((scans["mask"] == "") | ~scans["patient"].isin(outside))]
-    cases = [Case(row.patient, row.image, row.mask or None, row.label, row.series) for row in sound.itertuples()]
+    cases = [
+        Case(row.patient, row.image, row.mask or None, row.label, row.series) for row in sound.itertuples()
+    ]
     export_cases(home, cases, params.oblique)
     plan(home)
     how = (params.segmentation.fold, params.segmentation.trainer, params.device)

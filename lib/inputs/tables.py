@@ -126,15 +126,17 @@ def column_report(
     column, unit ("" where it is not known), known and missing (patients), lowest, median, highest, remark: see
     `looked_over`, whose refusals name the `source`.
     """
-    rows = []
+    rows, wrong = [], []
     for name in table.select_dtypes("number"):
-        values, meant = table[name], usual.get(name)
+        values, meant, remark = table[name], usual.get(name), ""
         try:
             remark = looked_over(values, name, meant)
         except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
+            wrong.append(str(error))
         counts = (int(values.notna().sum()), int(values.isna().sum()))
         rows.append((name, meant.unit if meant else "", *counts, *values.quantile([0, 0.5, 1]), remark))
+    if wrong:
+        raise ValueError(f"{source}: {'; '.join(wrong)}")
     head = ["column", "unit", "known", "missing", "lowest", "median", "highest", "remark"]
     return pd.DataFrame(rows, columns=head)
 

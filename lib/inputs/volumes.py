@@ -221,8 +221,8 @@ def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
     axes = first[:3, :3] / np.maximum(spacing, 1e-30)
     if not (np.isfinite(first).all() and np.allclose(axes.T @ axes, np.eye(3), atol=1e-3)):
         fault = SHEARED
-    elif np.linalg.det(first[:3, :3]) * np.linalg.det(last[:3, :3]) < 0:
-        fault = "has left and right exchanged between its sform and its qform: correct one"
+    elif ((first[:3, :3] * last[:3, :3]).sum(0) < 0).any():
+        fault = "has left and right, or another pair of sides, exchanged between its sform and its qform: correct one"
     if fault:
         raise ValueError(f"{path} {fault}")
     corners = np.array(list(itertools.product(*((0, n) for n in shape), (1,))))
@@ -296,21 +296,21 @@ def placed(
     """
     if same_grid(grid, like):
         return mask
+    moved = sitk.GetArrayFromImage(brought_onto(image_of(mask, grid), like, 0, sitk.sitkNearestNeighbor)) > 0
+    before, after = (float(each.sum()) * one.voxel_ml for each, one in ((mask, grid), (moved, like)))
+    said = f"{what} has {before:.3f} ml in its file, {after:.3f} ml on its volume"
     if sorted(grid.size) == sorted(like.size):
         raise ValueError(
             f"{path} has the size of its volume but another header, one of the two is wrong: it has {grid}; the volume "
-            f"has {like}. Write the mask again with the header of its scan, or give the scan it was drawn on"
+            f"has {like} ({said}). Write the mask again with the header of its scan, or give the scan it was drawn on"
         )
-    moved = sitk.GetArrayFromImage(brought_onto(image_of(mask, grid), like, 0, sitk.sitkNearestNeighbor)) > 0
-    before, after = (float(each.sum()) * one.voxel_ml for each, one in ((mask, grid), (moved, like)))
-    said = f"{before:.3f} ml in its file, {after:.3f} ml on its volume"
     if after < (1 - MOST_LOST) * before:
         raise ValueError(
-            f"{path} does not fit its volume: {what} has {said} (it has {grid}; the volume has {like}). Give the mask "
+            f"{path} does not fit its volume: {said} (it has {grid}; the volume has {like}). Give the mask "
             "that was drawn on this scan"
         )
     if after > (1 + MOST_LOST) * before:
-        warnings.warn(f"{path}: {what} has {said}", stacklevel=3)
+        warnings.warn(f"{path}: {said}", stacklevel=3)
     return moved
 
 

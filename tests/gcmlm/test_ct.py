@@ -1,5 +1,8 @@
 """A scan in Hounsfield units and its region: from a folder or a file, on another grid, in a window."""
 
+import json
+
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -59,6 +62,35 @@ def test_what_is_no_hu_is_refused(tmp_path):
     write_volume(tmp_path / "scan.nii.gz", Volume(body() + 1024, THICK))
     with pytest.raises(ValueError, match="is not in HU"):
         read_ct(tmp_path / "scan.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "said"),
+    [({"Modality": "MR"}, "says MR"), ({"Modality": "CT", "ImageType": ["DERIVED", "IODINE"]}, "IODINE")],
+)
+def test_a_sidecar_that_says_what_it_is_is_believed(tmp_path, sidecar, said):
+    write_volume(tmp_path / "scan.nii.gz", Volume(body(), THICK), "int16")
+    (tmp_path / "scan.json").write_text(json.dumps(sidecar))
+    with pytest.raises(ValueError, match=f"is not in HU.*{said}"):
+        read_ct(tmp_path / "scan.nii.gz")
+
+
+def test_what_is_odd_is_a_remark_and_names_no_folder(tmp_path):
+    """A header of two places, a region of air, another series: for scans.csv."""
+    image = nibabel.Nifti1Image(body().T, np.diag([-0.8, -0.8, 5, 1]))
+    image.set_sform(image.affine, 1)
+    image.set_qform(image.affine + np.outer([0, 0, 9, 0], [0, 0, 0, 1]), 1)
+    nibabel.save(image, tmp_path / "scan.nii.gz")
+    inside = np.zeros(SIZE[::-1], np.uint8)
+    inside[:, :5] = 1
+    nibabel.save(nibabel.Nifti1Image(inside.T, image.affine), tmp_path / "mask.nii.gz")
+    volume, found = read_region(tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz")
+    told = measured(volume, found)["remark"]
+    assert "scan.nii.gz states two places for its voxels, 9 mm apart" in told
+    assert "% of the region is air" in told
+    assert str(tmp_path) not in told
+    write_dicom(tmp_path / "scan", body().astype(np.int16), THICK, "P1")
+    assert read_ct(tmp_path / "scan").remark == ""
 
 
 def test_region_of_thick_slices(tmp_path):

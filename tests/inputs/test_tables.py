@@ -236,5 +236,5 @@ def test_a_report_has_one_row_a_column_of_numbers():
     assert found.index.tolist() == ["age", "time_months"]
     assert found.loc["age"].tolist() == ["years", 2, 1, 60, 65.5, 71, ""]
     assert "days" in found.loc["time_months", "remark"]
-    with pytest.raises(ValueError, match=r"clinical\.csv: age of patient P1 is 999"):
-        column_report(table.assign(age=999), "clinical.csv")
+    with pytest.raises(ValueError, match=r"clinical\.csv: age of patient P1 is 999.*cea of patient P2 is -9"):
+        column_report(table.assign(age=999.0, cea=[1.0, -9.0, 4.0]), "clinical.csv")

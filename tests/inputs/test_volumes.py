@@ -183,6 +183,48 @@ def test_mask_is_brought_over_by_its_place(tmp_path):
     assert (mask == expected).all()
 
 
+def test_a_mask_that_was_drawn_finer_or_on_a_part_keeps_its_volume(tmp_path):
+    like = Geometry((1.0, 1.0, 2.0), (0.0, 0.0, 0.0), LPS.direction, (12, 10, 8))
+    inside = np.zeros((12, 10, 8), np.uint8)
+    inside[3:8, 2:7, 2:5] = 1
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+    fine = np.repeat(np.repeat(np.repeat(inside, 2, 0), 2, 1), 2, 2)
+    half = to_ras @ np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 1, -0.5], [0, 0, 0, 1]])
+    part = to_ras @ np.array([[1, 0, 0, 2], [0, 1, 0, 1], [0, 0, 2, 2], [0, 0, 0, 1.0]])
+    for name, values, affine in (("fine", fine, half), ("part", inside[2:9, 1:8, 1:6], part)):
+        found = read_mask(save(tmp_path / f"{name}.nii.gz", values, affine), like)
+        np.testing.assert_array_equal(found, inside.T)
+    part[0, 3] -= 8  # half of it beside the volume
+    with pytest.raises(ValueError, match=r"0\.150 ml in its file, 0\.0.0 ml on its volume"):
+        read_mask(save(tmp_path / "beside.nii.gz", inside[2:9, 1:8, 1:6], part), like)
+
+
+@pytest.mark.parametrize("axes", [(0, 2, 1), (2, 1, 0)])
+def test_a_header_that_was_lost_is_seen_whatever_the_order_of_axes(tmp_path, axes):
+    like = read_volume(save(tmp_path / "ct.nii", voxels(), affine_of("LPS")[:, [*axes, 3]])).geometry
+    lost = save(tmp_path / "mask.nii.gz", np.ones(SIZE, np.uint8), np.eye(4))
+    with pytest.raises(ValueError, match="has the size of its volume but another header"):
+        read_mask(lost, like)
+
+
+@pytest.mark.parametrize("flips", [(-1, 1, 1), (1, -1, 1), (1, 1, -1), (-1, -1, 1)])
+def test_sides_that_sform_and_qform_exchange_are_refused(tmp_path, flips):
+    image = nibabel.Nifti1Image(voxels(), affine_of("LPS"))
+    image.set_sform(affine_of("LPS"), 1)
+    image.set_qform(affine_of("LPS") @ np.diag([*flips, 1]), 1)
+    nibabel.save(image, tmp_path / "ct.nii.gz")
+    with pytest.raises(ValueError, match="exchanged between its sform and its qform"):
+        read_volume(tmp_path / "ct.nii.gz")
+
+
+def test_a_sheared_grid_is_refused_in_nrrd_too(tmp_path):
+    head = b"NRRD0004\ntype: short\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\n"
+    head += b"space directions: (1,0,0) (0,1,0) (0,0.5,2)\nendian: little\nencoding: raw\nspace origin: (0,0,0)\n\n"
+    (tmp_path / "ct.nrrd").write_bytes(head + np.arange(64, dtype="<i2").tobytes())
+    with pytest.raises(ValueError, match="sheared"):
+        read_volume(tmp_path / "ct.nrrd")
+
+
 # damaged files
 
 
@@ -255,7 +297,7 @@ def test_headers_that_do_not_say_where_voxels_lie_are_refused(tmp_path):
         ({"srow_x": [0, 0, 0, 0]}, "does not say where its voxels lie"),
         ({"srow_x": [nan] * 4}, "does not say where its voxels lie"),
         ({"srow_x": [-0.9, 0, 1.5, 0]}, "axes at right angles"),
-        ({"srow_x": [0.9, 0, 0, 0], "qform_code": 1}, "left and right exchanged"),
+        ({"srow_x": [0.9, 0, 0, 0], "qform_code": 1}, "left and right, or another pair of sides, exchanged"),
     ]:
         path.write_bytes(whole)
         with pytest.raises(ValueError, match=said):
