@@ -116,6 +116,9 @@ class CrossFusionParams(Training, Tiling, StudyParams):
     um_per_px: dict[
         str, float
     ] = {}  # slide -> µm per level-0 pixel, where the file does not say it or is wrong
+    normal_tissue: bool = (
+        False  # keep slides whose TCGA barcode says normal tissue or blood (sample types 10 to 20)
+    )
     # 2-embed
     encoder: str = "colour"
     encoder_weights: str = ""

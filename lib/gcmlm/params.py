@@ -61,6 +61,10 @@ class GastricParams(Tiling, StudyParams):
         "given", or "nnunet": segmented here by nnU-Net, which is trained on the scans that have a mask.
     scale : int
         Magnification of the tiles, 20 means 0.5 µm per pixel.
+    um_per_px : dict
+        Slide -> µm per level-0 pixel, where neither its file nor `slides.csv` says it.
+    normal_tissue : bool
+        Keep slides whose TCGA barcode says normal tissue or blood (sample types 10 to 20).
     radiomics_preset : str
         Preset of `lib.features.radiomics`.
     pooling : str
@@ -93,6 +97,7 @@ class GastricParams(Tiling, StudyParams):
     preset: str = "bwh_resection"
     scale: Literal[5, 10, 20] = 20
     um_per_px: dict[str, float] = {}
+    normal_tissue: bool = False
     # 2-embed
     radiomics_preset: Literal["slicer", "default", "ct"] = "default"
     encoder: str = "colour"

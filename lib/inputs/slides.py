@@ -22,6 +22,7 @@ from openslide import lowlevel
 from pydicom.errors import InvalidDicomError
 
 from lib.files import check_names
+from lib.inputs.tables import nearest_name
 
 FINEST, COARSEST = 0.1, 2.4
 """µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
@@ -66,6 +67,14 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
             raise ValueError(f"slide {name} is there twice, as {found[name]} and {path}")
     check_names(found, folder, "slide", zeros=False)
     return found
+
+
+def check_scales(um_per_px: Collection[str], slides: Collection[str]) -> None:
+    """Refuse a name under `um_per_px` that is no slide of the cohort: the slide that was meant would keep another scale."""
+    if unknown := sorted(set(um_per_px) - set(slides)):
+        raise ValueError(
+            f"um_per_px names {unknown[0]}, which is no slide of this cohort{nearest_name(unknown[0], slides)}"
+        )
 
 
 def _dicom_slides(

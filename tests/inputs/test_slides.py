@@ -72,6 +72,8 @@ def test_what_a_slide_says_of_itself(path):
         assert (slide.um_per_px, slide.scale_from) == (pytest.approx(0.25), "mpp")
     with open_slide(path, 0.5) as slide:
         assert (slide.um_per_px, slide.scale_from) == (0.5, "override")
+    with open_slide(path, name="P1") as slide:  # a table may call it otherwise than its file
+        assert slide.name == "P1"
 
 
 @pytest.mark.parametrize("direct", [True, False])
