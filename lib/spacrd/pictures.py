@@ -283,7 +283,7 @@ def embed_spots(section: AnnData, picture: np.ndarray, encoder) -> tuple[np.ndar
     about = section.uns["section"]
     scale = np.asarray(about["picture_scale"], float)
     centres, size_px = section.obsm["spatial"] * scale, encoder.crop_um / about["um_per_px"] * scale
-    features, n_white = [], 0
+    features, n_white, encoder = [], 0, encoder.of_slide(lambda: picture[::4, ::4])
     for crops in crop_spots(picture, centres, size_px, encoder.input_px):
         features.append(encoder.encode(crops))
         n_white += count_white(crops)
