@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
+from pydicom.misc import is_dicom
 
 from lib.files import opened, read_json, written_hdf5
 from lib.inputs import volumes
@@ -42,8 +43,8 @@ def read_series(
     ----------
     path : path
         4D NIfTI (x, y, z, frames; a single fourth axis before the frames, as in ISLES 2018, is passed over), with
-        dcm2niix's sidecar beside it where there is one; a folder of 3D NIfTI, one a frame; or a folder of DICOM (see
-        `lib.stroke.dicom_film`). In any orientation.
+        dcm2niix's sidecar beside it where there is one; a folder of 3D NIfTI, one a frame; a folder of DICOM, or one file
+        of many frames (see `lib.stroke.dicom_film`). In any orientation.
     interval_s : float, optional
         Seconds between frames, where the files do not say; what they say must agree with it.
     oblique : "refuse" | "keep" | "resample"
@@ -66,7 +67,12 @@ def read_series(
 
 def _read(path: Path, interval_s: float | None, oblique: str, series: str) -> Series:
     if not path.is_dir():
-        return _read_4d(path, interval_s, oblique)
+        is_one_file = path.is_file() and is_dicom(path)  # of many frames
+        return (
+            read_dicom_film(path, interval_s, oblique, series)
+            if is_one_file
+            else _read_4d(path, interval_s, oblique)
+        )
     files = [each for each in sorted(path.iterdir()) if is_nifti(each) and not each.name.startswith(".")]
     if not files:
         return read_dicom_film(path, interval_s, oblique, series)

@@ -7,7 +7,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.sequence import Sequence
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
 
 ROOT = "2.25.777"
 
@@ -87,3 +88,57 @@ def write_dicom(
             place.mkdir(exist_ok=True)
             ds.save_as(place / f"{(t * 7919 + k * 104729) % 999983:06d}", enforce_file_format=True)
     return folder
+
+
+def _item(**values) -> Sequence:
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return Sequence([item])
+
+
+def write_enhanced(path, values, geometry, seconds, number=1):
+    """One file of all slices and frames (enhanced CT), each with its place and its time; slices run first."""
+    path, (x_mm, y_mm, z_mm) = Path(path), geometry.spacing_mm
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ds, shared, groups = Dataset(), Dataset(), []
+    ds.SOPClassUID, ds.SOPInstanceUID = EnhancedCTImageStorage, f"{ROOT}.6.{number}"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SeriesNumber = ROOT, f"{ROOT}.5.0", 7
+    ds.PatientName, ds.PatientID, ds.Modality, ds.SeriesDescription = "MADE^UP", "1", "CT", "CTP"
+    ds.InstanceNumber, ds.AcquisitionDateTime, ds.AcquisitionTime = number, "20260101120000", "120000"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    ds.Rows, ds.Columns = values.shape[2:]
+    ds.NumberOfFrames = len(values) * len(values[0])
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+    shared.PixelMeasuresSequence = _item(PixelSpacing=[y_mm, x_mm], SliceThickness=z_mm)
+    shared.PlaneOrientationSequence = _item(ImageOrientationPatient=[1.0, 0, 0, 0, 1.0, 0])
+    shared.PixelValueTransformationSequence = _item(
+        RescaleIntercept="-1024", RescaleSlope="1", RescaleType="HU"
+    )
+    ox, oy, oz = geometry.origin_mm
+    for t, second in enumerate(seconds):
+        when = (datetime(2026, 1, 1, 12) + timedelta(seconds=float(second))).strftime("%Y%m%d%H%M%S.%f")
+        for k in range(len(values[0])):
+            group = Dataset()
+            group.PlanePositionSequence = _item(ImagePositionPatient=[ox, oy, oz + z_mm * k])
+            group.FrameContentSequence = _item(
+                FrameAcquisitionDateTime=when,
+                TemporalPositionIndex=t + 1,
+                StackID="1",
+                InStackPositionNumber=k + 1,
+            )
+            groups.append(group)
+    ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = (
+        Sequence([shared]),
+        Sequence(groups),
+    )
+    ds.PixelData = (np.asarray(values, int) + 1024).astype("<i2").tobytes()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = (
+        ds.SOPClassUID,
+        ds.SOPInstanceUID,
+    )
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.save_as(path, enforce_file_format=True)
+    return path

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from film_files import ROOT, write_3d, write_4d, write_dicom
+from film_files import ROOT, write_3d, write_4d, write_dicom, write_enhanced
 
 from lib.inputs.volumes import Geometry, same_grid
 from lib.stroke.dicom_film import seconds_of
@@ -77,7 +77,7 @@ def test_uneven_steps_are_honoured_and_slices_have_their_own_times(film, tmp_pat
     to_and_fro = np.concatenate([low[:, :4], high[:, 4:]], 1)
     times = np.arange(0.0, 48, 2)[:, None] + np.repeat([0.0, 1.0], 4)
     read = read_series(write_dicom(tmp_path / "shuttle", to_and_fro, geometry, times))
-    assert "slices taken up to 1 s apart" in read.notes[0]
+    assert read.notes == ("slices are taken up to 1 s apart: interpolated to every 2 s",)
     truth, mean = values[1:46:2, :4], values[0, :4] > 0
     course = [frames[:23, :4][:, mean].mean(1) for frames in (truth, read.values, to_and_fro)]
     assert np.abs(course[1] - course[0]).max() < 0.25 * np.abs(course[2] - course[0]).max()
@@ -93,6 +93,17 @@ def test_frames_missing_are_seen_from_the_clock(film, tmp_path):
     assert "frames are missing between 13 and 17 s" in read.notes
     assert len(read.values) == 50
     assert np.abs(read.values[15] - values[15])[values[0] > 0].mean() < 3
+
+
+def test_files_of_many_frames_are_read(tmp_path):
+    """Enhanced CT: all slices and times in one file, or a file a volume."""
+    one = write_enhanced(tmp_path / "one" / "film.dcm", small(), GRID, SECONDS)
+    for t, volume in enumerate(small()):
+        write_enhanced(tmp_path / "many" / f"{t * 7 % 10}.dcm", volume[None], GRID, SECONDS[t : t + 1], t + 1)
+    for path in (one, one.parent, tmp_path / "many"):
+        read = read_series(path)
+        assert (read.values == small()).all()
+        assert (read.interval_s, read.notes, same_grid(read.geometry, GRID)) == (1.5, (), True)
 
 
 # which clock
