@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -180,6 +181,8 @@ def _bring(name: str, url: str | None, file: File, folder: Path, mirror: str | o
     def obtain(url: str, output: str, _: object) -> None:
         if copy and copy.is_file():
             shutil.copyfile(copy, output)
+        elif url and url.startswith("pip:"):
+            _wheel(url.removeprefix("pip:"), output)
         elif url:
             resumed(target)(url, output, _)
         else:
@@ -199,6 +202,16 @@ def _bring(name: str, url: str | None, file: File, folder: Path, mirror: str | o
     pooch.retrieve(url or "", known, fname=target.name, path=target.parent, downloader=obtain)
     if unpacked and not unpacked.exists():
         _unpack(target, unpacked)
+
+
+def _wheel(pinned: str, output: str) -> None:
+    """A wheel, from wherever pip gets its packages on this machine, without what it asks for."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
+        done = subprocess.run([*command, "-d", folder, pinned], capture_output=True, text=True)
+        if done.returncode:
+            raise FileNotFoundError(f"cannot get {pinned}: pip said {' '.join(done.stderr.split())[-300:]}")
+        shutil.copyfile(next(Path(folder).iterdir()), output)
 
 
 def resumed(
@@ -244,7 +257,8 @@ def _unpack(archive: Path, target: Path) -> None:
     part = target.with_name(f".part-{os.getpid()}-{target.name}")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        shutil.unpack_archive(archive, part, **({} if archive.suffix == ".zip" else {"filter": "data"}))
+        kind = {"format": "zip"} if archive.suffix in (".zip", ".whl") else {"filter": "data"}
+        shutil.unpack_archive(archive, part, **kind)
         inside = [entry for entry in part.iterdir() if entry.name != "__MACOSX"]
         os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else part, target)
     finally:
