@@ -27,6 +27,7 @@ import requests
 from pydantic import Field, model_validator
 
 from lib.files import sha256_of, write_json
+from lib.inputs.tables import read_texts
 from lib.params import ROOT, Checked, load, nearest, read_yaml
 
 RAW = ROOT / "data" / "raw"
@@ -368,16 +369,38 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _slides(given: argparse.Namespace) -> list[str]:
     """List the slides of a table or manifest with their sizes, and bring them; what failed."""
+    from lib.inputs.tcga import SLIDE_FILE  # and with it OpenSlide, which fetching does without
+
     names = None
     if given.slides:
-        table = pd.read_csv(given.slides, dtype=str)
-        named = table["slide" if "slide" in table else "slide_id"].dropna().unique()
-        names = [name.removesuffix(".svs") + ".svs" for name in named]
+        table = read_texts(given.slides)
+        column = next((each for each in ("slide", "slide_id", "File Name") if each in table), None)
+        if column is None:
+            raise ValueError(
+                f"{given.slides} has no column slide, slide_id or (a sample sheet of the GDC) File Name"
+            )
+        named = table[column][table[column] != ""].unique()
+        # a sample sheet lists other files as well; a name without suffix is a slide's
+        named = [name for name in named if column != "File Name" or name.lower().endswith(".svs")]
+        names = sorted({SLIDE_FILE.sub("", name) + ".svs" for name in named})
     manifest = pd.read_csv(given.manifest, sep="\t") if given.manifest else ask_gdc(names)
-    manifest = manifest[manifest["filename"].str.endswith(".svs")][list(GDC_FIELDS.values())]
+    if absent := set(GDC_FIELDS.values()) - set(manifest):
+        raise ValueError(
+            f"{given.manifest} is no manifest of the GDC, it has no {', '.join(sorted(absent))}: give a sample sheet as --slides"
+        )
+    manifest = manifest[manifest["filename"].str.lower().str.endswith(".svs")]
+    manifest = manifest[list(GDC_FIELDS.values())].drop_duplicates("filename")
     if names is not None:
         manifest = manifest[manifest["filename"].isin(names)]
-        print(f"{len(names) - len(manifest)} of {len(names)} slides are not known there")
+        if unknown := sorted(set(names) - set(manifest["filename"])):
+            where = (
+                f"in {given.manifest}"
+                if given.manifest
+                else "by the GDC, which has the slides of TCGA and CPTAC alone"
+            )
+            print(
+                f"{len(unknown)} of {len(names)} slides are not known {where}: {', '.join(unknown[:3])}, ..."
+            )
     have = there(manifest, given.into, given.verify)
     for row, has in zip(manifest.itertuples(), have, strict=True):
         print(f"{row.size / GIB:9.3f} GiB  {'there ' if has else 'absent'}  {row.filename}")

@@ -104,9 +104,12 @@ def timed(
     if np.abs(seconds - start - mean * np.arange(len(seconds))[:, None]).max() <= JITTER * mean:
         return values, round(mean, 6), tuple(filter(None, notes))
     usual = float(np.quantile(steps, FASTEST, method="inverted_cdf"))
-    notes.append(f"frames are {steps.min():g} to {steps.max():g} s apart: interpolated to every {usual:g} s")
-    if np.ptp(seconds, axis=1).max() > JITTER * usual:
-        notes[-1] += f", slices taken up to {np.ptp(seconds, axis=1).max():g} s apart"
+    apart = float(np.ptp(seconds, axis=1).max())
+    said = (
+        [f"frames are {steps.min():g} to {steps.max():g} s apart"] if np.ptp(steps) > JITTER * usual else []
+    )
+    said += [f"slices are taken up to {apart:g} s apart"] if apart > JITTER * usual else []
+    notes.append(f"{', '.join(said)}: interpolated to every {usual:g} s")
     beside = np.pad(steps.mean(1), 1, mode="edge")
     beside = np.maximum(beside[:-2], beside[2:])
     for at in np.flatnonzero(steps.mean(1) > GAP * beside):

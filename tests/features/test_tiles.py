@@ -30,6 +30,7 @@ from lib.features.tiles import (
 )
 from lib.features.tissue import Tissue
 from lib.inputs.slides import Slide, UnreadableTile, open_slide
+from lib.params import Tiling
 from lib.phantoms.slides import write_pyramid, write_slide
 
 GLASS, TISSUE = (244, 242, 246), (200, 120, 180)
@@ -555,8 +556,8 @@ def test_a_phantom_slide_gives_the_same_whatever_the_batch(tmp_path):
     write_slide(tmp_path / "p.tif", fine=1.0, coarse=-1.0, cancer=1, seed=5)
     encoder = load_encoder("colour")
     with open_slide(tmp_path / "p.tif") as slide:
-        grid = tiled(slide, "exact", "tcga", 256, 0.5)
-        assert (grid.mode, tiled(slide, "clam_compat", "tcga", 256, 0.5).mode) == ("exact", "clam_compat")
+        grid = tiled(slide, Tiling())
+        assert (grid.mode, tiled(slide, Tiling(), read_preset("tcga")).mode) == ("exact", "clam_compat")
         embedded, again = embed_slide(slide, grid, encoder), embed_slide(slide, grid, encoder, batch=5)
         for scale, tiles in embedded.items():
             assert len(tiles.features) == len(grid.tiles[scale]) > 0

@@ -218,6 +218,12 @@ def test_two_stacks_under_one_uid_are_told_apart(tmp_path, tag, values, shift):
         np.testing.assert_array_equal(found.values, [slice_of(k) + n for k in range(4)])
 
 
+def test_a_stack_scanned_in_two_passes_is_one(tmp_path):
+    for k in range(6):
+        write_slice(tmp_path, f"{k}.dcm", k, t0020_0012=str(1 + k % 2), t0008_0032=f"12000{k % 2}")
+    assert len(read_dicom(tmp_path).values) == 6
+
+
 def test_steps_that_change_are_interpolated_where_no_number_is_missing(tmp_path):
     places = np.array([0, 2.5, 5, 7.5, 12.5, 17.5])
     for k, z in enumerate(places):
