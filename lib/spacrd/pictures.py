@@ -291,7 +291,7 @@ def embed_spots(
     if as_released:
         side = np.floor(side)
         centres = np.rint(centres) - side // 2 + side / 2
-    features, n_white = [], 0
+    features, n_white, encoder = [], 0, encoder.of_slide(lambda: picture[::4, ::4])
     for crops in crop_spots(picture, centres * scale, side * scale, encoder.input_px):
         features.append(encoder.encode(crops))
         n_white += count_white(crops)
