@@ -278,7 +278,7 @@ def test_the_list_itself(root):
         paths = [file.path for file in about.files]
         assert len(paths) == len(set(paths)), name
         for file in about.files:
-            assert about.url(file) is None or about.url(file).startswith("https://"), file.path
+            assert about.url(file) is None or about.url(file).startswith(("https://", "pip:")), file.path
     her2st = [file for file in known.sources["her2st"].files if not file.group]
     assert (len(her2st), {file.verified for file in her2st}) == (63, {True})
     for cohort in ("vihbc", "idc", "xehbc"):  # files land where the section table looks

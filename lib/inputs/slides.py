@@ -107,7 +107,7 @@ class Slide:
     Attributes
     ----------
     path, name : Path, str
-        The name is the file's without suffix, unless one is given.
+        The name is the file's without suffix, unless one is given; the folder's of a DICOM series.
     size, level_sizes : (int, int), tuple of (int, int)
         Width and height of level 0 and of each level, pixels. A level that does not lie on level 0 is not among them.
     downsamples : tuple of float
@@ -121,8 +121,10 @@ class Slide:
     """
 
     def __init__(self, path: str | os.PathLike, um_per_px: float | None = None, name: str = ""):
-        self.path, self.note = Path(path), ""
-        self.name = name or self.path.stem
+        path, self.note = Path(path), ""
+        self.name = name or path.stem
+        # of a DICOM series any file will do
+        self.path = next(iter(sorted(path.glob("*.dcm"))), path) if path.is_dir() else path
         self._lock, self._handle = Lock(), self._opened()
         self.size = self._handle.dimensions
         self.level_sizes = tuple(self._handle.level_dimensions)
