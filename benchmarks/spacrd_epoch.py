@@ -7,7 +7,8 @@ on what is in them. Each scheme has its own process, so that its peak memory is 
 
 - straightforward: the released scheme as one would write it down; every spot's seven neighbours are stored and
   encoded again for every spot, all seven ask, a DataLoader collates spot by spot (`tests/spacrd/released.py`)
-- released: the same numbers (`variant="released"`, batches of spots at random), each spot of a batch encoded once
+- released: the same numbers (`variant="released"`, batches of spots at random), each spot of a batch once through the
+  first layer, each copy of it through the others, which draw their dropout for it alone
 - described: the default, batches of compact patches
 
 Bars, against straightforward: described at most 0.15 of the time, released at most 0.5, peak memory at most half.

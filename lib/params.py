@@ -92,6 +92,27 @@ class StudyParams(Checked):
         return self
 
 
+class Tiling(Checked):
+    """How a study lays tiles: fields of its parameters."""
+
+    tiling: Literal["exact", "clam_compat"] = "exact"  # one grid in µm, or CLAM's tiles
+    preset: str = "tcga"  # CLAM's settings: a name of `lib.features.clam.PRESETS`, or a csv like its own
+    process_list: str = ""  # CLAM's csv of settings a slide; "": `preset` for all
+    # level of the file whose `tile_px` pixels a tile of the finest scale is, as CLAM; -1: pixels of nominal 20x (10x, 5x)
+    patch_level: int = Field(-1, ge=-1)
+    step: int = Field(0, ge=0)  # CLAM's step_size, pixels as those of tile_px; 0: side by side
+    tile_px: int = Field(256, ge=16)
+    least_tissue: float = Field(0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _clams(self):
+        if self.tiling == "exact" and (self.process_list or self.step or self.patch_level >= 0):
+            raise ValueError(
+                "process_list, step and patch_level are CLAM's: give tiling: clam_compat with them"
+            )
+        return self
+
+
 Schema = TypeVar("Schema", bound=Checked)
 
 

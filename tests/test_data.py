@@ -278,7 +278,7 @@ def test_the_list_itself(root):
         paths = [file.path for file in about.files]
         assert len(paths) == len(set(paths)), name
         for file in about.files:
-            assert about.url(file) is None or about.url(file).startswith("https://"), file.path
+            assert about.url(file) is None or about.url(file).startswith(("https://", "pip:")), file.path
     her2st = [file for file in known.sources["her2st"].files if not file.group]
     assert (len(her2st), {file.verified for file in her2st}) == (63, {True})
     for cohort in ("vihbc", "idc", "xehbc"):  # files land where the section table looks
@@ -314,13 +314,41 @@ def gdc(server, monkeypatch):
     return server
 
 
+ROW = "{}\tBiospecimen\tSlide Image\tTCGA-BRCA\tTCGA-BH-A1FU\t{}\n"
+
+
+@pytest.mark.parametrize("suffix", [".svs", ".ndpi", ""])
+def test_slides_are_named_by_a_table_with_any_suffix_or_by_a_sample_sheet(tmp_path, gdc, capsys, suffix):
+    """A sheet has a row a sample, so that slides stand twice, and other files beside them."""
+    stem, *others = [name.removesuffix(".svs") for name in SLIDES]
+    (tmp_path / "t.csv").write_text(f"case_id,slide_id\np,{stem}{suffix}\n")
+    lines = [ROW.format(f"{stem}.svs", f"{stem[:15]}{end}") for end in "ZA"]
+    lines += [ROW.format(f"{others[0]}.svs", "x"), ROW.format("clinical.xml", "y")]
+    head = "File Name\tData Category\tData Type\tProject ID\tCase ID\tSample ID\n"
+    (tmp_path / "sheet.tsv").write_text(head + "".join(lines))
+    for table, count in (("t.csv", 1), ("sheet.tsv", 2)):
+        assert main(["--slides", str(tmp_path / table), "--into", str(tmp_path / "into"), "--dry-run"]) == 0
+        assert f"in {count} slides" in capsys.readouterr().out
+
+
+def test_a_manifest_of_cptac_is_taken_whole_and_what_is_none_is_named(tmp_path, capsys):
+    row = "{}\tC3L-00001-{}.svs\t" + "a" * 32 + "\t10\treleased\n"
+    head = "id\tfilename\tmd5\tsize\tstate\n"
+    (tmp_path / "m.txt").write_text(head + row.format("1", "21") + row.format("2", "26"))
+    assert main(["--manifest", str(tmp_path / "m.txt"), "--into", str(tmp_path), "--dry-run"]) == 0
+    assert "in 2 slides" in capsys.readouterr().out
+    (tmp_path / "sheet.tsv").write_text("File ID\tFile Name\n1\tx.svs\n")
+    assert main(["--manifest", str(tmp_path / "sheet.tsv"), "--into", str(tmp_path), "--dry-run"]) == 1
+    assert "sheet.tsv is no manifest of the GDC" in capsys.readouterr().err
+
+
 def test_slides_of_a_table_come_whole_once_and_are_checked(tmp_path, gdc, capsys):
     table, into = tmp_path / "slides.csv", tmp_path / "slides"
     table.write_text("\n".join(["slide", *SLIDES, "TCGA-none"]).replace(".svs", ""))
     command = ["--slides", str(table), "--into", str(into)]
     assert main([*command, "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "1 of 4 slides are not known there" in said
+    assert "1 of 4 slides are not known by the GDC" in said
     assert "in 3 slides; 0 are there" in said
     assert not into.exists()
     gdc.cuts = [10_000]

@@ -15,16 +15,18 @@ from numpy._core.multiarray import _reconstruct, scalar
 from lib.crossfusion.params import CATEGORIES, CrossFusionParams
 from lib.data import RAW, fetch_all, read_sources
 from lib.features.feature_files import bag_files
-from lib.features.tiles import SCALES, embedding_paths, read_grid
+from lib.features.tiles import LEFT_OUT, SCALES, embedding_paths, presets_of, read_grid
 from lib.files import write_csv
 from lib.inputs import tcga
-from lib.inputs.slides import Slide, found_slides, open_slide
+from lib.inputs.slides import Slide, check_scales, found_slides, open_slide
 from lib.inputs.tables import read_columns
 from lib.phantoms.slides import write_slide
 from lib.stage import Stage
 from lib.statistics.concordance import null_survival
 from lib.training.folds import Fold, refuse_leak, stratified_folds
 from lib.training.regressions import CoxBaseline
+
+NORMAL_TISSUE = "normal tissue, left out"
 
 
 class Cohort:
@@ -33,9 +35,13 @@ class Cohort:
     Attributes
     ----------
     slides : DataFrame
-        One row a slide: slide, patient, and the outcome where it is known (`lib.inputs.tcga.read_outcomes`).
+        One row a slide: slide, patient, sample (type) and the outcome where it is known (`lib.inputs.tcga.read_outcomes`).
+    normal : DataFrame
+        Those of normal tissue, which take no part unless `normal_tissue` asks for them.
     paths : dict of str to Path
         Slides that are on this disk. A phantom's slide is drawn when it is first opened.
+    presets : dict
+        In the first stage, the slides that are to be tiled (`lib.features.tiles.presets_of`).
     """
 
     def __init__(self, stage: Stage):
@@ -55,11 +61,17 @@ class Cohort:
         else:
             self.slides = pd.DataFrame({"slide": list(found_slides(self.raw / params.slides))})
             self.slides["patient"] = self.slides["slide"].map(tcga.patient_of)
+            self.slides["sample"] = self.slides["slide"].map(tcga.sample_of)
+        check_scales(params.um_per_px, self.slides["slide"])
+        self._rows = self.slides
+        normal = self.slides["sample"].isin(tcga.NORMAL.values()) & (not params.normal_tissue)
+        self.slides, self.normal = self.slides[~normal], self.slides[normal]
         self.paths = {}
         if params.phantom:
             self.paths = {name: self.raw / "slides" / f"{name}.tif" for name in self.slides["slide"]}
         elif params.slides:
             self.paths = found_slides(self.raw / params.slides, self.slides["slide"])
+        self.presets = presets_of(params, self.slides["slide"]) if stage.name.startswith("1") else {}
         self._patient = self.slides.set_index("slide")["patient"]
 
     def open(self, name: str) -> Slide:
@@ -75,18 +87,31 @@ class Cohort:
         """What a slide's tiles depend on beside parameters. A slide of gigabytes is known by its size, not read."""
         if self.drawn is not None:
             return {"phantom": self.drawn.loc[self._patient[name]].drop("time").to_dict()}
-        return {"bytes": self.paths[name].stat().st_size, "um_per_px": self.params.um_per_px.get(name)}
+        about = {"um_per_px": self.params.um_per_px.get(name), "preset": self.presets.get(name)}
+        return {"bytes": self.paths[name].stat().st_size, **about}
 
     def tiled(self, done: Iterable[str]) -> pd.DataFrame:
-        """One row a slide: patient, slide, status, um_per_px, tiles at 20x, 10x and 5x, the share of tissue they cover, note."""
-        rows, done = [], set(done)
-        for patient, slide in zip(self.slides["patient"], self.slides["slide"], strict=True):
-            about = {"status": "failed" if slide in self.paths else "not here", "um_per_px": np.nan}
-            tiles, covered, note = dict.fromkeys(SCALES, 0), {}, ""
+        """One row a slide: patient, slide, sample, status, um_per_px, tiles at 20x, 10x and 5x, the share of tissue they cover, note."""
+        rows, done, normal = [], set(done), set(self.normal["slide"])
+        for patient, slide, sample in self._rows[["patient", "slide", "sample"]].itertuples(index=False):
+            status, um_per_px, covered, tiles = "failed", np.nan, {}, dict.fromkeys(SCALES, 0)
+            note = self.stage.failed.get(slide, "").replace(f"{self.raw}/", "")
             if slide in done:
                 grid = read_grid(self.stage.folder / "tiles" / f"{slide}.h5")
-                about, note = {"status": grid.status, "um_per_px": grid.um_per_px}, grid.note
-                tiles, covered = {scale: len(grid.tiles[scale]) for scale in SCALES}, grid.coverage
+                status, um_per_px, covered, note = grid.status, grid.um_per_px, grid.coverage, grid.note
+                tiles = {scale: len(grid.tiles[scale]) for scale in SCALES}
+            elif slide in normal:
+                status, note = NORMAL_TISSUE, "normal_tissue: true would keep it"
+            elif slide not in self.presets:
+                status, note = "left out", LEFT_OUT
+            elif slide not in self.paths:
+                status = "not here"
+                note = (
+                    f"no file {slide}.svs, .tif, .ndpi, ... below {self.params.slides}"
+                    if self.params.slides
+                    else ""
+                )
+            about = {"sample": sample, "status": status, "um_per_px": um_per_px}
             counts = {f"tiles_{scale}x": count for scale, count in tiles.items()}
             counts |= {f"coverage_{scale}x": round(covered.get(scale, np.nan), 3) for scale in SCALES}
             rows.append({"patient": patient, "slide": slide, **about, **counts, "note": note})
@@ -97,7 +122,8 @@ class Cohort:
 
         A stage that is not known is missing, never stage 0.
         """
-        cohort = tcga.by_patient(self.slides).set_index("patient", drop=False)
+        cohort = tcga.by_patient(self._rows).set_index("patient", drop=False)
+        cohort["slides"] = self.slides["patient"].value_counts().reindex(cohort.index, fill_value=0)
         cohort["cancer"] = cohort["oncotree_code"] if self.params.phantom else self.params.cancer
         if not (self.params.clinical_table or self.params.phantom):
             return cohort
@@ -140,6 +166,7 @@ def feature_home(stage: Stage) -> Path:
 def embedded_slides(stage: Stage, slides: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The slides (patient, slide) that have features at every scale, and the names of those that have not."""
     home, without = feature_home(stage), []
+    slides = slides[slides["status"] != NORMAL_TISSUE]
     for slide in slides["slide"]:
         try:
             bag_files(home, slide)

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import cKDTree
 
-from lib.crossfusion.bags import read_bag
+from lib.crossfusion.bags import Bag, finest_side, read_bag
 from lib.crossfusion.cohort import Cohort, feature_home, stored_predictions
 from lib.crossfusion.params import NUMBERS, CrossFusionParams
 from lib.data import RAW
-from lib.features.tiles import TileGrid, read_grid
+from lib.features.feature_files import bag_files, read_foreign
+from lib.features.tiles import CELL_SCALE, TileGrid, Tiles, read_grid
 from lib.figures import style
 from lib.figures.curves import calibration_at_horizon as draw_calibration
 from lib.figures.curves import decision_curve
@@ -187,19 +189,41 @@ def seen_by(stage: Stage, model: str, ready: Sequence[str]) -> list[Seen]:
         weights = stage.reads(f"weights/{run}.safetensors")
         network = load_model(weights, model, bag[20].features.shape[1], stage.params)
         grid = read_grid(stage.folder / "tiles" / f"{slide}.h5")
-        seen.append(Seen(slide, row.score, grid, received(network, bag)))
+        about = read_foreign(bag_files(feature_home(stage), slide, (20,))[20]).attributes
+        unit = about["coords_unit"] if all(tiles.coords is not None for tiles in bag.values()) else ""
+        if not unit:
+            print(f"{slide} is not drawn: its files of features do not say where the tiles lie")
+            continue
+        if stage.params.features:  # tiles of another pipeline
+            scale = {"px": 1.0, "um": 1 / grid.um_per_px}[unit]
+            side = finest_side({of: tiles.coords for of, tiles in bag.items()}) * scale or grid.side_px(20)
+            grid = replace(grid, cell_px=side * 20 / CELL_SCALE)
+            bag = {of: tiles._replace(coords=tiles.coords * scale) for of, tiles in bag.items()}
+        seen.append(Seen(slide, row.score, where_seen(grid, bag), received(network, bag)))
     return seen
+
+
+def where_seen(grid: TileGrid, bag: Bag) -> TileGrid:
+    """The grid of a slide with the tiles of a bag, whose centres are level-0 pixels: tiles that could not be decoded have no
+    features, and those of another pipeline lie elsewhere.
+    """
+    tiles = {}
+    for scale, (_, centres) in bag.items():
+        corners, none = centres - grid.side_px(scale) / 2, np.zeros(len(centres), np.int64)
+        places = np.rint(corners / grid.side_px(scale)).astype(np.int64)
+        tiles[scale] = Tiles(np.rint(corners).astype(np.int64), places, none, np.full(len(centres), np.nan))
+    return replace(grid, tiles=tiles, origins=np.zeros((1, 2), np.int64))
 
 
 def at_the_edge(seen: Seen, most: int = 8, scale: int = 20) -> tuple[int, float]:
     """How many of the `most` attended tiles of a slide lack one of their eight neighbours, and the share of all its tiles that
     do: where tissue ends there is background, and a tear or a fold is no tumour.
     """
-    tiles = seen.grid.tiles[scale]
-    places = np.column_stack([tiles.origins, tiles.places])
-    kept = set(map(tuple, places.tolist()))
-    around = [(0, x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
-    edge = np.array([not all(tuple(place + step) in kept for step in np.array(around)) for place in places])
+    corners = seen.grid.tiles[scale].coords
+    around = cKDTree(np.unique(corners, axis=0)).query_ball_point(
+        corners, 1.5 * seen.grid.side_px(scale), p=np.inf, return_length=True
+    )
+    edge = around < 9  # with itself
     return int(edge[np.argsort(seen.maps[scale])[::-1][:most]].sum()), float(edge.mean())
 
 

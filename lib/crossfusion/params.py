@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from lib.params import Checked, StudyParams
+from lib.params import Checked, StudyParams, Tiling
 
 NUMBERS = ("age", "female", "stage", "grade")
 CATEGORIES = ("oncotree_code",)
@@ -97,7 +97,7 @@ class Training(Checked):
         return tuple(usual if value is None else value for value, usual in zip(given, usual, strict=True))
 
 
-class CrossFusionParams(Training, StudyParams):
+class CrossFusionParams(Training, Tiling, StudyParams):
     """Parameters of `notebooks/crossfusion/`. Paths count from data/raw."""
 
     # 1-preprocess
@@ -116,10 +116,9 @@ class CrossFusionParams(Training, StudyParams):
     um_per_px: dict[
         str, float
     ] = {}  # slide -> µm per level-0 pixel, where the file does not say it or is wrong
-    tiling: Literal["exact", "clam_compat"] = "exact"  # one grid in µm, or CLAM's tiles under `preset`
-    preset: str = "tcga"
-    tile_px: int = Field(256, ge=32)
-    least_tissue: float = Field(0.5, ge=0, le=1)
+    normal_tissue: bool = (
+        False  # keep slides whose TCGA barcode says normal tissue or blood (sample types 10 to 20)
+    )
     # 2-embed
     encoder: str = "colour"
     encoder_weights: str = ""

@@ -9,17 +9,29 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
-from lib.features.clam import Preset, Segmentation, inside_contour, read_preset, segment
+from lib.data import RAW
+from lib.features.clam import (
+    PRESETS,
+    Preset,
+    Segmentation,
+    inside_contour,
+    read_preset,
+    read_process_list,
+    segment,
+)
 from lib.features.feature_files import SCALES, Encoder, attributes_of, count_white, whole, write_features
 from lib.features.tissue import find_tissue
-from lib.files import opened, written_hdf5
-from lib.inputs.slides import Slide, UnreadableTile
+from lib.files import opened, written, written_hdf5
+from lib.inputs.slides import UNKNOWN, Slide, UnreadableTile, overview
+from lib.params import Tiling
 
 CELL_SCALE = 5
 """The coarsest scale: a cell of the grid is one of its tiles, and the unit of decoding."""
@@ -31,6 +43,8 @@ COARSEST = 1.25
 COARSER = 1.02
 """Most by which a level may be coarser than the finest scale and still be read for it."""
 
+PICTURE_PX, LINE_PX = 2048, 100  # longest side of a slide's pictures; width of outlines, level-0 pixels
+LEFT_OUT = "left out: the process_list has process 0, or no row of it"
 COVERED = 0.9  # share of a slide's tissue below which it is said how much its tiles cover
 AHEAD = 4  # decoded cells that wait for the encoder
 
@@ -57,7 +71,8 @@ class Tiles:
 class TileGrid:
     """The kept tiles of a slide by scale. A 5x cell holds 4 tiles of 10x and 16 of 20x.
 
-    `origins` (k, 2) are level-0 pixels: one, (0, 0), of the exact mode; one a contour of clam_compat. `failed` are
+    `origins` (k, 2) are level-0 pixels: one, (0, 0), of the exact mode; one a contour of clam_compat, or more of them
+    where its tiles overlap. `failed` are
     indices of tiles that could not be decoded, by scale, filled by `tile_batches`.
     """
 
@@ -73,6 +88,8 @@ class TileGrid:
     origins: np.ndarray = field(default_factory=lambda: np.zeros((1, 2), np.int64))
     failed: dict[int, list[int]] = field(default_factory=dict)
     note: str = ""  # what a reader should know beside the status
+    # of tissue and of holes in it, each (m, 2) level-0 pixels; for pictures, not filed
+    outlines: tuple[list, list] = ((), ())
     coverage: dict[int, float] = field(
         default_factory=dict
     )  # share of the tissue that lies under a scale's tiles
@@ -132,6 +149,35 @@ def read_grid(path: str | os.PathLike) -> TileGrid:
         return TileGrid(**about, size=size, tiles=tiles, origins=whole(file["origins"]))
 
 
+def write_pictures(
+    folder: str | os.PathLike, slide: Slide, grid: TileGrid, preset: Preset | None = None
+) -> None:
+    """Write `folder`/masks/<slide>.jpg, the outlines of tissue (green) and holes (blue), and stitches/<slide>.jpg, the tiles.
+
+    Both as CLAM draws them: on the coarsest level up to 64 times, the tiles of the
+    finest scale on black. Here no side is longer than 2,048 pixels; a slide that cannot be read is grey.
+    """
+    down = max(down for down in slide.downsamples if down <= 64)
+    times = max(down, max(slide.size) / PICTURE_PX)
+    size = tuple(max(1, round(side / times)) for side in slide.size)
+    try:
+        mask = overview(slide, slide.downsamples.index(down), size)[0]
+    except UnreadableTile:
+        mask = np.full((size[1], size[0], 3), UNKNOWN, np.uint8)
+    stitch, scale = np.zeros_like(mask), size / np.array(slide.size)
+    line = int((preset.line_thickness if preset else LINE_PX) * np.sqrt(scale.prod()))
+    finest = grid.scales[0]
+    width, height = np.ceil(grid.side_px(finest) * scale).astype(int)
+    for x, y in np.ceil(grid.tiles[finest].coords * scale).astype(int).tolist():
+        stitch[y : y + height, x : x + width] = mask[y : y + height, x : x + width]
+    for lines, colour in zip(grid.outlines, ((0, 255, 0), (0, 0, 255)), strict=True):
+        shrunk = [(line * scale).astype(np.int32) for line in lines]
+        cv2.drawContours(mask, shrunk, -1, colour, max(1, line))
+    for name, picture in (("masks", mask), ("stitches", stitch)):
+        with written(Path(folder, name, f"{grid.slide}.jpg")) as part:
+            Image.fromarray(picture).save(part, quality=75)
+
+
 def exact_tiles(
     slide: Slide,
     scales: tuple[int, ...] = SCALES,
@@ -166,7 +212,7 @@ def exact_tiles(
         tissue = find_tissue(slide)
     except UnreadableTile as error:
         return replace(grid, status="unreadable", note=str(error))
-    notes = [slide.note, *tissue.notes]
+    grid.outlines, notes = tissue.outlines(), [slide.note, *tissue.notes]
     if tissue.left_out:
         return replace(grid, status=tissue.left_out, note="; ".join(filter(None, notes)))
     area = tissue.mask.sum() * np.prod(tissue.px)
@@ -187,47 +233,84 @@ def exact_tiles(
     return _judged(grid)
 
 
-def clam_tiles(slide: Slide, preset: Preset, found: Segmentation, patch_px: int = 256) -> Tiles:
+def clam_tiles(
+    slide: Slide,
+    preset: Preset,
+    found: Segmentation,
+    patch_px: int | tuple[int, int] = 256,
+    step_px: int | tuple[int, int] | None = None,
+) -> Tiles:
     """Tiles identical to those of CLAM's fast pipeline (Lu et al. 2021, doi 10.1038/s41551-020-00682-w).
 
     Each contour of `found` has a grid of its own, from the corner of its box, so that tiles of neighbours may overlap.
-    `patch_px` is side and step, level-0 pixels. Contour by contour, columns first; `tissue` is NaN.
+    `patch_px` is the side and `step_px` the step (default: the side), level-0 pixels, of x and y where they differ. Contour
+    by contour, columns first; `origins` are their numbers, `places` count steps, `tissue` is NaN.
     """
-    parts = []
+    parts, patch = [], np.broadcast_to(patch_px, 2)
+    step = patch if step_px is None else np.broadcast_to(step_px, 2)
     for contour, holes in zip(found.contours, found.holes, strict=True):
         first = contour.min(0).astype(np.int64)
         stop = contour.max(0) + 1
         if not preset.use_padding:
-            stop = np.minimum(stop, np.array(slide.size) - patch_px + 1)
-        x, y = (np.arange(first[i], stop[i], patch_px) for i in (0, 1))
+            stop = np.minimum(stop, np.array(slide.size) - patch + 1)
+        x, y = (np.arange(first[i], stop[i], step[i]) for i in (0, 1))
         coords = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-        coords = coords[inside_contour(coords, contour, holes, patch_px, preset.contour_fn)]
-        parts.append((coords, (coords - first) // patch_px))
+        coords = coords[inside_contour(coords, contour, holes, int(patch[0]), preset.contour_fn)]
+        parts.append((coords, (coords - first) // step))
     none = np.empty((0, 2), np.int64)
     coords, places = (np.concatenate([none, *(part[i] for part in parts)]) for i in (0, 1))
     origins = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
     return Tiles(coords, places, origins, np.full(len(coords), np.nan, np.float32))
 
 
-def clam_grid(slide: Slide, preset: Preset, scales: tuple[int, ...] = SCALES, tile_px: int = 256) -> TileGrid:
-    """CLAM's tiles at each scale, as a grid that one pass can decode.
+def clam_grid(
+    slide: Slide,
+    preset: Preset,
+    scales: tuple[int, ...] = SCALES,
+    tile_px: int = 256,
+    step: int = 0,
+    patch_level: int = -1,
+) -> TileGrid:
+    """CLAM's tiles at each scale, as a grid that one pass can decode; `step` and `patch_level` as in `Tiling`.
 
     As the CrossFusion paper has it: magnifications are nominal (512, 1,024 and 2,048 level-0 pixels of a 40x slide;
-    half of that at 20x), and the tiles of each scale are kept by CLAM's rule at that patch size. `tissue` is NaN.
-    Beyond the slide's border, where CLAM's padding is black, pixels are white here.
+    half of that at 20x), and the tiles of each scale are kept by CLAM's rule at that patch size. With a patch level the
+    finest scale has CLAM's own tiles of `tile_px` pixels of that level, whatever it magnifies, and coarser ones are twice
+    and four times as wide. `tissue` is NaN. Beyond the slide's border tiles are black, as CLAM's padding is.
     """
     nominal = max(1, round(um_per_px_at(20) / slide.um_per_px))
     grid = _empty(slide, "clam_compat", tile_px, float(tile_px * nominal * 20 // CELL_SCALE), scales)
+    down, finest = None, grid.scales[0]
+    if patch_level >= 0:
+        if patch_level >= len(slide.file_levels):
+            raise ValueError(
+                f"{slide.path.name} has no level {patch_level}: patch_level is below {len(slide.file_levels)}"
+            )
+        down = slide.size / np.array(slide.file_levels[patch_level][0])
+        grid.cell_px = float(round(tile_px * down[0]) * finest // CELL_SCALE)
     try:
         found = segment(slide, preset)
     except UnreadableTile as error:
         return replace(grid, status="unreadable", note=str(error))
+    grid.outlines = found.contours, [hole for holes in found.holes for hole in holes]
     grid.note = "; ".join(filter(None, [slide.note, found.sentence]))
     if not found.contours:
         return replace(grid, status="no tissue kept" if found.seen else "blank")
-    grid.origins = np.array([contour.min(0) for contour in found.contours], np.int64)
+    firsts, keys, counts = np.array([contour.min(0) for contour in found.contours], np.int64), [], []
     for scale in grid.scales:
-        grid.tiles[scale] = clam_tiles(slide, preset, found, round(grid.side_px(scale)))
+        side = round(grid.side_px(scale))
+        # CLAM cuts the level's downsample to a whole number
+        patch = side if down is None else tile_px * (finest // scale) * down.astype(int)
+        tiles = clam_tiles(slide, preset, found, patch, patch * (step or tile_px) // tile_px)
+        places, phase = np.divmod(tiles.coords - firsts[tiles.origins], side)
+        grid.tiles[scale] = replace(tiles, places=places)
+        keys.append(np.column_stack([tiles.origins, phase]))
+        counts.append(len(tiles))
+    # where tiles overlap, those that lie side by side share a grid
+    known, origins = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    grid.origins = firsts[known[:, 0]] + known[:, 1:]
+    for scale, own in zip(grid.scales, np.split(origins.ravel(), np.cumsum(counts)[:-1]), strict=True):
+        grid.tiles[scale] = replace(grid.tiles[scale], origins=own)
     return _judged(grid)
 
 
@@ -250,13 +333,27 @@ def _judged(grid: TileGrid) -> TileGrid:
     return grid
 
 
-def tiled(
-    slide: Slide, tiling: str, preset: str, tile_px: int, least_tissue: float, scales=SCALES
-) -> TileGrid:
-    """The tiles of a slide at each scale: "exact" on one grid in µm, or "clam_compat" under a CLAM preset."""
-    if tiling == "clam_compat":
-        return clam_grid(slide, read_preset(preset), scales, tile_px)
-    return exact_tiles(slide, scales, tile_px, least_tissue)
+def tiled(slide: Slide, how: Tiling, preset: Preset | None = None, scales=SCALES) -> TileGrid:
+    """The tiles of a slide at each scale: on one grid in µm, or under a preset of CLAM (see `presets_of`)."""
+    if preset is None:
+        return exact_tiles(slide, scales, how.tile_px, how.least_tissue)
+    return clam_grid(slide, preset, scales, how.tile_px, how.step, how.patch_level)
+
+
+def presets_of(how: Tiling, slides: Iterable[str]) -> dict[str, Preset | None]:
+    """The slides that are to be tiled, each with its preset of CLAM; None where tiles are laid exactly.
+
+    Slides that the process_list leaves out are not among them. Errors as of `read_preset` and `read_process_list`, whose
+    files lie in data/raw.
+    """
+    if how.tiling == "exact":
+        return dict.fromkeys(slides)
+    preset = read_preset(how.preset if how.preset in PRESETS else RAW / how.preset)
+    return (
+        read_process_list(RAW / how.process_list, preset, slides)
+        if how.process_list
+        else dict.fromkeys(slides, preset)
+    )
 
 
 def tile_batches(
@@ -296,11 +393,12 @@ def tile_batches(
 def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, list[int], list[np.ndarray]]]:
     """Crops of each cell, scale by scale."""
     finest = max(grid.scales)
-    parts, level = finest // CELL_SCALE, level_for(slide, finest)
+    parts, level = finest // CELL_SCALE, _level_of(slide, grid.side_px(finest) / grid.tile_px)
+    read = slide.read if grid.mode == "exact" else partial(_black_beyond, slide)
     for (origin, row, column), wanted in _by_cell(grid).items():
         along = [grid.edges(finest, np.arange(parts + 1) + parts * place) for place in (column, row)]
         edges_x, edges_y = (grid.origins[origin][i] + along[i] for i in (0, 1))
-        cell, holes = _read_cell(slide, level, edges_x, edges_y, input_px)
+        cell, holes = _read_cell(read, slide.downsamples[level], level, edges_x, edges_y, input_px)
         for scale, items in wanted.items():
             times = finest // scale  # finest tiles along a tile of this scale
             side = (parts // times * input_px,) * 2
@@ -319,8 +417,11 @@ def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, l
 
 def level_for(slide: Slide, scale: int) -> int:
     """The coarsest level that is fine enough for a scale; 0 where none is."""
-    most = COARSER * um_per_px_at(scale) / slide.um_per_px
-    return max((i for i, times in enumerate(slide.downsamples) if times <= most), default=0)
+    return _level_of(slide, um_per_px_at(scale) / slide.um_per_px)
+
+
+def _level_of(slide: Slide, times: float) -> int:
+    return max((i for i, down in enumerate(slide.downsamples) if down <= COARSER * times), default=0)
 
 
 def _by_cell(grid: TileGrid) -> dict[tuple[int, int, int], dict[int, list[tuple[int, int, int]]]]:
@@ -336,20 +437,28 @@ def _by_cell(grid: TileGrid) -> dict[tuple[int, int, int], dict[int, list[tuple[
     return dict(sorted(cells.items()))
 
 
-def _read_cell(slide, level, edges_x, edges_y, input_px) -> tuple[np.ndarray, np.ndarray]:
+def _black_beyond(slide: Slide, x: int, y: int, size: tuple[int, int], level: int) -> np.ndarray:
+    """A region of a slide, black beyond its border as CLAM's padding is."""
+    pixels = slide.read(x, y, size, level)
+    right, bottom = np.rint((np.array(slide.size) - (x, y)) / slide.downsamples[level]).clip(0).astype(int)
+    pixels[:, right:] = pixels[bottom:] = 0
+    return pixels
+
+
+def _read_cell(read, times, level, edges_x, edges_y, input_px) -> tuple[np.ndarray, np.ndarray]:
     """A cell's finest tiles, each resized from its own whole pixels, side by side; which of them are unreadable."""
-    times, parts = slide.downsamples[level], len(edges_x) - 1
+    parts = len(edges_x) - 1
     x, y = (np.rint((edges - edges[0]) / times).astype(int) for edges in (edges_x, edges_y))
     cell, holes = np.empty((parts * input_px, parts * input_px, 3), np.uint8), np.zeros((parts, parts), bool)
     try:
-        pixels = slide.read(edges_x[0], edges_y[0], (x[-1], y[-1]), level)
+        pixels = read(edges_x[0], edges_y[0], (x[-1], y[-1]), level)
     except UnreadableTile:
         pixels = None  # tile by tile then: one damaged spot costs the tiles that show it and no other
     for row, column in np.ndindex(parts, parts):
         try:
             if pixels is None:
                 side = (x[column + 1] - x[column], y[row + 1] - y[row])
-                tile = slide.read(edges_x[column], edges_y[row], side, level)
+                tile = read(edges_x[column], edges_y[row], side, level)
             else:
                 tile = pixels[y[row] : y[row + 1], x[column] : x[column + 1]]
         except UnreadableTile:
@@ -398,7 +507,7 @@ def embed_slide(
         raise ValueError(f"slide {grid.slide} has no tiles to embed: {grid.status} ({grid.note})")
     features = {scale: np.empty((len(grid.tiles[scale]), encoder.dim), np.float32) for scale in grid.scales}
     decoded = {scale: np.zeros(len(grid.tiles[scale]), bool) for scale in grid.scales}
-    n_white = dict.fromkeys(grid.scales, 0)
+    n_white, encoder = dict.fromkeys(grid.scales, 0), encoder.of_slide(lambda: slide.thumbnail())
     for scale, indices, crops in tile_batches(slide, grid, encoder.input_px, batch):
         features[scale][indices] = encoder.encode(crops)
         decoded[scale][indices] = True
@@ -429,7 +538,7 @@ def write_embedding(
     folder: str | os.PathLike, grid: TileGrid, encoder: Encoder, embedded: Mapping[int, Embedded]
 ) -> dict[int, Path]:
     """Write a slide's features as float16, one file a scale (see `embedding_paths`), each atomically."""
-    paths = embedding_paths(folder, encoder.name, grid.slide, embedded)
+    paths, exact = embedding_paths(folder, encoder.name, grid.slide, embedded), grid.mode == "exact"
     for scale, tiles in embedded.items():
         write_features(
             paths[scale],
@@ -438,7 +547,7 @@ def write_embedding(
             encoder=encoder.name,
             revision=encoder.revision,
             um_per_px=grid.um_per_px,
-            crop_um=grid.tile_px * um_per_px_at(scale),
+            crop_um=grid.tile_px * um_per_px_at(scale) if exact else grid.side_px(scale) * grid.um_per_px,
             counts={**tiles.counts, "scale": scale},
             dtype="float16",
         )

@@ -1,11 +1,15 @@
 """Pictures of tissue: spots over the section they were read from, tiles and a model's attention over their slide."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection, LineCollection, PolyCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
@@ -17,6 +21,7 @@ from lib.features.tiles import TileGrid
 from lib.figures import style
 
 CLASSES = (("cancer", style.CANCER), ("other", style.OTHER), ("undetermined", style.UNDETERMINED))
+_SMALL = 160  # side of a picture on a contact sheet
 _WIDEST = 900  # pixels of a drawn picture: more is not seen and makes large svg files
 
 
@@ -190,6 +195,22 @@ def _squares(grid: TileGrid, scale: int) -> np.ndarray:
     """Corners of the tiles of a scale, level-0 pixels: (n, 4, 2)."""
     corners = grid.side_px(scale) * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     return grid.tiles[scale].coords[:, None] + corners
+
+
+def contact_sheet(folder: str | os.PathLike, slides: Sequence[str], most: int = 12) -> Figure:
+    """Mask and stitch of slides (`lib.features.tiles.write_pictures`), pair by pair; of more than `most` evenly chosen ones."""
+    names = [list(slides)[i] for i in np.unique(np.linspace(0, len(slides) - 1, most).astype(int))]
+    rows = -(-len(names) // 4)
+    figure, axes = plt.subplots(rows, 8, figsize=(9.6, 1.4 * rows), squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for name, pair in zip(names, axes.reshape(-1, 2), strict=False):
+        for ax, kind in zip(pair, ("masks", "stitches"), strict=True):
+            with Image.open(Path(folder, kind, f"{name}.jpg")) as picture:
+                picture.thumbnail((_SMALL, _SMALL))
+                ax.imshow(picture)
+        pair[0].set_title(name, fontsize=5, loc="left")
+    return figure
 
 
 def _draw_slide(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, opacity: float = 1.0) -> None:

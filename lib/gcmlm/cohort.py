@@ -30,6 +30,7 @@ import pandas as pd
 from lib.data import fetch_all, read_sources
 from lib.files import check_names
 from lib.gcmlm.ct import MEASURED
+from lib.inputs.slides import check_scales
 from lib.inputs.tables import (
     NO_YES,
     code,
@@ -41,7 +42,16 @@ from lib.inputs.tables import (
     read_columns,
     read_texts,
 )
-from lib.inputs.tcga import DAYS_PER_MONTH, first_known, grade_number, read_cdr, read_outcomes, site_of
+from lib.inputs.tcga import (
+    DAYS_PER_MONTH,
+    NORMAL,
+    first_known,
+    grade_number,
+    read_cdr,
+    read_outcomes,
+    sample_of,
+    site_of,
+)
 from lib.params import ROOT
 from lib.stage import Stage
 
@@ -103,6 +113,13 @@ def read_cohort(stage: Stage) -> Cohort:
     else:
         matched = read_matched(raw_folder(stage), params.factors, params.mapping, label=params.mask_label)
         patients, scans, slides, *_ = matched
+        check_scales(params.um_per_px, slides["slide"])
+        sample = slides["slide"].map(sample_of)
+        if not params.normal_tissue:
+            normal = sample.isin(NORMAL.values()) & (slides["problem"] == "")
+            slides.loc[normal, "problem"] = sample[normal] + ", left out: normal_tissue: true would keep it"
+        for kind, count in sample[sample != ""].value_counts().items():
+            print(f"{count} slides of {kind}")
     for row in patients[patients["problem"] != ""].itertuples():
         print(f"{row.patient}: {row.problem}, so left out")
     patients = patients[patients["problem"] == ""].set_index("patient", drop=False)
@@ -185,8 +202,9 @@ def read_matched(
     ------
     ValueError
         A patient twice, or none named; a factor that is no column, with the nearest name; a cell that is no number in
-        a column of numbers, or one that nobody has, or a code of what is missing (`lib.inputs.tables.looked_over`); a scan or slide of a patient the clinical table does not have; two scans of a patient,
-        unless a column `use` says yes to one; a slide twice; a path that leaves the folder.
+        a column of numbers, or one that nobody has, or a code of what is missing (`lib.inputs.tables.looked_over`); a scan
+        or slide of a patient the clinical table does not have; two scans of a patient, unless a column `use` says yes to
+        one; a slide twice; a path that leaves the folder.
     """
     folder = Path(folder)
     table, path = _table(folder, "clinical")
@@ -525,7 +543,8 @@ def slide_report(stage: Stage, slides: pd.DataFrame, grids: Mapping, folders: Se
             covered = round(grid.coverage.get(stage.params.scale, np.nan), 3)
             seen = (grid.status, grid.um_per_px, len(grid.tiles[stage.params.scale]), covered, grid.note)
         else:
-            seen = ("failed", np.nan, 0, np.nan, row.problem or _why(stage, f"tiles/{row.slide}", folders))
+            status = "left out" if row.problem.startswith("left out") else "failed"
+            seen = (status, np.nan, 0, np.nan, row.problem or _why(stage, f"tiles/{row.slide}", folders))
         rows.append((row.patient, row.slide, written_as(row.path, folders), *seen))
     columns = ["patient", "slide", "path", "status", "um_per_px", "tiles", "coverage", "note"]
     return pd.DataFrame(rows, columns=columns)

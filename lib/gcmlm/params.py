@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from lib.params import Checked, StudyParams
+from lib.params import Checked, StudyParams, Tiling
 
 MODELS = ("signature", "attention")
 CLINICAL = "clinical"
@@ -26,7 +26,7 @@ class Segmentation(Checked):
     fold: int | Literal["all"] = 0
 
 
-class GastricParams(StudyParams):
+class GastricParams(Tiling, StudyParams):
     """Parameters of `notebooks/gcmlm/`, in the order of the notebooks' parameter cell.
 
     Paths count from data/raw, where a cohort's sources of data/sources.yaml are fetched to.
@@ -61,6 +61,10 @@ class GastricParams(StudyParams):
         "given", or "nnunet": segmented here by nnU-Net, which is trained on the scans that have a mask.
     scale : int
         Magnification of the tiles, 20 means 0.5 µm per pixel.
+    um_per_px : dict
+        Slide -> µm per level-0 pixel, where neither its file nor `slides.csv` says it.
+    normal_tissue : bool
+        Keep slides whose TCGA barcode says normal tissue or blood (sample types 10 to 20).
     radiomics_preset : str
         Preset of `lib.features.radiomics`.
     pooling : str
@@ -90,12 +94,10 @@ class GastricParams(StudyParams):
     mask_label: int | str = 1
     masks: Literal["given", "nnunet"] = "given"
     segmentation: Segmentation = Segmentation()
-    tiling: Literal["exact", "clam_compat"] = "exact"
     preset: str = "bwh_resection"
-    tile_px: int = Field(256, ge=16)
-    least_tissue: float = Field(0.5, ge=0, le=1)
     scale: Literal[5, 10, 20] = 20
     um_per_px: dict[str, float] = {}
+    normal_tissue: bool = False
     # 2-embed
     radiomics_preset: Literal["slicer", "default", "ct"] = "default"
     encoder: str = "colour"

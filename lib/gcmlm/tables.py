@@ -62,13 +62,15 @@ def slide_table(
     scale : int
         Magnification whose tiles are averaged.
     duplicates : bool
-        Keep tiles of the same coordinates, as the reference does, whose contours may overlap. Else the first of them
-        is taken, and `duplicates` counts the others; in a file without coordinates none can be found.
+        Keep tiles of the same coordinates, as the reference does, whose contours may overlap, and slides whose tiles differ
+        in size. Else the first of them is taken, and `duplicates` counts the others; in a file without coordinates none
+        can be found.
 
     Raises
     ------
     ValueError
-        Slides of different encoders, revisions, dimensions, or tiles of a different size in µm: means of both are none.
+        Slides of different encoders, revisions, dimensions, or (without `duplicates`) tiles of a different size in µm: means
+        of both are none.
     """
     rows, means, first = [], [], {}
     for patient, slide in slides[["patient", "slide"]].itertuples(index=False):
@@ -77,7 +79,7 @@ def slide_table(
         # level-0 pixels may differ between scanners, the tissue of a tile may not
         side = float(known.get("crop_um") or known.get("tile_size_um") or 0)
         about = {"encoder": known.get("encoder") or "", "revision": known.get("revision") or ""}
-        about |= {"tile_um": f"{side:.3g}", "dim": file.features.shape[1]}
+        about |= {"tile_um": "" if duplicates else f"{side:.3g}", "dim": file.features.shape[1]}
         first = first or {"slide": slide, **about}
         if odd := [name for name in about if first[name] != about[name]]:
             raise ValueError(

@@ -33,11 +33,15 @@ from lib.inputs.volumes import (
 )
 
 STEP = 0.01  # share of the step by which distances between neighbouring slices may differ
+MOST_NAMED = 12
 SUFFIXES = (".dcm", ".dicom", ".ima")
 PLACE = "ImagePositionPatient"
 COUNTS = {PLACE: 3, "Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}
 APART = (
     "ConvolutionKernel",
+    "SeriesDescription",
+    "PixelSpacing",
+    "Rows",
     "ImageType",
     "SliceThickness",
     "KVP",
@@ -190,19 +194,14 @@ def pictures(folder: Path) -> list[Dataset]:
             raise
         except Exception:  # what is no DICOM at all
             header = Dataset()
-        is_dicom = getattr(header, "preamble", None) is not None
-        kind = header.file_meta.get("MediaStorageSOPClassUID", UID("")).name if is_dicom else ""
-        if (
-            "Rows" in header
-            and "PerFrameFunctionalGroupsSequence" in header
-            and header.get("Modality") == "CT"
-        ):
-            slices += _frames(header)
-        elif "Rows" in header:
-            slices.append(header)
-        elif "Image Storage" in kind or (not is_dicom and path.suffix.lower() in SUFFIXES):
+        known = getattr(header, "preamble", None) is not None
+        kind = header.file_meta.get("MediaStorageSOPClassUID", UID("")).name if known else ""
+        if "Rows" in header:
+            many = header.get("Modality") == "CT" and "PerFrameFunctionalGroupsSequence" in header
+            slices += _frames(header) if many else [header]
+        elif "Image Storage" in kind or (not known and path.suffix.lower() in SUFFIXES):
             raise _damaged(path)
-        elif is_dicom:
+        elif known:
             others.append(f"{path.name} ({kind})")
     if others:
         many = f" and {len(others) - 1} more" if len(others) > 1 else ""
@@ -267,7 +266,8 @@ def _one_series(
     if len(fits) != 1:
         raise ValueError(
             f"{folder}: {len(fits) or 'no'} series fit {wanted or modality or 'any modality'!r}; it holds "
-            f"{'; '.join(text for text, _ in about)}. Choose one with `series`"
+            f"{'; '.join(text for text, _ in about[:MOST_NAMED])}{', ...' * (len(about) > MOST_NAMED)}. Choose one with "
+            "`series`"
         )
     if others := [text for group, text in brief.items() if group != id(fits[0][1])]:
         warnings.warn(f"{folder}: not read: {', '.join(others)}", stacklevel=3)
@@ -289,7 +289,10 @@ def _parts(slices: list[Dataset], keywords: Sequence[str] = APART) -> dict[str, 
         return _parts(pictures, keywords) | {"localiser": [each for each in slices if _is_localiser(each)]}
     if any(len(numbers_of(each, keyword)) != count for each in slices for keyword, count in COUNTS.items()):
         return {"": slices}
+    even = not next(_faults(distinct(slices), None), "")
     for number, keyword in enumerate(keywords):
+        if even and keyword != APART[0]:  # two kernels may interleave; all else that does is one stack
+            break
         parts: dict[str, list[Dataset]] = {}
         for each in slices:
             parts.setdefault(str(each.get(keyword, "")), []).append(each)
@@ -401,10 +404,11 @@ def _gaps(slices: list[Dataset], names: list[str]) -> Iterator[str]:
     numbers = [numbers_of(slices[number], "InstanceNumber") for number in order]
     whole = all(map(len, numbers)) and (np.abs(np.diff(numbers, axis=0)) == 1).all()
     if (uneven := int((np.abs(steps - usual) > STEP * usual).sum())) and not (whole and _varies(steps)):
+        why = "slices are missing or two stacks are mixed; fetch the series again"
+        why = "though no number is missing; give it interpolated to equal steps, as NIfTI" if whole else why
         yield (
             f"slices are {usual:g} mm apart but {steps[at]:g} mm between {along[at]:.2f} and {along[at + 1]:.2f} mm "
-            f"({names[at]}, {names[at + 1]}), {uneven} uneven steps in all: slices are missing or two stacks are "
-            "mixed; fetch the series again"
+            f"({names[at]}, {names[at + 1]}), {uneven} uneven steps in all: {why}"
         )
     aside = (places - places[0]) @ across[:2].T
     off = np.linalg.norm(aside - ((along - along[0]) / np.ptp(along))[:, None] * aside[-1], axis=1)
@@ -439,8 +443,11 @@ def _frame_values(path: str) -> np.ndarray:
         return highdicom.imread(path).get_frames(
             dtype=np.float32, apply_real_world_transform=False, apply_presentation_lut=False
         )
-    except (RuntimeError, ValueError, AttributeError, EOFError) as error:
-        raise _damaged(Path(path)) from error
+    except (RuntimeError, ValueError, AttributeError, EOFError, NotImplementedError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path}: its frames cannot be decoded ({said}): fetch it again, or store it uncompressed"
+        ) from error
 
 
 def _unsheared(

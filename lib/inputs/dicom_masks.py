@@ -1,8 +1,8 @@
 """Masks as DICOM: segmentations (SEG), and structure sets (RTSTRUCT), whose contours become voxels.
 
 highdicom reads segmentations, whatever their type and order of frames. Contours are filled by scikit-image by the rule of
-every segmentation, a voxel belongs to a structure when its centre does; rt-utils, the usual library for them, rounds the
-corners to whole pixels first and fills the outline too, which adds half a pixel all round.
+every segmentation, a voxel belongs to a structure when its centre does. rt-utils (1.2.7), the usual library for them, rounds
+the corners to whole pixels and fills the outline too: of a box of 450 voxels it makes 561.
 """
 
 import os
@@ -21,6 +21,7 @@ from lib.inputs.dicom import is_dicom
 from lib.inputs.volumes import Geometry, geometry_of, upright
 
 KINDS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3"}
+MUCH = 1.5  # times the usual distance: planes are missing between
 IN_SLICE = 0.2  # of the distance of slices: a contour that is nearer to one was drawn in it
 IN_PLANE = 0.1  # of the distance of slices: how far the points of a contour may lie out of one
 
@@ -70,8 +71,8 @@ def regions(path: str | os.PathLike) -> Regions | None:
 def _header(path: Path) -> Dataset | None:
     if not is_dicom(path):
         return None
-    header = pydicom.dcmread(path, stop_before_pixels=True)
-    return header if header.get("SOPClassUID") in KINDS else None
+    kind = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID")
+    return pydicom.dcmread(path, stop_before_pixels=True) if kind in KINDS else None
 
 
 def region(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarray, Geometry]:
@@ -89,15 +90,49 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
         raise ValueError(
             f"{found.path}: its planes cannot be stacked ({error}); give the mask on the grid of its scan, as NIfTI"
         ) from error
-    inside = volume.array >= 0.5 if volume.array.dtype.kind == "f" else volume.array > 0
-    image = sitk.GetImageFromArray(inside.any(-1).astype(np.uint8))
+    inside = (volume.array >= 0.5 if volume.array.dtype.kind == "f" else volume.array > 0).any(-1)
     steps = volume.affine[:3, 2::-1]  # of columns, rows, slices
     spacing = np.linalg.norm(steps, axis=0)
+    inside, spacing[2] = _apart(found, inside, spacing[2], _step_along(like, steps[:, 2]))
+    image = sitk.GetImageFromArray(inside.astype(np.uint8))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(volume.affine[:3, 3].tolist())
-    image.SetDirection((steps / spacing).ravel().tolist())
+    image.SetDirection((steps / np.linalg.norm(steps, axis=0)).ravel().tolist())
     image = upright(image, found.path, "keep", 0)
     return sitk.GetArrayFromImage(image) > 0, geometry_of(image)
+
+
+def _step_along(like: Geometry, way: np.ndarray) -> float:
+    """The distance of voxels of a grid along a direction, mm."""
+    return float(np.take(like.spacing_mm, np.abs(way @ np.reshape(like.direction, (3, 3))).argmax()))
+
+
+def _apart(found: Regions, inside: np.ndarray, step: float, usual: float) -> tuple[np.ndarray, float]:
+    """Planes of a segmentation and their distance, where the file does not state it.
+
+    Empty planes are left out of most files, so that a region in two pieces looks like one with planes far apart: such are
+    taken to be as thick as the slices of the scan, `usual`, mm.
+    """
+    groups = [
+        *found.header.get("SharedFunctionalGroupsSequence", []),
+        *found.header.PerFrameFunctionalGroupsSequence[:1],
+    ]
+    measures = next(
+        (each.PixelMeasuresSequence[0] for each in groups if "PixelMeasuresSequence" in each), Dataset()
+    )
+    if "SpacingBetweenSlices" in measures or (len(inside) > 1 and step <= MUCH * usual):
+        return inside, step
+    if len(inside) == 1:
+        return inside, usual
+    if step <= MUCH * max(usual, float(measures.get("SliceThickness") or 0)):
+        warnings.warn(
+            f"{found.path}: its planes are {step:g} mm apart, the scan's {usual:g} mm", stacklevel=5
+        )
+        return inside, step
+    every = int(np.rint(step / usual))
+    spread = np.zeros(((len(inside) - 1) * every + 1, *inside.shape[1:]), bool)
+    spread[::every] = inside
+    return spread, step / every
 
 
 def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarray, Geometry]:

@@ -22,6 +22,7 @@ from openslide import lowlevel
 from pydicom.errors import InvalidDicomError
 
 from lib.files import check_names
+from lib.inputs.tables import nearest_name
 
 FINEST, COARSEST = 0.1, 2.4
 """µm per pixel that a scanner's level 0 may have (HEST issue 106: 0.0274 was meant to be 0.274)."""
@@ -68,6 +69,14 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
     return found
 
 
+def check_scales(um_per_px: Collection[str], slides: Collection[str]) -> None:
+    """Refuse a name under `um_per_px` that is no slide of the cohort: the slide that was meant would keep another scale."""
+    if unknown := sorted(set(um_per_px) - set(slides)):
+        raise ValueError(
+            f"um_per_px names {unknown[0]}, which is no slide of this cohort{nearest_name(unknown[0], slides)}"
+        )
+
+
 def _dicom_slides(
     paths: list[Path], folder: Path, names: Collection[str] | None
 ) -> Iterator[tuple[str, Path]]:
@@ -98,7 +107,7 @@ class Slide:
     Attributes
     ----------
     path, name : Path, str
-        The name is the file's without suffix, unless one is given.
+        The name is the file's without suffix, unless one is given; the folder's of a DICOM series.
     size, level_sizes : (int, int), tuple of (int, int)
         Width and height of level 0 and of each level, pixels. A level that does not lie on level 0 is not among them.
     downsamples : tuple of float
@@ -112,8 +121,10 @@ class Slide:
     """
 
     def __init__(self, path: str | os.PathLike, um_per_px: float | None = None, name: str = ""):
-        self.path, self.note = Path(path), ""
-        self.name = name or self.path.stem
+        path, self.note = Path(path), ""
+        self.name = name or path.stem
+        # of a DICOM series any file will do
+        self.path = next(iter(sorted(path.glob("*.dcm"))), path) if path.is_dir() else path
         self._lock, self._handle = Lock(), self._opened()
         self.size = self._handle.dimensions
         self.level_sizes = tuple(self._handle.level_dimensions)

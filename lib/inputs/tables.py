@@ -84,8 +84,8 @@ def looked_over(values: pd.Series, name: str, usual: Usual | None = None) -> str
     Returns
     -------
     str
-        A median outside `usual.middle`, and the unit in which it would lie there; 9, 99 or the like, more than twice
-        the next number, or a -1.
+        A median outside `usual.middle`, and the unit in which it would lie there; single values beyond twice that; 9, 99
+        or the like, more than twice the next number, or a -1.
 
     Raises
     ------
@@ -113,6 +113,11 @@ def looked_over(values: pd.Series, name: str, usual: Usual | None = None) -> str
             said += f"; {', '.join(f'{one:g}' for one in codes)}: a code of what is missing? Leave such cells empty"
         raise ValueError(said)
     remarks = [f"median {others.median():g} {usual.unit}{hint}"] if hint else []
+    far = others[others > 2 * usual.middle[1]] if usual and not hint else others[:0]
+    if len(far):
+        remarks.append(
+            f"{far.iloc[0]:g} {usual.unit} of patient {far.index[0]}, and {len(far) - 1} more as far off"
+        )
     if lone.any():
         remarks.append(f"{known[lone].iloc[0]:g} of patient {lone.idxmax()}: measured, or a code of missing?")
     return "; ".join(remarks)

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from lib.files import check_names
+from lib.inputs.slides import SUFFIXES
 from lib.inputs.tables import read_columns
 
 ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4}
@@ -31,7 +32,24 @@ TEXTS = (
     *("ajcc_pathologic_tumor_stage", "clinical_stage", "histological_grade"),
     *("new_tumor_event_type", "new_tumor_event_site", "new_tumor_event_site_other"),
 )
-SLIDE_FILE = re.compile(r"\.(svs|tiff?|ndpi|mrxs|scn|bif|vms)$", re.IGNORECASE)
+SLIDE_FILE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
+SAMPLES = {
+    "01": "primary tumour",
+    "02": "recurrence",
+    "05": "new primary",
+    "06": "metastasis",
+    "07": "metastasis",
+}
+NORMAL = {
+    "10": "normal blood",
+    "11": "normal tissue",
+    "12": "normal buccal cells",
+    "13": "normal cells",
+    "14": "normal marrow",
+    "20": "control",
+}
+"""Sample types of a barcode, TCGA-SS-PPPP-tt; what is normal says nothing about a tumour."""
+
 BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
 
 
@@ -60,6 +78,12 @@ def patient_of(name: str) -> str:
     """Patient of a TCGA barcode, slide name or file name (its first 12 characters); other names are the patient's."""
     found = BARCODE.match(name)
     return found[0] if found else name
+
+
+def sample_of(slide: str) -> str:
+    """Sample type of a TCGA slide, "primary tumour" of TCGA-A6-2683-01Z-00-DX1; "type 61" for a rare one, "" for other names."""
+    found = re.match(rf"{BARCODE.pattern}-(\d\d)", slide)
+    return (SAMPLES | NORMAL).get(found[1], f"type {found[1]}") if found else ""
 
 
 def site_of(patient: str) -> str:
@@ -95,8 +119,8 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a slide, in the file's order: patient, slide (without .svs, .ndpi, ...), time_months (float, 0 or longer),
-        event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0, NaN), site (tissue source
+        One row a slide, in the file's order: patient, slide (without .svs, .ndpi, ...), sample (type, see `sample_of`),
+        time_months (float, 0 or longer), event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0, NaN), site (tissue source
         site), oncotree_code ("" where missing).
 
     Raises
@@ -128,6 +152,7 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
         {
             "patient": patient,
             "slide": slide,
+            "sample": slide.map(sample_of),
             "time_months": _numbers(table["survival_months"], patient, path, most, known=True),
             "event": 1 - _numbers(table["censorship"], patient, path, codes=(0, 1), known=True).astype(int),
             "age": _numbers(table["age"], patient, path, MOST_YEARS),

@@ -296,21 +296,21 @@ def placed(
     """
     if same_grid(grid, like):
         return mask
+    moved = sitk.GetArrayFromImage(brought_onto(image_of(mask, grid), like, 0, sitk.sitkNearestNeighbor)) > 0
+    before, after = (float(each.sum()) * one.voxel_ml for each, one in ((mask, grid), (moved, like)))
+    said = f"{what} has {before:.3f} ml in its file, {after:.3f} ml on its volume"
     if sorted(grid.size) == sorted(like.size):
         raise ValueError(
             f"{path} has the size of its volume but another header, one of the two is wrong: it has {grid}; the volume "
-            f"has {like}. Write the mask again with the header of its scan, or give the scan it was drawn on"
+            f"has {like} ({said}). Write the mask again with the header of its scan, or give the scan it was drawn on"
         )
-    moved = sitk.GetArrayFromImage(brought_onto(image_of(mask, grid), like, 0, sitk.sitkNearestNeighbor)) > 0
-    before, after = (float(each.sum()) * one.voxel_ml for each, one in ((mask, grid), (moved, like)))
-    said = f"{before:.3f} ml in its file, {after:.3f} ml on its volume"
     if after < (1 - MOST_LOST) * before:
         raise ValueError(
-            f"{path} does not fit its volume: {what} has {said} (it has {grid}; the volume has {like}). Give the mask "
+            f"{path} does not fit its volume: {said} (it has {grid}; the volume has {like}). Give the mask "
             "that was drawn on this scan"
         )
     if after > (1 + MOST_LOST) * before:
-        warnings.warn(f"{path}: {what} has {said}", stacklevel=3)
+        warnings.warn(f"{path}: {said}", stacklevel=3)
     return moved
 
 

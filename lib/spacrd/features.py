@@ -95,8 +95,13 @@ def normalise(counts: sparse.spmatrix) -> sparse.csr_matrix:
     return sparse.csr_matrix(expression.X)
 
 
-def expression(section: AnnData, genes: Sequence[str]) -> np.ndarray:
-    """Normalised expression (spots, genes), float32; totals are taken over all genes of the section."""
+def expression(section: AnnData, genes: Sequence[str], among: Sequence[str] | None = None) -> np.ndarray:
+    """Normalised expression (spots, genes), float32; a spot's total is taken over the genes `among` (None: all of the section).
+
+    Sections that are compared need one and the same `among`: the same counts are a larger share of a panel of some
+    hundred genes than of a whole transcriptome.
+    """
+    section = section if among is None else section[:, list(dict.fromkeys([*among, *genes]))]
     return normalise(section.X)[:, [section.var_names.get_loc(gene) for gene in genes]].toarray()
 
 
@@ -185,14 +190,19 @@ def labelled_patches(spots: Spots, size: int) -> list[np.ndarray]:
 class Batches(IterableDataset):
     """Each time it is gone through, one epoch: `pieces` (rows that stay together) in random order, put together to batches.
 
-    Whole pieces are joined until `batch_size` rows are reached; a lone last row joins the batch before (batch statistics
-    need two). The order depends on `seed` and on nothing else. `made` turns rows into a batch.
+    Whole pieces are joined until `batch_size` rows are reached; fewer last rows than `least` join the batch before (batch
+    statistics need two). The order depends on `seed` and on nothing else. `made` turns rows into a batch.
     """
 
     def __init__(
-        self, pieces: Sequence[np.ndarray], batch_size: int, seed: int, made: Callable[[np.ndarray], Any]
+        self,
+        pieces: Sequence[np.ndarray],
+        batch_size: int,
+        seed: int,
+        made: Callable[[np.ndarray], Any],
+        least: int = 2,
     ):
-        self.pieces, self.batch_size, self.made = pieces, batch_size, made
+        self.pieces, self.batch_size, self.made, self.least = pieces, batch_size, made, least
         self.random = np.random.default_rng(seed)
 
     def __iter__(self) -> Iterator[Any]:
@@ -201,7 +211,7 @@ class Batches(IterableDataset):
             if sum(map(len, batches[-1])) >= self.batch_size:
                 batches.append([])
             batches[-1].append(self.pieces[i])
-        if len(batches) > 1 and sum(map(len, batches[-1])) == 1:
+        if len(batches) > 1 and sum(map(len, batches[-1])) < self.least:
             batches[-2:] = [batches[-2] + batches[-1]]
         for rows in batches:
             yield self.made(np.concatenate(rows))
@@ -220,7 +230,9 @@ class SectionFeatures:
     spots: np.ndarray  # their names
     xy: np.ndarray
     neighbours: np.ndarray  # (n, k), within the radius
-    neighbours_anywhere: np.ndarray  # (n, k), without one, as the released code has it
+    neighbours_anywhere: (
+        np.ndarray
+    )  # (n, k), without one, of positions in whole pixels: as the released code has it
 
     def tensors(self, scaling: str, *, image: bool, genes: bool, anywhere: bool = False) -> Spots:
         """Scaled within the section, as tensors; a modality can be left out."""
@@ -246,7 +258,7 @@ def fold_features(
     """Features of a fold's training and test sections.
 
     Genes are chosen on training sections alone, among those that all sections of the fold share (which names the test
-    platform has is known without its counts).
+    platform has is known without its counts). A spot's total is taken over the shared genes too, as in the released code.
 
     Parameters
     ----------
@@ -264,6 +276,7 @@ def fold_features(
     """
     patients = {name: section.uns["section"]["patient"] for name, section in sections.items()}
     refuse_leak(fold.train, fold.test, patients)
+    shared: Sequence[str] = []
     chosen: Sequence[str] = []
     if genes:
         shared = shared_genes([sections[name] for name in (*fold.train, *fold.test)])
@@ -278,13 +291,13 @@ def fold_features(
             name,
             patients[name],
             images[name] if images else None,
-            expression(section, chosen) if genes else None,
-            expression(section, [marker])[:, 0] if genes and marker in section.var_names else None,
+            expression(section, chosen, shared) if genes else None,
+            expression(section, [marker], shared)[:, 0] if genes and marker in section.var_names else None,
             np.nan_to_num(labels, nan=0.0) if params.undetermined == "negative" else labels,
             section.obs_names.to_numpy(str),
             xy,
             nearest(xy, params.neighbours, radius=params.neighbour_radius * pitch),
-            nearest(xy, params.neighbours),
+            nearest(np.rint(xy), params.neighbours),
         )
 
     train, test = [features(n) for n in fold.train], [features(n) for n in fold.test]

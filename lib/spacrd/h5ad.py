@@ -27,7 +27,7 @@ from lib.spacrd.spots import (
     the_one,
     tissue_of,
 )
-from lib.spacrd.tenx import STEP_UM, VISIUM_UM, array_scale, told_apart
+from lib.spacrd.tenx import ARRAY, STEP_UM, VISIUM_UM, array_scale, told_apart
 
 PICTURES = (*TIFFS, *SLIDES, ".png", ".jpg", ".jpeg")
 IDENTIFIERS = ("gene_ids", "gene_id", "ensembl_id", "ensembl_ids", "ensemblid")
@@ -78,7 +78,7 @@ def read_h5ad(
     counts = _raw_counts(found, file)
     bare = None
     if "in_tissue" in found.obs and "spatial" in found.obsm:
-        on = found.obs["in_tissue"].astype(str).isin(("1", "1.0", "True", "true")).to_numpy()
+        on = found.obs["in_tissue"].astype(str).str.lower().isin(("1", "1.0", "true")).to_numpy()
         bare = np.asarray(found.obsm["spatial"], float)[~on, :2]
         counts, found = counts[on], found[on]
         if not on.all():
@@ -88,26 +88,30 @@ def read_h5ad(
             f"{file} has {found.n_obs} spots on tissue, places in obsm {list(found.obsm)}: obsm['spatial'] is expected"
         )
     xy = np.asarray(found.obsm["spatial"], float)[:, :2]
-    if not np.isfinite(xy).all():
+    pixels = ["pxl_row_in_fullres", "pxl_col_in_fullres"]
+    turned = set(pixels) <= set(found.obs) and np.array_equal(xy, found.obs[pixels])
+    if turned and not np.array_equal(xy[:, 0], xy[:, 1]):
         raise ValueError(
-            f"{file} has {int((~np.isfinite(xy)).any(1).sum())} spots without a place: leave them out"
+            f"{file} has rows before columns in obsm['spatial'], as its obs tells: put columns first"
         )
+    if lost := int((~np.isfinite(xy)).any(axis=1).sum()):
+        raise ValueError(f"{file} has {lost} spots without a place: leave them out")
     factors = {
         key: value
         for library in found.uns.get("spatial", {}).values()
         for key, value in library.get("scalefactors", {}).items()
     }
-    array = (
-        found.obs[["array_col", "array_row"]].to_numpy(float)
-        if {"array_col", "array_row"} <= set(found.obs)
-        else None
-    )
+    array = found.obs[ARRAY].to_numpy(float) if set(ARRAY) <= set(found.obs) else None
     um, sizes = _sizes(xy, array, factors, um_per_px, file, notes)
     picture, scale = _picture_of(path, file, found.uns)
-    if isinstance(labels, str) and labels in found.obs:
+    if not isinstance(labels, str):
+        tissue = read_labels(labels, counts.obs_names, notes, classes, filtered=True)
+    elif labels in found.obs:
         tissue = tissue_of(found.obs[labels], f"obs[{labels!r}] of {file}", classes)
     else:
-        tissue = read_labels(labels, counts.obs_names, notes, classes, filtered=True)
+        raise FileNotFoundError(
+            f"labels {labels!r} are no file in the raw folder, and no column of {file}, which has {', '.join(found.obs) or 'none'}"
+        )
     return assemble(
         counts,
         xy,

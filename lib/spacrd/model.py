@@ -11,8 +11,8 @@ query survives the published attention, so only that query is computed, and keys
 projected for the b * k neighbours: the query is carried into the space of z instead (`CentreAttention`).
 
 `variant="released"` keeps two habits of the authors' code that the paper does not describe: z is normalised over
-the neighbours instead of the features, and batch statistics count a spot as often as it is a neighbour.
-`variant="described"` normalises over the features and counts every spot once.
+the neighbours instead of the features, and in training every neighbour is a copy of its own, which counts in batch
+statistics and draws its own dropout. `variant="described"` normalises over the features and takes every spot once.
 """
 
 from typing import NamedTuple
@@ -24,36 +24,24 @@ from torch import Tensor, nn
 WIDTH, LATENT, HEADS = 512, 64, 8
 
 
-class CountedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation in which row i of the batch counts `copies[i]` times."""
-
-    def forward(self, x: Tensor, copies: Tensor | None = None) -> Tensor:
-        if copies is None or not self.training:
-            return super().forward(x)
-        rows = copies.sum()
-        weight = (copies / rows)[:, None]
-        mean = (weight * x).sum(0)
-        variance = (weight * (x - mean).square()).sum(0)
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * rows / (rows - 1), self.momentum)
-        return (x - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias
-
-
 class Encoder(nn.Module):
     """One modality to the shared space: in -> 1024 -> 512 -> 512."""
 
     def __init__(self, input_dim: int, dropout: float = 0.2):
         super().__init__()
-        self.linear1, self.norm1 = nn.Linear(input_dim, 1024), CountedBatchNorm(1024)
-        self.linear2, self.norm2 = nn.Linear(1024, 512), CountedBatchNorm(512)
+        self.linear1, self.norm1 = nn.Linear(input_dim, 1024), nn.BatchNorm1d(1024)
+        self.linear2, self.norm2 = nn.Linear(1024, 512), nn.BatchNorm1d(512)
         self.linear3 = nn.Linear(512, WIDTH)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, copies: Tensor | None = None) -> Tensor:  # (n, input_dim) -> (n, 512)
-        x = self.dropout(F.relu(self.norm1(self.linear1(x), copies), inplace=True))
-        x = self.dropout(F.relu(self.norm2(self.linear2(x), copies), inplace=True))
+    def forward(self, x: Tensor, copied: Tensor | None = None) -> Tensor:
+        """(n, input_dim) -> (n, 512); with `copied` (m,), the rows that copies are made of, -> (m, 512)."""
+        x = self.linear1(x)
+        x = (
+            x if copied is None else F.embedding(copied, x)
+        )  # copies of a row part at the first dropout, not before
+        x = self.dropout(F.relu(self.norm1(x), inplace=True))
+        x = self.dropout(F.relu(self.norm2(self.linear2(x)), inplace=True))
         return self.linear3(x)
 
 
@@ -133,11 +121,11 @@ class SpaCRD(nn.Module):
         self.head = nn.Sequential(nn.Linear(2 * LATENT, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def encode(
-        self, image: Tensor | None, genes: Tensor | None, copies: Tensor | None = None
+        self, image: Tensor | None, genes: Tensor | None, copied: Tensor | None = None
     ) -> list[Tensor]:
-        """Each modality present -> z (n, 512), not normalised."""
+        """Each modality present -> z (n, 512), not normalised; `copied`: see `Encoder.forward`."""
         pairs = ((self.image_encoder, image), (self.gene_encoder, genes))
-        return [encoder(x, copies) for encoder, x in pairs if encoder is not None]
+        return [encoder(x, copied) for encoder, x in pairs if encoder is not None]
 
     def around(self, z: Tensor, neighbours: Tensor) -> Tensor:
         """z (n, 512), neighbours (b, k) -> normalised neighbourhoods (b, k, 512), the centre first."""
@@ -154,12 +142,12 @@ class SpaCRD(nn.Module):
         image (n, image_dim) and genes (n, gene_dim), None where left out, hold every spot that occurs in neighbours
         once; neighbours (b, k), int64, are rows of them, column 0 the scored spot itself.
         """
-        copies = None
+        copied = None
         if self.released and self.training:
-            n = len(genes if image is None else image)
-            copies = torch.bincount(neighbours.flatten(), minlength=n).to(self.class_centres.dtype)
+            copied = neighbours.flatten()
+            neighbours = torch.arange(len(copied), device=copied.device).view_as(neighbours)
         # 1 or 2 x (b, k, 512)
-        spots = [self.around(z, neighbours) for z in self.encode(image, genes, copies)]
+        spots = [self.around(z, neighbours) for z in self.encode(image, genes, copied)]
         attention = None
         if self.attentions is None:
             streams = [x.mean(1) for x in spots]

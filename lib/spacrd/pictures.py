@@ -264,7 +264,9 @@ def _crop(picture: np.ndarray, centre: np.ndarray, size: np.ndarray, out_px: int
     return np.asarray(Image.fromarray(block).resize((out_px, out_px), Image.Resampling.BILINEAR, box=box))
 
 
-def embed_spots(section: AnnData, picture: np.ndarray, encoder) -> tuple[np.ndarray, dict[str, int]]:
+def embed_spots(
+    section: AnnData, picture: np.ndarray, encoder, as_released: bool = False
+) -> tuple[np.ndarray, dict[str, int]]:
     """Crop the section's picture round every spot and encode the crops.
 
     Parameters
@@ -274,6 +276,9 @@ def embed_spots(section: AnnData, picture: np.ndarray, encoder) -> tuple[np.ndar
     picture : uint8 array (height, width, 3)
         RGB, in full-resolution pixels times picture_scale.
     encoder : lib.features.encoders.Encoder
+    as_released : bool
+        The released code's habit: position and side of a crop are whole full-resolution pixels, the side cut off, and
+        the crop begins half a side (cut off) before the position.
 
     Returns
     -------
@@ -282,9 +287,12 @@ def embed_spots(section: AnnData, picture: np.ndarray, encoder) -> tuple[np.ndar
     """
     about = section.uns["section"]
     scale = np.asarray(about["picture_scale"], float)
-    centres, size_px = section.obsm["spatial"] * scale, encoder.crop_um / about["um_per_px"] * scale
-    features, n_white = [], 0
-    for crops in crop_spots(picture, centres, size_px, encoder.input_px):
+    centres, side = section.obsm["spatial"], encoder.crop_um / about["um_per_px"]
+    if as_released:
+        side = np.floor(side)
+        centres = np.rint(centres) - side // 2 + side / 2
+    features, n_white, encoder = [], 0, encoder.of_slide(lambda: picture[::4, ::4])
+    for crops in crop_spots(picture, centres * scale, side * scale, encoder.input_px):
         features.append(encoder.encode(crops))
         n_white += count_white(crops)
     return np.concatenate(features), {"n_white": n_white, "n_failed": 0}

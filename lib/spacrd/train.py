@@ -164,8 +164,11 @@ def train(
         history = done(Contrast(model, params), pairs, params.contrastive_epochs)
         histories.append(history.assign(stage="I contrastive"))
         model.requires_grad_(True).train()  # the first loop left it in evaluation
-    pieces = labelled_patches(spots, 1 if variant == "released" else PATCH)
-    batches = Batches(pieces, params.batch_size, seed, spots.batch)
+    released = variant == "released"
+    pieces = labelled_patches(spots, 1 if released else PATCH)
+    # there a lone last spot is a batch of its own: its neighbours' copies give statistics
+    least = 1 if released and params.neighbours > 1 else 2
+    batches = Batches(pieces, params.batch_size, seed, spots.batch, least)
     epochs = params.fusion_epochs + params.classifier_epochs
     history = done(Fusion(model, params, held_out), batches, epochs, checkpoint)
     history["stage"] = np.where(history["epoch"] < params.fusion_epochs, "II fusion", "III classifier")

@@ -1,6 +1,7 @@
 """A cohort: published folds against outcomes, stored predictions of others, the real files of both; phantoms."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,8 @@ import pytest
 from lifelines import CoxPHFitter
 
 from lib.crossfusion.cohort import (
+    Cohort,
+    embedded_slides,
     of_patients,
     planted_patients,
     read_arrays,
@@ -17,6 +20,8 @@ from lib.crossfusion.cohort import (
     with_outcomes,
     write_planted,
 )
+from lib.crossfusion.params import CrossFusionParams
+from lib.features.tiles import LEFT_OUT
 from lib.inputs.tcga import by_patient, read_outcomes
 from lib.statistics.concordance import harrell
 from lib.training.folds import Fold, folds_of
@@ -40,6 +45,105 @@ def put(folder, *folds):
         lines = [f"{row},{a},{b}" for row, (a, b) in enumerate(zip(*columns, strict=True))]
         (folder / f"splits_{number}.csv").write_text("\n".join([",train,val", *lines]) + "\n")
     return folder
+
+
+@pytest.fixture
+def hospital(tmp_path, monkeypatch):
+    """Function: a cohort of slides with follow-up, of these rows (patient, slide) and parameters."""
+    monkeypatch.setattr("lib.crossfusion.cohort.RAW", tmp_path)
+
+    def made(rows, **changes):
+        lines = [f"{patient},{slide},10,0,60" for patient, slide in rows]
+        head = "case_id,slide_id,survival_months,censorship,age"
+        (tmp_path / "o.csv").write_text("\n".join([head, *lines]) + "\n")
+        settings = {"phantom": None, "outcomes": "o.csv", "slides": "slides", "predictions": {}}
+        params = CrossFusionParams(cohort="mine", kind="open", clinical=["age"], **settings | changes)
+        (tmp_path / "slides").mkdir(exist_ok=True)
+        stage = {"params": params, "folder": tmp_path, "name": "1-preprocess", "failed": {}}
+        return Cohort(SimpleNamespace(**stage, reads=lambda path: path))
+
+    return made
+
+
+BARCODES = [f"TCGA-BH-A1FU-{end}.svs" for end in ("01Z-00-DX1", "11A-02-TSB", "06Z-00-DX1", "20A-01-TS1")]
+
+
+def test_normal_tissue_is_left_out_by_name_unless_it_is_asked_for(hospital, tmp_path):
+    rows = [*[("TCGA-BH-A1FU", slide) for slide in BARCODES], ("TCGA-BH-A1FV", "TCGA-BH-A1FV-10A-01-BS1.svs")]
+    for _, slide in rows:
+        (tmp_path / "slides").mkdir(exist_ok=True)
+        (tmp_path / "slides" / slide).write_bytes(b"")
+    raw = hospital(rows)
+    table = raw.tiled([]).set_index("slide")
+    assert list(table["sample"]) == [
+        "primary tumour",
+        "normal tissue",
+        "metastasis",
+        "control",
+        "normal blood",
+    ]
+    assert list(table["status"].str.startswith("normal tissue")) == [False, True, False, True, True]
+    assert set(raw.paths) == {"TCGA-BH-A1FU-01Z-00-DX1", "TCGA-BH-A1FU-06Z-00-DX1"}
+    assert raw.patients()["slides"].to_dict() == {"TCGA-BH-A1FU": 2, "TCGA-BH-A1FV": 0}
+    # features of them, made elsewhere, take no part either
+    for slide in table.index:
+        for scale in (20, 10, 5):
+            path = tmp_path / "given" / f"x{scale}" / f"{slide}.h5"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    stage = SimpleNamespace(params=raw.params.model_copy(update={"features": "given"}), folder=tmp_path)
+    embedded, without = embedded_slides(stage, table.reset_index())
+    assert set(embedded["slide"]) == set(raw.paths)
+    assert without == []
+    kept = hospital(rows, normal_tissue=True)
+    assert len(kept.paths) == 5
+    assert not kept.tiled([])["status"].str.startswith("normal").any()
+
+
+def test_what_the_process_list_leaves_out_is_named_and_other_settings_tile_a_slide_anew(
+    hospital, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lib.features.tiles.RAW", tmp_path)
+    names = ("a", "b", "c")
+    (tmp_path / "slides").mkdir()
+    for name in names:
+        (tmp_path / "slides" / f"{name}.svs").write_bytes(b"")
+    (tmp_path / "list.csv").write_text("slide_id,process,sthresh\na.svs,1,20\nb.svs,0,\n")
+    clams = {"tiling": "clam_compat", "process_list": "list.csv"}
+    raw = hospital([(f"P{name}", name) for name in names], **clams)
+    assert list(raw.presets) == ["a"]
+    table = raw.tiled([]).set_index("slide")
+    assert table["status"].to_dict() == {"a": "failed", "b": "left out", "c": "left out"}
+    assert table.loc["b", "note"] == table.loc["c", "note"] == LEFT_OUT
+    before = raw.depends("a")
+    assert before["preset"].sthresh == 20
+    (tmp_path / "list.csv").write_text("slide_id,process,sthresh\na.svs,1,30\n")
+    assert hospital([(f"P{name}", name) for name in names], **clams).depends("a") != before
+    (tmp_path / "list.csv").write_text("slide_id\nx.svs\n")
+    with pytest.raises(ValueError, match=r"list.csv names slide x and is no slide of this cohort"):
+        hospital([(f"P{name}", name) for name in names], **clams)
+
+
+def test_a_hospitals_own_identifiers_are_taken_as_they_stand(hospital):
+    rows = [
+        ("patient_0", "slide_1"),
+        ("patient_0", "slide_2.ndpi"),
+        ("P1", "P10_a.tiff"),
+        ("17", "S21-12345-A1.mrxs"),
+    ]
+    raw = hospital(rows)
+    assert list(raw.slides["slide"]) == ["slide_1", "slide_2", "P10_a", "S21-12345-A1"]
+    assert raw.patients()["slides"].to_dict() == {"patient_0": 2, "P1": 1, "17": 1}
+    assert "no file slide_1.svs, .tif" in raw.tiled([])["note"][0]
+
+
+def test_a_scale_for_a_slide_nobody_has_is_told(hospital):
+    rows = [("P1", "P1_a.svs"), ("P2", "P2_a.svs")]
+    assert hospital(rows, um_per_px={"P1_a": 0.25}).params.um_per_px == {"P1_a": 0.25}
+    with pytest.raises(
+        ValueError, match=r"um_per_px names P1_a.svs, which is no slide of this cohort; nearest: P1_a"
+    ):
+        hospital(rows, um_per_px={"P1_a.svs": 0.25})
 
 
 def test_parts_keep_their_order_and_lose_the_padding(tmp_path):

@@ -1,11 +1,18 @@
+from dataclasses import replace
+
+import h5py
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib.crossfusion import evaluation
+from lib.crossfusion.bags import TileFeatures
 from lib.crossfusion.cohort import clinical_baselines, planted_patients, write_planted
 from lib.crossfusion.params import CrossFusionParams
-from lib.features.tiles import TileGrid, Tiles
+from lib.features.tiles import TileGrid, Tiles, write_grid
+from lib.figures.pictures import draw_received
 from lib.statistics.metrics_table import c_index_by_fold, risk_groups
 from lib.training.folds import Fold
 
@@ -104,3 +111,76 @@ def test_attended_tiles_at_the_edge_are_counted():
     for attention, expected in ((inside, 0), (~inside, 8)):
         seen = evaluation.Seen("s", 0.0, grid, {20: attention.astype(float)})
         assert evaluation.at_the_edge(seen) == (expected, 16 / 25)
+
+
+def small_bag(scale_px=1.0, without=()):
+    """Centres of a slide of 2 x 2 cells of 5x, 2048 level-0 pixels each; `without`: tiles at 20x that are not there."""
+    bag = {}
+    for scale in (20, 10, 5):
+        n, side = 2 * scale // 5, 2048 * 5 / scale
+        centres = (np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).reshape(-1, 2) + 0.5) * side
+        kept = np.delete(np.arange(n * n), without) if scale == 20 else np.arange(n * n)
+        bag[scale] = TileFeatures(np.ones((len(kept), 4), np.float32), centres[kept] * scale_px)
+    return bag
+
+
+def own_grid(bag):
+    empty = np.zeros(0, np.int64)
+    tiles = {
+        scale: Tiles(
+            (one.coords - 2048 * 2.5 / scale).astype(np.int64), np.zeros_like(one.coords, int), empty, empty
+        )
+        for scale, one in bag.items()
+    }
+    return TileGrid("s", "ok", "exact", 256, 2048.0, 0.25, (4096, 4096), tiles)
+
+
+def test_a_tile_that_could_not_be_decoded_is_missing_from_the_map_and_no_more():
+    whole = own_grid(small_bag())
+    seen = evaluation.where_seen(whole, small_bag(without=[9]))
+    np.testing.assert_array_equal(seen.tiles[20].coords, np.delete(whole.tiles[20].coords, 9, axis=0))
+    np.testing.assert_array_equal(seen.tiles[5].coords, whole.tiles[5].coords)
+    figure, ax = plt.subplots()
+    draw_received(ax, np.zeros((8, 8, 3), np.uint8), seen, 20, np.arange(63))
+    plt.close(figure)
+    inner = evaluation.at_the_edge(evaluation.Seen("s", 0.0, seen, {20: np.arange(63.0)}))[1]
+    assert inner == (28 + 3) / 63  # the border, and those beside the hole that do not touch it
+
+
+@pytest.mark.parametrize(("layout", "unit"), [("clam", 1.0), ("stamp", 0.25), ("tensor", 1.0)])
+def test_features_given_beside_slides_are_drawn_where_they_lie(tmp_path, monkeypatch, capsys, layout, unit):
+    """Features of another pipeline, on another grid than stage 1 laid; those of `tensor` do not say where."""
+    bag = small_bag(unit, without=[0])
+    for scale, tiles in bag.items():
+        path = tmp_path / f"given/x{scale}/P.h5"
+        path.parent.mkdir(parents=True)
+        if layout == "tensor":
+            torch.save(torch.from_numpy(tiles.features), path.with_suffix(".pt"))
+            continue
+        corners = tiles.coords - 2048 * 2.5 / scale * unit
+        with h5py.File(path, "w") as file:
+            file["feats" if layout == "stamp" else "features"], file["coords"] = tiles.features, corners
+            if layout == "stamp":
+                file.attrs.update({"unit": "um", "tile_size": 2048 * 5 / scale * unit})
+    write_grid(tmp_path / "tiles" / "P.h5", replace(own_grid(small_bag(without=range(60))), slide="P"))
+    stage = Folder(tmp_path)
+    stage.params = PARAMS.model_copy(update={"phantom": None, "outcomes": "o.csv", "features": "given"})
+    stage.reads = lambda path: path
+    rows = [("TCGA-A", "crossfusion", 1, "0", patient, score) for patient, score in (("p", 1.0), ("q", 0.0))]
+    names = ["setting", "model", "seed", "fold", "patient", "score"]
+    pd.DataFrame(rows, columns=names).to_csv(tmp_path / "predictions.csv", index=False)
+    slides = [("p", "P", "ok"), ("q", "P", "ok")]
+    pd.DataFrame(slides, columns=["patient", "slide", "status"]).to_csv(tmp_path / "slides.csv", index=False)
+    monkeypatch.setattr("lib.crossfusion.cohort.RAW", tmp_path)
+    monkeypatch.setattr("lib.crossfusion.train.load_model", lambda *_: None)
+    monkeypatch.setattr(
+        "lib.crossfusion.train.received", lambda _, bag: {20: np.arange(len(bag[20].features))}
+    )
+    seen = evaluation.seen_by(stage, "crossfusion", ["P"])
+    if layout == "tensor":
+        assert seen == []
+        assert "P is not drawn" in capsys.readouterr().out
+        return
+    expected = own_grid(small_bag(without=[0])).tiles[20].coords
+    np.testing.assert_allclose(seen[0].grid.tiles[20].coords, expected, atol=1)
+    assert seen[0].grid.side_px(20) == pytest.approx(512)

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from lib.features.clam import (
     PRESETS,
@@ -15,8 +16,18 @@ from lib.features.clam import (
     seg_level,
     segment,
 )
-from lib.features.tiles import clam_tiles
+from lib.features.feature_files import Encoder, read_features
+from lib.features.tiles import (
+    clam_grid,
+    clam_tiles,
+    embed_slide,
+    presets_of,
+    tile_batches,
+    write_embedding,
+    write_pictures,
+)
 from lib.inputs.slides import UnreadableTile, open_slide
+from lib.params import Tiling
 from lib.phantoms.slides import write_pyramid
 
 PINK = (200, 120, 180)
@@ -127,6 +138,21 @@ def test_a_list_that_does_not_fit_is_refused_by_name(tmp_path, old, new, says):
     (tmp_path / "list.csv").write_text(text.replace("c.1,1.0", "c.1,0") if "no slide" in says else text)
     with pytest.raises(ValueError, match=says):
         read_process_list(tmp_path / "list.csv", BIOPSY, ["a", "b", "c.1", "d"])
+
+
+def test_presets_are_one_for_all_or_of_each_slide_and_exact_tiles_need_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.features.tiles.RAW", tmp_path)
+    (tmp_path / "list.csv").write_text(LIST)
+    preset_file(tmp_path, OWN)
+    names = ["a", "b", "c.1", "d"]
+    assert presets_of(Tiling(), names) == dict.fromkeys(names)
+    clams = {"tiling": "clam_compat", "preset": "mine.csv"}
+    assert presets_of(Tiling(**clams), names) == dict.fromkeys(names, read_preset("bwh_resection"))
+    listed = presets_of(Tiling(**clams, process_list="list.csv"), names)
+    assert (list(listed), listed["b"]) == (["a", "b", "c.1"], read_preset("bwh_resection"))
+    for changed in ({"process_list": "list.csv"}, {"step": 128}, {"patch_level": 0}):
+        with pytest.raises(ValueError, match="give tiling: clam_compat"):
+            Tiling(**changed)
 
 
 # CLAM's contours
@@ -284,6 +310,90 @@ def test_a_level_that_is_no_whole_number_of_times_coarser_is_segmented_as_clam_d
     coords = clam_tiles(waves, preset, segment(waves, preset), 64).coords
     assert len(coords) == tiles
     assert hashlib.sha256(coords.astype("<i8").tobytes()).hexdigest()[:16] == checksum
+
+
+@pytest.mark.parametrize(
+    ("patch", "step", "level", "tiles", "checksum"),
+    [
+        (64, 32, 0, 2592, "02282605263b09d0"),
+        (64, 96, 0, 297, "fa81843be8b45fcf"),
+        (64, 50, 1, 314, "57100e236e77a2c2"),
+        (32, 0, 1, 658, "d85fb7e8d1ef88fb"),
+    ],
+)
+def test_tiles_overlap_or_lie_apart_on_any_level_as_clams(waves, patch, step, level, tiles, checksum):
+    """As above, with --patch_size, --step_size and --patch_level."""
+    grid = clam_grid(waves, BIOPSY, (20,), patch, step, level)
+    (found,) = grid.tiles.values()
+    assert len(found) == tiles
+    assert hashlib.sha256(found.coords.astype("<i8").tobytes()).hexdigest()[:16] == checksum
+    assert grid.side_px(20) == patch << level
+    np.testing.assert_array_equal(grid.origins[found.origins] + found.places * (patch << level), found.coords)
+    shown = {
+        index: crop
+        for _, some, crops in tile_batches(waves, grid, patch)
+        for index, crop in zip(some, crops, strict=True)
+    }
+    assert sorted(shown) == list(range(tiles))
+    for index in (0, tiles // 2, tiles - 1):
+        pixels = waves.read(*found.coords[index].tolist(), patch << level)
+        expected = cv2.resize(pixels, (patch, patch), interpolation=cv2.INTER_AREA)
+        # level 1 of this file is every second pixel of level 0, not their mean
+        np.testing.assert_allclose(shown[index].mean((0, 1)), expected.mean((0, 1)), atol=3 if level else 0)
+
+
+def test_tiles_of_level_0_are_the_pixels_that_clam_reads_black_beyond_the_border(waves):
+    """CLAM's extractor takes wsi.read_region(coord, patch_level, patch_size).convert("RGB")."""
+    grid = clam_grid(waves, BIOPSY, (20,), 200, patch_level=0)
+    coords, beyond = grid.tiles[20].coords, 0
+    for _, indices, crops in tile_batches(waves, grid, 200):
+        for index, crop in zip(indices, crops, strict=True):
+            region = waves._handle.read_region(coords[index].tolist(), 0, (200, 200)).convert("RGB")
+            np.testing.assert_array_equal(crop, np.asarray(region))
+            beyond += bool((coords[index] + 200 > waves.size).any())
+    assert (len(coords), beyond) == (91, 5)
+
+
+def test_a_patch_level_makes_tiles_of_two_sizes_on_scanners_of_two_resolutions(waves, tmp_path):
+    """128 µm under nominal magnification whatever the scanner; with --patch_level 0 half of it at 40x."""
+    for um_per_px, level, um in ((0.5, -1, 128), (0.25, -1, 128), (0.5, 0, 128), (0.25, 0, 64)):
+        with open_slide(waves.path, um_per_px) as slide:
+            grid = clam_grid(slide, BIOPSY, (20,), patch_level=level)
+            encoder = Encoder("mean", "v1", 3, 8, 128.0, lambda crops: crops.mean((1, 2)).astype(np.float32))
+            paths = write_embedding(tmp_path, grid, encoder, embed_slide(slide, grid, encoder))
+        assert grid.side_px(20) * um_per_px == um
+        assert read_features(paths[20]).attributes["crop_um"] == um
+
+
+def test_a_patch_level_that_is_not_there_is_refused(waves):
+    with pytest.raises(ValueError, match=r"waves.tif has no level 2: patch_level is below 2"):
+        clam_grid(waves, BIOPSY, patch_level=2)
+
+
+def test_steps_of_coarser_scales_are_as_much_longer(waves):
+    grid = clam_grid(waves, BIOPSY, (20, 10, 5), 64, 32, 0)
+    for scale, side in ((20, 64), (10, 128), (5, 256)):
+        expected = clam_tiles(waves, BIOPSY, segment(waves, BIOPSY), side, side // 2).coords
+        np.testing.assert_array_equal(grid.tiles[scale].coords, expected)
+        corners = grid.origins[grid.tiles[scale].origins] + grid.tiles[scale].places * side
+        np.testing.assert_array_equal(corners, expected)
+
+
+def test_mask_and_stitch_are_drawn_as_clams(waves, tmp_path):
+    """CLAM's own masks/waves.jpg equals ours in every pixel; its stitch reads each tile anew, and is 0.8 grey levels apart."""
+    grid = clam_grid(waves, BIOPSY, (20,), 64, patch_level=0)
+    write_pictures(tmp_path, waves, grid, replace(BIOPSY, line_thickness=20))
+    mask, stitch = (np.asarray(Image.open(tmp_path / kind / "waves.jpg")) for kind in ("masks", "stitches"))
+    width, height = waves.level_sizes[1]
+    assert mask.shape == stitch.shape == (height, width, 3)
+    x, y = (np.concatenate(grid.outlines[0]) * [width / 2203, height / 2501]).astype(int).T
+    assert (mask[y, x, 1] > 200).mean() > 0.95, "the outline is green"
+    assert (mask[y, x, 0] < 90).mean() > 0.95
+    under = np.zeros((height, width), bool)
+    for x, y in grid.tiles[20].coords // 2:
+        under[y : y + 32, x : x + 32] = True
+    assert stitch[cv2.dilate(np.uint8(under), np.ones((19, 19))) == 0].max() < 9
+    assert stitch[cv2.erode(np.uint8(under), np.ones((19, 19))) == 1].min() > 90
 
 
 def test_a_level_is_seen_as_openslide_python_shows_it_to_clam(waves):

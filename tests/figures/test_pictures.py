@@ -8,7 +8,7 @@ from PIL import Image
 
 from lib.features.tiles import TileGrid, Tiles
 from lib.figures import style
-from lib.figures.pictures import draw_received, draw_tiles, draw_tissue, picture_with_spots
+from lib.figures.pictures import contact_sheet, draw_received, draw_tiles, draw_tissue, picture_with_spots
 
 XY = np.stack(np.meshgrid(np.arange(5), np.arange(4)), -1).reshape(-1, 2) * 20.0 + [200, 100]
 THUMBNAIL = np.full((60, 80, 3), 200, np.uint8)
@@ -164,3 +164,21 @@ def test_attention_is_drawn_by_its_rank_on_the_tiles_it_belongs_to(ax, grid):
     assert ax.get_ylim() == (600, 0)
     with pytest.raises(ValueError, match="TCGA-A has 3 tiles at 10x and attention for 2: embed it again"):
         draw_received(ax, THUMBNAIL, grid, 10, [1, 2])
+
+
+def test_a_contact_sheet_shows_evenly_chosen_slides_in_their_order(tmp_path):
+    for number in range(30):
+        for kind, red in (("masks", 0), ("stitches", 100)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.new("RGB", (400, 300), (red + 3 * number, 0, 0)).save(tmp_path / kind / f"s{number}.jpg")
+    for slides, shown in ((30, 12), (3, 3)):
+        names = [f"s{number}" for number in range(slides)]
+        axes = contact_sheet(tmp_path, names).axes
+        drawn = [ax for ax in axes if ax.images]
+        titles = [ax.get_title("left") for ax in drawn[::2]]
+        assert (titles[0], titles[-1], len(titles)) == (names[0], names[-1], shown)
+        for title, mask, stitch in zip(titles, drawn[::2], drawn[1::2], strict=True):
+            for ax, red in ((mask, 0), (stitch, 100)):
+                assert ax.images[0].get_array()[..., 0].mean() == pytest.approx(
+                    red + 3 * int(title[1:]), abs=2
+                )

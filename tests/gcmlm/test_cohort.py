@@ -1,6 +1,8 @@
 """Who counts as a metastasis; a matched cohort's folder, and every way in which somebody's table is wrong; features made
 elsewhere; two real public sources."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from lib.gcmlm.cohort import (
     found_at,
     metachronous,
+    read_cohort,
     read_feature_table,
     read_lro,
     read_matched,
@@ -15,6 +18,7 @@ from lib.gcmlm.cohort import (
     size_of,
     written_as,
 )
+from lib.gcmlm.params import GastricParams
 from lib.inputs.tcga import read_outcomes
 
 # metachronous
@@ -68,6 +72,11 @@ GA1,GA1-a,slides/GA1-a.svs,0.25
 GA1,GA1-b,slides/GA1-b.svs,
 GA2,,slides/GA2-a.tiff,0.5
 GA4,GA4-a,slides/GA4-a.svs,
+"""
+BARCODES = """patient,path
+GA1,slides/TCGA-BR-A1FU-01Z-00-DX1.svs
+GA1,slides/TCGA-BR-A1FU-11A-02-TSB.svs
+GA2,slides/S21-11A-3.svs
 """
 WANTED = ["age", "male", "lauren", "cea"]
 
@@ -394,3 +403,25 @@ def test_stad_real_numbers(mirror):
     assert found[FACTORS].isna().sum().tolist() == [3, 0, 8, 9]
     status = metachronous(found["time_months"], found["event"])["status"].value_counts().to_dict()
     assert status == {"censored early": 222, "free": 102, "metastasis": 18, "synchronous": 7}
+
+
+def test_normal_tissue_among_the_slides_has_its_reason_and_a_wrong_slide_under_um_per_px_is_told(
+    folder, monkeypatch, capsys
+):
+    (folder / "slides.csv").write_text(BARCODES)
+    (folder / "slides").mkdir(exist_ok=True)
+    for line in BARCODES.splitlines()[1:]:
+        (folder / line.split(",")[1]).write_bytes(b"x")
+    monkeypatch.setattr("lib.gcmlm.cohort.raw_folder", lambda stage: folder)
+
+    def slides(**changes):
+        about = {"phantom": None, "matched_cohort": "here", "factors": WANTED, "external_hospitals": []}
+        params = GastricParams(cohort="mine", kind="open", **about | changes)
+        return read_cohort(SimpleNamespace(params=params)).slides.set_index("slide")["problem"]
+
+    assert [bool(each) for each in slides()] == [False, True, False]
+    assert "normal_tissue: true" in slides()["TCGA-BR-A1FU-11A-02-TSB"]
+    assert "1 slides of normal tissue" in capsys.readouterr().out
+    assert (slides(normal_tissue=True) == "").all()
+    with pytest.raises(ValueError, match="um_per_px names S21, which is no slide of this cohort"):
+        slides(um_per_px={"S21": 0.25})

@@ -137,6 +137,19 @@ def test_a_label_map_as_segmentation_and_a_segment_in_two_pieces(scan, tmp_path)
             np.testing.assert_array_equal(read_label(path, GRID, name), mask)
 
 
+@pytest.mark.parametrize("slices", [[3], [2, 6], [1, 3, 5], [1, 2, 5]])
+def test_planes_that_are_left_out_are_empty_though_no_distance_is_stated(scan, tmp_path, slices):
+    mask = np.zeros(SIZE[::-1], bool)
+    mask[slices, 6:12, 8:15] = True
+    path = segmentation(scan, {"tumour": mask}, tmp_path / "seg.dcm")
+    header = pydicom.dcmread(path)
+    measures = header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if "SpacingBetweenSlices" in measures:
+        del measures.SpacingBetweenSlices
+    header.save_as(path)
+    np.testing.assert_array_equal(read_label(path, GRID, 1), mask)
+
+
 def test_an_export_in_one_folder(scan, tmp_path):
     """CT, segmentation and structures together; the folder is the mask, too."""
     folder = tmp_path / "export"

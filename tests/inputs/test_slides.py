@@ -1,5 +1,6 @@
 """Slides: the very pixels of OpenSlide at the µm per pixel that the slide can prove, damage said and never painted over."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,6 +73,8 @@ def test_what_a_slide_says_of_itself(path):
         assert (slide.um_per_px, slide.scale_from) == (pytest.approx(0.25), "mpp")
     with open_slide(path, 0.5) as slide:
         assert (slide.um_per_px, slide.scale_from) == (0.5, "override")
+    with open_slide(path, name="P1") as slide:  # a table may call it otherwise than its file
+        assert slide.name == "P1"
 
 
 @pytest.mark.parametrize("direct", [True, False])
@@ -441,3 +444,16 @@ def test_the_files_of_a_dicom_series_are_one_slide(tmp_path):
     # a table may name any of the files, or the folder
     assert set(found_slides(tmp_path, ["b", "d", "f"])) == {"b", "d", "f"}
     assert set(found_slides(tmp_path, ["P1"])) == {"P1"}
+
+
+@pytest.mark.real
+def test_a_folder_with_a_dicom_series_is_a_slide(mirror, tmp_path):
+    (tmp_path / "P1").mkdir()
+    for name in ("boxes_0.dcm", "boxes_1.dcm"):
+        shutil.copy(mirror / "wsi" / "openslide-fixtures" / name, tmp_path / "P1")
+    assert set(found_slides(tmp_path)) == {"P1"}
+    with open_slide(tmp_path / "P1", 0.5) as slide:
+        assert (slide.name, slide.size) == ("P1", (16, 16))
+        np.testing.assert_array_equal(
+            slide.read(0, 0, 16), plainly(tmp_path / "P1/boxes_1.dcm", 0, 0, (16, 16))
+        )

@@ -197,7 +197,8 @@ def of(*values):
     [
         ("time_months", of(400, 1100, 900), "median 900 months: are these days?"),
         ("time_months", of(1.5, 2.5, 0.5), "median 1.5 months: are these years?"),
-        ("time_months", of(14, 30, 999.5), ""),
+        ("time_months", of(14, 30, 999.5), "999.5 months of patient P3, and 0 more as far off"),
+        ("time_months", of(14, 30, 180), ""),
         ("age", of(60, np.nan, 71), ""),
         ("cea", of(1, 5, 99), "99 of patient P3: measured, or a code of missing?"),
         ("cea", of(1, 5, 99, 60), ""),

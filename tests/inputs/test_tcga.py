@@ -15,6 +15,7 @@ from lib.inputs.tcga import (
     patient_of,
     read_cdr,
     read_outcomes,
+    sample_of,
     site_of,
     stage_number,
 )
@@ -66,12 +67,24 @@ def test_table_keyed_by_slide_finds_its_patients(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("patient", "slide"), [("patient_0", "slide_1.ndpi"), ("P1", "P10_a.svs"), ("P001", "S21-A1")]
+    ("patient", "slide"),
+    [
+        ("patient_0", "slide_1.ndpi"),
+        ("P1", "P10_a.svs"),
+        ("P001", "S21-A1"),
+        ("007", "1.TIFF"),
+        ("P2", "scan.vmu"),
+        ("P3", "series.dcm"),
+        ("TCGA-A6-2683", "S21-A1"),  # one barcode alone is compared with nothing
+        ("TCGA-A6-2683", "TCGA-A6-26834-01Z"),  # no barcode
+        ("P4", "TCGA-A6-2683-01Z-00-DX1"),
+    ],
 )
 def test_names_that_are_no_barcodes_are_taken_as_they_stand(tmp_path, patient, slide):
     path = table(tmp_path, [(patient, slide, "PHANTOM", "PH", "1", "60", "5", "0")])
     row = read_outcomes(path).iloc[0]
-    assert row[["patient", "slide", "site"]].tolist() == [patient, slide.partition(".")[0], "PH"]
+    site = patient[5:7] if patient.startswith("TCGA") else "PH"
+    assert row[["patient", "slide", "site"]].tolist() == [patient, slide.partition(".")[0], site]
 
 
 def test_missing_table_is_read_from_the_one_it_was_taken_from(tmp_path):
@@ -174,6 +187,14 @@ def test_rows_of_cdr_that_cannot_be(tmp_path, field, value, message):
 STAGES = {"Stage I": 1, "Stage IA": 1, "stage iii": 3, "Stage IIIC2": 3, "IV": 4, "Stage IVC": 4}
 GRADES = {"G1": 1, " g2 ": 2, "High Grade": 3, "Low Grade": 1}
 NEITHER = ("Stage X", "[Not Available]", "", None, np.nan, "Stage IIII", "Stage 2", "GX", "[Unknown]", "G5")
+
+
+def test_sample_types_are_those_of_the_barcode():
+    types = {"01Z-00-DX1": "primary tumour", "02A-01-TS1": "recurrence", "06Z-00-DX1": "metastasis"}
+    types |= {"11A-02-TSB": "normal tissue", "10A-01-BS1": "normal blood", "61A-01-TS1": "type 61"}
+    assert {end: sample_of(f"TCGA-BH-A1FU-{end}.svs") for end in types} == types
+    for name in ("S21-11A-3", "P1-01", "TCGA-BH-A1FU", "TCGA-BH-A1FU-DX1"):
+        assert sample_of(name) == ""
 
 
 def test_stage_and_grade_are_numbers_or_missing():

@@ -5,9 +5,14 @@ docstring. It shares no code with it; only `load` knows the other's names.
 """
 
 import math
+import zlib
 
+import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from anndata import AnnData
+from scipy import sparse
 from torch import nn
 
 
@@ -97,3 +102,69 @@ def load(slow, fast):
     with torch.no_grad():
         slow.centres.copy_(fast.class_centres)
     return slow
+
+
+# One small cohort, one initial state, one order of spots and one set of draws, by formula: what the authors' own code was
+# run on. `RandomState`, because its stream never changes.
+
+
+def formula_sections():
+    """Two sections to train on and one to test, their genes only partly the same: AnnData by name."""
+    sections = {}
+    for number, (name, spots, genes) in enumerate(
+        [("A1", 29, range(0, 60)), ("B1", 32, range(10, 90)), ("C1", 24, range(5, 50))]
+    ):
+        random = np.random.RandomState(number)
+        level = np.random.RandomState(9).gamma(0.6, 8, 90)[list(genes)]
+        cancer = np.arange(spots) % 3 == 0
+        counts = random.poisson(
+            level * random.gamma(2, 0.5, (spots, 1)) * np.exp(random.normal(0, 0.7, (spots, len(level))))
+        )
+        counts[cancer, 8:14] *= 3
+        counts[:, 0] += 1  # no spot is empty
+        label = np.where(np.arange(spots) == 5, np.nan, cancer).astype(np.float32)
+        sections[name] = AnnData(
+            sparse.csr_matrix(counts, dtype=np.float32),
+            obs=pd.DataFrame({"label": label}, index=[f"{name}-{i}" for i in range(spots)]),
+            var=pd.DataFrame(index=[f"g{i:02}" for i in genes]),
+            obsm={"spatial": np.column_stack(np.divmod(np.arange(spots), 7)) * 40.0 + random.normal(0, 2, (spots, 2))},
+            uns={"section": {"name": name, "patient": name[0], "pitch_px": 40.0}},
+        )  # fmt: skip
+    return sections
+
+
+def formula_images():
+    """Image features of these sections, 20 a spot, by name."""
+    return {
+        name: np.random.RandomState(50 + i).normal(size=(one.n_obs, 20)).astype(np.float32)
+        for i, (name, one) in enumerate(formula_sections().items())
+    }
+
+
+def formula_state(shapes):
+    """Initial weights by name in `lib.spacrd.model.SpaCRD`, from their names alone; statistics as they begin."""
+    state = {}
+    for name, shape in shapes.items():
+        drawn = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+        if "running" in name or "batches" in name:
+            state[name] = torch.full(shape, float("var" in name))
+        elif "norm" in name:
+            state[name] = torch.tensor(0.1 * drawn + name.endswith("weight"), dtype=torch.get_default_dtype())
+        else:
+            state[name] = torch.tensor(drawn * (0.1 if len(shape) == 1 or "centres" in name else shape[1] ** -0.5), dtype=torch.get_default_dtype())  # fmt: skip
+    return state
+
+
+def formula_order(epoch, spots):
+    return np.random.RandomState(100 + epoch).permutation(spots)
+
+
+def formula_draws(step, like):
+    return torch.tensor(np.random.RandomState(1000 + step).standard_normal(like.shape))
+
+
+def digest(tensor):
+    """Entries, mean, norm, and the product with a wave over all entries, which tells their order."""
+    values = tensor.detach().double().flatten()
+    wave = torch.cos(torch.arange(len(values), dtype=torch.float64))
+    return [len(values), values.mean().item(), values.norm().item(), (values @ wave).item()]

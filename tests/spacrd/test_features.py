@@ -120,6 +120,29 @@ def test_expression_divides_by_the_total_of_all_genes():
         expression(one, ["a", "ERBB2"])
 
 
+def test_a_panel_reads_as_the_whole_transcriptome_does_on_its_genes():
+    """The same spots counted on 600 genes and on 60 of them; the authors cut to the shared genes before they take totals."""
+    random = np.random.default_rng(0)
+    counts = random.poisson(random.gamma(0.5, 3, 600) * random.gamma(2, 1, (64, 1)))
+    names = [f"g{i:03}" for i in range(600)]
+    sections = {"W": counted("W", counts, names), "P": counted("P", counts[:, :60], names[:60])}
+    for one in sections.values():
+        one.obs["label"] = np.tile(np.float32([0, 1]), 32)
+        one.obsm["spatial"] = square(8, 8, 40.0)
+        one.uns["section"]["pitch_px"] = 40.0
+    for train, test in ("WP", "PW"):
+        fold = Fold(test, (train,), (test,))
+        (seen,), (unseen,) = features_of(sections, fold=fold, genes=60, marker="g007")
+        np.testing.assert_array_equal(seen.genes, unseen.genes)
+        np.testing.assert_array_equal(seen.marker, unseen.marker)
+        panel = counts[:, :60]
+        right = np.log1p(1e4 * panel / np.maximum(panel.sum(1, keepdims=True), 1))
+        np.testing.assert_allclose(seen.genes, right, rtol=1e-5)
+        np.testing.assert_allclose(seen.marker, right[:, 7], rtol=1e-5)
+    alone = expression(sections["W"], names[:60])
+    assert right.mean() > 1.3 * alone.mean(), "all genes of a section are another total"
+
+
 def test_scaling():
     features = np.random.default_rng(0).normal(3, 5, (401, 4)).astype(np.float32) * np.float32(
         [1, 10, 0.01, 0]
@@ -336,6 +359,7 @@ def test_the_seed_alone_orders_the_batches_and_no_batch_is_one_spot():
     assert order(6) != first
     assert first[0] != first[1], "every epoch has the same order"
     assert [len(rows) for rows in first[0]] == [4, 4, 5]
+    assert [len(rows) for rows in Batches(np.arange(13)[:, None], 4, 5, np.ndarray.tolist, 1)] == [4, 4, 4, 1]
 
 
 FOLD = Fold("A", ("B1", "C1"), ("A1", "A2"))
@@ -438,10 +462,12 @@ def test_undetermined_spots_can_count_as_negative(cohort):
 
 def test_no_neighbour_across_a_gap_unless_released(cohort):
     xy = cohort["B1"].obsm["spatial"]
-    xy[xy[:, 0] > 200, 0] += 5000
+    xy[xy[:, 0] > 225, 0] += 5000
+    xy += np.random.default_rng(0).uniform(-0.4, 0.4, xy.shape)
     train, _ = features_of(cohort, genes=5)
-    side = xy[:, 0] > 200
+    side = xy[:, 0] > 225
     assert (side[train[0].neighbours] == side[:, None]).all()
     np.testing.assert_array_equal(train[0].neighbours, nearest(xy, 7, radius=2.2 * 50))
     anywhere = train[0].tensors("minmax", image=False, genes=True, anywhere=True)
-    np.testing.assert_array_equal(anywhere.neighbours, nearest(xy, 7))
+    np.testing.assert_array_equal(anywhere.neighbours, nearest(np.rint(xy), 7))
+    assert not np.array_equal(anywhere.neighbours, nearest(xy, 7)), "the authors' positions are whole pixels"

@@ -96,6 +96,17 @@ def test_symbols_are_found_and_doubles_told_apart(tmp_path):
     assert read_section(row(), tmp_path).var_names.tolist() == section.var_names.tolist()
 
 
+def test_rows_before_columns_are_refused(tmp_path):
+    section = made()
+    section.obs["pxl_col_in_fullres"], section.obs["pxl_row_in_fullres"] = PLACES.T
+    section.write_h5ad(tmp_path / "a.h5ad")
+    np.testing.assert_array_equal(read_section(row(), tmp_path).obsm["spatial"], PLACES)
+    section.obsm["spatial"] = PLACES[:, ::-1]
+    section.write_h5ad(tmp_path / "a.h5ad")
+    with pytest.raises(ValueError, match="rows before columns"):
+        read_section(row(), tmp_path)
+
+
 def test_labels_are_a_column_or_a_table(tmp_path):
     kinds = np.resize(["invasive cancer", "stroma", "Exclude"], len(PLACES))
     labelled = made()
@@ -111,6 +122,8 @@ def test_labels_are_a_column_or_a_table(tmp_path):
     np.testing.assert_array_equal(table.obs["label"], section.obs["label"])
     with pytest.raises(ValueError, match=r"obs\['pathologist'\] of .*classes 'exclude', and nobody said"):
         read_section({**told, "undetermined": ""}, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"'grade' are no file.*which has in_tissue, pathologist"):
+        read_section({**told, "labels": "grade"}, tmp_path)
 
 
 def test_pictures_in_the_file_and_of_hest(tmp_path):

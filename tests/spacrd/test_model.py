@@ -15,7 +15,7 @@ from released import SlowSpaCRD, load, total_loss
 
 
 def quiet(model):
-    """Without dropout: the two versions draw it for different rows."""
+    """Without dropout: the two versions draw it in another order."""
     for part in model.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -93,6 +93,17 @@ def test_released_training_step_equals_the_slow_version(tissue, classify):
     norm, naive = fast.gene_encoder.norm1, slow.encoders[1][1]
     torch.testing.assert_close(norm.running_mean, naive.running_mean, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(norm.running_var, naive.running_var, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_is_drawn_for_every_copy_as_released_and_once_a_spot_as_described(tissue):
+    image, genes, neighbours, _ = tissue
+    for variant, distinct in (("released", 420), ("described", 60)):
+        model, seen = SpaCRD(9, 14, variant=variant).train(), []
+        model.gene_encoder.register_forward_hook(lambda *call, seen=seen: seen.append(call[2].detach()))
+        model(image, genes, neighbours)
+        assert len(seen[0].unique(dim=0)) == distinct
+    model.eval()(image, genes, neighbours)
+    assert len(seen[-1]) == 60, "to score them, a spot is encoded once"
 
 
 def test_the_variants_differ(tissue):

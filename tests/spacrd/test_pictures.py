@@ -10,6 +10,7 @@ from PIL import Image
 
 from lib.features.encoders import Encoder
 from lib.features.feature_files import count_white
+from lib.params import ROOT, load
 from lib.spacrd.pictures import crop_spots, embed_spots, open_picture, shrunk
 
 
@@ -198,6 +199,28 @@ def test_crops_lie_at_the_spots_in_both_scales_and_are_as_wide_as_asked():
     np.testing.assert_array_equal(exact[0], 60)
     wider, _ = embed_spots(section, picture, Encoder("row", "v1", 8, 8, 160.0, middle_row))
     assert wider[0, 0] == wider[0, -1] == 255
+
+
+@pytest.mark.parametrize(("um_per_px", "side"), [(1.0, 100), (0.7324, 136), (0.98, 102), (0.99, 101)])
+def test_released_crops_are_the_authors_whole_pixels(um_per_px, side):
+    """One spot's diameter, at the pixels that `crop_image` of the authors' UNI_histology_extractor.py cuts (91eebc1)."""
+    recipe = load(ROOT / "params/spacrd/her2st-released.yaml")
+    picture = np.random.default_rng(0).integers(0, 256, (400, 420, 3), dtype=np.uint8)
+    spots = np.array([[200.0, 200.0], [211.5, 187.49], [99.6, 301.2]])
+    about = {"um_per_px": um_per_px, "picture_scale": [1.0, 1.0]}
+    section = AnnData(np.zeros((3, 1)), obsm={"spatial": spots}, uns={"section": about})
+
+    def seen(as_released, recipe_um=recipe.crop_um):
+        crops = []
+        encoder = Encoder("all", "v1", 1, side, recipe_um, lambda c: crops.append(c) or np.zeros((len(c), 1)))
+        embed_spots(section, picture, encoder, as_released)
+        return crops[0]
+
+    crops = seen(recipe.variant == "released")
+    for (x, y), crop in zip(spots.round().astype(int), crops, strict=True):
+        left, top = x - side // 2, y - side // 2
+        np.testing.assert_array_equal(crop, picture[top : top + side, left : left + side])
+    assert not np.array_equal(seen(False), crops)
 
 
 def test_glass_is_counted():

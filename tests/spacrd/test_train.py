@@ -1,6 +1,8 @@
 """Training: seeds, stages, what may reach the weights; every contender; the plan; runs on disk, killed and resumed."""
 
 import dataclasses
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,9 @@ from lib.spacrd.spots import write_section
 from lib.spacrd.train import Data, compete, components, design, fit, fit_linear, predict, settings_of, train
 from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Run, plan_runs
+
+sys.path.insert(0, str(Path(__file__).parent))
+import released as formula
 
 SHORT = SpaCRDParams(
     contrastive_epochs=1, fusion_epochs=1, classifier_epochs=1, genes=10, learning_rate=1e-4, device="cpu"
@@ -173,6 +178,83 @@ def test_a_killed_training_goes_on_to_the_same_weights(toy, tmp_path, monkeypatc
     same_weights(model, whole)
     pd.testing.assert_frame_equal(again, history)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("variant", "steps"), [("released", 6), ("described", 5)])
+def test_a_lone_last_spot_is_a_batch_of_its_own_as_released(toy, variant, steps):
+    spots = two(toy)
+    spots = relabelled(spots, spots.labels.nan_to_num(0))
+    spots.labels[116:] = np.nan  # 116 labelled spots: five batches of 23 and one spot
+    seen = []
+    params = recipe(batch_size=23, contrastive_epochs=0, classifier_epochs=1, fusion_epochs=0)
+
+    class Watched(module.Fusion):
+        def loss_of(self, batch):
+            seen.append(len(batch["labels"]))
+            return super().loss_of(batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Fusion", Watched)
+        patch.setattr(module, "PATCH", 1)
+        train(spots, params, seed=1, variant=variant)
+    assert (len(seen), sum(seen)) == (steps, 116)
+
+
+def test_the_authors_code_and_the_released_recipe_train_to_the_same_weights(monkeypatch):
+    """wenwenmin/SpaCRD at 91eebc18e3f1, from counts to scores: three epochs of each stage, no dropout, numbers in float64.
+
+    `released_weights.csv` was made by running process_HBC.process, main.training and the model's scoring of the third
+    section on the cohort of `formula_sections`, with the formula's image features in place of UNI's, its initial weights,
+    its order of spots in the authors' DataLoader and its draws in place of `torch.randn_like`; `current_epoch` was 47
+    greater, so that three epochs lie on each side of the classifier's begin at 50. The rate is 1e-3, a hundred times
+    theirs, so that weights move by far more than the tolerance. Keys' biases cancel in the softmax and are left out.
+    """
+    params = recipe(contrastive_epochs=3, fusion_epochs=3, classifier_epochs=3, genes=24, learning_rate=1e-3)
+    params = params.model_copy(update={"batch_size": 32, "undetermined": "negative"})
+    fold, start = Fold("C", ("A1", "B1"), ("C1",)), {}
+    training, test = fold_features(
+        fold, formula.formula_sections(), formula.formula_images(), params, as_released=True
+    )
+
+    class Ordered(module.Batches):
+        epoch = -1
+
+        def permutation(self, n):
+            self.epoch += 1
+            return formula.formula_order(self.epoch, n)
+
+        def __iter__(self):
+            self.random = self
+            return super().__iter__()
+
+    def begun(*dims, **options):
+        model = SpaCRD(*dims, **options)
+        for part in model.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.0
+        shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        start.update(formula.formula_state(shapes))
+        model.load_state_dict(start)
+        return model
+
+    steps = iter(range(100))
+    monkeypatch.setattr(module, "SpaCRD", begun)
+    monkeypatch.setattr(module, "Batches", Ordered)
+    monkeypatch.setattr(torch, "randn_like", lambda like: formula.formula_draws(next(steps), like))
+    torch.set_default_dtype(torch.float64)
+    try:
+        spots = [one.tensors("minmax", image=True, genes=True, anywhere=True) for one in (*training, *test)]
+        spots = [dataclasses.replace(s, image=s.image.double(), genes=s.genes.double()) for s in spots]
+        model, _ = train(Spots.stack(spots[:2]), params, seed=0, variant="released")
+        found = {**model.state_dict(), "scores": torch.as_tensor(predict(model, spots[2]))}
+    finally:
+        torch.set_default_dtype(torch.float32)
+    right = pd.read_csv(Path(__file__).with_name("released_weights.csv"), index_col="tensor")
+    assert next(steps) == 12
+    for name, row in right.iterrows():
+        assert formula.digest(found[name]) == pytest.approx(row.tolist(), abs=1e-4), name
+    moved = [(found[name] - start[name]).abs().mean() for name in right.index if name.endswith("2.weight")]
+    assert min(moved) > 1e-3
 
 
 def test_scores_do_not_depend_on_who_else_is_scored(toy):

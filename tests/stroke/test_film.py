@@ -56,8 +56,7 @@ def test_broken_frames_are_refused_by_number():
             timed(values, np.arange(12.0), "film")
     values = head()
     values[7] = values[6]
-    with pytest.raises(ValueError, match="frame 7 is a copy of frame 6"):
-        timed(values, np.arange(12.0), "film")
+    assert timed(values, np.arange(12.0), "film")[2] == ("copies of the frame before: 7",)
 
 
 @pytest.mark.parametrize("seconds", [np.zeros(12), 1500.0 * np.arange(12), np.r_[0:6, 600:606]])
@@ -71,7 +70,7 @@ def test_times_that_no_film_has_are_refused(seconds):
 def test_a_film_that_is_not_in_hu_is_refused():
     with pytest.raises(ValueError, match="film is not in HU"):
         timed(head() + 1024, np.arange(12.0), "film")
-    with pytest.raises(ValueError, match="film is not in HU: its header gives the unit MGML"):
+    with pytest.raises(ValueError, match=r"film is not in HU: its header says.*MGML"):
         timed(head(), np.arange(12.0), "film", units="MGML")
 
 
