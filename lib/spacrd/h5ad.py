@@ -78,7 +78,7 @@ def read_h5ad(
     counts = _raw_counts(found, file)
     bare = None
     if "in_tissue" in found.obs and "spatial" in found.obsm:
-        on = found.obs["in_tissue"].astype(str).isin(("1", "1.0", "True", "true")).to_numpy()
+        on = found.obs["in_tissue"].astype(str).str.lower().isin(("1", "1.0", "true")).to_numpy()
         bare = np.asarray(found.obsm["spatial"], float)[~on, :2]
         counts, found = counts[on], found[on]
         if not on.all():

@@ -14,6 +14,7 @@ from lib.inputs.tables import read_columns
 from lib.spacrd.pictures import picture_size, unpacked
 from lib.spacrd.spots import (
     CLASSES,
+    SPOT_UM,
     STRAYS,
     as_numbers,
     assemble,
@@ -25,7 +26,7 @@ from lib.spacrd.spots import (
     the_one,
 )
 
-VISIUM_UM = (55.0, 100.0)  # diameter and pitch, on a hexagonal grid
+VISIUM_UM = (SPOT_UM, 100.0)  # diameter and pitch, on a hexagonal grid
 STEP_UM = (50.0, 50.0 * 3**0.5)  # of a Visium array's columns and rows: every other column of a row is empty
 POSITIONS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 PIXELS, ARRAY = ["pxl_col_in_fullres", "pxl_row_in_fullres"], ["array_col", "array_row"]
@@ -43,7 +44,7 @@ def run_of(folder: Path, *parts: str) -> Path:
     """The folder of the run that has one of `parts` (patterns), in it or its folder spatial: `folder`, or the only one below."""
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: correct the section table's column folder")
-    found = {path.parent for part in parts for path in folder.rglob(part)}
+    found = {path.parent for part in parts for path in folder.rglob(part) if path.name[0] != "."}
     runs = sorted({path.parent if path.name == "spatial" else path for path in found})
     if len(runs) > 1 and folder not in runs:
         names = ", ".join(path.relative_to(folder).as_posix() for path in runs)
@@ -58,7 +59,9 @@ def part_of(folder: Path, *endings: str) -> Path | None:
     found = {ending: [] for ending in endings}
     for path in sorted(path for place in (folder, folder / "spatial") for path in place.glob("*")):
         for ending in endings:
-            if path.name.removesuffix(".gz").endswith(ending):
+            if (
+                path.name.removesuffix(".gz").endswith(ending) and path.name[0] != "."
+            ):  # macOS leaves a ._ of each
                 found[ending].append(path)
     return next((the_one(paths, endings[0]) for paths in found.values() if paths), None)
 
@@ -105,7 +108,7 @@ def _read_mtx(folder: Path) -> AnnData:
     ]
     if None in paths:
         raise FileNotFoundError(
-            f"{folder} has no matrix.mtx, barcodes.tsv and features.tsv, packed (.gz) or not"
+            f"{folder} has no counts: neither 10x's h5 matrix nor matrix.mtx, barcodes.tsv and features.tsv"
         )
     bare = {"sep": "\t", "header": None, "dtype": str, "keep_default_na": False}
     barcodes, features = (pd.read_csv(path, **bare) for path in paths[1:])
