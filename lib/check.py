@@ -25,7 +25,13 @@ from lib.params import ROOT, load
 from lib.stage import results_folder
 
 REMARKS = ("note", "remark", "problem")
-SENTENCES = ("ValueError", "FileNotFoundError", "RuntimeError", "BlockingIOError")
+CONSEQUENCES = (
+    "IndexError",
+    "KeyError",
+    "TypeError",
+    "AttributeError",
+    "ZeroDivisionError",
+)  # of an empty table
 FINE = ("", "ok", "normal tissue, left out")
 DROPPED = re.compile(r"\bleft out\b(?!: 0 )")
 NO_NEWS = re.compile(
@@ -76,8 +82,8 @@ def look(study: str, cohort: str) -> Looked:
     tables = {path.stem: pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths}
     rows = [row for name, table in tables.items() if name != "cohort" for row in remarked(table)]
     stops = [line.removeprefix("FAILED ") for line in said if line.startswith("FAILED ")]
-    if ended and (ended.ename in SENTENCES or not stops):  # of another kind, it comes of what failed before
-        stops.insert(0, f"{ended.evalue}" if ended.ename in SENTENCES else f"{ended.ename}: {ended.evalue}")
+    if ended and not (stops and ended.ename in CONSEQUENCES):
+        stops.insert(0, f"{ended.ename}: " * (ended.ename in CONSEQUENCES) + str(ended.evalue))
     stops += [f"{who}: {words}" for who, words, stop in rows if stop and not _told(who, stops)]
     stops += [line for line in said if DROPPED.search(line)]
     lines = [line for line in said if line.strip() and not (NO_NEWS.match(line) or DROPPED.search(line))]
@@ -158,7 +164,7 @@ def _plain(line: str) -> str:
     """Without the folder of this machine and the kind of an error."""
     line = line.replace(f"{ROOT}/", "").replace(f"{results_folder()}/", "results/")
     line = re.sub(r"\[Errno 2\] No such file or directory: '(.*)'", r"\1 is not there", line)
-    return re.sub(r"(^|: )[A-Z]\w*Error: ", r"\1", " ".join(line.split()))
+    return re.sub(r": [A-Z]\w*Error: ", ": ", " ".join(line.split()))
 
 
 def _caption(cell) -> str:

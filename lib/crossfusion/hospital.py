@@ -17,10 +17,11 @@ def write_hospital(folder: Path) -> None:
     """Write twelve patients, two of whom have a second slide: one whose file holds no scale, and one that is not there."""
     random, rows = np.random.default_rng(5), []
     for number in range(PATIENTS):
-        patient, seen = f"Pat. {number + 1}", np.round(random.uniform(4, 60), 1)
+        patient, died = f"Pat. {number + 1}", number % 2
+        seen = np.round(random.uniform(4, 60) if died else random.uniform(61, 90), 1)
         about = {
             "time_months": seen,
-            "event": number % 2,
+            "event": died,
             "age": int(random.integers(45, 85)),
             "female": number % 3 % 2,
         }

@@ -60,4 +60,6 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(image, path)
     if sidecar:
-        path.with_name(path.name.removesuffix(".nii.gz") + ".json").write_text(json.dumps(sidecar))
+        path.with_name(path.name.removesuffix(".nii.gz") + ".json").write_text(
+            json.dumps(sidecar), encoding="utf-8"
+        )
