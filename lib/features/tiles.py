@@ -507,7 +507,7 @@ def embed_slide(
         raise ValueError(f"slide {grid.slide} has no tiles to embed: {grid.status} ({grid.note})")
     features = {scale: np.empty((len(grid.tiles[scale]), encoder.dim), np.float32) for scale in grid.scales}
     decoded = {scale: np.zeros(len(grid.tiles[scale]), bool) for scale in grid.scales}
-    n_white, encoder = dict.fromkeys(grid.scales, 0), encoder.of_slide(slide.thumbnail)
+    n_white, encoder = dict.fromkeys(grid.scales, 0), encoder.of_slide(lambda: slide.thumbnail())
     for scale, indices, crops in tile_batches(slide, grid, encoder.input_px, batch):
         features[scale][indices] = encoder.encode(crops)
         decoded[scale][indices] = True
