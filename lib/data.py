@@ -28,7 +28,6 @@ import requests
 from pydantic import Field, model_validator
 
 from lib.files import sha256_of, write_json
-from lib.inputs.tables import read_texts
 from lib.params import ROOT, Checked, load, nearest, read_yaml
 
 RAW = ROOT / "data" / "raw"
@@ -383,11 +382,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _slides(given: argparse.Namespace) -> list[str]:
     """List the slides of a table or manifest with their sizes, and bring them; what failed."""
-    from lib.inputs.tcga import SLIDE_FILE  # and with it OpenSlide, which fetching does without
-
     names = None
     if given.slides:
-        table = read_texts(given.slides)
+        tabs = given.slides.suffix in (".tsv", ".txt")
+        table = pd.read_csv(given.slides, sep="\t" if tabs else ",", dtype=str).fillna("")
         column = next((each for each in ("slide", "slide_id", "File Name") if each in table), None)
         if column is None:
             raise ValueError(
@@ -396,7 +394,7 @@ def _slides(given: argparse.Namespace) -> list[str]:
         named = table[column][table[column] != ""].unique()
         # a sample sheet lists other files as well; a name without suffix is a slide's
         named = [name for name in named if column != "File Name" or name.lower().endswith(".svs")]
-        names = sorted({SLIDE_FILE.sub("", name) + ".svs" for name in named})
+        names = sorted({re.sub(r"\.(svs|tiff?|ndpi|mrxs)$", "", name) + ".svs" for name in named})
     manifest = pd.read_csv(given.manifest, sep="\t") if given.manifest else ask_gdc(names)
     if absent := set(GDC_FIELDS.values()) - set(manifest):
         raise ValueError(
