@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.inputs.tables import is_missing, plain, read_texts
@@ -170,8 +171,9 @@ def read_form(path: str | Path, implausible: str = "refuse") -> pd.DataFrame:
     levels = LEVELS | {"sex": {"0": 0, "1": 1}}
     raw = raw.assign(years=years.map("{:.1f}".format))
     table = mapped(raw, named | {"ctp_to_recanalisation_min": ""}, levels, implausible)
-    second = raw.index.str[-4:].astype(int) >= 133
-    return table.assign(hospital=pd.Series("first", raw.index).mask(second, "second (inferred)"))
+    number = raw.index.str[-4:].astype(int)
+    hospital = np.where((number >= 133) & (number <= 182), "second (inferred)", "first")
+    return table.assign(hospital=hospital)
 
 
 def gathered(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
