@@ -41,7 +41,9 @@ class Drawn(SimpleNamespace):
     """A slide that exists as a drawing of its coarsest level: nothing else of it is read for coordinates."""
 
     def __init__(self, side: int, mask: np.ndarray):
-        super().__init__(path=Path("drawn.tif"), name="drawn", size=(side, side), mask=mask, um_per_px=0.25)
+        super().__init__(
+            path=Path("drawn.tif"), name="drawn", size=(side, side), mask=mask, um_per_px=0.25, note=""
+        )
         self.downsamples = (1.0, float(DOWN))
         self.level_sizes = ((side, side), mask.shape[::-1])
         self.file_levels = tuple(zip(self.level_sizes, self.downsamples, strict=True))

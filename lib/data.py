@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -27,7 +28,6 @@ import requests
 from pydantic import Field, model_validator
 
 from lib.files import sha256_of, write_json
-from lib.inputs.tables import read_texts
 from lib.params import ROOT, Checked, load, nearest, read_yaml
 
 RAW = ROOT / "data" / "raw"
@@ -181,6 +181,8 @@ def _bring(name: str, url: str | None, file: File, folder: Path, mirror: str | o
     def obtain(url: str, output: str, _: object) -> None:
         if copy and copy.is_file():
             shutil.copyfile(copy, output)
+        elif url and url.startswith("pip:"):
+            _wheel(url.removeprefix("pip:"), output)
         elif url:
             resumed(target)(url, output, _)
         else:
@@ -200,6 +202,16 @@ def _bring(name: str, url: str | None, file: File, folder: Path, mirror: str | o
     pooch.retrieve(url or "", known, fname=target.name, path=target.parent, downloader=obtain)
     if unpacked and not unpacked.exists():
         _unpack(target, unpacked)
+
+
+def _wheel(pinned: str, output: str) -> None:
+    """A wheel, from wherever pip gets its packages on this machine, without what it asks for."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
+        done = subprocess.run([*command, "-d", folder, pinned], capture_output=True, text=True)
+        if done.returncode:
+            raise FileNotFoundError(f"cannot get {pinned}: pip said {' '.join(done.stderr.split())[-300:]}")
+        shutil.copyfile(next(Path(folder).iterdir()), output)
 
 
 def resumed(
@@ -245,7 +257,8 @@ def _unpack(archive: Path, target: Path) -> None:
     part = target.with_name(f".part-{os.getpid()}-{target.name}")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        shutil.unpack_archive(archive, part, **({} if archive.suffix == ".zip" else {"filter": "data"}))
+        kind = {"format": "zip"} if archive.suffix in (".zip", ".whl") else {"filter": "data"}
+        shutil.unpack_archive(archive, part, **kind)
         inside = [entry for entry in part.iterdir() if entry.name != "__MACOSX"]
         os.replace(inside[0] if len(inside) == 1 and inside[0].is_dir() else part, target)
     finally:
@@ -369,11 +382,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _slides(given: argparse.Namespace) -> list[str]:
     """List the slides of a table or manifest with their sizes, and bring them; what failed."""
-    from lib.inputs.tcga import SLIDE_FILE  # and with it OpenSlide, which fetching does without
-
     names = None
     if given.slides:
-        table = read_texts(given.slides)
+        tabs = given.slides.suffix in (".tsv", ".txt")
+        table = pd.read_csv(given.slides, sep="\t" if tabs else ",", dtype=str).fillna("")
         column = next((each for each in ("slide", "slide_id", "File Name") if each in table), None)
         if column is None:
             raise ValueError(
@@ -382,7 +394,7 @@ def _slides(given: argparse.Namespace) -> list[str]:
         named = table[column][table[column] != ""].unique()
         # a sample sheet lists other files as well; a name without suffix is a slide's
         named = [name for name in named if column != "File Name" or name.lower().endswith(".svs")]
-        names = sorted({SLIDE_FILE.sub("", name) + ".svs" for name in named})
+        names = sorted({re.sub(r"\.(svs|tiff?|ndpi|mrxs)$", "", name) + ".svs" for name in named})
     manifest = pd.read_csv(given.manifest, sep="\t") if given.manifest else ask_gdc(names)
     if absent := set(GDC_FIELDS.values()) - set(manifest):
         raise ValueError(

@@ -277,6 +277,13 @@ def test_twins_and_the_cut_that_saw_the_labels(bare):
     bare.cohort("spacrd", "her2st-released", spots(0.7, 0.6), kind="open")
     said = departure(bare, "spacrd", twin={"her2st-released": "her2st"})[3]
     assert said.endswith("`spacrd`: 0.700 (0.400 to 0.900) against 0.800 (0.400 to 0.900)")
+    later = [
+        ("fusion", setting, "auc", value, 0.4, 0.9) for setting, value in (("late", 0.8), ("early", 0.7))
+    ]
+    bare.cohort("stroke", "demo", [*later, ("ctp", "early", "auc", 0.6, 0.5, 0.9)])
+    said = departure(bare, "stroke", settings={"late": "early"})[3]
+    assert said.endswith("`fusion`: 0.800 (0.400 to 0.900) against 0.700 (0.400 to 0.900)")
+    assert "ctp" not in said
     said = departure(bare, "spacrd", metrics={"f1_oracle": "f1_gmm"})[3].split("; ")
     assert [each.split("`: ")[1] for each in said] == ["0.700 against 0.500", "0.600 against 0.500"]
 
@@ -335,8 +342,9 @@ def test_each_departure_names_switches_that_there_are_and_its_effect_or_why_it_h
     rows = results.deviations()
     why = rows.pop("unmeasured")
     assert set(rows) == set(results.studies())
+    effects = ("paired", "twin", "metrics", "settings")
     for study, row in [(key, row) for key, each in rows.items() for row in each]:
-        known = {"reference", "switch", "here", "effect", "by", "paired", "twin", "metrics", "unmeasured"}
+        known = {"reference", "switch", "here", "effect", "by", *effects, "unmeasured"}
         assert {"reference", "here"} <= set(row) <= known, row
         for what, names in row.get("switch", {}).items():
             lost = [
@@ -346,7 +354,7 @@ def test_each_departure_names_switches_that_there_are_and_its_effect_or_why_it_h
             ]
             assert lost == [], f"{study}: {row['reference']}: no {what} is called so"
         assert row.get("unmeasured", "kept") in why, row
-        assert ("unmeasured" in row) != bool({"effect", "paired", "twin", "metrics"} & set(row)), row
+        assert ("unmeasured" in row) != bool({"effect", *effects} & set(row)), row
         assert ("effect" in row) == ("by" in row), row
         assert contender(study, row["paired"]) if "paired" in row else True, row
         for pair in row.get("twin", {}).items():

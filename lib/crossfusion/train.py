@@ -133,8 +133,8 @@ class Survival(Loop):
     def __init__(
         self, model: nn.Module, how: Training, habits: Sequence[str], cases: Mapping[str, Sequence[Case]]
     ):
-        choosing = how.choosing(habits) if "chosen_c_index" in cases else (0, 0)
-        super().__init__(model, "chosen_c_index", *choosing)
+        chosen_by = "held_out_c_index" if "best_epoch" in habits else "chosen_c_index"
+        super().__init__(model, chosen_by, *(how.choosing(habits) if chosen_by in cases else (0, 0)))
         self.how, self.habits, self.cases = how, habits, cases
 
     def descent(self):
@@ -182,7 +182,7 @@ class Trained(NamedTuple):
 
     model: nn.Module
     edges: np.ndarray  # (bins + 1,)
-    history: pd.DataFrame  # epoch, loss, held_out_c_index, chosen_c_index, chosen
+    history: pd.DataFrame  # epoch, loss, held_out_c_index, chosen_c_index (of those set aside), chosen
 
 
 def train_model(
@@ -210,8 +210,7 @@ def train_model(
     bins = bin_of([c.time for c in train], edges)
     if "slide_unit" in habits:  # slides are judged as they are learnt from, each for itself
         held_out, aside = ([c._replace(patient=c.name) for c in part] for part in (held_out, aside))
-    judges = held_out if "best_epoch" in habits else aside
-    watched = {"held_out_c_index": held_out} | ({"chosen_c_index": judges} if judges else {})
+    watched = {"held_out_c_index": held_out} | ({"chosen_c_index": aside} if aside else {})
     model = build(name, train[0].bag[20].features.shape[1], how)
     if how.standardise:
         model.fit(train)

@@ -1,6 +1,7 @@
 """Frozen encoders: crops of tissue in, one vector a crop out.
 
 - colour: 38 numbers of colour and texture, no weights; the baseline of every encoder, on HER2ST hard to beat.
+- shell: a small network that was trained to find epithelium and stroma on H&E, without a hub.
 - networks of timm, filled with pretrained weights from a file or from the hub.
 - pathology encoders that are given on application: UNI, UNI2-h, CONCH, Prov-GigaPath. All see a whole tile brought to
   their input size; their authors' own way differs for Prov-GigaPath alone, which is shown the middle 224 of 256 pixels.
@@ -10,11 +11,14 @@ import difflib
 import hashlib
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
+import onnxruntime
 import timm
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
@@ -26,6 +30,7 @@ from timm.data import resolve_data_config
 from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torchstain.numpy.normalizers.macenko import NumpyMacenkoNormalizer
 
 from lib.features.feature_files import Encoder, plain_tensors
 from lib.files import sha256_of
@@ -73,6 +78,86 @@ def describe_colour(crops: np.ndarray, um_per_px: float) -> np.ndarray:
     size = np.abs(edges)
     edges = np.stack([size.mean(1), edges.std(1), np.quantile(size, 0.9, axis=1)], axis=1)
     return np.hstack([by_channel, patterns, edges]).astype(np.float32)
+
+
+SHELL_LEVELS = {"add_634": 128, "add_357": 64, "add_216": 32}
+"""Sums of SHELL's three encoder levels, deepest first, and how many channels each has."""
+
+
+SHELL = "data/raw/shell/lavlab_shell/shell/weights/model_v1.onnx"
+"""Where `make data` puts its network."""
+
+
+def stain_channels(picture: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """How crops of a slide become what SHELL sees, from a picture of the slide, uint8 RGB (height, width, 3).
+
+    Eosin, haematoxylin and optical density, each 0 to 1 (the 99th percentile of the picture), float32 (n, 3, height,
+    width). Stains by Macenko et al. 2009 (doi 10.1109/ISBI.2009.5193250), of torchstain; the glass is as bright as the
+    brightest hundredth of the picture, at least 200.
+    """
+    glass = float(np.clip(np.percentile(picture.mean(axis=2), 99), 200, 255))
+
+    def density(rgb: np.ndarray) -> np.ndarray:
+        return -np.log(np.minimum((rgb.astype(np.float32) + 1) / np.float32(glass), 1))
+
+    normalizer = NumpyMacenkoNormalizer()
+    normalizer.fit(picture, Io=glass)
+    # eigenvectors have no sign; of the two stains eosin lets more red through
+    stains = normalizer.HERef * np.sign(normalizer.HERef.sum(axis=0))
+    stains = stains[:, np.argsort(stains[0])]
+    mixing = np.hstack([np.linalg.pinv(stains).T, np.full((3, 1), 1 / 3)])
+    mixing = (mixing / np.percentile(density(picture) @ mixing, 99, axis=(0, 1))).astype(np.float32)
+    return lambda crops: np.moveaxis(density(crops) @ mixing, 3, 1).clip(0, 1)
+
+
+def _shell(weights: str | os.PathLike) -> onnxruntime.InferenceSession:
+    """SHELL's network with its encoder levels among the outputs."""
+
+    def message(field: int, content: bytes) -> bytes:
+        return bytes([field << 3 | 2, len(content)]) + content
+
+    # Protocol buffers that follow one another are merged: this adds outputs (field 12) to the model's graph (field 7)
+    outputs = b"".join(message(12, message(1, name.encode())) for name in SHELL_LEVELS)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, torch.get_num_threads()
+    folder = str(Path(weights).parent)
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    model = Path(weights).read_bytes() + message(7, outputs)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def shell(weights: str | os.PathLike, crop_um: float) -> Encoder:
+    """SHELL (LaViolette lab, PyPI's lavlab-shell 0.9.1, MIT): mean and standard deviation of each channel of three levels.
+
+    A SegResNet trained to part epithelium and stroma on H&E at 1 µm a pixel; 448 numbers. Crops are resized to that scale
+    as nearly as sides that are multiples of 64 allow. `weights` is the wheel's model_v1.onnx, with model_v1.onnx.data
+    beside it (`make data COHORT=shell`).
+    """
+    if not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"encoder shell needs its model_v1.onnx, and {weights or 'no file'} is not it: run `make data COHORT=shell` "
+            f"and name `shell: {SHELL}` under `encoder_weights`"
+        )
+    session, revision = _shell(weights), sha256_of(Path(f"{weights}.data"))[:12]
+    side = 64 * max(1, round(crop_um / 64))
+
+    def of_slide(picture: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        channels = stain_channels(picture)
+
+        def encode(crops: np.ndarray) -> np.ndarray:
+            features = [np.empty((0, 2 * sum(SHELL_LEVELS.values())), np.float32)]
+            for start in range(0, len(crops), 16):
+                levels = session.run([*SHELL_LEVELS], {"input": channels(crops[start : start + 16])})
+                pooled = [f(level, axis=(2, 3)) for level in levels for f in (np.mean, np.std)]
+                features.append(np.hstack(pooled))
+            return np.concatenate(features)
+
+        return encode
+
+    def alone(crops: np.ndarray) -> np.ndarray:
+        return of_slide(np.concatenate(crops))(crops)
+
+    return Encoder("shell", revision, 2 * sum(SHELL_LEVELS.values()), side, crop_um, alone, of_slide)
 
 
 class Pooler(nn.Module):
@@ -153,7 +238,7 @@ GATED = {
     "conch": Gated("CONCH", "MahmoodLab/CONCH"),
 }
 
-OURS = ("colour", *GATED, TRUNCATED)
+OURS = ("colour", "shell", *GATED, TRUNCATED)
 """Names of encoders that timm does not know."""
 
 
@@ -208,7 +293,7 @@ def _ask_for_hub(about: Gated) -> None:
         raise PermissionError(
             f"{about.title} is given on application: ask at https://huggingface.co/{about.hub} and put your token into "
             "the environment as HF_TOKEN, or name a downloaded pytorch_model.bin as `weights`. Open stand-ins: encoder "
-            "resnet50 or mobilenetv2_100 (no pathology in their training) or colour (no weights)"
+            "shell (small, trained on H&E; `make data COHORT=shell`) or colour (no weights)"
         )
     host = urlsplit(constants.ENDPOINT).hostname
     try:
@@ -261,6 +346,7 @@ def load_encoder(
     ----------
     name : str
         - "colour": 38 numbers of colour and texture, no weights; crops of 150 µm.
+        - "shell": 448 numbers of a network trained on H&E, from `weights`; crops of 128 µm, on the CPU.
         - "uni" (1024 numbers), "uni2-h" (1536), "conch" (512), "gigapath" (1536): pathology encoders, from `weights`,
           or from the hub when HF_TOKEN is in the environment.
         - "resnet50_trunc": ResNet50's third stage, 1024 numbers, as CLAM has it.
@@ -288,6 +374,8 @@ def load_encoder(
             return describe_colour(crops, um / crops.shape[1])
 
         return Encoder(name, "v1", len(NAMES), side, um, describe)
+    if name == "shell":
+        return shell(weights, crop_um or 128.0)
     model, norm, revision, input_px = network(name, weights)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

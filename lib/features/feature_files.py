@@ -9,7 +9,7 @@ what is in them, not by their names.
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -46,6 +46,12 @@ class Encoder:
     crop_um: float  # side of tissue a crop shows, µm
     # crops (n, input_px, input_px, 3), uint8 RGB -> features (n, dim), float32; deterministic on one machine
     encode: Callable[[np.ndarray], np.ndarray]
+    # of encoders that see stains, not colours: from a picture of a slide, uint8 RGB, to `encode` for its crops
+    stained: Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]] | None = None
+
+    def of_slide(self, picture: Callable[[], np.ndarray]) -> "Encoder":
+        """This encoder for the crops of one slide; `picture` shows the slide, and is asked for only where it matters."""
+        return replace(self, encode=self.stained(picture())) if self.stained else self
 
 
 @dataclass(frozen=True)

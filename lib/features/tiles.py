@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ COARSEST = 1.25
 COARSER = 1.02
 """Most by which a level may be coarser than the finest scale and still be read for it."""
 
-PICTURE_PX, LINE_PX = 2048, 100  # longest side of a slide's pictures; width of outlines, level-0 pixels
+PICTURE_PX = 2048  # longest side of a slide's pictures
 LEFT_OUT = "left out: the process_list has process 0, or no row of it"
 COVERED = 0.9  # share of a slide's tissue below which it is said how much its tiles cover
 AHEAD = 4  # decoded cells that wait for the encoder
@@ -164,7 +165,7 @@ def write_pictures(
     except UnreadableTile:
         mask = np.full((size[1], size[0], 3), UNKNOWN, np.uint8)
     stitch, scale = np.zeros_like(mask), size / np.array(slide.size)
-    line = int((preset.line_thickness if preset else LINE_PX) * np.sqrt(scale.prod()))
+    line = int((preset.line_thickness if preset else max(slide.size) / 200) * np.sqrt(scale.prod()))
     finest = grid.scales[0]
     width, height = np.ceil(grid.side_px(finest) * scale).astype(int)
     for x, y in np.ceil(grid.tiles[finest].coords * scale).astype(int).tolist():
@@ -275,7 +276,7 @@ def clam_grid(
     As the CrossFusion paper has it: magnifications are nominal (512, 1,024 and 2,048 level-0 pixels of a 40x slide;
     half of that at 20x), and the tiles of each scale are kept by CLAM's rule at that patch size. With a patch level the
     finest scale has CLAM's own tiles of `tile_px` pixels of that level, whatever it magnifies, and coarser ones are twice
-    and four times as wide. `tissue` is NaN. Beyond the slide's border, where CLAM's padding is black, pixels are white here.
+    and four times as wide. `tissue` is NaN. Beyond the slide's border tiles are black, as CLAM's padding is.
     """
     nominal = max(1, round(um_per_px_at(20) / slide.um_per_px))
     grid = _empty(slide, "clam_compat", tile_px, float(tile_px * nominal * 20 // CELL_SCALE), scales)
@@ -393,10 +394,11 @@ def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, l
     """Crops of each cell, scale by scale."""
     finest = max(grid.scales)
     parts, level = finest // CELL_SCALE, _level_of(slide, grid.side_px(finest) / grid.tile_px)
+    read = slide.read if grid.mode == "exact" else partial(_black_beyond, slide)
     for (origin, row, column), wanted in _by_cell(grid).items():
         along = [grid.edges(finest, np.arange(parts + 1) + parts * place) for place in (column, row)]
         edges_x, edges_y = (grid.origins[origin][i] + along[i] for i in (0, 1))
-        cell, holes = _read_cell(slide, level, edges_x, edges_y, input_px)
+        cell, holes = _read_cell(read, slide.downsamples[level], level, edges_x, edges_y, input_px)
         for scale, items in wanted.items():
             times = finest // scale  # finest tiles along a tile of this scale
             side = (parts // times * input_px,) * 2
@@ -435,20 +437,28 @@ def _by_cell(grid: TileGrid) -> dict[tuple[int, int, int], dict[int, list[tuple[
     return dict(sorted(cells.items()))
 
 
-def _read_cell(slide, level, edges_x, edges_y, input_px) -> tuple[np.ndarray, np.ndarray]:
+def _black_beyond(slide: Slide, x: int, y: int, size: tuple[int, int], level: int) -> np.ndarray:
+    """A region of a slide, black beyond its border as CLAM's padding is."""
+    pixels = slide.read(x, y, size, level)
+    right, bottom = np.rint((np.array(slide.size) - (x, y)) / slide.downsamples[level]).clip(0).astype(int)
+    pixels[:, right:] = pixels[bottom:] = 0
+    return pixels
+
+
+def _read_cell(read, times, level, edges_x, edges_y, input_px) -> tuple[np.ndarray, np.ndarray]:
     """A cell's finest tiles, each resized from its own whole pixels, side by side; which of them are unreadable."""
-    times, parts = slide.downsamples[level], len(edges_x) - 1
+    parts = len(edges_x) - 1
     x, y = (np.rint((edges - edges[0]) / times).astype(int) for edges in (edges_x, edges_y))
     cell, holes = np.empty((parts * input_px, parts * input_px, 3), np.uint8), np.zeros((parts, parts), bool)
     try:
-        pixels = slide.read(edges_x[0], edges_y[0], (x[-1], y[-1]), level)
+        pixels = read(edges_x[0], edges_y[0], (x[-1], y[-1]), level)
     except UnreadableTile:
         pixels = None  # tile by tile then: one damaged spot costs the tiles that show it and no other
     for row, column in np.ndindex(parts, parts):
         try:
             if pixels is None:
                 side = (x[column + 1] - x[column], y[row + 1] - y[row])
-                tile = slide.read(edges_x[column], edges_y[row], side, level)
+                tile = read(edges_x[column], edges_y[row], side, level)
             else:
                 tile = pixels[y[row] : y[row + 1], x[column] : x[column + 1]]
         except UnreadableTile:
@@ -497,7 +507,7 @@ def embed_slide(
         raise ValueError(f"slide {grid.slide} has no tiles to embed: {grid.status} ({grid.note})")
     features = {scale: np.empty((len(grid.tiles[scale]), encoder.dim), np.float32) for scale in grid.scales}
     decoded = {scale: np.zeros(len(grid.tiles[scale]), bool) for scale in grid.scales}
-    n_white = dict.fromkeys(grid.scales, 0)
+    n_white, encoder = dict.fromkeys(grid.scales, 0), encoder.of_slide(lambda: slide.thumbnail())
     for scale, indices, crops in tile_batches(slide, grid, encoder.input_px, batch):
         features[scale][indices] = encoder.encode(crops)
         decoded[scale][indices] = True

@@ -202,8 +202,9 @@ def read_matched(
     ------
     ValueError
         A patient twice, or none named; a factor that is no column, with the nearest name; a cell that is no number in
-        a column of numbers, or one that nobody has, or a code of what is missing (`lib.inputs.tables.looked_over`); a scan or slide of a patient the clinical table does not have; two scans of a patient,
-        unless a column `use` says yes to one; a slide twice; a path that leaves the folder.
+        a column of numbers, or one that nobody has, or a code of what is missing (`lib.inputs.tables.looked_over`); a scan
+        or slide of a patient the clinical table does not have; two scans of a patient, unless a column `use` says yes to
+        one; a slide twice; a path that leaves the folder.
     """
     folder = Path(folder)
     table, path = _table(folder, "clinical")

@@ -39,6 +39,9 @@ PLACE = "ImagePositionPatient"
 COUNTS = {PLACE: 3, "Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}
 APART = (
     "ConvolutionKernel",
+    "SeriesDescription",
+    "PixelSpacing",
+    "Rows",
     "ImageType",
     "SliceThickness",
     "KVP",
@@ -401,10 +404,11 @@ def _gaps(slices: list[Dataset], names: list[str]) -> Iterator[str]:
     numbers = [numbers_of(slices[number], "InstanceNumber") for number in order]
     whole = all(map(len, numbers)) and (np.abs(np.diff(numbers, axis=0)) == 1).all()
     if (uneven := int((np.abs(steps - usual) > STEP * usual).sum())) and not (whole and _varies(steps)):
+        why = "slices are missing or two stacks are mixed; fetch the series again"
+        why = "though no number is missing; give it interpolated to equal steps, as NIfTI" if whole else why
         yield (
             f"slices are {usual:g} mm apart but {steps[at]:g} mm between {along[at]:.2f} and {along[at + 1]:.2f} mm "
-            f"({names[at]}, {names[at + 1]}), {uneven} uneven steps in all: slices are missing or two stacks are "
-            "mixed; fetch the series again"
+            f"({names[at]}, {names[at + 1]}), {uneven} uneven steps in all: {why}"
         )
     aside = (places - places[0]) @ across[:2].T
     off = np.linalg.norm(aside - ((along - along[0]) / np.ptp(along))[:, None] * aside[-1], axis=1)

@@ -107,7 +107,7 @@ class Slide:
     Attributes
     ----------
     path, name : Path, str
-        The name is the file's without suffix, unless one is given.
+        The name is the file's without suffix, unless one is given; the folder's of a DICOM series.
     size, level_sizes : (int, int), tuple of (int, int)
         Width and height of level 0 and of each level, pixels. A level that does not lie on level 0 is not among them.
     downsamples : tuple of float
@@ -121,8 +121,10 @@ class Slide:
     """
 
     def __init__(self, path: str | os.PathLike, um_per_px: float | None = None, name: str = ""):
-        self.path, self.note = Path(path), ""
-        self.name = name or self.path.stem
+        path, self.note = Path(path), ""
+        self.name = name or path.stem
+        # of a DICOM series any file will do
+        self.path = next(iter(sorted(path.glob("*.dcm"))), path) if path.is_dir() else path
         self._lock, self._handle = Lock(), self._opened()
         self.size = self._handle.dimensions
         self.level_sizes = tuple(self._handle.level_dimensions)
@@ -140,15 +142,27 @@ class Slide:
         for level in list(self._stored.pages):
             if not self._trusted(level):
                 del self._stored.pages[level]
-        if len(self.downsamples) > 1:
+        if len(self.file_levels) > 1:
+            self.downsamples = list(self.downsamples)
             self._numbers = aligned_levels(self)
-            lost = sorted(set(range(len(self.downsamples))) - {*self._numbers})
-            self.level_sizes, self.downsamples = (
-                tuple(each[i] for i in self._numbers) for each in (self.level_sizes, self.downsamples)
+            self.level_sizes = tuple(
+                tuple(min(there, int(-(-full // times))) for there, full in zip(size, self.size, strict=True))
+                if (times := self.downsamples[i]) != reported
+                else size
+                for i, (size, reported) in enumerate(self.file_levels)
+                if i in self._numbers
             )
-            if lost:
-                said = ", ".join(map(str, lost))
-                self.note = f"levels {said} do not lie where they say on level 0 (padded?)"
+            self.downsamples = tuple(self.downsamples[i] for i in self._numbers)
+            stated = [self.file_levels[i][1] for i in self._numbers]
+            moved = [
+                i
+                for i, *both in zip(self._numbers, stated, self.downsamples, strict=True)
+                if len({*both}) > 1
+            ]
+            lost = sorted(set(range(len(self.file_levels))) - {*self._numbers})
+            said = {"levels {} are padded, and read at their true downsample": moved}
+            said |= {"levels {} do not lie where they say on level 0, and are not read": lost}
+            self.note = "; ".join(text.format(", ".join(map(str, of))) for text, of in said.items() if of)
 
     def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
         """Pixels of a region, uint8 RGB (height, width, 3); `UnreadableTile` where they cannot be decoded.
@@ -157,7 +171,10 @@ class Slide:
         `level`. What lies outside the slide, and what the scanner left out, is white: the caller knows the bounds.
         """
         width, height = map(int, (size_px, size_px) if np.isscalar(size_px) else size_px)
-        number = self._numbers[level]
+        number, times = self._numbers[level], self.downsamples[level]
+        stated = self.file_levels[number][1]
+        if times != stated:  # OpenSlide divides by what it takes for the downsample
+            x, y = round(x / times * stated), round(y / times * stated)
         try:
             region = self._from_stored(int(x), int(y), width, height, number)
             # OpenSlide knows what to show where a scanner left a tile out
@@ -275,32 +292,35 @@ def aligned_levels(slide: Slide) -> list[int]:
     """The levels of a slide that show what level 0 shows at the same place; level 0 always does.
 
     Some exports store every level on a canvas of whole tiles: sizes are no longer those of level 0 divided by the
-    downsample, and what is read there is displaced, the more the further from the corner (openslide#137). So patches
-    of each level are looked for in the finest neighbour already trusted. Where nothing on a slide can be compared, a level is
+    downsample, and what is read there is displaced, the more the further from the corner (openslide#137). So patches of
+    each level are looked for in the coarsest one already trusted; where they do not lie at the downsample that the sizes
+    give, but do at a power of 2, that is put into `slide.downsamples`. Where nothing on a slide can be compared, a level is
     taken whose width and height are those of level 0 over one whole number.
     """
     kept = [0]
     for level in range(1, len(slide.downsamples)):
-        places = _landmarks(slide, level)
-        far = [
-            each
-            for each in (_displacement(slide, level, kept[-1], place) for place in places)
-            if each is not None
-        ]
-        wrong = sum(each > 1.5 for each in far)
-        times = round(slide.downsamples[level])
-        sized = zip(slide.size, slide.level_sizes[level], strict=True)
-        whole = all(abs(full / times - side) <= 1 for full, side in sized)
-        if wrong < min(2, len(far)) if far else whole:
-            kept.append(level)
+        places, stated = _landmarks(slide, level), slide.downsamples[level]
+        powers = [2.0**k for k in range(1, 8) if stated / 2.2 < 2.0**k < stated * 2.2 and 2.0**k != stated]
+        for times in (stated, *powers):
+            slide.downsamples[level] = times
+            far = [_displacement(slide, level, kept[-1], place * times) for place in places]
+            wrong = [each > 1.5 for each in far if each is not None]
+            sized = zip(slide.size, slide.level_sizes[level], strict=True)
+            whole = all(abs(full / round(times) - side) <= 1 for full, side in sized)
+            if (sum(wrong) < min(2, len(wrong)) and len(wrong) >= (1 if times == stated else 3)) or (
+                not wrong and whole
+            ):
+                kept.append(level)
+                break
     return kept
 
 
 def _landmarks(slide: Slide, level: int, most: int = 8) -> np.ndarray:
-    """Places of a level with much to see, far from each other and from the corner: (n, 2), level-0 pixels.
+    """Places of a level with much to see, far from each other and from the corner: (n, 2), pixels of the level.
 
     They are found on the coarsest level where this one is too large to be read for that.
     """
+    wanted = slide.downsamples[level]
     if np.prod(slide.level_sizes[level]) > 4 * STRIP_PX:
         level = len(slide.downsamples) - 1
     width, height = slide.level_sizes[level]
@@ -316,7 +336,7 @@ def _landmarks(slide: Slide, level: int, most: int = 8) -> np.ndarray:
         contrast = np.ones((rows, columns))
     good = contrast >= min(6, contrast.max() / 2)
     y, x = np.nonzero(good)
-    places = (np.stack([x, y], 1) + 0.5) * side * slide.downsamples[level]
+    places = (np.stack([x, y], 1) + 0.5) * side * slide.downsamples[level] / wanted
     chosen = [int(places.sum(1).argmax())] if len(places) else []
     while 0 < len(chosen) < min(most, len(places)):
         apart = np.linalg.norm(places[:, None] - places[chosen], axis=2).min(1)
@@ -325,12 +345,13 @@ def _landmarks(slide: Slide, level: int, most: int = 8) -> np.ndarray:
 
 
 def _displacement(slide: Slide, level: int, finer: int, place: np.ndarray) -> float | None:
-    """How far a patch of a level lies from where a finer level has it, pixels of the coarser; None where nothing is seen."""
+    """How far a patch of a level, round a place (2,) in level-0 pixels, lies from where a finer level has it, pixels of the
+    coarser; None where nothing is seen.
+    """
     down, times = slide.downsamples[level], slide.downsamples[level] / slide.downsamples[finer]
+    # beyond the border there is nothing to compare
     most = np.maximum(np.array(slide.size) - MARK_PX * down, 0)
-    corner = np.clip(place - MARK_PX / 2 * down, 0, most).astype(
-        int
-    )  # beyond the border there is nothing to compare
+    corner = np.clip(place - MARK_PX / 2 * down, 0, most).astype(int)
     around, side = corner - round(REACH_PX * down), MARK_PX + 2 * REACH_PX
     try:
         patch = slide.read(*corner, MARK_PX, level)

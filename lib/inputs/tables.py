@@ -84,8 +84,8 @@ def looked_over(values: pd.Series, name: str, usual: Usual | None = None) -> str
     Returns
     -------
     str
-        A median outside `usual.middle`, and the unit in which it would lie there; single values beyond twice that; 9, 99 or the like, more than twice
-        the next number, or a -1.
+        A median outside `usual.middle`, and the unit in which it would lie there; single values beyond twice that; 9, 99
+        or the like, more than twice the next number, or a -1.
 
     Raises
     ------

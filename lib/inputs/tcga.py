@@ -44,6 +44,7 @@ NORMAL = {
     "10": "normal blood",
     "11": "normal tissue",
     "12": "normal buccal cells",
+    "13": "normal cells",
     "14": "normal marrow",
     "20": "control",
 }

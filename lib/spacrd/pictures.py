@@ -119,11 +119,21 @@ def _at(values: np.ndarray, xy: np.ndarray) -> np.ndarray:
 
 def picture_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture in pixels, without reading it."""
+    if path.suffix.lower() in SLIDES:
+        import openslide
+
+        with openslide.OpenSlide(path) as slide:
+            return slide.dimensions
     if path.suffix.lower() in TIFFS:
         with tifffile.TiffFile(path) as file:
             return file.pages[0].imagewidth, file.pages[0].imagelength
     with unpacked(path) as plain, Image.open(plain) as picture:
         return picture.size
+
+
+def of_frame(path: Path, frame: np.ndarray, scale: float) -> bool:
+    """Whether a picture is as large as `frame` (2,), known from a copy that is `scale` times as large, rounded to pixels."""
+    return bool((abs(picture_size(path) - frame) <= np.maximum(2 / scale, 0.005 * frame)).all())
 
 
 def shrunk(rgb: np.ndarray, scale: tuple[float, float], longest: int) -> tuple[np.ndarray, float]:
@@ -291,7 +301,7 @@ def embed_spots(
     if as_released:
         side = np.floor(side)
         centres = np.rint(centres) - side // 2 + side / 2
-    features, n_white = [], 0
+    features, n_white, encoder = [], 0, encoder.of_slide(lambda: picture[::4, ::4])
     for crops in crop_spots(picture, centres * scale, side * scale, encoder.input_px):
         features.append(encoder.encode(crops))
         n_white += count_white(crops)

@@ -12,8 +12,8 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from lib.files import written_hdf5
-from lib.inputs.tables import read_columns
-from lib.spacrd.pictures import OUTSIDE, check_picture, open_picture, shrunk
+from lib.inputs.tables import read_texts
+from lib.spacrd.pictures import OUTSIDE, check_picture, open_picture, shrunk, unpacked
 
 CANCER = ("invasive cancer", "cancer in situ")
 OTHER = ("not cancer", "adipose tissue", "breast glands", "connective tissue", "immune infiltrate")
@@ -30,6 +30,7 @@ DATED = r"(?i)\d{1,2}[-./](?:mar|sep|dec|oct|apr)\w*|(?:mar|sep|dec|oct|apr)\w*[
 MOST_COUNT = 1 << 24  # whole numbers up to here are all float32
 STRAYS = 0.01  # share of spots that two files of one section may not have in common; 22 real runs have none
 ALIKE = 0.02  # spread of the totals, as a share of their mean, below which counts were normalised
+SPOT_UM = 55.0  # of Visium
 HIRES, LOWRES = 1000, 300  # pixels of the longer side of the pictures kept with a section
 
 
@@ -52,10 +53,9 @@ def tissue_of(
     """
     values = values.astype(object)
     filled = values.notna() & (values.astype(str).str.strip() != "")
-    numbers = pd.to_numeric(values.astype(str), errors="coerce")
-    if filled.any() and numbers[filled].isin((0, 1)).all():
+    numbers, kinds = pd.to_numeric(values.astype(str), errors="coerce"), values.where(filled, "").map(spelled)
+    if filled.any() and numbers[filled].isin((0, 1)).all() and not {"0", "1"} & set(classes):
         return numbers.map({0: "not cancer", 1: "invasive cancer"}).fillna("")
-    kinds = values.where(filled, "").map(spelled)
     if odd := sorted(set(kinds) - set(classes)):
         raise ValueError(
             f"{where} has the classes {', '.join(map(repr, odd[:12]))}{', ...' if len(odd) > 12 else ''}, and nobody said what "
@@ -71,7 +71,8 @@ def read_labels(
     classes: Mapping[str, float] = CLASSES,
     filtered: bool = False,
 ) -> pd.Series:
-    """Tissue classes of `spots` (n,), aligned by name, from a table of a spot (or barcode, cell_id) and its label.
+    """Tissue classes of `spots` (n,), aligned by name, from a table (csv, tsv or xlsx) of a spot (or barcode,
+    cell_id) and its label.
 
     The label is in the column "label", or in the only other one; case does not matter. Spots the table leaves out get "", as
     all do without a table. Labelled spots that the section has not are left out with a remark in `notes`; where they are more
@@ -81,17 +82,18 @@ def read_labels(
     if path is None:
         return pd.Series("", index=spots)
     path = Path(path)
-    table = read_columns(path, sep="\t" if ".tsv" in path.suffixes else ",", dtype=str, keep_default_na=False)
+    with unpacked(path) as plain:
+        table = read_texts(plain)
     table.columns = [spelled(column) for column in table]
     key = next((column for column in SPOT_COLUMNS if column in table), None)
-    others = [column for column in table if column != key and column and not column.startswith("unnamed:")]
+    others = [column for column in table if column != key]
     label = "label" if "label" in others else others[0] if len(others) == 1 else None
     if key is None or label is None:
         raise ValueError(
             f"{path} has the columns {list(table)[:8]}, expected barcode (or spot, cell_id) and label"
         )
-    table = table.fillna("").set_index(table[key].str.strip().rename(None))
-    kinds = tissue_of(table[label].replace("", np.nan), str(path), classes)
+    table = table.set_index(table[key].rename(None))
+    kinds = tissue_of(table[label], str(path), classes)
     refuse_twice(table.index, path)
     named = kinds.index[kinds != ""]
     strange = named.difference(spots, sort=False)
@@ -240,7 +242,8 @@ def assemble(
         for size, longest in (("hires", HIRES), ("lowres", LOWRES)):
             images[size], factors[f"tissue_{size}_scalef"] = shrunk(rgb, picture_scale, longest)
         seen = (Path(folder) / picture, rgb.shape[1::-1], images["hires"], factors["tissue_hires_scalef"])
-        spot_px = factors["spot_diameter_fullres"]
+        # a bin of Visium HD may well lie on a lumen or a fat cell: as much tissue is looked at as below a spot
+        spot_px = max(diameter, SPOT_UM) / um_per_px
         inside = check_picture(*seen, xy, picture_scale, spot_px, bare, most_outside)
         if not inside.all():
             notes.append(f"{int((~inside).sum())} spots beyond the picture's border")

@@ -11,9 +11,10 @@ from scipy import io, sparse
 
 from lib.files import positive, read_json
 from lib.inputs.tables import read_columns
-from lib.spacrd.pictures import picture_size, unpacked
+from lib.spacrd.pictures import of_frame, picture_size, unpacked
 from lib.spacrd.spots import (
     CLASSES,
+    SPOT_UM,
     STRAYS,
     as_numbers,
     assemble,
@@ -25,7 +26,7 @@ from lib.spacrd.spots import (
     the_one,
 )
 
-VISIUM_UM = (55.0, 100.0)  # diameter and pitch, on a hexagonal grid
+VISIUM_UM = (SPOT_UM, 100.0)  # diameter and pitch, on a hexagonal grid
 STEP_UM = (50.0, 50.0 * 3**0.5)  # of a Visium array's columns and rows: every other column of a row is empty
 POSITIONS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 PIXELS, ARRAY = ["pxl_col_in_fullres", "pxl_row_in_fullres"], ["array_col", "array_row"]
@@ -43,7 +44,7 @@ def run_of(folder: Path, *parts: str) -> Path:
     """The folder of the run that has one of `parts` (patterns), in it or its folder spatial: `folder`, or the only one below."""
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: correct the section table's column folder")
-    found = {path.parent for part in parts for path in folder.rglob(part)}
+    found = {path.parent for part in parts for path in folder.rglob(part) if path.name[0] != "."}
     runs = sorted({path.parent if path.name == "spatial" else path for path in found})
     if len(runs) > 1 and folder not in runs:
         names = ", ".join(path.relative_to(folder).as_posix() for path in runs)
@@ -56,7 +57,7 @@ def run_of(folder: Path, *parts: str) -> Path:
 def part_of(folder: Path, *endings: str) -> Path | None:
     """The file of a run whose name ends so (GEO puts a prefix before it), packed as .gz or not; None without one."""
     found = {ending: [] for ending in endings}
-    for path in sorted(path for place in (folder, folder / "spatial") for path in place.glob("*")):
+    for path in sorted([*folder.glob("[!.]*"), *folder.glob("spatial/[!.]*")]):  # macOS leaves a ._ of each
         for ending in endings:
             if path.name.removesuffix(".gz").endswith(ending):
                 found[ending].append(path)
@@ -100,12 +101,11 @@ def told_apart(counts: AnnData) -> AnnData:
 
 
 def _read_mtx(folder: Path) -> AnnData:
-    paths = [
-        part_of(folder, *names) for names in (["matrix.mtx"], ["barcodes.tsv"], ["features.tsv", "genes.tsv"])
-    ]
+    names = (["matrix.mtx"], ["barcodes.tsv"], ["features.tsv", "genes.tsv"])
+    paths = [part_of(folder, *endings) for endings in names]
     if None in paths:
         raise FileNotFoundError(
-            f"{folder} has no matrix.mtx, barcodes.tsv and features.tsv, packed (.gz) or not"
+            f"{folder} has no counts: neither 10x's h5 matrix nor matrix.mtx, barcodes.tsv and features.tsv"
         )
     bare = {"sep": "\t", "header": None, "dtype": str, "keep_default_na": False}
     barcodes, features = (pd.read_csv(path, **bare) for path in paths[1:])
@@ -116,12 +116,8 @@ def _read_mtx(folder: Path) -> AnnData:
             f"{paths[0]} is of {matrix.shape[1]} features and {matrix.shape[0]} barcodes, the files beside it of "
             f"{len(features)} and {len(barcodes)}: they must come from one run"
         )
-    var = (
-        {"gene_ids": features[0], "feature_types": features[2]}
-        if 2 in features
-        else {"gene_ids": features[0]}
-    )
-    var = pd.DataFrame(var).set_axis(pd.Index(features[1 if 1 in features else 0], name=None))
+    var = features[[0, 2] if 2 in features else [0]].rename(columns={0: "gene_ids", 2: "feature_types"})
+    var = var.set_axis(pd.Index(features[min(1, features.shape[1] - 1)], name=None))
     return AnnData(matrix, obs=pd.DataFrame(index=pd.Index(barcodes[0], name=None)), var=var)
 
 
@@ -276,19 +272,17 @@ def _picture_of(folder: Path, run: Path, factors: dict, xy: np.ndarray) -> tuple
         scale = positive(factors, "tissue_hires_scalef", run / "spatial/scalefactors_json.json")
         frame = np.array(picture_size(hires)) / scale
     if full and frame is not None:
-        sizes = {path: picture_size(path) for path in full}
-        full = [
-            path for path in full if (abs(sizes[path] - frame) <= np.maximum(2 / scale, 0.005 * frame)).all()
-        ]
-        if not full:
-            said = " and ".join(
-                f"{path.name} has {size[0]} x {size[1]} pixels" for path, size in sizes.items()
+        fit = [path for path in full if of_frame(path, frame, scale)]
+        if not fit:
+            sizes = " and ".join(
+                "{} has {} x {} pixels".format(path.name, *picture_size(path)) for path in full
             )
             raise ValueError(
-                f"{said}, but {hires.name} and its tissue_hires_scalef {scale:g} are of a picture of {frame[0]:.0f} x {frame[1]:.0f}: "
+                f"{sizes}, but {hires.name} and its tissue_hires_scalef {scale:g} are of a picture of {frame[0]:.0f} x {frame[1]:.0f}: "
                 "it is of another scale, turned, or the instrument's own (CytAssist). Give the picture that Space Ranger was given, "
                 "or move this one away and the hires picture is read"
             )
+        full = fit
     if full:
         return the_one(full, "H&E picture").relative_to(folder).as_posix(), 1.0
     if hires is None:

@@ -12,7 +12,7 @@ How folds, sections and seeds become one number, stated here, once, for every st
   together and the interval has to be wider: `training_share` says by how much for metrics of order (c-index, AUC).
 
 Both kinds meet in `bootstrap`, which draws again what has no value (never scored 0), and in `ends`, which makes the
-interval of the draws' spread. How often it misses the truth is measured in `benchmarks/coverage.py`.
+interval of the draws' spread. How often it misses the truth is measured in `benchmarks/interval_coverage.py`.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -79,7 +79,7 @@ def training_share(signal: ArrayLike) -> np.ndarray:
     twice, so its variance is up to twice what the test patients alone give. The surer the signal, the more the models of
     different folds agree, and the share falls. No estimator of it is unbiased (Bengio and Grandvalet 2004); this curve,
     0.85 / (1 + (signal / 4)^2), was chosen so that intervals, differences and tests miss in about 2 to 6 % of the studies
-    simulated in `benchmarks/coverage.py`. The corrected resampled t adds 1 / (1 - 1 / folds) whatever the signal.
+    simulated in `benchmarks/interval_coverage.py`. The corrected resampled t adds 1 / (1 - 1 / folds) whatever the signal.
 
     References
     ----------

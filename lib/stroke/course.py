@@ -63,10 +63,11 @@ def check_roughness(curve: np.ndarray, interval_s: float, roughest: float) -> No
         raise ValueError(f"{words}: frames are out of order, or no contrast arrived")
 
 
-def jumps(curve: np.ndarray, interval_s: float) -> str:
-    """Where the mean curve of the brain, HU (frames,), bends more than a bolus does: "" or a remark."""
-    bend = np.abs(np.diff(curve, 2)) / np.ptp(curve)
-    if bend.max() <= JUMP * max(1.0, interval_s / SLOW_S) ** 2:
-        return ""
-    at = int(bend.argmax())
-    return f"the brain's mean curve bends at frame {at + 1} ({bend.max():.2f} of its range): frames lost, or motion?"
+def jumps(brain: np.ndarray, vessels: np.ndarray, interval_s: float) -> str:
+    """Where mean curves of brain or vessels, HU (frames,), bend more than a bolus does: "" or a remark."""
+    for name, curve in {"brain": brain, "vessels": vessels}.items():
+        bend = np.abs(np.diff(curve, 2)) / np.ptp(curve)
+        if bend.max() > JUMP * max(1.0, interval_s / SLOW_S) ** 2:
+            at = f"{bend.argmax() + 1} ({bend.max():.2f} of its range)"
+            return f"the mean curve of the {name} bends at frame {at}: frames lost or exchanged, or motion?"
+    return ""

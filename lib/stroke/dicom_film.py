@@ -29,6 +29,9 @@ from lib.stroke.film import AGREE, SHORTEST_S, Series, timed
 FRAMES = 4  # pictures at one place from which a series is a film: fewer are phases or kernels of a scan
 APART_MM = 0.25  # less is one place: a table does not come back to the micrometre
 DAY_S = 86_400
+ROUNDED = (
+    0.08  # share of the steps of whole seconds that differ by one from the others: fewer are lost frames
+)
 TIME = re.compile(
     r"(?P<day>\d{8})?(?P<h>\d\d):?(?P<m>\d\d):?(?P<s>(?:(?<=:)\d|\d\d)(?:\.\d*)?)(?:[+-]\d{4})?"
 )  # dcm2niix writes 12:00:0.5
@@ -232,7 +235,7 @@ def _rounded(seconds: np.ndarray, notes: list[str]) -> np.ndarray:
         (seconds != np.rint(seconds)).any()
         or len(kinds) != 2
         or np.ptp(kinds) != 1
-        or counts.min() < 0.2 * len(steps)
+        or counts.min() < ROUNDED * len(steps)
         or np.abs(seconds - even).max() > 1
     ):
         return seconds

@@ -82,7 +82,7 @@ def timed(
     Raises
     ------
     ValueError
-        A frame of one value throughout, or a copy of the one before, by its number, counted from 0; no HU in the first
+        A frame of one value throughout, by its number, counted from 0; no HU in the first
         frame; times that stand still or are more than 20 s apart.
     """
     seconds = np.asarray(seconds, dtype=float).reshape(len(values), -1)
@@ -91,8 +91,7 @@ def timed(
     if (order := np.argsort(seconds.mean(1), kind="stable")).tolist() != list(range(len(values))):
         values, seconds = values[order], seconds[order]
     notes = ["frames sorted by their times"] if order[0] or (np.diff(order) < 0).any() else []
-    _check_frames(values, path)
-    notes += [check_hounsfield(values[0], path, **header), _motion(values)]
+    notes += [_copies(values, path), check_hounsfield(values[0], path, **header), _motion(values)]
     steps = np.diff(seconds, axis=0)
     if steps.min() < SHORTEST_S or steps.max() > LONGEST_S:
         at = int(np.argmax(np.abs(steps - np.median(steps)).max(1)))
@@ -125,18 +124,18 @@ def timed(
     return even, round(usual, 6), tuple(filter(None, notes))
 
 
-def _check_frames(values: np.ndarray, path: str | os.PathLike) -> None:
-    last, odd = len(values) - 1, {}
-    for number, frame in enumerate(values):
-        if frame.min() == frame.max():
-            odd[number] = f"holds {frame.flat[0]:g} throughout"
-        elif number and np.array_equal(frame, values[number - 1]):
-            odd[number] = f"is a copy of frame {number - 1}"
-    if odd:
-        said = "; ".join(f"frame {number} {words}" for number, words in [*odd.items()][:5])
-        raise ValueError(
-            f"{path}: of frames 0 to {last}, {said}: export the film again, or leave such frames out"
+def _copies(values: np.ndarray, path: str | os.PathLike) -> str:
+    """Which frames are copies of the one before, which no scanner makes twice; one of a single value is refused."""
+    blank = {n: frame.flat[0] for n, frame in enumerate(values) if frame.min() == frame.max()}
+    if blank:
+        said = "; ".join(
+            f"frame {number} holds {value:g} throughout" for number, value in [*blank.items()][:5]
         )
+        raise ValueError(
+            f"{path}: of frames 0 to {len(values) - 1}, {said}: export the film again, or leave such frames out"
+        )
+    same = [n for n in range(1, len(values)) if np.array_equal(values[n], values[n - 1])]
+    return f"copies of the frame before: {', '.join(map(str, same[:5]))}" if same else ""
 
 
 def _motion(values: np.ndarray) -> str:

@@ -99,9 +99,10 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
 
 
 def bend_of(prepared: Prepared) -> str:
-    """A remark where the brain's mean curve bends as no bolus does, "" else; see `lib.stroke.course.jumps`."""
-    curve = prepared.enhancement[:, prepared.mask].mean(1, dtype=np.float64)
-    return jumps(curve, float(np.diff(prepared.seconds).mean()))
+    """A remark where brain or vessels bend over time as in no bolus, "" else; see `lib.stroke.course.jumps`."""
+    brain = prepared.enhancement[:, prepared.mask].mean(1, dtype=np.float64)
+    vessels = vessel_curve(prepared.enhancement, prepared.mask)
+    return jumps(brain, vessels, float(np.diff(prepared.seconds).mean()))
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:

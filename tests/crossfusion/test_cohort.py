@@ -21,6 +21,7 @@ from lib.crossfusion.cohort import (
     write_planted,
 )
 from lib.crossfusion.params import CrossFusionParams
+from lib.features.tiles import LEFT_OUT
 from lib.inputs.tcga import by_patient, read_outcomes
 from lib.statistics.concordance import harrell
 from lib.training.folds import Fold, folds_of
@@ -97,6 +98,30 @@ def test_normal_tissue_is_left_out_by_name_unless_it_is_asked_for(hospital, tmp_
     kept = hospital(rows, normal_tissue=True)
     assert len(kept.paths) == 5
     assert not kept.tiled([])["status"].str.startswith("normal").any()
+
+
+def test_what_the_process_list_leaves_out_is_named_and_other_settings_tile_a_slide_anew(
+    hospital, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lib.features.tiles.RAW", tmp_path)
+    names = ("a", "b", "c")
+    (tmp_path / "slides").mkdir()
+    for name in names:
+        (tmp_path / "slides" / f"{name}.svs").write_bytes(b"")
+    (tmp_path / "list.csv").write_text("slide_id,process,sthresh\na.svs,1,20\nb.svs,0,\n")
+    clams = {"tiling": "clam_compat", "process_list": "list.csv"}
+    raw = hospital([(f"P{name}", name) for name in names], **clams)
+    assert list(raw.presets) == ["a"]
+    table = raw.tiled([]).set_index("slide")
+    assert table["status"].to_dict() == {"a": "failed", "b": "left out", "c": "left out"}
+    assert table.loc["b", "note"] == table.loc["c", "note"] == LEFT_OUT
+    before = raw.depends("a")
+    assert before["preset"].sthresh == 20
+    (tmp_path / "list.csv").write_text("slide_id,process,sthresh\na.svs,1,30\n")
+    assert hospital([(f"P{name}", name) for name in names], **clams).depends("a") != before
+    (tmp_path / "list.csv").write_text("slide_id\nx.svs\n")
+    with pytest.raises(ValueError, match=r"list.csv names slide x and is no slide of this cohort"):
+        hospital([(f"P{name}", name) for name in names], **clams)
 
 
 def test_a_hospitals_own_identifiers_are_taken_as_they_stand(hospital):

@@ -16,7 +16,16 @@ from lib.features.clam import (
     seg_level,
     segment,
 )
-from lib.features.tiles import clam_grid, clam_tiles, presets_of, tile_batches, write_pictures
+from lib.features.feature_files import Encoder, read_features
+from lib.features.tiles import (
+    clam_grid,
+    clam_tiles,
+    embed_slide,
+    presets_of,
+    tile_batches,
+    write_embedding,
+    write_pictures,
+)
 from lib.inputs.slides import UnreadableTile, open_slide
 from lib.params import Tiling
 from lib.phantoms.slides import write_pyramid
@@ -331,6 +340,29 @@ def test_tiles_overlap_or_lie_apart_on_any_level_as_clams(waves, patch, step, le
         expected = cv2.resize(pixels, (patch, patch), interpolation=cv2.INTER_AREA)
         # level 1 of this file is every second pixel of level 0, not their mean
         np.testing.assert_allclose(shown[index].mean((0, 1)), expected.mean((0, 1)), atol=3 if level else 0)
+
+
+def test_tiles_of_level_0_are_the_pixels_that_clam_reads_black_beyond_the_border(waves):
+    """CLAM's extractor takes wsi.read_region(coord, patch_level, patch_size).convert("RGB")."""
+    grid = clam_grid(waves, BIOPSY, (20,), 200, patch_level=0)
+    coords, beyond = grid.tiles[20].coords, 0
+    for _, indices, crops in tile_batches(waves, grid, 200):
+        for index, crop in zip(indices, crops, strict=True):
+            region = waves._handle.read_region(coords[index].tolist(), 0, (200, 200)).convert("RGB")
+            np.testing.assert_array_equal(crop, np.asarray(region))
+            beyond += bool((coords[index] + 200 > waves.size).any())
+    assert (len(coords), beyond) == (91, 5)
+
+
+def test_a_patch_level_makes_tiles_of_two_sizes_on_scanners_of_two_resolutions(waves, tmp_path):
+    """128 µm under nominal magnification whatever the scanner; with --patch_level 0 half of it at 40x."""
+    for um_per_px, level, um in ((0.5, -1, 128), (0.25, -1, 128), (0.5, 0, 128), (0.25, 0, 64)):
+        with open_slide(waves.path, um_per_px) as slide:
+            grid = clam_grid(slide, BIOPSY, (20,), patch_level=level)
+            encoder = Encoder("mean", "v1", 3, 8, 128.0, lambda crops: crops.mean((1, 2)).astype(np.float32))
+            paths = write_embedding(tmp_path, grid, encoder, embed_slide(slide, grid, encoder))
+        assert grid.side_px(20) * um_per_px == um
+        assert read_features(paths[20]).attributes["crop_um"] == um
 
 
 def test_a_patch_level_that_is_not_there_is_refused(waves):

@@ -1,4 +1,5 @@
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,20 +11,80 @@ from skimage.color import rgb2gray, rgb2hed
 from skimage.feature import local_binary_pattern
 
 import lib.features.encoders
+from lib.data import fetch
 from lib.features.encoders import (
     GATED,
     IMAGENET,
     NAMES,
     OURS,
+    SHELL,
     UM_PER_PX,
     Conch,
+    _shell,
     describe_colour,
     load_encoder,
     network,
+    stain_channels,
     tensors_of,
 )
+from lib.params import ROOT
 
 CREATE = timm.create_model
+
+# SHELL
+
+
+@pytest.fixture
+def stained():
+    """A slide of random stains, an eighth of it glass, and how much there is of eosin and of haematoxylin."""
+    random, vectors = np.random.default_rng(0), np.array([[0.27, 0.68, 0.57], [0.65, 0.70, 0.29]])
+    amounts = random.gamma(1, (0.5, 0.6), (256, 256, 2))
+    amounts[:32] = 0
+    return (240 * np.exp(-amounts @ vectors)).astype(np.uint8), amounts
+
+
+def test_stains_come_apart_the_same_on_a_slide_that_was_stained_more_weakly(stained):
+    picture, amounts = stained
+    seen = stain_channels(picture)(picture[None])[0]
+    for channel in (0, 1):
+        assert np.corrcoef(seen[channel].ravel(), amounts[..., channel].ravel())[0, 1] > 0.98
+    assert (seen[:, :32] < 0.02).all()
+    assert seen.max() == 1
+    paler = (240 * (picture / 240) ** 0.6).astype(np.uint8)
+    assert np.abs(stain_channels(paler)(paler[None])[0] - seen).mean() < 0.02
+
+
+@pytest.fixture(scope="module")
+def shell_network(tmp_path_factory):
+    if (ROOT / SHELL).is_file():
+        return ROOT / SHELL
+    folder = tmp_path_factory.mktemp("raw")
+    try:
+        fetch("shell", folder)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return folder / Path(SHELL).relative_to("data/raw")
+
+
+def test_shell_pools_three_levels_of_crops_seen_with_the_stains_of_their_slide(stained, shell_network):
+    encoder = load_encoder("shell", shell_network, crop_um=150)
+    assert (encoder.dim, encoder.input_px, encoder.crop_um) == (448, 128, 150)
+    assert encoder.revision == "4aaf2db842c8"
+    crops = np.stack([stained[0][:128, :128], stained[0][128:, 128:]])
+    features = encoder.of_slide(lambda: stained[0]).encode(crops)
+    network = _shell(shell_network)
+    level = network.run(["add_216"], {"input": stain_channels(stained[0])(crops[1:])})[0][0]
+    np.testing.assert_allclose(features[1, -64:-32], level.mean(axis=(1, 2)), atol=1e-5)
+    np.testing.assert_allclose(features[1, -32:], level.std(axis=(1, 2)), atol=1e-5)
+    again = encoder.of_slide(lambda: stained[0]).encode(crops[::-1])
+    np.testing.assert_array_equal(again[::-1], features)
+    assert np.abs(encoder.of_slide(lambda: stained[0][128:]).encode(crops) - features).max() > 1e-3
+
+
+def test_shell_without_its_file_says_how_to_get_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make data COHORT=shell"):
+        load_encoder("shell", tmp_path / "model_v1.onnx")
+
 
 # colour and texture
 

@@ -1,5 +1,6 @@
 """Slides: the very pixels of OpenSlide at the µm per pixel that the slide can prove, damage said and never painted over."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -205,7 +206,7 @@ PADDINGS = {  # (top, bottom), (left, right) of a level of this height and width
 
 
 @pytest.mark.parametrize("how", PADDINGS)
-def test_a_level_that_is_padded_is_not_read(tmp_path, how):
+def test_a_level_that_is_padded_is_read_at_its_place_or_not_at_all(tmp_path, how):
     rgb = pieces()
     levels = [halved(rgb, times) for times in (1, 2, 4)]
     pad = [((0, -2050 % 512),) * 2 if how == "to whole tiles" else ((0, 0), (0, 0))]
@@ -215,9 +216,14 @@ def test_a_level_that_is_padded_is_not_read(tmp_path, how):
     write_pyramid(tmp_path / "control.tif", levels, 0.5)
     with open_slide(tmp_path / "padded.tif") as slide, open_slide(tmp_path / "control.tif") as control:
         assert (control.downsamples, control.note) == ((1.0, 2.0, pytest.approx(4.0, abs=0.01)), "")
-        assert slide.downsamples == (1.0,)
         assert "levels 1, 2" in slide.note
-        np.testing.assert_array_equal(slide.read(1500, 1400, 99), control.read(1500, 1400, 99))
+        # what is added behind the last row or column moves nothing, once the true downsample is known
+        behind = how in ("to whole tiles", "in width alone")
+        assert slide.downsamples == ((1.0, 2.0, 4.0) if behind else (1.0,))
+        for level in range(len(slide.downsamples)):
+            for x, y in ((1500, 1400), (400, 600)):
+                ours, theirs = (each.read(x, y, 90, level).astype(float) for each in (slide, control))
+                assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.98
 
 
 def test_one_level_of_another_place_leaves_the_others(tmp_path):
@@ -443,3 +449,16 @@ def test_the_files_of_a_dicom_series_are_one_slide(tmp_path):
     # a table may name any of the files, or the folder
     assert set(found_slides(tmp_path, ["b", "d", "f"])) == {"b", "d", "f"}
     assert set(found_slides(tmp_path, ["P1"])) == {"P1"}
+
+
+@pytest.mark.real
+def test_a_folder_with_a_dicom_series_is_a_slide(mirror, tmp_path):
+    (tmp_path / "P1").mkdir()
+    for name in ("boxes_0.dcm", "boxes_1.dcm"):
+        shutil.copy(mirror / "wsi" / "openslide-fixtures" / name, tmp_path / "P1")
+    assert set(found_slides(tmp_path)) == {"P1"}
+    with open_slide(tmp_path / "P1", 0.5) as slide:
+        assert (slide.name, slide.size) == ("P1", (16, 16))
+        np.testing.assert_array_equal(
+            slide.read(0, 0, 16), plainly(tmp_path / "P1/boxes_1.dcm", 0, 0, (16, 16))
+        )

@@ -156,6 +156,12 @@ def test_label_tables(tmp_path):
     ):  # Loupe, Xenium, row numbers
         path.write_text(f"{header}\n" + ("0," if header[0] == "," else "") + "b,Stroma\n")
         assert read_labels(path, spots, notes).tolist() == ["", "stroma", ""]
+    path.write_text("Barcode;Pathologist\nb;Stroma\n")  # a spreadsheet's csv
+    assert read_labels(path, spots, notes).tolist() == ["", "stroma", ""]
+    pd.DataFrame({"Barcode": ["c"], "Pathologist": ["Stroma"]}).to_excel(
+        tmp_path / "labels.xlsx", index=False
+    )
+    assert read_labels(tmp_path / "labels.xlsx", spots, notes).tolist() == ["", "", "stroma"]
     assert notes == []
     path.write_text("barcode,label\na,1\nb,0\nz,1\ny,\n")
     with pytest.raises(ValueError, match="1 of the 3 labelled spots"):
@@ -169,6 +175,14 @@ def test_label_tables(tmp_path):
     assert notes == [
         "1 of the 3 labelled spots in labels.csv are not in the section (z): their labels are left out"
     ]
+
+
+def test_numbers_that_the_table_declares_are_classes(tmp_path):
+    """A hospital that writes 0 for cancer says so."""
+    (tmp_path / "l.csv").write_text("barcode,label\na,0\nb,1\n")
+    told = CLASSES | {"0": 1.0, "1": 0.0}
+    kinds = read_labels(tmp_path / "l.csv", pd.Index(["a", "b"]), [], told)
+    np.testing.assert_array_equal(label_of(kinds, told), [1, 0])
 
 
 @pytest.mark.parametrize(

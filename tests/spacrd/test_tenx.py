@@ -387,7 +387,9 @@ def test_layouts_as_they_are_handed_round_are_one_section(made):
     table.assign(in_tissue=table["in_tissue"].astype(bool)).rename(columns={"barcode": "Barcode"}).to_csv(
         positions, index=False
     )
+    (folder / "spatial/._tissue_positions.csv").write_bytes(b"of a Mac")
     same(again(folder), whole)
+    (folder / "spatial/._tissue_positions.csv").unlink()
     for path in sorted((folder / "spatial").iterdir()):
         packed(path)
     same(again(folder), whole)

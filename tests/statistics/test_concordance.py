@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lifelines.utils import concordance_index as lifelines_index
 
+from lib.inputs.tcga import by_patient, read_outcomes
 from lib.statistics.classification import NotComputable
 from lib.statistics.classification import auc as plain_auc
 from lib.statistics.concordance import (
@@ -233,6 +234,15 @@ def test_brier_in_whole_months_quarters_and_years_is_near_the_truth(unit, expect
     assert found == pytest.approx(expected, abs=1e-7)
     truth = np.where(died <= horizon, survival[:, 0], 1 - survival[:, 0]) ** 2
     assert found == pytest.approx(truth.mean(), abs=0.0065)  # whoever was censored, by chance
+
+
+def test_brier_of_nobodys_knowledge_on_colon_cancer_in_whole_months(mirror):
+    """The table's own Kaplan-Meier curve at 36 months; with G at the death instead of before it .1857."""
+    patients = by_patient(read_outcomes(mirror / "tcga/crossfusion/data/tcga_coad_all_clean.csv"))
+    time, event = patients["time_months"], patients["event"]
+    curve = null_survival(time, event, [36], 416)
+    found = value(brier_at(time, event, curve, [36], Censoring.fit(time, event)), 416)
+    assert found == pytest.approx(0.1812, abs=5e-5)
 
 
 def test_brier_at_the_last_time_is_rs_where_nobody_is_left():

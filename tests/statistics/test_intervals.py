@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks import coverage
+from benchmarks import interval_coverage as coverage
 from lib.statistics import intervals
 from lib.statistics.classification import NotComputable, auc, brier, sensitivity
 from lib.statistics.intervals import (
@@ -276,7 +276,7 @@ def test_brier_scores_are_compared_by_the_corrected_resampled_t(scored):
 
 
 def test_intervals_and_differences_cover_with_training_included():
-    """A third of the rows of `benchmarks/coverage.py`, in few repetitions: nominal 5 %, and 14 to 21 % for the bootstrap."""
+    """A third of the rows of `benchmarks/interval_coverage.py`, in few repetitions: nominal 5 %, and 14 to 21 % for the bootstrap."""
     ours, as_given = coverage.cross_validated(
         n=120, folds=3, columns=3, effect=0.0, repetitions=100, draws=100
     )

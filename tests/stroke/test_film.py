@@ -56,8 +56,7 @@ def test_broken_frames_are_refused_by_number():
             timed(values, np.arange(12.0), "film")
     values = head()
     values[7] = values[6]
-    with pytest.raises(ValueError, match="frame 7 is a copy of frame 6"):
-        timed(values, np.arange(12.0), "film")
+    assert timed(values, np.arange(12.0), "film")[2] == ("copies of the frame before: 7",)
 
 
 @pytest.mark.parametrize("seconds", [np.zeros(12), 1500.0 * np.arange(12), np.r_[0:6, 600:606]])

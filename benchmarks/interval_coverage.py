@@ -1,6 +1,6 @@
 """How often does an interval of 95 % miss the truth, and how often is one of two equals called better?
 
-    .venv/bin/python benchmarks/coverage.py [--repetitions 2000]
+    .venv/bin/python benchmarks/interval_coverage.py [--repetitions 2000]
 
 - cross-validated: patients with exponential times, a one-step Cox score trained in k folds on one of two sets of columns
   that are worth the same. The truth is the mean worth of the trained models on new patients (.5 without effect). Intervals
@@ -217,7 +217,7 @@ def main() -> int:
     table = pd.DataFrame(table, columns=["setting", "what", "ours", "as_given", "held"])
     seconds = round(time.perf_counter() - start)
     about = {"repetitions": repetitions, "seconds": seconds, "processor": processor()}
-    write_csv(table.assign(**about), Path(__file__).parent / "results" / "coverage.csv")
+    write_csv(table.assign(**about), Path(__file__).parent / "results" / "interval_coverage.csv")
     missed = (~table["held"]).sum()
     print(
         f"{len(table) - missed} of {len(table)} rates within 2 to 6 % (two errors of {error:.1%}), {seconds} s"
