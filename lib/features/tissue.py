@@ -115,11 +115,11 @@ def glass_of(rgb: np.ndarray, smooth: np.ndarray) -> np.ndarray:
     """
     even = cv2.morphologyEx(rgb, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) <= GLASS_RANGE
     low, high = smooth.min(axis=2), smooth.max(axis=2)
-    pale = smooth[even & (low > 100) & (low < 253) & (high - low <= 0.25 * high)].astype(int)
+    pale = smooth[even & (low > 100) & (low < 253) & (high - low <= high // 4)].astype(np.int16)
     white = np.full(3, 255.0)
     if len(pale) < GLASS_SHARE * low.size:
         return white
-    light = pale.sum(axis=1)
+    light = pale.sum(axis=1, dtype=np.int16)
     glass = np.median(pale[light >= np.percentile(light, 95) - 12], axis=0)
     return glass if np.ptp(glass) > LEAST_SATURATION / 2 * glass.max() else white
 

@@ -153,9 +153,11 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
             "patient": patient,
             "slide": slide,
             "sample": slide.map(sample_of),
-            "time_months": _numbers(table["survival_months"], patient, path, most, known=True),
+            "time_months": _numbers(
+                table["survival_months"], patient, path, most, known=True, unit=" months"
+            ),
             "event": 1 - _numbers(table["censorship"], patient, path, codes=(0, 1), known=True).astype(int),
-            "age": _numbers(table["age"], patient, path, MOST_YEARS),
+            "age": _numbers(table["age"], patient, path, MOST_YEARS, unit=" years"),
             "female": _numbers(table["is_female"], patient, path, codes=(0, 1)),
             "site": table["site"].mask(barcode, patient.str[5:7]),
             "oncotree_code": table["oncotree_code"],
@@ -205,7 +207,7 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     _refuse(patient.duplicated(), "patient " + patient, " stands twice", path)
     columns = {"patient": patient, "cancer": table["type"]}
     if (age := "age_at_initial_pathologic_diagnosis") in table:
-        columns["age"] = _numbers(table[age], patient, path, MOST_YEARS)
+        columns["age"] = _numbers(table[age], patient, path, MOST_YEARS, unit=" years")
     if "gender" in table:
         codes = table["gender"].map({"FEMALE": 1.0, "MALE": 0.0}).fillna(table["gender"]).rename("gender")
         columns["female"] = _numbers(codes, patient, path, codes=(0, 1))
@@ -257,11 +259,13 @@ def _numbers(
     least: float = 0,
     codes: tuple[int, ...] = (),
     known: bool = False,
+    unit: str = "",
 ) -> pd.Series:
     """Numbers from `least` to `most`, or `codes` alone; NaN for an empty cell, refused where values must be known."""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
     right = numbers.isin(codes) if codes else numbers.between(least, most)
-    needed = " or ".join(map(str, codes)) or f"a number from {least:g} to {most:g}"
+    needed = " or ".join(map(str, codes)) or f"a number from {least:g} to {most:g}{unit}"
+    needed += " (are these days?)" if unit and (numbers > most).any() else ""
     rows = f"{column.name} of " + patient + " is " + column.astype(str)
     _refuse(~right & (known | column.notna()), rows, f", and {needed} is needed", path)
     return numbers
