@@ -116,8 +116,8 @@ def glass_of(rgb: np.ndarray, smooth: np.ndarray) -> np.ndarray:
     """
     even = cv2.morphologyEx(rgb, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) <= GLASS_RANGE
     low, high = smooth.min(axis=2), smooth.max(axis=2)
-    pale = smooth[even & (low > 100) & (low < 253) & (high - low <= 0.25 * high)].astype(np.int32)
-    light, glass = pale.sum(axis=1), np.full(3, 255.0)
+    pale = smooth[even & (low > 100) & (low < 253) & (high - low <= high // 4)].astype(np.int16)
+    light, glass = pale.sum(axis=1, dtype=np.int16), np.full(3, 255.0)
     while len(pale) >= GLASS_SHARE * low.size:
         brightest = light >= np.percentile(light, 95) - 12
         glass = np.median(pale[brightest], axis=0)
