@@ -128,6 +128,7 @@ def read_h5ad(
         picture_scale=(scale, scale),
         dropped=notes,
         bare=bare,
+        copy=embedded(found.uns)[0],
     )
 
 

@@ -185,6 +185,7 @@ def assemble(
     dropped: Sequence[str] = (),
     bare: np.ndarray | None = None,
     most_outside: float = OUTSIDE,
+    copy: np.ndarray | None = None,
 ) -> AnnData:
     """Put a section of n spots together and check it.
 
@@ -207,9 +208,9 @@ def assemble(
         µm per full-resolution pixel where the platform's files give it; else pitch over the measured pitch.
     dropped : sequence of str
         What was left out of the raw files, and what else is odd in them, in words.
-    bare, most_outside : array (m, 2), float
+    bare, most_outside, copy : array (m, 2), float, uint8 array (height, width, 3)
         Places without tissue, on which the picture must be lighter; the share of spots that may lie beyond its border
-        (they are left out and counted). See `lib.spacrd.pictures.check_picture`.
+        (they are left out and counted); a small copy of the picture that came with the positions. See `lib.spacrd.pictures.check_picture`.
 
     Returns
     -------
@@ -244,7 +245,7 @@ def assemble(
         seen = (Path(folder) / picture, rgb.shape[1::-1], images["hires"], factors["tissue_hires_scalef"])
         # a bin of Visium HD may well lie on a lumen or a fat cell: as much tissue is looked at as below a spot
         spot_px = max(diameter, SPOT_UM) / um_per_px
-        inside = check_picture(*seen, xy, picture_scale, spot_px, bare, most_outside)
+        inside = check_picture(*seen, xy, picture_scale, spot_px, bare, most_outside, copy)
         if not inside.all():
             notes.append(f"{int((~inside).sum())} spots beyond the picture's border")
             section = section[inside].copy()

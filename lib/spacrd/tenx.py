@@ -11,7 +11,7 @@ from scipy import io, sparse
 
 from lib.files import positive, read_json
 from lib.inputs.tables import read_columns
-from lib.spacrd.pictures import of_frame, picture_size, unpacked
+from lib.spacrd.pictures import of_frame, open_picture, picture_size, unpacked
 from lib.spacrd.spots import (
     CLASSES,
     SPOT_UM,
@@ -175,7 +175,7 @@ def read_visium(
         )
     counts, bare = counts[~off], places.loc[~on, PIXELS].to_numpy()
     places, _ = matched(places[on], counts.obs_names, np.inf)
-    picture, scale = _picture_of(folder, run, factors, places[PIXELS].to_numpy())
+    picture, scale, copy = _picture_of(folder, run, factors, places[PIXELS].to_numpy())
     return assemble(
         counts,
         places[PIXELS].to_numpy(),
@@ -192,6 +192,7 @@ def read_visium(
         picture_scale=(scale, scale),
         dropped=notes,
         bare=bare,
+        copy=copy,
     )
 
 
@@ -261,8 +262,10 @@ def array_scale(
     return float(np.sqrt(um[0] * um[1]))
 
 
-def _picture_of(folder: Path, run: Path, factors: dict, xy: np.ndarray) -> tuple[str, float]:
-    """The picture's name below `folder` ("" for none) and its scale; one of another frame than the hires picture is refused."""
+def _picture_of(
+    folder: Path, run: Path, factors: dict, xy: np.ndarray
+) -> tuple[str, float, np.ndarray | None]:
+    """The picture's name below `folder` ("" for none), its scale, and a small copy; one of another frame than this is refused."""
     hires = part_of(run, "tissue_hires_image.png")
     full = sorted(
         path for place in {folder, run} for path in place.iterdir() if FULL_PICTURES.fullmatch(path.name)
@@ -284,15 +287,16 @@ def _picture_of(folder: Path, run: Path, factors: dict, xy: np.ndarray) -> tuple
             )
         full = fit
     if full:
-        return the_one(full, "H&E picture").relative_to(folder).as_posix(), 1.0
+        copy = None if frame is None else open_picture(hires)
+        return the_one(full, "H&E picture").relative_to(folder).as_posix(), 1.0, copy
     if hires is None:
-        return "", 1.0
+        return "", 1.0, None
     share = (np.ptp(xy, axis=0) / frame).max()
     if share < LEAST_SHARE:
         raise ValueError(
             f"the spots span {share:.2%} of {hires}: tissue_hires_scalef {scale:g} or the positions are of another picture"
         )
-    return hires.relative_to(folder).as_posix(), scale
+    return hires.relative_to(folder).as_posix(), scale, None
 
 
 def read_xenium(

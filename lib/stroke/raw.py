@@ -129,7 +129,21 @@ class Patients(Isles):
         return [self.path]
 
     def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
-        return self.table.loc[list(names), [*POSTPROCEDURAL, "mrs", "note"]]
+        wanted = self.table.columns.intersection([*POSTPROCEDURAL, "mrs", "note", "hospital"])
+        return self.table.loc[list(names), wanted]
+
+
+class Form(Isles):
+    """ISLES'24's clinical table, of patients whose scans are not here: there is no film."""
+
+    def __init__(self, path: Path, params: StrokeParams):
+        self.params, self.path, self.scans, self.remarks = params, path, {}, ["no scans, the form alone"]
+
+    def tables(self, names: Sequence[str]) -> list[Path]:
+        return [self.path]
+
+    def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
+        return cohort.read_form(self.path, self.params.implausible)
 
 
 class Arrays(Isles):
@@ -166,6 +180,8 @@ def raw_input(params: StrokeParams, folder: Path, downloads: Path) -> Isles:
         return Phantoms(folder / "raw", params)
     if params.cohort in read_sources().cohorts:
         fetch_all(params.cohort)
+    if params.isles_form:
+        return Form(downloads / params.isles_form, params)
     if params.own_patients:
         return Patients(downloads / params.own_patients, params)
     if params.isles:

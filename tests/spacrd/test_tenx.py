@@ -280,7 +280,26 @@ def test_a_picture_that_does_not_lie_on_the_spots_is_refused(made, turn, hires):
         (folder / HIRES).unlink()
     assert again(folder).uns["section"]["picture"] == "image.tif"
     TURNS[turn](about["picture"]).save(folder / "image.tif")
-    with pytest.raises(ValueError, match=r"of another scale, turned|does not lie on the spots|lie outside"):
+    with pytest.raises(
+        ValueError, match=r"of another scale, turned|does not lie on the spots|lie outside|a small copy came"
+    ):
+        again(folder)
+
+
+def test_a_picture_as_light_and_dark_in_the_right_places_is_refused_where_a_small_copy_tells(made):
+    """The tissue is round: turned about its own middle, its darkness says nothing."""
+    folder, about = made
+    rgb = np.asarray(about["picture"]).copy()
+    row, column = np.nonzero(rgb[..., 1] < 200)
+    part = rgb[row.min() : row.max(), column.min() : column.max()]
+    part[: len(part) // 2][part[: len(part) // 2, :, 1] < 200] = (90, 40, 130)
+    picture = Image.fromarray(rgb)
+    picture.resize((picture.width // 2, picture.height // 2)).save(folder / HIRES)
+    picture.save(folder / "image.tif")
+    assert again(folder).uns["section"]["picture"] == "image.tif"
+    part[:] = part[::-1]
+    Image.fromarray(rgb).save(folder / "image.tif")
+    with pytest.raises(ValueError, match="not the picture of which a small copy came"):
         again(folder)
 
 
