@@ -393,7 +393,7 @@ def tile_batches(
 def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, list[int], list[np.ndarray]]]:
     """Crops of each cell, scale by scale."""
     finest = max(grid.scales)
-    parts, level = finest // CELL_SCALE, _level_of(slide, grid.side_px(finest) / grid.tile_px)
+    parts, level = finest // CELL_SCALE, level_for(slide, grid.side_px(finest) / grid.tile_px)
     read = slide.read if grid.mode == "exact" else partial(_black_beyond, slide)
     for (origin, row, column), wanted in _by_cell(grid).items():
         along = [grid.edges(finest, np.arange(parts + 1) + parts * place) for place in (column, row)]
@@ -415,12 +415,8 @@ def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, l
             yield scale, kept, crops
 
 
-def level_for(slide: Slide, scale: int) -> int:
-    """The coarsest level that is fine enough for a scale; 0 where none is."""
-    return _level_of(slide, um_per_px_at(scale) / slide.um_per_px)
-
-
-def _level_of(slide: Slide, times: float) -> int:
+def level_for(slide: Slide, times: float) -> int:
+    """The coarsest level that is fine enough for a scale so many times coarser than level 0; 0 where none is."""
     return max((i for i, down in enumerate(slide.downsamples) if down <= COARSER * times), default=0)
 
 
