@@ -10,13 +10,13 @@ from anndata import AnnData
 
 from lib.data import fetch_all, read_sources
 from lib.files import check_names
-from lib.inputs.tables import PLAIN_NUMBER, read_columns
+from lib.inputs.tables import PLAIN_NUMBER, plain, read_columns
 from lib.params import ROOT
 from lib.spacrd import her2st
 from lib.spacrd.h5ad import read_csv, read_h5ad
 from lib.spacrd.params import SpaCRDParams
 from lib.spacrd.phantom import write_cohort
-from lib.spacrd.spots import CLASSES, spelled
+from lib.spacrd.spots import CLASSES
 from lib.spacrd.tenx import read_visium, read_xenium
 
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
@@ -64,7 +64,7 @@ def classes_of(row: Mapping) -> dict[str, float]:
     """What each class of tissue counts as in a section (1 cancer, 0 other, NaN undetermined): the known ones, and its row's."""
     declared: dict[str, str] = {}
     for column in COUNTS_AS:
-        for name in filter(None, map(spelled, str(row.get(column, "")).split(";"))):
+        for name in filter(None, map(plain, str(row.get(column, "")).split(";"))):
             if declared.setdefault(name, column) != column:
                 raise ValueError(
                     f"section {row['section']}: the section table lists {name!r} under {declared[name]} and under {column}"

@@ -11,7 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from lib.files import opened
-from lib.inputs.tables import read_columns
+from lib.inputs.tables import plain, read_columns
 from lib.spacrd.her2st import SIZES_UM, read_counts
 from lib.spacrd.pictures import SLIDES, TIFFS, embedded, of_frame, picture_size
 from lib.spacrd.spots import (
@@ -23,7 +23,6 @@ from lib.spacrd.spots import (
     pitch_of,
     read_labels,
     refuse_twice,
-    spelled,
     the_one,
     tissue_of,
 )
@@ -148,7 +147,7 @@ def read_csv(
     """
     coord, table = (_named(path, name, ending) for ending in ("coord", "count"))
     counts, places, notes = read_counts(table, sep=","), read_columns(coord, index_col=0), []
-    places.index, places.columns = places.index.astype(str), [spelled(column) for column in places]
+    places.index, places.columns = places.index.astype(str), [plain(column) for column in places]
     refuse_twice(places.index, coord)
     x, y = (next((one for one in names if one in places), names[0]) for names in (X_NAMES, Y_NAMES))
     places = as_numbers(places, (x, y), coord)
@@ -197,7 +196,7 @@ def _raw_counts(found: AnnData, file: Path) -> AnnData:
     # where none is raw, the check of the section names what is wrong with the first
     whole = [pair for pair in kept if (pair[0].data % 1 == 0).all() and (pair[0].data >= 0).all()]
     values, var = (whole or kept)[0]
-    names, columns = pd.Index(var.index.astype(str)), {spelled(column): column for column in var}
+    names, columns = pd.Index(var.index.astype(str)), {plain(column): column for column in var}
     ids = next((var[columns[one]] for one in IDENTIFIERS if one in columns), None)
     symbols = next((var[columns[one]] for one in SYMBOLS if one in columns), None)
     if symbols is not None and names.str.fullmatch(ENSEMBL).mean() > 0.5:

@@ -10,7 +10,7 @@ from anndata import AnnData
 from scipy import io, sparse
 
 from lib.files import positive, read_json
-from lib.inputs.tables import read_columns
+from lib.inputs.tables import plain, read_columns
 from lib.spacrd.pictures import of_frame, open_picture, picture_size, unpacked
 from lib.spacrd.spots import (
     CLASSES,
@@ -22,7 +22,6 @@ from lib.spacrd.spots import (
     matched,
     read_labels,
     refuse_twice,
-    spelled,
     the_one,
 )
 
@@ -75,8 +74,8 @@ def read_counts(path: Path) -> AnnData:
     if path.is_dir():
         counts = _read_mtx(path)
     else:
-        with unpacked(path) as plain:
-            counts = scanpy.read_10x_h5(plain, gex_only=False)
+        with unpacked(path) as file:
+            counts = scanpy.read_10x_h5(file, gex_only=False)
     refuse_twice(counts.obs_names, path)
     if "feature_types" in counts.var:
         genes = (counts.var["feature_types"] == "Gene Expression").to_numpy()
@@ -93,10 +92,12 @@ def told_apart(counts: AnnData) -> AnnData:
     other orders.
     """
     names = pd.Index(counts.var_names.astype(str))
-    plain = pd.Index(np.where((base := names.str.replace(r"-\d$", "", regex=True)).isin(names), base, names))
-    twice = plain.duplicated(keep=False)
+    symbols = pd.Index(
+        np.where((base := names.str.replace(r"-\d$", "", regex=True)).isin(names), base, names)
+    )
+    twice = symbols.duplicated(keep=False)
     if twice.any() and "gene_ids" in counts.var:
-        counts.var_names = np.where(twice, plain + "_" + counts.var["gene_ids"].astype(str), names)
+        counts.var_names = np.where(twice, symbols + "_" + counts.var["gene_ids"].astype(str), names)
     return counts
 
 
@@ -109,8 +110,8 @@ def _read_mtx(folder: Path) -> AnnData:
         )
     bare = {"sep": "\t", "header": None, "dtype": str, "keep_default_na": False}
     barcodes, features = (pd.read_csv(path, **bare) for path in paths[1:])
-    with unpacked(paths[0]) as plain:
-        matrix = sparse.csr_matrix(io.mmread(plain)).T.tocsr()
+    with unpacked(paths[0]) as file:
+        matrix = sparse.csr_matrix(io.mmread(file)).T.tocsr()
     if matrix.shape != (len(barcodes), len(features)):
         raise ValueError(
             f"{paths[0]} is of {matrix.shape[1]} features and {matrix.shape[0]} barcodes, the files beside it of "
@@ -204,11 +205,11 @@ def _read_positions(run: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         places = pd.read_parquet(path)
     else:
-        with unpacked(path) as plain, open(plain, encoding="utf-8-sig") as file:
+        with unpacked(path) as table, open(table, encoding="utf-8-sig") as file:
             first = file.readline().replace('"', "").split(",")
-        headed = "barcode" in map(spelled, first)  # before Space Ranger 2: without a header
+        headed = "barcode" in map(plain, first)  # before Space Ranger 2: without a header
         places = read_columns(path) if headed else pd.read_csv(path, header=None, names=POSITIONS)
-    places.columns = [spelled(column) for column in places]
+    places.columns = [plain(column) for column in places]
     places = places.set_index(places["barcode"].astype(str).rename(None))
     refuse_twice(places.index, path)
     truth = {"true": 1, "false": 0}
@@ -220,8 +221,8 @@ def _factors(run: Path) -> dict:
     path = part_of(run, "scalefactors_json.json")
     if path is None:
         return {}
-    with unpacked(path) as plain:
-        return read_json(plain)
+    with unpacked(path) as file:
+        return read_json(file)
 
 
 def _scale(places: pd.DataFrame, factors: dict, run: Path) -> tuple[float | None, tuple[float, float]]:
@@ -383,7 +384,7 @@ def _read_cells(folder: Path) -> pd.DataFrame:
     else:
         path = folder / "cells.csv.gz" if (folder / "cells.csv.gz").is_file() else folder / "cells.csv"
         cells = read_columns(path, dtype={"cell_id": str}, low_memory=False)
-    cells.columns = [spelled(column) for column in cells]
+    cells.columns = [plain(column) for column in cells]
     # older runs number their cells, parquet files may hold names as bytes
     names = cells["cell_id"].map(lambda cell: cell.decode() if isinstance(cell, bytes) else str(cell))
     cells = cells.set_index(pd.Index(names, name=None))

@@ -13,6 +13,7 @@ import pandas as pd
 from lib.data import fetch_all, read_sources
 from lib.files import write_json
 from lib.inputs.tables import looked_over
+from lib.inputs.volumes import sidecar_of
 from lib.stroke import arrays, cohort, phantom
 from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL, RANGES
 from lib.stroke.params import StrokeParams
@@ -120,10 +121,8 @@ class Patients(Isles):
     def depends(self, name: str) -> dict:
         path, own = self.scans[name], self.table.loc[name]
         files = [each for each in (path.rglob("*") if path.is_dir() else [path]) if each.is_file()]
-        beside = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-        clock = {"sidecar": beside.read_text(encoding="utf-8")} if beside.is_file() else {}
-        stated = {"interval_s": str(own["interval_s"]), "series": own["series"]}
-        return {"files": len(files), "bytes": sum(each.stat().st_size for each in files)} | stated | clock
+        stated = {"interval_s": str(own["interval_s"]), "series": own["series"], "sidecar": sidecar_of(path)}
+        return {"files": len(files), "bytes": sum(each.stat().st_size for each in files)} | stated
 
     def tables(self, names: Sequence[str]) -> list[Path]:
         return [self.path]

@@ -120,11 +120,7 @@ def _times_of(path: Path, frames: int, given: float | None) -> tuple[np.ndarray,
     steps, notes = np.diff(np.sort(seconds)), []
     usual = (float(steps.mean()), *np.quantile(steps, [0, 0.5, 1]).tolist())
     header = _header_says(path)[0]
-    for name, stated in {
-        "its header": header,
-        "RepetitionTime": repetition,
-        "interval_s": given,
-    }.items():
+    for name, stated in {"its header": header, "RepetitionTime": repetition, "interval_s": given}.items():
         if stated and not any(abs(stated - one) <= AGREE * one for one in usual):
             said = f"says {stated:g} s between frames and {beside} has times {usual[1]:g} to {usual[3]:g} s apart"
             if name != "its header" or stated != 1:  # what software writes there that does not know
