@@ -287,6 +287,9 @@ def test_the_list_itself(root):
         assert {Path(file.path).parts[0] for file in files} == set(table["folder"])
         matrix = "cell_feature_matrix.h5" if cohort == "xehbc" else "filtered_feature_bc_matrix.h5"
         assert matrix in {Path(file.unpack or file.path).name for file in files}
+    table, files = pd.read_csv(root / "data/cohorts/spacrd/crc.csv", dtype=str), known.sources["crc"].files
+    assert {*table["folder"], "Pathology_SpotAnnotations"} == {file.unpack for file in files}
+    assert all(file.md5 for file in files)
 
 
 @pytest.mark.real

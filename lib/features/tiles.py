@@ -43,7 +43,7 @@ COARSEST = 1.25
 COARSER = 1.02
 """Most by which a level may be coarser than the finest scale and still be read for it."""
 
-PICTURE_PX, LINE_PX = 2048, 100  # longest side of a slide's pictures; width of outlines, level-0 pixels
+PICTURE_PX = 2048  # longest side of a slide's pictures
 LEFT_OUT = "left out: the process_list has process 0, or no row of it"
 COVERED = 0.9  # share of a slide's tissue below which it is said how much its tiles cover
 AHEAD = 4  # decoded cells that wait for the encoder
@@ -165,7 +165,7 @@ def write_pictures(
     except UnreadableTile:
         mask = np.full((size[1], size[0], 3), UNKNOWN, np.uint8)
     stitch, scale = np.zeros_like(mask), size / np.array(slide.size)
-    line = int((preset.line_thickness if preset else LINE_PX) * np.sqrt(scale.prod()))
+    line = int((preset.line_thickness if preset else max(slide.size) / 200) * np.sqrt(scale.prod()))
     finest = grid.scales[0]
     width, height = np.ceil(grid.side_px(finest) * scale).astype(int)
     for x, y in np.ceil(grid.tiles[finest].coords * scale).astype(int).tolist():
@@ -393,7 +393,7 @@ def tile_batches(
 def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, list[int], list[np.ndarray]]]:
     """Crops of each cell, scale by scale."""
     finest = max(grid.scales)
-    parts, level = finest // CELL_SCALE, _level_of(slide, grid.side_px(finest) / grid.tile_px)
+    parts, level = finest // CELL_SCALE, level_for(slide, grid.side_px(finest) / grid.tile_px)
     read = slide.read if grid.mode == "exact" else partial(_black_beyond, slide)
     for (origin, row, column), wanted in _by_cell(grid).items():
         along = [grid.edges(finest, np.arange(parts + 1) + parts * place) for place in (column, row)]
@@ -415,12 +415,8 @@ def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, l
             yield scale, kept, crops
 
 
-def level_for(slide: Slide, scale: int) -> int:
-    """The coarsest level that is fine enough for a scale; 0 where none is."""
-    return _level_of(slide, um_per_px_at(scale) / slide.um_per_px)
-
-
-def _level_of(slide: Slide, times: float) -> int:
+def level_for(slide: Slide, times: float) -> int:
+    """The coarsest level that is fine enough for a scale so many times coarser than level 0; 0 where none is."""
     return max((i for i, down in enumerate(slide.downsamples) if down <= COARSER * times), default=0)
 
 

@@ -110,18 +110,22 @@ def glass_of(rgb: np.ndarray, smooth: np.ndarray) -> np.ndarray:
     """Colour of the glass on an overview (and the same after a median filter), uint8 (height, width, 3): float (3,) RGB.
 
     No tissue lets more light through than glass, and none is as smooth: the brightest of what is smooth, pale and not the
-    pure white with which scanners fill what they leave out. White where there is too little glass to tell, and where its tint
-    is too faint to be taken for a stain (saturation up to 0.04), so that the threshold means what it says.
+    white, or the one colour, with which scanners and converters fill what is left out. White where there is too little
+    glass to tell, and where its tint is too faint to be taken for a stain (saturation up to 0.04), so that the threshold
+    means what it says.
     """
     even = cv2.morphologyEx(rgb, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2) <= GLASS_RANGE
     low, high = smooth.min(axis=2), smooth.max(axis=2)
-    pale = smooth[even & (low > 100) & (low < 253) & (high - low <= 0.25 * high)].astype(int)
-    white = np.full(3, 255.0)
-    if len(pale) < GLASS_SHARE * low.size:
-        return white
-    light = pale.sum(axis=1)
-    glass = np.median(pale[light >= np.percentile(light, 95) - 12], axis=0)
-    return glass if np.ptp(glass) > LEAST_SATURATION / 2 * glass.max() else white
+    pale = smooth[even & (low > 100) & (low < 253) & (high - low <= high // 4)].astype(np.int16)
+    light, glass = pale.sum(axis=1, dtype=np.int16), np.full(3, 255.0)
+    while len(pale) >= GLASS_SHARE * low.size:
+        brightest = light >= np.percentile(light, 95) - 12
+        glass = np.median(pale[brightest], axis=0)
+        alike = (pale[brightest] == glass).all(axis=1).mean()
+        if alike < 0.98 or (~brightest).sum() < 0.1 * low.size:
+            break
+        pale, light = pale[~brightest], light[~brightest]  # one colour to the last digit is a fill, no glass
+    return glass if np.ptp(glass) > LEAST_SATURATION / 2 * glass.max() else np.full(3, 255.0)
 
 
 def _no_brightfield(rgb: np.ndarray, black: np.ndarray, lit: np.ndarray) -> str:

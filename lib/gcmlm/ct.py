@@ -1,18 +1,16 @@
 """A CT scan and the region of it that is studied: Hounsfield units verified, the mask at its place."""
 
 import os
-import re
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-from lib.files import read_json
-from lib.inputs.dicom import is_dicom, read_dicom
+from lib.inputs.dicom import is_dicom, kind_of, read_dicom
 from lib.inputs.dicom_masks import regions
 from lib.inputs.hounsfield import check_hounsfield
 from lib.inputs.masks import read_label
-from lib.inputs.volumes import Volume, read_volume
+from lib.inputs.volumes import Volume, read_volume, sidecar_of
 
 MEASURED = (
     "stored_as",
@@ -41,16 +39,10 @@ def read_ct(path: str | os.PathLike, oblique: str = "refuse", series: str = "") 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         volume = read_dicom(path, series, oblique) if dicom else read_volume(path, oblique)
-        stated = volume.header if dicom else _sidecar(path)
-    about = {name: stated.get(name, "") for name in ("modality", "units", "image_type")}
+        stated = volume.header if dicom else kind_of(sidecar_of(path))
+    about = {name: stated[name] for name in ("modality", "units", "image_type")}
     remark = check_hounsfield(volume.values, path, **about, whole=dicom)
     return volume._replace(remark="; ".join([*_told(said, path), *filter(None, [remark])]))
-
-
-def _sidecar(path: Path) -> dict[str, str]:
-    beside = path.with_name(re.sub(r"(\.nii\.gz|\.[^.]*)$", ".json", path.name))
-    stated = read_json(beside) if beside.is_file() and beside != path else {}
-    return {"modality": str(stated.get("Modality", "")), "image_type": str(stated.get("ImageType", ""))}
 
 
 def _told(said: list[warnings.WarningMessage], *paths: Path) -> list[str]:

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -99,13 +99,14 @@ def read_dicom(
     slices = _one_series(_pictures_below(folder), folder, series, modality)
     slices = in_place(_without_copies(slices, folder), folder, modality)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
-    first = slices[0]
-    header = {"modality": str(first.get("Modality", "")), "units": str(first.get("RescaleType", ""))}
-    header |= {
-        "image_type": str(first.get("ImageType", "")),
-        "frame": str(first.get("FrameOfReferenceUID", "")),
-    }
+    header = kind_of(slices[0]) | {"frame": str(slices[0].get("FrameOfReferenceUID", ""))}
     return Volume(values_of(image, folder), geometry_of(image), stored_as, header=header)
+
+
+def kind_of(header: Mapping[str, object] | Dataset) -> dict[str, str]:
+    """What a slice, or a sidecar of dcm2niix, says it is, as `lib.inputs.hounsfield.check_hounsfield` takes it."""
+    tags = {"modality": "Modality", "units": "RescaleType", "image_type": "ImageType"}
+    return {name: str(header.get(tag, "")) for name, tag in tags.items()}
 
 
 def in_place(slices: list[Dataset], folder: Path, modality: str | None) -> list[Dataset]:
@@ -154,8 +155,9 @@ def _evenly(values: np.ndarray, places: np.ndarray, folder: Path) -> np.ndarray:
 
 def _varies(steps: np.ndarray) -> bool:
     """Whether distances of slices change between a few values, each of which stands twice or more."""
+    usual = np.median(steps)
     alike = np.abs(steps[:, None] - steps) <= STEP * np.minimum(steps[:, None], steps)
-    return bool(not alike.all() and (alike.sum(0) > 1).all())
+    return bool((np.abs(steps - usual) > STEP * usual).any() and (alike.sum(0) > 1).all())
 
 
 def _pictures_below(folder: Path) -> list[Dataset]:
@@ -245,7 +247,7 @@ def _one_series(
     slices: list[Dataset], folder: Path, series: str | None, modality: str | None
 ) -> list[Dataset]:
     """The slices of one stack: the only one of the modality, or the one of that UID, number, description or kernel."""
-    wanted, groups, about, named, usual, brief = str(series or "").strip(), {}, [], [], [], {}
+    wanted, groups, stacks = str(series or "").strip(), {}, []
     for each in slices:
         groups.setdefault(str(each.get("SeriesInstanceUID", "")), []).append(each)
     for uid, whole in groups.items():
@@ -253,32 +255,34 @@ def _one_series(
         number, stated = (str(header.get(f"Series{key}", "")).strip() for key in ("Number", "Description"))
         kind, shown = str(header.get("Modality", "")), without_name(stated, header)
         for name, group in _parts(whole).items():
-            named.append(wanted in (uid, number, stated, shown, name))
-            usual.append(modality in (None, kind) and not _is_localiser(group[0]))
+            usual = modality in (None, kind) and not _is_localiser(group[0])
+            fits = wanted in (uid, number, stated, shown, name) if wanted else usual
             text = f"{uid} (number {number or 'none'}, slices: {len(group)}, {kind}, {shown or 'no description'!r}"
-            about.append((text + (f", {name!r})" if name else ")"), group))
-            brief[id(group)] = " ".join(filter(None, (kind, name, repr(shown or number))))
-    fits = [each for each, one in zip(about, named if wanted else usual, strict=True) if one]
-    if len(fits) > 1:
-        measured = [each for each in fits if _is_stack(each[1])]
-        fits = measured if len(measured) == 1 else fits
-    fits = fits or (about if len(about) == 1 and not wanted else [])
-    if len(fits) != 1:
+            brief = " ".join(filter(None, (kind, name, repr(shown or number))))
+            stacks.append((fits, group, text + (f", {name!r})" if name else ")"), brief))
+    chosen = [stack for stack in stacks if stack[0]]
+    if len(chosen) > 1:
+        measured = [stack for stack in chosen if _is_stack(stack[1])]
+        chosen = measured if len(measured) == 1 else chosen
+    if len(stacks) == 1 and not wanted:
+        chosen = stacks  # what is amiss with it is said where it is
+    if len(chosen) != 1:
+        known = "; ".join(text for *_, text, _ in stacks[:MOST_NAMED]) + ", ..." * (len(stacks) > MOST_NAMED)
         raise ValueError(
-            f"{folder}: {len(fits) or 'no'} series fit {wanted or modality or 'any modality'!r}; it holds "
-            f"{'; '.join(text for text, _ in about[:MOST_NAMED])}{', ...' * (len(about) > MOST_NAMED)}. Choose one with "
-            "`series`"
+            f"{folder}: {len(chosen) or 'no'} series fit {wanted or modality or 'any modality'!r}; it holds {known}. "
+            "Choose one with `series`"
         )
-    if others := [text for group, text in brief.items() if group != id(fits[0][1])]:
+    if others := [stack[3] for stack in stacks if stack is not chosen[0]]:
         warnings.warn(f"{folder}: not read: {', '.join(others)}", stacklevel=3)
-    return fits[0][1]
+    return chosen[0][1]
 
 
 def _is_stack(slices: list[Dataset]) -> bool:
     """Whether these are slices in grey that state their place and no other unit than HU: no report, no map."""
     header = slices[0]
     stated = all(len(numbers_of(header, keyword)) == count for keyword, count in COUNTS.items())
-    other = another_map(str(header.get("RescaleType", "")), str(header.get("ImageType", "")))
+    kind = kind_of(header)
+    other = another_map(kind["units"], kind["image_type"])
     return len(slices) > 1 and stated and header.get("SamplesPerPixel", 1) == 1 and not other
 
 

@@ -163,9 +163,9 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
             "patient": patient,
             "slide": slide,
             "sample": slide.map(sample_of),
-            "time_months": _numbers(months, patient, path, most, known=True),
+            "time_months": _numbers(months, patient, path, most, known=True, unit=" months"),
             "event": outcome if ours else 1 - outcome,
-            "age": _numbers(age, patient, path, MOST_YEARS),
+            "age": _numbers(age, patient, path, MOST_YEARS, unit=" years"),
             "female": _numbers(female, patient, path, codes=(0, 1)),
             "site": site.mask(barcode, patient.str[5:7]),
             "oncotree_code": kind,
@@ -215,7 +215,7 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     _refuse(patient.duplicated(), "patient " + patient, " stands twice", path)
     columns = {"patient": patient, "cancer": table["type"]}
     if (age := "age_at_initial_pathologic_diagnosis") in table:
-        columns["age"] = _numbers(table[age], patient, path, MOST_YEARS)
+        columns["age"] = _numbers(table[age], patient, path, MOST_YEARS, unit=" years")
     if "gender" in table:
         codes = table["gender"].map({"FEMALE": 1.0, "MALE": 0.0}).fillna(table["gender"]).rename("gender")
         columns["female"] = _numbers(codes, patient, path, codes=(0, 1))
@@ -267,11 +267,13 @@ def _numbers(
     least: float = 0,
     codes: tuple[int, ...] = (),
     known: bool = False,
+    unit: str = "",
 ) -> pd.Series:
     """Numbers from `least` to `most`, or `codes` alone; NaN for an empty cell, refused where values must be known."""
     numbers = pd.to_numeric(column, errors="coerce").astype(float)
     right = numbers.isin(codes) if codes else numbers.between(least, most)
-    needed = " or ".join(map(str, codes)) or f"a number from {least:g} to {most:g}"
+    needed = " or ".join(map(str, codes)) or f"a number from {least:g} to {most:g}{unit}"
+    needed += " (are these days?)" if unit and (numbers > most).any() else ""
     rows = f"{column.name} of " + patient + " is " + column.astype(str)
     _refuse(~right & (known | column.notna()), rows, f", and {needed} is needed", path)
     return numbers

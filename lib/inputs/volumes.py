@@ -10,6 +10,7 @@ cut short, or has a damaged byte, without a word and fills up with zeros, as it 
 import gzip
 import itertools
 import os
+import re
 import tempfile
 import warnings
 import zlib
@@ -26,7 +27,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from lib.files import written
+from lib.files import read_json, written
 from lib.inputs.hounsfield import AIR_HU
 
 OBLIQUE_DEG = 1.0
@@ -272,6 +273,12 @@ def read_volume(path: str | os.PathLike, oblique: str = "refuse") -> Volume:
         raise ValueError(f"{path} has {' x '.join(map(str, size))} voxels: one volume (x, y, z) is expected")
     turned = upright(image, path, oblique, AIR_HU)
     return Volume(values_of(turned, path), geometry_of(turned), geometry_of(image).orientation)
+
+
+def sidecar_of(path: Path) -> dict:
+    """What dcm2niix says of a file, in a .json of its name; empty where there is none."""
+    beside = path.with_name(re.sub(r"(\.nii\.gz|\.[^.]*)$", ".json", path.name))
+    return read_json(beside) if beside.is_file() and beside != path else {}
 
 
 def read_labels(path: str | os.PathLike) -> Volume:

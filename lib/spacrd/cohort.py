@@ -10,13 +10,13 @@ from anndata import AnnData
 
 from lib.data import fetch_all, read_sources
 from lib.files import check_names
-from lib.inputs.tables import read_columns
+from lib.inputs.tables import PLAIN_NUMBER, plain, read_columns
 from lib.params import ROOT
 from lib.spacrd import her2st
 from lib.spacrd.h5ad import read_csv, read_h5ad
 from lib.spacrd.params import SpaCRDParams
 from lib.spacrd.phantom import write_cohort
-from lib.spacrd.spots import CLASSES, spelled
+from lib.spacrd.spots import CLASSES
 from lib.spacrd.tenx import read_visium, read_xenium
 
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
@@ -64,7 +64,7 @@ def classes_of(row: Mapping) -> dict[str, float]:
     """What each class of tissue counts as in a section (1 cancer, 0 other, NaN undetermined): the known ones, and its row's."""
     declared: dict[str, str] = {}
     for column in COUNTS_AS:
-        for name in filter(None, map(spelled, str(row.get(column, "")).split(";"))):
+        for name in filter(None, map(plain, str(row.get(column, "")).split(";"))):
             if declared.setdefault(name, column) != column:
                 raise ValueError(
                     f"section {row['section']}: the section table lists {name!r} under {declared[name]} and under {column}"
@@ -88,12 +88,11 @@ def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
     labels = Path(raw_folder) / row["labels"] if row["labels"] else None
     if row["platform"] == "st":
         section = her2st.read_section(folder, name, labels, classes)
-    elif row["platform"] in ("h5ad", "csv"):
-        scale = _scale_of(row)
-        labels = row["labels"] if labels and not labels.is_file() and row["platform"] == "h5ad" else labels
-        section = READERS[row["platform"]](folder, name, patient, labels, classes, scale)
     else:
-        section = READERS[row["platform"]](folder, name, patient, labels, classes)
+        if row["platform"] == "h5ad" and labels and not labels.is_file():
+            labels = row["labels"]  # a column of its obs
+        told = {"um_per_px": _scale_of(row)} if row["platform"] in ("h5ad", "csv") else {}
+        section = READERS[row["platform"]](folder, name, patient, labels, classes, **told)
     about = section.uns["section"]
     if about["patient"] != patient:
         raise ValueError(f"the section table says patient {patient}, the files patient {about['patient']}")
@@ -121,15 +120,9 @@ def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
 
 def _scale_of(row: Mapping) -> float | None:
     text = str(row.get("um_per_px", ""))
-    try:
-        scale = float(text or 1)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale < 100:
-        raise ValueError(
-            f"section {row['section']}: um_per_px {text!r} of the section table is no number of µm per pixel"
-        )
-    return scale if text else None
+    if text and not (PLAIN_NUMBER.fullmatch(text) and 0 < float(text) < 100):
+        raise ValueError(f"section {row['section']}: um_per_px {text!r} is no number of µm per pixel")
+    return float(text) if text else None
 
 
 def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
@@ -137,15 +130,10 @@ def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
     folder = Path(raw_folder) / row["folder"]
     patterns = her2st.patterns(row["section"]) if row["platform"] == "st" else ("**/*",)
     files = {path for pattern in patterns for path in folder.glob(pattern)}
-    files |= (
-        {
-            path
-            for home in (folder.parent, folder.parent.parent / "wsis")
-            for path in home.glob(f"{folder.stem}.*")
-        }
-        if folder.is_file()
-        else set()
-    )
+    near = (
+        (folder.parent, folder.parent.parent / "wsis") if folder.is_file() else ()
+    )  # an h5ad and its picture
+    files |= {path for home in near for path in home.glob(f"{folder.stem}.*")}
     files |= {Path(raw_folder) / row["labels"]} if row["labels"] else set()
     return sorted(path for path in files if path.is_file())
 

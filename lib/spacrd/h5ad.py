@@ -11,9 +11,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from lib.files import opened
-from lib.inputs.tables import read_columns
+from lib.inputs.tables import plain, read_columns
 from lib.spacrd.her2st import SIZES_UM, read_counts
-from lib.spacrd.pictures import SLIDES, TIFFS, embedded, picture_size
+from lib.spacrd.pictures import SLIDES, TIFFS, embedded, of_frame, picture_size
 from lib.spacrd.spots import (
     CLASSES,
     STRAYS,
@@ -23,7 +23,6 @@ from lib.spacrd.spots import (
     pitch_of,
     read_labels,
     refuse_twice,
-    spelled,
     the_one,
     tissue_of,
 )
@@ -128,6 +127,7 @@ def read_h5ad(
         picture_scale=(scale, scale),
         dropped=notes,
         bare=bare,
+        copy=embedded(found.uns)[0],
     )
 
 
@@ -147,7 +147,7 @@ def read_csv(
     """
     coord, table = (_named(path, name, ending) for ending in ("coord", "count"))
     counts, places, notes = read_counts(table, sep=","), read_columns(coord, index_col=0), []
-    places.index, places.columns = places.index.astype(str), [spelled(column) for column in places]
+    places.index, places.columns = places.index.astype(str), [plain(column) for column in places]
     refuse_twice(places.index, coord)
     x, y = (next((one for one in names if one in places), names[0]) for names in (X_NAMES, Y_NAMES))
     places = as_numbers(places, (x, y), coord)
@@ -178,9 +178,7 @@ def read_csv(
 
 
 def _named(folder: Path, name: str, ending: str) -> Path:
-    found = {path for path in folder.rglob(f"*_{ending}.csv*")} | {
-        path for path in folder.rglob(f"{ending}.csv*")
-    }
+    found = {*folder.rglob(f"*_{ending}.csv*"), *folder.rglob(f"{ending}.csv*")}
     ours = {path for path in found if path.name.startswith(f"{name}_{ending}.")}
     path = the_one(ours or found, f"table of section {name} (*_{ending}.csv)")
     if path is None:
@@ -196,11 +194,9 @@ def _raw_counts(found: AnnData, file: Path) -> AnnData:
     if not kept:
         raise ValueError(f"{file} has no X: raw counts are expected there, or in layers['counts']")
     # where none is raw, the check of the section names what is wrong with the first
-    whole = (
-        (values, var) for values, var in kept if (values.data % 1 == 0).all() and (values.data >= 0).all()
-    )
-    values, var = next(whole, kept[0])
-    names, columns = pd.Index(var.index.astype(str)), {spelled(column): column for column in var}
+    whole = [pair for pair in kept if (pair[0].data % 1 == 0).all() and (pair[0].data >= 0).all()]
+    values, var = (whole or kept)[0]
+    names, columns = pd.Index(var.index.astype(str)), {plain(column): column for column in var}
     ids = next((var[columns[one]] for one in IDENTIFIERS if one in columns), None)
     symbols = next((var[columns[one]] for one in SYMBOLS if one in columns), None)
     if symbols is not None and names.str.fullmatch(ENSEMBL).mean() > 0.5:
@@ -224,9 +220,8 @@ def _sizes(
     stated = stated or float(factors.get("microns_per_pixel") or 0)
     if stated:
         return stated, (stated * (diameter if np.isfinite(diameter) else pitch), stated * pitch)
-    if (
-        array is not None and len(set(array.sum(axis=1) % 2)) == 1
-    ):  # every other column of a row: Visium's hexagons
+    # every other column of a row: Visium's hexagons
+    if array is not None and len(set(array.sum(axis=1) % 2)) == 1:
         try:
             if um := array_scale(array, xy, STEP_UM, file):
                 return um, VISIUM_UM
@@ -256,14 +251,10 @@ def _picture_of(path: Path, file: Path, uns: Mapping) -> tuple[str, float]:
     if found is None:
         return (os.path.relpath(file, home), scale) if image is not None else ("", 1.0)
     frame = None if image is None else np.array(image.shape[1::-1]) / scale
-    size = picture_size(found) if found.suffix.lower() in PICTURES[len(TIFFS + SLIDES) :] + TIFFS else None
-    if (
-        frame is not None
-        and size is not None
-        and (abs(size - frame) > np.maximum(2 / scale, 0.005 * frame)).any()
-    ):
+    if frame is not None and not of_frame(found, frame, scale):
         raise ValueError(
-            f"{found.name} has {size[0]} x {size[1]} pixels, but the picture in {file.name} is of one of {frame[0]:.0f} x "
-            f"{frame[1]:.0f}: give the picture that the places were made on, or move it away and that in the file is read"
+            "{} has {} x {} pixels, ".format(found.name, *picture_size(found))
+            + f"but the picture in {file.name} is of one of {frame[0]:.0f} x {frame[1]:.0f}: give the picture that the places were "
+            "made on, or move it away and that in the file is read"
         )
     return os.path.relpath(found, home), 1.0

@@ -27,6 +27,9 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
 COLOURS = ("RGB", "YCBCR", "MINISBLACK")
 OUTSIDE = 0.05  # share of spots that may lie beyond the picture's border
 LEAST_AUC = 0.92  # of darkness, spots on tissue against places off it; see `check_picture`
+LEAST_LIKE = (
+    0.99  # correlation of a picture with a small copy of it; of the same it is .999, also as another JPEG
+)
 DARKEST = 60  # of 255: where half a picture has no brighter channel, its ground is dark
 
 
@@ -76,13 +79,15 @@ def check_picture(
     spot_px: float,
     bare: np.ndarray | None = None,
     most_outside: float = OUTSIDE,
+    copy: np.ndarray | None = None,
 ) -> np.ndarray:
     """Which spots at `xy` (n, 2) the picture shows, bool (n,); refuse one that does not lie on the spots, or is no H&E.
 
     The picture is `size` (width, height); `small` and `factor` are what `shrunk` made of it. `scale` takes a full-resolution
     pixel to a pixel of the picture, `spot_px` is a spot's diameter in the former. Refused: a dark ground (fluorescence); more than the share `most_outside` of the spots beyond its border; and, where `bare`
     (m, 2) are places that have no tissue, a picture that is hardly darker under the spots than there: the AUC of its darkness
-    is .984 to 1.000 in five real sections, and .56 to .86 when these are turned, mirrored, or of another scale.
+    is .984 to 1.000 in five real sections, and .56 to .86 when these are turned, mirrored, or of another scale. So is one that is
+    not alike its small `copy`, RGB, that came with the positions.
     """
     inside = ((xy * scale >= 0) & (xy * scale <= size)).all(axis=1)
     if (~inside).mean() > most_outside:
@@ -95,6 +100,11 @@ def check_picture(
         raise ValueError(
             f"{path} has a dark ground: fluorescence, or no brightfield picture; give the H&E picture, or move this one away and "
             "the section takes part with its genes"
+        )
+    if copy is not None and _likeness(small, copy) < LEAST_LIKE:
+        raise ValueError(
+            f"{path} is not the picture of which a small copy came with the positions: it is turned, mirrored or of another "
+            "section. Give the picture that Space Ranger was given, or move it away and the small copy is read"
         )
     if bare is not None:
         darkness = uniform_filter(255 - small[..., 1].astype(np.float32), max(1, round(spot_px * factor)))
@@ -110,6 +120,15 @@ def check_picture(
     return inside
 
 
+def _likeness(one: np.ndarray, other: np.ndarray) -> float:
+    """Correlation of two pictures of one frame, seen from afar; 1 where they are the same or of one colour."""
+    far = [
+        np.asarray(Image.fromarray(rgb).convert("L").resize((100, 100), Image.Resampling.BOX), float)
+        for rgb in (one, other)
+    ]
+    return float(np.corrcoef(far[0].ravel(), far[1].ravel())[0, 1]) if min(map(np.ptp, far)) > 0 else 1.0
+
+
 def _at(values: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Values of an image (height, width) at x, y; places beyond its border are left out."""
     column, row = np.floor(xy).astype(int).T
@@ -119,11 +138,21 @@ def _at(values: np.ndarray, xy: np.ndarray) -> np.ndarray:
 
 def picture_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture in pixels, without reading it."""
+    if path.suffix.lower() in SLIDES:
+        import openslide
+
+        with openslide.OpenSlide(path) as slide:
+            return slide.dimensions
     if path.suffix.lower() in TIFFS:
         with tifffile.TiffFile(path) as file:
             return file.pages[0].imagewidth, file.pages[0].imagelength
     with unpacked(path) as plain, Image.open(plain) as picture:
         return picture.size
+
+
+def of_frame(path: Path, frame: np.ndarray, scale: float) -> bool:
+    """Whether a picture is as large as `frame` (2,), known from a copy that is `scale` times as large, rounded to pixels."""
+    return bool((abs(picture_size(path) - frame) <= np.maximum(2 / scale, 0.005 * frame)).all())
 
 
 def shrunk(rgb: np.ndarray, scale: tuple[float, float], longest: int) -> tuple[np.ndarray, float]:

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from lib.files import written_hdf5
-from lib.inputs.tables import read_texts
+from lib.inputs.tables import plain, read_texts
 from lib.spacrd.pictures import OUTSIDE, check_picture, open_picture, shrunk, unpacked
 
 CANCER = ("invasive cancer", "cancer in situ")
@@ -34,11 +34,6 @@ SPOT_UM = 55.0  # of Visium
 HIRES, LOWRES = 1000, 300  # pixels of the longer side of the pictures kept with a section
 
 
-def spelled(name: object) -> str:
-    """A tissue class without what people write differently: case, outer and doubled spaces."""
-    return " ".join(str(name).split()).lower()
-
-
 def label_of(tissue: pd.Series, classes: Mapping[str, float] = CLASSES) -> np.ndarray:
     """float32 (n,): what `classes` says of each class: 1 cancer, 0 other, NaN undetermined or without a class."""
     return pd.Series(tissue).fillna("").astype(str).map(classes).to_numpy(np.float32)
@@ -53,7 +48,7 @@ def tissue_of(
     """
     values = values.astype(object)
     filled = values.notna() & (values.astype(str).str.strip() != "")
-    numbers, kinds = pd.to_numeric(values.astype(str), errors="coerce"), values.where(filled, "").map(spelled)
+    numbers, kinds = pd.to_numeric(values.astype(str), errors="coerce"), values.where(filled, "").map(plain)
     if filled.any() and numbers[filled].isin((0, 1)).all() and not {"0", "1"} & set(classes):
         return numbers.map({0: "not cancer", 1: "invasive cancer"}).fillna("")
     if odd := sorted(set(kinds) - set(classes)):
@@ -82,9 +77,9 @@ def read_labels(
     if path is None:
         return pd.Series("", index=spots)
     path = Path(path)
-    with unpacked(path) as plain:
-        table = read_texts(plain)
-    table.columns = [spelled(column) for column in table]
+    with unpacked(path) as table_path:
+        table = read_texts(table_path)
+    table.columns = [plain(column) for column in table]
     key = next((column for column in SPOT_COLUMNS if column in table), None)
     others = [column for column in table if column != key]
     label = "label" if "label" in others else others[0] if len(others) == 1 else None
@@ -185,6 +180,7 @@ def assemble(
     dropped: Sequence[str] = (),
     bare: np.ndarray | None = None,
     most_outside: float = OUTSIDE,
+    copy: np.ndarray | None = None,
 ) -> AnnData:
     """Put a section of n spots together and check it.
 
@@ -207,9 +203,9 @@ def assemble(
         µm per full-resolution pixel where the platform's files give it; else pitch over the measured pitch.
     dropped : sequence of str
         What was left out of the raw files, and what else is odd in them, in words.
-    bare, most_outside : array (m, 2), float
+    bare, most_outside, copy : array (m, 2), float, uint8 array (height, width, 3)
         Places without tissue, on which the picture must be lighter; the share of spots that may lie beyond its border
-        (they are left out and counted). See `lib.spacrd.pictures.check_picture`.
+        (they are left out and counted); a small copy of the picture that came with the positions. See `lib.spacrd.pictures.check_picture`.
 
     Returns
     -------
@@ -244,7 +240,7 @@ def assemble(
         seen = (Path(folder) / picture, rgb.shape[1::-1], images["hires"], factors["tissue_hires_scalef"])
         # a bin of Visium HD may well lie on a lumen or a fat cell: as much tissue is looked at as below a spot
         spot_px = max(diameter, SPOT_UM) / um_per_px
-        inside = check_picture(*seen, xy, picture_scale, spot_px, bare, most_outside)
+        inside = check_picture(*seen, xy, picture_scale, spot_px, bare, most_outside, copy)
         if not inside.all():
             notes.append(f"{int((~inside).sum())} spots beyond the picture's border")
             section = section[inside].copy()

@@ -10,8 +10,8 @@ from anndata import AnnData
 from scipy import io, sparse
 
 from lib.files import positive, read_json
-from lib.inputs.tables import read_columns
-from lib.spacrd.pictures import picture_size, unpacked
+from lib.inputs.tables import plain, read_columns
+from lib.spacrd.pictures import of_frame, open_picture, picture_size, unpacked
 from lib.spacrd.spots import (
     CLASSES,
     SPOT_UM,
@@ -22,7 +22,6 @@ from lib.spacrd.spots import (
     matched,
     read_labels,
     refuse_twice,
-    spelled,
     the_one,
 )
 
@@ -57,11 +56,9 @@ def run_of(folder: Path, *parts: str) -> Path:
 def part_of(folder: Path, *endings: str) -> Path | None:
     """The file of a run whose name ends so (GEO puts a prefix before it), packed as .gz or not; None without one."""
     found = {ending: [] for ending in endings}
-    for path in sorted(path for place in (folder, folder / "spatial") for path in place.glob("*")):
+    for path in sorted([*folder.glob("[!.]*"), *folder.glob("spatial/[!.]*")]):  # macOS leaves a ._ of each
         for ending in endings:
-            if (
-                path.name.removesuffix(".gz").endswith(ending) and path.name[0] != "."
-            ):  # macOS leaves a ._ of each
+            if path.name.removesuffix(".gz").endswith(ending):
                 found[ending].append(path)
     return next((the_one(paths, endings[0]) for paths in found.values() if paths), None)
 
@@ -77,8 +74,8 @@ def read_counts(path: Path) -> AnnData:
     if path.is_dir():
         counts = _read_mtx(path)
     else:
-        with unpacked(path) as plain:
-            counts = scanpy.read_10x_h5(plain, gex_only=False)
+        with unpacked(path) as file:
+            counts = scanpy.read_10x_h5(file, gex_only=False)
     refuse_twice(counts.obs_names, path)
     if "feature_types" in counts.var:
         genes = (counts.var["feature_types"] == "Gene Expression").to_numpy()
@@ -95,36 +92,33 @@ def told_apart(counts: AnnData) -> AnnData:
     other orders.
     """
     names = pd.Index(counts.var_names.astype(str))
-    plain = pd.Index(np.where((base := names.str.replace(r"-\d$", "", regex=True)).isin(names), base, names))
-    twice = plain.duplicated(keep=False)
+    symbols = pd.Index(
+        np.where((base := names.str.replace(r"-\d$", "", regex=True)).isin(names), base, names)
+    )
+    twice = symbols.duplicated(keep=False)
     if twice.any() and "gene_ids" in counts.var:
-        counts.var_names = np.where(twice, plain + "_" + counts.var["gene_ids"].astype(str), names)
+        counts.var_names = np.where(twice, symbols + "_" + counts.var["gene_ids"].astype(str), names)
     return counts
 
 
 def _read_mtx(folder: Path) -> AnnData:
-    paths = [
-        part_of(folder, *names) for names in (["matrix.mtx"], ["barcodes.tsv"], ["features.tsv", "genes.tsv"])
-    ]
+    names = (["matrix.mtx"], ["barcodes.tsv"], ["features.tsv", "genes.tsv"])
+    paths = [part_of(folder, *endings) for endings in names]
     if None in paths:
         raise FileNotFoundError(
             f"{folder} has no counts: neither 10x's h5 matrix nor matrix.mtx, barcodes.tsv and features.tsv"
         )
     bare = {"sep": "\t", "header": None, "dtype": str, "keep_default_na": False}
     barcodes, features = (pd.read_csv(path, **bare) for path in paths[1:])
-    with unpacked(paths[0]) as plain:
-        matrix = sparse.csr_matrix(io.mmread(plain)).T.tocsr()
+    with unpacked(paths[0]) as file:
+        matrix = sparse.csr_matrix(io.mmread(file)).T.tocsr()
     if matrix.shape != (len(barcodes), len(features)):
         raise ValueError(
             f"{paths[0]} is of {matrix.shape[1]} features and {matrix.shape[0]} barcodes, the files beside it of "
             f"{len(features)} and {len(barcodes)}: they must come from one run"
         )
-    var = (
-        {"gene_ids": features[0], "feature_types": features[2]}
-        if 2 in features
-        else {"gene_ids": features[0]}
-    )
-    var = pd.DataFrame(var).set_axis(pd.Index(features[1 if 1 in features else 0], name=None))
+    var = features[[0, 2] if 2 in features else [0]].rename(columns={0: "gene_ids", 2: "feature_types"})
+    var = var.set_axis(pd.Index(features[min(1, features.shape[1] - 1)], name=None))
     return AnnData(matrix, obs=pd.DataFrame(index=pd.Index(barcodes[0], name=None)), var=var)
 
 
@@ -182,7 +176,7 @@ def read_visium(
         )
     counts, bare = counts[~off], places.loc[~on, PIXELS].to_numpy()
     places, _ = matched(places[on], counts.obs_names, np.inf)
-    picture, scale = _picture_of(folder, run, factors, places[PIXELS].to_numpy())
+    picture, scale, copy = _picture_of(folder, run, factors, places[PIXELS].to_numpy())
     return assemble(
         counts,
         places[PIXELS].to_numpy(),
@@ -199,6 +193,7 @@ def read_visium(
         picture_scale=(scale, scale),
         dropped=notes,
         bare=bare,
+        copy=copy,
     )
 
 
@@ -210,11 +205,11 @@ def _read_positions(run: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         places = pd.read_parquet(path)
     else:
-        with unpacked(path) as plain, open(plain, encoding="utf-8-sig") as file:
+        with unpacked(path) as table, open(table, encoding="utf-8-sig") as file:
             first = file.readline().replace('"', "").split(",")
-        headed = "barcode" in map(spelled, first)  # before Space Ranger 2: without a header
+        headed = "barcode" in map(plain, first)  # before Space Ranger 2: without a header
         places = read_columns(path) if headed else pd.read_csv(path, header=None, names=POSITIONS)
-    places.columns = [spelled(column) for column in places]
+    places.columns = [plain(column) for column in places]
     places = places.set_index(places["barcode"].astype(str).rename(None))
     refuse_twice(places.index, path)
     truth = {"true": 1, "false": 0}
@@ -226,8 +221,8 @@ def _factors(run: Path) -> dict:
     path = part_of(run, "scalefactors_json.json")
     if path is None:
         return {}
-    with unpacked(path) as plain:
-        return read_json(plain)
+    with unpacked(path) as file:
+        return read_json(file)
 
 
 def _scale(places: pd.DataFrame, factors: dict, run: Path) -> tuple[float | None, tuple[float, float]]:
@@ -268,8 +263,10 @@ def array_scale(
     return float(np.sqrt(um[0] * um[1]))
 
 
-def _picture_of(folder: Path, run: Path, factors: dict, xy: np.ndarray) -> tuple[str, float]:
-    """The picture's name below `folder` ("" for none) and its scale; one of another frame than the hires picture is refused."""
+def _picture_of(
+    folder: Path, run: Path, factors: dict, xy: np.ndarray
+) -> tuple[str, float, np.ndarray | None]:
+    """The picture's name below `folder` ("" for none), its scale, and a small copy; one of another frame than this is refused."""
     hires = part_of(run, "tissue_hires_image.png")
     full = sorted(
         path for place in {folder, run} for path in place.iterdir() if FULL_PICTURES.fullmatch(path.name)
@@ -279,29 +276,28 @@ def _picture_of(folder: Path, run: Path, factors: dict, xy: np.ndarray) -> tuple
         scale = positive(factors, "tissue_hires_scalef", run / "spatial/scalefactors_json.json")
         frame = np.array(picture_size(hires)) / scale
     if full and frame is not None:
-        sizes = {path: picture_size(path) for path in full}
-        full = [
-            path for path in full if (abs(sizes[path] - frame) <= np.maximum(2 / scale, 0.005 * frame)).all()
-        ]
-        if not full:
-            said = " and ".join(
-                f"{path.name} has {size[0]} x {size[1]} pixels" for path, size in sizes.items()
+        fit = [path for path in full if of_frame(path, frame, scale)]
+        if not fit:
+            sizes = " and ".join(
+                "{} has {} x {} pixels".format(path.name, *picture_size(path)) for path in full
             )
             raise ValueError(
-                f"{said}, but {hires.name} and its tissue_hires_scalef {scale:g} are of a picture of {frame[0]:.0f} x {frame[1]:.0f}: "
+                f"{sizes}, but {hires.name} and its tissue_hires_scalef {scale:g} are of a picture of {frame[0]:.0f} x {frame[1]:.0f}: "
                 "it is of another scale, turned, or the instrument's own (CytAssist). Give the picture that Space Ranger was given, "
                 "or move this one away and the hires picture is read"
             )
+        full = fit
     if full:
-        return the_one(full, "H&E picture").relative_to(folder).as_posix(), 1.0
+        copy = None if frame is None else open_picture(hires)
+        return the_one(full, "H&E picture").relative_to(folder).as_posix(), 1.0, copy
     if hires is None:
-        return "", 1.0
+        return "", 1.0, None
     share = (np.ptp(xy, axis=0) / frame).max()
     if share < LEAST_SHARE:
         raise ValueError(
             f"the spots span {share:.2%} of {hires}: tissue_hires_scalef {scale:g} or the positions are of another picture"
         )
-    return hires.relative_to(folder).as_posix(), scale
+    return hires.relative_to(folder).as_posix(), scale, None
 
 
 def read_xenium(
@@ -388,7 +384,7 @@ def _read_cells(folder: Path) -> pd.DataFrame:
     else:
         path = folder / "cells.csv.gz" if (folder / "cells.csv.gz").is_file() else folder / "cells.csv"
         cells = read_columns(path, dtype={"cell_id": str}, low_memory=False)
-    cells.columns = [spelled(column) for column in cells]
+    cells.columns = [plain(column) for column in cells]
     # older runs number their cells, parquet files may hold names as bytes
     names = cells["cell_id"].map(lambda cell: cell.decode() if isinstance(cell, bytes) else str(cell))
     cells = cells.set_index(pd.Index(names, name=None))

@@ -143,23 +143,6 @@ def median_follow_up(time: ArrayLike, event: ArrayLike) -> float:
     return median
 
 
-def rmst(time: ArrayLike, event: ArrayLike, horizon: float) -> tuple[float, float]:
-    """Restricted mean survival time, the area under the curve up to a horizon, and its standard error (Greenwood).
-
-    Klein and Moeschberger, Survival Analysis (2003), section 4.5.
-    """
-    if not 0 < horizon < np.inf:
-        raise ValueError(f"the horizon is {horizon}; it lies above 0")
-    table = kaplan_meier(time, event)
-    _need_known(table, horizon)
-    table = table[table.time < horizon]
-    areas = table.survival * np.diff(np.r_[table.time, horizon])
-    beyond = areas[::-1].cumsum()[::-1]  # from each time on
-    left = table.at_risk - table.events
-    terms = (beyond**2 * table.events / (table.at_risk * left))[left > 0]  # none left: no area beyond either
-    return float(areas.sum()), float(np.sqrt(terms.sum()))
-
-
 def event_share(time: ArrayLike, event: ArrayLike, horizon: float, level: float = 0.95) -> np.ndarray:
     """1 - Kaplan-Meier at a horizon (an event at it counts) and its band, (3,): share, low, high.
 

@@ -116,18 +116,17 @@ def mapped(
     )
     notes: dict[str, list[str]] = {patient: [] for patient in raw.index}
     for name, usual in RANGES.items():
-        low, high = usual.low, usual.high
-        for patient, value in table[name].dropna().items():
-            if not low <= value <= high:
-                said = f"{name} is {value:g}, not between {low:g} and {high:g} {usual.unit}"
-                wrong += [f"patient {patient}: {said}"] if implausible == "refuse" else []
-                notes[patient].append(f"{said}: taken as missing")
-        table[name] = table[name].where(table[name].between(low, high))
+        values, low, high = table[name], usual.low, usual.high
         if implausible == "refuse":
             try:
-                looked_over(table[name], name, usual)
-            except ValueError as error:  # a code of what is missing, which is a number as any
+                looked_over(values, name, usual)
+            except ValueError as error:
                 wrong.append(str(error))
+        for patient, value in values[(values < low) | (values > high)].items():
+            notes[patient].append(
+                f"{name} is {value:g}, not between {low:g} and {high:g} {usual.unit}: taken as missing"
+            )
+        table[name] = values.where(values.between(low, high))
     if wrong:
         more = f" (and {len(wrong) - MOST_SAID} more)" if len(wrong) > MOST_SAID else ""
         advice = "correct the table, or set implausible to missing, or declare what is meant in the mapping"

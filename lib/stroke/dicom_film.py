@@ -17,6 +17,7 @@ from lib.inputs.dicom import (
     along,
     distinct,
     in_place,
+    kind_of,
     numbers_of,
     pictures,
     pixels,
@@ -29,9 +30,8 @@ from lib.stroke.film import AGREE, SHORTEST_S, Series, timed
 FRAMES = 4  # pictures at one place from which a series is a film: fewer are phases or kernels of a scan
 APART_MM = 0.25  # less is one place: a table does not come back to the micrometre
 DAY_S = 86_400
-ROUNDED = (
-    0.08  # share of the steps of whole seconds that differ by one from the others: fewer are lost frames
-)
+# share of the steps of whole seconds that differ by one from the others: fewer are lost frames
+ROUNDED = 0.08
 TIME = re.compile(
     r"(?P<day>\d{8})?(?P<h>\d\d):?(?P<m>\d\d):?(?P<s>(?:(?<=:)\d|\d\d)(?:\.\d*)?)(?:[+-]\d{4})?"
 )  # dcm2niix writes 12:00:0.5
@@ -85,10 +85,7 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
     ordered = [[at_place[place][n] for n in order[:, place]] for place in range(len(at_place))]
     frames = [in_place([place[t] for place in ordered], folder, "CT") for t in range(usual)]
     values = np.stack([np.stack([pixels(each) for each in frame]) for frame in frames])
-    first = frames[0][0]
-    kind = "\\".join(map(str, np.atleast_1d(first.get("ImageType", ""))))
-    header = {"modality": "CT", "units": str(first.get("RescaleType", "")), "image_type": kind}
-    values, interval_s, more = timed(values, seconds, folder, **header)
+    values, interval_s, more = timed(values, seconds, folder, **kind_of(frames[0][0]))
     upright = [stack_of(frames[0], frame, folder, oblique) for frame in values]
     turned = np.stack([values_of(image, folder) for image, _ in upright])
     return Series(turned, geometry_of(upright[0][0]), interval_s, upright[0][1], (*notes, *more))

@@ -110,18 +110,15 @@ class StrokeParams(Recipe, StudyParams):
 
     # 1-preprocess
     isles: str = ""  # folder of an ISLES'24 tree, in any of its releases
-    own_patients: str = (
-        ""  # folder of one's own patients instead: patients.csv and its films, `lib.stroke.patients`
-    )
+    isles_form: str = ""  # its clinical table alone, without films: models that see none
+    own_patients: str = ""  # folder of one's own patients instead: `lib.stroke.patients`
     arrays: str = ""  # the reference's own input instead: folder of <ID>/preprocessed.npz
     arrays_clinical: str = ""  # its clinical csv
     partition: str = ""  # its train, val and test patients; "" draws folds
     mapping: dict[str, str | float] = {}  # variable -> column, sum of two, number, "": `lib.stroke.clinical`
     phantom: Phantom | None = Phantom()
     implausible: Literal["refuse", "missing"] = "refuse"  # what becomes of a number that no patient has
-    interval_s: float = Field(
-        0.0, ge=0, le=20
-    )  # between frames where neither file nor table says it; 0: they do
+    interval_s: float = Field(0.0, ge=0, le=20)  # between frames where nothing else says it; 0: files do
     oblique: Literal["refuse", "keep", "resample"] = "refuse"  # a scan tilted by more than 1 degree
     preparation: Preparation = Preparation()
     unfavourable_from: int = Field(3, ge=1, le=6)  # first grade of the modified Rankin scale that is bad
@@ -151,8 +148,13 @@ class StrokeParams(Recipe, StudyParams):
         late = [names for names in self.models.values() if "late-fusion" in names]
         once = [name for name in self.first_seed_only if name in parts]
         faults = {
-            "give exactly one of `phantom`, `isles`, `own_patients` and `arrays` (the reference's own input)": (
-                sum(map(bool, (self.phantom, self.isles, self.own_patients, self.arrays))) != 1
+            "give exactly one of `phantom`, `isles`, `isles_form`, `own_patients` and `arrays` (the reference's own input)": (
+                sum(map(bool, (self.phantom, self.isles, self.isles_form, self.own_patients, self.arrays)))
+                != 1
+            ),
+            "`isles_form` has no films: `models` may list clinical-branch and logistic-clinical": (
+                self.isles_form
+                and any(CONTENDERS[one].series for names in self.models.values() for one in names)
             ),
             "`arrays` and `arrays_clinical` (its clinical CSV) go together, `partition` with them": (
                 bool(self.arrays) != bool(self.arrays_clinical) or (self.partition and not self.arrays)

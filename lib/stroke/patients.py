@@ -4,6 +4,7 @@
     film         path of the CT perfusion, counted from the folder: a 4D NIfTI, a folder of 3D NIfTI, a folder of DICOM
     series       number, description or SeriesInstanceUID, where a folder of DICOM holds several films
     interval_s   seconds between frames, where the film does not say
+    hospital     where there are several: models are then read within each
     age, onset_to_ctp_min, ctp_to_recanalisation_min, nihss, sex, hypertension, smoking, atrial_fibrillation, mtici
                  the clinical variables of `lib.stroke.clinical`; a column that is not there is missing for everybody
     mrs          modified Rankin scale at 90 days, 0 to 6
@@ -21,7 +22,7 @@ from lib.inputs.tables import is_missing, nearest_name, number, plain, read_text
 from lib.stroke.clinical import POSTPROCEDURAL, mapped
 from lib.stroke.film import LONGEST_S, SHORTEST_S
 
-OWN = ("patient", "film", "series", "interval_s")
+OWN = ("patient", "film", "series", "interval_s", "hospital")
 
 
 def read_patients(
@@ -42,7 +43,7 @@ def read_patients(
     -------
     table : DataFrame
         Indexed by patient: film (path, beginning with the folder), series (""), interval_s (NaN where empty), problem
-        (why the film cannot be read, ""), the nine variables and mrs (float64, NaN missing), note.
+        (why the film cannot be read, ""), hospital (where the table has such a column), the nine variables and mrs (float64, NaN missing), note.
     path : Path
         Of the table.
     remarks : list of str
@@ -99,6 +100,8 @@ def read_patients(
         },
         index=raw.index,
     )
+    if "hospital" in columns:
+        own["hospital"] = raw["hospital"]
     used = {plain(part) for each in meant.values() for part in _parts(str(each))}
     idle = [name for name in raw if plain(name) not in {*used, *OWN}]
     without = [name for name in POSTPROCEDURAL if not str(meant[name])]

@@ -13,6 +13,7 @@ import pandas as pd
 from lib.data import fetch_all, read_sources
 from lib.files import write_json
 from lib.inputs.tables import looked_over
+from lib.inputs.volumes import sidecar_of
 from lib.stroke import arrays, cohort, phantom
 from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL, RANGES
 from lib.stroke.params import StrokeParams
@@ -120,16 +121,28 @@ class Patients(Isles):
     def depends(self, name: str) -> dict:
         path, own = self.scans[name], self.table.loc[name]
         files = [each for each in (path.rglob("*") if path.is_dir() else [path]) if each.is_file()]
-        beside = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-        clock = {"sidecar": beside.read_text(encoding="utf-8")} if beside.is_file() else {}
-        stated = {"interval_s": str(own["interval_s"]), "series": own["series"]}
-        return {"files": len(files), "bytes": sum(each.stat().st_size for each in files)} | stated | clock
+        stated = {"interval_s": str(own["interval_s"]), "series": own["series"], "sidecar": sidecar_of(path)}
+        return {"files": len(files), "bytes": sum(each.stat().st_size for each in files)} | stated
 
     def tables(self, names: Sequence[str]) -> list[Path]:
         return [self.path]
 
     def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
-        return self.table.loc[list(names), [*POSTPROCEDURAL, "mrs", "note"]]
+        wanted = self.table.columns.intersection([*POSTPROCEDURAL, "mrs", "note", "hospital"])
+        return self.table.loc[list(names), wanted]
+
+
+class Form(Isles):
+    """ISLES'24's clinical table, of patients whose scans are not here: there is no film."""
+
+    def __init__(self, path: Path, params: StrokeParams):
+        self.params, self.path, self.scans, self.remarks = params, path, {}, ["no scans, the form alone"]
+
+    def tables(self, names: Sequence[str]) -> list[Path]:
+        return [self.path]
+
+    def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
+        return cohort.read_form(self.path, self.params.implausible)
 
 
 class Arrays(Isles):
@@ -166,6 +179,8 @@ def raw_input(params: StrokeParams, folder: Path, downloads: Path) -> Isles:
         return Phantoms(folder / "raw", params)
     if params.cohort in read_sources().cohorts:
         fetch_all(params.cohort)
+    if params.isles_form:
+        return Form(downloads / params.isles_form, params)
     if params.own_patients:
         return Patients(downloads / params.own_patients, params)
     if params.isles:

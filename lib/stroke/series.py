@@ -12,7 +12,7 @@ import pandas as pd
 import SimpleITK as sitk
 from pydicom.misc import is_dicom
 
-from lib.files import opened, read_json, written_hdf5
+from lib.files import opened, written_hdf5
 from lib.inputs import volumes
 from lib.inputs.volumes import (
     AIR_HU,
@@ -21,6 +21,7 @@ from lib.inputs.volumes import (
     is_nifti,
     read_volume,
     same_grid,
+    sidecar_of,
     upright,
     values_of,
 )
@@ -103,28 +104,25 @@ def _read_4d(path: Path, interval_s: float | None, oblique: str) -> Series:
 
 def _times_of(path: Path, frames: int, given: float | None) -> tuple[np.ndarray, tuple[str, ...]]:
     """When the frames of a 4D NIfTI were taken, s, by its sidecar or else by its interval."""
-    beside = path.with_name(re.sub(r"\.nii(\.gz)?$", ".json", path.name))
-    sidecar = read_json(beside) if beside.is_file() and beside != path else {}
+    sidecar, beside = sidecar_of(path), "its sidecar"
     repetition = sidecar.get("RepetitionTime")
     repetition = float(repetition) if isinstance(repetition, int | float) else None
     times = next((sidecar[name] for name in TIMES if isinstance(sidecar.get(name), list)), None)
     if times is None:
         if repetition and given and abs(repetition - given) > AGREE * given:
-            raise ValueError(f"{beside} says {repetition:g} s between frames and interval_s {given:g} s")
+            raise ValueError(
+                f"{path}: {beside} says {repetition:g} s between frames and interval_s {given:g} s"
+            )
         return interval_of(path, given or repetition) * np.arange(frames), ()
     seconds = np.asarray(times, dtype=float)
     if seconds.shape != (frames,) or not np.isfinite(seconds).all():
-        raise ValueError(f"{beside} has times of {len(times)} frames, and {path.name} has {frames}")
+        raise ValueError(f"{path}: {beside} has times of {len(times)} frames, and the file has {frames}")
     steps, notes = np.diff(np.sort(seconds)), []
     usual = (float(steps.mean()), *np.quantile(steps, [0, 0.5, 1]).tolist())
     header = _header_says(path)[0]
-    for name, stated in {
-        "its header": header,
-        "RepetitionTime": repetition,
-        "interval_s": given,
-    }.items():
+    for name, stated in {"its header": header, "RepetitionTime": repetition, "interval_s": given}.items():
         if stated and not any(abs(stated - one) <= AGREE * one for one in usual):
-            said = f"says {stated:g} s between frames and {beside.name} has times {usual[1]:g} to {usual[3]:g} s apart"
+            said = f"says {stated:g} s between frames and {beside} has times {usual[1]:g} to {usual[3]:g} s apart"
             if name != "its header" or stated != 1:  # what software writes there that does not know
                 raise ValueError(f"{path}: {name} {said}: find out which is right, then correct the other")
             notes.append(f"{name} {said}: the latter were taken")
@@ -176,9 +174,8 @@ def _read_3d(folder: Path, files: list[Path], interval_s: float | None, oblique:
 
 
 def _times_of_files(folder: Path, files: list[Path], given: float | None) -> dict[Path, float]:
-    sidecars = [path.with_name(re.sub(r"\.nii(\.gz)?$", ".json", path.name)) for path in files]
-    clocks = [seconds_of(read_json(each).get("AcquisitionTime")) for each in sidecars if each.is_file()]
-    if len(clocks) == len(files) and None not in clocks and len(set(clocks)) == len(clocks):
+    clocks = [seconds_of(sidecar_of(path).get("AcquisitionTime")) for path in files]
+    if None not in clocks and len(set(clocks)) == len(clocks):
         seconds = past_midnight(np.array(clocks))
         mean = float(np.ptp(seconds)) / (len(files) - 1)
         if given and abs(mean - given) > AGREE * given:

@@ -381,10 +381,9 @@ def test_tiles_that_are_no_whole_number_of_pixels(tmp_path, rgb):
 
 def test_the_coarsest_level_fine_enough_is_read(tmp_path, rgb):
     slide = slide_of(tmp_path, rgb, 0.125, (1, 2, 4, 8))
-    assert [level_for(slide, scale) for scale in (40, 20, 10, 5)] == [1, 2, 3, 3]
-    assert level_for(slide_of(tmp_path, rgb, 0.126, (1, 2, 4)), 20) == 2  # 0.504: a hair coarser will do
-    assert level_for(slide_of(tmp_path, rgb, 0.13, (1, 2, 4)), 20) == 1
-    assert level_for(slide_of(tmp_path, rgb, 0.6, (1, 2, 4)), 20) == 0
+    assert [level_for(slide, times) for times in (2, 4, 8, 16)] == [1, 2, 3, 3]
+    # a level of 0.504 µm will do for 0.5, a hair coarser; one of 0.52 will not
+    assert [level_for(slide, 0.5 / um) for um in (0.126, 0.13, 0.6)] == [2, 1, 0]
 
 
 def test_a_level_gives_what_the_full_size_gives(tmp_path, rgb):

@@ -104,7 +104,7 @@ SLAB = np.pad(np.ones((96, 96), bool), ((32, 16), (32, 16)))  # on the mask
         (190, 178, 170),  # a dim lamp
     ],
 )
-@pytest.mark.parametrize("fill", [None, 255])
+@pytest.mark.parametrize("fill", [None, 255, 247])
 def test_glass_is_no_tissue_whatever_its_tint(tmp_path, glass, fill):
     rgb = slab(PINK, glass)
     if fill:

@@ -349,7 +349,9 @@ def test_faults_are_named(series, spoil, said):
 def test_steps_equal_to_one_per_cent_are_equal(tmp_path):
     for k, z in enumerate((0, 5, 10.04, 15)):
         write_slice(tmp_path, f"{k}.dcm", k, (0, 0, z))
-    assert read_dicom(tmp_path).geometry.spacing_mm[2] == pytest.approx(5)
+    volume = read_dicom(tmp_path)
+    assert volume.geometry.spacing_mm[2] == pytest.approx(5)
+    np.testing.assert_array_equal(volume.values, [slice_of(k) for k in range(4)])  # as they are
 
 
 def tilted(folder, degrees: float, table: tuple[float, float, float], size=(12, 10), slices=8) -> None:

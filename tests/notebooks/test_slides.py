@@ -33,8 +33,8 @@ def test_slide_without_scale_is_refused_by_name(study):
     code, said = refused.run("1-preprocess")
     assert code != 0
     assert f"the first is {BARE}: ValueError: " in said
-    assert "names neither µm per pixel nor objective power: look up" in said
-    assert "give it as um_per_px of this slide" in said
+    assert "names neither µm per pixel nor objective power" in said
+    assert f"um_per_px: {{{BARE}: 0.25}}" in said
 
 
 def test_both_slides_pass_once_the_scale_is_given(study):

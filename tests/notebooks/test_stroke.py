@@ -353,6 +353,45 @@ def test_a_hospital_s_broken_films_are_named_and_the_others_prepared(scans, tmp_
     assert (done.folder / "series" / "sound.h5").exists()
 
 
+# a form without films
+
+
+def test_a_form_without_films_passes_every_stage_and_is_read_within_each_hospital(tmp_path):
+    path = tmp_path / "data" / "raw" / "form.csv"
+    path.parent.mkdir(parents=True)
+    head = "subject_id,Sex,Atrial fibrillation,Hypertension,NIHSS at admission,Age_z,Onset to door_z,TICI,mRS 3 months"
+    rows = [
+        f"sub-stroke{number:04d},{number % 2},0,1,{3 + n},{n / 10 - 1:.2f},0.1,{'2c' if number < 133 else ''},{n * 3 % 7}"
+        for n, number in enumerate([*range(1, 15), *range(133, 143)])
+    ]
+    path.write_text("\n".join([head, *rows]) + "\n")
+    plan = {"admission": ["clinical-branch", "logistic-clinical"], "postprocedural": ["logistic-clinical"]}
+    values = (
+        DEMO
+        | QUICK
+        | {"cohort": "form", "kind": "open", "phantom": None, "isles_form": "form.csv", "models": plan}
+    )
+    done = Cells(tmp_path, tmp_path / "results", values)
+    said = done.run(*STAGES)
+    cohort = done.read("cohort.csv").set_index("patient")
+    assert cohort.loc["sub-stroke0002", ["age", "nihss", "sex", "mrs"]].tolist() == [56.9, 4, 0, 3]
+    assert cohort["hospital"].value_counts().to_dict() == {"first": 14, "second (inferred)": 10}
+    assert cohort.loc["sub-stroke0133", "mtici"] != cohort.loc["sub-stroke0133", "mtici"]
+    assert cohort["onset_to_ctp_min"].isna().all()
+    check_outcome(done, ["clinical-branch", "logistic-clinical"], {"0", "1"}, set(cohort.index))
+    found = done.read("tables/hospitals.csv").set_index(["setting", "model", "hospital"])
+    scores = done.read("predictions.csv").query("setting == 'admission' and model == 'logistic-clinical'")
+    second = scores[scores["patient"] > "sub-stroke0132"]
+    bad = second["patient"].map(cohort["label"]) == 1
+    above = [a > b for a in second.loc[bad, "score"] for b in second.loc[~bad, "score"]]
+    assert found.loc[("admission", "logistic-clinical", "second (inferred)"), "auc"] == pytest.approx(
+        np.mean(above)
+    )
+    assert "no scans, the form alone" in said
+    with pytest.raises(ValueError, match="`isles_form` has no films"):
+        done.run("1-preprocess", models={"admission": ["logistic-both"]})
+
+
 # the reference's own input
 
 

@@ -7,9 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifelines import KaplanMeierFitter
 from lifelines.statistics import multivariate_logrank_test
-from lifelines.utils import restricted_mean_survival_time
 from scipy.stats import kstest, norm
 
 from lib.crossfusion.cohort import stored_predictions
@@ -27,7 +25,6 @@ from lib.statistics.survival import (
     median_follow_up,
     median_groups,
     medians,
-    rmst,
     survival_at,
 )
 
@@ -153,31 +150,6 @@ def test_follow_up_is_the_curve_of_censoring():
     assert median_follow_up(np.minimum(death, leaving), death <= leaving) == pytest.approx(1.5, abs=0.1)
     with pytest.raises(NotComputable, match="the median follow-up"):
         median_follow_up([1, 2], [1, 1])
-
-
-@given(outcomes, st.floats(0.1, 8))
-@settings(max_examples=25, deadline=None)
-def test_rmst_is_the_area_under_the_curve(rows, horizon):
-    time, event = zip(*[*rows, (9, False)], strict=True)
-    value, error = rmst(time, event, horizon)
-    fitted = KaplanMeierFitter().fit(time, event)
-    assert value == pytest.approx(restricted_mean_survival_time(fitted, horizon), abs=1e-9)
-    days, days_error = rmst(np.array(time) * 7, event, horizon * 7)
-    assert (days, days_error) == (pytest.approx(7 * value), pytest.approx(7 * error))
-
-
-def test_rmst_without_censoring_is_a_plain_mean():
-    time = np.random.default_rng(1).integers(0, 20, 90).astype(float)
-    for horizon in (7, 10.5, 19, 40):
-        cut = np.minimum(time, horizon)
-        value, error = rmst(time, np.ones(90), horizon)
-        assert value == pytest.approx(cut.mean())
-        assert error == pytest.approx(cut.std() / 90**0.5)  # Greenwood is the binomial's variance then
-    assert rmst([1, 2], [0, 1], 5) == (2.0, 0.0)  # nobody is left: beyond 2 there is no area
-    with pytest.raises(NotComputable, match="longest follow-up is 35"):
-        rmst(TREATED, OBSERVED, 36)
-    with pytest.raises(ValueError, match="lies above 0"):
-        rmst(TREATED, OBSERVED, np.nan)
 
 
 @given(outcomes, st.integers(0, 9))

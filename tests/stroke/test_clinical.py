@@ -144,11 +144,11 @@ def test_alternative_names_complete_one_another():
         ({"mRS": ["1", "7"]}, {}, "mRS of patient b: '7' is no category"),
         ({"TICI": ["2b50", "3"]}, {}, "TICI of patient a: '2b50' is no category it has; nearest: 2b"),
         ({"Age": ["x"] * 2, "NIHSS": ["y"] * 2, "Sex": ["z"] * 2}, {}, r"\(and 1 more\)"),
-        ({"Age": ["171", "82"]}, {}, "patient a: age is 171, not between 0 and 120"),
+        ({"Age": ["171", "82"]}, {}, "age of patient a is 171, 0 to 120 years are expected"),
         (
             {"Door_to_recanalization": ["0:10", ""]},
             {},
-            "patient a: ctp_to_recanalisation_min is -10, not between",
+            "ctp_to_recanalisation_min of patient a is -10, 0 to 10080 minutes",
         ),
         (
             {"Onset_to_door": ["60", "0:45"]},

@@ -63,7 +63,7 @@ def test_columns_are_optional_called_otherwise_or_left_over_and_that_is_said(tmp
             r"interval_s of patient patient_0 is 1500: seconds are expected",
         ),
         (HEAD + FIRST.replace(",1.5,", ",fast,"), "'fast' is no number"),
-        (HEAD + FIRST.replace(",70,", ",21915,"), r"age is 21915, not between 0 and 120"),
+        (HEAD + FIRST.replace(",70,", ",21915,"), r"age of patient patient_0 is 21915, 0 to 120 years"),
         (HEAD + FIRST.replace(",F,", ",1,"), "'1' is no category it has"),
         (HEAD + FIRST.replace("2b,3", "2b,7"), "mrs of patient patient_0: '7' is no category"),
     ],

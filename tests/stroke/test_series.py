@@ -183,7 +183,7 @@ def test_times_of_the_sidecar_are_honoured(tmp_path):
     read = read_series(path)  # as PET2BIDS's issue 142
     assert (read.interval_s, len(read.values)) == (2, 12)
     assert read.notes == (
-        "its header says 1 s between frames and ctp.json has times 2 to 2 s apart: the latter were taken",
+        "its header says 1 s between frames and its sidecar has times 2 to 2 s apart: the latter were taken",
     )
     assert read_series(write_4d(path, whole(), GRID, None, sidecar={"RepetitionTime": 1.5})).interval_s == 1.5
 
@@ -195,11 +195,11 @@ def test_times_of_the_sidecar_are_honoured(tmp_path):
             2.5,
             None,
             {"FrameTimesStart": list(range(12))},
-            r"its header says 2\.5 s between frames and ctp\.json has",
+            r"its header says 2\.5 s between frames and its sidecar has",
         ),
         (None, 2.0, {"FrameTimesStart": list(range(12))}, "interval_s says 2 s between frames and"),
         (1.0, None, {"FrameTimesStart": list(range(12)), "RepetitionTime": 3}, "RepetitionTime says 3 s"),
-        (1.0, None, {"FrameTimesStart": list(range(11))}, "has times of 11 frames, and ctp.nii.gz has 12"),
+        (1.0, None, {"FrameTimesStart": list(range(11))}, "its sidecar has times of 11 frames, and the file has 12"),
         (1.0, None, {"FrameTimesStart": [1000 * n for n in range(12)]}, "times in another unit"),
         (1.0, None, {"RepetitionTime": 2.0}, "header says 1 s between frames and the parameters 2 s"),
         (None, 1.0, {"RepetitionTime": 2.0}, "says 2 s between frames and interval_s 1 s"),
