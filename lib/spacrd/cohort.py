@@ -20,11 +20,8 @@ from lib.spacrd.spots import CLASSES
 from lib.spacrd.tenx import read_visium, read_xenium
 
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
-COUNTS_AS = {
-    "cancer": 1.0,
-    "other": 0.0,
-    "undetermined": np.nan,
-}  # columns a table may have, with classes of tissue
+# columns a table may have, with classes of tissue
+COUNTS_AS = {"cancer": 1.0, "other": 0.0, "undetermined": np.nan}
 READERS = {"visium": read_visium, "xenium": read_xenium, "h5ad": read_h5ad, "csv": read_csv}
 PLATFORMS = ("st", *READERS)
 GRADES = ("pathologist", "transferred", "weak", "planted", "none")
@@ -130,9 +127,8 @@ def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
     folder = Path(raw_folder) / row["folder"]
     patterns = her2st.patterns(row["section"]) if row["platform"] == "st" else ("**/*",)
     files = {path for pattern in patterns for path in folder.glob(pattern)}
-    near = (
-        (folder.parent, folder.parent.parent / "wsis") if folder.is_file() else ()
-    )  # an h5ad and its picture
+    # an h5ad and its picture
+    near = (folder.parent, folder.parent.parent / "wsis") if folder.is_file() else ()
     files |= {path for home in near for path in home.glob(f"{folder.stem}.*")}
     files |= {Path(raw_folder) / row["labels"]} if row["labels"] else set()
     return sorted(path for path in files if path.is_file())

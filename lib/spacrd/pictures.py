@@ -27,9 +27,8 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
 COLOURS = ("RGB", "YCBCR", "MINISBLACK")
 OUTSIDE = 0.05  # share of spots that may lie beyond the picture's border
 LEAST_AUC = 0.92  # of darkness, spots on tissue against places off it; see `check_picture`
-LEAST_LIKE = (
-    0.99  # correlation of a picture with a small copy of it; of the same it is .999, also as another JPEG
-)
+# correlation of a picture with a small copy of it; of the same it is .999, also as another JPEG
+LEAST_LIKE = 0.99
 DARKEST = 60  # of 255: where half a picture has no brighter channel, its ground is dark
 
 
