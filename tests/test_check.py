@@ -114,7 +114,7 @@ def test_a_refused_table_is_its_sentence_and_a_mended_cohort_is_ready(tree):
     table.assign(age=table["age"] * 365).to_csv(path, index=False)
     code, said = tree.check("crossfusion")
     assert code == 1
-    assert "and a number from 0 to 120 is needed" in said
+    assert "and a number from 0 to 120 years" in said
     assert "Not ready" in tree.page("crossfusion")
     code, said = tree.check("crossfusion", "patient")
     assert code == 2

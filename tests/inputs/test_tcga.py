@@ -101,7 +101,7 @@ def test_a_hospital_s_own_columns(tmp_path):
     np.testing.assert_array_equal(slides[["age", "female"]], [[60, 1], [np.nan, np.nan]])
     for old, new, said in [
         ("12.5,1", "12.5,", "event of Pat. 1 is nan, and 0 or 1 is needed"),
-        (",60,", ",21915,", "age of Pat. 1 is 21915.0, and a number from 0 to 120 is needed"),
+        (",60,", ",21915,", "age of Pat. 1 is 21915.0, and a number from 0 to 120 years"),
         ("event", "dead", "rows of patient, slide, time_months, event, or of TCGA's case_id"),
     ]:
         path.write_text(text.replace(old, new))
