@@ -151,9 +151,21 @@ def picture_size(path: Path) -> tuple[int, int]:
         return picture.size
 
 
-def of_frame(path: Path, frame: np.ndarray, scale: float) -> bool:
-    """Whether a picture is as large as `frame` (2,), known from a copy that is `scale` times as large, rounded to pixels."""
-    return bool((abs(picture_size(path) - frame) <= np.maximum(2 / scale, 0.005 * frame)).all())
+def of_frame(paths: Sequence[Path], copy_size: Sequence[int], scale: float, copy: str) -> list[Path]:
+    """The pictures that are as large as a copy says, which is `scale` times as large and rounded to pixels; ValueError where
+    none of some is. `copy` is what it is called.
+    """
+    frame, sizes = np.array(copy_size) / scale, {path: picture_size(path) for path in paths}
+    off = np.maximum(2 / scale, 0.005 * frame)
+    fit = [path for path, size in sizes.items() if (abs(size - frame) <= off).all()]
+    if paths and not fit:
+        said = " and ".join("{} has {} x {} pixels".format(path.name, *size) for path, size in sizes.items())
+        raise ValueError(
+            f"{said}, but {copy} and its scale {scale:g} are of a picture of {frame[0]:.0f} x {frame[1]:.0f}: it is of another "
+            "scale, turned, or the instrument's own (CytAssist). Give the picture that the places were made on, or move this one "
+            f"away and {copy} is read"
+        )
+    return fit
 
 
 def shrunk(rgb: np.ndarray, scale: tuple[float, float], longest: int) -> tuple[np.ndarray, float]:
