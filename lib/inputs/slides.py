@@ -143,26 +143,21 @@ class Slide:
             if not self._trusted(level):
                 del self._stored.pages[level]
         if len(self.file_levels) > 1:
-            self.downsamples = list(self.downsamples)
-            self._numbers = aligned_levels(self)
-            self.level_sizes = tuple(
-                tuple(min(there, int(-(-full // times))) for there, full in zip(size, self.size, strict=True))
-                if (times := self.downsamples[i]) != reported
-                else size
-                for i, (size, reported) in enumerate(self.file_levels)
-                if i in self._numbers
-            )
-            self.downsamples = tuple(self.downsamples[i] for i in self._numbers)
-            stated = [self.file_levels[i][1] for i in self._numbers]
-            moved = [
-                i
-                for i, *both in zip(self._numbers, stated, self.downsamples, strict=True)
-                if len({*both}) > 1
-            ]
-            lost = sorted(set(range(len(self.file_levels))) - {*self._numbers})
-            said = {"levels {} are padded, and read at their true downsample": moved}
-            said |= {"levels {} do not lie where they say on level 0, and are not read": lost}
-            self.note = "; ".join(text.format(", ".join(map(str, of))) for text, of in said.items() if of)
+            self._align()
+
+    def _align(self) -> None:
+        """Leave out levels that do not lie on level 0, read padded ones at their true downsample, and say so in the note."""
+        self.downsamples = list(self.downsamples)
+        self._numbers, true, sizes = aligned_levels(self), self.downsamples, list(self.level_sizes)
+        padded = [i for i in self._numbers if true[i] != self.file_levels[i][1]]
+        for i in padded:
+            inside = np.ceil(np.array(self.size) / true[i]).astype(int)
+            sizes[i] = tuple(np.minimum(sizes[i], inside).tolist())
+        self.level_sizes, self.downsamples = (tuple(of[i] for i in self._numbers) for of in (sizes, true))
+        lost = [i for i in range(len(sizes)) if i not in self._numbers]
+        said = {"levels {} are padded, and read at their true downsample": padded}
+        said |= {"levels {} do not lie where they say on level 0, and are not read": lost}
+        self.note = "; ".join(text.format(", ".join(map(str, of))) for text, of in said.items() if of)
 
     def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
         """Pixels of a region, uint8 RGB (height, width, 3); `UnreadableTile` where they cannot be decoded.
