@@ -21,7 +21,7 @@ SNAKEMAKE = $(BIN)/python scripts/time_left.py $(BIN)/python -m snakemake --prof
 SETUP := bash scripts/setup.sh$(if $(filter-out .venv,$(ENV)), --into $(ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quarto doctor lab test book run data lock lint format benchmarks clean
+.PHONY: help setup quarto doctor lab test book check hospital run data lock lint format benchmarks clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,12 @@ run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st (SHARDS=8 cuts 
 	@$(SETUP)
 	@$(BIN)/python -m lib.params params/$(STUDY)/$(COHORT).yaml
 	$(SNAKEMAKE) --quiet host --config shards=$(SHARDS) -- $(STUDY)_$(COHORT)
+
+check: setup  ## read a cohort's files, train nothing, say what is odd or missing: STUDY=stroke (COHORT=patients)
+	@$(BIN)/python -m lib.check $(STUDY) $(COHORT)
+
+hospital: setup  ## write a made-up hospital to try `make check` on, into data/raw/patients: STUDY=stroke
+	@$(BIN)/python -m lib.check $(STUDY) --hospital
 
 data:  ## fetch and verify a cohort's raw files: COHORT=her2st (GROUPS=pictures for optional ones)
 	@if [ -z "$(COHORT)" ]; then \

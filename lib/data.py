@@ -321,7 +321,7 @@ def raw_state(params: Checked) -> str:
     """Raw files that the parameters name, as one line that changes when one comes, goes or changes; "" for none.
 
     A parameter counts from data/raw, or from the repository where it begins with data/ (then the folder of data/raw
-    with the name of that table, too). Names and sizes count, and the content of tables below 1 MB.
+    with the name of that table, too; of a table in data/raw, its folder). Names and sizes count, and the content of tables below 1 MB.
     """
     if getattr(params, "phantom", None):
         return ""
@@ -330,6 +330,7 @@ def raw_state(params: Checked) -> str:
     texts = params.model_dump_json(exclude={"cohort", "kind", "models", "modalities"})
     for text in re.findall(r'"([^"\\]*)"', texts):
         near = [ROOT / text, RAW / Path(text).stem] if text.startswith("data/") else []
+        near += [(ROOT / text).parent] if text.startswith("data/raw/") and text.endswith(".csv") else []
         for place in [RAW / text, *near] if 0 < len(text) < 200 and not Path(text).is_absolute() else []:
             inside = sorted(place.rglob("*")) if place.is_dir() and place != RAW else [place]
             for path in (each for each in inside if each.is_file() and each.name[0] != "."):

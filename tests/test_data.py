@@ -412,6 +412,12 @@ def test_state_of_raw_files_changes_with_them_and_not_with_what_the_stage_fetche
     put(slides, ".c.svs.partial")
     assert data.raw_state(params) == states[-1], "a download under way"
     assert data.raw_state(load(root / "params" / "crossfusion" / "demo.yaml")) == ""
+    own = load(root / "params" / "spacrd" / "patients.yaml")
+    states = [data.raw_state(own)]
+    for name in ("sections.csv", "one/matrix.h5"):
+        put(tmp_path / "data" / "raw" / "patients" / "spacrd", name)
+        states.append(data.raw_state(own))
+    assert len(set(states)) == 3, "the files beside a table in data/raw are that cohort's"
     record = put(tmp_path, "raw.json", json.dumps({"begun": "few", "ended": "many"}).encode())
     assert [data.since(record, now) for now in ("many", "more")] == ["few", "more"]
     assert data.since(tmp_path / "none.json", "many") == "many"

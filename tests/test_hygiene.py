@@ -16,7 +16,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 STUDIES = sorted(path.name for path in (ROOT / "notebooks").iterdir() if path.is_dir())
 # a room of lib knows the rooms before it; files of lib itself are rooms too
 ROOMS = [
-    *("torchvision_ops", "files", "params", "stage", "data", "doctor"),
+    *("torchvision_ops", "files", "params", "stage", "data", "doctor", "check"),
     *("inputs", "features", "models", "training", "statistics", "figures", "phantoms"),
     *("results", "site", "book"),
 ]

@@ -154,10 +154,12 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
     for path in root.glob("params/*/*.yaml"):
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
     parts = cancer.parts() | cancer.parts("costs") | cancer.parts("shipped")
+    hospitals = cancer.parts("own-patients")
+    assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
     pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
     marks = re.findall("^<!-- generated: (.*) -->", "\n".join(page.read_text() for page in pages), re.M)
     assert len(marks) >= 16
-    assert set(marks) <= set(parts)
+    assert set(marks) <= {*parts, *hospitals}
     assert cancer.parts() | cancer.parts("costs") | cancer.parts("shipped") == parts
     keys = (root / "references.bib").read_text(encoding="utf-8")
     assert all(f"{{{each['cite']}," in keys for each in cancer.studies.values() if each["cite"])

@@ -68,23 +68,20 @@ class Training(Checked):
     weight_decay: float = Field(4e-6, ge=0)
     accumulate: int = Field(2, ge=1)  # cases whose gradients make one step
     bins: int = Field(4, ge=2)  # see `lib.training.discrete_time`
-    loss: Literal["nll_surv", "ce_surv"] = (
-        "nll_surv"  # likelihood, or cross-entropy of having died by a bin's end
-    )
+    # likelihood, or cross-entropy of having died by a bin's end
+    loss: Literal["nll_surv", "ce_surv"] = "nll_surv"
     alpha: float = Field(0.2, ge=0, le=1)
     balanced: bool = True  # every bin of the dead and of the censored comes up equally often
-    cap: int = Field(
-        0, ge=0
-    )  # most 20x tiles of a case, drawn anew each epoch with the tiles around them; 0: all
+    # most 20x tiles of a case, drawn anew each epoch with the tiles around them; 0: all
+    cap: int = Field(0, ge=0)
     width: int = Field(128, ge=8)
     heads: int = Field(8, ge=1)
     attention_layers: int = Field(1, ge=1)  # on each side of a Pad-Transformer's convolutions
     bf16: bool = False  # CrossFusion's products in bfloat16: half the time where a CPU has it, logits move by thousandths
     # features to mean 0 and spread 1 over the training tiles, scale by scale: for descriptors whose numbers have units
     standardise: bool = True
-    nested: bool = (
-        False  # keep the epoch that was best on a fifth of the training patients, set aside; else the last
-    )
+    # keep the epoch that was best on a fifth of the training patients, set aside; else the last
+    nested: bool = False
     # where somebody chooses the epoch (`nested`, or the habit "best_epoch"): the first epochs that are not chosen, and
     # epochs without gain after which training ends, 0 for never. null: 0 and 0, with the habit 5 and 20
     warmup_epochs: int | None = Field(None, ge=0)
@@ -101,30 +98,25 @@ class CrossFusionParams(Training, Tiling, StudyParams):
     """Parameters of `notebooks/crossfusion/`. Paths count from data/raw."""
 
     # 1-preprocess
-    outcomes: str = (
-        ""  # table of slides with outcomes; "": a phantom, or slides without follow-up, which go no further
-    )
+    # table of slides with outcomes; "": a phantom, or slides without follow-up, which go no further
+    outcomes: str = ""
     clinical_table: str = ""  # TCGA-CDR, for stage and grade; "" leaves both out
     official_folds: str = ""  # folder of `splits_{k}.csv`; "" draws `folds` folds stratified by event
     folds: int = Field(3, ge=2)
     phantom: Phantom | None = Phantom()
-    clinical: list[Literal[NUMBERS + CATEGORIES]] = Field(
-        ["age", "female", "stage"], min_length=1
-    )  # of the Cox baseline
+    # of the Cox baseline
+    clinical: list[Literal[NUMBERS + CATEGORIES]] = Field(["age", "female", "stage"], min_length=1)
     seed: int = Field(1, ge=0)
     slides: str = ""  # folder with slides; "" for a phantom, or where there are none
-    um_per_px: dict[
-        str, float
-    ] = {}  # slide -> µm per level-0 pixel, where the file does not say it or is wrong
-    normal_tissue: bool = (
-        False  # keep slides whose TCGA barcode says normal tissue or blood (sample types 10 to 20)
-    )
+    # slide -> µm per level-0 pixel, where the file does not say it or is wrong
+    um_per_px: dict[str, float] = {}
+    # keep slides whose TCGA barcode says normal tissue or blood (sample types 10 to 20)
+    normal_tissue: bool = False
     # 2-embed
     encoder: str = "colour"
     encoder_weights: str = ""
-    features: str = (
-        ""  # folder with features made elsewhere (CLAM, TRIDENT, STAMP, CrossFusion's own): no slide is read
-    )
+    # folder with features made elsewhere (CLAM, TRIDENT, STAMP, CrossFusion's own): no slide is read
+    features: str = ""
     most_failed: float = Field(0.02, ge=0, le=1)
     # 3-train
     models: list[Literal[tuple(CONTENDERS)]] = ["crossfusion", "crossfusion-released", "amil", "mean-pool"]
@@ -133,9 +125,8 @@ class CrossFusionParams(Training, Tiling, StudyParams):
     # 4-evaluate
     # model -> its stored predictions: a folder of MCAT's results, or (phantom) "planted"
     predictions: dict[str, str] = {"phantom:seen": "planted", "phantom:blind": "planted"}
-    horizons: list[float] = Field(
-        [12.0, 36.0, 60.0], min_length=2
-    )  # months; the last is the limit of all integrals
+    # months; the last is the limit of all integrals
+    horizons: list[float] = Field([12.0, 36.0, 60.0], min_length=2)
     bootstrap_draws: int = Field(1000, ge=100)
     # 5-figures
     attention_of: Literal["crossfusion", "crossfusion-released", "crossfusion-concat"] = "crossfusion"

@@ -90,9 +90,8 @@ class TileGrid:
     note: str = ""  # what a reader should know beside the status
     # of tissue and of holes in it, each (m, 2) level-0 pixels; for pictures, not filed
     outlines: tuple[list, list] = ((), ())
-    coverage: dict[int, float] = field(
-        default_factory=dict
-    )  # share of the tissue that lies under a scale's tiles
+    # share of the tissue that lies under a scale's tiles
+    coverage: dict[int, float] = field(default_factory=dict)
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -480,9 +479,8 @@ class Embedded(NamedTuple):
 
     features: np.ndarray  # float32, (n, dim)
     coords: np.ndarray  # float32, (n, 2): centres, level-0 pixels
-    counts: dict[
-        str, int
-    ]  # n_white: mostly glass, kept; n_failed: not decoded, neither in features nor in coords
+    # n_white: mostly glass, kept; n_failed: not decoded, neither in features nor in coords
+    counts: dict[str, int]
 
 
 def embed_slide(

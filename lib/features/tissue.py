@@ -37,9 +37,8 @@ class Tissue:
     ink: np.ndarray
     unreadable: np.ndarray
     px: tuple[float, float]  # level-0 pixels per mask pixel, in x and y
-    left_out: str = (
-        ""  # what a mask without tissue has instead: "blank", "pen marks only", "no brightfield", ...
-    )
+    # what a mask without tissue has instead: "blank", "pen marks only", "no brightfield", ...
+    left_out: str = ""
     notes: tuple[str, ...] = ()  # what was left out, and how much
 
     def share(self, edges_x: np.ndarray, edges_y: np.ndarray) -> np.ndarray:

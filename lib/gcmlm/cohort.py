@@ -6,7 +6,9 @@
       scans.csv      patient, image, mask, label, series, use      where there is CT
       slides.csv     patient, slide, path, um_per_px       where there are slides
 
-  Each may be .xlsx too. Paths count from the folder and stay in it. A patient may be without a scan or a slide.
+  Or `patients.csv` has the columns of clinical.csv and those of the tables that are not there: image, mask, label, series and
+  slides (paths, separated by ;), um_per_px (of all the patient's slides). Each may be .xlsx too. Paths count from the folder
+  and stay in it. A patient may be without a scan or a slide.
 - `read_lro`: head-and-neck radiomics of CT and PET with locoregional recurrence (Wang et al., arXiv 2208.14452,
   repository wangkaiwan/LRO_ReliableRadiomics; 150 of its 224 patients). Yes or no is all that is known. In the
   repository's own sheets the last column of features is the outcome itself, so those sheets are not read.
@@ -207,10 +209,18 @@ def read_matched(
         one; a slide twice; a path that leaves the folder.
     """
     folder = Path(folder)
-    table, path = _table(folder, "clinical")
+    several, alone = ([path.name for path in folder.glob(f"{name}.*")] for name in ("clinical", "patients"))
+    if several and alone:
+        raise ValueError(f"{folder} has both {several[0]} and {alone[0]}: remove one")
+    one = not several
+    table, path = _table(folder, "patients" if one else "clinical")
     patients = _patients(table, path, factors, mapping or {})
+    if one:
+        files = table.drop(columns=[name for name in table if plain(name) == "patient"])
+        table = files.assign(patient=patients["patient"].to_numpy())
     known, columns = set(patients["patient"]), _columns(patients, path)
-    return Cohort(patients, _scans(folder, known, label), _slides(folder, known), {}, columns)
+    held = (table, path) if one else None
+    return Cohort(patients, _scans(folder, known, label, held), _slides(folder, known, held), {}, columns)
 
 
 def _columns(patients: pd.DataFrame, source: str | os.PathLike) -> pd.DataFrame:
@@ -303,9 +313,9 @@ def _values(
     return values
 
 
-def _scans(folder: Path, known: set[str], label: int | str) -> pd.DataFrame:
+def _scans(folder: Path, known: set[str], label: int | str, one: tuple | None) -> pd.DataFrame:
     """At most one scan a patient."""
-    rows, path = _rows(folder, "scans", ("patient", "image"), ("mask", "label", "series", "use"), known)
+    rows, path = _rows(folder, "scans", ("patient", "image"), ("mask", "label", "series", "use"), known, one)
     if not (rows["use"] == "").all():
         used = _values(rows["use"], rows["patient"], "use", path, partial(code, levels=NO_YES))
         rows = rows[used == 1].reset_index(drop=True)
@@ -326,9 +336,9 @@ def _scans(folder: Path, known: set[str], label: int | str) -> pd.DataFrame:
     return rows[SCANS]
 
 
-def _slides(folder: Path, known: set[str]) -> pd.DataFrame:
+def _slides(folder: Path, known: set[str], one: tuple | None) -> pd.DataFrame:
     """Any number of slides a patient."""
-    rows, path = _rows(folder, "slides", ("patient", "path"), ("slide", "um_per_px"), known)
+    rows, path = _rows(folder, "slides", ("patient", "path"), ("slide", "um_per_px"), known, one)
     stems = rows["path"].map(lambda text: PurePosixPath(text).stem)
     rows["slide"] = rows["slide"].where(rows["slide"] != "", stems)
     check_names(rows["slide"], path, "slide", zeros=False)
@@ -341,12 +351,24 @@ def _slides(folder: Path, known: set[str]) -> pd.DataFrame:
 
 
 def _rows(
-    folder: Path, name: str, needed: Sequence[str], others: Sequence[str], known: set[str]
+    folder: Path, name: str, needed: Sequence[str], others: Sequence[str], known: set[str], one: tuple | None
 ) -> tuple[pd.DataFrame, Path]:
-    """A table of files, "" where it lacks a column or a cell is empty, of patients that are known; none where it is not."""
-    if not list(folder.glob(f"{name}.*")):
+    """A table of files, "" where it lacks a column or a cell is empty, of patients that are known; none where it is not.
+
+    `one` is the table of patients, with its path, which has the columns of the files that no other table has.
+    """
+    alone = list(folder.glob(f"{name}.*"))
+    if one and not alone:
+        table, path = one
+        listed = [column for column in table if plain(column) == {"slides": "slides"}.get(name, needed[1])]
+        cells = table[listed[0]] if listed else pd.Series("", table.index)
+        table = table.drop(columns=listed).assign(**{needed[1]: cells.str.split(";")}).explode(needed[1])
+        table[needed[1]] = table[needed[1]].str.strip()
+        table = table[~table[needed[1]].map(is_missing)]
+    elif not alone:
         return pd.DataFrame(columns=[*needed, *others], dtype=str), folder / name
-    table, path = _table(folder, name)
+    else:
+        table, path = _table(folder, name)
     table = table.assign(**{each: "" for each in others if each not in map(plain, table)})
     rows = pd.DataFrame({each: _column(table, each, path) for each in (*needed, *others)})
     rows = rows.map(lambda text: "" if is_missing(text) else text)

@@ -1,16 +1,16 @@
 """A CT scan and the region of it that is studied: Hounsfield units verified, the mask at its place."""
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
+from pydicom.misc import is_dicom
 
-from lib.inputs.dicom import is_dicom, kind_of, read_dicom
+from lib.inputs.dicom import kind_of, read_dicom
 from lib.inputs.dicom_masks import regions
 from lib.inputs.hounsfield import check_hounsfield
 from lib.inputs.masks import read_label
-from lib.inputs.volumes import Volume, read_volume, sidecar_of
+from lib.inputs.volumes import Volume, read_volume, remarks, sidecar_of
 
 MEASURED = (
     "stored_as",
@@ -35,22 +35,13 @@ def read_ct(path: str | os.PathLike, oblique: str = "refuse", series: str = "") 
     odd is the volume's `remark`.
     """
     path = Path(path)
-    dicom = path.is_dir() or is_dicom(path)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    dicom = path.is_dir() or (path.is_file() and is_dicom(path))
+    with remarks(path) as said:
         volume = read_dicom(path, series, oblique) if dicom else read_volume(path, oblique)
         stated = volume.header if dicom else kind_of(sidecar_of(path))
     about = {name: stated[name] for name in ("modality", "units", "image_type")}
-    remark = check_hounsfield(volume.values, path, **about, whole=dicom)
-    return volume._replace(remark="; ".join([*_told(said, path), *filter(None, [remark])]))
-
-
-def _told(said: list[warnings.WarningMessage], *paths: Path) -> list[str]:
-    """Warnings without the folders of this machine."""
-    texts = list(dict.fromkeys(str(each.message) for each in said if each.category is UserWarning))
-    for path in paths:
-        texts = [text.replace(f"{path.parent}{os.sep}", "") for text in texts]
-    return texts
+    said.append(check_hounsfield(volume.values, path, **about, whole=dicom))
+    return volume._replace(remark="; ".join(filter(None, said)))
 
 
 def read_region(
@@ -88,13 +79,11 @@ def read_region(
             f"{mask} was drawn in another frame of reference than its scan: places of the two cannot be compared; give the "
             "mask that was drawn on this scan"
         )
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with remarks(mask) as said:
         inside = read_label(mask, volume.geometry, label)
-    remarks = [volume.remark, *_told(said, Path(mask))]
     if (air := (volume.values[inside] < AIR_BELOW_HU).mean()) > MOST_AIR:
-        remarks.append(f"{air:.0%} of the region is air: does the mask lie on its scan?")
-    return volume._replace(remark="; ".join(filter(None, remarks))), inside
+        said.append(f"{air:.0%} of the region is air: does the mask lie on its scan?")
+    return volume._replace(remark="; ".join(filter(None, [volume.remark, *said]))), inside
 
 
 def measured(volume: Volume, mask: np.ndarray) -> dict[str, object]:

@@ -34,7 +34,7 @@ class GastricParams(Tiling, StudyParams):
     Attributes
     ----------
     matched_cohort : str
-        Folder of a matched cohort: `clinical.csv`, `scans.csv`, `slides.csv`; see `lib.gcmlm.cohort`.
+        Folder of a matched cohort: `patients.csv`, or `clinical.csv`, `scans.csv`, `slides.csv`; see `lib.gcmlm.cohort`.
     mapping : dict
         patient, hospital, time_months, event or a factor -> its column in `clinical.csv`, where it is named otherwise.
     lro_folder : str

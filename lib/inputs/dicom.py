@@ -5,7 +5,6 @@ patient is stays in the files: the name is read for one purpose, to strike it ou
 """
 
 import contextlib
-import io
 import os
 import re
 import warnings
@@ -63,10 +62,8 @@ FRAME_WORDS = {
 """What a frame calls otherwise than a slice in a file of its own."""
 
 
-def read_dicom(
-    folder: str | os.PathLike, series: str | None = None, oblique: str = "refuse", modality: str | None = "CT"
-) -> Volume:
-    """Read one DICOM series of a folder, as stored values times rescale slope plus intercept (HU for CT), in LPS.
+def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: str = "refuse") -> Volume:
+    """Read one DICOM series of CT of a folder, as stored values times rescale slope plus intercept (HU for CT), in LPS.
 
     Parameters
     ----------
@@ -76,12 +73,10 @@ def read_dicom(
         reports) too, with a warning; exact copies of slices as well.
     series : str, optional
         SeriesInstanceUID, series number, description, or what tells its stacks apart (`APART`: the kernel, "B30f"), where
-        there are several of the modality that state a place, localisers and maps in other units apart.
+        there are several of CT that state a place, localisers and maps in other units apart.
     oblique : "refuse" | "keep" | "resample"
         See `lib.inputs.volumes.upright`. A gantry tilted against the table shears the stack, which no grid can
         hold, so that "keep" is refused for it; "resample" interpolates every voxel from its place.
-    modality : str, optional
-        None: any.
 
     Raises
     ------
@@ -96,8 +91,8 @@ def read_dicom(
     Where the distance of slices changes within a stack whose numbers have no gap, it is interpolated to the smallest.
     """
     folder = Path(folder)
-    slices = _one_series(_pictures_below(folder), folder, series, modality)
-    slices = in_place(_without_copies(slices, folder), folder, modality)
+    slices = _one_series(_pictures_below(folder), folder, series)
+    slices = in_place(_without_copies(slices, folder), folder)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
     header = kind_of(slices[0]) | {"frame": str(slices[0].get("FrameOfReferenceUID", ""))}
     return Volume(values_of(image, folder), geometry_of(image), stored_as, header=header)
@@ -109,9 +104,9 @@ def kind_of(header: Mapping[str, object] | Dataset) -> dict[str, str]:
     return {name: str(header.get(tag, "")) for name, tag in tags.items()}
 
 
-def in_place(slices: list[Dataset], folder: Path, modality: str | None) -> list[Dataset]:
+def in_place(slices: list[Dataset], folder: Path) -> list[Dataset]:
     """Headers sorted along the stack, refused where they are not one stack of measurements (see `read_dicom`)."""
-    for fault in _faults(slices, modality):
+    for fault in _faults(slices):
         raise ValueError(f"{folder}: {fault}")
     return sorted(slices, key=along)
 
@@ -172,13 +167,6 @@ def _pictures_below(folder: Path) -> list[Dataset]:
         if not found:
             raise
     return found
-
-
-def is_dicom(path: str | os.PathLike) -> bool:
-    """Whether a file begins as DICOM does."""
-    path = Path(path)
-    with open(path, "rb") if path.is_file() else io.BytesIO() as file:
-        return file.read(132)[128:] == b"DICM"
 
 
 def pictures(folder: Path) -> list[Dataset]:
@@ -243,10 +231,8 @@ def _damaged(path: Path) -> ValueError:
     return ValueError(f"{path.parent}: {path.name} was cut short or is damaged: fetch it again")
 
 
-def _one_series(
-    slices: list[Dataset], folder: Path, series: str | None, modality: str | None
-) -> list[Dataset]:
-    """The slices of one stack: the only one of the modality, or the one of that UID, number, description or kernel."""
+def _one_series(slices: list[Dataset], folder: Path, series: str | None) -> list[Dataset]:
+    """The slices of one stack: the only one of CT, or the one of that UID, number, description or kernel."""
     wanted, groups, stacks = str(series or "").strip(), {}, []
     for each in slices:
         groups.setdefault(str(each.get("SeriesInstanceUID", "")), []).append(each)
@@ -255,7 +241,7 @@ def _one_series(
         number, stated = (str(header.get(f"Series{key}", "")).strip() for key in ("Number", "Description"))
         kind, shown = str(header.get("Modality", "")), without_name(stated, header)
         for name, group in _parts(whole).items():
-            usual = modality in (None, kind) and not _is_localiser(group[0])
+            usual = kind == "CT" and not _is_localiser(group[0])
             fits = wanted in (uid, number, stated, shown, name) if wanted else usual
             text = f"{uid} (number {number or 'none'}, slices: {len(group)}, {kind}, {shown or 'no description'!r}"
             brief = " ".join(filter(None, (kind, name, repr(shown or number))))
@@ -269,7 +255,7 @@ def _one_series(
     if len(chosen) != 1:
         known = "; ".join(text for *_, text, _ in stacks[:MOST_NAMED]) + ", ..." * (len(stacks) > MOST_NAMED)
         raise ValueError(
-            f"{folder}: {len(chosen) or 'no'} series fit {wanted or modality or 'any modality'!r}; it holds {known}. "
+            f"{folder}: {len(chosen) or 'no'} series fit {wanted or 'CT'!r}; it holds {known}. "
             "Choose one with `series`"
         )
     if others := [stack[3] for stack in stacks if stack is not chosen[0]]:
@@ -293,7 +279,7 @@ def _parts(slices: list[Dataset], keywords: Sequence[str] = APART) -> dict[str, 
         return _parts(pictures, keywords) | {"localiser": [each for each in slices if _is_localiser(each)]}
     if any(len(numbers_of(each, keyword)) != count for each in slices for keyword, count in COUNTS.items()):
         return {"": slices}
-    even = not next(_faults(distinct(slices), None), "")
+    even = not next(_faults(distinct(slices)), "")
     for number, keyword in enumerate(keywords):
         if even and keyword != APART[0]:  # two kernels may interleave; all else that does is one stack
             break
@@ -309,7 +295,7 @@ def _parts(slices: list[Dataset], keywords: Sequence[str] = APART) -> dict[str, 
             places = [sorted(map(along, part)) for part in parts.values()]
             overlap = max(each[0] for each in places) < min(each[-1] for each in places)
             overlap |= keyword == "ImageOrientationPatient"
-            if overlap and not any(next(_faults(distinct(some), None), "") for some in finer.values()):
+            if overlap and not any(next(_faults(distinct(some)), "") for some in finer.values()):
                 return finer
     return {"": slices}
 
@@ -358,15 +344,15 @@ def numbers_of(header: Dataset, keyword: str) -> np.ndarray:
     return numbers if np.isfinite(numbers).all() else np.empty(0)
 
 
-def _faults(slices: list[Dataset], modality: str | None) -> Iterator[str]:
+def _faults(slices: list[Dataset]) -> Iterator[str]:
     """What keeps pictures from being one stack of measurements, to be heeded one after the other."""
     names = [Path(each.filename).name for each in slices]
     for each, name in zip(slices, names, strict=True):
         stated, frames = each.get("Modality"), int(each.get("NumberOfFrames") or 1)
         if each.get("SamplesPerPixel", 1) != 1:
             yield f"{name} is in colour: a picture of a screen, no measurement"
-        if modality not in (None, stated):
-            yield f"holds {stated or 'an unstated modality'}, {modality} is expected: name the folder of that series"
+        if stated != "CT":
+            yield f"holds {stated or 'an unstated modality'}, CT is expected: name the folder of that series"
         if _is_localiser(each):
             yield f"{name} is a localiser: remove it, or choose another series"
         if frames > 1:

@@ -15,9 +15,9 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom import Dataset
+from pydicom.misc import is_dicom
 from skimage.draw import polygon2mask
 
-from lib.inputs.dicom import is_dicom
 from lib.inputs.volumes import Geometry, geometry_of, upright
 
 KINDS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3"}

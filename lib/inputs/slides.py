@@ -7,7 +7,7 @@ four fifths of a read on compositing and copies; that the pixels are the same is
 import ctypes
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -279,13 +279,18 @@ def _why_not(path: Path) -> str:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
-            ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-            if max(ends, default=0) > path.stat().st_size:
+            if is_cut_short(path, [page]):
                 return "it is cut short, fetch it again"
             kind = "in tiles, of a kind it does not know" if page.is_tiled else "in strips, not in tiles"
             return f"it is a whole TIFF, stored {kind}: {CONVERT.format(path.name)}"
     except Exception:  # tifffile's and the format's own
         return "it is no slide, or it is cut short: fetch it again"
+
+
+def is_cut_short(path: Path, pages: Iterable[tifffile.TiffPage]) -> bool:
+    """Whether tiles or strips of a TIFF's pages would lie behind its end."""
+    ends = [at + n for page in pages for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    return max(ends, default=0) > path.stat().st_size
 
 
 def aligned_levels(slide: Slide) -> list[int]:

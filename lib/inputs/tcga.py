@@ -107,6 +107,8 @@ def outcomes_at(path: str | Path) -> Path:
     for one in (path, whole):
         if one.is_file():
             return one
+    if name == path.name:
+        raise FileNotFoundError(f"{path} is not there")
     raise FileNotFoundError(f"neither {path} nor {whole}, which it was taken from, is there: run `make data`")
 
 
@@ -114,14 +116,15 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     """Read a table of slides with the follow-up of their patients, a csv or a zip of one; see `outcomes_at`.
 
     Its columns are case_id, slide_id, survival_months, censorship (1 = censored) and, where known, age, is_female, site,
-    oncotree_code; others (omics) are not read.
+    oncotree_code; or, as a hospital has them, patient, slide (its file's name), time_months, event (1 = died) and, where
+    known, age, female, hospital. Others (omics) are not read.
 
     Returns
     -------
     DataFrame
         One row a slide, in the file's order: patient, slide (without .svs, .ndpi, ...), sample (type, see `sample_of`),
-        time_months (float, 0 or longer), event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0, NaN), site (tissue source
-        site), oncotree_code ("" where missing).
+        time_months (float, 0 or longer), event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0,
+        NaN), site (tissue source site), oncotree_code ("" where missing).
 
     Raises
     ------
@@ -130,37 +133,42 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
         negative or longer than a life, an age above 120, or censorship is neither 0 nor 1.
     """
     path = outcomes_at(path)
-    needed = ["case_id", "slide_id", "survival_months", "censorship"]
-    wanted = [*needed, "age", "is_female", "site", "oncotree_code"]
-    texts = dict.fromkeys(("case_id", "slide_id", "site", "oncotree_code"), str)
-    table = read_columns(path, usecols=lambda name: name in wanted, dtype=texts)
+    theirs = ["case_id", "slide_id", "survival_months", "censorship", "age", "is_female", "site"]
+    own = ["patient", "slide", "time_months", "event", "age", "female", "hospital"]
+    names = [*theirs, *own, "oncotree_code"]
+    texts = dict.fromkeys(
+        ("case_id", "slide_id", "site", "oncotree_code", "patient", "slide", "hospital"), str
+    )
+    table = read_columns(path, usecols=lambda name: name in names, dtype=texts)
+    ours = "patient" in table and "case_id" not in table
+    needed = own[:4] if ours else theirs[:4]
     if table.empty or not {*needed} <= {*table}:
-        raise ValueError(
-            f"{path} is no table of slides with follow-up: rows of {', '.join(needed)} are expected"
-        )
-    table = table.reindex(columns=wanted).fillna(dict.fromkeys(texts, ""))
-    slide = table["slide_id"].str.replace(SLIDE_FILE, "", regex=True)
-    for names in (table["case_id"], slide):
+        said = f"rows of {', '.join(own[:4])}, or of TCGA's {', '.join(theirs[:4])}, are expected"
+        raise ValueError(f"{path} is no table of slides with follow-up: {said}")
+    wanted = [*(own if ours else theirs), "oncotree_code"]
+    table = table.reindex(columns=wanted).fillna({name: "" for name in texts if name in wanted})
+    case, slide, months, outcome, age, female, site, kind = (table[name] for name in wanted)
+    slide = slide.str.replace(SLIDE_FILE, "", regex=True)
+    for names in (case, slide):
         _check_barcodes(names, path)
-    patient = table["case_id"].map(patient_of)
+    patient = case.map(patient_of)
     barcode = patient.str.match(BARCODE)
     foreign = (slide.map(patient_of) != patient) & slide.str.match(BARCODE) & barcode
     _refuse(slide.duplicated(), "slide " + slide, " stands twice", path)
     _refuse(foreign, "slide " + slide, " is another patient's", path)
     most = MOST_DAYS / DAYS_PER_MONTH
+    outcome = _numbers(outcome, patient, path, codes=(0, 1), known=True).astype(int)
     return pd.DataFrame(
         {
             "patient": patient,
             "slide": slide,
             "sample": slide.map(sample_of),
-            "time_months": _numbers(
-                table["survival_months"], patient, path, most, known=True, unit=" months"
-            ),
-            "event": 1 - _numbers(table["censorship"], patient, path, codes=(0, 1), known=True).astype(int),
-            "age": _numbers(table["age"], patient, path, MOST_YEARS, unit=" years"),
-            "female": _numbers(table["is_female"], patient, path, codes=(0, 1)),
-            "site": table["site"].mask(barcode, patient.str[5:7]),
-            "oncotree_code": table["oncotree_code"],
+            "time_months": _numbers(months, patient, path, most, known=True, unit=" months"),
+            "event": outcome if ours else 1 - outcome,
+            "age": _numbers(age, patient, path, MOST_YEARS, unit=" years"),
+            "female": _numbers(female, patient, path, codes=(0, 1)),
+            "site": site.mask(barcode, patient.str[5:7]),
+            "oncotree_code": kind,
         }
     )
 

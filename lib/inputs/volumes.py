@@ -14,7 +14,8 @@ import re
 import tempfile
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -273,6 +274,17 @@ def read_volume(path: str | os.PathLike, oblique: str = "refuse") -> Volume:
         raise ValueError(f"{path} has {' x '.join(map(str, size))} voxels: one volume (x, y, z) is expected")
     turned = upright(image, path, oblique, AIR_HU)
     return Volume(values_of(turned, path), geometry_of(turned), geometry_of(image).orientation)
+
+
+@contextmanager
+def remarks(path: str | os.PathLike) -> Iterator[list[str]]:
+    """What is warned of within, each sentence once and without the folders of this machine: filled at the end."""
+    found: list[str] = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield found
+    texts = (str(each.message) for each in said if each.category is UserWarning)
+    found += dict.fromkeys(text.replace(f"{Path(path).parent}{os.sep}", "") for text in texts)
 
 
 def sidecar_of(path: Path) -> dict:

@@ -20,11 +20,8 @@ from lib.spacrd.spots import CLASSES
 from lib.spacrd.tenx import read_visium, read_xenium
 
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
-COUNTS_AS = {
-    "cancer": 1.0,
-    "other": 0.0,
-    "undetermined": np.nan,
-}  # columns a table may have, with classes of tissue
+# columns a table may have, with classes of tissue
+COUNTS_AS = {"cancer": 1.0, "other": 0.0, "undetermined": np.nan}
 READERS = {"visium": read_visium, "xenium": read_xenium, "h5ad": read_h5ad, "csv": read_csv}
 PLATFORMS = ("st", *READERS)
 GRADES = ("pathologist", "transferred", "weak", "planted", "none")
@@ -130,9 +127,8 @@ def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
     folder = Path(raw_folder) / row["folder"]
     patterns = her2st.patterns(row["section"]) if row["platform"] == "st" else ("**/*",)
     files = {path for pattern in patterns for path in folder.glob(pattern)}
-    near = (
-        (folder.parent, folder.parent.parent / "wsis") if folder.is_file() else ()
-    )  # an h5ad and its picture
+    # an h5ad and its picture
+    near = (folder.parent, folder.parent.parent / "wsis") if folder.is_file() else ()
     files |= {path for home in near for path in home.glob(f"{folder.stem}.*")}
     files |= {Path(raw_folder) / row["labels"]} if row["labels"] else set()
     return sorted(path for path in files if path.is_file())
@@ -141,7 +137,7 @@ def files_of(row: Mapping, raw_folder: str | Path) -> list[Path]:
 def obtain(params: SpaCRDParams, folder: Path) -> pd.DataFrame:
     """Write the phantom's raw files below `folder`, or fetch those of an open cohort; return all section tables.
 
-    They are as `read_table`, by section, with `source`, the table's name, which says where the raw files lie.
+    They are as `read_table`, by section, with `source`, which says where the raw files lie (`source_of`).
     """
     if params.phantom:
         planted = params.phantom.model_dump(include={"seed", "effect", "spots_side"})
@@ -150,13 +146,19 @@ def obtain(params: SpaCRDParams, folder: Path) -> pd.DataFrame:
         if params.phantom.second_platform:
             tables["second"] = write_cohort(folder / "second", patients=3, platform="visium", **planted)
     else:
-        tables = {Path(table).stem: read_table(ROOT / table) for table in params.sections}
+        tables = {source_of(table): read_table(ROOT / table) for table in params.sections}
         if params.cohort in read_sources().cohorts:
             fetch_all(params.cohort)
     table = pd.concat(
         [table.assign(source=source) for source, table in tables.items()], ignore_index=True
     ).fillna("")
     return table.set_index("section", drop=False, verify_integrity=True)
+
+
+def source_of(table: str) -> str:
+    """The folder below data/raw with a section table's files: its own, where it lies there, else one of its name."""
+    own = Path(table).parent.as_posix().removeprefix("data/raw")
+    return own.strip("/") if table.startswith("data/raw/") else Path(table).stem
 
 
 def raw_folder(source: str, folder: Path) -> Path:

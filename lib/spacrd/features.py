@@ -230,9 +230,8 @@ class SectionFeatures:
     spots: np.ndarray  # their names
     xy: np.ndarray
     neighbours: np.ndarray  # (n, k), within the radius
-    neighbours_anywhere: (
-        np.ndarray
-    )  # (n, k), without one, of positions in whole pixels: as the released code has it
+    # (n, k), without one, of positions in whole pixels: as the released code has it
+    neighbours_anywhere: np.ndarray
 
     def tensors(self, scaling: str, *, image: bool, genes: bool, anywhere: bool = False) -> Spots:
         """Scaled within the section, as tensors; a modality can be left out."""

@@ -37,9 +37,8 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, copied: Tensor | None = None) -> Tensor:
         """(n, input_dim) -> (n, 512); with `copied` (m,), the rows that copies are made of, -> (m, 512)."""
         x = self.linear1(x)
-        x = (
-            x if copied is None else F.embedding(copied, x)
-        )  # copies of a row part at the first dropout, not before
+        # copies of a row part at the first dropout, not before
+        x = x if copied is None else F.embedding(copied, x)
         x = self.dropout(F.relu(self.norm1(x), inplace=True))
         x = self.dropout(F.relu(self.norm2(self.linear2(x)), inplace=True))
         return self.linear3(x)

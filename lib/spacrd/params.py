@@ -64,7 +64,8 @@ class Setting(Checked):
 class SpaCRDParams(StudyParams):
     """Parameters of `notebooks/spacrd/`, in the order of the notebooks' parameter cell.
 
-    `sections` lists section tables; a table's file name says below which folder of data/raw its files lie.
+    `sections` lists section tables. The files of one below data/raw lie beside it; of another, below the folder of data/raw
+    that has the table's name.
     """
 
     # 1-preprocess
@@ -101,7 +102,7 @@ class SpaCRDParams(StudyParams):
             raise ValueError(
                 "give either `phantom` or `sections` (the cohort's section tables), not both or neither"
             )
-        if lost := [table for table in self.sections if not (ROOT / table).is_file()]:
+        if lost := [t for t in self.sections if not (t.startswith("data/raw/") or (ROOT / t).is_file())]:
             raise ValueError(f"there is no section table at {lost[0]}, relative to the repository")
         for name, setting in self.settings.items():
             if setting.encoder and setting.encoder not in self.encoders:

@@ -10,6 +10,7 @@ from pathlib import Path
 import anndata
 import h5py
 import numpy as np
+import openslide
 import tifffile
 from anndata import AnnData
 from PIL import Image
@@ -17,19 +18,19 @@ from scipy.ndimage import uniform_filter
 from sklearn.metrics import roc_auc_score
 
 from lib.features.feature_files import count_white
+from lib.inputs.slides import SUFFIXES, is_cut_short
 
 DARK = "_HE_image_dark.png"
 DARK_WIDTH = 2000
 INSET = (slice(0, 535), slice(1500, 2000))
-SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif")
 TIFFS = (".tif", ".tiff", ".btf")
+SLIDES = tuple(suffix for suffix in SUFFIXES if suffix not in (*TIFFS, ".dcm"))
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
 COLOURS = ("RGB", "YCBCR", "MINISBLACK")
 OUTSIDE = 0.05  # share of spots that may lie beyond the picture's border
 LEAST_AUC = 0.92  # of darkness, spots on tissue against places off it; see `check_picture`
-LEAST_LIKE = (
-    0.99  # correlation of a picture with a small copy of it; of the same it is .999, also as another JPEG
-)
+# correlation of a picture with a small copy of it; of the same it is .999, also as another JPEG
+LEAST_LIKE = 0.99
 DARKEST = 60  # of 255: where half a picture has no brighter channel, its ground is dark
 
 
@@ -41,7 +42,8 @@ def open_picture(path: str | Path) -> np.ndarray:
     out (exactly 0, 0, 0) and is painted white as well, or a crop at the tissue's edge would read as the darkest nuclei.
 
     `path` is a png, jpg (also packed, .gz), tif (pages or pyramids; the largest level is read), a slide that OpenSlide opens
-    (level 0), or an h5ad, whose largest embedded picture is read. Returned is RGB, uint8 (height, width, 3); transparency is laid over white.
+    (level 0), or an h5ad, whose largest embedded picture is read. Returned is RGB, uint8 (height, width, 3); transparency is
+    laid over white.
 
     Raises
     ------
@@ -84,10 +86,11 @@ def check_picture(
     """Which spots at `xy` (n, 2) the picture shows, bool (n,); refuse one that does not lie on the spots, or is no H&E.
 
     The picture is `size` (width, height); `small` and `factor` are what `shrunk` made of it. `scale` takes a full-resolution
-    pixel to a pixel of the picture, `spot_px` is a spot's diameter in the former. Refused: a dark ground (fluorescence); more than the share `most_outside` of the spots beyond its border; and, where `bare`
-    (m, 2) are places that have no tissue, a picture that is hardly darker under the spots than there: the AUC of its darkness
-    is .984 to 1.000 in five real sections, and .56 to .86 when these are turned, mirrored, or of another scale. So is one that is
-    not alike its small `copy`, RGB, that came with the positions.
+    pixel to a pixel of the picture, `spot_px` is a spot's diameter in the former. Refused: a dark ground (fluorescence); more
+    than the share `most_outside` of the spots beyond its border; a picture unlike the small `copy`, RGB, that came with the
+    positions; and, where `bare` (m, 2) are places that have no tissue, one that is hardly darker under the spots than there:
+    the AUC of its darkness is .984 to 1.000 in five real sections, and .56 to .86 when these are turned, mirrored, or of
+    another scale.
     """
     inside = ((xy * scale >= 0) & (xy * scale <= size)).all(axis=1)
     if (~inside).mean() > most_outside:
@@ -139,8 +142,6 @@ def _at(values: np.ndarray, xy: np.ndarray) -> np.ndarray:
 def picture_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture in pixels, without reading it."""
     if path.suffix.lower() in SLIDES:
-        import openslide
-
         with openslide.OpenSlide(path) as slide:
             return slide.dimensions
     if path.suffix.lower() in TIFFS:
@@ -215,8 +216,6 @@ def _over_white(above: Image.Image) -> np.ndarray:
 
 
 def _slide(path: Path) -> np.ndarray:
-    import openslide
-
     with openslide.OpenSlide(path) as slide:
         return _over_white(slide.read_region((0, 0), 0, slide.dimensions))
 
@@ -224,13 +223,7 @@ def _slide(path: Path) -> np.ndarray:
 def _tiff(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as file:
         series, page = file.series[0], file.pages[0]
-        ends = [
-            at + n
-            for each in series.pages
-            if each
-            for at, n in zip(each.dataoffsets, each.databytecounts, strict=True)
-        ]
-        if max(ends, default=0) > path.stat().st_size:  # these tiles would be read as black
+        if is_cut_short(path, filter(None, series.pages)):  # these tiles would be read as black
             raise ValueError(f"{path} is cut off: fetch it again")
         values, axes = series.asarray(), series.axes
     values, axes = values.squeeze(), "".join(a for a, n in zip(axes, values.shape, strict=True) if n > 1)

@@ -205,7 +205,8 @@ def assemble(
         What was left out of the raw files, and what else is odd in them, in words.
     bare, most_outside, copy : array (m, 2), float, uint8 array (height, width, 3)
         Places without tissue, on which the picture must be lighter; the share of spots that may lie beyond its border
-        (they are left out and counted); a small copy of the picture that came with the positions. See `lib.spacrd.pictures.check_picture`.
+        (they are left out and counted); a small copy of the picture that came with the positions. See
+        `lib.spacrd.pictures.check_picture`.
 
     Returns
     -------

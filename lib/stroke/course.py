@@ -11,9 +11,8 @@ BEGUN = 0.3  # of its range by which a vessel that is full when the film begins 
 VESSELS = 0.15  # share of the vessels that have to be
 BACKWARDS = 0.85  # steepest rise over steepest fall: of boluses 1.3 to 2.1, at 3 and at 1 s; of films turned round 0.5 to 0.7
 SLOW_S = 2.0  # seconds between frames up to which the limit of roughness holds; beyond, steps grow with their square
-JUMP = (
-    0.3  # second difference over range; of boluses .04 at 1 s, .13 at 2 s, .25 at 3 s; three frames lost .4
-)
+# second difference over range; of boluses .04 at 1 s, .13 at 2 s, .25 at 3 s; three frames lost .4
+JUMP = 0.3
 
 
 def check_course(values: np.ndarray, mask: np.ndarray) -> None:

@@ -25,7 +25,7 @@ from lib.inputs.dicom import (
     without_name,
 )
 from lib.inputs.volumes import geometry_of, values_of
-from lib.stroke.film import AGREE, SHORTEST_S, Series, timed
+from lib.stroke.film import AGREE, SHORTEST_S, UNSTATED, Series, timed
 
 FRAMES = 4  # pictures at one place from which a series is a film: fewer are phases or kernels of a scan
 APART_MM = 0.25  # less is one place: a table does not come back to the micrometre
@@ -83,7 +83,7 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
     seconds, order, said = _clock(at_place, interval_s, folder)
     notes += said
     ordered = [[at_place[place][n] for n in order[:, place]] for place in range(len(at_place))]
-    frames = [in_place([place[t] for place in ordered], folder, "CT") for t in range(usual)]
+    frames = [in_place([place[t] for place in ordered], folder) for t in range(usual)]
     values = np.stack([np.stack([pixels(each) for each in frame]) for frame in frames])
     values, interval_s, more = timed(values, seconds, folder, **kind_of(frames[0][0]))
     upright = [stack_of(frames[0], frame, folder, oblique) for frame in values]
@@ -214,10 +214,7 @@ def _clock(
             f"{folder}: nothing tells the order of the frames: no time and no number differs between them"
         )
     if not given:
-        raise ValueError(
-            f"{folder}: the time between frames is not known, no time differs between them: give interval_s, in seconds "
-            "(the column of the table of patients, or the parameter)"
-        )
+        raise ValueError(f"{folder}: {UNSTATED.format('no time differs between them')}")
     seconds = given * np.arange(len(numbers), dtype=float)[:, None] + np.zeros_like(numbers)
     return seconds, order, [f"frames are in the order of {name}"]
 

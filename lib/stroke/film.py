@@ -16,6 +16,10 @@ from lib.inputs.volumes import Geometry
 SHORTEST_S, LONGEST_S = 0.05, 20.0
 """Seconds between frames that CT perfusion may have; a header outside says something else (1400 is ms)."""
 
+UNSTATED = (
+    "the time between frames is not known, {}: give interval_s, in seconds (the column of the table of patients, or the "
+    "parameter)"
+)
 AGREE = 0.01  # share by which two statements of an interval may differ: headers and tables round
 JITTER = 0.05  # share of the interval by which a frame may be off an even clock
 FASTEST = 0.1  # share of the steps that may be shorter than the even step chosen

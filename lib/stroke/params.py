@@ -68,9 +68,8 @@ class Preparation(Checked):
     frames: int = Field(32, ge=4)  # around the peak
     ceiling_hu: float | None = Field(8.0, gt=0)  # enhancement above it is set to it in what networks read
     masked: bool = True  # values outside the mask are 0: the mean inside it, and what a convolution pads with
-    roughest: float = Field(
-        0.2, gt=0
-    )  # the brain's mean curve may be (Durbin-Watson); a bolus has 0.03 to 0.1
+    # the brain's mean curve may be (Durbin-Watson); a bolus has 0.03 to 0.1
+    roughest: float = Field(0.2, gt=0)
 
 
 class Recipe(Checked):

@@ -2,7 +2,6 @@
 
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,19 +19,16 @@ from lib.inputs.volumes import (
     image_of,
     is_nifti,
     read_volume,
+    remarks,
     same_grid,
     sidecar_of,
     upright,
     values_of,
 )
 from lib.stroke.dicom_film import past_midnight, read_dicom_film, seconds_of
-from lib.stroke.film import AGREE, LONGEST_S, SHORTEST_S, Series, timed
+from lib.stroke.film import AGREE, LONGEST_S, SHORTEST_S, UNSTATED, Series, timed
 
 TIMES = ("FrameTimesStart", "VolumeTiming")
-UNSTATED = (
-    "the time between frames is not known, {}: give interval_s, in seconds (the column of the table of patients, or the "
-    "parameter)"
-)
 
 
 def read_series(
@@ -60,10 +56,9 @@ def read_series(
         One volume instead of a film; times unknown or contradictory; damaged, oblique, NaN; and see
         `lib.stroke.film.timed`.
     """
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with remarks(path) as said:
         film = _read(Path(path), interval_s, oblique, series)
-    return film._replace(notes=(*dict.fromkeys(str(each.message) for each in said), *film.notes))
+    return film._replace(notes=(*said, *film.notes))
 
 
 def _read(path: Path, interval_s: float | None, oblique: str, series: str) -> Series:

@@ -124,6 +124,34 @@ def test_matched_what_is_read(folder):
     assert (slides["problem"] == "").all()
 
 
+def test_matched_one_table_holds_it_all(folder):
+    before = read_matched(folder, WANTED)
+    for name in ("clinical", "scans", "slides"):
+        (folder / f"{name}.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"patients\.csv"):
+        read_matched(folder, WANTED)
+    rows = [
+        "Patient,hospital,age,male,lauren,cea,time_months,event,image,mask,label,slides,um_per_px",
+        "GA1,A,61,1,intestinal,3.5,30.2,0,scans/GA1.nii.gz,scans/GA1_mask.nii.gz,,slides/GA1-a.svs; slides/GA1-b.svs,0.25",
+        "GA2,A,70,0,diffuse,,9,1,scans/GA2,,liver,slides/GA2-a.tiff,0.5",
+        "GA3,B,NA,1,mixed,12,4.5,yes,scans/GA3.nii.gz,scans/GA3_mask.nii.gz,2,,",
+        "GA4,B,55,0,,8,,,,,,slides/GA4-a.svs,",
+    ]
+    (folder / "patients.csv").write_text("\n".join(rows) + "\n")
+    read = read_matched(folder, WANTED)
+    pd.testing.assert_frame_equal(read.patients, before.patients)
+    pd.testing.assert_frame_equal(read.scans, before.scans)
+    of_one = ["patient", "slide", "path", "problem"]
+    pd.testing.assert_frame_equal(read.slides[of_one], before.slides[of_one])
+    np.testing.assert_array_equal(read.slides["um_per_px"], [0.25, 0.25, 0.5, np.nan])
+    change(folder, "patients", "slides/GA2-a", "../GA2-a")
+    with pytest.raises(ValueError, match=r"path of patient GA2 is \.\./GA2-a\.tiff, and a path must stay"):
+        read_matched(folder, WANTED)
+    (folder / "clinical.csv").write_text(CLINICAL)
+    with pytest.raises(ValueError, match=r"has both clinical\.csv and patients\.csv: remove one"):
+        read_matched(folder, WANTED)
+
+
 def test_matched_listed_file_that_is_not_there_is_reported_in_its_row(folder):
     (folder / "scans" / "GA3_mask.nii.gz").unlink()
     (folder / "scans" / "GA2" / "one.dcm").unlink()
@@ -185,7 +213,7 @@ def test_matched_files_of_a_modality_may_be_absent_altogether(folder):
     (folder / "slides.csv").unlink()
     assert read_matched(folder, WANTED).slides.empty
     (folder / "clinical.csv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"clinical\.csv"):
+    with pytest.raises(FileNotFoundError, match=r"patients\.csv"):
         read_matched(folder)
 
 

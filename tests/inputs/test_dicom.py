@@ -155,7 +155,7 @@ def test_the_one_stack_of_the_modality_is_taken_from_a_whole_export(series):
     for k in range(3):
         write_slice(series, f"seg{k}.dcm", k, uid="1.2.9", t0008_0060="SEG")
     np.testing.assert_array_equal(read_dicom(series).values, expected)
-    refused(series, "no series fit 'MR'; it holds", modality="MR")
+    refused(series, "no series fit 'MR'; it holds", series="MR")
 
 
 def test_several_series_are_named_without_the_patient_and_one_is_chosen(series):

@@ -1,5 +1,6 @@
 """TCGA's tables of outcomes: each of their traps, in a small table and in the real ones."""
 
+import re
 import zipfile
 
 import numpy as np
@@ -85,6 +86,30 @@ def test_names_that_are_no_barcodes_are_taken_as_they_stand(tmp_path, patient, s
     row = read_outcomes(path).iloc[0]
     site = patient[5:7] if patient.startswith("TCGA") else "PH"
     assert row[["patient", "slide", "site"]].tolist() == [patient, slide.partition(".")[0], site]
+
+
+def test_a_hospital_s_own_columns(tmp_path):
+    path = tmp_path / "patients.csv"
+    text = "patient,slide,time_months,event,age,female,hospital,ward\nPat. 1,S1 A.svs,12.5,1,60,1,North,3\n2,S2,7,0,,,,4\n"
+    path.write_text(text)
+    slides = read_outcomes(path)
+    assert slides[["patient", "slide", "site"]].to_numpy().tolist() == [
+        ["Pat. 1", "S1 A", "North"],
+        ["2", "S2", ""],
+    ]
+    np.testing.assert_array_equal(slides[["time_months", "event"]], [[12.5, 1], [7, 0]])
+    np.testing.assert_array_equal(slides[["age", "female"]], [[60, 1], [np.nan, np.nan]])
+    for old, new, said in [
+        ("12.5,1", "12.5,", "event of Pat. 1 is nan, and 0 or 1 is needed"),
+        (",60,", ",21915,", "age of Pat. 1 is 21915.0, and a number from 0 to 120 years"),
+        ("event", "dead", "rows of patient, slide, time_months, event, or of TCGA's case_id"),
+    ]:
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=re.escape(said)):
+            read_outcomes(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"patients\.csv is not there$"):
+        read_outcomes(path)
 
 
 def test_missing_table_is_read_from_the_one_it_was_taken_from(tmp_path):

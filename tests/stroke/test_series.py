@@ -199,7 +199,12 @@ def test_times_of_the_sidecar_are_honoured(tmp_path):
         ),
         (None, 2.0, {"FrameTimesStart": list(range(12))}, "interval_s says 2 s between frames and"),
         (1.0, None, {"FrameTimesStart": list(range(12)), "RepetitionTime": 3}, "RepetitionTime says 3 s"),
-        (1.0, None, {"FrameTimesStart": list(range(11))}, "its sidecar has times of 11 frames, and the file has 12"),
+        (
+            1.0,
+            None,
+            {"FrameTimesStart": list(range(11))},
+            "its sidecar has times of 11 frames, and the file has 12",
+        ),
         (1.0, None, {"FrameTimesStart": [1000 * n for n in range(12)]}, "times in another unit"),
         (1.0, None, {"RepetitionTime": 2.0}, "header says 1 s between frames and the parameters 2 s"),
         (None, 1.0, {"RepetitionTime": 2.0}, "says 2 s between frames and interval_s 1 s"),
