@@ -20,11 +20,7 @@ OTHER = ("not cancer", "adipose tissue", "breast glands", "connective tissue", "
 OTHER += ("stroma", "stromal", "normal", "healthy")
 UNDETERMINED = ("undetermined", "")
 # what a class of tissue counts as; a section table declares others (`lib.spacrd.cohort.read_table`)
-CLASSES = {
-    **dict.fromkeys(CANCER, 1.0),
-    **dict.fromkeys(OTHER, 0.0),
-    **dict.fromkeys(UNDETERMINED, np.nan),
-}
+CLASSES = {**dict.fromkeys(CANCER, 1.0), **dict.fromkeys(OTHER, 0.0), **dict.fromkeys(UNDETERMINED, np.nan)}
 SPOT_COLUMNS = ("spot", "barcode", "barcodes", "cell_id")
 DATED = r"(?i)\d{1,2}[-./](?:mar|sep|dec|oct|apr)\w*|(?:mar|sep|dec|oct|apr)\w*[-./]\d{1,4}|\d{4}-\d\d-\d\d.*"
 MOST_COUNT = 1 << 24  # whole numbers up to here are all float32

@@ -123,11 +123,7 @@ def _read_mtx(folder: Path) -> AnnData:
 
 
 def read_visium(
-    folder: Path,
-    name: str,
-    patient: str,
-    labels: Path | None = None,
-    classes: Mapping[str, float] = CLASSES,
+    folder: Path, name: str, patient: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
 ) -> AnnData:
     """Read one Space Ranger output folder. Files that are missing, or not of one section, are refused.
 
@@ -290,11 +286,7 @@ def _picture_of(
 
 
 def read_xenium(
-    folder: Path,
-    name: str,
-    patient: str,
-    labels: Path | None = None,
-    classes: Mapping[str, float] = CLASSES,
+    folder: Path, name: str, patient: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
 ) -> AnnData:
     """Read one Xenium output folder and sum its cells over a square grid; files that do not fit each other are refused.
 
