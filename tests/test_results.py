@@ -131,14 +131,7 @@ def rows(markdown):
 def test_every_part_says_something_where_nothing_was_run(bare):
     (bare.root / "data/published/crossfusion.csv").unlink()
     parts = bare.parts() | bare.parts("costs") | bare.parts("shipped")
-    assert set(parts) == {
-        "standings",
-        "studies",
-        "rivals",
-        "demo-null",
-        "cross-cancer",
-        "coverage",
-    } | {
+    assert set(parts) == {"standings", "studies", "rivals", "demo-null", "cross-cancer", "coverage"} | {
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.studies),
         *("provenance", "citation", "runs", "unit-costs", "disk", "estimate", "cost", "shipped vihbc"),

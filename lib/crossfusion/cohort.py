@@ -91,7 +91,7 @@ class Cohort:
         return {"bytes": self.paths[name].stat().st_size, **about}
 
     def tiled(self, done: Iterable[str]) -> pd.DataFrame:
-        """One row a slide: patient, slide, sample, status, um_per_px, tiles at 20x, 10x and 5x, the share of tissue they cover, note."""
+        """One row a slide: patient, slide, sample, status, um_per_px, tiles of each scale and how much tissue they cover, note."""
         rows, done, normal = [], set(done), set(self.normal["slide"])
         for patient, slide, sample in self._rows[["patient", "slide", "sample"]].itertuples(index=False):
             status, um_per_px, covered, tiles = "failed", np.nan, {}, dict.fromkeys(SCALES, 0)

@@ -178,10 +178,7 @@ def write_pictures(
 
 
 def exact_tiles(
-    slide: Slide,
-    scales: tuple[int, ...] = SCALES,
-    tile_px: int = 256,
-    least_tissue: float = 0.5,
+    slide: Slide, scales: tuple[int, ...] = SCALES, tile_px: int = 256, least_tissue: float = 0.5
 ) -> TileGrid:
     """Tiles of exact physical size on one grid anchored at the slide's corner.
 

@@ -109,9 +109,8 @@ def label_names(path: str | os.PathLike) -> LabelNames:
     """What a label map's regions are called, from the first of these that is there; no names where nothing is.
 
     The file's own table (a DICOM segmentation or structure set; NIfTI with the table of labels TotalSegmentator writes; 3D
-    Slicer's .seg.nrrd); MASK.json or
-    MASK.csv beside it; labels.json or labels.csv in its folder; nnU-Net's dataset.json in its folder or the one above. A
-    json maps names to numbers, or numbers to names, itself or under "labels"; a csv has a column of `NUMBERS` and one of
+    Slicer's .seg.nrrd); MASK.json or MASK.csv beside it; labels.json or labels.csv in its folder; nnU-Net's dataset.json in
+    its folder or the one above. A json maps names to numbers, or numbers to names, itself or under "labels"; a csv has a column of `NUMBERS` and one of
     `NAMES`. A ValueError where a table cannot be read, has a name twice with different numbers, or a number that is not
     whole.
     """

@@ -7,7 +7,7 @@ four fifths of a read on compositing and copies; that the pixels are the same is
 import ctypes
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -143,26 +143,21 @@ class Slide:
             if not self._trusted(level):
                 del self._stored.pages[level]
         if len(self.file_levels) > 1:
-            self.downsamples = list(self.downsamples)
-            self._numbers = aligned_levels(self)
-            self.level_sizes = tuple(
-                tuple(min(there, int(-(-full // times))) for there, full in zip(size, self.size, strict=True))
-                if (times := self.downsamples[i]) != reported
-                else size
-                for i, (size, reported) in enumerate(self.file_levels)
-                if i in self._numbers
-            )
-            self.downsamples = tuple(self.downsamples[i] for i in self._numbers)
-            stated = [self.file_levels[i][1] for i in self._numbers]
-            moved = [
-                i
-                for i, *both in zip(self._numbers, stated, self.downsamples, strict=True)
-                if len({*both}) > 1
-            ]
-            lost = sorted(set(range(len(self.file_levels))) - {*self._numbers})
-            said = {"levels {} are padded, and read at their true downsample": moved}
-            said |= {"levels {} do not lie where they say on level 0, and are not read": lost}
-            self.note = "; ".join(text.format(", ".join(map(str, of))) for text, of in said.items() if of)
+            self._align()
+
+    def _align(self) -> None:
+        """Leave out levels that do not lie on level 0, read padded ones at their true downsample, and say so in the note."""
+        self.downsamples = list(self.downsamples)
+        self._numbers, true, sizes = aligned_levels(self), self.downsamples, list(self.level_sizes)
+        padded = [i for i in self._numbers if true[i] != self.file_levels[i][1]]
+        for i in padded:
+            inside = np.ceil(np.array(self.size) / true[i]).astype(int)
+            sizes[i] = tuple(np.minimum(sizes[i], inside).tolist())
+        self.level_sizes, self.downsamples = (tuple(of[i] for i in self._numbers) for of in (sizes, true))
+        lost = [i for i in range(len(sizes)) if i not in self._numbers]
+        said = {"levels {} are padded, and read at their true downsample": padded}
+        said |= {"levels {} do not lie where they say on level 0, and are not read": lost}
+        self.note = "; ".join(text.format(", ".join(map(str, of))) for text, of in said.items() if of)
 
     def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
         """Pixels of a region, uint8 RGB (height, width, 3); `UnreadableTile` where they cannot be decoded.
@@ -279,13 +274,18 @@ def _why_not(path: Path) -> str:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages.first
-            ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
-            if max(ends, default=0) > path.stat().st_size:
+            if is_cut_short(path, [page]):
                 return "it is cut short, fetch it again"
             kind = "in tiles, of a kind it does not know" if page.is_tiled else "in strips, not in tiles"
             return f"it is a whole TIFF, stored {kind}: {CONVERT.format(path.name)}"
     except Exception:  # tifffile's and the format's own
         return "it is no slide, or it is cut short: fetch it again"
+
+
+def is_cut_short(path: Path, pages: Iterable[tifffile.TiffPage]) -> bool:
+    """Whether tiles or strips of a TIFF's pages would lie behind its end."""
+    ends = [at + n for page in pages for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    return max(ends, default=0) > path.stat().st_size
 
 
 def aligned_levels(slide: Slide) -> list[int]:

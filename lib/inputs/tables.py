@@ -123,9 +123,7 @@ def looked_over(values: pd.Series, name: str, usual: Usual | None = None) -> str
     return "; ".join(remarks)
 
 
-def column_report(
-    table: pd.DataFrame, source: str | Path, usual: Mapping[str, Usual] = USUAL
-) -> pd.DataFrame:
+def column_report(table: pd.DataFrame, source: str | Path) -> pd.DataFrame:
     """What the columns of numbers of a clinical table (indexed by patient) hold, one row each.
 
     column, unit ("" where it is not known), known and missing (patients), lowest, median, highest, remark: see
@@ -133,9 +131,9 @@ def column_report(
     """
     rows, wrong = [], []
     for name in table.select_dtypes("number"):
-        values, meant, remark = table[name], usual.get(name), ""
+        values, meant, remark = table[name], USUAL.get(name), ""
         try:
-            remark = looked_over(values, name, meant)
+            remark = looked_over(values, name)
         except ValueError as error:
             wrong.append(str(error))
         counts = (int(values.notna().sum()), int(values.isna().sum()))

@@ -123,8 +123,8 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     -------
     DataFrame
         One row a slide, in the file's order: patient, slide (without .svs, .ndpi, ...), sample (type, see `sample_of`),
-        time_months (float, 0 or longer), event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0, NaN), site (tissue source
-        site), oncotree_code ("" where missing).
+        time_months (float, 0 or longer), event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0,
+        NaN), site (tissue source site), oncotree_code ("" where missing).
 
     Raises
     ------

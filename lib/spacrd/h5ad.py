@@ -13,7 +13,7 @@ from scipy import sparse
 from lib.files import opened
 from lib.inputs.tables import plain, read_columns
 from lib.spacrd.her2st import SIZES_UM, read_counts
-from lib.spacrd.pictures import SLIDES, TIFFS, embedded, of_frame, picture_size
+from lib.spacrd.pictures import SLIDES, TIFFS, embedded, of_frame
 from lib.spacrd.spots import (
     CLASSES,
     STRAYS,
@@ -250,11 +250,6 @@ def _picture_of(path: Path, file: Path, uns: Mapping) -> tuple[str, float]:
     image, scale = embedded(uns)
     if found is None:
         return (os.path.relpath(file, home), scale) if image is not None else ("", 1.0)
-    frame = None if image is None else np.array(image.shape[1::-1]) / scale
-    if frame is not None and not of_frame(found, frame, scale):
-        raise ValueError(
-            "{} has {} x {} pixels, ".format(found.name, *picture_size(found))
-            + f"but the picture in {file.name} is of one of {frame[0]:.0f} x {frame[1]:.0f}: give the picture that the places were "
-            "made on, or move it away and that in the file is read"
-        )
+    if image is not None:
+        of_frame([found], image.shape[1::-1], scale, f"the picture in {file.name}")
     return os.path.relpath(found, home), 1.0

@@ -10,6 +10,7 @@ from pathlib import Path
 import anndata
 import h5py
 import numpy as np
+import openslide
 import tifffile
 from anndata import AnnData
 from PIL import Image
@@ -17,12 +18,13 @@ from scipy.ndimage import uniform_filter
 from sklearn.metrics import roc_auc_score
 
 from lib.features.feature_files import count_white
+from lib.inputs.slides import SUFFIXES, is_cut_short
 
 DARK = "_HE_image_dark.png"
 DARK_WIDTH = 2000
 INSET = (slice(0, 535), slice(1500, 2000))
-SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif")
 TIFFS = (".tif", ".tiff", ".btf")
+SLIDES = tuple(suffix for suffix in SUFFIXES if suffix not in (*TIFFS, ".dcm"))
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
 COLOURS = ("RGB", "YCBCR", "MINISBLACK")
 OUTSIDE = 0.05  # share of spots that may lie beyond the picture's border
@@ -40,7 +42,8 @@ def open_picture(path: str | Path) -> np.ndarray:
     out (exactly 0, 0, 0) and is painted white as well, or a crop at the tissue's edge would read as the darkest nuclei.
 
     `path` is a png, jpg (also packed, .gz), tif (pages or pyramids; the largest level is read), a slide that OpenSlide opens
-    (level 0), or an h5ad, whose largest embedded picture is read. Returned is RGB, uint8 (height, width, 3); transparency is laid over white.
+    (level 0), or an h5ad, whose largest embedded picture is read. Returned is RGB, uint8 (height, width, 3); transparency is
+    laid over white.
 
     Raises
     ------
@@ -83,10 +86,11 @@ def check_picture(
     """Which spots at `xy` (n, 2) the picture shows, bool (n,); refuse one that does not lie on the spots, or is no H&E.
 
     The picture is `size` (width, height); `small` and `factor` are what `shrunk` made of it. `scale` takes a full-resolution
-    pixel to a pixel of the picture, `spot_px` is a spot's diameter in the former. Refused: a dark ground (fluorescence); more than the share `most_outside` of the spots beyond its border; and, where `bare`
-    (m, 2) are places that have no tissue, a picture that is hardly darker under the spots than there: the AUC of its darkness
-    is .984 to 1.000 in five real sections, and .56 to .86 when these are turned, mirrored, or of another scale. So is one that is
-    not alike its small `copy`, RGB, that came with the positions.
+    pixel to a pixel of the picture, `spot_px` is a spot's diameter in the former. Refused: a dark ground (fluorescence); more
+    than the share `most_outside` of the spots beyond its border; a picture unlike the small `copy`, RGB, that came with the
+    positions; and, where `bare` (m, 2) are places that have no tissue, one that is hardly darker under the spots than there:
+    the AUC of its darkness is .984 to 1.000 in five real sections, and .56 to .86 when these are turned, mirrored, or of
+    another scale.
     """
     inside = ((xy * scale >= 0) & (xy * scale <= size)).all(axis=1)
     if (~inside).mean() > most_outside:
@@ -138,8 +142,6 @@ def _at(values: np.ndarray, xy: np.ndarray) -> np.ndarray:
 def picture_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture in pixels, without reading it."""
     if path.suffix.lower() in SLIDES:
-        import openslide
-
         with openslide.OpenSlide(path) as slide:
             return slide.dimensions
     if path.suffix.lower() in TIFFS:
@@ -149,9 +151,21 @@ def picture_size(path: Path) -> tuple[int, int]:
         return picture.size
 
 
-def of_frame(path: Path, frame: np.ndarray, scale: float) -> bool:
-    """Whether a picture is as large as `frame` (2,), known from a copy that is `scale` times as large, rounded to pixels."""
-    return bool((abs(picture_size(path) - frame) <= np.maximum(2 / scale, 0.005 * frame)).all())
+def of_frame(paths: Sequence[Path], copy_size: Sequence[int], scale: float, copy: str) -> list[Path]:
+    """The pictures that are as large as a copy says, which is `scale` times as large and rounded to pixels; ValueError where
+    none of some is. `copy` is what it is called.
+    """
+    frame, sizes = np.array(copy_size) / scale, {path: picture_size(path) for path in paths}
+    off = np.maximum(2 / scale, 0.005 * frame)
+    fit = [path for path, size in sizes.items() if (abs(size - frame) <= off).all()]
+    if paths and not fit:
+        said = " and ".join("{} has {} x {} pixels".format(path.name, *size) for path, size in sizes.items())
+        raise ValueError(
+            f"{said}, but {copy} and its scale {scale:g} are of a picture of {frame[0]:.0f} x {frame[1]:.0f}: it is of another "
+            "scale, turned, or the instrument's own (CytAssist). Give the picture that the places were made on, or move this one "
+            f"away and {copy} is read"
+        )
+    return fit
 
 
 def shrunk(rgb: np.ndarray, scale: tuple[float, float], longest: int) -> tuple[np.ndarray, float]:
@@ -214,8 +228,6 @@ def _over_white(above: Image.Image) -> np.ndarray:
 
 
 def _slide(path: Path) -> np.ndarray:
-    import openslide
-
     with openslide.OpenSlide(path) as slide:
         return _over_white(slide.read_region((0, 0), 0, slide.dimensions))
 
@@ -223,13 +235,7 @@ def _slide(path: Path) -> np.ndarray:
 def _tiff(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as file:
         series, page = file.series[0], file.pages[0]
-        ends = [
-            at + n
-            for each in series.pages
-            if each
-            for at, n in zip(each.dataoffsets, each.databytecounts, strict=True)
-        ]
-        if max(ends, default=0) > path.stat().st_size:  # these tiles would be read as black
+        if is_cut_short(path, filter(None, series.pages)):  # these tiles would be read as black
             raise ValueError(f"{path} is cut off: fetch it again")
         values, axes = series.asarray(), series.axes
     values, axes = values.squeeze(), "".join(a for a, n in zip(axes, values.shape, strict=True) if n > 1)

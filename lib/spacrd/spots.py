@@ -20,11 +20,7 @@ OTHER = ("not cancer", "adipose tissue", "breast glands", "connective tissue", "
 OTHER += ("stroma", "stromal", "normal", "healthy")
 UNDETERMINED = ("undetermined", "")
 # what a class of tissue counts as; a section table declares others (`lib.spacrd.cohort.read_table`)
-CLASSES = {
-    **dict.fromkeys(CANCER, 1.0),
-    **dict.fromkeys(OTHER, 0.0),
-    **dict.fromkeys(UNDETERMINED, np.nan),
-}
+CLASSES = {**dict.fromkeys(CANCER, 1.0), **dict.fromkeys(OTHER, 0.0), **dict.fromkeys(UNDETERMINED, np.nan)}
 SPOT_COLUMNS = ("spot", "barcode", "barcodes", "cell_id")
 DATED = r"(?i)\d{1,2}[-./](?:mar|sep|dec|oct|apr)\w*|(?:mar|sep|dec|oct|apr)\w*[-./]\d{1,4}|\d{4}-\d\d-\d\d.*"
 MOST_COUNT = 1 << 24  # whole numbers up to here are all float32
@@ -205,7 +201,8 @@ def assemble(
         What was left out of the raw files, and what else is odd in them, in words.
     bare, most_outside, copy : array (m, 2), float, uint8 array (height, width, 3)
         Places without tissue, on which the picture must be lighter; the share of spots that may lie beyond its border
-        (they are left out and counted); a small copy of the picture that came with the positions. See `lib.spacrd.pictures.check_picture`.
+        (they are left out and counted); a small copy of the picture that came with the positions. See
+        `lib.spacrd.pictures.check_picture`.
 
     Returns
     -------

@@ -123,11 +123,7 @@ def _read_mtx(folder: Path) -> AnnData:
 
 
 def read_visium(
-    folder: Path,
-    name: str,
-    patient: str,
-    labels: Path | None = None,
-    classes: Mapping[str, float] = CLASSES,
+    folder: Path, name: str, patient: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
 ) -> AnnData:
     """Read one Space Ranger output folder. Files that are missing, or not of one section, are refused.
 
@@ -271,28 +267,17 @@ def _picture_of(
     full = sorted(
         path for place in {folder, run} for path in place.iterdir() if FULL_PICTURES.fullmatch(path.name)
     )
-    frame = None
-    if hires is not None and (factors or not full):
+    known = hires is not None and (factors or not full)
+    if known:
         scale = positive(factors, "tissue_hires_scalef", run / "spatial/scalefactors_json.json")
-        frame = np.array(picture_size(hires)) / scale
-    if full and frame is not None:
-        fit = [path for path in full if of_frame(path, frame, scale)]
-        if not fit:
-            sizes = " and ".join(
-                "{} has {} x {} pixels".format(path.name, *picture_size(path)) for path in full
-            )
-            raise ValueError(
-                f"{sizes}, but {hires.name} and its tissue_hires_scalef {scale:g} are of a picture of {frame[0]:.0f} x {frame[1]:.0f}: "
-                "it is of another scale, turned, or the instrument's own (CytAssist). Give the picture that Space Ranger was given, "
-                "or move this one away and the hires picture is read"
-            )
-        full = fit
+        size = picture_size(hires)
+        full = of_frame(full, size, scale, hires.name)
     if full:
-        copy = None if frame is None else open_picture(hires)
+        copy = open_picture(hires) if known else None
         return the_one(full, "H&E picture").relative_to(folder).as_posix(), 1.0, copy
     if hires is None:
         return "", 1.0, None
-    share = (np.ptp(xy, axis=0) / frame).max()
+    share = (np.ptp(xy, axis=0) * scale / size).max()
     if share < LEAST_SHARE:
         raise ValueError(
             f"the spots span {share:.2%} of {hires}: tissue_hires_scalef {scale:g} or the positions are of another picture"
@@ -301,11 +286,7 @@ def _picture_of(
 
 
 def read_xenium(
-    folder: Path,
-    name: str,
-    patient: str,
-    labels: Path | None = None,
-    classes: Mapping[str, float] = CLASSES,
+    folder: Path, name: str, patient: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
 ) -> AnnData:
     """Read one Xenium output folder and sum its cells over a square grid; files that do not fit each other are refused.
 

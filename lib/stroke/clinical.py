@@ -13,17 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.inputs.tables import (
-    NO_YES,
-    USUAL,
-    Usual,
-    code,
-    is_missing,
-    looked_over,
-    nearest_name,
-    number,
-    plain,
-)
+from lib.inputs.tables import NO_YES, USUAL, Usual, code, is_missing, looked_over, nearest_name, number, plain
 
 WEEK_MIN = 7 * 24 * 60.0
 RANGES = {

@@ -43,7 +43,8 @@ def read_patients(
     -------
     table : DataFrame
         Indexed by patient: film (path, beginning with the folder), series (""), interval_s (NaN where empty), problem
-        (why the film cannot be read, ""), hospital (where the table has such a column), the nine variables and mrs (float64, NaN missing), note.
+        (why the film cannot be read, ""), hospital (where the table has such a column), the nine variables and mrs (float64,
+        NaN missing), note.
     path : Path
         Of the table.
     remarks : list of str

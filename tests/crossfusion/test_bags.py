@@ -101,10 +101,7 @@ def test_the_references_tensors(tmp_path):
     [
         ({"encoder": "uni"}, "different encoders: 20x colour v1, 10x colour v1, 5x uni v1"),
         ({"revision": "v2"}, "different encoders: .*5x colour v2"),
-        (
-            {"crop_um": 128.0},
-            "sides that do not go with them .*exchanged.*: 20x 512, 10x 1024, 5x 512",
-        ),
+        ({"crop_um": 128.0}, "sides that do not go with them .*exchanged.*: 20x 512, 10x 1024, 5x 512"),
     ],
 )
 def test_scales_that_do_not_belong_together_are_refused(tmp_path, change, message):

@@ -57,12 +57,7 @@ def preset_file(folder, values, rows=1):
 
 def test_a_file_like_clams_is_read(tmp_path):
     assert read_preset(preset_file(tmp_path, OWN)) == read_preset("bwh_resection")
-    other = {
-        "use_otsu": "True",
-        "use_padding": "FALSE",
-        "contour_fn": "center",
-        "exclude_ids": "3,5",
-    }
+    other = {"use_otsu": "True", "use_padding": "FALSE", "contour_fn": "center", "exclude_ids": "3,5"}
     changed = read_preset(preset_file(tmp_path, OWN | other))
     assert (changed.use_otsu, changed.use_padding, changed.contour_fn) == (True, False, "center")
     assert (changed.exclude_ids, changed.keep_ids, changed.a_t) == ((3, 5), (), 100)

@@ -9,14 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.inputs.masks import read_label
-from lib.inputs.volumes import (
-    Geometry,
-    Volume,
-    image_of,
-    read_volume,
-    same_grid,
-    write_volume,
-)
+from lib.inputs.volumes import Geometry, Volume, image_of, read_volume, same_grid, write_volume
 
 SIZE = (5, 4, 3)
 CODES = [

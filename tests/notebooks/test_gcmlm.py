@@ -51,9 +51,7 @@ def params(name: str, **changes) -> dict:
 
 
 SMALL = params(
-    "demo",
-    cohort="small",
-    phantom={"seed": SEED, "patients": INSIDE, "external": OUTSIDE, "effect": 1.0},
+    "demo", cohort="small", phantom={"seed": SEED, "patients": INSIDE, "external": OUTSIDE, "effect": 1.0}
 )
 OWN = SMALL | {"cohort": "own", "kind": "gated", "phantom": None, "matched_cohort": "own"}
 

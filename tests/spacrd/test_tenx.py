@@ -280,7 +280,7 @@ def test_of_two_pictures_the_one_of_the_frame_is_read(made):
     folder, about = made
     about["picture"].resize((3000, 3000)).save(folder / "CytAssist_FFPE_Breast_image.tif")
     with pytest.raises(
-        ValueError, match=r"CytAssist_FFPE_Breast_image.tif has 3000 x 3000 .*the hires picture is read"
+        ValueError, match=r"CytAssist_FFPE_Breast_image.tif has 3000 x 3000 .*tissue_hires_image.png is read"
     ):
         again(folder)
     about["picture"].save(folder / "CytAssist_FFPE_Breast_tissue_image.tif")

@@ -9,15 +9,7 @@ from lifelines.utils import concordance_index as lifelines_index
 from lib.inputs.tcga import by_patient, read_outcomes
 from lib.statistics.classification import NotComputable
 from lib.statistics.classification import auc as plain_auc
-from lib.statistics.concordance import (
-    BLOCK,
-    auc_at,
-    brier_at,
-    harrell,
-    harrell_draws,
-    null_survival,
-    uno,
-)
+from lib.statistics.concordance import BLOCK, auc_at, brier_at, harrell, harrell_draws, null_survival, uno
 from lib.statistics.survival import Censoring, kaplan_meier
 
 

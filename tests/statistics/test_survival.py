@@ -326,10 +326,7 @@ def test_groups_by_hand():
 def test_groups_that_are_none():
     with pytest.raises(NotComputable, match="all 3 patients are of high risk"):
         median_groups([1, 1, 2])
-    for call in (
-        lambda: median_groups([1, np.nan]),
-        lambda: median_groups([1, 2, 3], ["0", "0", None]),
-    ):
+    for call in (lambda: median_groups([1, np.nan]), lambda: median_groups([1, 2, 3], ["0", "0", None])):
         with pytest.raises(ValueError, match="finite"):
             call()
 

@@ -10,8 +10,7 @@ from lib.stroke.evaluation import by_hospital
 def test_a_model_that_knows_the_hospital_alone_is_worth_nothing_within_it():
     names = [f"P{n}" for n in range(12)]
     patients = pd.DataFrame(
-        {"hospital": ["A"] * 6 + ["B"] * 5 + ["C"], "label": [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]},
-        names,
+        {"hospital": ["A"] * 6 + ["B"] * 5 + ["C"], "label": [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]}, names
     )
     scores = {"place": (patients["hospital"] == "A").astype(float), "truth": patients["label"].astype(float)}
     both = [patients.assign(patient=names, model=model, score=score) for model, score in scores.items()]

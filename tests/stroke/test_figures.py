@@ -3,13 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.stroke.figures import (
-    SCALES,
-    curve_check,
-    draw_attention,
-    draw_slice,
-    map_row,
-)
+from lib.stroke.figures import SCALES, curve_check, draw_attention, draw_slice, map_row
 from lib.stroke.maps import ArterialInput, Maps
 
 SECONDS = 1.5 * np.arange(12)

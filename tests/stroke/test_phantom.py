@@ -8,14 +8,7 @@ import pytest
 
 from lib.files import sha256_of
 from lib.stroke.cohort import MAPPING, find_patients, gathered, read_clinical
-from lib.stroke.phantom import (
-    MARGINAL,
-    UNKNOWN,
-    draw,
-    oracle_aucs,
-    read_truth,
-    write_patient,
-)
+from lib.stroke.phantom import MARGINAL, UNKNOWN, draw, oracle_aucs, read_truth, write_patient
 from lib.stroke.series import Series, read_series
 
 N = 6

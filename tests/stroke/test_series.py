@@ -14,12 +14,7 @@ from film_files import write_3d, write_4d
 from lib.files import sha256_of
 from lib.inputs.volumes import Geometry, same_grid
 from lib.stroke.film import Series
-from lib.stroke.series import (
-    read_series,
-    read_series_features,
-    write_series,
-    write_series_features,
-)
+from lib.stroke.series import read_series, read_series_features, write_series, write_series_features
 
 LPS = Geometry((1.0, 1.5, 4.0), (-10.0, 20.0, 5.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), (5, 4, 3))
 AFFINE = np.array([[-0.9, 0, 0, -40], [0, -1.3, 0, 25], [0, 0, 4, 7], [0, 0, 0, 1.0]])
