@@ -30,6 +30,7 @@ from lib.inputs.dicom import read_dicom
 from lib.inputs.masks import read_label
 from lib.inputs.slides import open_slide
 from lib.inputs.volumes import Geometry, Volume, same_grid
+from lib.params import Tiling
 
 SLIDES = 20
 
@@ -93,7 +94,7 @@ def test_slides_show_the_signal_in_both_hospitals(drawn, tmp_path):
         for row in some.assign(has_ct=0).itertuples(index=False):
             (path,) = write_patient(tmp_path, row, 2).slides
             with open_slide(path) as slide:
-                grid = tiled(slide, "exact", "tcga", 256, 0.5)
+                grid = tiled(slide, Tiling(tile_px=256, least_tissue=0.5))
                 tiles = embed_slide(slide, grid, encoder)[20].features
             assert len(tiles) >= 8
             means.setdefault(hospital, []).append([row.slide_signal, *tiles.mean(0)])

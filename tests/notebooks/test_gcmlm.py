@@ -363,7 +363,7 @@ def spoil(raw: Path) -> None:
 
 BAD = {
     EMPTY: rf"{EMPTY}\.nii\.gz is empty: no voxel is above 0",
-    AWAY: rf"{AWAY}\.nii\.gz does not fit its volume: no voxel of label 1 falls inside",
+    AWAY: rf"{AWAY}\.nii\.gz .* 0\.000 ml on its volume",
     LABEL: rf"{LABEL}\.nii\.gz has no label 9: its labels are 1, 2, 5",
 }
 

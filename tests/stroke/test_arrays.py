@@ -123,7 +123,7 @@ def test_csv_by_hand(tmp_path):
         ("p3,", "nan,", "PATIENT_ID 'nan' is empty"),
         (",1,2,1\n", ",1,3,1\n", "mTICI of patient 001: '3' is no category it has"),
         (",1,2,1\n", ",1,2,2\n", "mRs90_binary of patient 001 is 2, not 0 or 1"),
-        ("001,71", "001,710", "patient 001: age is 710, not between 0 and 120"),
+        ("001,71", "001,710", "age of patient 001 is 710, 0 to 120 years are expected"),
         (",12,0,", ",12,F,", "Sex of patient 001: 'F' is no category it has"),
     ],
 )

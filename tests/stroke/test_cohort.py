@@ -172,7 +172,8 @@ def test_two_rows_of_one_patient_are_refused(tmp_path):
 def test_values_no_patient_has_are_named_or_missing(tmp_path):
     current(tmp_path, baseline=BASELINE | {"Door to recanalization": "00:10:00"})
     with pytest.raises(
-        ValueError, match="patient sub-stroke0001: ctp_to_recanalisation_min is -10, not between"
+        ValueError,
+        match="ctp_to_recanalisation_min of patient sub-stroke0001 is -10, 0 to 10080 minutes are expected",
     ):
         read(tmp_path)
     found = read(tmp_path, implausible="missing")
