@@ -168,35 +168,21 @@ def two_levels(models: tuple, random: np.random.Generator, draws: int) -> np.nda
     return np.mean([drawn[row, :, np.arange(draws)].T for row in picked], axis=0)
 
 
+# patients, folds, columns, effect
+CROSS_VALIDATED = {
+    "null, 160 patients, 3 folds, 3 columns": (160, 3, 3, 0.0),
+    "null, 160 patients, 5 folds, 50 columns": (160, 5, 50, 0.0),
+    "null, 60 patients, 3 folds, 6 columns": (60, 3, 6, 0.0),
+    "c .58, 160 patients, 5 folds, 3 columns": (160, 5, 3, 0.5),
+    "c .59, 360 patients, 5 folds, 3 columns": (360, 5, 3, 0.5),
+    "c .61, 160 patients, 5 folds, 20 columns": (160, 5, 20, 1.0),
+    "c .63, 360 patients, 5 folds, 20 columns": (360, 5, 20, 1.0),
+}
 ROWS = {
-    "null, 160 patients, 3 folds, 3 columns": (
-        cross_validated,
-        {"n": 160, "folds": 3, "columns": 3, "effect": 0.0},
-    ),
-    "null, 160 patients, 5 folds, 50 columns": (
-        cross_validated,
-        {"n": 160, "folds": 5, "columns": 50, "effect": 0.0},
-    ),
-    "null, 60 patients, 3 folds, 6 columns": (
-        cross_validated,
-        {"n": 60, "folds": 3, "columns": 6, "effect": 0.0},
-    ),
-    "c .58, 160 patients, 5 folds, 3 columns": (
-        cross_validated,
-        {"n": 160, "folds": 5, "columns": 3, "effect": 0.5},
-    ),
-    "c .59, 360 patients, 5 folds, 3 columns": (
-        cross_validated,
-        {"n": 360, "folds": 5, "columns": 3, "effect": 0.5},
-    ),
-    "c .61, 160 patients, 5 folds, 20 columns": (
-        cross_validated,
-        {"n": 160, "folds": 5, "columns": 20, "effect": 1.0},
-    ),
-    "c .63, 360 patients, 5 folds, 20 columns": (
-        cross_validated,
-        {"n": 360, "folds": 5, "columns": 20, "effect": 1.0},
-    ),
+    **{
+        name: (cross_validated, dict(zip(("n", "folds", "columns", "effect"), settings, strict=True)))
+        for name, settings in CROSS_VALIDATED.items()
+    },
     "given risks, c .87, 60 patients, 3 folds": (given, {"n": 60, "folds": 3, "effect": 2.5}),
     **{f"{n} patients with spots": (with_spots, {"patients": n}) for n in (3, 4, 8)},
 }

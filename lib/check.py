@@ -25,13 +25,8 @@ from lib.params import ROOT, load
 from lib.stage import results_folder
 
 REMARKS = ("note", "remark", "problem")
-CONSEQUENCES = (
-    "IndexError",
-    "KeyError",
-    "TypeError",
-    "AttributeError",
-    "ZeroDivisionError",
-)  # of an empty table
+# of an empty table
+CONSEQUENCES = ("IndexError", "KeyError", "TypeError", "AttributeError", "ZeroDivisionError")
 FINE = ("", "ok", "left out", "normal tissue, left out")  # the last two by request
 DROPPED = re.compile(r"\bleft out\b(?!: 0 )")
 NO_NEWS = re.compile(

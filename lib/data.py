@@ -321,7 +321,8 @@ def raw_state(params: Checked) -> str:
     """Raw files that the parameters name, as one line that changes when one comes, goes or changes; "" for none.
 
     A parameter counts from data/raw, or from the repository where it begins with data/ (then the folder of data/raw
-    with the name of that table, too; of a table in data/raw, its folder). Names and sizes count, and the content of tables below 1 MB.
+    with the name of that table, too; of a table in data/raw, its folder). Names and sizes count, and the content of tables
+    below 1 MB.
     """
     if getattr(params, "phantom", None):
         return ""

@@ -155,7 +155,7 @@ def shell(weights: str | os.PathLike, crop_um: float) -> Encoder:
         return encode
 
     def alone(crops: np.ndarray) -> np.ndarray:
-        return of_slide(np.concatenate(crops))(crops)
+        raise ValueError("encoder shell sees the stains of a slide: take `encoder.of_slide(picture)` first")
 
     return Encoder("shell", revision, 2 * sum(SHELL_LEVELS.values()), side, crop_um, alone, of_slide)
 

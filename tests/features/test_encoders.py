@@ -76,6 +76,8 @@ def test_shell_pools_three_levels_of_crops_seen_with_the_stains_of_their_slide(s
     level = network.run(["add_216"], {"input": stain_channels(stained[0])(crops[1:])})[0][0]
     np.testing.assert_allclose(features[1, -64:-32], level.mean(axis=(1, 2)), atol=1e-5)
     np.testing.assert_allclose(features[1, -32:], level.std(axis=(1, 2)), atol=1e-5)
+    with pytest.raises(ValueError, match="of_slide"):  # stains of a batch would depend on the batch
+        encoder.encode(crops)
     again = encoder.of_slide(lambda: stained[0]).encode(crops[::-1])
     np.testing.assert_array_equal(again[::-1], features)
     assert np.abs(encoder.of_slide(lambda: stained[0][128:]).encode(crops) - features).max() > 1e-3
