@@ -116,10 +116,8 @@ class Ridge:
         offset = np.zeros(len(outcome.event)) if offset is None else offset
         free, wide = self._split(tables)
         self._centre = wide.mean(0)
-        _, _, self._axes = (
-            np.linalg.svd(wide - self._centre, full_matrices=False) if wide.size else (0, 0, wide.T)
-        )
-        columns = np.hstack([free, (wide - self._centre) @ self._axes.T])
+        self._axes = principal_axes(wide - self._centre)
+        columns = np.hstack([free, (wide - self._centre) @ self._axes])
         ridge = np.r_[np.full(free.shape[1], FREE), np.ones(columns.shape[1] - free.shape[1])]
         penalties = self.penalties if wide.size else self.penalties[-1:]
         gain, scores = np.zeros(len(penalties)), np.zeros((len(penalties), len(offset)))
