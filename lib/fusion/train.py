@@ -31,8 +31,8 @@ ASIDE = 5  # a fifth of the training patients judges settings and chooses the ep
 EVERY = 5  # epochs between two looks at those who are watched
 SMOOTH = 3  # looks whose mean c-index counts in the choice: one look at thirty deaths is mostly luck
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
-# what is tried: rate and decay even in their logarithms
-RATES, DECAYS, DROPOUTS = (1e-3, 3e-2), (0.3, 30.0), (0.0, 0.6)
+# what is tried: rate, and the share that a step takes off each weight, even in their logarithms
+RATES, SHARES, DROPOUTS = (1e-3, 3e-2), (1e-3, 0.1), (0.0, 0.6)
 
 
 class Member(NamedTuple):
@@ -155,10 +155,10 @@ def descend(
 def settings_of(trials: int, seed: int) -> list[Member]:
     """The settings that are tried, the same for every head and fold: points of a Latin hypercube."""
     points = qmc.LatinHypercube(3, rng=np.random.default_rng(0)).random(trials)
-    (low, high), (least, most), (few, many) = RATES, DECAYS, DROPOUTS
-    rates, decays = low * (high / low) ** points[:, 0], least * (most / least) ** points[:, 1]
+    (low, high), (least, most), (few, many) = RATES, SHARES, DROPOUTS
+    rates, shares = low * (high / low) ** points[:, 0], least * (most / least) ** points[:, 1]
     dropouts = few + (many - few) * points[:, 2]
-    return [Member(seed, *map(float, each)) for each in zip(rates, decays, dropouts, strict=True)]
+    return [Member(seed, *map(float, each)) for each in zip(rates, shares / rates, dropouts, strict=True)]
 
 
 def c_indices(risks: Tensor, when: Tensor, event: Tensor) -> Tensor:
