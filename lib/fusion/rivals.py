@@ -1,5 +1,6 @@
 """Plain rivals of the fusing networks: regressions and a forest on the same columns, tuned on the same inner folds."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -7,9 +8,11 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from lib.fusion.tokens import Inputs, whole_rna
+from lib.fusion.params import WITH_OFFSET
+from lib.fusion.tokens import Inputs, inner_folds, whole_rna
 from lib.training.folds import Fold
 from lib.training.penalised import ElasticNet, Outcome, Ridge, baseline, survival
+from lib.training.runs import Result, Run
 
 TREES, LEAST_IN_LEAF = 300, 10
 TABLE = {"rna": "rna", "copy-number": "copy_number", "mutations": "mutations", "clinic": "clinic"}
@@ -50,11 +53,30 @@ class Tables(NamedTuple):
         return cls(tables, (offset[:train], offset[train:]), known, parts)
 
 
-def needs(name: str, tables: Iterable[str]) -> list[str]:
-    """Tables that a rival needs and a cohort does not have; it is not run there."""
+def cannot_enter(models: Iterable[str], inputs: Inputs) -> dict[str, str]:
+    """Contenders that a cohort has no columns for, with the table they lack: they are not run there."""
+    there = {*inputs.columns, *(["rna"] if whole_rna(inputs) is not None else []), *inputs.clinic}
     wanted = {"age": ["age"], **{one: [table] for one, table in TABLE.items()}}
     wanted |= {one: ["clinic", "rna"] for one in ("clinic-free+rna", "clinic-offset+rna", "late:clinic+rna")}
-    return [one for one in wanted.get(name, []) if one not in {*tables}]
+    wanted |= {one: ["clinic"] for one in WITH_OFFSET}
+    lacking = {model: [one for one in wanted.get(model, []) if one not in there] for model in models}
+    return {model: f"no {' and no '.join(tables)}" for model, tables in lacking.items() if tables}
+
+
+def fit(run: Run, data) -> Result:
+    """Fit one rival on one fold, as `lib.fusion.train.fit` does a network: scores, and a table of costs.
+
+    `data` is `lib.fusion.train.Data`. Tables: tuning (the penalty that inner folds chose) and costs (parameters: columns).
+    """
+    began, params = time.process_time(), data.params
+    inputs = data.inputs(run.fold)
+    tables = Tables.of(inputs, run.fold, inner_folds(data.table, run.fold, params.seed), params.outcome)
+    scores = fit_rival(run.model, tables)
+    table = table_of(scores, tables, run.fold, params.months)
+    costs = {"parameters": np.nan, "of_head": np.nan, "seconds": time.process_time() - began}
+    tuning = pd.DataFrame({"penalty": [scores.penalty], "chosen": [True]})
+    history = pd.DataFrame(columns=["epoch", "loss"])
+    return Result(table, history, tables={"tuning": tuning, "costs": pd.DataFrame([costs])})
 
 
 def fit_rival(name: str, data: Tables) -> Scores:
@@ -130,7 +152,7 @@ def _forest(data: Tables, names: Sequence[str]) -> Scores:
     return Scores(*(np.log(np.maximum(r, 1e-3)) for r in (forest.oob_prediction_, forest.predict(held_out))))
 
 
-def table_of(name: str, scores: Scores, data: Tables, fold: Fold, months: Sequence[float]) -> pd.DataFrame:
+def table_of(scores: Scores, data: Tables, fold: Fold, months: Sequence[float]) -> pd.DataFrame:
     """Held-out patients with score (higher = earlier event) and survival at `months`, or the label's probability.
 
     Probabilities come from a regression of the outcome on the cross-fitted score alone, so that a score that is too sure of
