@@ -19,7 +19,7 @@ import torch
 
 from lib.crossfusion.bags import Bag, TileFeatures, drawn
 from lib.crossfusion.model import CrossFusion
-from lib.doctor import processor
+from lib.stage import processor
 from lib.files import write_csv
 from lib.models.attention import AMIL, DSMIL, MeanPool, TransMIL
 

@@ -25,7 +25,7 @@ import pandas as pd
 from lifelines.utils import concordance_index
 from sksurv.metrics import concordance_index_censored
 
-from lib.doctor import processor
+from lib.stage import processor
 from lib.files import write_csv
 from lib.statistics.concordance import harrell, harrell_draws
 

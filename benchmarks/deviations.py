@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from clam_tiling import Drawn
 
-from lib.doctor import processor
+from lib.stage import processor
 from lib.features import radiomics, tiles
 from lib.features.clam import read_preset, segment
 from lib.files import write_csv

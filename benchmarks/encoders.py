@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.doctor import processor
+from lib.stage import processor
 from lib.features.encoders import SHELL, load_encoder
 from lib.files import write_csv
 from lib.params import ROOT

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from lib.doctor import processor
+from lib.stage import processor
 from lib.files import write_csv
 from lib.gcmlm.statistics import multivariable
 from lib.statistics import intervals

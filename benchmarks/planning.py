@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.doctor import processor
+from lib.stage import processor
 from lib.files import write_csv
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.doctor import processor
+from lib.stage import processor
 from lib.features.radiomics import extract
 from lib.files import write_csv
 from lib.inputs.masks import read_label

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.doctor import processor
+from lib.stage import processor
 from lib.files import write_csv
 
 SIDE, TILE_PX = 8_192, 256

@@ -168,7 +168,7 @@ def main() -> None:
 
     import pandas as pd
 
-    from lib.doctor import processor
+    from lib.stage import processor
     from lib.files import write_csv
 
     table = pd.DataFrame(rows)

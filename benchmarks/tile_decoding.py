@@ -20,7 +20,7 @@ import numpy as np
 import openslide
 import pandas as pd
 
-from lib.doctor import processor
+from lib.stage import processor
 from lib.features.tiles import TileGrid, exact_tiles, tile_batches
 from lib.files import write_csv
 from lib.inputs.slides import Slide, open_slide

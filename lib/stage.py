@@ -305,7 +305,7 @@ class Stage:
         write_json(content, self.folder / "manifests" / f"{self.name}.json")
 
     def _end(self, finished: bool) -> None:
-        """Write `runs/<stage>.json`: seconds, peak memory (10^6 bytes) of the largest process, units; unlock."""
+        """Write `runs/<stage>.json`: date, machine, seconds, peak memory (10^6 bytes) of the largest process, units; unlock."""
         shard, shards = self.params.shard, self.params.shards
         torch = sys.modules.get("torch")  # a stage that did not load it had no use for a GPU
         record = {
@@ -318,7 +318,9 @@ class Stage:
             "units": self.units_done,
             "failed": self.failed,
             "finished": finished,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "host": {
+                "processor": processor(),
                 "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
                 "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
                 "gpu": torch.cuda.get_device_name(0) if torch and torch.cuda.is_available() else "",
@@ -335,6 +337,14 @@ def _usage() -> list[resource.struct_rusage]:
 
 def _processor_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in _usage())
+
+
+def processor() -> str:
+    """The processor's name, "unknown" where the system does not tell."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
 
 
 def versions() -> dict[str, str]:
