@@ -57,7 +57,7 @@ def roc(
     _diagonal(ax)
     ax.plot(_GRID, curve, color=color, label=f"{label}: " * bool(label) + found)
     ax.set(xlabel="1 − specificity", ylabel="sensitivity")
-    ax.legend(loc="lower right")
+    style.key(ax)
     return ax
 
 
@@ -129,7 +129,7 @@ def mean_roc(
     _diagonal(ax)
     _mean_over_patients(ax, sections, _roc_at, _named(label, "AUC", row), color, each)
     ax.set(xlabel="1 − specificity", ylabel="sensitivity")
-    ax.legend(loc="lower right")
+    style.key(ax)
     return ax
 
 
@@ -151,7 +151,7 @@ def mean_precision_recall(
         ax.axhline(share, color="0.4", lw=0.9, ls="--", zorder=0, label=f"prevalence {share:.2f}")
     _mean_over_patients(ax, sections, _precision_at, _named(label, "AP", row), color, each)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="sensitivity", ylabel="precision")
-    ax.legend(loc="best")
+    style.key(ax)
     return ax
 
 
@@ -178,7 +178,7 @@ def history(
         lines = dict(hue=by, hue_order=[name for name in names if name in set(logged[by])], palette=colours)
     sns.lineplot(logged, x="epoch", y=value, errorbar=("pi", 100), err_kws={"lw": 0}, ax=ax, **lines)
     if by:
-        ax.get_legend().set_title("")
+        style.key(ax, columns=2)
     ax.xaxis.get_major_locator().set_params(integer=True)
     return ax
 
@@ -222,7 +222,7 @@ def calibration_plot(
     area = 12 + 250 * filled["n"] / filled["n"].sum()
     ax.scatter(filled["predicted"], filled["observed"], s=area, color=line.get_color(), lw=0, alpha=0.8)
     if label:
-        ax.legend(loc="upper left")
+        style.key(ax)
     return ax
 
 
@@ -264,10 +264,10 @@ def calibration_at_horizon(
     if lost := len(groups) - len(known):
         text = f"{label}: " * bool(label) + f"{lost} of {len(groups)} groups not followed so long"
         above = 4 + 9 * sum("not followed" in other.get_text() for other in ax.texts)
-        place = dict(xycoords="axes fraction", textcoords="offset points", ha="right", size=7)
+        place = dict(xycoords="axes fraction", textcoords="offset points", ha="right", size=8)
         ax.annotate(text, (1, 0), xytext=(-2, above), color=colour, **place)
     if label:
-        ax.legend(loc="upper left")
+        style.key(ax)
     return ax
 
 
@@ -304,7 +304,7 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
     top = max(np.nanmax(gains), table["treat_all"].max(), 0.01)
     ax.set_xlim(ends.min(), ends.max())
     ax.set_ylim(-np.clip(-1.1 * np.nanmin(gains), 0.08 * top, 0.3 * top), 1.08 * top)
-    ax.legend(loc="upper right")
+    style.key(ax, columns=2)
     return ax
 
 
@@ -368,10 +368,10 @@ def forest(
             _draw(ax, row, labels.index(row["label"]) + offsets[number], colour, numbers)
         if group is not None:
             ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=str(group))
-    if groups != [None]:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(len(groups), 4))
     style.rows(ax, labels)
     ax.set_xlabel(name)
+    if groups != [None]:
+        style.key(ax, columns=min(len(groups), 3))
     return ax
 
 
@@ -384,7 +384,7 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool) -> Non
         if np.isfinite(row["low"]):
             text += f" ({row['low']:.2f} to {row['high']:.2f})"
     if numbers:
-        ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=7.5, color=colour)
+        ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8, color=colour)
 
 
 def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame) -> Axes:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from lib.files import written
 
@@ -24,9 +26,9 @@ RC = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -54,6 +56,27 @@ def rows(ax: Axes, labels: Sequence[str]) -> None:
     ax.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, -0.6))
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
+
+
+def panels(count: int, size: tuple[float, float], columns: int = 2, **options) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, each `size` inches, in rows of `columns`; `options` as of `plt.subplots`, e.g. sharex."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    inches = (size[0] * columns, size[1] * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=inches, squeeze=False, **options)
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    for ax in axes.flat[max(0, count - columns) : count]:  # the last of a column keeps its numbers
+        ax.tick_params(labelbottom=True)
+    return figure, list(axes.flat[:count])
+
+
+def key(ax: Axes, columns: int = 1) -> None:
+    """Put the key of the axes below them and their label, off the curves."""
+    lines = 1 + ax.get_xlabel().count("\n")
+    below = ScaledTranslation(0, -(22 + 13 * lines) / 72, ax.figure.dpi_scale_trans)
+    place = dict(bbox_to_anchor=(0, 0), bbox_transform=ax.transAxes + below, borderaxespad=0)
+    ax.legend(loc="upper left", ncols=columns, **place)
 
 
 def save(fig: Figure, path: str | os.PathLike) -> list[Path]:

@@ -15,7 +15,8 @@ from lib.statistics.survival import kaplan_meier as estimate
 
 # risk groups keep their colours in every panel; False and True are below and from the cut on
 _RISK = {"low": style.OTHER, "high": style.CANCER, False: style.OTHER, True: style.CANCER}
-_SMALL = 7.5  # points, of the table
+FEWEST = 10  # at risk: with fewer, one patient moves the curve by a tenth and more
+_SMALL = 8  # points, of the table
 _LINE = 10.5  # points, from row to row of the table
 _STEPS = (1, 2, 3, 6, 12, 24, 36, 48, 60, 72, 96, 120, 240)  # months
 
@@ -28,13 +29,17 @@ def kaplan_meier(
     labels: Mapping | None = None,
     band: str = "pointwise",
     trained: bool = False,
+    title: str = "",
+    until: float | None = None,
+    tail: bool = False,
 ) -> Axes:
     """Kaplan-Meier curves of one cohort or of its groups, on axes of their own, with 95 % log-log bands.
 
-    Censored patients are ticks on the curve. The numbers at risk, everybody whose time is not before the tick, hang
-    below the label of the x axis and belong to the axes, so a constrained or tight layout makes room for them. A
-    log-rank test, and the hazard ratio of high against low risk, stand above the key of groups; more than three have it at
-    the right of the axes: give such a panel 3 inches or more.
+    A curve ends where fewer than `FEWEST` of its patients are at risk (one of a group that never had so many is drawn
+    whole). Censored patients are ticks on it. The numbers at risk, everybody whose time is not before the tick, hang below
+    the label of the x axis, the key stands above the axes, with a log-rank test and the hazard ratio of high against low
+    risk; both belong to the axes, so a constrained or tight layout makes room for them. More than three groups have the key
+    at the right: give such a panel 3 inches or more. Test and ratio are of the whole follow-up.
 
     Parameters
     ----------
@@ -51,6 +56,12 @@ def kaplan_meier(
         Whether the band covers each time by itself or the whole curve at once.
     trained : bool
         The groups come from held-out risks of models that share training patients (`lib.statistics.survival.logrank`).
+    title : str
+        Of the panel; a title set by `ax.set_title` would lie on the key.
+    until : float, optional
+        Months at which the axis ends, for panels that share it; else at the end of the longest curve (`end_of`).
+    tail : bool
+        Draw what lies beyond the last `FEWEST` at risk as well, as a thin line.
 
     Raises
     ------
@@ -70,21 +81,31 @@ def kaplan_meier(
         part = group == name
         died, size = event[part].sum(), part.sum()
         key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died} events in {size}"
-        _curve(ax, estimate(time[part], event[part], band=band), colours[name], key)
-    head = None if alone else _tested(time, event, group, names, trained)
-    # more than three names find no empty corner
-    place = dict(loc="upper left", bbox_to_anchor=(1, 1)) if len(names) > 3 else dict(loc="best")
-    # far apart curves leave no corner that is empty: what is behind the key is paler than the key
-    look = dict(frameon=True, framealpha=0.7, edgecolor="none", labelspacing=0.3, borderaxespad=0.2)
-    ax.legend(**place, **look, title=head, title_fontsize=8, handlelength=1.3)
-    ax.get_legend().set_alignment("left")
-    until = float(time.max() or 1)
+        _curve(ax, estimate(time[part], event[part], band=band), colours[name], key, tail)
+    head = [title, "" if alone else _tested(time, event, group, names, trained)]
+    place = dict(loc="lower left", bbox_to_anchor=(0, 1.01))
+    if len(names) > 3:
+        ax.set_title(head.pop(0))
+        place = dict(loc="upper left", bbox_to_anchor=(1, 1))
+    look = dict(labelspacing=0.3, borderaxespad=0, borderpad=0.1, title_fontsize=8.5, handlelength=1.3)
+    ax.legend(**place, **look, title="\n".join(filter(None, head)), alignment="left")
+    until = until or end_of(time, group) or 1.0
     ticks = _ticks(ax, until)
     ax.set(xlim=(0, 1.01 * until), ylim=(0, 1.03), xticks=ticks, yticks=np.linspace(0, 1, 6))
     ax.set(xlabel="time (months)", ylabel="survival probability")
     rows = [number_at_risk(time[group == name], ticks) for name in names]
     _table(ax, ticks, rows, [titles[name] for name in names], [colours[name] for name in names])
     return ax
+
+
+def end_of(time: ArrayLike, group: ArrayLike) -> float:
+    """Months at which the longest curve of the groups ends: the last time at which one has `FEWEST` at risk.
+
+    Of a group that never had so many, its longest follow-up. `time`, `group`: arrays (n,), n > 0.
+    """
+    time, group = np.asarray(time, dtype=float), np.asarray(group, dtype=object)
+    last = [np.sort(time[group == name])[-FEWEST:] for name in set(group)]
+    return max(float(times[0] if times.size == FEWEST else times[-1]) for times in last)
 
 
 def _groups(group: ArrayLike | None, size: int) -> tuple[np.ndarray, list]:
@@ -100,7 +121,12 @@ def _groups(group: ArrayLike | None, size: int) -> tuple[np.ndarray, list]:
     return group, sorted(names, key=list(_RISK).index if names <= set(_RISK) else None)
 
 
-def _curve(ax: Axes, table: pd.DataFrame, colour: str, key: str) -> None:
+def _curve(ax: Axes, table: pd.DataFrame, colour: str, key: str, tail: bool) -> None:
+    many = table["at_risk"] >= FEWEST
+    if tail:
+        few = table[~many | ~many.shift(-1, fill_value=True)]
+        ax.step(few["time"], few["survival"], where="post", color=colour, lw=0.7, label="_fewer")
+    table = table[many] if many.any() else table
     ax.step(table["time"], table["survival"], where="post", color=colour, label=key)
     look = dict(step="post", color=colour, alpha=0.17, lw=0, zorder=1)
     ax.fill_between(table["time"], table["low"], table["high"], **look)

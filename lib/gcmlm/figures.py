@@ -74,7 +74,7 @@ def ablation_bars(ax: Axes, rows: pd.DataFrame, modalities: Sequence[str], name:
     rows = rows.assign(parts=[sorted(map(order.index, each.split("+"))) for each in rows["setting"]])
     subsets = sorted({tuple(parts) for parts in rows["parts"]}, key=lambda parts: (len(parts), parts))
     width, many = 0.78 / len(groups), len(groups) * len(subsets) > 8
-    note = {"textcoords": "offset points", "ha": "center", "va": "bottom", "size": 7.5}
+    note = {"textcoords": "offset points", "ha": "center", "va": "bottom", "size": 8}
     ax.axhline(chance, color="0.35", lw=1.0, ls="--", zorder=3)
     for row in rows.itertuples():
         number = groups.index(row.group)
@@ -94,7 +94,7 @@ def ablation_bars(ax: Axes, rows: pd.DataFrame, modalities: Sequence[str], name:
     span = max(top - bottom, 0.2)
     ax.set(xlim=(-0.6, len(subsets) - 0.4), ylabel=name)
     ax.set_ylim(bottom - 0.06 * span, bottom + (1.16 if many else 1.07) * span)
-    ax.text(1.005, chance, "chance", transform=ax.get_yaxis_transform(), va="center", size=7.5, color="0.35")
+    ax.text(1.005, chance, "chance", transform=ax.get_yaxis_transform(), va="center", size=8, color="0.35")
     ax.tick_params(axis="x", bottom=False, labelbottom=False)
     ax.spines["bottom"].set_visible(False)
     height = 0.08 * len(order)
@@ -145,7 +145,7 @@ def importance(ax: Axes, table: pd.DataFrame, top: int = 15, outcome: str = "out
     # the frequencies stand in the right part of the same frame, so that a layout needs no second look at them
     selected = ax.inset_axes([PART + 0.03, 0, 1 - PART - 0.03, 1], sharey=ax)
     bars = selected.barh(places, share, 0.6, color=colours, alpha=0.75)
-    selected.bar_label(bars, [f"{each:.0%}".replace("%", " %") for each in share], padding=3, size=7.5)
+    selected.bar_label(bars, [f"{each:.0%}".replace("%", " %") for each in share], padding=3, size=8)
     selected.set(xlim=(0, 1.5), xticks=[0, 1], xticklabels=["0", "100 %"], xlabel="selected")
     names = [name.removeprefix("original_").replace("_", " ") for name in shown["feature"]]
     names = [textwrap.fill(name, max(38, len(name) // 2 + 8)) for name in names]  # on two lines at most
@@ -276,4 +276,4 @@ def _scale(
             taken = x + half
             ax.plot([x, x], [row, row + 0.12 * side], color="0.15", lw=0.9)
             ha = "center" if not beside else "right" if x == min(places) else "left"
-            ax.text(x, row + 0.16 * side, text, ha=ha, va="top" if side > 0 else "bottom", size=7.5)
+            ax.text(x, row + 0.16 * side, text, ha=ha, va="top" if side > 0 else "bottom", size=8)

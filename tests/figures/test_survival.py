@@ -6,7 +6,7 @@ import pytest
 from matplotlib.text import Annotation
 
 from lib.figures import style
-from lib.figures.survival import kaplan_meier
+from lib.figures.survival import FEWEST, kaplan_meier
 from lib.statistics.classification import NotComputable
 from lib.statistics.survival import hazard_ratio, logrank
 from lib.statistics.survival import kaplan_meier as estimate
@@ -37,9 +37,9 @@ def numbers(ax):
 
 
 def test_one_cohort_is_its_estimate_with_band_and_ticks(ax):
-    kaplan_meier(ax, TIME, EVENT)
-    table = estimate(TIME, EVENT)
-    line = curves(ax)["10 patients, 6 events"]
+    kaplan_meier(ax, TIME[1:], EVENT[1:])  # never ten at risk, so drawn whole
+    table = estimate(TIME[1:], EVENT[1:])
+    line = curves(ax)["9 patients, 5 events"]
     np.testing.assert_allclose(line.get_xydata(), table[["time", "survival"]])
     assert line.get_drawstyle() == "steps-post"  # survival holds until the next event
     (ticks,) = (drawn for drawn in ax.lines if drawn.get_label() == "_censored")
@@ -52,6 +52,36 @@ def test_one_cohort_is_its_estimate_with_band_and_ticks(ax):
     assert heights.min() == pytest.approx(table["low"].min())
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("time (months)", "survival probability")
     assert ax.get_legend().get_title().get_text() == ""
+
+
+def test_a_curve_ends_where_fewer_than_ten_of_its_own_group_are_at_risk(ax):
+    time, event = np.r_[TIME, TIME + 1, TIME + 2], np.tile(EVENT, 3)
+    group = np.repeat(["low", "high"], [12, 18])
+    kaplan_meier(ax, time, event, group)
+    ends = {}
+    for name in ("low", "high"):
+        own = np.sort(time[group == name])
+        line = next(drawn for label, drawn in curves(ax).items() if label.startswith(name))
+        ends[name] = line.get_xdata()[-1]
+        assert (own >= ends[name]).sum() >= FEWEST > (own > ends[name]).sum()
+    assert ax.get_xlim() == (0, pytest.approx(1.01 * max(ends.values())))
+    paper = ax.figure.add_subplot()
+    kaplan_meier(paper, time, event, group, until=60, tail=True)
+    assert paper.get_xlim() == (0, pytest.approx(60.6))
+    thin = [line for line in paper.lines if line.get_label() == "_fewer"]
+    low, high = (estimate(time[group == name], event[group == name]) for name in ("low", "high"))
+    for line, table, end in zip(thin, (low, high), ends.values(), strict=True):
+        rest = table[table["time"] >= end]
+        np.testing.assert_allclose(line.get_xydata(), rest[["time", "survival"]])
+        assert line.get_linewidth() < 1
+
+
+def test_the_key_stands_above_the_axes_with_the_panels_title(ax):
+    kaplan_meier(ax, TIME, EVENT, RISK, title="glioma")
+    ax.figure.canvas.draw()
+    key, inside = ax.get_legend(), ax.get_window_extent()
+    assert key.get_title().get_text().splitlines()[0] == "glioma"
+    assert key.get_window_extent().y0 >= inside.y1
 
 
 def test_risk_groups_keep_their_colours_and_the_key_tells_sizes_and_test(ax):
@@ -92,22 +122,22 @@ def test_numbers_at_risk_stand_below_their_ticks(ax):
 @pytest.mark.parametrize(("width", "ticks"), [(2.2, 4), (3.2, 5), (6.4, 7)])
 def test_a_wide_panel_has_more_columns(ax, width, ticks):
     ax.figure.set_size_inches(width, 3)
-    kaplan_meier(ax, TIME * 4, EVENT)
+    kaplan_meier(ax, TIME[1:] * 4, EVENT[1:])
     assert ax.get_xticks().tolist() == np.linspace(0, 144, ticks).tolist()
 
 
-@pytest.mark.parametrize(("width", "groups"), [(2.2, RISK), (3.2, None), (3.2, SIX)])
+@pytest.mark.parametrize(("width", "groups"), [(2.8, RISK), (3.2, None), (3.2, SIX)])
 def test_nothing_overlaps_in_panels_of_any_width(width, groups):
     with mpl.rc_context(style.RC):
-        fig, axes = plt.subplots(2, 2, figsize=(2 * width, 2 * width + (groups is SIX)))
+        fig, axes = plt.subplots(2, 2, figsize=(2 * width, 2 * width + 1 + (groups is SIX)))
         for ax in axes.flat:
             many = None if groups is None else np.tile(groups, 200)
-            kaplan_meier(ax, np.tile(TIME * 3, 200), np.tile(EVENT, 200), many)
-            ax.set_title("CANCER")
+            kaplan_meier(ax, np.tile(TIME * 3, 200), np.tile(EVENT, 200), many, title="CANCER")
         fig.canvas.draw()
         boxes = []
         for ax in axes.flat:
             texts = [*ax.texts, ax.xaxis.label, ax.yaxis.label, ax.title]
+            texts += [*ax.get_legend().get_texts(), ax.get_legend().get_title()]
             texts += [*ax.get_xticklabels(), *ax.get_yticklabels()]
             boxes += [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
         page = fig.bbox

@@ -1,0 +1,204 @@
+"""What is measured of the bench's predictions: each contender, the contrasts that were fixed before, and what tuning gave.
+
+A yes-or-no outcome is a survival with one moment: who has it, has it at 1, all others are followed to 2. Harrell's c-index
+is then the AUC, and the Brier score at 1 the plain one, so both kinds of outcome go one way.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import comb
+from scipy.stats import norm
+
+from lib.figures import style
+from lib.figures.curves import calibration_at_horizon as draw_calibration
+from lib.fusion.params import HEADS, NETWORKS, FusionParams
+from lib.statistics import metrics_table
+from lib.statistics.calibration import calibration_at_horizon
+from lib.statistics.classification import NotComputable
+from lib.statistics.comparison import holm
+from lib.statistics.survival import Censoring, HeldOut
+from lib.training.folds import folds_of
+
+Models = dict[str, dict[str, HeldOut]]  # cancer -> contender -> its held-out patients
+# the heads of the papers that ask one modality about another; `FAMILY` is the mean of their metrics
+CROSS_ATTENTION = ("crossfusion", "spacrd", "mrs90", "rcsa", "mcat")
+FAMILY = "cross-attention"
+OFFSET = "+offset"  # a head to whose logits the clinical linear predictor is added
+BEST_REGRESSION = "clinic-offset+rna"
+REGRESSIONS = ("clinic-free+rna", BEST_REGRESSION, "late:clinic+rna")
+REGION = 0.01  # of a c-index: less, either way, nobody would notice
+MOMENT, AFTER = 1.0, 2.0  # of a yes-or-no outcome
+
+
+def outcomes(cohort: pd.DataFrame, outcome: str = "survival") -> pd.DataFrame:
+    """The cohort, indexed by patient, with `time_months` and `event`, as `HeldOut` wants them."""
+    cohort = cohort.set_index("patient", drop=False)
+    if outcome == "binary":
+        return cohort.assign(time_months=np.where(cohort["event"] == 1, MOMENT, AFTER))
+    return cohort.rename(columns={"time": "time_months"})
+
+
+def horizons(params: FusionParams) -> list[float]:
+    """Months at which survival is asked for; of a yes-or-no outcome its one moment."""
+    return [MOMENT] if params.outcome == "binary" else params.horizons
+
+
+def held_out_patients(predictions: pd.DataFrame, cohort: pd.DataFrame, order: Sequence[str] = ()) -> Models:
+    """Predictions of every contender by cancer, in the order given (others follow); a patient, an outcome or a fold that is
+    not the cohort's is refused (`HeldOut.of`).
+
+    `predictions` has setting, model, seed, fold, patient, score; optionally survival_<months>, or probability (of a
+    yes-or-no outcome). `cohort` is that of `outcomes`.
+    """
+    if "probability" in predictions:
+        predictions = predictions.assign(**{f"survival_{MOMENT:g}": 1 - predictions["probability"]})
+    place = {name: number for number, name in enumerate(order)}
+    models: Models = {}
+    for setting, rows in predictions.groupby("setting", sort=False):
+        names = sorted(rows["model"].unique(), key=lambda name: place.get(name, len(place)))
+        models[setting] = {name: HeldOut.of(rows[rows["model"] == name], cohort) for name in names}
+    return models
+
+
+def censoring(cohort: pd.DataFrame, setting: str) -> dict[str, Censoring]:
+    """How patients of a cancer leave follow-up, learnt from each fold's training patients."""
+    patients = cohort[cohort["cancer"] == setting]
+    outcome = patients[["time_months", "event"]]
+    return {
+        fold.name: Censoring.fit(*outcome.loc[list(fold.train)].to_numpy().T) for fold in folds_of(patients)
+    }
+
+
+def metric_rows(
+    models: Models, cohort: pd.DataFrame, name: str, horizons: Sequence[float], draws: int
+) -> pd.DataFrame:
+    """Every metric of every contender (`metrics_table.survival_rows`) in the cohort `name`."""
+    rows = [
+        metrics_table.survival_rows(model, name, setting, one, horizons, censoring(cohort, setting), draws)
+        for setting, contenders in models.items()
+        for model, one in contenders.items()
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def family(models: Mapping[str, HeldOut], names: Sequence[str] = CROSS_ATTENTION) -> HeldOut | None:
+    """The heads of a family as one contender whose metric is the mean of theirs: each head's seeds count as seeds. None
+    where one of them was not trained.
+    """
+    if not set(names) <= set(models):
+        return None
+    first, *others = (models[name] for name in names)
+    if any(not np.array_equal(first.patient, other.patient) for other in others):
+        raise ValueError(f"{', '.join(names)} did not score the same patients: run 3-train again")
+    risk = np.concatenate([models[name].risk for name in names])
+    known = all(models[name].survival is not None for name in names)
+    survival = np.concatenate([models[name].survival for name in names]) if known else None
+    times = first.times if known else None
+    return HeldOut(first.patient, first.fold, first.time, first.event, risk, survival, times, first.trained)
+
+
+def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
+    """(kind, contender, minus) of what is compared: fixed before anything was measured, of those that were trained.
+
+    primary: cross-attention, the mean of its heads, minus tokens concatenated. by head: each head minus the same. minus
+    late, minus regression: against late fusion of networks, and the Cox model that keeps the clinic apart. offset minus
+    clinic: what a head adds to the clinic that it is given. regression minus clinic: what a Cox model adds.
+    """
+    heads = (FAMILY, *HEADS)
+    pairs = [("primary", FAMILY, "concat")]
+    pairs += [("by head", head, "concat") for head in HEADS if head != "concat"]
+    pairs += [("minus late", head, "late") for head in heads if head != "late"]
+    pairs += [("minus regression", head, BEST_REGRESSION) for head in heads]
+    pairs += [("offset minus clinic", head + OFFSET, "clinic") for head in heads]
+    pairs += [("regression minus clinic", name, "clinic") for name in REGRESSIONS]
+    return [pair for pair in pairs if set(pair[1:]) <= set(models)]
+
+
+def difference_rows(models: Models, draws: int, metric: str = "c_index") -> pd.DataFrame:
+    """`contrasts` of each cancer: setting, kind, model, minus, difference, low, high, error (the corrected standard error),
+    p, p_holm (over the rows of a kind), n, how. Above 0 the first is better.
+    """
+    parts = []
+    for setting, contenders in models.items():
+        able = dict(contenders)
+        for suffix in ("", OFFSET):
+            together = family(contenders, [name + suffix for name in CROSS_ATTENTION])
+            able |= {} if together is None else {FAMILY + suffix: together}
+        for kind, first, minus in contrasts(able):
+            pair = {first: able[first], minus: able[minus]}
+            row = metrics_table.survival_differences(pair, metric, draws=draws)
+            parts.append(row.assign(setting=setting, kind=kind))
+    if not parts:
+        return pd.DataFrame(
+            columns=["setting", "kind", "model", "minus", "difference", "low", "high", "error"]
+        )
+    table = pd.concat(parts, ignore_index=True)
+    table["error"] = (table["high"] - table["low"]) / (2 * norm.isf(0.025))
+    table["p"] = 2 * norm.sf((table["difference"] / table["error"]).abs())
+    table["p_holm"] = table.groupby(["setting", "kind"])["p"].transform(holm)
+    columns = ["setting", "kind", "model", "minus", "difference", "low", "high", "error"]
+    return table[[*columns, "p", "p_holm", "n", "how"]]
+
+
+def expected_best(tuning: pd.DataFrame) -> pd.DataFrame:
+    """The best inner c-index that a number of trials finds, in whatever order they come: model, trials, c_index.
+
+    Mean over folds of the expected maximum of so many of the trials, drawn without replacement; `tuning` has model, fold,
+    trial, inner_c. It is the c-index of the patients who choose, so it flatters, and more so the more trials there are.
+    Dodge et al., EMNLP 2019, doi:10.18653/v1/D19-1224.
+    """
+    rows = []
+    for (model, _), some in tuning.groupby(["model", "fold"], sort=False):
+        values, n = np.sort(some["inner_c"].to_numpy(float)), len(some)
+        for trials in range(1, n + 1):
+            largest = comb(np.arange(n), trials - 1) / comb(
+                n, trials
+            )  # chance that each is the largest drawn
+            rows.append((model, trials, float(largest @ values)))
+    table = pd.DataFrame(rows, columns=["model", "trials", "c_index"])
+    return table.groupby(["model", "trials"], sort=False, as_index=False).mean()
+
+
+def chosen_head(tuning: pd.DataFrame) -> str:
+    """The network whose chosen settings had the highest inner c-index, mean over folds: no tested patient chose it."""
+    chosen = tuning[tuning["chosen"].astype(bool) & tuning["model"].isin(NETWORKS)]
+    return str(chosen.groupby("model", sort=False)["inner_c"].mean().idxmax())
+
+
+def told_apart(chosen: str) -> list[str]:
+    """Contenders whose probabilities are looked at: clinic, the best regression, the chosen head alone and with the offset."""
+    head = chosen.removesuffix(OFFSET)
+    return ["clinic", BEST_REGRESSION, head, head + OFFSET]
+
+
+def against_yardsticks(yardsticks: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+    """c-indices of plain models that were measured before, and ours of the same name: cohort, model, before, ours, apart."""
+    ours = metrics[metrics["metric"] == "c_index"].set_index(["setting", "model"])["estimate"].rename("ours")
+    table = yardsticks.rename(columns={"value": "before"}).join(ours, on=["setting", "model"], how="inner")
+    return table.assign(apart=table["ours"] - table["before"])[
+        ["setting", "model", "before", "ours", "apart"]
+    ]
+
+
+def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Contender against metric, with intervals, of one cancer: c-indices, then Brier scores."""
+    wanted = ["c_index", "c_index_ipcw", "ibs"]
+    rows = metrics[metrics["metric"].isin(wanted)]
+    rows = rows.assign(text=rows.apply(metrics_table.written_out, axis=1))
+    wide = rows.pivot(index="model", columns="metric", values="text")
+    return wide.reindex(index=rows["model"].unique(), columns=wanted).reset_index()
+
+
+def calibration_panel(ax, models: Mapping[str, HeldOut], horizon: float) -> None:
+    """Predicted against observed probability of the event by the horizon, of the models that give probabilities."""
+    sure = {name: one for name, one in models.items() if one.survival is not None}
+    for number, (name, one) in enumerate(sure.items()):
+        died = 1 - one.survival.mean(axis=0)[:, list(one.times).index(horizon)]
+        try:
+            bins = calibration_at_horizon(one.time, one.event, died, horizon)
+        except NotComputable as reason:
+            print(f"{name} is not drawn: {reason}")
+            continue
+        draw_calibration(ax, bins, horizon, name, style.PALETTE[number % len(style.PALETTE)])

@@ -1,0 +1,106 @@
+"""The parameters of the fusion bench, and its contenders by name. The defaults are the demo."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from lib.params import Checked, StudyParams
+
+# columns of PORPOISE's signatures.csv -> the token of their genes, in the order of the tokens
+GENE_GROUPS = {
+    "Tumor Suppressor Genes": "tumor_suppressors",
+    "Oncogenes": "oncogenes",
+    "Protein Kinases": "protein_kinases",
+    "Cell Differentiation Markers": "differentiation",
+    "Transcription Factors": "transcription_factors",
+    "Cytokines and Growth Factors": "cytokines",
+}
+RNA = tuple(GENE_GROUPS.values())
+MODALITIES = ("clinic", *RNA, "copy_number", "mutations")
+# ways to fuse tokens: the classes are in lib/fusion/heads.py. With "+offset" the logits begin at what the clinic alone
+# predicts, and the network learns what is missing
+HEADS = (
+    *("concat", "mean", "gated", "kronecker", "late", "self-attention", "uniform-attention"),
+    *("crossfusion", "spacrd", "mrs90", "rcsa", "mcat"),
+)
+WITH_OFFSET = tuple(f"{head}+offset" for head in HEADS)
+NETWORKS = (*HEADS, *WITH_OFFSET)
+# regressions and forests on the same columns and folds: lib/training/rivals.py
+RIVALS = (
+    *("age", "clinic", "rna", "copy-number", "mutations", "ridge-all", "ridge-by-block", "elastic-net"),
+    *("clinic-free+rna", "clinic-offset+rna", "late:clinic+rna", "late:all", "forest"),
+)
+CONTENDERS = (*NETWORKS, *RIVALS)
+
+
+class Phantom(Checked):
+    """What the phantom generator is asked for; see `lib.fusion.phantom`. Effects are log hazard ratios per SD."""
+
+    seed: int = Field(3, ge=0)
+    patients: int = Field(240, ge=40)
+    clinic_effect: float = 0.5  # of age and stage
+    gene_effect: float = 0.5  # of one group of genes, alike in all patients
+    interaction_effect: float = 1.0  # of another group of genes, whose sign the tumour's subtype turns round
+
+
+class Training(Checked):
+    """How a network is made and trained: all that a training depends on beside its patients."""
+
+    bins: int = Field(4, ge=2)  # see `lib.training.discrete_time`
+    width: int = Field(32, ge=4)  # numbers of a token
+
+
+class FusionParams(Training, StudyParams):
+    """Parameters of `notebooks/fusion/`. Paths count from data/raw."""
+
+    # 1-preprocess
+    outcome: Literal["survival", "binary"] = "survival"
+    porpoise: str = ""  # folder with PORPOISE's tables, folds and signatures.csv; "" for a phantom or `table`
+    cancers: list[str] = []  # of PORPOISE's tables, as blca
+    clinical_tables: list[str] = []  # of TCGA-CDR, for stage and grade
+    # one row a case of anybody: patient, time_months and event (or label), fold where there are folds, and columns
+    table: str = ""
+    modalities: dict[str, list[str]] = {}  # of `table`: modality -> its columns, * stands for any text
+    phantom: Phantom | None = Phantom()
+    folds: int = Field(5, ge=2)  # drawn, stratified by event, where none are published
+    seed: int = Field(1, ge=0)
+    least_events: int = Field(30, ge=2)  # a cancer with fewer is left out, with a row that says so
+    # 2-embed
+    rna_scale: Literal["rank-normal", "clipped", "raw"] = "rank-normal"
+    clip: float = Field(4.0, gt=0)  # standard deviations of the training patients
+    random_groups: bool = False  # control: genes dealt to groups of the same sizes by chance
+    # 3-train
+    models: list[Literal[CONTENDERS]] = ["concat", "self-attention", "clinic", "clinic-offset+rna"]
+    seeds: list[NonNegativeInt] = Field([1], min_length=1)
+    first_seed_only: list[Literal[CONTENDERS]] = []
+    # 4-evaluate
+    # months; the last is the limit of all integrals
+    horizons: list[float] = Field([12.0, 36.0, 60.0], min_length=2)
+    bootstrap_draws: int = Field(1000, ge=100)
+
+    @property
+    def months(self) -> list[float]:
+        """Months at which survival is written down: every half year, and the horizons."""
+        halves = (6.0 * number for number in range(1, 1000))
+        return sorted({*self.horizons, *(month for month in halves if month < self.horizons[-1])})
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "FusionParams":
+        faults = {
+            "give one of `phantom`, `porpoise` and `table`: they say whose patients these are": (
+                sum(map(bool, (self.phantom, self.porpoise, self.table))) != 1
+            ),
+            "`cancers` and `porpoise` go together: name the cancers of its tables": (
+                bool(self.cancers) != bool(self.porpoise)
+            ),
+            "`modalities` and `table` go together: name the columns of each modality": (
+                bool(self.modalities) != bool(self.table)
+            ),
+            "horizons are months above 0, in ascending order": (
+                self.horizons[0] <= 0 or self.horizons != sorted(set(self.horizons))
+            ),
+        }
+        for fault, there in faults.items():
+            if there:
+                raise ValueError(fault)
+        return self
