@@ -58,6 +58,14 @@ def _part(text: str, kind: str) -> str:
     return _named(text, kind) or " + ".join(parts.get(part, part) for part in text.split("+"))
 
 
+def label(text: str) -> str:
+    """A label of a figure by its names: of a model, else of a setting or modalities; "a, b" part by part."""
+    if ", " in str(text) and not known(text, "models") and not known(text, "settings"):
+        return ", ".join(map(label, text.split(", ")))
+    found = (_named(str(text), kind) for kind in ("models", "settings"))
+    return next((words for words in found if words is not None), _part(str(text), "parts"))
+
+
 def named(table: pd.DataFrame) -> pd.DataFrame:
     """A table as people read it: its models, metrics, settings and cohorts, and its heads, by their names."""
     table = table.copy()

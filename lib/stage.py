@@ -23,6 +23,7 @@ from IPython.display import Markdown
 from tqdm import tqdm
 
 from lib.files import FULL, file_digest, remove_parts, write_csv, write_json
+from lib.names import label, named
 from lib.params import ROOT, Checked, of_notebook
 
 PACKAGES = [
@@ -114,14 +115,17 @@ class Stage:
         (write_csv if isinstance(content, pd.DataFrame) else write_json)(content, path)
 
     def figure(self, figure, name: str) -> None:
-        """Write a figure as `figures/<name>.svg` and `.png`."""
+        """Write a figure as `figures/<name>.svg` and `.png`; a title that is an identifier becomes its name."""
         from lib.figures import style
 
+        for axes in figure.axes:
+            axes.title.set_text(label(axes.title.get_text()))
         for path in style.save(figure, self.folder / "figures" / name):
             self.file(path)
 
     def table(self, rows: pd.DataFrame, digits: int = 3, caption: str = "") -> Markdown:
-        """A table for the reader; the last expression of a cell."""
+        """A table for the reader, identifiers by their names (`lib.names`); the last expression of a cell."""
+        rows = named(rows)
         whole = [c for c in rows.select_dtypes("float") if (rows[c].dropna() % 1 == 0).all()]
         rows = rows.astype(dict.fromkeys(whole, "Int64")).astype(object).where(rows.notna(), None)
         text = rows.to_markdown(index=False, floatfmt=f".{digits}f", missingval="")

@@ -59,7 +59,9 @@ def test_tables_are_kept_with_their_origin_and_rows_of_single_patients_are_not(r
     assert [about["date"], about["seconds"], about["inputs"]] == ["2026-11-29", 7, {"data/raw/a.csv": "1"}]
     assert kept.faults(root) == []
     said = results.computed(there)
-    assert said.startswith("Computed on AMD EPYC, 2 cores, 25 GB, no GPU, 2026-11-29, commit `c0ffeec0ff`, and committed;")
+    assert said.startswith(
+        "Computed on AMD EPYC, 2 cores, 25 GB, no GPU, 2026-11-29, commit `c0ffeec0ff`, and committed;"
+    )
 
 
 def test_a_phantom_a_tree_with_changes_and_a_table_of_another_hand_are_refused(run):
@@ -80,7 +82,7 @@ def test_too_much_is_refused_and_what_was_committed_stays(run, monkeypatch):
     root = run()
     kept.keep(root, "crossfusion", "luad")
     monkeypatch.setattr(kept, "LARGEST", 100)
-    with pytest.raises(ValueError, match="at most 0.0001 MB are kept"):
+    with pytest.raises(ValueError, match=r"at most 0\.0001 MB are kept"):
         kept.keep(root, "crossfusion", "luad")
     assert (root / "data/results/crossfusion/luad/metrics.csv").is_file()
     assert kept.faults(root)[-1].endswith("MB, at most 0.0001")

@@ -134,7 +134,17 @@ def test_every_part_says_something_where_nothing_was_run(bare):
     assert set(parts) == {"standings", "studies", "rivals", "demo-null", "cross-cancer", "coverage"} | {
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.studies),
-        *("provenance", "citation", "machines", "runs", "unit-costs", "disk", "estimate", "cost", "shipped vihbc"),
+        *(
+            "provenance",
+            "citation",
+            "machines",
+            "runs",
+            "unit-costs",
+            "disk",
+            "estimate",
+            "cost",
+            "shipped vihbc",
+        ),
     }
     assert [name for name, text in parts.items() if len(text) < 20] == []
     assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 4
