@@ -43,6 +43,7 @@ test: setup  ## run the tests (TESTS=tests/inputs for some of them, SLOW=1 for t
 
 book:  ## run demo and null of every study and render _book/index.html
 	@$(SETUP) --quarto
+	@[ -d data/raw/openseadragon/package ] || $(BIN)/python -m lib.data openseadragon || true
 	@$(BIN)/python -m lib.params params/*/demo.yaml params/*/null.yaml
 	$(SNAKEMAKE) --quiet host rules -- book
 	$(BIN)/python -m lib.book

@@ -22,7 +22,7 @@ import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from lib import results, site
+from lib import pieces, results, site
 from lib.files import sha256_of, written
 from lib.site import CODE, LABEL, PICTURES, caption_words, labels, options, places, read_contents, text_labels
 
@@ -397,8 +397,11 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
         files[name] = (root / name).read_bytes()
         if name.endswith(".qmd"):
             text, pictures = filled(files[name].decode(), name, parts, pages, root)
+            text, shown, still = pieces.placed(text, name, root)
             define(text_labels(text), name)
-            files |= {name: text.encode(), **pictures}
+            files |= {name: text.encode(), **pictures, **shown}
+            notes += still
+    files |= pieces.library(root)
     for chapter in chapters(contents):
         path = results.results_folder(root) / chapter.executed
         kind = results.kind_of(root, chapter.study, chapter.cohort)
