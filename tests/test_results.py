@@ -134,7 +134,17 @@ def test_every_part_says_something_where_nothing_was_run(bare):
     assert set(parts) == {"standings", "studies", "rivals", "demo-null", "cross-cancer", "coverage"} | {
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.studies),
-        *("provenance", "citation", "runs", "unit-costs", "disk", "estimate", "cost", "shipped vihbc"),
+        *(
+            "machines",
+            "provenance",
+            "citation",
+            "runs",
+            "unit-costs",
+            "disk",
+            "estimate",
+            "cost",
+            "shipped vihbc",
+        ),
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
         *("paper ablation spacrd", "paper accuracies stroke"),
     }

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from lib.figures import style
+from lib.names import label
 from lib.statistics.classification import NotComputable
 from lib.statistics.survival import at_risk as number_at_risk
 from lib.statistics.survival import checked_outcomes, hazard_ratio, logrank
@@ -82,7 +83,7 @@ def kaplan_meier(
         died, size = event[part].sum(), part.sum()
         key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died} events in {size}"
         draw_curve(ax, estimate(time[part], event[part], band=band), colours[name], key, tail)
-    head = [title, "" if alone else _tested(time, event, group, names, trained)]
+    head = [label(title), "" if alone else _tested(time, event, group, names, trained)]
     place = dict(loc="lower left", bbox_to_anchor=(0, 1.01))
     if len(names) > 3:
         ax.set_title(head.pop(0))
