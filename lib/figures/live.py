@@ -1,4 +1,4 @@
-"""What the book's pieces are drawn from (`lib.pieces`, ``book/pieces/*.js``): plain dictionaries, small enough for a page.
+"""What the book's slides and films are drawn from (`lib.pieces`, ``book/pieces/*.js``): plain dictionaries, small enough for a page.
 
 A stage writes one as ``pieces/<name>.json``; a page names it.
 """
@@ -6,88 +6,14 @@ A stage writes one as ``pieces/<name>.json``; a page names it.
 import base64
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from PIL import Image
 from skimage.measure import block_reduce
 
 from lib.files import written
-from lib.statistics.classification import NotComputable, gmm_threshold, prevalence_threshold
-from lib.statistics.metrics_table import RATIO, risk_group
-from lib.statistics.survival import HeldOut
-
-CUTS = {"fold_median": "median of the fold", "pooled_median": "median of all"}
-
-
-def survival(models: Mapping[str, HeldOut], groups: pd.DataFrame) -> dict:
-    """Kaplan-Meier curves with a switch of the cut ("survival").
-
-    Parameters
-    ----------
-    models : mapping of name to HeldOut
-        All of the same patients; one of other patients than the first is left out.
-    groups : DataFrame
-        From `lib.statistics.metrics_table.risk_groups`: model, cut, p, hazard_ratio and its ends. A model is shown where both
-        of its cuts give two groups.
-
-    Raises
-    ------
-    NotComputable
-        Where that leaves no model.
-    """
-    first = next(iter(models.values()))
-    shown = []
-    for name, model in models.items():
-        tests = groups[(groups["model"] == name) & groups["p"].notna()].set_index("cut")
-        if set(CUTS) <= set(tests.index) and np.array_equal(model.patient, first.patient):
-            cuts = []
-            for cut, words in CUTS.items():
-                high = "".join("1" if side == "high" else "0" for side in risk_group(model, cut))
-                ratio = [_rounded(tests.loc[cut, column], 4) for column in RATIO]
-                cuts.append({"name": words, "high": high, "p": float(tests.loc[cut, "p"]), "ratio": ratio})
-            shown.append({"name": name, "cuts": cuts})
-    if not shown:
-        raise NotComputable("no model has two risk groups under both cuts")
-    time, event = np.round(first.time, 2).tolist(), first.event.astype(int).tolist()
-    return {"time": time, "event": event, "models": shown}
-
-
-def threshold(sections: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> dict:
-    """A cut that one moves through the scores of sections ("threshold").
-
-    Parameters
-    ----------
-    sections : mapping of name to (labels, scores)
-        Labels 0 or 1 (cancer), NaN where undetermined (left out); scores of the same spots, higher is more like cancer.
-
-    Returns
-    -------
-    dict
-        For each section its scores, and two cuts: `gmm_threshold`, which needs no label, and `prevalence_threshold`, which the
-        released code takes and which reads the labels of the test. A cut that cannot be had is None.
-    """
-    shown = []
-    for name, (labels, scores) in sections.items():
-        labels, scores = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
-        known = np.isfinite(labels) & np.isfinite(scores)
-        labels, scores = labels[known].astype(int), scores[known]
-        rules = {
-            "from the scores alone": partial(gmm_threshold, scores),
-            "from the labels of this section": partial(prevalence_threshold, scores, labels.mean()),
-        }
-        cuts = []
-        for words, rule in rules.items():
-            try:
-                cuts.append({"name": words, "at": _rounded(rule(), 5)})
-            except NotComputable:
-                cuts.append({"name": words, "at": None})
-        rounded = [_rounded(score, 5) for score in scores]
-        shown.append({"name": name, "labels": "".join(map(str, labels)), "scores": rounded, "cuts": cuts})
-    return {"sections": shown}
 
 
 def slide(size: tuple[int, int], layers: Sequence[Mapping]) -> dict:

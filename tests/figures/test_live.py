@@ -1,4 +1,4 @@
-"""What the book's pieces are drawn from: numbers of the statistics, films and marks that come back as they went in."""
+"""What the book's slides and films are drawn from: films and marks come back as they went in."""
 
 import base64
 
@@ -7,39 +7,6 @@ import pytest
 from PIL import Image
 
 from lib.figures import live
-from lib.statistics.classification import NotComputable, gmm_threshold, prevalence_threshold
-from lib.statistics.metrics_table import risk_group, risk_groups
-from lib.statistics.survival import HeldOut
-
-
-def held_out(risk):
-    rng = np.random.default_rng(0)
-    time, event = rng.exponential(20, 60) + 1, rng.integers(0, 2, 60)
-    return HeldOut(np.arange(60).astype(str), np.repeat([*"01"], 30), time, event, risk[None], trained=False)
-
-
-def test_survival_holds_both_cuts_of_models_that_have_two_groups():
-    models = {"flat": held_out(np.ones(60)), "risk": held_out(np.arange(60) % 17 + np.repeat([0.0, 9.0], 30))}
-    groups = risk_groups(models)
-    data = live.survival(models, groups)
-    assert [model["name"] for model in data["models"]] == ["risk"]
-    for cut, made in zip(live.CUTS, data["models"][0]["cuts"], strict=True):
-        assert [*made["high"]] == ["1" if side == "high" else "0" for side in risk_group(models["risk"], cut)]
-        assert made["p"] == groups.set_index(["model", "cut"]).loc[("risk", cut), "p"]
-    with pytest.raises(NotComputable, match="no model has two risk groups"):
-        live.survival({"flat": models["flat"]}, risk_groups({"flat": models["flat"]}))
-
-
-def test_threshold_leaves_out_spots_without_label_and_cuts_that_cannot_be_had():
-    rng = np.random.default_rng(0)
-    labels, scores = np.repeat([0.0, 1.0, np.nan], 50), rng.normal(size=150)
-    first, alone = live.threshold({"A": (labels, scores), "B": (np.ones(100), scores[:100])})["sections"]
-    assert first["labels"] == "0" * 50 + "1" * 50
-    assert first["scores"] == pytest.approx(scores[:100], rel=1e-4)
-    free, leak = (cut["at"] for cut in first["cuts"])
-    assert free == pytest.approx(gmm_threshold(scores[:100]), rel=1e-4)
-    assert leak == pytest.approx(prevalence_threshold(scores[:100], 0.5), rel=1e-4)
-    assert [cut["at"] is None for cut in alone["cuts"]] == [False, True]
 
 
 def decoded(packed, rows, columns):
