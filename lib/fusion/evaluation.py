@@ -100,7 +100,7 @@ def family(models: Mapping[str, HeldOut], names: Sequence[str] = CROSS_ATTENTION
 
 
 def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
-    """(kind, contender, minus) of what is compared: fixed before anything was measured, of those that were trained.
+    """(contrast, contender, minus) of what is compared: fixed before anything was measured, of those that were trained.
 
     primary: cross-attention, the mean of its heads, minus tokens concatenated. by head: each head minus the same. minus
     late, minus regression: against late fusion of networks, and the Cox model that keeps the clinic apart. offset minus
@@ -117,8 +117,8 @@ def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
 
 
 def difference_rows(models: Models, draws: int, metric: str = "c_index") -> pd.DataFrame:
-    """`contrasts` of each cancer: setting, kind, model, minus, difference, low, high, error (the corrected standard error),
-    p, p_holm (over the rows of a kind), n, how. Above 0 the first is better.
+    """`contrasts` of each cancer: setting, contrast, model, minus, difference, low, high, error (the corrected standard error),
+    p, p_holm (over the rows of a contrast), n, how. Above 0 the first is better.
     """
     parts = []
     for setting, contenders in models.items():
@@ -126,19 +126,19 @@ def difference_rows(models: Models, draws: int, metric: str = "c_index") -> pd.D
         for suffix in ("", OFFSET):
             together = family(contenders, [name + suffix for name in CROSS_ATTENTION])
             able |= {} if together is None else {FAMILY + suffix: together}
-        for kind, first, minus in contrasts(able):
+        for contrast, first, minus in contrasts(able):
             pair = {first: able[first], minus: able[minus]}
             row = metrics_table.survival_differences(pair, metric, draws=draws)
-            parts.append(row.assign(setting=setting, kind=kind))
+            parts.append(row.assign(setting=setting, contrast=contrast))
     if not parts:
         return pd.DataFrame(
-            columns=["setting", "kind", "model", "minus", "difference", "low", "high", "error"]
+            columns=["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
         )
     table = pd.concat(parts, ignore_index=True)
     table["error"] = (table["high"] - table["low"]) / (2 * norm.isf(0.025))
     table["p"] = 2 * norm.sf((table["difference"] / table["error"]).abs())
-    table["p_holm"] = table.groupby(["setting", "kind"])["p"].transform(holm)
-    columns = ["setting", "kind", "model", "minus", "difference", "low", "high", "error"]
+    table["p_holm"] = table.groupby(["setting", "contrast"])["p"].transform(holm)
+    columns = ["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
     return table[[*columns, "p", "p_holm", "n", "how"]]
 
 

@@ -74,10 +74,10 @@ def test_p_agrees_with_the_interval_and_holm_counts_its_kind(models):
     out = (rows["low"] > 0) | (rows["high"] < 0)
     assert ((rows["p"] < 0.05) == out).all()
     assert (rows["p_holm"] >= rows["p"]).all()
-    lone = rows["kind"].map(rows["kind"].value_counts()) == 1
+    lone = rows["contrast"].map(rows["contrast"].value_counts()) == 1
     assert lone.any()
     assert (rows.loc[lone, "p_holm"] == rows.loc[lone, "p"]).all()
-    for _, some in rows.groupby("kind"):
+    for _, some in rows.groupby("contrast"):
         assert some["p_holm"].min() == pytest.approx(min(1, len(some) * some["p"].min()))
 
 
