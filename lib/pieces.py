@@ -13,7 +13,7 @@ import json
 import re
 from pathlib import Path, PurePosixPath
 
-from lib import results
+from lib import names, results
 from lib.site import seen_from
 
 LARGEST = 1_500_000  # bytes that a page's pieces may bring along: data, pictures, library
@@ -84,16 +84,18 @@ def _path(source: str, root: Path) -> Path:
     made = results.results_folder(root) / source.removeprefix("/results/")
     if not source.startswith("/results/"):
         return Path(root) / source.lstrip("/")
-    return made if made.is_file() else Path(root) / "data" / source.lstrip("/")
+    return made if made.is_file() else Path(root) / results.KEPT / source.removeprefix("/results/")
 
 
 def _read(paths: list[Path]) -> dict:
-    """JSON, or the columns of tables by name; what is missing is None."""
-    data = {}
+    """JSON, or the columns of tables by name; what is missing is None. ``names``: what the tables' models are called."""
+    data: dict = {}
     for path in paths:
         if path.suffix == ".csv":
             table = results.read(path)
             data[path.stem] = table.astype(object).where(table.notna(), None).to_dict("list")
+            models = table["model"].unique() if "model" in table else ()
+            data.setdefault("names", {}).update({model: names.name(model) for model in models})
         else:
             data |= json.loads(path.read_text(encoding="utf-8"))
     return data

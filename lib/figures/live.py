@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from skimage.measure import block_reduce
 
+from lib.features.tiles import TileGrid
 from lib.files import written
 
 
@@ -44,11 +45,20 @@ def slide(size: tuple[int, int], layers: Sequence[Mapping]) -> dict:
     return {"width": int(size[0]), "height": int(size[1]), "layers": made}
 
 
+def tile_layers(grid: TileGrid, values: Mapping[str, tuple[int, ArrayLike]]) -> list[dict]:
+    """Layers for `slide` of numbers of tiles: name to (scale, values (n,)), one a tile of ``grid.tiles[scale]``."""
+    layers = []
+    for name, (scale, numbers) in values.items():
+        x, y = grid.centres(scale).T
+        layers.append({"name": name, "x": x, "y": y, "side": grid.side_px(scale), "value": numbers})
+    return layers
+
+
 def film(
     frames: np.ndarray,
     seconds: ArrayLike,
     mask: np.ndarray,
-    maps: Mapping[str, tuple[np.ndarray, str]],
+    maps: Mapping[str, tuple[np.ndarray, str, tuple[float, float], bool]],
     most: int = 96,
 ) -> dict:
     """One slice of a perfusion film, with the curve of the voxel under the pointer, and its maps ("film").
@@ -61,7 +71,7 @@ def film(
         When each was taken.
     mask : array (rows, columns)
         Brain; outside nothing is shown, and what lies around it is cut off.
-    maps : mapping of name to (array (rows, columns), unit)
+    maps : mapping of name to (array (rows, columns), unit, ends of its colours, whether high is dark)
         Maps of the same slice; NaN is not shown.
     most : int
         Rows and columns at most: a larger slice is averaged in blocks.
@@ -83,14 +93,19 @@ def film(
         return {"low": _rounded(low, 3), "high": _rounded(high, 3), "unit": unit, "values": text}
 
     sizes: list[tuple[int, int]] = []
-    made = [{"name": name, "of": unit, **packed(values)} for name, (values, unit) in maps.items()]
+    made = []
+    for name, (values, unit, (low, high), turned) in maps.items():
+        made.append({**packed(values), "name": name, "of": unit, "low": low, "high": high, "turned": turned})
     whole = packed(frames)
     times = [_rounded(second, 4) for second in np.asarray(seconds, dtype=float)]
     return {"rows": sizes[-1][0], "columns": sizes[-1][1], "seconds": times, "film": whole, "maps": made}
 
 
-def photograph(picture: Image.Image, path: Path, side: int = 2400, most: int = 700_000) -> tuple[int, int]:
-    """Write a picture as JPEG, its longer side at most `side` pixels and the file at most `most` bytes; its size (width, height)."""
+def photograph(
+    picture: ArrayLike | Image.Image, path: Path, side: int = 2400, most: int = 700_000
+) -> tuple[int, int]:
+    """Write a picture (uint8 where it is an array) as JPEG, its longer side at most `side` pixels and the file at most `most` bytes; its size (width, height)."""
+    picture = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
     picture = picture.convert("RGB")
     picture.thumbnail((side, side))
     for quality in (82, 70, 58, 45, 30):

@@ -106,7 +106,7 @@ def test_film_shows_the_voxel_under_the_pointer_and_its_maps(piece):
     mask = np.zeros((12, 12), bool)
     mask[1:11, 1:11] = True
     late = np.full((12, 12), 7.0)
-    page = piece("film", live.film(frames, [0, 1.5, 3, 4.5], mask, {"Tmax": (late, "s")}))
+    page = piece("film", live.film(frames, [0, 1.5, 3, 4.5], mask, {"Tmax": (late, "s", (0, 12), True)}))
     assert numbers(page.text(".says"))[:2] == [3, 130], "at first where and when most contrast is"
     page.point("canvas", 0.05, 0.05)
     assert page.text(".says b") == "13.0 HU"
@@ -114,7 +114,7 @@ def test_film_shows_the_voxel_under_the_pointer_and_its_maps(piece):
     page.write("input[type=range]", "0")
     assert page.text(".says b") == "0.0 HU"
     page.click(".choice button", "Tmax")
-    assert "Colours of Tmax: 7.0" in page.text(".says")
+    assert "Colours of Tmax: 12.0 (dark) to 0.0 s (light)" in page.text(".says")
 
 
 def layers():
