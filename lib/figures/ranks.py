@@ -33,5 +33,9 @@ def critical_difference(ax: Axes, ranks: Ranks, marked: tuple[str, ...] = ()) ->
         textcoords="offset points",
         size=7.5,
     )
-    ax.set(xlabel=f"average rank over {ranks.cohorts} cohorts (1 is best)", ylim=(rows - 0.4, -1.6))
+    ax.set(
+        xlabel=f"average rank over {ranks.cohorts} cohorts (1 is best)",
+        xlim=(0.6, None),
+        ylim=(rows - 0.4, -1.6),
+    )
     return ax
