@@ -33,7 +33,9 @@ class Inputs(NamedTuple):
         Log hazard (of a label: log odds) by the clinic alone. Of a training patient it is what inner folds predict that
         do not hold him, so that it is as good as a held-out patient's.
     time, event : Tensor (n,), float32
-        Months; 1 where it happened.
+        Months (0 where the outcome is a label); 1 where it happened.
+    clinic : tuple of str
+        Names of the clinic's columns.
     """
 
     patients: list[str]
@@ -42,6 +44,7 @@ class Inputs(NamedTuple):
     offset: Tensor
     time: Tensor
     event: Tensor
+    clinic: tuple[str, ...] = ()
 
     def of(self, patients: list[str]) -> "Inputs":
         """Some of the patients, in the order given."""
@@ -49,7 +52,7 @@ class Inputs(NamedTuple):
         rows = torch.tensor([place[one] for one in patients])
         columns = {name: values[rows] for name, values in self.columns.items()}
         parts = (self.present, self.offset, self.time, self.event)
-        return Inputs(list(patients), columns, *(part[rows] for part in parts))
+        return Inputs(list(patients), columns, *(part[rows] for part in parts), self.clinic)
 
 
 def inner_folds(table: pd.DataFrame, fold: Fold, seed: int, count: int = INNER_FOLDS) -> list[Fold]:
@@ -92,6 +95,7 @@ def tokens(patients: Patients, fold: Fold, params: FusionParams) -> Inputs:
         torch.from_numpy(offset.astype(np.float32)),
         torch.from_numpy(np.nan_to_num(time).astype(np.float32)),
         torch.from_numpy(event.astype(np.float32)),
+        tuple(blocks["clinic"].columns) if "clinic" in blocks else (),
     )
 
 
@@ -160,7 +164,8 @@ def write_tokens(path: str | Path, inputs: Inputs) -> None:
             )
         for name in ("present", "offset", "time", "event"):
             file[name] = getattr(inputs, name).numpy()
-        file["patients"], file.attrs["modalities"] = inputs.patients, list(inputs.columns)
+        file["patients"] = inputs.patients
+        file.attrs["modalities"], file.attrs["clinic"] = list(inputs.columns), list(inputs.clinic)
 
 
 def read_tokens(path: str | Path) -> Inputs:
@@ -168,7 +173,7 @@ def read_tokens(path: str | Path) -> Inputs:
     with opened(path, "a fold's tokens", "run 2-embed again") as file:
         columns = {name: torch.from_numpy(file[f"columns/{name}"][:]) for name in file.attrs["modalities"]}
         parts = [torch.from_numpy(file[name][:]) for name in ("present", "offset", "time", "event")]
-        return Inputs([*file["patients"].asstr()[:]], columns, *parts)
+        return Inputs([*file["patients"].asstr()[:]], columns, *parts, tuple(file.attrs["clinic"]))
 
 
 def whole_rna(inputs: Inputs) -> np.ndarray | None:
