@@ -22,7 +22,7 @@ import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from lib import results, site
+from lib import pieces, results, site
 from lib.files import sha256_of, written
 from lib.site import CODE, LABEL, PICTURES, caption_words, labels, options, places, read_contents, text_labels
 
@@ -361,7 +361,9 @@ def filled(
         return f"({site.seen_from(page, place)})"
 
     def link(match: re.Match) -> str:
-        return f"[{match[1]}]({site.seen_from(page, match[2])})" if match[2] in pages else match[1]
+        place, _, anchor = match[2].partition("#")
+        target = site.seen_from(page, place) + (f"#{anchor}" if anchor else "")
+        return f"[{match[1]}]({target})" if place in pages else match[1]
 
     def part(match: re.Match) -> str:
         if match[1] not in parts:
@@ -397,8 +399,11 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
         files[name] = (root / name).read_bytes()
         if name.endswith(".qmd"):
             text, pictures = filled(files[name].decode(), name, parts, pages, root)
+            text, shown, still = pieces.placed(text, name, root)
             define(text_labels(text), name)
-            files |= {name: text.encode(), **pictures}
+            files |= {name: text.encode(), **pictures, **shown}
+            notes += still
+    files |= pieces.library(root)
     for chapter in chapters(contents):
         path = results.results_folder(root) / chapter.executed
         kind = results.kind_of(root, chapter.study, chapter.cohort)

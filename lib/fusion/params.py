@@ -47,7 +47,11 @@ class Training(Checked):
     """How a network is made and trained: all that a training depends on beside its patients."""
 
     bins: int = Field(4, ge=2)  # see `lib.training.discrete_time`
-    width: int = Field(32, ge=4)  # numbers of a token
+    width: int = Field(16, ge=8, multiple_of=4)  # numbers of a token
+    trials: int = Field(
+        8, ge=1
+    )  # settings tried of each head in each fold: learning rate, weight decay, dropout
+    epochs: int = Field(50, ge=5)  # most, each one step on all patients; chosen with the setting
 
 
 class FusionParams(Training, StudyParams):
