@@ -23,7 +23,7 @@ FETCHED = {
     "book/pieces/openseadragon-licence.txt": f"{LIBRARY}/LICENSE.txt",
 }
 NEEDING = "slide"  # the kind of piece that the library is for
-PIECE = re.compile(r"^(:{3,}) *\{\.piece\b([^}\n]*)\} *\n(.*?)\n\1 *$", re.MULTILINE | re.DOTALL)
+PIECE = re.compile(r"^(:{3,}) *\{\.piece\b([^}]*)\} *\n(.*?)\n\1 *$", re.MULTILINE | re.DOTALL)
 
 
 def placed(text: str, page: str, root: Path) -> tuple[str, dict[str, bytes], list[str]]:

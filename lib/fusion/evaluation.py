@@ -46,8 +46,9 @@ def horizons(params: FusionParams) -> list[float]:
 
 
 def held_out_patients(predictions: pd.DataFrame, cohort: pd.DataFrame, order: Sequence[str] = ()) -> Models:
-    """Predictions of every contender by cancer, in the order given (others follow); a patient, an outcome or a fold that is
-    not the cohort's is refused (`HeldOut.of`).
+    """Predictions of every contender by the patients' cancer, in the order given (others follow); a patient, an outcome or a
+    fold that is not the cohort's is refused (`HeldOut.of`). A model of all cancers is looked at within each: pooled, most of
+    a c-index is the cancer type.
 
     `predictions` has setting, model, seed, fold, patient, score; optionally survival_<months>, or probability (of a
     yes-or-no outcome). `cohort` is that of `outcomes`.
@@ -56,7 +57,8 @@ def held_out_patients(predictions: pd.DataFrame, cohort: pd.DataFrame, order: Se
         predictions = predictions.assign(**{f"survival_{MOMENT:g}": 1 - predictions["probability"]})
     place = {name: number for number, name in enumerate(order)}
     models: Models = {}
-    for setting, rows in predictions.groupby("setting", sort=False):
+    cancers = predictions["patient"].map(cohort["cancer"]).fillna(predictions["setting"])
+    for setting, rows in predictions.groupby(cancers, sort=False):
         names = sorted(rows["model"].unique(), key=lambda name: place.get(name, len(place)))
         models[setting] = {name: HeldOut.of(rows[rows["model"] == name], cohort) for name in names}
     return models
