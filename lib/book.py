@@ -361,7 +361,9 @@ def filled(
         return f"({site.seen_from(page, place)})"
 
     def link(match: re.Match) -> str:
-        return f"[{match[1]}]({site.seen_from(page, match[2])})" if match[2] in pages else match[1]
+        place, _, anchor = match[2].partition("#")
+        target = site.seen_from(page, place) + (f"#{anchor}" if anchor else "")
+        return f"[{match[1]}]({target})" if place in pages else match[1]
 
     def part(match: re.Match) -> str:
         if match[1] not in parts:

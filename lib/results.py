@@ -229,8 +229,12 @@ def link(words: str, target: str) -> str:
 
 
 def chapter(study: str, cohort: str, stage: str = "5-figures", words: str = "") -> str:
-    """A link to a cohort's chapter, named by the cohort."""
-    return link(words or f"`{cohort}`", f"notebooks/{study}/{cohort}/{stage}.ipynb")
+    """A link to a cohort's chapter, named by the cohort; where it was not run here, to its place on the study's page of results."""
+    run = results_folder(repository()) / study / cohort / "notebooks" / f"{stage}.ipynb"
+    page = f"notebooks/{study}/{cohort}/{stage}.ipynb"
+    if not run.is_file() and (repository() / KEPT / study / cohort / PROVENANCE).is_file():
+        page = f"book/results/{study}.qmd#sec-{study}-{cohort}"
+    return link(words or f"`{cohort}`", page)
 
 
 def table(
