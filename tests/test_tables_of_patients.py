@@ -76,7 +76,7 @@ WRONG = [
     ("folds", "2685", "2684", "2684"),
     ("folds", "2684\n", "2684,x,y\n", "splits_0"),
     ("sections", "note", "patient", "t.csv"),
-    ("sections", "pathologist,", "pathologist,,,,,", "t.csv"),
+    ("sections", "pathologist,", "pathologist,,,x", "t.csv"),
 ]
 
 

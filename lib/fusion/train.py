@@ -19,8 +19,9 @@ from scipy.stats import qmc
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from lib.fusion.model import OFFSET, Fusion, Output, count, head_of
-from lib.fusion.params import FusionParams, Training
+from lib.fusion import rivals
+from lib.fusion.model import OFFSET, Fusion, Output, count, file_of, head_of
+from lib.fusion.params import RIVALS, FusionParams, Training
 from lib.fusion.tokens import Inputs, inner_folds, read_tokens
 from lib.stage import Stage
 from lib.training.discrete_time import bin_of, fit_bins, survival_at, survival_nll, survival_of
@@ -215,7 +216,7 @@ class Trained(NamedTuple):
     problem: Problem
     batch: Batch
     rows: Tensor  # (seeds, parameters)
-    history: pd.DataFrame  # seed, epoch, loss, held_out_c_index
+    history: pd.DataFrame  # seed, epoch, loss, held_out_c_index, chosen (whether it is the last)
     tuning: pd.DataFrame  # trial, learning_rate, weight_decay, dropout, epochs, inner_c, chosen
 
 
@@ -258,6 +259,7 @@ def train(
     problem, batch, rows, history = descended(fold, [best._replace(seed=seed) for seed in seeds], epochs)
     history["seed"] = history.pop("member").map(dict(enumerate(seeds)))
     history = history.rename(columns={"watched": "held_out_c_index"}).sort_values(["seed", "epoch"])
+    history["chosen"] = history["epoch"] == epochs
     return Trained(problem, batch, rows, history, tuning)
 
 
@@ -283,8 +285,9 @@ class Data:
         self._read = lru_cache(maxsize=1)(lambda path: read_tokens(path))
 
     def files(self, run: Run) -> list[Path]:
-        """The file of tokens that a run reads."""
-        return [self.stage.folder / "tokens" / f"{run.fold.name}.h5"]
+        """What a run reads: the fold's tokens, and the file of a head of one's own."""
+        own = self.params.own_heads.get(run.model.removesuffix(OFFSET))
+        return [self.stage.folder / "tokens" / f"{run.fold.name}.h5", *([file_of(own)] if own else [])]
 
     def depends(self, run: Run) -> dict[str, Any]:
         """What else a run's result depends on: how networks are trained, and the seeds, which a run has all."""
@@ -305,23 +308,27 @@ class Data:
 
 
 def fit(run: Run, data: Data) -> Result:
-    """Train one contender on one fold with all seeds side by side; score the held-out patients.
+    """Train or fit one contender on one fold, a network with all seeds side by side; score the held-out patients.
 
-    Tables: tuning (model, trial, learning_rate, weight_decay, dropout, epochs, inner_c, chosen) and costs (parameters, of
-    the head alone, seconds of one of the trainings, trials among them).
+    Scores: setting (the patient's cancer: who learns from several is judged in each), patient, score and what else `scored`
+    gives. Tables: tuning (of a network trial, learning_rate, weight_decay, dropout, epochs, inner_c, chosen) and costs
+    (parameters, of_head, seconds of one training, trials among them).
     """
+    result = rivals.fit(run, data) if run.model in RIVALS else _fit_network(run, data)
+    return result._replace(
+        scores=result.scores.assign(setting=result.scores["patient"].map(data.table["cancer"]))
+    )
+
+
+def _fit_network(run: Run, data: Data) -> Result:
     began, inputs = time.process_time(), data.inputs(run.fold)
     if not run.model.endswith(OFFSET):
         inputs = inputs._replace(offset=torch.zeros_like(inputs.offset))
     seeds, how = data.seeds(run.model), data.params
-    trained = train(head_of(run.model), inputs, run.fold, data.inner(run.fold), seeds, how)
-    seconds = time.process_time() - began
+    trained = train(head_of(run.model, how.own_heads), inputs, run.fold, data.inner(run.fold), seeds, how)
+    seconds = (time.process_time() - began) / (how.trials + len(seeds))
     network = trained.batch.network
-    costs = {
-        "parameters": count(network),
-        "of_head": count(network.head),
-        "seconds": seconds / (how.trials + len(seeds)),
-    }
+    costs = {"parameters": count(network), "of_head": count(network.head), "seconds": seconds}
     scores = scored(trained, inputs.of(run.fold.test), seeds, how.months)
     weights = {name: weight[0] for name, weight in trained.batch.weights(trained.rows).items()}
     tables = {"tuning": trained.tuning, "costs": pd.DataFrame([costs])}

@@ -100,6 +100,12 @@ def test_a_prediction_from_another_fold_or_of_a_stranger_is_refused(cohort, pred
         evaluation.held_out_patients(predictions.replace({"patient": {"P00": "Q00"}}), known)
 
 
+def test_a_model_of_all_cancers_is_looked_at_within_each(cohort, predictions):
+    two = cohort.assign(cancer=np.where(np.arange(PATIENTS) < 40, "blca", "ucec"))
+    models = evaluation.held_out_patients(predictions.assign(setting="pan"), evaluation.outcomes(two))
+    assert {name: len(some["concat"].patient) for name, some in models.items()} == {"blca": 40, "ucec": 50}
+
+
 def test_expected_best_is_the_mean_over_all_choices_of_trials():
     random = np.random.default_rng(1)
     tuning = pd.DataFrame({"model": "concat", "fold": np.repeat(["0", "1"], 5), "trial": list(range(5)) * 2})
