@@ -21,7 +21,7 @@ SNAKEMAKE = $(BIN)/python scripts/time_left.py $(BIN)/python -m snakemake --prof
 SETUP := bash scripts/setup.sh$(if $(filter-out .venv,$(ENV)), --into $(ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quarto doctor lab test book check hospital run data lock lint format benchmarks clean
+.PHONY: help setup quarto doctor lab test book check hospital run keep data lock lint format benchmarks clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,7 @@ test: setup  ## run the tests (TESTS=tests/inputs for some of them, SLOW=1 for t
 
 book:  ## run demo and null of every study and render _book/index.html
 	@$(SETUP) --quarto
+	@[ -d data/raw/openseadragon/package ] || $(BIN)/python -m lib.data openseadragon || true
 	@$(BIN)/python -m lib.params params/*/demo.yaml params/*/null.yaml
 	$(SNAKEMAKE) --quiet host rules -- book
 	$(BIN)/python -m lib.book
@@ -55,6 +56,9 @@ run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st (SHARDS=8 cuts 
 	@$(SETUP)
 	@$(BIN)/python -m lib.params params/$(STUDY)/$(COHORT).yaml
 	$(SNAKEMAKE) --quiet host --config shards=$(SHARDS) -- $(STUDY)_$(COHORT)
+
+keep: setup  ## commit-ready copy of the small results of a real cohort, into data/results: STUDY=spacrd COHORT=her2st
+	@$(BIN)/python -m lib.kept $(STUDY) $(COHORT)
 
 check: setup  ## read a cohort's files, train nothing, say what is odd or missing: STUDY=stroke (COHORT=patients)
 	@$(BIN)/python -m lib.check $(STUDY) $(COHORT)

@@ -17,7 +17,7 @@ def main() -> int:
     failed = []
     for name in wanted:
         print(f"== {name}", flush=True)
-        if subprocess.run([sys.executable, HERE / f"{name}.py"], cwd=HERE.parent).returncode:
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=HERE.parent).returncode:
             failed.append(name)
     if failed:
         print(f"did not end well: {', '.join(failed)}", file=sys.stderr)

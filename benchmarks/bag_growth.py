@@ -19,9 +19,9 @@ import torch
 
 from lib.crossfusion.bags import Bag, TileFeatures, drawn
 from lib.crossfusion.model import CrossFusion
-from lib.doctor import processor
 from lib.files import write_csv
 from lib.models.attention import AMIL, DSMIL, MeanPool, TransMIL
+from lib.stage import processor
 
 CELLS = (32, 64, 128, 256, 512)  # 5x tiles
 CAP = 2_048  # 20x tiles

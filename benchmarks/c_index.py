@@ -25,8 +25,8 @@ import pandas as pd
 from lifelines.utils import concordance_index
 from sksurv.metrics import concordance_index_censored
 
-from lib.doctor import processor
 from lib.files import write_csv
+from lib.stage import processor
 from lib.statistics.concordance import harrell, harrell_draws
 
 PATIENTS, DRAWS, LARGE = 350, 1_000, 1_100

@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.doctor import processor
 from lib.features.clam import Preset, Segmentation, read_preset, segment
 from lib.features.tiles import clam_tiles, exact_tiles
 from lib.files import write_csv
+from lib.stage import processor
 
 PATCH, DOWN = 256, 16
 BAR = 0.5

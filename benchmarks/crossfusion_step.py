@@ -144,8 +144,8 @@ def main() -> None:
 
     import pandas as pd
 
-    from lib.doctor import processor
     from lib.files import write_csv
+    from lib.stage import processor
 
     table = pd.DataFrame(rows)
     for base in ("shipped", "released"):

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from clam_tiling import Drawn
 
-from lib.doctor import processor
 from lib.features import radiomics, tiles
 from lib.features.clam import read_preset, segment
 from lib.files import write_csv
@@ -28,6 +27,7 @@ from lib.gcmlm.signature import SignatureFusion
 from lib.gcmlm.train import folds_of as gastric_folds
 from lib.inputs.slides import open_slide
 from lib.params import load
+from lib.stage import processor
 from lib.statistics.classification import auc
 from lib.stroke.perfusion import network_input, prepare
 from lib.stroke.raw import raw_input

@@ -18,13 +18,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.doctor import processor
 from lib.features.encoders import SHELL, load_encoder
 from lib.files import write_csv
 from lib.params import ROOT
 from lib.spacrd.cohort import read_section, read_table
 from lib.spacrd.features import nearest, smooth
 from lib.spacrd.pictures import embed_spots, open_picture
+from lib.stage import processor
 
 SECTIONS = ("B4", "C2", "C3", "C4", "C5", "C6")
 CROP_UM = 192.0

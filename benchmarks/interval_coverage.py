@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from lib.doctor import processor
 from lib.files import write_csv
 from lib.gcmlm.statistics import multivariable
+from lib.stage import processor
 from lib.statistics import intervals
 from lib.statistics.comparison import paired_difference
 from lib.statistics.concordance import harrell

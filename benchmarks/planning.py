@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.doctor import processor
 from lib.files import write_csv
+from lib.stage import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 UNITS = (100, 1_000, 10_000)

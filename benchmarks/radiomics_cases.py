@@ -25,11 +25,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.doctor import processor
 from lib.features.radiomics import extract
 from lib.files import write_csv
 from lib.inputs.masks import read_label
 from lib.inputs.volumes import Geometry, Volume, read_volume, write_volume
+from lib.stage import processor
 
 PRESET, CASES, JOBS = "ct", 6, 2
 BAR, FLAT = 0.58, 1.1

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.doctor import processor
 from lib.files import write_csv
+from lib.stage import processor
 
 SIDE, TILE_PX = 8_192, 256
 TASKS = {"resnet50": "resnet50.tv2_in1k", "mobilenetv2": "mobilenetv2_100.ra_in1k", "colour": "colour"}

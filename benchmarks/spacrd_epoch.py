@@ -168,8 +168,8 @@ def main() -> None:
 
     import pandas as pd
 
-    from lib.doctor import processor
     from lib.files import write_csv
+    from lib.stage import processor
 
     table = pd.DataFrame(rows)
     pairs = {"time_ratio": "seconds", "peak_ratio": "peak_mb", "over_imports_ratio": "peak_over_imports_mb"}

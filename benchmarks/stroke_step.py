@@ -131,8 +131,8 @@ def main() -> None:
 
     import pandas as pd
 
-    from lib.doctor import processor
     from lib.files import write_csv
+    from lib.stage import processor
 
     table = pd.DataFrame(rows)
     port, small = table.iloc[0], table["size"] == "128"

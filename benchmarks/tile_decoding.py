@@ -20,11 +20,11 @@ import numpy as np
 import openslide
 import pandas as pd
 
-from lib.doctor import processor
 from lib.features.tiles import TileGrid, exact_tiles, tile_batches
 from lib.files import write_csv
 from lib.inputs.slides import Slide, open_slide
 from lib.phantoms.slides import write_slide
+from lib.stage import processor
 
 SIDE, TILE_PX = 8_192, 256
 FASTER, DEARER = 1.8, 1.3

@@ -22,7 +22,7 @@ import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from lib import results, site
+from lib import pieces, results, site
 from lib.files import sha256_of, written
 from lib.site import CODE, LABEL, PICTURES, caption_words, labels, options, places, read_contents, text_labels
 
@@ -39,6 +39,7 @@ PYTHON = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3", "file_extension": ".py"},
 }
+MARK = r"<!-- *generated: *(\S.*?) *-->"  # where a page takes a part that a notebook of book/ made
 LARGEST_DRAWING = 300_000  # bytes; a map of ten thousand spots is smaller and quicker to show as pixels
 WIDE = 700.0  # points: drawn wider than the text, and read better in the margin as well
 
@@ -361,17 +362,20 @@ def filled(
         return f"({site.seen_from(page, place)})"
 
     def link(match: re.Match) -> str:
-        return f"[{match[1]}]({site.seen_from(page, match[2])})" if match[2] in pages else match[1]
+        place, _, anchor = match[2].partition("#")
+        target = site.seen_from(page, place) + (f"#{anchor}" if anchor else "")
+        return f"[{match[1]}]({target})" if place in pages else match[1]
 
     def part(match: re.Match) -> str:
         if match[1] not in parts:
             raise ValueError(f"{page}: no part is called {match[1]}; there are {', '.join(sorted(parts))}.")
-        made = re.sub(r"\(/results/([^)\s]+)\)", picture, parts[match[1]])
+        whole = re.sub(MARK, part, parts[match[1]])  # a part may hold others
+        made = re.sub(r"\(/results/([^)\s]+)\)", picture, whole)
         return re.sub(r"\[([^\[\]]*)\]\(/([^)\s]+)\)", link, made).strip("\n") + "\n"
 
     pieces = CODE.split(text)
     for at in range(0, len(pieces), 2):
-        pieces[at] = re.sub(r"<!-- *generated: *(\S.*?) *-->", part, pieces[at])
+        pieces[at] = re.sub(MARK, part, pieces[at])
     return "".join(pieces), pictures
 
 
@@ -397,8 +401,11 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
         files[name] = (root / name).read_bytes()
         if name.endswith(".qmd"):
             text, pictures = filled(files[name].decode(), name, parts, pages, root)
+            text, shown, still = pieces.placed(text, name, root)
             define(text_labels(text), name)
-            files |= {name: text.encode(), **pictures}
+            files |= {name: text.encode(), **pictures, **shown}
+            notes += still
+    files |= pieces.library(root)
     for chapter in chapters(contents):
         path = results.results_folder(root) / chapter.executed
         kind = results.kind_of(root, chapter.study, chapter.cohort)

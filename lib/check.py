@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import nbformat
@@ -21,6 +22,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from lib.files import written
+from lib.inputs.tables import some
 from lib.params import ROOT, load
 from lib.stage import results_folder
 
@@ -32,6 +34,8 @@ DROPPED = re.compile(r"\bleft out\b(?!: 0 )")
 NO_NEWS = re.compile(
     r"FAILED |max_failed = |no column of |.* units are whole$|.* files written|.*left out: 0 "
 )
+PARAMETERS = "params/<study>/<cohort>.yaml"
+MANY = 5  # remarks alike from which they are one line
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 img,svg{max-width:100%;height:auto}table{border-collapse:collapse;font-size:.8rem}td,th{border:1px solid #ccc;padding:.2rem .5rem;
 text-align:left}.stops{color:#a00}div{overflow-x:auto}"""
@@ -65,7 +69,7 @@ def look(study: str, cohort: str) -> Looked:
     ended = None
     try:
         logging.getLogger("papermill").setLevel(logging.ERROR)  # parameters of later stages are no news
-        quiet = {"progress_bar": False, "extra_arguments": ["--log-level=40"]}
+        quiet = {"progress_bar": False, "extra_arguments": ["--log-level=50"]}
         papermill.execute_notebook(notebook, executed, given, cwd=ROOT, **quiet)
     except PapermillExecutionError as error:
         ended = error
@@ -77,16 +81,25 @@ def look(study: str, cohort: str) -> Looked:
     tables = {path.stem: pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths}
     rows = [row for name, table in tables.items() if name != "cohort" for row in remarked(table)]
     stops = [line.removeprefix("FAILED ") for line in said if line.startswith("FAILED ")]
-    if ended and not (stops and ended.ename in CONSEQUENCES):
-        stops.insert(0, f"{ended.ename}: " * (ended.ename in CONSEQUENCES) + str(ended.evalue))
+    told = len(stops)
     stops += [f"{who}: {words}" for who, words, stop in rows if stop and not _told(who, stops)]
     stops += [line for line in said if DROPPED.search(line)]
+    if ended and not (told and ended.ename in CONSEQUENCES):  # behind what may be its cause
+        kind = f"{ended.ename}: " * (ended.ename in CONSEQUENCES)
+        stops += [kind + line for line in str(ended.evalue).splitlines()]
+    without = [line for line in said if line.startswith("no column of ")]
+    unread = {line.removeprefix("no column of ").split(";")[0] for line in without}
     lines = [line for line in said if line.strip() and not (NO_NEWS.match(line) or DROPPED.search(line))]
     return Looked(
         found=[*lines, *(f"{name}.csv: {len(table)} rows" for name, table in tables.items())],
-        stops=[_plain(line) for line in dict.fromkeys(stops)],
-        odd=[_plain(f"{who}: {words}") for who, words, stop in rows if words and not stop],
-        missing=[*(line for line in said if line.startswith("no column of ")), *gaps(tables.get("cohort"))],
+        stops=[
+            _plain(line).replace(PARAMETERS, f"params/{study}/{cohort}.yaml") for line in dict.fromkeys(stops)
+        ],
+        odd=[_plain(line) for line in alike([(who, words) for who, words, stop in rows if not stop])],
+        missing=[
+            *without,
+            *(line for line in gaps(tables.get("cohort")) if line.split(":")[0] not in unread),
+        ],
         pictures=[(_caption(cell), _picture(out)) for cell, out in outputs if _picture(out)],
         tables=tables,
     )
@@ -105,6 +118,19 @@ def remarked(table: pd.DataFrame) -> list[tuple[str, str, bool]]:
     return [(f"{who} {one}" if who == "column" else one, text, stop) for one, text, stop in told if text]
 
 
+def alike(remarks: Iterable[tuple[str, str]]) -> list[str]:
+    """Remarks (of whom, what) as sentences; those of many that differ in their numbers alone are one."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for who, words in remarks:
+        groups.setdefault(re.sub(r"[\d.]+", "0", words), []).append((who, words.removeprefix(f"{who}: ")))
+    lines = []
+    for group in groups.values():
+        many = len(group) >= MANY
+        shown = [f"{len(group)} as {group[0][0]}: {group[0][1]} ({some(who for who, _ in group)})"]
+        lines += shown if many else [f"{who}: {words}" for who, words in group]
+    return lines
+
+
 def gaps(cohort: pd.DataFrame | None) -> list[str]:
     """Of each column of the table of patients, who lacks it."""
     lines, cohort = [], pd.DataFrame() if cohort is None else cohort
@@ -112,12 +138,12 @@ def gaps(cohort: pd.DataFrame | None) -> list[str]:
         ["fold", "note", "unused_in", "label", "oncotree_code"], sort=False
     ):
         lacking = cohort.loc[cohort[name].isin(["", "False"] if name.startswith("has_") else [""])].iloc[:, 0]
-        if len(lacking):
-            some = ", ".join(lacking[:6]) + (", ..." if len(lacking) > 6 else "")
-            words = f"{len(lacking)} of {len(cohort)} are without ({some})"
-            lines.append(
-                f"{name.removeprefix('has_')}: {'nobody has it' if len(lacking) == len(cohort) else words}"
-            )
+        words = f"{len(lacking)} of {len(cohort)} are without ({some(lacking)})"
+        words = "nobody has it" if len(lacking) == len(cohort) else words
+        if len(lacking) and not (
+            name in ("hospital", "site") and words == "nobody has it"
+        ):  # may be left out
+            lines.append(f"{name.removeprefix('has_')}: {words}")
     return lines
 
 
@@ -127,7 +153,7 @@ def page(title: str, looked: Looked) -> str:
     for heading, lines in sections(looked):
         shown = "".join(f"<li>{html.escape(line)}</li>" for line in lines) or "<li>nothing</li>"
         parts.append(f"<h2>{heading}</h2><ul>{shown}</ul>")
-    parts.append("<h2>Pictures</h2>")
+    parts.append("<h2>Pictures</h2>" * bool(looked.pictures))
     parts += [
         f"<figure>{shown}<figcaption>{html.escape(words)}</figcaption></figure>"
         for words, shown in looked.pictures
@@ -205,7 +231,11 @@ def main(arguments: list[str] | None = None) -> int:
         part.write_text(page(title, looked), encoding="utf-8")
     for heading, lines in sections(looked):
         print(f"{heading}:", *(f"  {line}" for line in lines or ["nothing"]), "", sep="\n")
-    print(verdict(looked), f"The page, with pictures: {os.path.relpath(path, ROOT)}", sep="\n")
+    print(
+        verdict(looked),
+        f"The page{', with pictures' * bool(looked.pictures)}: {os.path.relpath(path, ROOT)}",
+        sep="\n",
+    )
     return 1 if looked.stops else 0
 
 

@@ -199,12 +199,6 @@ def _has(need: str, listed, raw: Path) -> tuple[int, int, str]:
     return sum(whole), max(1, len(files)), listed.sources[name].by_hand
 
 
-def processor() -> str:
-    """The processor's name, "unknown" where the system does not tell."""
-    name = re.search(r"^model name\s*: (.*)$", _text("/proc/cpuinfo"), re.M)
-    return name[1].strip() if name else "unknown"
-
-
 def _text(path: str) -> str:
     return Path(path).read_text(encoding="utf-8").strip() if os.access(path, os.R_OK) else ""
 

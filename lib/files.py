@@ -179,15 +179,17 @@ def check_names(names: Iterable[str], where: object, what: str = "patient", zero
     leading zeros or spaces are one (007 that a spreadsheet made 7); else those that differ in case alone.
     """
     seen: dict[str, str] = {}
+    wrong = []
     for name in dict.fromkeys(names):
         if fault := fault_of(name):
-            raise ValueError(f"{where}: {what} {name[:60]!r} {fault}: rename it")
+            wrong.append(f"{what} {name[:60]!r} {fault}: rename it")
+            continue
         key = re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\s\ufeff]", "", name)) if zeros else name
         if (other := seen.setdefault(key.casefold(), name)) != name:
             differ = "case, spaces or leading zeros" if zeros else "case"
-            raise ValueError(
-                f"{where}: {what} {other!r} and {name!r} differ only in {differ}: write them alike"
-            )
+            wrong.append(f"{what} {other!r} and {name!r} differ only in {differ}: write them alike")
+    if wrong:
+        raise ValueError("\n".join(f"{where}: {each}" for each in wrong))
 
 
 def read_json(path: str | os.PathLike) -> dict:

@@ -1,10 +1,12 @@
-"""What was run here, as tables, and numbers as Markdown: what the notebooks in ``book/`` share.
+"""What was run, as tables, and numbers as Markdown: what the notebooks in ``book/`` share.
 
-They read small result files of all cohorts; a part of a page is what one of their cells hands to `glue`.
+They read small result files of all cohorts, those of ``results/`` or, where a real cohort was not run here, those that were
+committed below ``data/results/`` (`python -m lib.kept`); a part of a page is what one of their cells hands to `glue`.
 """
 
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from IPython.display import Markdown, display
 from lib.params import ROOT
 
 PHANTOMS_FIRST = {"demo": 0, "null": 1}
+KEPT, PROVENANCE = "data/results", "provenance.json"
 
 
 def repository() -> Path:
@@ -40,17 +43,23 @@ def studies() -> dict[str, dict]:
 
 
 def cohorts() -> pd.DataFrame:
-    """Every cohort of which a stage was finished here: study, cohort, kind, folder; demo and null come first.
+    """Every cohort of which a stage was finished here, or whose results are committed: study, cohort, kind, folder, here.
 
-    A folder of results without a parameter file is somebody's trial, and no cohort.
+    Demo and null come first. Where a cohort was evaluated here, its folder is that of ``results/`` and `here` is true;
+    else it is that of ``data/results/``, if there is one. A folder of results without a parameter file is somebody's trial, and
+    no cohort.
     """
     root, rows = repository(), []
     for study in studies():
-        folders = [path.parent for path in results_folder(root).glob(f"{study}/*/manifests")]
-        for folder in sorted(folders, key=lambda path: (PHANTOMS_FIRST.get(path.name, 2), path.name)):
-            if (root / "params" / study / f"{folder.name}.yaml").is_file():
-                rows.append((study, folder.name, kind_of(root, study, folder.name), folder))
-    return pd.DataFrame(rows, columns=["study", "cohort", "kind", "folder"])
+        begun = {path.parent.name: path.parent for path in results_folder(root).glob(f"{study}/*/manifests")}
+        committed = {path.parent.name: path.parent for path in (root / KEPT / study).glob(f"*/{PROVENANCE}")}
+        for name in sorted(begun | committed, key=lambda name: (PHANTOMS_FIRST.get(name, 2), name)):
+            if (root / "params" / study / f"{name}.yaml").is_file():
+                evaluated = name in begun and (begun[name] / "metrics.csv").is_file()
+                here = evaluated or name not in committed
+                folder = (begun if here else committed)[name]
+                rows.append((study, name, kind_of(root, study, name), folder, here))
+    return pd.DataFrame(rows, columns=["study", "cohort", "kind", "folder", "here"])
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -115,6 +124,61 @@ def manifests(folder: Path) -> dict[str, dict]:
     }
 
 
+def provenance(folder: Path) -> dict:
+    """Who made a cohort's results: study, cohort, kind, command, commit, date, machine, seconds, versions, parameters, inputs.
+
+    That of committed results is their ``provenance.json``; of a cohort run here it is put together from the manifests and the
+    records of its stages, `commit` by that of the evaluation. ValueError where the cohort was not evaluated.
+    """
+    if (folder / PROVENANCE).is_file():
+        return json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    stages = manifests(folder)
+    if "4-evaluate" not in stages:
+        raise ValueError(f"{folder.parent.name}/{folder.name} was not evaluated: make run does that")
+    records = {
+        stage: json.loads(path.read_text(encoding="utf-8"))
+        for stage in stages
+        for path in sorted(folder.glob(f"runs/{stage}*.json"))
+    }
+    last, record = stages["4-evaluate"], records.get("4-evaluate", {})
+    then = (folder / "manifests" / "4-evaluate.json").stat().st_mtime
+    inputs = {name: digest for each in stages.values() for name, digest in each.get("inputs", {}).items()}
+    return {
+        "study": last["study"],
+        "cohort": last["cohort"],
+        "kind": last["parameters"].get("kind", ""),
+        "command": f"make run STUDY={last['study']} COHORT={last['cohort']}",
+        "commit": last["commit"],
+        "commits": {stage: each["commit"] for stage, each in stages.items()},
+        "date": record.get("date") or time.strftime("%Y-%m-%d", time.gmtime(then)),
+        "machine": record.get("host", {}),
+        "seconds": round(sum(each["seconds"] for each in records.values())),
+        "versions": last["versions"],
+        "parameters": last["parameters"],
+        "inputs": {name: digest for name, digest in inputs.items() if name.startswith("data/")},
+        "failed": {stage: sorted(each["failed"]) for stage, each in stages.items() if each.get("failed")},
+    }
+
+
+def machine(host: dict) -> str:
+    """A machine in words: "AMD EPYC, 2 cores, 25 GB, no GPU"; what no record tells is left out."""
+    parts = [host.get("processor"), f"{host['cores']} cores" if "cores" in host else ""]
+    parts += [f"{host['memory_gb']:.0f} GB"] if "memory_gb" in host else []
+    parts += [host["gpu"] or "no GPU"] if "gpu" in host else []
+    return ", ".join(part for part in parts if part) or "a machine that left no record"
+
+
+def computed(folder: Path) -> str:
+    """One sentence: on which machine, when and from which commit a cohort's numbers come, and how to make them again."""
+    about = provenance(folder)
+    digest, _, changes = about["commit"].partition("+")
+    how = "committed" if (folder / PROVENANCE).is_file() else "made here"
+    return (
+        f"Computed on {machine(about['machine'])}, {about['date']}, commit `{digest[:10]}`{f' with {changes}' if changes else ''}, "
+        f"and {how}; run it yourself with `{about['command']}`."
+    )
+
+
 def deviations() -> dict[str, list[dict]]:
     """``book/deviations.yaml``: the departures of each study's reference; "unmeasured" explains why some have no number."""
     return yaml.safe_load((repository() / "book" / "deviations.yaml").read_text(encoding="utf-8"))
@@ -165,8 +229,12 @@ def link(words: str, target: str) -> str:
 
 
 def chapter(study: str, cohort: str, stage: str = "5-figures", words: str = "") -> str:
-    """A link to a cohort's chapter, named by the cohort."""
-    return link(words or f"`{cohort}`", f"notebooks/{study}/{cohort}/{stage}.ipynb")
+    """A link to a cohort's chapter, named by the cohort; where it was not run here, to its place on the study's page of results."""
+    run = results_folder(repository()) / study / cohort / "notebooks" / f"{stage}.ipynb"
+    page = f"notebooks/{study}/{cohort}/{stage}.ipynb"
+    if not run.is_file() and (repository() / KEPT / study / cohort / PROVENANCE).is_file():
+        page = f"book/results/{study}.qmd#sec-{study}-{cohort}"
+    return link(words or f"`{cohort}`", page)
 
 
 def table(

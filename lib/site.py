@@ -263,6 +263,7 @@ def _plain(text: str, place: str, marks: Mapping, works: Mapping) -> str:
         return _short(works[match[1]]) if match[1] in works else f"?{match[0]}"
 
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    text = re.sub(r"^```\{=html\}\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)  # data of a piece
     text = text.replace("::: {#refs}", "\n".join(f"- {_entry(works[key])}" for key in sorted(works)))
     text = re.sub(r"^::: \{\.callout[^\n]*\n(.*?)\n:::$", r"> \1", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"^:::.*$", "", text, flags=re.MULTILINE)

@@ -23,6 +23,7 @@ from IPython.display import Markdown
 from tqdm import tqdm
 
 from lib.files import FULL, file_digest, remove_parts, write_csv, write_json
+from lib.names import label, named
 from lib.params import ROOT, Checked, of_notebook
 
 PACKAGES = [
@@ -114,14 +115,17 @@ class Stage:
         (write_csv if isinstance(content, pd.DataFrame) else write_json)(content, path)
 
     def figure(self, figure, name: str) -> None:
-        """Write a figure as `figures/<name>.svg` and `.png`."""
+        """Write a figure as `figures/<name>.svg` and `.png`; a title that is an identifier becomes its name."""
         from lib.figures import style
 
+        for axes in figure.axes:
+            axes.title.set_text(label(axes.title.get_text()))
         for path in style.save(figure, self.folder / "figures" / name):
             self.file(path)
 
     def table(self, rows: pd.DataFrame, digits: int = 3, caption: str = "") -> Markdown:
-        """A table for the reader; the last expression of a cell."""
+        """A table for the reader, identifiers by their names (`lib.names`); the last expression of a cell."""
+        rows = named(rows)
         whole = [c for c in rows.select_dtypes("float") if (rows[c].dropna() % 1 == 0).all()]
         rows = rows.astype(dict.fromkeys(whole, "Int64")).astype(object).where(rows.notna(), None)
         text = rows.to_markdown(index=False, floatfmt=f".{digits}f", missingval="")
@@ -305,7 +309,7 @@ class Stage:
         write_json(content, self.folder / "manifests" / f"{self.name}.json")
 
     def _end(self, finished: bool) -> None:
-        """Write `runs/<stage>.json`: seconds, peak memory (10^6 bytes) of the largest process, units; unlock."""
+        """Write `runs/<stage>.json`: date, machine, seconds, peak memory (10^6 bytes) of the largest process, units; unlock."""
         shard, shards = self.params.shard, self.params.shards
         torch = sys.modules.get("torch")  # a stage that did not load it had no use for a GPU
         record = {
@@ -318,7 +322,9 @@ class Stage:
             "units": self.units_done,
             "failed": self.failed,
             "finished": finished,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "host": {
+                "processor": processor(),
                 "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
                 "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
                 "gpu": torch.cuda.get_device_name(0) if torch and torch.cuda.is_available() else "",
@@ -335,6 +341,14 @@ def _usage() -> list[resource.struct_rusage]:
 
 def _processor_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in _usage())
+
+
+def processor() -> str:
+    """The processor's name, "unknown" where the system does not tell."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib.check import gaps, remarked
+from lib.check import alike, gaps, remarked
 
 
 class Tree:
@@ -74,7 +74,7 @@ PLANTED = {
             "without an outcome, so left out: patient_10",
         ],
         ["patient_2: frames are 1 to 3 s apart"],
-        ["no column of smoking", "smoking: nobody has it"],
+        ["no column of smoking"],
     ),
 }
 
@@ -115,10 +115,22 @@ def test_a_refused_table_is_its_sentence_and_a_mended_cohort_is_ready(tree):
     code, said = tree.check("crossfusion")
     assert code == 1
     assert "and a number from 0 to 120 years" in said
+    table = table.assign(age=table["age"].where(table["patient"] != "Pat. 2", 28125), event=2)
+    table.to_csv(path, index=False, sep=";", decimal=",")
+    code, said = tree.check("crossfusion")
+    assert code == 1
+    assert "Not ready: 2 to mend" in said, "all that is wrong with a table is said at once"
     assert "Not ready" in tree.page("crossfusion")
     code, said = tree.check("crossfusion", "patient")
     assert code == 2
     assert "patients" in said
+
+
+def test_remarks_of_many_that_differ_in_numbers_alone_are_one():
+    told = [(f"S{n}", f"tiles cover {80 + n}% of it") for n in range(6)] + [("S9", "S9: pen marks")]
+    lines = alike(told)
+    assert lines == ["6 as S0: tiles cover 80% of it (S0, S1, S2, S3, S4, S5)", "S9: pen marks"]
+    assert alike(told[:3]) == [f"{who}: {words}" for who, words in told[:3]]
 
 
 def test_rows_that_cannot_be_used_and_cells_that_are_empty():

@@ -130,11 +130,24 @@ def rows(markdown):
 
 def test_every_part_says_something_where_nothing_was_run(bare):
     (bare.root / "data/published/crossfusion.csv").unlink()
-    parts = bare.parts() | bare.parts("costs") | bare.parts("shipped") | bare.parts("slide-of-cells")
+    parts = bare.parts() | bare.parts("costs") | bare.parts("shipped") | bare.parts("papers")
+    parts |= bare.parts("slide-of-cells")
     assert set(parts) == {"standings", "studies", "rivals", "demo-null", "cross-cancer", "coverage"} | {
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.studies),
-        *("provenance", "citation", "runs", "unit-costs", "disk", "estimate", "cost", "shipped vihbc"),
+        *(
+            "machines",
+            "provenance",
+            "citation",
+            "runs",
+            "unit-costs",
+            "disk",
+            "estimate",
+            "cost",
+            "shipped vihbc",
+        ),
+        *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
+        *("paper ablation spacrd", "paper accuracies stroke"),
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
     }
     assert [name for name, text in parts.items() if len(text) < 20] == []
@@ -581,3 +594,33 @@ def test_shipped_scores_of_the_real_section(bare, mirror):
     (bare.root / "data/raw/vihbc/shipped").symlink_to(at)
     made = bare.parts("shipped")["shipped vihbc"]
     assert [row[2][:5] for row in rows(made)[1:3]] == ["0.902", "0.913"]
+
+
+CURVES = """model,cut,group,time,at_risk,survival,low,high,setting
+cox-clinical,pooled_median,high,0,20,1,1,1,blca
+cox-clinical,pooled_median,high,5,12,0.5,0.3,0.7,blca
+cox-clinical,pooled_median,low,0,20,1,1,1,blca
+cox-clinical,pooled_median,low,9,15,0.8,0.6,0.9,blca
+"""
+
+
+def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_evaluated(cancer, root):
+    for path in (root / "data/published").glob("*.csv"):
+        cancer.write(f"data/published/{path.name}", path.read_text(encoding="utf-8"))
+    folder = "results/crossfusion/blca/tables"
+    cancer.write(f"{folder}/kaplan_meier.csv", CURVES)
+    cancer.write(f"{folder}/groups.csv", "model,cut,p\ncox-clinical,pooled_median,0.01\n")
+    cancer.write(f"{folder}/folds.csv", "model,fold,c_index\nage,0,0.5\nage,1,0.6\nage,2,\n")
+    parts = cancer.parts("papers")
+    tables = [row for row in rows(parts["paper tables crossfusion"]) if row[0] == "CrossFusion"]
+    assert tables[0][1:3] == ["**0.630** (0.027)", "**0.643** (0.037)"]
+    assert rows(parts["paper folds"])[:2] == [
+        ["Model", "BLCA"],
+        ["age", "0.550 (0.050)"],
+    ]  # spread over folds, not folds - 1
+    assert "in 0 of 1 cancers" in parts["paper figure 2"]  # printed: 1.79e-4
+    assert parts["paper figure 2"].count("](/results/papers/") == 1, "a model without groups has no figure"
+    assert "54, 51, 50, 43 of 70 patients; every interval reaches" in parts["paper accuracies stroke"]
+    for part in ("paper figure 2", "paper ablation spacrd", "paper accuracies stroke"):
+        for place in re.findall(r"\(/results/([^)]+)\)", parts[part]):
+            assert (cancer.root / "results" / place).stat().st_size > 2000

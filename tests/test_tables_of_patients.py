@@ -6,10 +6,10 @@ outcome among the features, a patient in training and test.
 
 import pytest
 
-from lib.crossfusion.cohort import read_folds
 from lib.gcmlm.cohort import read_feature_table, read_lro, read_matched
 from lib.spacrd.cohort import read_table
 from lib.stroke import arrays
+from lib.training.published_folds import read_folds
 
 CLINICAL = "patient,hospital,age,time_months,event\nP1,A,61,12.5,1\nP2,B,70,30,0\nP3,A,55,8,1\n"
 FEATURES = "patient,f1,f2\nP1,0.5,2\nP2,0.7,3\n"
@@ -76,7 +76,7 @@ WRONG = [
     ("folds", "2685", "2684", "2684"),
     ("folds", "2684\n", "2684,x,y\n", "splits_0"),
     ("sections", "note", "patient", "t.csv"),
-    ("sections", "pathologist,", "pathologist,,,,,", "t.csv"),
+    ("sections", "pathologist,", "pathologist,,,x", "t.csv"),
 ]
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from lib import names
 from lib.figures import style
 from lib.statistics.classification import NotComputable, auc
 from lib.statistics.intervals import Interval, ScoredSection, by_patient
@@ -21,7 +22,7 @@ _GRID = np.linspace(0, 1, 401)
 
 
 def _named(label: str, metric: str, row: pd.Series) -> str:
-    return f"{label}: {metric} {written_out(row)}"
+    return f"{names.label(label)}: {metric} {written_out(row)}"
 
 
 def _diagonal(ax: Axes) -> bool:
@@ -55,7 +56,7 @@ def roc(
     except NotComputable:
         found, curve = "AUC not computable", np.full(_GRID.size, np.nan)
     _diagonal(ax)
-    ax.plot(_GRID, curve, color=color, label=f"{label}: " * bool(label) + found)
+    ax.plot(_GRID, curve, color=color, label=f"{names.label(label)}: " * bool(label) + found)
     ax.set(xlabel="1 − specificity", ylabel="sensitivity")
     style.key(ax)
     return ax
@@ -75,7 +76,7 @@ def null_histogram(ax: Axes, nulls: Sequence[Interval], own: pd.Series, name: st
     top = 1.12 * counts.max()
     ax.plot([0.5, 0.5], [0, 1.2 * counts.max()], color="0.4", lw=0.9, ls="--")
     ax.plot([own["low"], own["high"]], [top, top], color=style.PALETTE[1], lw=1.3)
-    ax.plot(own["estimate"], top, "o", ms=5, color=style.PALETTE[1], label=own["model"])
+    ax.plot(own["estimate"], top, "o", ms=5, color=style.PALETTE[1], label=names.label(own["model"]))
     ax.set(xlabel=name, ylabel="deals of the outcome", ylim=(0, 1.6 * counts.max()))
     ax.legend(loc="upper left")
     return ax
@@ -188,7 +189,7 @@ def epoch_panels(frame: pd.DataFrame, value: str, label: str) -> Figure:
 
     `frame` has setting, model, fold, epoch, chosen and `value`, of one seed; `label` names the y axis.
     """
-    frame = frame.assign(panel=frame["model"] + ", " + frame["setting"])
+    frame = frame.assign(panel=(frame["model"] + ", " + frame["setting"]).map(names.label))
     axis, size = {"x": "epoch", "y": value}, {"height": 2.4, "aspect": 1.2}
     size["col_wrap"] = min(4, frame["panel"].nunique())
     with plt.rc_context({"figure.constrained_layout.use": False}):
@@ -218,7 +219,7 @@ def calibration_plot(
     filled = bins[bins["n"] > 0]
     _diagonal(ax)
     ax.set(xlabel=f"predicted probability of {outcome}", ylabel=f"observed share of {outcome}")
-    (line,) = ax.plot(filled["predicted"], filled["observed"], color=color, label=label or None)
+    (line,) = ax.plot(filled["predicted"], filled["observed"], color=color, label=names.label(label) or None)
     area = 12 + 250 * filled["n"] / filled["n"].sum()
     ax.scatter(filled["predicted"], filled["observed"], s=area, color=line.get_color(), lw=0, alpha=0.8)
     if label:
@@ -254,7 +255,7 @@ def calibration_at_horizon(
     reached = 0.02 if _diagonal(ax) else ax.get_xlim()[1]
     by = f"death by {months:g} months"
     ax.set(xlabel=f"predicted probability\nof {by}", ylabel=f"observed {by}")
-    dots = dict(ms=5, lw=1, color=color, label=label or None)
+    dots = dict(ms=5, lw=1, color=color, label=names.label(label) or None)
     (line,) = ax.plot(groups["predicted"], groups["observed"], "o-", **dots)
     colour = line.get_color()
     ax.vlines(known["predicted"], known["observed_low"], known["observed_high"], color=colour, lw=1.2)
@@ -262,7 +263,9 @@ def calibration_at_horizon(
     top = min(max(1.06 * highest, reached), 1.02)
     ax.set(xlim=(0, top), ylim=(0, top))
     if lost := len(groups) - len(known):
-        text = f"{label}: " * bool(label) + f"{lost} of {len(groups)} groups not followed so long"
+        text = (
+            f"{names.label(label)}: " * bool(label) + f"{lost} of {len(groups)} groups not followed so long"
+        )
         above = 4 + 9 * sum("not followed" in other.get_text() for other in ax.texts)
         place = dict(xycoords="axes fraction", textcoords="offset points", ha="right", size=8)
         ax.annotate(text, (1, 0), xytext=(-2, above), color=colour, **place)
@@ -294,7 +297,9 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
     # from the first threshold that nobody reaches the curve is 0 and tells nothing more
     reached = np.flatnonzero(table["called"] > 0)
     shown = table.iloc[: reached[-1] + 2] if reached.size else table
-    (line,) = ax.plot(shown["threshold"], shown["net_benefit"], color=color, label=label or "model")
+    (line,) = ax.plot(
+        shown["threshold"], shown["net_benefit"], color=color, label=names.label(label) or "model"
+    )
     if "low" in shown:
         look = dict(color=line.get_color(), alpha=0.12, lw=0, zorder=1)
         ax.fill_between(shown["threshold"], shown["low"], shown["high"], **look)
@@ -367,8 +372,8 @@ def forest(
         for _, row in (frame if group is None else frame[frame["group"] == group]).iterrows():
             _draw(ax, row, labels.index(row["label"]) + offsets[number], colour, numbers)
         if group is not None:
-            ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=str(group))
-    style.rows(ax, labels)
+            ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=names.label(group))
+    style.rows(ax, [names.label(each) for each in labels])
     ax.set_xlabel(name)
     if groups != [None]:
         style.key(ax, columns=min(len(groups), 3))
@@ -387,6 +392,18 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool) -> Non
         ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8, color=colour)
 
 
+def ceiling(ax: Axes, value: float, upright: bool = True) -> None:
+    """A dotted line at what a model could reach at best that knew how a phantom's outcome was made."""
+    look, words = dict(color="0.2", lw=1.1, ls=":", zorder=0), dict(size=8, color="0.2", va="center")
+    if upright:
+        ax.axvline(value, **look)
+        place = dict(xycoords=("data", "axes fraction"), xytext=(-3, -5), textcoords="offset points")
+        ax.annotate(f"ceiling {value:.2f}", (value, 1), ha="right", **place, **words)
+        return
+    ax.axhline(value, **look)
+    ax.text(1.005, value, f"ceiling\n{value:.2f}", transform=ax.get_yaxis_transform(), **words)
+
+
 def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame) -> Axes:
     """Forest of the c-index of models, first model on top, with a dot for each fold below the estimate.
 
@@ -401,7 +418,7 @@ def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame) -> Axes:
     valued = {model: np.isfinite(values).sum() for model, values in folds.items()}
     rows = intervals.set_index("model").reindex(list(folds))
     rows["label"] = [
-        model if valued[model] == len(values) else f"{model}\n{valued[model]} of {len(values)} folds"
+        names.label(model) + f"\n{valued[model]} of {len(values)} folds" * int(valued[model] < len(values))
         for model, values in folds.items()
     ]
     forest(ax, rows, 0.5, "c-index")

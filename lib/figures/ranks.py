@@ -2,6 +2,7 @@
 
 from matplotlib.axes import Axes
 
+from lib import names
 from lib.figures import style
 from lib.statistics.over_cohorts import Ranks, cliques
 
@@ -16,9 +17,9 @@ def critical_difference(ax: Axes, ranks: Ranks, marked: tuple[str, ...] = ()) ->
         ax.plot([1, rank], [row, row], color="0.85", lw=0.8, zorder=0)
         ax.plot(rank, row, "o", ms=5, color=colour)
         ax.annotate(
-            f"{rank:.1f}", (rank, row), xytext=(6, 0), textcoords="offset points", va="center", size=7
+            f"{rank:.1f}", (rank, row), xytext=(6, 0), textcoords="offset points", va="center", size=8
         )
-    style.rows(ax, list(ranks.ranks.index))
+    style.rows(ax, [names.label(name) for name in ranks.ranks.index])
     bars = cliques(ranks)
     right = ranks.ranks.max() + 0.08 * rows
     for number, (first, last) in enumerate(bars):
@@ -31,7 +32,11 @@ def critical_difference(ax: Axes, ranks: Ranks, marked: tuple[str, ...] = ()) ->
         (1, -0.9),
         xytext=(0, 4),
         textcoords="offset points",
-        size=7.5,
+        size=8,
     )
-    ax.set(xlabel=f"average rank over {ranks.cohorts} cohorts (1 is best)", ylim=(rows - 0.4, -1.6))
+    ax.set(
+        xlabel=f"average rank over {ranks.cohorts} cohorts (1 is best)",
+        xlim=(0.6, None),
+        ylim=(rows - 0.4, -1.6),
+    )
     return ax

@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from lib.figures import style
+from lib.names import label
 from lib.statistics.classification import NotComputable
 from lib.statistics.survival import at_risk as number_at_risk
 from lib.statistics.survival import checked_outcomes, hazard_ratio, logrank
 from lib.statistics.survival import kaplan_meier as estimate
 
 # risk groups keep their colours in every panel; False and True are below and from the cut on
-_RISK = {"low": style.OTHER, "high": style.CANCER, False: style.OTHER, True: style.CANCER}
+RISK = {"low": style.OTHER, "high": style.CANCER, False: style.OTHER, True: style.CANCER}
 FEWEST = 10  # at risk: with fewer, one patient moves the curve by a tenth and more
 _SMALL = 8  # points, of the table
 _LINE = 10.5  # points, from row to row of the table
@@ -74,15 +75,15 @@ def kaplan_meier(
     alone = group is None
     group, names = _groups(group, time.size)
     colours = {name: style.PALETTE[number % len(style.PALETTE)] for number, name in enumerate(names)}
-    if set(names) <= set(_RISK):
-        colours = {name: _RISK[name] for name in names}
+    if set(names) <= set(RISK):
+        colours = {name: RISK[name] for name in names}
     titles = {name: str((labels or {}).get(name, name)) for name in names}
     for name in names:
         part = group == name
         died, size = event[part].sum(), part.sum()
         key = f"{size} patients, {died} events" if alone else f"{titles[name]}: {died} events in {size}"
-        _curve(ax, estimate(time[part], event[part], band=band), colours[name], key, tail)
-    head = [title, "" if alone else _tested(time, event, group, names, trained)]
+        draw_curve(ax, estimate(time[part], event[part], band=band), colours[name], key, tail)
+    head = [label(title), "" if alone else _tested(time, event, group, names, trained)]
     place = dict(loc="lower left", bbox_to_anchor=(0, 1.01))
     if len(names) > 3:
         ax.set_title(head.pop(0))
@@ -118,10 +119,15 @@ def _groups(group: ArrayLike | None, size: int) -> tuple[np.ndarray, list]:
             "them, before"
         )
     names = set(group)
-    return group, sorted(names, key=list(_RISK).index if names <= set(_RISK) else None)
+    return group, sorted(names, key=list(RISK).index if names <= set(RISK) else None)
 
 
-def _curve(ax: Axes, table: pd.DataFrame, colour: str, key: str, tail: bool) -> None:
+def draw_curve(ax: Axes, table: pd.DataFrame, colour: str, key: str, tail: bool = False) -> None:
+    """Draw one curve with its band, and a tick where patients are censored, to the last row with `FEWEST` at risk.
+
+    `table`: time, at_risk, survival, low, high, and censored where it is known, of `lib.statistics.survival.kaplan_meier`; `tail`
+    draws the rest as a thin line.
+    """
     many = table["at_risk"] >= FEWEST
     if tail:
         few = table[~many | ~many.shift(-1, fill_value=True)]
@@ -130,8 +136,9 @@ def _curve(ax: Axes, table: pd.DataFrame, colour: str, key: str, tail: bool) -> 
     ax.step(table["time"], table["survival"], where="post", color=colour, label=key)
     look = dict(step="post", color=colour, alpha=0.17, lw=0, zorder=1)
     ax.fill_between(table["time"], table["low"], table["high"], **look)
-    ticks = table[table["censored"] > 0]
-    ax.plot(ticks["time"], ticks["survival"], "|", color=colour, ms=4.5, mew=0.7, label="_censored")
+    if "censored" in table:
+        ticks = table[table["censored"] > 0]
+        ax.plot(ticks["time"], ticks["survival"], "|", color=colour, ms=4.5, mew=0.7, label="_censored")
 
 
 def _tested(time: np.ndarray, event: np.ndarray, group: np.ndarray, names: list, trained: bool) -> str:

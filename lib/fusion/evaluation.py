@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from lib.figures import style
 from lib.figures.curves import calibration_at_horizon as draw_calibration
-from lib.fusion.params import HEADS, NETWORKS, FusionParams
+from lib.fusion.params import CONTENDERS, HEADS, RIVALS, FusionParams
 from lib.statistics import metrics_table
 from lib.statistics.calibration import calibration_at_horizon
 from lib.statistics.classification import NotComputable
@@ -46,8 +46,9 @@ def horizons(params: FusionParams) -> list[float]:
 
 
 def held_out_patients(predictions: pd.DataFrame, cohort: pd.DataFrame, order: Sequence[str] = ()) -> Models:
-    """Predictions of every contender by cancer, in the order given (others follow); a patient, an outcome or a fold that is
-    not the cohort's is refused (`HeldOut.of`).
+    """Predictions of every contender by the patients' cancer, in the order given (others follow); a patient, an outcome or a
+    fold that is not the cohort's is refused (`HeldOut.of`). A model of all cancers is looked at within each: pooled, most of
+    a c-index is the cancer type.
 
     `predictions` has setting, model, seed, fold, patient, score; optionally survival_<months>, or probability (of a
     yes-or-no outcome). `cohort` is that of `outcomes`.
@@ -56,7 +57,8 @@ def held_out_patients(predictions: pd.DataFrame, cohort: pd.DataFrame, order: Se
         predictions = predictions.assign(**{f"survival_{MOMENT:g}": 1 - predictions["probability"]})
     place = {name: number for number, name in enumerate(order)}
     models: Models = {}
-    for setting, rows in predictions.groupby("setting", sort=False):
+    cancers = predictions["patient"].map(cohort["cancer"]).fillna(predictions["setting"])
+    for setting, rows in predictions.groupby(cancers, sort=False):
         names = sorted(rows["model"].unique(), key=lambda name: place.get(name, len(place)))
         models[setting] = {name: HeldOut.of(rows[rows["model"] == name], cohort) for name in names}
     return models
@@ -100,15 +102,17 @@ def family(models: Mapping[str, HeldOut], names: Sequence[str] = CROSS_ATTENTION
 
 
 def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
-    """(kind, contender, minus) of what is compared: fixed before anything was measured, of those that were trained.
+    """(contrast, contender, minus) of what is compared: fixed before anything was measured, of those that were trained.
 
     primary: cross-attention, the mean of its heads, minus tokens concatenated. by head: each head minus the same. minus
     late, minus regression: against late fusion of networks, and the Cox model that keeps the clinic apart. offset minus
     clinic: what a head adds to the clinic that it is given. regression minus clinic: what a Cox model adds.
     """
-    heads = (FAMILY, *HEADS)
+    # heads that somebody brought
+    own = sorted({name.removesuffix(OFFSET) for name in models} - {FAMILY, *CONTENDERS})
+    heads = (FAMILY, *HEADS, *own)
     pairs = [("primary", FAMILY, "concat")]
-    pairs += [("by head", head, "concat") for head in HEADS if head != "concat"]
+    pairs += [("by head", head, "concat") for head in (*HEADS, *own) if head != "concat"]
     pairs += [("minus late", head, "late") for head in heads if head != "late"]
     pairs += [("minus regression", head, BEST_REGRESSION) for head in heads]
     pairs += [("offset minus clinic", head + OFFSET, "clinic") for head in heads]
@@ -117,8 +121,8 @@ def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
 
 
 def difference_rows(models: Models, draws: int, metric: str = "c_index") -> pd.DataFrame:
-    """`contrasts` of each cancer: setting, kind, model, minus, difference, low, high, error (the corrected standard error),
-    p, p_holm (over the rows of a kind), n, how. Above 0 the first is better.
+    """`contrasts` of each cancer: setting, contrast, model, minus, difference, low, high, error (the corrected standard error),
+    p, p_holm (over the rows of a contrast), n, how. Above 0 the first is better.
     """
     parts = []
     for setting, contenders in models.items():
@@ -126,19 +130,19 @@ def difference_rows(models: Models, draws: int, metric: str = "c_index") -> pd.D
         for suffix in ("", OFFSET):
             together = family(contenders, [name + suffix for name in CROSS_ATTENTION])
             able |= {} if together is None else {FAMILY + suffix: together}
-        for kind, first, minus in contrasts(able):
+        for contrast, first, minus in contrasts(able):
             pair = {first: able[first], minus: able[minus]}
             row = metrics_table.survival_differences(pair, metric, draws=draws)
-            parts.append(row.assign(setting=setting, kind=kind))
+            parts.append(row.assign(setting=setting, contrast=contrast))
     if not parts:
         return pd.DataFrame(
-            columns=["setting", "kind", "model", "minus", "difference", "low", "high", "error"]
+            columns=["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
         )
     table = pd.concat(parts, ignore_index=True)
     table["error"] = (table["high"] - table["low"]) / (2 * norm.isf(0.025))
     table["p"] = 2 * norm.sf((table["difference"] / table["error"]).abs())
-    table["p_holm"] = table.groupby(["setting", "kind"])["p"].transform(holm)
-    columns = ["setting", "kind", "model", "minus", "difference", "low", "high", "error"]
+    table["p_holm"] = table.groupby(["setting", "contrast"])["p"].transform(holm)
+    columns = ["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
     return table[[*columns, "p", "p_holm", "n", "how"]]
 
 
@@ -163,7 +167,7 @@ def expected_best(tuning: pd.DataFrame) -> pd.DataFrame:
 
 def chosen_head(tuning: pd.DataFrame) -> str:
     """The network whose chosen settings had the highest inner c-index, mean over folds: no tested patient chose it."""
-    chosen = tuning[tuning["chosen"].astype(bool) & tuning["model"].isin(NETWORKS)]
+    chosen = tuning[tuning["chosen"].astype(bool) & ~tuning["model"].isin(RIVALS)]
     return str(chosen.groupby("model", sort=False)["inner_c"].mean().idxmax())
 
 

@@ -21,7 +21,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
@@ -35,6 +35,7 @@ from lib.gcmlm.ct import MEASURED
 from lib.inputs.slides import check_scales
 from lib.inputs.tables import (
     NO_YES,
+    Faults,
     code,
     column_report,
     is_missing,
@@ -43,6 +44,9 @@ from lib.inputs.tables import (
     plain,
     read_columns,
     read_texts,
+    some,
+    table_in,
+    values,
 )
 from lib.inputs.tcga import (
     DAYS_PER_MONTH,
@@ -208,33 +212,32 @@ def read_matched(
         or slide of a patient the clinical table does not have; two scans of a patient, unless a column `use` says yes to
         one; a slide twice; a path that leaves the folder.
     """
-    folder = Path(folder)
+    folder, wrong = Path(folder), Faults()
     several, alone = ([path.name for path in folder.glob(f"{name}.*")] for name in ("clinical", "patients"))
     if several and alone:
         raise ValueError(f"{folder} has both {several[0]} and {alone[0]}: remove one")
     one = not several
-    table, path = _table(folder, "patients" if one else "clinical")
-    patients = _patients(table, path, factors, mapping or {})
+    path = table_in(folder, "patients" if one else "clinical")
+    table = read_texts(path)
+    patients = _patients(table, path, factors, mapping or {}, wrong)
     if one:
         files = table.drop(columns=[name for name in table if plain(name) == "patient"])
-        table = files.assign(patient=patients["patient"].to_numpy())
-    known, columns = set(patients["patient"]), _columns(patients, path)
-    held = (table, path) if one else None
-    return Cohort(patients, _scans(folder, known, label, held), _slides(folder, known, held), {}, columns)
+        table = files.assign(patient=patients["patient"].to_numpy()).drop_duplicates("patient")
+    columns = scans = slides = None
+    with wrong:
+        columns = _columns(patients, path)
+    known, held = set(patients["patient"]), (table, path) if one else None
+    with wrong:
+        scans = _scans(folder, known, label, held, wrong)
+    with wrong:
+        slides = _slides(folder, known, held, wrong)
+    wrong.refuse()
+    return Cohort(patients, scans, slides, {}, columns)
 
 
 def _columns(patients: pd.DataFrame, source: str | os.PathLike) -> pd.DataFrame:
     numbers = patients.set_index("patient", drop=False).drop(columns=["event", "label"], errors="ignore")
     return column_report(numbers, source)
-
-
-def _table(folder: Path, name: str) -> tuple[pd.DataFrame, Path]:
-    """A table as texts, and its path."""
-    paths = [path for end in (".csv", ".xlsx", ".tsv", ".txt") if (path := folder / f"{name}{end}").is_file()]
-    if len(paths) > 1:
-        raise ValueError(f"{folder} has both {paths[0].name} and {paths[1].name}: remove one")
-    path = paths[0] if paths else folder / f"{name}.csv"
-    return read_texts(path), path
 
 
 def _column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
@@ -245,7 +248,9 @@ def _column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
     return table[spelled].reset_index(drop=True)
 
 
-def _patients(table: pd.DataFrame, path: Path, factors: Sequence[str], mapping: Mapping) -> pd.DataFrame:
+def _patients(
+    table: pd.DataFrame, path: Path, factors: Sequence[str], mapping: Mapping, wrong: Faults
+) -> pd.DataFrame:
     names = {
         name: mapping.get(name, name) for name in ("patient", "hospital", *factors, "time_months", "event")
     }
@@ -253,79 +258,75 @@ def _patients(table: pd.DataFrame, path: Path, factors: Sequence[str], mapping: 
         raise ValueError(f"mapping names {lost[0]}, not asked for{nearest_name(lost[0], names)}")
     if "hospital" not in mapping and "hospital" not in map(plain, table):
         table = table.assign(hospital="")
-    cells = {name: _column(table, column, path) for name, column in names.items()}
+    cells = dict.fromkeys(names, pd.Series("", range(len(table))))
+    for name, column in names.items():
+        with wrong:
+            cells[name] = _column(table, column, path)
     patient = cells["patient"]
-    check_patients(patient, path)
+    with wrong:
+        check_patients(patient, path)
     people = {
         "patient": patient,
         "hospital": cells["hospital"].map(lambda text: "" if is_missing(text) else text),
     }
-    for name in factors:
-        people[name] = _values(cells[name], patient, name, path, category=True)
-    time = people["time_months"] = _values(cells["time_months"], patient, "time_months", path)
-    event = people["event"] = _values(cells["event"], patient, "event", path, partial(code, levels=NO_YES))
-    people["problem"] = np.where(np.isnan(time) | np.isnan(event), "no follow-up", "")
-    return pd.DataFrame(people)
+    cells = {name: column.set_axis(patient) for name, column in cells.items()}
+    people |= {name: _factor(cells[name], f"{path}: {name} of patient", wrong) for name in factors}
+    for name, read in (("time_months", number), ("event", partial(code, levels=NO_YES))):
+        people[name] = values(cells[name], f"{path}: {name} of patient", wrong, read).to_numpy()
+    lost = np.isnan(people["time_months"]) | np.isnan(people["event"])
+    return pd.DataFrame(people | {"problem": np.where(lost, "no follow-up", "")})
 
 
 def check_patients(patient: pd.Series, path: str | os.PathLike) -> None:
     """Refuse a patient without a name, twice, or spelled in two ways."""
-    if (blank := patient.map(is_missing)).any():
-        raise ValueError(f"{path}: row {int(np.flatnonzero(blank)[0]) + 1} names no patient")
-    _once(patient.to_frame("patient"), "patient", path)
-    check_names(patient, path)
+    blank, wrong = patient.map(is_missing).to_numpy(), Faults()
+    if blank.any():
+        wrong.append(f"{path}: row {some(np.flatnonzero(blank) + 2)} names no patient")
+    named = patient[~blank]
+    _once(named.to_frame("patient"), "patient", path, wrong)
+    with wrong:
+        check_names(named, path)
+    wrong.refuse()
 
 
-def _once(rows: pd.DataFrame, name: str, path: str | os.PathLike) -> None:
-    """Refuse a patient, a file or a name of two rows, whosever they are."""
-    if (twice := rows[name].duplicated() & (rows[name] != "")).any():
-        one = rows.loc[twice, name].iloc[0]
-        owners = " and ".join(rows.loc[rows[name] == one, "patient"][:2])
-        raise ValueError(f"{path}: {name} {one} stands twice, of {owners}: remove one")
+def _once(rows: pd.DataFrame, name: str, path: str | os.PathLike, wrong: Faults) -> None:
+    """A patient, a file or a name of two rows, whosever they are, goes to `wrong`."""
+    for one in rows.loc[rows[name].duplicated() & (rows[name] != ""), name].unique():
+        owners = rows.loc[rows[name] == one, "patient"]
+        whose = f", of {' and '.join(owners.unique()[:2])}" if name != "patient" else ""
+        times = "twice" if len(owners) == 2 else f"{len(owners)} times"
+        wrong.append(f"{path}: {name} {one} stands {times}{whose}: remove one")
 
 
-def _values(
-    cells: pd.Series,
-    owners: pd.Series,
-    name: str,
-    path: Path,
-    read: Callable[[str], float] = number,
-    category: bool = False,
-) -> np.ndarray:
-    """Numbers, NaN where missing; or, where a `category` may stand and no cell is a number, texts and None."""
-    values, faults = np.full(len(cells), np.nan), {}
-    for row, text in enumerate(cells):
-        try:
-            values[row] = read(text)
-        except ValueError as error:
-            faults[row] = error
-    known = int(np.isfinite(values).sum())
-    mistyped = [row for row in faults if category and MISTYPED.fullmatch(cells.iloc[row])]
-    if faults and category and not known and not mistyped:
+def _factor(cells: pd.Series, what: str, wrong: Faults) -> np.ndarray:
+    """Numbers, NaN where missing; or, where no cell is a number and none a mistyped one, texts and None."""
+    faults, texts = Faults(), cells[~cells.map(is_missing)]
+    found = values(cells, what, faults).to_numpy()
+    if faults and np.isnan(found).all() and not texts.str.fullmatch(MISTYPED).any():
         return np.array([None if is_missing(text) else text for text in cells], dtype=object)
-    if faults:
-        row = [*mistyped, *faults][0]
-        others = f", as {known} others are" if known and read is number else ""
-        raise ValueError(
-            f"{path}: {name} of {owners.name} {owners.iloc[row]}: {faults[row]}{others}; correct the table: numbers with "
-            "a point, no formulas, no dates"
-        )
-    return values
+    known = int(np.isfinite(found).sum())
+    others = f", as {known} others are" if known else ""
+    wrong += [
+        f"{each}{others}; correct the table: numbers with a point, no formulas, no dates" for each in faults
+    ]
+    return found
 
 
-def _scans(folder: Path, known: set[str], label: int | str, one: tuple | None) -> pd.DataFrame:
+def _scans(folder: Path, known: set[str], label: int | str, one: tuple | None, wrong: Faults) -> pd.DataFrame:
     """At most one scan a patient."""
-    rows, path = _rows(folder, "scans", ("patient", "image"), ("mask", "label", "series", "use"), known, one)
+    rows, path = _rows(
+        folder, "scans", ("patient", "image"), ("mask", "label", "series", "use"), known, one, wrong
+    )
     if not (rows["use"] == "").all():
-        used = _values(rows["use"], rows["patient"], "use", path, partial(code, levels=NO_YES))
-        rows = rows[used == 1].reset_index(drop=True)
-    if (twice := rows["patient"].duplicated()).any():
-        patient = rows.loc[twice, "patient"].iloc[0]
-        raise ValueError(
-            f"{path}: patient {patient} has {int((rows['patient'] == patient).sum())} scans: remove all but one, or "
-            "add a column use with yes for the one to take"
-        )
-    _once(rows, "image", path)
+        cells = rows["use"].set_axis(rows["patient"])
+        used = values(cells, f"{path}: use of patient", wrong, partial(code, levels=NO_YES))
+        rows = rows[used.to_numpy() == 1].reset_index(drop=True)
+    counts = rows["patient"].value_counts(sort=False)
+    wrong += [
+        f"{path}: patient {patient} has {count} scans: remove all but one, or add a column use with yes for the one to take"
+        for patient, count in counts[counts > 1].items()
+    ]
+    _once(rows, "image", path, wrong)
     rows["problem"] = [
         _problem(folder, row.image, "image") or (row.mask and _problem(folder, row.mask, "mask"))
         for row in rows.itertuples()
@@ -336,22 +337,30 @@ def _scans(folder: Path, known: set[str], label: int | str, one: tuple | None) -
     return rows[SCANS]
 
 
-def _slides(folder: Path, known: set[str], one: tuple | None) -> pd.DataFrame:
+def _slides(folder: Path, known: set[str], one: tuple | None, wrong: Faults) -> pd.DataFrame:
     """Any number of slides a patient."""
-    rows, path = _rows(folder, "slides", ("patient", "path"), ("slide", "um_per_px"), known, one)
+    rows, path = _rows(folder, "slides", ("patient", "path"), ("slide", "um_per_px"), known, one, wrong)
     stems = rows["path"].map(lambda text: PurePosixPath(text).stem)
     rows["slide"] = rows["slide"].where(rows["slide"] != "", stems)
-    check_names(rows["slide"], path, "slide", zeros=False)
-    _once(rows, "slide", path)
-    _once(rows, "path", path)
-    rows["um_per_px"] = _values(rows["um_per_px"], rows["slide"], "um_per_px", path)
+    with wrong:
+        check_names(rows["slide"], path, "slide", zeros=False)
+    _once(rows, "slide", path, wrong)
+    _once(rows, "path", path, wrong)
+    cells = rows["um_per_px"].set_axis(rows["slide"])
+    rows["um_per_px"] = values(cells, f"{path}: um_per_px of slide", wrong).to_numpy()
     rows["problem"] = [_problem(folder, text, "slide") for text in rows["path"]]
     rows["path"] = [str(folder / text) if text else "" for text in rows["path"]]
     return rows[SLIDES]
 
 
 def _rows(
-    folder: Path, name: str, needed: Sequence[str], others: Sequence[str], known: set[str], one: tuple | None
+    folder: Path,
+    name: str,
+    needed: Sequence[str],
+    others: Sequence[str],
+    known: set[str],
+    one: tuple | None,
+    wrong: Faults,
 ) -> tuple[pd.DataFrame, Path]:
     """A table of files, "" where it lacks a column or a cell is empty, of patients that are known; none where it is not.
 
@@ -368,20 +377,21 @@ def _rows(
     elif not alone:
         return pd.DataFrame(columns=[*needed, *others], dtype=str), folder / name
     else:
-        table, path = _table(folder, name)
+        path = table_in(folder, name)
+        table = read_texts(path)
     table = table.assign(**{each: "" for each in others if each not in map(plain, table)})
     rows = pd.DataFrame({each: _column(table, each, path) for each in (*needed, *others)})
     rows = rows.map(lambda text: "" if is_missing(text) else text)
-    for patient in sorted(set(rows["patient"]) - known):
-        raise ValueError(
-            f"{path}: patient {patient or '(none)'} is not in the clinical table{nearest_name(patient, known)}"
-        )
+    wrong += [
+        f"{path}: patient {patient or '(none)'} is not in the clinical table{nearest_name(patient, known)}"
+        for patient in sorted(set(rows["patient"]) - known)
+    ]
     for each in {"image", "mask", "path"} & set(rows):
         rows[each] = rows[each].str.replace("\\", "/")
         for text, patient in rows[[each, "patient"]].to_numpy():
             place = PurePosixPath(text)
             if place.is_absolute() or PureWindowsPath(text).drive or ".." in place.parts:
-                raise ValueError(
+                wrong.append(
                     f"{path}: {each} of patient {patient} is {text}, and a path must stay in the folder of the cohort"
                 )
     return rows, path

@@ -9,7 +9,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ NO_YES = {"0": 0, "no": 0, "n": 0, "false": 0, "1": 1, "yes": 1, "y": 1, "true":
 MISSING = {"nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nat", "missing", "unknown", "not available"}
 MISSING |= {"", ".", "-", "--", "?"}
 PLAIN_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+DECIMAL_POINT = re.compile(r"[+-]?\d+\.\d+")
+DECIMAL_COMMA = re.compile(r"[+-]?(\d+,(\d{1,2}|\d{4,})|0+,\d+)")
 MISSING_CODE = re.compile(r"-1|-?(7+|8+|9+)")  # what forms write where nothing is known
 OTHER_UNITS = {
     "years": {"days": 365.25, "months": 12.0},
@@ -40,6 +42,26 @@ class Usual(NamedTuple):
 
 
 USUAL = {"age": Usual("years", 0, 120, (15, 100)), "time_months": Usual("months", 0, 1200, (2, 240))}
+MOST_NAMED = 12  # patients, or cells of a column, that a sentence names
+
+
+class Faults(list[str]):
+    """What is wrong with tables, a sentence each, gathered so that all of it is said at once.
+
+    A ValueError within a `with` of it ends the block and is gathered, each of its lines.
+    """
+
+    def __enter__(self) -> "Faults":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        self.extend(str(error).splitlines() if isinstance(error, ValueError) else ())
+        return isinstance(error, ValueError)
+
+    def refuse(self) -> None:
+        """A ValueError with all of it, a line each; nothing where nothing is wrong."""
+        if self:
+            raise ValueError("\n".join(dict.fromkeys(self)))
 
 
 def plain(name: object) -> str:
@@ -70,7 +92,38 @@ def number(text: str) -> float:
     return value
 
 
-def looked_over(values: pd.Series, name: str, usual: Usual | None = None) -> str:
+def some(names: Iterable[object]) -> str:
+    """Names for a sentence: the first `MOST_NAMED`, and how many more there are."""
+    names = [*dict.fromkeys(map(str, names))]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def values(
+    cells: pd.Series, what: str, faults: Faults, read: Callable[[str], float] = number, needed: bool = False
+) -> pd.Series:
+    """What a column of texts (indexed by patient) says: float64, NaN where a cell is missing or wrong.
+
+    A cell that `read` refuses, or an empty one that is `needed`, is a sentence in `faults`, which begins with `what` ("t.csv:
+    age of patient"); patients whose cells say the same share one.
+    """
+    numbers, wrong = [], {}
+    for patient, text in cells.items():
+        try:
+            numbers.append(read(text))
+            if needed and numbers[-1] != numbers[-1]:
+                wrong.setdefault("the cell is empty", []).append(patient)
+        except ValueError as error:
+            numbers.append(np.nan)
+            wrong.setdefault(str(error), []).append(patient)
+    said = [f"{what} {some(whose)}: {words}" for words, whose in wrong.items()]
+    faults += said[:MOST_NAMED]
+    if rest := [*wrong.values()][MOST_NAMED:]:
+        faults.append(f"{what} {some(one for whose in rest for one in whose)}: the same kind of fault")
+    return pd.Series(numbers, cells.index, dtype=float, name=cells.name)
+
+
+def looked_over(values: pd.Series, name: str, usual: Usual | None = None, remedy: str = "") -> str:
     """What is odd about a column of numbers, in one sentence, "" if nothing is: for the table that the stage shows.
 
     Parameters
@@ -80,6 +133,8 @@ def looked_over(values: pd.Series, name: str, usual: Usual | None = None) -> str
     name : str
     usual : Usual, optional
         That of `USUAL` where it has the name; else codes of missing alone are looked for.
+    remedy : str
+        End of a refusal's sentence.
 
     Returns
     -------
@@ -102,16 +157,16 @@ def looked_over(values: pd.Series, name: str, usual: Usual | None = None) -> str
         wrong |= (known < usual.low) | (known > usual.high)
     hint = _other_unit(others, usual) if len(others) else ""
     if wrong.any():
-        more = f" (and {wrong.sum() - 1} more)" if wrong.sum() > 1 else ""
         expected = (
             f"{usual.low:g} to {usual.high:g} {usual.unit} are expected"
             if usual
             else "a measurement is expected"
         )
-        said = f"{name} of patient {wrong.idxmax()} is {known[wrong].iloc[0]:g}{more}, {expected}{hint}"
+        cells = some(f"{patient} is {one:g}" for patient, one in known[wrong].items())
+        said = f"{name} of patient {cells}, {expected}{hint}"
         if codes := sorted(set(known[wrong & coded])):
             said += f"; {', '.join(f'{one:g}' for one in codes)}: a code of what is missing? Leave such cells empty"
-        raise ValueError(said)
+        raise ValueError(said + remedy)
     remarks = [f"median {others.median():g} {usual.unit}{hint}"] if hint else []
     far = others[others > 2 * usual.middle[1]] if usual and not hint else others[:0]
     if len(far):
@@ -129,17 +184,14 @@ def column_report(table: pd.DataFrame, source: str | Path) -> pd.DataFrame:
     column, unit ("" where it is not known), known and missing (patients), lowest, median, highest, remark: see
     `looked_over`, whose refusals name the `source`.
     """
-    rows, wrong = [], []
+    rows, wrong = [], Faults()
     for name in table.select_dtypes("number"):
         values, meant, remark = table[name], USUAL.get(name), ""
-        try:
+        with wrong:
             remark = looked_over(values, name)
-        except ValueError as error:
-            wrong.append(str(error))
         counts = (int(values.notna().sum()), int(values.isna().sum()))
         rows.append((name, meant.unit if meant else "", *counts, *values.quantile([0, 0.5, 1]), remark))
-    if wrong:
-        raise ValueError(f"{source}: {'; '.join(wrong)}")
+    Faults(f"{source}: {each}" for each in wrong).refuse()
     head = ["column", "unit", "known", "missing", "lowest", "median", "highest", "remark"]
     return pd.DataFrame(rows, columns=head)
 
@@ -166,21 +218,32 @@ def code(text: str, levels: Mapping[str, int]) -> float:
     return float(known[name])
 
 
-def read_texts(path: str | Path) -> pd.DataFrame:
+def table_in(folder: Path, name: str) -> Path:
+    """The one table of this name in a folder, csv, xlsx, tsv or txt; NAME.csv where there is none."""
+    paths = [path for end in ("csv", "xlsx", "tsv", "txt") if (path := folder / f"{name}.{end}").is_file()]
+    if len(paths) > 1:
+        raise ValueError(f"{folder} has both {paths[0].name} and {paths[1].name}: remove one")
+    return paths[0] if paths else folder / f"{name}.csv"
+
+
+def read_texts(path: str | Path, wanted: Collection[str] = ()) -> pd.DataFrame:
     """Read a table with every cell as a text, so that nothing is guessed before it is checked.
 
     Parameters
     ----------
     path : path
         .csv, .tsv or .txt (delimited by comma, semicolon or tab, whichever the header has most of; UTF-8, else
-        Latin-1) or .xlsx (its first sheet).
+        Latin-1; a .gz or .zip of one) or .xlsx (its first sheet).
+    wanted : collection of str
+        Read these columns alone, whatever their case, and call them so.
 
     Returns
     -------
     DataFrame
         Texts without outer spaces, "" for an empty cell. Durations and times of day of an xlsx are "H:MM:SS" (more
         than 24 hours are possible), whole numbers have no ".0". Columns keep their names; columns without a name,
-        such as an index somebody's export left, are not read.
+        such as an index somebody's export left, are not read. A spreadsheet set to another language delimits by semicolons
+        and writes 3,5 for 3.5: see `_with_points`.
 
     Raises
     ------
@@ -189,15 +252,18 @@ def read_texts(path: str | Path) -> pd.DataFrame:
         No table: of another kind, empty, a row longer than the header, a column twice, a formula never computed.
     """
     path = Path(path)
-    readers = {".csv": _delimited, ".tsv": _delimited, ".txt": _delimited, ".xlsx": _xlsx}
-    if path.suffix.lower() not in readers:
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".tsv", ".txt", ".xlsx", ".gz", ".zip"):
         raise ValueError(f"{path} is no table that can be read: save it as .csv or .xlsx")
-    rows = [row for row in readers[path.suffix.lower()](path) if any(row)]
+    rows = [row for row in (_xlsx(path) if kind == ".xlsx" else _delimited(path, wanted)) if any(row)]
     header, *body = rows or [[]]
     width = len(header)
     _check(header, [row if any(row[width:]) else row[:width] for row in body], path)
     body = [[*row, *[""] * width][:width] for row in body]
     table = pd.DataFrame(body, columns=header, dtype=str)
+    if wanted:
+        table = table.rename(columns=plain)
+        return table[[name for name in table if name in wanted]]
     return table.loc[:, [bool(plain(name)) and not plain(name).startswith("unnamed:") for name in header]]
 
 
@@ -206,7 +272,7 @@ def _check(header: list[str], rows: list[list[str]], path: str | Path) -> None:
     where rows are longer than the header.
     """
     twice = [name for name, count in Counter(map(plain, header)).items() if name and count > 1]
-    longer = [(n, len(row)) for n, row in enumerate(rows, 1) if len(row) > len(header)]
+    longer = [(n, len(row)) for n, row in enumerate(rows, 2) if len(row) > len(header)]
     fault = ""
     if not header:
         fault = "is empty: a header and a row are expected"
@@ -276,7 +342,7 @@ def text_of(value: object) -> str:
     return str(value).strip()
 
 
-def _delimited(path: Path) -> list[list[str]]:
+def _delimited(path: Path, wanted: Collection[str]) -> list[list[str]]:
     text = _text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     about = {"delimiter": max(DELIMITERS, key=first.count)}
@@ -287,7 +353,21 @@ def _delimited(path: Path) -> list[list[str]]:
             # a lenient reader makes one cell of all the rows behind it
             raise ValueError(f"{path} has a quote that is opened and never closed: correct it") from error
         rows = list(csv.reader(io.StringIO(text, newline=""), **about))  # a quote within a cell
-    return [[cell.strip() for cell in row] for row in rows]
+    if wanted:  # of a table of thousands of columns; what a row has beyond the header is refused later
+        header = next(filter(any, rows), [])
+        of = [n for n, name in enumerate(header) if plain(name) in wanted]
+        rows = [[*(row[n] for n in of if n < len(row)), *row[len(header) :]] for row in rows]
+    rows = [[cell.strip() for cell in row] for row in rows]
+    return _with_points(rows) if about["delimiter"] == ";" else rows
+
+
+def _with_points(rows: list[list[str]]) -> list[list[str]]:
+    """Cells as 3,5 with a point, where none has one already; but 1,234, which may be a thousand, as it stands."""
+    if any(DECIMAL_POINT.fullmatch(cell) for row in rows for cell in row):
+        return rows
+    return [
+        [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in rows
+    ]
 
 
 def _xlsx(path: Path) -> list[list[str]]:

@@ -13,6 +13,8 @@ TCGA-CDR: Liu et al., Cell 173:400 (2018), doi 10.1016/j.cell.2018.02.052.
 """
 
 import re
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,27 @@ import pandas as pd
 
 from lib.files import check_names
 from lib.inputs.slides import SUFFIXES
-from lib.inputs.tables import read_columns
+from lib.inputs.tables import (
+    NO_YES,
+    OTHER_UNITS,
+    USUAL,
+    Faults,
+    Usual,
+    code,
+    number,
+    read_texts,
+    some,
+    values,
+)
 
 ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4}
 GRADES = {"LOW GRADE": 1, "HIGH GRADE": 3}
 DAYS_PER_MONTH = 30.44
 MOST_DAYS = 100 * 365  # of a follow-up: more is a date as a spreadsheet stores it, or another unit
-MOST_YEARS = 120  # of an age: more is days (22,000), or a code for "unknown" (999)
+RANGES = USUAL | {
+    "days": Usual("days", 0, MOST_DAYS, (0, MOST_DAYS)),
+    "days before or after": Usual("days", -MOST_DAYS, MOST_DAYS, (-MOST_DAYS, MOST_DAYS)),
+}
 ENDPOINTS = ("OS", "DSS", "DFI", "PFI")
 TEXTS = (
     *("ajcc_pathologic_tumor_stage", "clinical_stage", "histological_grade"),
@@ -132,43 +148,43 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
         A column is missing, a slide stands twice or under another TCGA patient's barcode, follow-up is missing,
         negative or longer than a life, an age above 120, or censorship is neither 0 nor 1.
     """
-    path = outcomes_at(path)
+    path, wrong = outcomes_at(path), Faults()
     theirs = ["case_id", "slide_id", "survival_months", "censorship", "age", "is_female", "site"]
     own = ["patient", "slide", "time_months", "event", "age", "female", "hospital"]
-    names = [*theirs, *own, "oncotree_code"]
-    texts = dict.fromkeys(
-        ("case_id", "slide_id", "site", "oncotree_code", "patient", "slide", "hospital"), str
-    )
-    table = read_columns(path, usecols=lambda name: name in names, dtype=texts)
+    table = read_texts(path, [*theirs, *own, "oncotree_code"])
     ours = "patient" in table and "case_id" not in table
-    needed = own[:4] if ours else theirs[:4]
-    if table.empty or not {*needed} <= {*table}:
+    names = own if ours else theirs
+    if table.empty or (lacking := [name for name in names[:4] if name not in table]):
         said = f"rows of {', '.join(own[:4])}, or of TCGA's {', '.join(theirs[:4])}, are expected"
+        said += f"; it has no column {', '.join(lacking)}" if not table.empty else ""
         raise ValueError(f"{path} is no table of slides with follow-up: {said}")
-    wanted = [*(own if ours else theirs), "oncotree_code"]
-    table = table.reindex(columns=wanted).fillna({name: "" for name in texts if name in wanted})
-    case, slide, months, outcome, age, female, site, kind = (table[name] for name in wanted)
-    slide = slide.str.replace(SLIDE_FILE, "", regex=True)
-    for names in (case, slide):
-        _check_barcodes(names, path)
+    wanted = [*names, "oncotree_code"]
+    cells = table.reindex(columns=wanted).fillna("")
+    case, slide = cells[names[0]], cells[names[1]].str.replace(SLIDE_FILE, "", regex=True)
+    for each in (case, slide):
+        _check_barcodes(each, path, wrong)
     patient = case.map(patient_of)
     barcode = patient.str.match(BARCODE)
     foreign = (slide.map(patient_of) != patient) & slide.str.match(BARCODE) & barcode
-    _refuse(slide.duplicated(), "slide " + slide, " stands twice", path)
-    _refuse(foreign, "slide " + slide, " is another patient's", path)
-    most = MOST_DAYS / DAYS_PER_MONTH
-    outcome = _numbers(outcome, patient, path, codes=(0, 1), known=True).astype(int)
+    wrong += [f"{path}: slide {one} stands twice" for one in slide[slide.duplicated()]]
+    wrong += [f"{path}: slide {one} is another patient's" for one in slide[foreign]]
+    cells = cells.set_axis(patient)
+    months, outcome, age, female = (
+        _numbers(cells[name], path, wrong, kind, needed=number < 2)
+        for number, (name, kind) in enumerate(zip(names[2:6], ("time_months", "", "age", ""), strict=True))
+    )
+    wrong.refuse()
     return pd.DataFrame(
         {
             "patient": patient,
             "slide": slide,
             "sample": slide.map(sample_of),
-            "time_months": _numbers(months, patient, path, most, known=True, unit=" months"),
-            "event": outcome if ours else 1 - outcome,
-            "age": _numbers(age, patient, path, MOST_YEARS, unit=" years"),
-            "female": _numbers(female, patient, path, codes=(0, 1)),
-            "site": site.mask(barcode, patient.str[5:7]),
-            "oncotree_code": kind,
+            "time_months": months,
+            "event": (outcome if ours else 1 - outcome).astype(int),
+            "age": age,
+            "female": female,
+            "site": cells[names[6]].set_axis(patient.index).mask(barcode, patient.str[5:7]),
+            "oncotree_code": cells["oncotree_code"].to_numpy(),
         }
     )
 
@@ -181,11 +197,12 @@ def by_patient(table: pd.DataFrame) -> pd.DataFrame:
     """
     facts = ["time_months", "event", "age", "female", "site", "oncotree_code"]
     groups = table.groupby("patient", sort=False)
-    kinds = groups[facts].nunique(dropna=False)
-    if (kinds > 1).any(axis=None):
-        patient, fact = kinds.gt(1).stack().idxmax()
-        values = table.loc[table["patient"] == patient, fact].unique().tolist()
-        raise ValueError(f"patient {patient}: slides disagree in {fact}, {values}; correct the table")
+    kinds = groups[facts].nunique(dropna=False).gt(1).stack()
+    Faults(
+        f"patient {patient}: slides disagree in {fact}, {found}; correct the table"
+        for patient, fact in kinds.index[kinds]
+        if (found := table.loc[table["patient"] == patient, fact].unique().tolist())
+    ).refuse()
     rows = table.drop_duplicates("patient").set_index("patient")[facts]
     rows.insert(0, "slides", groups.size())
     return rows.reset_index()
@@ -209,24 +226,25 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     KeyError
         Another table.
     """
-    table = read_columns(path, dtype=dict.fromkeys((*TEXTS, "bcr_patient_barcode"), str))
-    patient = table["bcr_patient_barcode"].fillna("")
-    _check_barcodes(patient, path)
-    _refuse(patient.duplicated(), "patient " + patient, " stands twice", path)
-    columns = {"patient": patient, "cancer": table["type"]}
+    table, wrong = read_texts(path), Faults()
+    patient = table["bcr_patient_barcode"]
+    _check_barcodes(patient, path, wrong)
+    wrong += [f"{path}: patient {one} stands twice" for one in patient[patient.duplicated()]]
+    cells = table.set_axis(patient)
+    columns = {"patient": patient.to_numpy(), "cancer": table["type"].to_numpy()}
     if (age := "age_at_initial_pathologic_diagnosis") in table:
-        columns["age"] = _numbers(table[age], patient, path, MOST_YEARS, unit=" years")
+        columns["age"] = _numbers(cells[age], path, wrong, "age")
     if "gender" in table:
-        codes = table["gender"].map({"FEMALE": 1.0, "MALE": 0.0}).fillna(table["gender"]).rename("gender")
-        columns["female"] = _numbers(codes, patient, path, codes=(0, 1))
+        columns["female"] = _numbers(cells["gender"], path, wrong, levels={"female": 1, "male": 0})
     for name in ENDPOINTS:
         if name in table and f"{name}.time" in table:
-            columns[f"{name.lower()}_event"] = _numbers(table[name], patient, path, codes=(0, 1))
-            columns[f"{name.lower()}_days"] = _numbers(table[f"{name}.time"], patient, path, MOST_DAYS)
-    columns |= {name: table[name].fillna("") for name in TEXTS if name in table}
+            columns[f"{name.lower()}_event"] = _numbers(cells[name], path, wrong)
+            columns[f"{name.lower()}_days"] = _numbers(cells[f"{name}.time"], path, wrong, "days")
+    columns |= {name: table[name].to_numpy() for name in TEXTS if name in table}
     if (days := "new_tumor_event_dx_days_to") in table:
-        columns[days] = _numbers(table[days], patient, path, MOST_DAYS, least=-MOST_DAYS)
-    return pd.DataFrame(columns)
+        columns[days] = _numbers(cells[days], path, wrong, "days before or after")
+    wrong.refuse()
+    return pd.DataFrame({name: np.asarray(each) for name, each in columns.items()})
 
 
 def contradicted(cohort: pd.DataFrame, cdr: pd.DataFrame) -> list[str]:
@@ -245,35 +263,31 @@ def contradicted(cohort: pd.DataFrame, cdr: pd.DataFrame) -> list[str]:
     return list(theirs.index[differ])
 
 
-def _refuse(wrong: pd.Series, rows: pd.Series, fault: str, path: str | Path) -> None:
-    """A ValueError that says of the first row that is wrong what is."""
-    if wrong.any():
-        raise ValueError(f"{path}: {rows[wrong].iloc[0]}{fault} ({int(wrong.sum())} such rows)")
-
-
-def _check_barcodes(names: pd.Series, path: str | Path) -> None:
-    """Refuse names that are none, and barcodes typed otherwise than TCGA-A6-2683, which nobody would recognise."""
-    check_names(names, path, zeros=False)
-    typed = names.str.upper().str.match(BARCODE) & ~names.str.match(BARCODE) | (names != names.str.strip())
-    fault = " is a barcode in small letters or with spaces: write TCGA-A6-2683"
-    _refuse(typed, names.map(repr), fault, path)
+def _check_barcodes(names: pd.Series, path: str | Path, wrong: Faults) -> None:
+    """Names that are none, and barcodes typed otherwise than TCGA-A6-2683, which nobody would recognise."""
+    with wrong:
+        check_names(names, path, zeros=False)
+    typed = names.str.upper().str.match(BARCODE) & ~names.str.match(BARCODE)
+    wrong += [f"{path}: {one!r} is a barcode in small letters: write {one.upper()}" for one in names[typed]]
 
 
 def _numbers(
-    column: pd.Series,
-    patient: pd.Series,
+    cells: pd.Series,
     path: str | Path,
-    most: float = MOST_DAYS,
-    least: float = 0,
-    codes: tuple[int, ...] = (),
-    known: bool = False,
-    unit: str = "",
+    wrong: Faults,
+    kind: str = "",
+    levels: Mapping[str, int] = NO_YES,
+    needed: bool = False,
 ) -> pd.Series:
-    """Numbers from `least` to `most`, or `codes` alone; NaN for an empty cell, refused where values must be known."""
-    numbers = pd.to_numeric(column, errors="coerce").astype(float)
-    right = numbers.isin(codes) if codes else numbers.between(least, most)
-    needed = " or ".join(map(str, codes)) or f"a number from {least:g} to {most:g}{unit}"
-    needed += " (are these days?)" if unit and (numbers > most).any() else ""
-    rows = f"{column.name} of " + patient + " is " + column.astype(str)
-    _refuse(~right & (known | column.notna()), rows, f", and {needed} is needed", path)
-    return numbers
+    """A column (indexed by patient) of a `kind` of `RANGES`, or of the codes of `levels`; what cannot be goes to `wrong`."""
+    what = f"{path}: {cells.name} of"
+    found = values(cells, what, wrong, number if kind else partial(code, levels=levels), needed)
+    if kind:
+        known, (unit, low, high, _) = found[~found.index.duplicated()], RANGES[kind]
+        off = known[(known < low) | (known > high)]
+        days = OTHER_UNITS.get(unit, {}).get("days") if (off > high).any() else None
+        hint = f"; are these days? Divide them by {days:g}" if days else ""
+        if len(off):
+            said = some(f"{patient} is {one:g}" for patient, one in off.items())
+            wrong.append(f"{what} {said}, and a number from {low:g} to {high:g} {unit} is needed{hint}")
+    return found.reset_index(drop=True)

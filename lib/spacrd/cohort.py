@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from lib.data import fetch_all, read_sources
 from lib.files import check_names
-from lib.inputs.tables import PLAIN_NUMBER, plain, read_columns
+from lib.inputs.tables import PLAIN_NUMBER, Faults, nearest_name, plain, read_texts
 from lib.params import ROOT
 from lib.spacrd import her2st
 from lib.spacrd.h5ad import read_csv, read_h5ad
@@ -37,23 +37,27 @@ def read_table(path: str | Path) -> pd.DataFrame:
     `lib.spacrd.spots.CLASSES` and what each counts as, and um_per_px, for an h5ad or csv that does not tell.
     All are strings, empty cells "".
     """
-    table = read_columns(path, dtype=str, keep_default_na=False)
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise ValueError(f"{path} has no column {missing}: expected {', '.join(COLUMNS)}")
-    table = table.apply(lambda column: column.str.strip())
-    odd = [
-        f"section {section} has {column} {value!r}, not one of {allowed}"
-        for column, allowed in (("platform", PLATFORMS), ("label_grade", GRADES))
-        for section, value in zip(table["section"], table[column], strict=True)
-        if value not in allowed
-    ]
-    odd += [
-        f"section {section} is there twice" for section in table["section"][table["section"].duplicated()]
-    ]
-    if odd or table.empty:
-        raise ValueError(f"{path}: {odd[0] if odd else 'no section'}")
+    table, wrong = read_texts(path).rename(columns=plain), Faults()
+    if missing := [column for column in COLUMNS if column not in table and column != "note"]:
+        known = nearest_name(missing[0], table)
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)}: {', '.join(COLUMNS)} are expected{known}"
+        )
+    table = table.reindex(columns=list(dict.fromkeys([*COLUMNS, *table]))).fillna("")
+    for column, allowed in (("platform", PLATFORMS), ("label_grade", GRADES)):
+        table[column] = table[column].str.casefold()
+        odd = table[~table[column].isin(allowed)]
+        wrong += [
+            f"{path}: section {section} has {column} {value!r}, not one of {', '.join(allowed)}"
+            for section, value in odd[["section", column]].to_numpy()
+        ]
+    twice = table["section"][table["section"].duplicated()].unique()
+    wrong += [f"{path}: section {section} is there twice: remove one" for section in twice]
+    wrong += [] if len(table) else [f"{path}: no section"]
     for column in ("section", "patient"):  # they name files and join tables
-        check_names(table[column], path, column, zeros=False)
+        with wrong:
+            check_names(table[column], path, column, zeros=False)
+    wrong.refuse()
     return table
 
 

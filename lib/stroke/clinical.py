@@ -13,7 +13,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.inputs.tables import NO_YES, USUAL, Usual, code, is_missing, looked_over, nearest_name, number, plain
+from lib.inputs.tables import (
+    NO_YES,
+    USUAL,
+    Faults,
+    Usual,
+    code,
+    is_missing,
+    looked_over,
+    nearest_name,
+    number,
+    plain,
+    values,
+)
 
 WEEK_MIN = 7 * 24 * 60.0
 RANGES = {
@@ -44,7 +56,6 @@ CLOCK = re.compile(
     r"(?P<sign>-?)(?:(?P<days>\d+) days?,? )?(?P<h>\d+):(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d(?:\.\d+)?))?"
 )
 OPERATOR = re.compile(r"\s+([+-])\s+")  # with spaces around: "Wake-up" is a column
-MOST_SAID = 5
 
 
 def variables(setting: str) -> tuple[str, ...]:
@@ -97,35 +108,30 @@ def mapped(
         patient and column; plain numbers among clock times, whose unit is then not known.
     """
     known = (*POSTPROCEDURAL, "mrs")
-    wrong = [
+    wrong = Faults(
         f"{one} is no clinical variable{nearest_name(one, known)}" for one in mapping if one not in known
-    ]
+    )
     named = {name: meant for name, meant in mapping.items() if name in known}
     table = pd.DataFrame(
         {name: _evaluated(raw, name, meant, levels.get(name), wrong) for name, meant in named.items()}
     )
-    notes: dict[str, list[str]] = {patient: [] for patient in raw.index}
+    notes: list[list[str]] = [[] for _ in raw.index]
     for name, usual in RANGES.items():
-        values, low, high = table[name], usual.low, usual.high
+        found, low, high = table[name], usual.low, usual.high
         if implausible == "refuse":
-            try:
-                looked_over(values, name, usual)
-            except ValueError as error:
-                wrong.append(str(error))
-        for patient, value in values[(values < low) | (values > high)].items():
-            notes[patient].append(
-                f"{name} is {value:g}, not between {low:g} and {high:g} {usual.unit}: taken as missing"
+            with wrong:
+                looked_over(found, name, usual, "; correct the table, or set implausible to missing")
+        for row in np.flatnonzero((found < low) | (found > high)):
+            notes[row].append(
+                f"{name} is {found.iloc[row]:g}, not between {low:g} and {high:g} {usual.unit}: taken as missing"
             )
-        table[name] = values.where(values.between(low, high))
-    if wrong:
-        more = f" (and {len(wrong) - MOST_SAID} more)" if len(wrong) > MOST_SAID else ""
-        advice = "correct the table, or set implausible to missing, or declare what is meant in the mapping"
-        raise ValueError(f"{'; '.join(wrong[:MOST_SAID])}{more}; {advice}")
-    return table.assign(note=["; ".join(one) for one in notes.values()])
+        table[name] = found.where(found.between(low, high))
+    wrong.refuse()
+    return table.assign(note=["; ".join(one) for one in notes])
 
 
 def _evaluated(
-    raw: pd.DataFrame, name: str, meant: str | float, levels: Mapping[str, int] | None, wrong: list[str]
+    raw: pd.DataFrame, name: str, meant: str | float, levels: Mapping[str, int] | None, wrong: Faults
 ) -> pd.Series:
     """One variable of all patients; what cannot be read is added to `wrong`."""
     meant = str(meant).strip()
@@ -146,7 +152,7 @@ def _evaluated(
 
 
 def _column(
-    raw: pd.DataFrame, name: str, part: str, levels: Mapping[str, int] | None, wrong: list[str]
+    raw: pd.DataFrame, name: str, part: str, levels: Mapping[str, int] | None, wrong: Faults
 ) -> pd.Series:
     """Values of one column, or of several names separated by |, of which each patient's table has one."""
     columns = {plain(column): column for column in raw}
@@ -157,28 +163,24 @@ def _column(
         return pd.Series(np.nan, raw.index)
     is_time = name.endswith("_min")
     read = partial(code, levels=levels) if levels else minutes if is_time else number
-    values, bare, clocks = [], [], 0
+    texts = []
     for patient, cells in raw[spelled].iterrows():
         stated = {column: cell for column, cell in cells.items() if not is_missing(cell)}
         if len({plain(cell) for cell in stated.values()}) > 1:
             both = " and ".join(f"{column} {cell!r}" for column, cell in stated.items())
             wrong.append(f"patient {patient} has {both}: which is {name}?")
         text = next(iter(stated.values()), "")
-        if name == "mtici":
-            text = re.sub(r"^\s*m?tici\s*", "", text, flags=re.IGNORECASE)
-        try:
-            values.append(read(text))
-        except ValueError as error:
-            wrong.append(f"{' | '.join(spelled)} of patient {patient}: {error}")
-            values.append(np.nan)
-        clocks += ":" in text
-        bare += [f"{text} of patient {patient}"] if ":" not in text and np.nan_to_num(values[-1]) else []
-    if is_time and bare and clocks:
+        texts.append(re.sub(r"^\s*m?tici\s*", "", text, flags=re.IGNORECASE) if name == "mtici" else text)
+    cells, what = pd.Series(texts, raw.index, dtype=str), " | ".join(spelled)
+    found = values(cells, f"{what} of patient", wrong, read)
+    clock = cells.str.contains(":")
+    bare = cells[~clock & (found.fillna(0) != 0)]
+    if is_time and clock.any() and len(bare):
         wrong.append(
-            f"{' | '.join(spelled)} is a clock time for some patients and a plain number for {len(bare)}, as "
-            f"{bare[0]}, whose unit is then not known"
+            f"{what} is a clock time for some patients and a plain number for {len(bare)}, as {bare.iloc[0]} of patient "
+            f"{bare.index[0]}, whose unit is then not known"
         )
-    return pd.Series(values, raw.index)
+    return found
 
 
 class Arrays(NamedTuple):

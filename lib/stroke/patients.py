@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pandas as pd
 
 from lib.files import check_names
-from lib.inputs.tables import is_missing, nearest_name, number, plain, read_texts
+from lib.inputs.tables import Faults, is_missing, nearest_name, plain, read_texts, some, table_in, values
 from lib.stroke.clinical import POSTPROCEDURAL, mapped
 from lib.stroke.film import LONGEST_S, SHORTEST_S
 
@@ -57,40 +57,43 @@ def read_patients(
         No column patient, film or mrs; a patient twice or without a name; a film of two patients, or outside the
         folder; an interval outside 0.05 to 20 s; what `mapped` refuses.
     """
-    folder = Path(folder)
-    paths = [path for end in ("csv", "xlsx", "tsv") if (path := folder / f"patients.{end}").is_file()]
-    if len(paths) > 1:
-        raise ValueError(f"{folder} has both {paths[0].name} and {paths[1].name}: remove one")
-    path = paths[0] if paths else folder / "patients.csv"
+    folder, wrong = Path(folder), Faults()
+    path = table_in(folder, "patients")
     raw = read_texts(path)
     columns = {plain(name): name for name in raw}
     meant = {name: columns.get(name, "") for name in (*POSTPROCEDURAL, "mrs")} | dict(mapping)
     lost = [name for name in OWN[:2] if name not in columns] + ([] if meant["mrs"] else ["mrs"])
     if lost:
-        raise ValueError(f"{path} has no column {lost[0]}{nearest_name(lost[0], raw)}")
+        raise ValueError("\n".join(f"{path} has no column {name}{nearest_name(name, raw)}" for name in lost))
     raw = raw.rename(columns={columns[name]: name for name in OWN if name in columns})
     raw = raw.assign(**{name: "" for name in OWN if name not in raw})
-    empty = raw["patient"].map(is_missing) | raw["patient"].duplicated()
-    if empty.any():
-        raise ValueError(f"{path}: patient {raw.loc[empty, 'patient'].iloc[0]!r} is empty or stands twice")
-    check_names(raw["patient"], path)
+    if blank := [n for n, name in enumerate(raw["patient"], 2) if is_missing(name)]:
+        wrong.append(f"{path}: row {some(blank)} names no patient")
+    raw = raw[~raw["patient"].map(is_missing)]
+    twice = raw["patient"][raw["patient"].duplicated()].unique()
+    wrong += [f"{path}: patient {name} stands twice: remove one" for name in twice]
+    with wrong:
+        check_names(raw["patient"], path)
     raw = raw.set_index("patient")
     films = raw["film"].map(lambda text: "" if is_missing(text) else text.replace("\\", "/"))
     for patient, text in films.items():
         place = PurePosixPath(text)
         if place.is_absolute() or PureWindowsPath(text).drive or ".." in place.parts:
-            raise ValueError(f"{path}: the film of patient {patient} is {text}: it must lie in {folder}")
-    if (twice := films.duplicated(keep=False) & (films != "")).any():
-        who = " and ".join(films.index[films == films[twice].iloc[0]][:2])
-        raise ValueError(f"{path}: {who} have the same film {films[twice].iloc[0]}: remove one")
-    try:
+            wrong.append(f"{path}: the film of patient {patient} is {text}: it must lie in {folder}")
+    for text, owners in films[films != ""].groupby(films):
+        if len(who := [*dict.fromkeys(owners.index)]) > 1:
+            wrong.append(f"{path}: {' and '.join(who)} have the same film {text}: remove one")
+    interval = values(raw["interval_s"], f"{path}: interval_s of patient", wrong)
+    odd = interval[interval.notna() & ~interval.between(SHORTEST_S, LONGEST_S)]
+    if len(odd):
+        said = some(f"{patient} is {seconds:g}" for patient, seconds in odd.items())
+        seconds = f"{SHORTEST_S:g} to {LONGEST_S:g}"
+        wrong.append(f"{path}: interval_s of patient {said}: seconds are expected, {seconds}")
+    table, faults = None, Faults()
+    with faults:
         table = mapped(raw, meant, implausible=implausible)
-        interval = raw["interval_s"].map(number)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if (odd := interval.notna() & ~interval.between(SHORTEST_S, LONGEST_S)).any():
-        said = f"interval_s of patient {interval.index[odd][0]} is {interval[odd].iloc[0]:g}"
-        raise ValueError(f"{path}: {said}: seconds are expected, {SHORTEST_S:g} to {LONGEST_S:g}")
+    wrong += [f"{path}: {each}" for each in faults]
+    wrong.refuse()
     problem = [_problem(folder, text) for text in films]
     own = pd.DataFrame(
         {
@@ -107,7 +110,8 @@ def read_patients(
     idle = [name for name in raw if plain(name) not in {*used, *OWN}]
     without = [name for name in POSTPROCEDURAL if not str(meant[name])]
     remarks = [f"columns not read: {', '.join(idle)}"] if idle else []
-    remarks += [f"no column of {name}{nearest_name(name, idle)}" for name in without]
+    near = {name: nearest_name(name, idle) for name in without}
+    remarks += [f"no column of {name}{near[name] * near[name].startswith('; nearest')}" for name in without]
     return own.join(table), path, remarks
 
 

@@ -103,7 +103,7 @@ def test_epochs_of_every_fold_their_mean_and_the_epoch_kept_a_panel_a_model():
     frame = pd.DataFrame({"epoch": [0, 1, 2] * 4, "fold": np.repeat(list("0101"), 3), "setting": "blca"})
     frame = frame.assign(model=np.repeat(["net", "line"], 6), c_index=np.linspace(0.5, 0.9, 12))
     figure = epoch_panels(frame.assign(chosen=[0, 1, 0] * 4), "c_index", "c-index")
-    assert [ax.get_title() for ax in figure.axes] == ["net, blca", "line, blca"]
+    assert [ax.get_title() for ax in figure.axes] == ["net, Bladder", "line, Bladder"]
     for ax, (_, rows) in zip(figure.axes, frame.groupby("model", sort=False), strict=True):
         first, second, mean = (line.get_ydata() for line in ax.lines[:3])
         np.testing.assert_allclose(np.r_[first, second], rows["c_index"])
@@ -142,7 +142,7 @@ def test_at_a_horizon_dots_have_bands_and_both_axes_one_scale(ax):
     calibration_at_horizon(ax, GROUPS * 2, 36, "age")
     calibration_at_horizon(ax, GROUPS / 2, 36, "sex")
     assert ax.get_xlim()[1] == pytest.approx(0.848)
-    assert key(ax) == ["Cox", "age", "sex"]
+    assert key(ax) == ["Cox", "Age", "sex"]
 
 
 def test_groups_not_followed_to_the_horizon_are_counted(ax, words):
@@ -193,7 +193,7 @@ def test_shift_bars_are_shares_of_each_group(ax):
     assert other.lines[0].get_xdata()[0] == pytest.approx(1 / 5), "a line before the first unfavourable grade"
 
 
-TABLE = pd.DataFrame({"label": ["A1", "B1", "mean"], "estimate": [0.9, np.nan, 0.8]})
+TABLE = pd.DataFrame({"label": ["A1", "B1", "Mean"], "estimate": [0.9, np.nan, 0.8]})
 TABLE = TABLE.assign(low=[0.8, np.nan, 0.7], high=[0.95, np.nan, 0.85])
 
 
@@ -204,7 +204,7 @@ def rows(ax):
 def test_first_row_is_on_top_with_its_numbers_and_what_has_no_value_says_so(ax, words):
     forest(ax, TABLE, 0.5)
     assert ax.yaxis_inverted()
-    assert rows(ax) == ["A1", "B1", "mean"]
+    assert rows(ax) == ["A1", "B1", "Mean"]
     assert "0.90 (0.80 to 0.95)" in words(ax)
     assert "not computable" in words(ax)
     assert any(np.allclose(line.get_xdata(), 0.5) for line in ax.lines)
@@ -240,7 +240,7 @@ def test_folds_are_dots_below_the_estimate_and_those_without_a_value_are_told(ax
     table = pd.DataFrame({"model": ["age"] * 3 + ["Cox"] * 3, "fold": [0, 1, 2] * 2})
     table["c_index"] = [0.7, 0.5, 0.6, 0.7, np.nan, 0.6]
     by_fold(ax, table, pd.DataFrame({"model": ["Cox"], "estimate": [0.66], "low": [0.58], "high": [0.74]}))
-    assert rows(ax) == ["age", "Cox\n2 of 3 folds"]
+    assert rows(ax) == ["Age", "Cox\n2 of 3 folds"]
     age, cox = (line.get_xdata() for line in ax.lines[-2:])
     np.testing.assert_array_equal([age, cox], table["c_index"].to_numpy().reshape(2, 3))
     assert "0.66 (0.58 to 0.74)" in words(ax)

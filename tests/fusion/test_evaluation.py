@@ -74,10 +74,10 @@ def test_p_agrees_with_the_interval_and_holm_counts_its_kind(models):
     out = (rows["low"] > 0) | (rows["high"] < 0)
     assert ((rows["p"] < 0.05) == out).all()
     assert (rows["p_holm"] >= rows["p"]).all()
-    lone = rows["kind"].map(rows["kind"].value_counts()) == 1
+    lone = rows["contrast"].map(rows["contrast"].value_counts()) == 1
     assert lone.any()
     assert (rows.loc[lone, "p_holm"] == rows.loc[lone, "p"]).all()
-    for _, some in rows.groupby("kind"):
+    for _, some in rows.groupby("contrast"):
         assert some["p_holm"].min() == pytest.approx(min(1, len(some) * some["p"].min()))
 
 
@@ -98,6 +98,12 @@ def test_a_prediction_from_another_fold_or_of_a_stranger_is_refused(cohort, pred
         evaluation.held_out_patients(turned, known)
     with pytest.raises(ValueError, match="the cohort lacks"):
         evaluation.held_out_patients(predictions.replace({"patient": {"P00": "Q00"}}), known)
+
+
+def test_a_model_of_all_cancers_is_looked_at_within_each(cohort, predictions):
+    two = cohort.assign(cancer=np.where(np.arange(PATIENTS) < 40, "blca", "ucec"))
+    models = evaluation.held_out_patients(predictions.assign(setting="pan"), evaluation.outcomes(two))
+    assert {name: len(some["concat"].patient) for name, some in models.items()} == {"blca": 40, "ucec": 50}
 
 
 def test_expected_best_is_the_mean_over_all_choices_of_trials():

@@ -236,7 +236,7 @@ def test_matched_one_of_two_scans_is_chosen_by_name(folder):
     ("table", "old", "new", "said"),
     [
         ("clinical", "GA2,A", "GA1,A", "patient GA1 stands twice"),
-        ("clinical", "GA2,A", "unknown,A", "row 2 names no patient"),
+        ("clinical", "GA2,A", "unknown,A", "row 3 names no patient"),
         ("clinical", "GA2,A,70", "GA2,A,seventy", "age of patient GA2: 'seventy' is no number, as 2 others are; correct the table"),
         ("clinical", "8,,", "8,soon,", "time_months of patient GA4: 'soon' is no number"),
         ("clinical", "30.2", "43586", "time_months of patient GA1 is 43586, 0 to 1200 months are expected"),
@@ -250,7 +250,7 @@ def test_matched_one_of_two_scans_is_chosen_by_name(folder):
         ("scans", "scans/GA3.nii.gz", "/data/GA3.nii.gz", "image of patient GA3 is /data/GA3.nii.gz"),
         ("slides", "slides/GA2-a.tiff", "C:\\x\\GA2-a.tiff", "path of patient GA2 is C:/x/GA2-a.tiff"),
         ("slides", "slides/GA2-a.tiff", "slides\\..\\..\\a.tiff", "a path must stay in the folder"),
-        ("slides", "GA1-b,", "GA1-a,", "slide GA1-a stands twice, of GA1 and GA1"),
+        ("slides", "GA1-b,", "GA1-a,", "slide GA1-a stands twice, of GA1: remove one"),
         ("slides", "GA4-a,slides/GA4-a", "GA4-a,slides/GA1-a", "path slides/GA1-a.svs stands twice, of GA1 and GA4"),
         ("slides", "GA4-a,slides", "x/GA4-a,slides", "slide 'x/GA4-a' holds a slash"),
         ("slides", "0.25", "40x", "um_per_px of slide GA1-a: '40x' is no number"),
@@ -261,6 +261,34 @@ def test_matched_refused_in_a_sentence(folder, table, old, new, said):
     change(folder, table, old, new)
     with pytest.raises(ValueError, match=said):
         read_matched(folder, WANTED)
+
+
+def test_matched_all_that_is_wrong_is_said_at_once(folder):
+    for old, new in [
+        ("GA1,A,61", "GA1,A,22280"),
+        ("GA2,A,70,0", "GA2,A,70,x"),
+        ("4.5,yes", "4.5,3"),
+        ("8,,", "8,2024-03-12,"),
+        ("GA4,B", "GA2,B"),
+    ]:
+        change(folder, "clinical", old, new)
+    change(folder, "scans", "scans/GA3.nii.gz", "../GA3.nii.gz")
+    change(folder, "slides", "0.25", "40x")
+    with pytest.raises(ValueError, match="stands twice") as said:
+        read_matched(folder, WANTED)
+    lines = str(said.value).splitlines()
+    for words in (
+        "age of patient GA1 is 22280",
+        "male of patient GA2: 'x'",
+        "event of patient GA3: '3'",
+        "time_months of patient GA2: '2024-03-12'",
+        "patient GA2 stands twice",
+        "patient GA4 is not in the clinical table",
+        "image of patient GA3",
+        "um_per_px of slide GA1-a",
+    ):
+        assert sum(words in line for line in lines) == 1, f"{words} is not in {lines}"
+    assert len(lines) == 8
 
 
 @pytest.mark.parametrize("cell", ["=1+2", "61,5", "2019-05-01", "1/5/2019"])

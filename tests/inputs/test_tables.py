@@ -1,6 +1,7 @@
 """Tables: csv in the dialects that occur, xlsx with the types a spreadsheet gives, and nothing lost without a word."""
 
 import datetime
+import gzip
 import io
 import zipfile
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from lib.inputs.tables import (
+    Faults,
     code,
     column_report,
     is_missing,
@@ -20,6 +22,7 @@ from lib.inputs.tables import (
     read_columns,
     read_texts,
     text_of,
+    values,
 )
 
 
@@ -115,7 +118,7 @@ def test_text_of_a_cell(value, text):
         ("t.csv", "", "is empty"),
         ("t.csv", " \n,\n", "is empty"),
         ("t.csv", "Age,age \n1,2\n", "has the column age twice"),
-        ("t.csv", "Age,Sex\n1,F,3\n", "in row 1 3 cells and in the header 2"),
+        ("t.csv", "Age,Sex\n1,F,3\n", "in row 2 3 cells and in the header 2"),
         ("t.csv", 'Age,Sex\n1,"F\n2,M\n', "quote that is opened and never closed"),
         ("t.csv", 'Age\n"1' + "\n2" * 99_999, "quote that is opened and never closed"),
         ("t.csv", "Age\n1\0\n", "zero bytes"),
@@ -134,8 +137,8 @@ def test_what_is_no_table_is_refused(tmp_path, name, content, message):
     [
         ("", "is empty"),
         # pandas would shift all columns by one
-        ("a,b\n1,2,3\n4,5,6\n", "in row 1 3 cells and in the header 2"),
-        ("a,b\n1,2,\n4,5,\n", "in row 1 3 cells"),  # the same
+        ("a,b\n1,2,3\n4,5,6\n", "in row 2 3 cells and in the header 2"),
+        ("a,b\n1,2,\n4,5,\n", "in row 2 3 cells"),  # the same
         ("a,b\n1,2\n4,5,6\n", "Expected 2 fields in line 3, saw 3"),
         ("a,A\n1,2\n", "has the column a twice"),  # pandas would rename the second of two equal ones
         ("a,b\n1\0,2\n", "zero bytes"),
@@ -215,11 +218,15 @@ def test_a_column_of_another_unit_is_remarked(name, values, said):
 @pytest.mark.parametrize(
     ("name", "values", "said"),
     [
-        ("age", of(21915, 22280, 24106), "age of patient P1 is 21915 (and 2 more), 0 to 120 years.* days"),
+        (
+            "age",
+            of(21915, 22280, 24106),
+            "age of patient P1 is 21915, P2 is 22280, P3 is 24106, 0 to 120 years.* days",
+        ),
         ("age", of(720, 800, 650), "months"),
         ("age", of(60, 999, 58), "patient P2 is 999, 0 to 120 years are expected; 999: a code"),
         ("cea", of(1, -9, 4), "patient P2 is -9, .*; -9: a code"),
-        ("cea", of(1, -9, 4, 999, -9), r"patient P2 is -9 (and 2 more), .*; -9, 999: a code"),
+        ("cea", of(1, -9, 4, 999, -9), r"patient P2 is -9, P4 is 999, P5 is -9, .*; -9, 999: a code"),
         ("time_months", of(4, 11, 999), "patient P3 is 999, .* a code"),
         ("time_months", of(4, -1, 9), "patient P2 is -1, 0 to 1200 months"),
     ],
@@ -237,5 +244,44 @@ def test_a_report_has_one_row_a_column_of_numbers():
     assert found.index.tolist() == ["age", "time_months"]
     assert found.loc["age"].tolist() == ["years", 2, 1, 60, 65.5, 71, ""]
     assert "days" in found.loc["time_months", "remark"]
-    with pytest.raises(ValueError, match=r"clinical\.csv: age of patient P1 is 999.*cea of patient P2 is -9"):
+    with pytest.raises(
+        ValueError, match=r"clinical\.csv: age of patient P1 is 999.*\n.*cea of patient P2 is -9"
+    ):
         column_report(table.assign(age=999.0, cea=[1.0, -9.0, 4.0]), "clinical.csv")
+
+
+def test_all_that_is_wrong_is_said_at_once_and_those_who_say_the_same_share_a_sentence():
+    wrong = Faults()
+    cells = pd.Series({f"P{n}": "old" for n in range(14)} | {"P14": "7", "P15": "3,5", "P16": ""})
+    found = values(cells, "t.csv: age of patient", wrong)
+    assert found.dropna().to_dict() == {"P14": 7.0}
+    assert len(wrong) == 2
+    assert "P0, P1," in wrong[0]
+    assert "P11 and 2 more: 'old' is no number" in wrong[0]
+    with wrong:
+        raise ValueError("one\ntwo")
+    values(cells["P16":], "t.csv: event of", wrong, needed=True)
+    with pytest.raises(ValueError, match="P16: the cell is empty") as said:
+        wrong.refuse()
+    assert len(str(said.value).splitlines()) == 5
+    Faults().refuse()
+
+
+def test_a_spreadsheet_in_another_language(tmp_path):
+    """Semicolons and decimal commas; 1,234 may be a thousand and stays, as does a comma where points are used."""
+    text = "\ufeffName;cea;scale\nP1;3,5;0,25\nP2;-12,125;0,2513\nP3;1,234;0,123\n"
+    table = read_texts(put(tmp_path / "t.csv", text))
+    assert table["cea"].tolist() == ["3.5", "-12,125", "1,234"]
+    assert table["scale"].tolist() == ["0.25", "0.2513", "0.123"]
+    assert read_texts(put(tmp_path / "t.csv", text.replace("0,25\n", "0.25\n")))["cea"][0] == "3,5"
+    assert read_texts(put(tmp_path / "t.csv", 'Name,cea\nP1,"3,5"\n'))["cea"][0] == "3,5"
+
+
+def test_wanted_columns_of_a_wide_table(tmp_path):
+    path = put(tmp_path / "t.csv.gz", gzip.compress(b"Gene1,PATIENT,Age\n0.5,P1,71\n0.7,P2\n"))
+    assert read_texts(path, ["age", "patient", "stage"]).to_dict("list") == {
+        "patient": ["P1", "P2"],
+        "age": ["71", ""],
+    }
+    with pytest.raises(ValueError, match="has in row 2 "):
+        read_texts(put(tmp_path / "t.csv", "Gene1,PATIENT\n0.5,P1,71\n"), ["patient"])

@@ -75,7 +75,7 @@ def table_text(**changed) -> str:
         (table_text(label_grade="sure"), "section A1 has label_grade 'sure'"),
         (table_text(patient=""), "patient"),
         (table_text() + "A1,A,st,,,weak,\n", "section A1 is there twice"),
-        ("section,patient\nA1,A\n", r"no column \['platform'"),
+        ("section,patient\nA1,A\n", "no column platform, folder, labels, label_grade: "),
         (",".join(COLUMNS) + "\n", ": no section"),
     ],
 )
@@ -83,6 +83,21 @@ def test_bad_tables(tmp_path, text, says):
     (tmp_path / "sections.csv").write_text(text)
     with pytest.raises(ValueError, match=says):
         read_table(tmp_path / "sections.csv")
+
+
+def test_a_table_as_a_spreadsheet_writes_it_and_all_that_is_wrong_with_it(tmp_path):
+    path = tmp_path / "sections.csv"
+    text = table_text().replace(",note", "").replace("pathologist,\n", "pathologist\n")
+    path.write_text(text)
+    plain = read_table(path)
+    assert list(plain.columns) == list(COLUMNS)
+    head, row = text.split("\n", 1)
+    path.write_text("\ufeff" + (head.title() + "\n" + row.replace("st", "ST")).replace(",", ";"))
+    pd.testing.assert_frame_equal(read_table(path), plain)
+    path.write_text(table_text(platform="vizium", label_grade="sure") + "A1,=A,st,,,weak,\n")
+    with pytest.raises(ValueError, match="A1 is there twice") as said:
+        read_table(path)
+    assert len(str(said.value).splitlines()) == 4
 
 
 def test_classes_of_the_table(st):

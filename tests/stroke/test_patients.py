@@ -47,7 +47,7 @@ def test_columns_are_optional_called_otherwise_or_left_over_and_that_is_said(tmp
     [
         ("patient,mrs\nP1,0\n", r"patients\.csv has no column film"),
         ("patient,film,mRS3m\nP1,b,0\n", r"has no column mrs; nearest: mRS3m"),
-        (HEAD + FIRST + FIRST, "patient 'patient_0' is empty or stands twice"),
+        (HEAD + FIRST + FIRST, "patient patient_0 stands twice"),
         (
             HEAD + FIRST + FIRST.replace("patient_0", "patient_00"),
             "differ only in case, spaces or leading zeros",
@@ -80,3 +80,27 @@ def test_two_tables_or_none_are_refused(tmp_path):
     (tmp_path / "patients.tsv").write_text("x")
     with pytest.raises(ValueError, match=r"both patients\.csv and patients\.tsv"):
         read_patients(tmp_path, {})
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    rows = [
+        FIRST.replace(",70,", ",25567,").replace("2b,3", "2b,7"),
+        FIRST.replace(",12,F", ",99,X").replace(",1.5,", ",1500,"),
+        FIRST.replace("patient_0", "P9"),
+        FIRST.replace("patient_0", "").replace("a/ctp", "../a/ctp"),
+    ]
+    with pytest.raises(ValueError, match="stands twice") as said:
+        read_patients(written(tmp_path, HEAD + "".join(rows)), {})
+    lines = str(said.value).splitlines()
+    assert all(str(tmp_path / "patients.csv") in line for line in lines)
+    words = [
+        "row 5 names no patient",
+        "patient_0 stands twice",
+        "same film",
+        "interval_s of",
+        "age of",
+        "nihss of",
+    ]
+    for one in [*words, "sex of patient patient_0: 'X'", "mrs of patient patient_0: '7'"]:
+        assert sum(one in line for line in lines) == 1, one
+    assert len(lines) == 8
