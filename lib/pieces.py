@@ -2,8 +2,8 @@
 
 A page takes one as a Div around its still picture, which stands where there is no script, no data or no library::
 
-    ::: {.piece data-piece="survival" data-from="/results/crossfusion/luad/pieces/survival.json"}
-    ![Two curves.](/results/crossfusion/luad/figures/kaplan-meier.svg){#fig-luad-cut}
+    ::: {.piece data-piece="threshold" data-from="/results/spacrd/her2st/tables/cuts.csv"}
+    ![Labels and scores.](/results/spacrd/her2st/figures/maps.png){#fig-cut}
     :::
 
 The data are set into the page, because a browser lets no page that is opened from a disk read another file.
@@ -13,7 +13,7 @@ import json
 import re
 from pathlib import Path, PurePosixPath
 
-from lib import results
+from lib import names, results
 from lib.site import seen_from
 
 LARGEST = 1_500_000  # bytes that a page's pieces may bring along: data, pictures, library
@@ -23,15 +23,16 @@ FETCHED = {
     "book/pieces/openseadragon-licence.txt": f"{LIBRARY}/LICENSE.txt",
 }
 NEEDING = "slide"  # the kind of piece that the library is for
-PIECE = re.compile(r"^(:{3,}) *\{\.piece\b([^}\n]*)\} *\n(.*?)\n\1 *$", re.MULTILINE | re.DOTALL)
+PIECE = re.compile(r"^(:{3,}) *\{\.piece\b([^}]*)\} *\n(.*?)\n\1 *$", re.MULTILINE | re.DOTALL)
 
 
 def placed(text: str, page: str, root: Path) -> tuple[str, dict[str, bytes], list[str]]:
     """A page whose pieces hold their data; the pictures they show, by place; a sentence for each that stays still.
 
-    Places that begin with ``/results/`` lie in the folder of results, others that begin with ``/`` in the repository.
-    A picture that is not there becomes a sentence. ValueError where a piece names no kind that ``book/pieces/`` draws, or a page's pieces
-    together are larger than `LARGEST`.
+    ``data-from`` names one file or several: JSON as it is, a table as its columns under its name. Places that begin with
+    ``/results/`` lie in the folder of results or, where they are not there, among those committed in ``data/results/``; others
+    that begin with ``/`` in the repository. A picture that is not there becomes a sentence. ValueError where a piece names no
+    kind that ``book/pieces/`` draws, or a page's pieces together are larger than `LARGEST`.
     """
     files: dict[str, bytes] = {}
     notes: list[str] = []
@@ -56,10 +57,11 @@ def placed(text: str, page: str, root: Path) -> tuple[str, dict[str, bytes], lis
         if kind not in kinds:
             raise ValueError(f"{page}: no piece is called '{kind}'; there are {', '.join(sorted(kinds))}.")
         still = re.sub(r"(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\((/[^)\s]+)\)(\{[^}\n]*\})?", picture, still)
-        if not (path := _path(source, root)).is_file():
-            notes.append(f"{page}: the piece '{kind}' is a still picture: {source[1:]} is missing")
+        paths = {name: _path(name, root) for name in source.split()}
+        if gone := [name[1:] for name, path in paths.items() if not path.is_file()]:
+            notes.append(f"{page}: the piece '{kind}' is a still picture: {', '.join(gone)} is missing")
             return still
-        data = json.dumps(json.loads(path.read_text(encoding="utf-8")), separators=(",", ":"))
+        data = json.dumps(_read(list(paths.values())), separators=(",", ":"))
         data = data.replace("</", "<\\/")  # words of the data end no script
         sizes[source] = len(data)
         inside = f'```{{=html}}\n<script type="application/json">{data}</script>\n```'
@@ -78,10 +80,25 @@ def placed(text: str, page: str, root: Path) -> tuple[str, dict[str, bytes], lis
 
 
 def _path(source: str, root: Path) -> Path:
-    """A file of the results, or of the repository."""
-    if source.startswith("/results/"):
-        return results.results_folder(root) / source.removeprefix("/results/")
-    return Path(root) / source.lstrip("/")
+    """A file of the results made here, else of those that are committed; or of the repository."""
+    made = results.results_folder(root) / source.removeprefix("/results/")
+    if not source.startswith("/results/"):
+        return Path(root) / source.lstrip("/")
+    return made if made.is_file() else Path(root) / results.KEPT / source.removeprefix("/results/")
+
+
+def _read(paths: list[Path]) -> dict:
+    """JSON, or the columns of tables by name; what is missing is None. ``names``: what the tables' models are called."""
+    data: dict = {}
+    for path in paths:
+        if path.suffix == ".csv":
+            table = results.read(path)
+            data[path.stem] = table.astype(object).where(table.notna(), None).to_dict("list")
+            models = table["model"].unique() if "model" in table else ()
+            data.setdefault("names", {}).update({model: names.name(model) for model in models})
+        else:
+            data |= json.loads(path.read_text(encoding="utf-8"))
+    return data
 
 
 def library(root: Path) -> dict[str, bytes]:

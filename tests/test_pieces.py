@@ -39,6 +39,18 @@ def test_a_page_holds_the_data_and_its_picture_lies_beside_it(book):
     assert "y/results-s-c-figures-a.svg" in plain
 
 
+def test_tables_are_set_in_as_columns_and_committed_ones_stand_in_for_missing_ones(book):
+    for folder, name, rows in (("data/results", "a", "1,mcat:AMIL\n,x\n"), ("results", "b", "3,y\n")):
+        (book / folder / "s").mkdir(parents=True, exist_ok=True)
+        (book / folder / f"s/{name}.csv").write_text(f"n,model\n{rows}")
+    div = DIV.replace("{}.json", "s/a.csv /results/s/b.csv").replace("/results//results", "/results")
+    text, _, notes = pieces.placed(div.format("survival", "Words."), "y.qmd", book)
+    inside = text.split('<script type="application/json">')[1].split("</script>")[0]
+    tables = {"a": {"n": [1, None], "model": ["mcat:AMIL", "x"]}, "b": {"n": [3], "model": ["y"]}}
+    assert json.loads(inside) == tables | {"names": {"mcat:AMIL": "AMIL (stored)", "x": "x", "y": "y"}}
+    assert notes == []
+
+
 def test_what_is_missing_leaves_a_still_picture_or_a_sentence_and_is_told(book):
     text, files, notes = pieces.placed(DIV.format("survival", "none", STILL), "y.qmd", book)
     assert text == STILL.replace("/results/s/c/figures/a.svg", "y/results-s-c-figures-a.svg")

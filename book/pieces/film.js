@@ -1,5 +1,5 @@
 // One slice of a perfusion film: it runs, the curve of the voxel under the pointer is drawn beside it, and the maps made of it.
-// Data: rows, columns, seconds, film and maps [{name, of (unit), low, high (ends of the colours), unit (of a number), values
+// Data: rows, columns, seconds, film and maps [{name, of (unit), low, high (ends of the colours), turned, unit (of a number), values
 // (16 bits each; -32768: no brain)}]; see lib/figures/live.py.
 "use strict";
 
@@ -48,7 +48,7 @@ crossbook.piece("film", (live, data) => {
       const here = value(chosen, from + at);
       if (Number.isNaN(here)) continue;
       const share = Math.min(Math.max((here - chosen.low) / (chosen.high - chosen.low || 1), 0), 1);
-      picture.data.set([...COLOURS[Math.round(255 * share)], 255], 4 * at);
+      picture.data.set([...COLOURS[Math.round(255 * (chosen.turned ? 1 - share : share))], 255], 4 * at);
     }
     small.getContext("2d").putImageData(picture, 0, 0);
     const brush = canvas.getContext("2d");
@@ -58,10 +58,12 @@ crossbook.piece("film", (live, data) => {
     Object.assign(brush, { strokeStyle: "#56B4E9", lineWidth: 3 });
     brush.strokeRect((voxel % columns) * ZOOM - 2, Math.floor(voxel / columns) * ZOOM - 2, ZOOM + 4, ZOOM + 4);
     slider.value = frame;
+    const ends = [chosen.low, chosen.high].map((end) => number(end, 1));
+    if (chosen.turned) ends.reverse();
     const parts = shown.slice(1).map((map) => `${map.name} ${number(value(map, voxel), 1)} ${map.of}`);
     says.replaceChildren(`${number(seconds[frame], 0)} s: `, make("b", {}, `${number(value(film, frame * area + voxel), 1)} HU`),
       ` above baseline in the marked voxel; ${parts.join(", ")}.`, make("br"),
-      `Colours of ${chosen.name}: ${number(chosen.low, 1)} (dark) to ${number(chosen.high, 1)} ${chosen.of} (light).`);
+      `Colours of ${chosen.name}: ${ends[0]} (dark) to ${ends[1]} ${chosen.of} (light).`);
     if (width) plot();
   }
 

@@ -43,6 +43,12 @@ const crossbook = {
 
   number: (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : "not computable"),
 
+  // rows of a table that is given by its columns
+  rows(table) {
+    const names = Object.keys(table);
+    return table[names[0]].map((_, at) => Object.fromEntries(names.map((name) => [name, table[name][at]])));
+  },
+
   piece(kind, draw) {
     for (const box of document.querySelectorAll(`.piece[data-piece="${kind}"]`)) {
       const still = box.querySelector("img");

@@ -1,75 +1,46 @@
-// Kaplan-Meier curves of the patients above and below a cut. Data: time (months), event (1: happened, 0: followed so far),
-// models [{name, cuts: [{name, high: "0110-" a patient, p, ratio: [estimate, low, high]}]}]; see lib/figures/pieces.py.
+// Kaplan-Meier curves of the patients above and below a cut, of the tables kaplan_meier (model, cut, group, time, at_risk, survival,
+// low, high; a row a death) and groups (model, cut, p, hazard ratio). data-show names the model that is shown first.
 "use strict";
 
 crossbook.piece("survival", (live, data, box) => {
-  const { make, number } = crossbook;
-  const COLOURS = { low: "var(--other)", high: "var(--cancer)" }, FEWEST = 10; // a curve ends where fewer are followed
-  let cut = 0, month = 36, width = 0; // data-show names the model that is shown first
-  let model = Math.max(data.models.findIndex((each) => each.name === box.dataset.show), 0);
+  const { make, number, rows } = crossbook;
+  const COLOURS = { low: "var(--other)", high: "var(--cancer)" }, FEWEST = 10; // a curve ends where fewer are at risk
+  const CUTS = { fold_median: "median of the fold", pooled_median: "median of all" };
+  const tests = rows(data.groups).filter((row) => row.p !== null && row.setting === data.groups.setting[0]);
+  const curves = rows(data.kaplan_meier).filter((row) => row.setting === data.groups.setting[0]);
+  const models = [...new Set(tests.map((row) => row.model))];
+  if (!models.length) throw new Error("no model has two groups");
+  let model = models.includes(box.dataset.show) ? box.dataset.show : models[0], cut = Object.keys(CUTS)[0], month = 36, width = 0;
 
-  // rows of time, survival and its 95 % interval (Greenwood, log-log), from month 0 on
-  function estimate(patients) {
-    const left = patients.map((at) => [data.time[at], data.event[at]]).sort((a, b) => a[0] - b[0]);
-    const rows = [{ time: 0, survival: 1, low: 1, high: 1 }];
-    let survival = 1, spread = 0;
-    for (let at = 0; at < left.length; ) {
-      const time = left[at][0], followed = left.length - at;
-      let events = 0;
-      for (; at < left.length && left[at][0] === time; at++) events += left[at][1];
-      if (followed < FEWEST) break;
-      survival *= 1 - events / followed;
-      spread += events / (followed * (followed - events));
-      const power = Math.exp((1.959964 * Math.sqrt(spread)) / Math.abs(Math.log(survival)));
-      const known = survival > 0 && survival < 1;
-      rows.push({ time, survival, low: known ? survival ** power : survival, high: known ? survival ** (1 / power) : survival });
-    }
-    return rows;
-  }
+  const until = Math.max(...curves.filter((row) => row.at_risk >= FEWEST).map((row) => row.time));
+  const groups = () => ["low", "high"].map((name) => {
+    const all = curves.filter((row) => row.model === model && row.cut === cut && row.group === name);
+    const start = { time: 0, survival: 1, low: 1, high: 1 };
+    return { name, all, steps: [start, ...all.filter((row) => row.at_risk >= FEWEST)] };
+  });
+  // patients at risk when the next one died: the tables have no row for who was only followed
+  const atRisk = (all, time) => all.find((row) => row.time >= time)?.at_risk ?? 0;
 
-  const followed = (patients, time) => patients.filter((at) => data.time[at] >= time).length;
-  const last = (rows, time) => rows.filter((row) => row.time <= time).pop();
-  const now = () => data.models[model].cuts[cut];
-  function groups() {
-    const side = [...now().high];
-    return ["low", "high"].map((name) => {
-      const patients = side.flatMap((mark, at) => (mark === (name === "high" ? "1" : "0") ? [at] : []));
-      return { name, patients, rows: estimate(patients) };
-    });
-  }
-
-  // no group has as many later
-  const until = Math.ceil([...data.time].sort((a, b) => b - a)[FEWEST - 1] ?? Math.max(...data.time, 1));
-  const head = make("div", { class: "numbers" }), says = make("p", { class: "says", "aria-live": "polite" });
-  const place = make("div"), slider = crossbook.slider("month", 0, until, 1, month, (value) => point(value));
-  const cuts = crossbook.choice("cut", data.models[0].cuts.map((each) => each.name), (at) => { cut = at; draw(); });
-  const controls = make("div", { class: "controls" });
-  if (data.models.length > 1) {
-    const select = make("select", { "aria-label": "model", onchange: (event) => { model = event.target.selectedIndex; draw(); } },
-      ...data.models.map((each) => make("option", {}, each.name)));
-    select.selectedIndex = model;
-    controls.append(select);
-  }
-  controls.append("high risk from the", cuts);
-  live.append(controls, head, place, slider, says);
+  const head = make("div", { class: "numbers" }), says = make("p", { class: "says", "aria-live": "polite" }), place = make("div");
+  const slider = crossbook.slider("month", 0, Math.floor(until), 1, month, (value) => point(value));
+  const select = make("select", { "aria-label": "model", onchange: (event) => { model = event.target.value; draw(); } },
+    ...models.map((name) => make("option", { value: name, selected: name === model }, data.names?.[name] || name)));
+  const cuts = crossbook.choice("cut", Object.values(CUTS), (at) => { cut = Object.keys(CUTS)[at]; draw(); });
+  live.append(make("div", { class: "controls" }, select, "high risk from the", cuts), head, place, slider, says);
 
   const LEFT = 46, RIGHT = 10, TALL = 250, TOP = 8;
-  const x = (time) => LEFT + (time / until) * (width - LEFT - RIGHT);
-  const y = (share) => TOP + (1 - share) * TALL;
-
-  function path(rows, key) {
-    return rows.map((row, at) => (at ? `H${x(row.time)}V${y(row[key])}` : `M${x(row.time)},${y(row[key])}`)).join("");
-  }
-  function band(rows) {
-    const down = [...rows].reverse().map((row, at, all) => (at ? `V${y(row.low)}H${x(row.time)}` : `L${x(row.time)},${y(row.low)}`));
-    return `${path(rows, "high")}${down.join("")}Z`;
+  const x = (time) => LEFT + (time / until) * (width - LEFT - RIGHT), y = (share) => TOP + (1 - share) * TALL;
+  const path = (steps, key) => steps.map((row, at) => (at ? `H${x(row.time)}V${y(row[key])}` : `M${x(row.time)},${y(row[key])}`)).join("");
+  function band(steps) {
+    const back = [...steps].reverse().map((row, at) => (at ? `V${y(row.low)}H${x(row.time)}` : `L${x(row.time)},${y(row.low)}`));
+    return `${path(steps, "high")}${back.join("")}Z`;
   }
 
   function draw() {
-    const both = groups(), { p, ratio } = now();
-    head.replaceChildren(
-      make("span", {}, "log-rank p ", make("b", {}, p < 0.001 ? "< 0.001" : p.toPrecision(2))),
-      make("span", {}, "hazard ratio ", make("b", {}, number(ratio[0])), ` (${number(ratio[1])} to ${number(ratio[2])})`));
+    const both = groups(), test = tests.find((row) => row.model === model && row.cut === cut);
+    head.replaceChildren(...(!test ? ["This cut makes no two groups."] : [
+      make("span", {}, "log-rank p ", make("b", {}, test.p < 0.001 ? "< 0.001" : test.p.toPrecision(2))),
+      make("span", {}, "hazard ratio ", make("b", {}, number(test.hazard_ratio)), ` (${number(test.hr_low)} to ${number(test.hr_high)})`)]));
     const step = [1, 2, 3, 6, 12, 24, 36, 48, 60, 120].find((each) => (until / each) * 44 < width - LEFT) || 240;
     const svg = make("svg", { height: TOP + TALL + 84, role: "img", "aria-label": "Kaplan-Meier curves of high and low risk" });
     for (const share of [0, 0.25, 0.5, 0.75, 1])
@@ -77,18 +48,14 @@ crossbook.piece("survival", (live, data, box) => {
     svg.append(make("path", { class: "axis", d: `M${LEFT},${TOP}V${TOP + TALL}H${width - RIGHT}` }));
     for (let time = 0; time <= until; time += step) {
       svg.append(make("text", { x: x(time), y: TOP + TALL + 16, "text-anchor": "middle" }, String(time)));
-      both.forEach((group, row) => svg.append(make("text",
-        { x: x(time), y: TOP + TALL + 50 + 16 * row, "text-anchor": "middle", style: `fill: ${COLOURS[group.name]}` },
-        String(followed(group.patients, time)))));
+      both.forEach(({ name, all }, row) => svg.append(make("text",
+        { x: x(time), y: TOP + TALL + 50 + 16 * row, "text-anchor": "middle", style: `fill: ${COLOURS[name]}` }, String(atRisk(all, time)))));
     }
-    svg.append(make("text", { class: "quiet", x: LEFT, y: TOP + TALL + 33 }, "months; below: patients still followed"));
-    both.forEach((group) => {
-      const colour = COLOURS[group.name];
-      svg.append(make("path", { d: band(group.rows), style: `fill: ${colour}`, opacity: 0.17 }));
-      svg.append(make("path", { d: path(group.rows, "survival"), style: `fill: none; stroke: ${colour}`, "stroke-width": 2 }));
-      const end = group.rows[group.rows.length - 1];
-      svg.append(make("path", { style: `fill: none; stroke: ${colour}`, "stroke-width": 2, d: `M${x(end.time)},${y(end.survival) - 6}v12` }));
-    });
+    svg.append(make("text", { class: "quiet", x: LEFT, y: TOP + TALL + 33 }, "months; below: at risk at the next death"));
+    for (const { name, steps } of both) {
+      svg.append(make("path", { d: band(steps), style: `fill: ${COLOURS[name]}`, opacity: 0.17 }));
+      svg.append(make("path", { d: path(steps, "survival"), style: `fill: none; stroke: ${COLOURS[name]}`, "stroke-width": 2 }));
+    }
     svg.append(make("path", { class: "pointer", d: "" }));
     svg.addEventListener("pointermove", (event) => point(Math.round(
       ((event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT)) * until)));
@@ -97,16 +64,15 @@ crossbook.piece("survival", (live, data, box) => {
   }
 
   function point(time) {
-    month = Math.min(Math.max(time, 0), until);
+    month = Math.min(Math.max(time, 0), Math.floor(until));
     slider.value = month;
     place.querySelector(".pointer")?.setAttribute("d", `M${x(month)},${TOP}V${TOP + TALL}`);
-    const words = groups().map(({ name, patients, rows }) => {
-      const left = followed(patients, month), row = last(rows, month);
-      const alive = `${number(row.survival)} (${number(row.low)} to ${number(row.high)}) alive`;
-      return make("span", { style: `color: ${COLOURS[name]}` }, `${left < FEWEST ? "too few to say" : alive}, ${left} followed`);
-    });
-    says.replaceChildren(`After ${month} months, high risk: `, words[1], "; low risk: ", words[0],
-      ". A curve ends where fewer than ten are followed.");
+    const words = Object.fromEntries(groups().map(({ name, all, steps }) => {
+      const left = atRisk(all, month), row = steps.filter((each) => each.time <= month).pop();
+      const alive = `${number(row.survival)} (${number(row.low)} to ${number(row.high)}) free of the event`;
+      return [name, make("span", { style: `color: ${COLOURS[name]}` }, `${left < FEWEST ? "too few to say" : alive}, ${left} at risk at the next`)];
+    }));
+    says.replaceChildren(`After ${month} months, high risk: `, words.high, "; low risk: ", words.low, ". A curve ends where fewer than ten are at risk.");
   }
 
   crossbook.fitted(place, (wide) => { width = wide; draw(); });

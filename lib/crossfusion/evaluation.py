@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
+from scipy.stats import rankdata
 
 from lib.crossfusion.bags import Bag, finest_side, read_bag
 from lib.crossfusion.cohort import Cohort, feature_home, stored_predictions
@@ -27,6 +28,7 @@ from lib.statistics.intervals import Interval
 from lib.statistics.survival import Censoring, HeldOut
 from lib.training.folds import folds_of
 
+WHITE = 220  # of 255 in the darkest channel: above it, no stain
 Models = dict[str, dict[str, HeldOut]]  # cancer type -> model -> its held-out patients
 
 
@@ -161,18 +163,43 @@ def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float, draw
 
 
 class Seen(NamedTuple):
-    """A slide, its patient's risk, and the attention that its tiles receive, by scale."""
+    """A slide, its patient's risk, the attention that its tiles receive, by scale, and whose it is, in words."""
 
     slide: str
     risk: float
     grid: TileGrid
     maps: dict[int, np.ndarray]
+    about: str = ""
 
 
-def seen_by(stage: Stage, model: str, ready: Sequence[str]) -> list[Seen]:
+def _extremes(rows: pd.DataFrame) -> list[tuple]:
+    """The patients of highest and of lowest risk in the first fold, and words for them."""
+    rows = rows[rows["fold"] == rows["fold"].min()].sort_values("score", ascending=False)
+    pairs = zip(rows.iloc[[0, -1]].itertuples(), ("highest", "lowest"), strict=True)
+    return [(row, f"{word} risk: {row.score:.2f}") for row, word in pairs]
+
+
+def _failures(rows: pd.DataFrame, cohort: pd.DataFrame) -> list[tuple]:
+    """The patient who died soonest for so low a risk, and the one who lived longest for so high a one, ranked within folds."""
+    rows = rows.join(cohort[["time_months", "event"]], on="patient")
+    rank = rows.groupby("fold")[["score", "time_months"]].rank(pct=True)
+    gap = rank.sum(axis=1).sort_values()  # 0: a low risk and a short life; 2: a high risk and a long one
+    died = gap[rows["event"][gap.index] == 1]
+    found = []
+    for at in [*died.index[:1], gap.index[-1]]:
+        row = rows.loc[[at]].assign(rank=rank.loc[at, "score"])
+        row = next(row.itertuples())
+        ended = "died" if row.event else "alive"
+        found.append((row, f"risk above {row.rank:.0%} of the fold, {ended} at {row.time_months:.0f} months"))
+    return found
+
+
+def seen_by(stage: Stage, model: str, ready: Sequence[str], failures: bool = False) -> list[Seen]:
     """What a model looks at in the held-out patients of highest and of lowest risk in the first fold (first seed).
 
-    Of slides that are `ready`, on this disk; empty where the model was not trained, or fewer than two patients have one.
+    With `failures`, in the two of all folds whom it misjudged most: who died soonest for so low a risk, and who lived longest
+    for so high a one. Of slides that are `ready`, on this disk; empty where the model was not trained, or fewer than two
+    patients have one.
     """
     from lib.crossfusion.train import load_model, received  # and with it torch, which metrics do without
 
@@ -181,9 +208,10 @@ def seen_by(stage: Stage, model: str, ready: Sequence[str]) -> list[Seen]:
     slide_of = slides.drop_duplicates("patient").set_index("patient")["slide"]
     rows = rows[(rows["model"] == model) & (rows["seed"] == stage.params.seeds[0])]
     rows = rows[(rows["setting"] == rows["setting"].min()) & rows["patient"].isin(slide_of.index)]
-    rows = rows[rows["fold"] == rows["fold"].min()].sort_values("score", ascending=False)
-    seen = []
-    for row in rows.iloc[[0, -1]].itertuples() if len(rows) > 1 else ():
+    cohort, chosen, seen = stage.read("cohort.csv").set_index("patient") if failures else None, [], []
+    if len(rows) > 1:
+        chosen = _failures(rows.reset_index(drop=True), cohort) if failures else _extremes(rows)
+    for row, words in chosen:
         slide, run = slide_of[row.patient], f"{row.setting}.{row.fold}.{model}.s{row.seed}"
         bag = read_bag(feature_home(stage), slide)
         weights = stage.reads(f"weights/{run}.safetensors")
@@ -199,7 +227,7 @@ def seen_by(stage: Stage, model: str, ready: Sequence[str]) -> list[Seen]:
             side = finest_side({of: tiles.coords for of, tiles in bag.items()}) * scale or grid.side_px(20)
             grid = replace(grid, cell_px=side * 20 / CELL_SCALE)
             bag = {of: tiles._replace(coords=tiles.coords * scale) for of, tiles in bag.items()}
-        seen.append(Seen(slide, row.score, where_seen(grid, bag), received(network, bag)))
+        seen.append(Seen(slide, row.score, where_seen(grid, bag), received(network, bag), words))
     return seen
 
 
@@ -227,15 +255,30 @@ def at_the_edge(seen: Seen, most: int = 8, scale: int = 20) -> tuple[int, float]
     return int(edge[np.argsort(seen.maps[scale])[::-1][:most]].sum()), float(edge.mean())
 
 
-def attention_maps(raw: Cohort, seen: Seen, axes) -> None:
-    """A slide, and the rank of the attention that its tiles receive at each scale."""
+def white_share(thumbnail: np.ndarray, grid: TileGrid, scale: int = 20) -> np.ndarray:
+    """Share of each tile of a scale that is white on a slide's thumbnail (height, width, 3): (n,), 0 to 1."""
+    white, times = thumbnail.min(axis=2) > WHITE, thumbnail.shape[1] / grid.size[0]
+    side = max(1, round(grid.side_px(scale) * times))
+    corners = np.floor(grid.tiles[scale].coords.clip(0) * times).astype(int)
+    return np.array([white[y : y + side, x : x + side].mean() for x, y in corners])
+
+
+def attention_maps(raw: Cohort, seen: Seen, axes) -> float:
+    """A slide, the rank of its 20x tiles by how much tissue they hold, and of the attention that its tiles receive at each scale.
+
+    Returns the rank correlation (Spearman) of a 20x tile's attention with its share of white, NaN where all hold as much.
+    """
     with raw.open(seen.slide) as picture:
-        thumbnail = picture.thumbnail(768)
+        thumbnail = picture.thumbnail(1024)
+    white = white_share(thumbnail, seen.grid)
     axes[0].imshow(thumbnail)
     axes[0].set(xticks=[], yticks=[])
-    axes[0].set_title(f"{seen.slide}, risk {seen.risk:.2f}", fontsize=7)
-    for ax, (scale, attention) in zip(axes[1:], seen.maps.items(), strict=True):
+    axes[0].set_title(seen.slide.partition(".")[0], fontsize=8)
+    draw_received(axes[1], thumbnail, seen.grid, 20, 1 - white)
+    axes[1].set_title("tissue in the tile")
+    for ax, (scale, attention) in zip(axes[2:], seen.maps.items(), strict=True):
         draw_received(ax, thumbnail, seen.grid, scale, attention)
+    return float(np.corrcoef(rankdata(white), rankdata(seen.maps[20]))[0, 1]) if np.ptp(white) else np.nan
 
 
 def extreme_tiles(raw: Cohort, seen: Seen, rows) -> None:

@@ -392,6 +392,18 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool) -> Non
         ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8, color=colour)
 
 
+def ceiling(ax: Axes, value: float, upright: bool = True) -> None:
+    """A dotted line at what a model could reach at best that knew how a phantom's outcome was made."""
+    look, words = dict(color="0.2", lw=1.1, ls=":", zorder=0), dict(size=8, color="0.2", va="center")
+    if upright:
+        ax.axvline(value, **look)
+        place = dict(xycoords=("data", "axes fraction"), xytext=(-3, -5), textcoords="offset points")
+        ax.annotate(f"ceiling {value:.2f}", (value, 1), ha="right", **place, **words)
+        return
+    ax.axhline(value, **look)
+    ax.text(1.005, value, f"ceiling\n{value:.2f}", transform=ax.get_yaxis_transform(), **words)
+
+
 def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame) -> Axes:
     """Forest of the c-index of models, first model on top, with a dot for each fold below the estimate.
 

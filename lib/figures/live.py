@@ -1,4 +1,4 @@
-"""What the book's pieces are drawn from (`lib.pieces`, ``book/pieces/*.js``): plain dictionaries, small enough for a page.
+"""What the book's slides and films are drawn from (`lib.pieces`, ``book/pieces/*.js``): plain dictionaries, small enough for a page.
 
 A stage writes one as ``pieces/<name>.json``; a page names it.
 """
@@ -6,88 +6,15 @@ A stage writes one as ``pieces/<name>.json``; a page names it.
 import base64
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from PIL import Image
 from skimage.measure import block_reduce
 
+from lib.features.tiles import TileGrid
 from lib.files import written
-from lib.statistics.classification import NotComputable, gmm_threshold, prevalence_threshold
-from lib.statistics.metrics_table import RATIO, risk_group
-from lib.statistics.survival import HeldOut
-
-CUTS = {"fold_median": "median of the fold", "pooled_median": "median of all"}
-
-
-def survival(models: Mapping[str, HeldOut], groups: pd.DataFrame) -> dict:
-    """Kaplan-Meier curves with a switch of the cut ("survival").
-
-    Parameters
-    ----------
-    models : mapping of name to HeldOut
-        All of the same patients; one of other patients than the first is left out.
-    groups : DataFrame
-        From `lib.statistics.metrics_table.risk_groups`: model, cut, p, hazard_ratio and its ends. A model is shown where both
-        of its cuts give two groups.
-
-    Raises
-    ------
-    NotComputable
-        Where that leaves no model.
-    """
-    first = next(iter(models.values()))
-    shown = []
-    for name, model in models.items():
-        tests = groups[(groups["model"] == name) & groups["p"].notna()].set_index("cut")
-        if set(CUTS) <= set(tests.index) and np.array_equal(model.patient, first.patient):
-            cuts = []
-            for cut, words in CUTS.items():
-                high = "".join("1" if side == "high" else "0" for side in risk_group(model, cut))
-                ratio = [_rounded(tests.loc[cut, column], 4) for column in RATIO]
-                cuts.append({"name": words, "high": high, "p": float(tests.loc[cut, "p"]), "ratio": ratio})
-            shown.append({"name": name, "cuts": cuts})
-    if not shown:
-        raise NotComputable("no model has two risk groups under both cuts")
-    time, event = np.round(first.time, 2).tolist(), first.event.astype(int).tolist()
-    return {"time": time, "event": event, "models": shown}
-
-
-def threshold(sections: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> dict:
-    """A cut that one moves through the scores of sections ("threshold").
-
-    Parameters
-    ----------
-    sections : mapping of name to (labels, scores)
-        Labels 0 or 1 (cancer), NaN where undetermined (left out); scores of the same spots, higher is more like cancer.
-
-    Returns
-    -------
-    dict
-        For each section its scores, and two cuts: `gmm_threshold`, which needs no label, and `prevalence_threshold`, which the
-        released code takes and which reads the labels of the test. A cut that cannot be had is None.
-    """
-    shown = []
-    for name, (labels, scores) in sections.items():
-        labels, scores = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
-        known = np.isfinite(labels) & np.isfinite(scores)
-        labels, scores = labels[known].astype(int), scores[known]
-        rules = {
-            "from the scores alone": partial(gmm_threshold, scores),
-            "from the labels of this section": partial(prevalence_threshold, scores, labels.mean()),
-        }
-        cuts = []
-        for words, rule in rules.items():
-            try:
-                cuts.append({"name": words, "at": _rounded(rule(), 5)})
-            except NotComputable:
-                cuts.append({"name": words, "at": None})
-        rounded = [_rounded(score, 5) for score in scores]
-        shown.append({"name": name, "labels": "".join(map(str, labels)), "scores": rounded, "cuts": cuts})
-    return {"sections": shown}
 
 
 def slide(size: tuple[int, int], layers: Sequence[Mapping]) -> dict:
@@ -118,11 +45,20 @@ def slide(size: tuple[int, int], layers: Sequence[Mapping]) -> dict:
     return {"width": int(size[0]), "height": int(size[1]), "layers": made}
 
 
+def tile_layers(grid: TileGrid, values: Mapping[str, tuple[int, ArrayLike]]) -> list[dict]:
+    """Layers for `slide` of numbers of tiles: name to (scale, values (n,)), one a tile of ``grid.tiles[scale]``."""
+    layers = []
+    for name, (scale, numbers) in values.items():
+        x, y = grid.centres(scale).T
+        layers.append({"name": name, "x": x, "y": y, "side": grid.side_px(scale), "value": numbers})
+    return layers
+
+
 def film(
     frames: np.ndarray,
     seconds: ArrayLike,
     mask: np.ndarray,
-    maps: Mapping[str, tuple[np.ndarray, str]],
+    maps: Mapping[str, tuple[np.ndarray, str, tuple[float, float], bool]],
     most: int = 96,
 ) -> dict:
     """One slice of a perfusion film, with the curve of the voxel under the pointer, and its maps ("film").
@@ -135,7 +71,7 @@ def film(
         When each was taken.
     mask : array (rows, columns)
         Brain; outside nothing is shown, and what lies around it is cut off.
-    maps : mapping of name to (array (rows, columns), unit)
+    maps : mapping of name to (array (rows, columns), unit, ends of its colours, whether high is dark)
         Maps of the same slice; NaN is not shown.
     most : int
         Rows and columns at most: a larger slice is averaged in blocks.
@@ -157,14 +93,19 @@ def film(
         return {"low": _rounded(low, 3), "high": _rounded(high, 3), "unit": unit, "values": text}
 
     sizes: list[tuple[int, int]] = []
-    made = [{"name": name, "of": unit, **packed(values)} for name, (values, unit) in maps.items()]
+    made = []
+    for name, (values, unit, (low, high), turned) in maps.items():
+        made.append({**packed(values), "name": name, "of": unit, "low": low, "high": high, "turned": turned})
     whole = packed(frames)
     times = [_rounded(second, 4) for second in np.asarray(seconds, dtype=float)]
     return {"rows": sizes[-1][0], "columns": sizes[-1][1], "seconds": times, "film": whole, "maps": made}
 
 
-def photograph(picture: Image.Image, path: Path, side: int = 2400, most: int = 700_000) -> tuple[int, int]:
-    """Write a picture as JPEG, its longer side at most `side` pixels and the file at most `most` bytes; its size (width, height)."""
+def photograph(
+    picture: ArrayLike | Image.Image, path: Path, side: int = 2400, most: int = 700_000
+) -> tuple[int, int]:
+    """Write a picture (uint8 where it is an array) as JPEG, its longer side at most `side` pixels and the file at most `most` bytes; its size (width, height)."""
+    picture = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
     picture = picture.convert("RGB")
     picture.thumbnail((side, side))
     for quality in (82, 70, 58, 45, 30):

@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from lib.figures import style
 from lib.figures.curves import calibration_at_horizon as draw_calibration
-from lib.fusion.params import HEADS, NETWORKS, FusionParams
+from lib.fusion.params import CONTENDERS, HEADS, RIVALS, FusionParams
 from lib.statistics import metrics_table
 from lib.statistics.calibration import calibration_at_horizon
 from lib.statistics.classification import NotComputable
@@ -108,9 +108,11 @@ def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
     late, minus regression: against late fusion of networks, and the Cox model that keeps the clinic apart. offset minus
     clinic: what a head adds to the clinic that it is given. regression minus clinic: what a Cox model adds.
     """
-    heads = (FAMILY, *HEADS)
+    # heads that somebody brought
+    own = sorted({name.removesuffix(OFFSET) for name in models} - {FAMILY, *CONTENDERS})
+    heads = (FAMILY, *HEADS, *own)
     pairs = [("primary", FAMILY, "concat")]
-    pairs += [("by head", head, "concat") for head in HEADS if head != "concat"]
+    pairs += [("by head", head, "concat") for head in (*HEADS, *own) if head != "concat"]
     pairs += [("minus late", head, "late") for head in heads if head != "late"]
     pairs += [("minus regression", head, BEST_REGRESSION) for head in heads]
     pairs += [("offset minus clinic", head + OFFSET, "clinic") for head in heads]
@@ -148,11 +150,11 @@ def expected_best(tuning: pd.DataFrame) -> pd.DataFrame:
     """The best inner c-index that a number of trials finds, in whatever order they come: model, trials, c_index.
 
     Mean over folds of the expected maximum of so many of the trials, drawn without replacement; `tuning` has model, fold,
-    trial, inner_c. It is the c-index of the patients who choose, so it flatters, and more so the more trials there are.
+    trial, inner_c (empty of a regression, which has a path of penalties and no trials). It is the c-index of the patients who choose, so it flatters, and more so the more trials there are.
     Dodge et al., EMNLP 2019, doi:10.18653/v1/D19-1224.
     """
     rows = []
-    for (model, _), some in tuning.groupby(["model", "fold"], sort=False):
+    for (model, _), some in tuning.dropna(subset="inner_c").groupby(["model", "fold"], sort=False):
         values, n = np.sort(some["inner_c"].to_numpy(float)), len(some)
         for trials in range(1, n + 1):
             largest = comb(np.arange(n), trials - 1) / comb(
@@ -165,7 +167,7 @@ def expected_best(tuning: pd.DataFrame) -> pd.DataFrame:
 
 def chosen_head(tuning: pd.DataFrame) -> str:
     """The network whose chosen settings had the highest inner c-index, mean over folds: no tested patient chose it."""
-    chosen = tuning[tuning["chosen"].astype(bool) & tuning["model"].isin(NETWORKS)]
+    chosen = tuning[tuning["chosen"].astype(bool) & ~tuning["model"].isin(RIVALS)]
     return str(chosen.groupby("model", sort=False)["inner_c"].mean().idxmax())
 
 

@@ -5,14 +5,18 @@ columns (n, k) of a modality ── Linear, ELU ── token (n, width) ─┐
 columns (n, k) of a modality ── Linear, ELU ── token (n, width) ─┘                                        + offset
 """
 
+import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.fusion.heads import HEADS
+from lib.fusion.heads import HEADS, Fused
+from lib.params import ROOT, nearest
 
 OFFSET = "+offset"
 PARAMETERS = 20  # times width squared: what each head has, give or take what one more hidden unit brings
@@ -99,6 +103,61 @@ def hidden_of(head: Callable[[int, int, int], nn.Module], modalities: int, width
     return max(1, 1 + round(more))
 
 
-def head_of(name: str) -> Callable[[int, int, int], nn.Module]:
-    """The class of a head: a name of `HEADS`, with or without "+offset"."""
-    return HEADS[name.removesuffix(OFFSET)]
+def head_of(
+    name: str, own_heads: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[int, int, int], nn.Module]:
+    """The class of a head, with or without "+offset": one of `HEADS`, or of somebody's own (name -> "file.py:Class").
+
+    ValueError: see `own_head`.
+    """
+    name = name.removesuffix(OFFSET)
+    return own_head(own_heads[name]) if name in own_heads else HEADS[name]
+
+
+def file_of(place: str) -> Path:
+    """The file of "file.py:Class", which counts from the repository's folder."""
+    return ROOT / place.partition(":")[0]
+
+
+def own_head(place: str) -> Callable[[int, int, int], nn.Module]:
+    """The class in "file.py:Class", once it has shown on made-up tokens that it is a head (`lib.fusion.heads`).
+
+    ValueError: there is no such file or class, it cannot be made or called, its vector has another shape or numbers that
+    are none, or patients see each other.
+    """
+    path, name = file_of(place), place.partition(":")[2]
+    if not path.is_file() or not name:
+        raise ValueError(f"own_heads: {place}: expected file.py:Class with a file below {ROOT.name}/")
+    about = importlib.util.spec_from_file_location(f"own_head_{path.stem}", path)
+    module = importlib.util.module_from_spec(about)
+    about.loader.exec_module(module)
+    if not hasattr(module, name):
+        known = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise ValueError(f"own_heads: {path.name} has no class {name!r}: {nearest(name, known)}")
+    if fault := _fault(getattr(module, name)):
+        raise ValueError(f"own_heads: {place}: {fault}; see the page Bring your head")
+    return getattr(module, name)
+
+
+def _fault(head: Callable[[int, int, int], nn.Module]) -> str:
+    """What is wrong with a head, in words; "" where nothing is."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        present = torch.tensor(
+            [[True, True, True, True], [True, False, True, True], [True, True, True, False]]
+        )
+        tokens = torch.randn(3, 4, 8) * present.unsqueeze(-1)
+        try:
+            module = head(4, 8, 6).eval()
+            fused = module(tokens, present)
+            alone = module(tokens[1:2], present[1:2])
+        except Exception as error:  # whatever somebody's code may raise
+            return f"head(modalities=4, width=8, hidden=6)(tokens (3, 4, 8), present (3, 4)) raised {error!r}"
+    if not isinstance(fused, Fused) or fused.vector.shape != (3, 8):
+        found = tuple(fused.vector.shape) if isinstance(fused, Fused) else type(fused).__name__
+        return f"expected Fused with a vector (patients, width), here (3, 8), got {found}"
+    if not fused.vector.isfinite().all():
+        return "its vector has numbers that are none: guard softmax and division where a modality is absent"
+    if not torch.allclose(fused.vector[1:2], alone.vector, atol=1e-4):
+        return "a patient's vector changes with who else is in the batch: normalise over tokens, not over patients"
+    return ""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from lib.params import Checked, StudyParams
+from lib.params import Checked, StudyParams, nearest
 
 # columns of PORPOISE's signatures.csv -> the token of their genes, in the order of the tokens
 GENE_GROUPS = {
@@ -48,9 +48,8 @@ class Training(Checked):
 
     bins: int = Field(4, ge=2)  # see `lib.training.discrete_time`
     width: int = Field(16, ge=8, multiple_of=4)  # numbers of a token
-    trials: int = Field(
-        8, ge=1
-    )  # settings tried of each head in each fold: learning rate, weight decay, dropout
+    # settings tried of each head in each fold: learning rate, weight decay, dropout
+    trials: int = Field(8, ge=1)
     epochs: int = Field(50, ge=5)  # most, each one step on all patients; chosen with the setting
 
 
@@ -74,19 +73,44 @@ class FusionParams(Training, StudyParams):
     clip: float = Field(4.0, gt=0)  # standard deviations of the training patients
     random_groups: bool = False  # control: genes dealt to groups of the same sizes by chance
     # 3-train
-    models: list[Literal[CONTENDERS]] = ["concat", "self-attention", "clinic", "clinic-offset+rna"]
+    models: list[str] = ["concat", "self-attention", "clinic", "clinic-offset+rna"]
+    # heads that are not the bench's: name -> file.py:Class, the path from the repository's folder
+    own_heads: dict[str, str] = {}
     seeds: list[NonNegativeInt] = Field([1], min_length=1)
-    first_seed_only: list[Literal[CONTENDERS]] = []
+    first_seed_only: list[str] = []
     # 4-evaluate
     # months; the last is the limit of all integrals
     horizons: list[float] = Field([12.0, 36.0, 60.0], min_length=2)
     bootstrap_draws: int = Field(1000, ge=100)
+    # 5-figures
+    drawn_head: str = (
+        ""  # whose survival curves stand beside the clinic's; "": the network that the inner folds liked best
+    )
 
     @property
     def months(self) -> list[float]:
         """Months at which survival is written down: every half year, and the horizons."""
         halves = (6.0 * number for number in range(1, 1000))
         return sorted({*self.horizons, *(month for month in halves if month < self.horizons[-1])})
+
+    @property
+    def networks(self) -> list[str]:
+        """Those of `models` that are trained by epochs."""
+        return [name for name in self.models if name not in RIVALS]
+
+    @model_validator(mode="after")
+    def _known_contenders(self) -> "FusionParams":
+        own = [name + suffix for name in self.own_heads for suffix in ("", "+offset")]
+        if taken := sorted(set(own) & set(CONTENDERS)):
+            raise ValueError(
+                f"`own_heads` names a head {taken[0]}, which the bench has: give yours another name"
+            )
+        if unknown := [n for n in (*self.models, *self.first_seed_only) if n not in (*CONTENDERS, *own)]:
+            hint = nearest(unknown[0], (*CONTENDERS, *own))
+            raise ValueError(
+                f"no contender is called {unknown[0]!r}: {hint}; a head of yours goes into `own_heads`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> "FusionParams":
@@ -99,6 +123,9 @@ class FusionParams(Training, StudyParams):
             ),
             "`modalities` and `table` go together: name the columns of each modality": (
                 bool(self.modalities) != bool(self.table)
+            ),
+            f"`drawn_head` is {self.drawn_head!r}, which is none of `models`": (
+                self.drawn_head not in ("", *self.models)
             ),
             "horizons are months above 0, in ascending order": (
                 self.horizons[0] <= 0 or self.horizons != sorted(set(self.horizons))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from lib.fusion import rivals
-from lib.fusion.model import OFFSET, Fusion, Output, count, head_of
+from lib.fusion.model import OFFSET, Fusion, Output, count, file_of, head_of
 from lib.fusion.params import RIVALS, FusionParams, Training
 from lib.fusion.tokens import Inputs, inner_folds, read_tokens
 from lib.stage import Stage
@@ -285,8 +285,9 @@ class Data:
         self._read = lru_cache(maxsize=1)(lambda path: read_tokens(path))
 
     def files(self, run: Run) -> list[Path]:
-        """The file of tokens that a run reads."""
-        return [self.stage.folder / "tokens" / f"{run.fold.name}.h5"]
+        """What a run reads: the fold's tokens, and the file of a head of one's own."""
+        own = self.params.own_heads.get(run.model.removesuffix(OFFSET))
+        return [self.stage.folder / "tokens" / f"{run.fold.name}.h5", *([file_of(own)] if own else [])]
 
     def depends(self, run: Run) -> dict[str, Any]:
         """What else a run's result depends on: how networks are trained, and the seeds, which a run has all."""
@@ -324,7 +325,7 @@ def _fit_network(run: Run, data: Data) -> Result:
     if not run.model.endswith(OFFSET):
         inputs = inputs._replace(offset=torch.zeros_like(inputs.offset))
     seeds, how = data.seeds(run.model), data.params
-    trained = train(head_of(run.model), inputs, run.fold, data.inner(run.fold), seeds, how)
+    trained = train(head_of(run.model, how.own_heads), inputs, run.fold, data.inner(run.fold), seeds, how)
     seconds = (time.process_time() - began) / (how.trials + len(seeds))
     network = trained.batch.network
     costs = {"parameters": count(network), "of_head": count(network.head), "seconds": seconds}

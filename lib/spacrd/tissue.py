@@ -8,6 +8,7 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 
+from lib.figures import live
 from lib.figures.pictures import picture_with_spots
 from lib.statistics.intervals import block_side
 
@@ -31,6 +32,23 @@ def draw(ax: Axes, section: AnnData, title: str = "", **drawn) -> Axes:
     )
     ax.set_title(title)
     return ax
+
+
+def live_slide(section: AnnData, scores: pd.Series) -> dict:
+    """Layers over a section's hires picture for the book's piece "slide": labels, ranks of scores (by spot), ERBB2 where counted."""
+    kept = section.uns["spatial"][section.uns["section"]["name"]]
+    scale, side = (kept["scalefactors"][name] for name in ("tissue_hires_scalef", "spot_diameter_fullres"))
+    x, y = section.obsm["spatial"].T
+    values = {
+        "labels": section.obs["label"].astype(float),
+        "rank of score": scores.reindex(section.obs_names).rank(pct=True),
+    }
+    if "ERBB2" in section.var_names:
+        values["ERBB2, log of counts"] = np.log1p(np.asarray(section[:, "ERBB2"].X.sum(axis=1)).ravel())
+    layers = [dict(name=name, x=x, y=y, side=side, value=value, round=True) for name, value in values.items()]
+    layers[0]["classes"] = ["other", "cancer"]
+    height, width = kept["images"]["hires"].shape[:2]
+    return live.slide((width / scale, height / scale), layers)
 
 
 def labelled(section: AnnData, most: int | None = None) -> AnnData:

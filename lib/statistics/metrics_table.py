@@ -6,6 +6,7 @@ A metric that cannot be computed has NaN for estimate, low and high (an empty fi
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import combinations
 
@@ -122,6 +123,37 @@ def _cuts(section: ScoredSection, rule: str) -> list[float]:
     if section.scores.min() < 0 or section.scores.max() > 1:
         raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
     return [0.5] * len(section.scores)
+
+
+def cut_rows(sections: Sequence[ScoredSection], steps: int = 80) -> pd.DataFrame:
+    """What cuts through the mean score over seeds call cancer: section, rule, cut, called, hits, spots, cancer.
+
+    `rule` is "" for `steps` cuts at even distances from the lowest score to the highest, else one of `SPOT_CUTS` that needs no
+    training spots. `called` labelled spots are at or above the cut, `hits` of them cancer. No row is of a single spot.
+    """
+    rows = []
+    for section in sections:
+        scores, every, labels = (
+            section.scores.mean(axis=0),
+            section.every_score().mean(axis=0),
+            section.labels,
+        )
+        cuts = [("", cut) for cut in np.linspace(scores.min(), scores.max(), steps)]
+        with suppress(NotComputable):
+            cuts.append(("gmm", classification.gmm_threshold(every)))
+        with suppress(NotComputable):
+            cuts.append(("oracle", classification.prevalence_threshold(scores, labels.mean())))
+        for rule, cut in cuts:
+            calls = scores >= cut
+            counts = {
+                "called": calls.sum(),
+                "hits": labels[calls].sum(),
+                "spots": labels.size,
+                "cancer": labels.sum(),
+            }
+            rows.append({"section": section.section, "rule": rule, "cut": float(f"{cut:.6g}"), **counts})
+    whole = ["called", "hits", "spots", "cancer"]
+    return pd.DataFrame(rows, columns=["section", "rule", "cut", *whole]).astype(dict.fromkeys(whole, int))
 
 
 def section_rows(

@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from lib.figures import style
+from lib.figures import live, style
 from lib.stroke.lesions import Lesions
 from lib.stroke.maps import ArterialInput, Maps
+from lib.stroke.perfusion import Prepared
 
 ARTERY, VEIN, TISSUE = style.PALETTE[1], style.PALETTE[0], style.PALETTE[2]
 CORE, HYPOPERFUSED = style.PALETTE[1], style.PALETTE[5]
@@ -82,6 +83,15 @@ def map_row(axes: Sequence[Axes], maps: Maps, z: int, spacing_mm: Sequence[float
         below, above = np.nanmin(values) < limits[0], np.nanmax(values) > limits[1]
         extend = "both" if below and above else "min" if below else "max" if above else "neither"
         _bar(ax, shown, unit, extend=extend)
+
+
+def live_film(scan: Prepared, maps: Maps, z: int) -> dict:
+    """One slice's film and maps for the book's piece "film" (`lib.figures.live.film`), in the colours of `map_row`."""
+    shown = {
+        title: (getattr(maps, name)[z], unit, limits, colours.endswith("_r"))
+        for name, (title, unit, limits, colours) in SCALES.items()
+    }
+    return live.film(scan.enhancement[:, z], scan.seconds, scan.mask[z], shown)
 
 
 def curve_check(

@@ -184,3 +184,25 @@ def test_features_given_beside_slides_are_drawn_where_they_lie(tmp_path, monkeyp
     expected = own_grid(small_bag(without=[0])).tiles[20].coords
     np.testing.assert_allclose(seen[0].grid.tiles[20].coords, expected, atol=1)
     assert seen[0].grid.side_px(20) == pytest.approx(512)
+
+
+def test_the_share_of_white_is_of_the_tile_that_lies_there():
+    grid = own_grid(small_bag())  # 8 x 8 tiles at 20x of 512 pixels; a thumbnail of 64 pixels has 8 for each
+    thumbnail = np.full((64, 64, 3), 120, np.uint8)
+    thumbnail[:, :4] = 245  # half of the first column of tiles
+    thumbnail[8:16, 8:16] = (250, 250, 180)  # bright, but stained
+    share = evaluation.white_share(thumbnail, grid).reshape(8, 8)
+    np.testing.assert_array_equal(share[:, 0], 0.5)
+    assert share[:, 1:].max() == 0
+
+
+def test_failures_are_who_died_soonest_for_a_low_risk_and_who_lived_longest_for_a_high_one():
+    patients = list("abcdef")
+    rows = pd.DataFrame({"patient": patients, "fold": 0, "score": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]})
+    cohort = pd.DataFrame({"time_months": [1, 2, 30, 40, 90, 5], "event": [0, 1, 1, 1, 0, 1]}, index=patients)
+    found = evaluation._failures(rows, cohort)
+    assert [row.patient for row, _ in found] == ["b", "e"]  # a was lost from sight, and tells nothing
+    assert found[0][1] == "risk above 33% of the fold, died at 2 months"
+    other = pd.concat([rows, rows.assign(fold=1, score=rows["score"] + 9, patient=list("ghijkl"))])
+    both = pd.concat([cohort, cohort.set_axis(list("ghijkl")).assign(time_months=100.0)])
+    assert evaluation._failures(other.reset_index(drop=True), both)[0][0].patient == "b", "another fold has another scale"

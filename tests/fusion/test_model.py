@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from lib.fusion.heads import HEADS
-from lib.fusion.model import Fusion, head_of
+from lib.fusion.model import Fusion, head_of, own_head
+from lib.params import ROOT
 
 
 def network(name="self-attention", **options):
@@ -49,3 +51,46 @@ def test_dropout_takes_numbers_of_tokens_away():
 
 def test_a_head_with_an_offset_is_the_same_head():
     assert head_of("mcat+offset") is head_of("mcat") is HEADS["mcat"]
+
+
+def written(folder, body: str) -> str:
+    text = "import torch\nfrom torch import nn\nfrom lib.fusion.heads import Fused, mean_of\n\n\n"
+    text += "class Mine(nn.Module):\n    def __init__(self, modalities, width, hidden):\n"
+    text += "        super().__init__()\n        self.layer = nn.Linear(width, width)\n\n"
+    (folder / "mine.py").write_text(text + f"    def forward(self, tokens, present):\n        {body}\n")
+    return f"{folder / 'mine.py'}:Mine"
+
+
+def test_a_head_of_ones_own_is_loaded_from_its_file(tmp_path):
+    place = written(tmp_path, "return Fused(self.layer(mean_of(tokens, present)))")
+    head = head_of("mine+offset", {"mine": place})
+    model = Fusion({"clinic": 3, "genes": 6, "mutations": 4}, head, 8, 4)
+    assert model(*patients()).logits.shape == (5, 4)
+
+
+def test_the_book_s_own_head_is_a_head_of_less_than_sixty_lines():
+    assert own_head("book/heads/film.py:FiLM")(9, 16, 4)(torch.randn(2, 9, 16), torch.ones(2, 9) > 0)
+    assert len((ROOT / "book/heads/film.py").read_text().splitlines()) < 60
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return tokens.mean(1)", "expected Fused"),
+        ("return Fused(tokens)", r"got \(3, 4, 8\)"),
+        ("return Fused(self.layer(tokens.mean(1)) / 0)", "none"),
+        ("return Fused(tokens.mean(1) - tokens.mean((0, 1)))", "who else is in the batch"),
+        ("return Fused(self.layers(tokens))", "raised AttributeError"),
+    ],
+)
+def test_a_class_that_is_no_head_is_refused_with_what_is_wrong(tmp_path, body, said):
+    with pytest.raises(ValueError, match=said):
+        own_head(written(tmp_path, body))
+
+
+def test_a_file_or_class_that_is_not_there_is_refused(tmp_path):
+    place = written(tmp_path, "return Fused(tokens.mean(1))")
+    with pytest.raises(ValueError, match="did you mean 'Mine'"):
+        own_head(place.replace("Mine", "Mind"))
+    with pytest.raises(ValueError, match=r"file\.py:Class"):
+        own_head("nowhere.py:Mine")

@@ -9,62 +9,72 @@ from sklearn.metrics import f1_score
 
 from lib.figures import live
 from lib.pieces import library
-from lib.statistics.metrics_table import risk_group, risk_groups
+from lib.statistics.intervals import ScoredSection
+from lib.statistics.metrics_table import RATIO, RISK_CUTS, cut_rows, risk_group, risk_groups
 from lib.statistics.survival import HeldOut
 from lib.statistics.survival import kaplan_meier as estimate
-
-
-@pytest.fixture(scope="module")
-def models():
-    """Two models of 160 patients in four folds; folds have scales of their own, so the cuts disagree."""
-    rng = np.random.default_rng(4)
-    risk, fold = rng.normal(size=160), np.repeat([*"0123"], 40)
-    time = np.round(rng.exponential(30 * np.exp(-0.7 * risk)) + 0.5, 2)
-    event = (rng.random(160) < 0.7).astype(int)
-    about = np.arange(160).astype(str), fold, time, event
-    shifted = risk + 3 * fold.astype(float)
-    return {
-        "plain": HeldOut(*about, -risk[None], trained=False),
-        "scaled": HeldOut(*about, shifted[None], trained=False),
-    }
 
 
 def numbers(words):
     return [float(found.replace("−", "-")) for found in re.findall(r"−?\d+(?:\.\d+)?(?:e-\d+)?", words)]
 
 
-def test_survival_says_what_the_estimator_says_and_the_cut_changes_p(piece, models):
-    groups = risk_groups(models)
-    page = piece("survival", live.survival(models, groups), attributes='data-show="scaled"')
-    tests = groups[groups["model"] == "scaled"].set_index("cut")
-    for cut, button in live.CUTS.items():
+def columns(table):
+    return table.astype(object).where(table.notna(), None).to_dict("list")
+
+
+@pytest.fixture(scope="module")
+def survival():
+    """Held-out risks of 160 patients whose folds have scales of their own, so the cuts disagree, and those without; their tables."""
+    rng = np.random.default_rng(4)
+    risk, fold = rng.normal(size=160), np.repeat([*"0123"], 40)
+    time = np.round(rng.exponential(30 * np.exp(-0.7 * risk)) + 0.5, 2)
+    about = np.arange(160).astype(str), fold, time, (rng.random(160) < 0.7).astype(int)
+    risks = {"plain": risk, "scaled": risk + 3 * fold.astype(float)}
+    models = {name: HeldOut(*about, each[None], trained=False) for name, each in risks.items()}
+    parts = []
+    for name, model in models.items():
+        for cut in RISK_CUTS:
+            for side in ("high", "low"):
+                part = risk_group(model, cut) == side
+                curve = estimate(model.time[part], model.event[part]).query("events > 0")
+                parts.append(curve.assign(model=name, cut=cut, group=side, setting="x"))
+    curves, groups = pd.concat(parts, ignore_index=True), risk_groups(models).assign(setting="x")
+    return models, groups, {"kaplan_meier": columns(curves), "groups": columns(groups)}
+
+
+def test_survival_says_what_the_estimator_says_and_the_cut_changes_p(piece, survival):
+    models, groups, data = survival
+    page = piece("survival", data, attributes='data-show="scaled"')
+    tests, model, said = groups[groups["model"] == "scaled"].set_index("cut"), models["scaled"], []
+    for cut, button in (("fold_median", "fold"), ("pooled_median", "all")):
         page.click(".choice button", button)
-        p, ratio, low, high = numbers(page.text(".numbers"))
-        assert p == pytest.approx(tests.loc[cut, "p"], rel=0.05) or (
-            p == 0.001 and tests.loc[cut, "p"] < 0.001
-        )
-        assert [ratio, low, high] == pytest.approx(
-            tests.loc[cut, ["hazard_ratio", "hr_low", "hr_high"]], abs=0.006
-        )
+        p, ratio, low, high = numbers(page.text(".numbers span"))
+        said.append(p)
+        assert p == pytest.approx(max(tests.loc[cut, "p"], 0.001), rel=0.05)
+        assert [ratio, low, high] == pytest.approx(tests.loc[cut, RATIO].astype(float), abs=0.006)
         for month in (6, 24):
             page.write("input[type=range]", str(month))
             expected = [month]
             for name in ("high", "low"):
-                side = risk_group(models["scaled"], cut) == name
-                time, event = models["scaled"].time[side], models["scaled"].event[side]
-                row = estimate(time, event).query("time <= @month").iloc[-1]
-                expected += [*row[["survival", "low", "high"]], (time >= month).sum()]
+                side = risk_group(model, cut) == name
+                row = estimate(model.time[side], model.event[side]).query("time <= @month").iloc[-1]
+                died = model.time[side & (model.event == 1) & (model.time >= month)].min()
+                expected += [*row[["survival", "low", "high"]], (model.time[side] >= died).sum()]
             assert numbers(page.text(".says")) == pytest.approx(expected, abs=0.006), (cut, month)
+    assert said[0] != said[1]
     before = page.text(".says")
     page.point(".live svg", 0.25)
     assert page.text(".says") != before
 
 
-def test_survival_of_another_model_is_chosen_and_the_picture_gives_way(piece, models):
-    page = piece("survival", live.survival(models, risk_groups(models)))
+def test_survival_of_another_model_is_chosen_and_the_picture_gives_way(piece, survival):
+    page = piece("survival", survival[2] | {"names": {"scaled": "The scaled one"}})
+    assert page.text("option") == "plain The scaled one"
     before = page.text(".numbers")
     page.run("document.querySelector('select').selectedIndex = 1")
     page.run("document.querySelector('select').dispatchEvent(new Event('change'))")
+    page.click(".choice button", "all")
     assert page.text(".numbers") != before
     assert page.run("getComputedStyle(document.querySelector('figure img')).display") == "none"
     assert page.text("figcaption") == "A"
@@ -73,18 +83,17 @@ def test_survival_of_another_model_is_chosen_and_the_picture_gives_way(piece, mo
 def test_threshold_counts_as_scikit_learn_does_and_the_cut_from_labels_differs(piece):
     rng = np.random.default_rng(1)
     labels = (rng.random(300) < 0.25).astype(float)
-    scores = np.round(rng.normal(size=300) + 1.5 * labels, 3)
-    labels[:20] = np.nan
-    page = piece("threshold", (data := live.threshold({"A": (labels, scores)})))
-    (section,) = data["sections"]
+    scores = rng.normal(size=300) + 1.5 * labels
+    table = cut_rows([ScoredSection("p", "A", labels, scores, np.arange(300))])
+    page = piece("threshold", {"cuts": columns(table)})
     said = []
-    for cut in section["cuts"]:
-        page.click(".controls button", cut["name"])
-        called = scores[20:] >= cut["at"]
-        f1, _, count, right, missed = numbers(page.text(".numbers span").replace("F1", ""))
-        assert f1 == pytest.approx(f1_score(labels[20:], called), abs=6e-4)
-        hits = (called & (labels[20:] == 1)).sum()
-        assert (count, right, missed) == (called.sum(), hits, labels[20:].sum() - hits)
+    for rule, button in (("gmm", "scores alone"), ("oracle", "labels")):
+        page.click(".controls button", button)
+        called = scores >= table.set_index("rule").loc[rule, "cut"]
+        f1, _, count, spots, right, missed = numbers(page.text(".numbers span").replace("F1", ""))
+        assert f1 == pytest.approx(f1_score(labels, called), abs=6e-4)
+        hits = (called & (labels == 1)).sum()
+        assert (count, spots, right, missed) == (called.sum(), 300, hits, labels.sum() - hits)
         said.append(f1)
     assert said[0] != said[1]
     page.write("input[type=range]", "1000")
@@ -97,7 +106,7 @@ def test_film_shows_the_voxel_under_the_pointer_and_its_maps(piece):
     mask = np.zeros((12, 12), bool)
     mask[1:11, 1:11] = True
     late = np.full((12, 12), 7.0)
-    page = piece("film", live.film(frames, [0, 1.5, 3, 4.5], mask, {"Tmax": (late, "s")}))
+    page = piece("film", live.film(frames, [0, 1.5, 3, 4.5], mask, {"Tmax": (late, "s", (0, 12), True)}))
     assert numbers(page.text(".says"))[:2] == [3, 130], "at first where and when most contrast is"
     page.point("canvas", 0.05, 0.05)
     assert page.text(".says b") == "13.0 HU"
@@ -105,7 +114,7 @@ def test_film_shows_the_voxel_under_the_pointer_and_its_maps(piece):
     page.write("input[type=range]", "0")
     assert page.text(".says b") == "0.0 HU"
     page.click(".choice button", "Tmax")
-    assert "Colours of Tmax: 7.0" in page.text(".says")
+    assert "Colours of Tmax: 12.0 (dark) to 0.0 s (light)" in page.text(".says")
 
 
 def layers():

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.spacrd import tissue
@@ -48,6 +49,18 @@ def test_a_section_is_drawn_over_its_own_picture_and_on_white_without(section_an
     assert x0 <= xy[:, 0].min() < xy[:, 0].max() <= x1
     assert y0 <= xy[:, 1].min() < xy[:, 1].max() <= y1
     plt.close(figure)
+
+
+def test_layers_lie_on_the_picture_and_hold_labels_and_ranks(section_and_row):
+    section = section_and_row[0]
+    known = section.obs_names[::2]
+    made = tissue.live_slide(section, pd.Series(np.arange(len(known))[::-1], known))
+    labels, ranks = made["layers"][:2]
+    assert labels["classes"] == ["other", "cancer"]
+    assert len(labels["value"]) == section.obs["label"].notna().sum()
+    assert ranks["x"] == pytest.approx(section.obsm["spatial"][::2, 0], abs=0.06)
+    assert (ranks["value"][0], ranks["value"][-1]) == (1, pytest.approx(1 / len(known), abs=1e-3))
+    assert 0 < min(labels["x"]) < max(labels["x"]) < made["width"]
 
 
 def test_a_summary_counts_what_is_there(section_and_row):

@@ -18,6 +18,7 @@ from lib.statistics.metrics_table import (
     c_index_by_fold,
     calibrated,
     calibration_rows,
+    cut_rows,
     outcome_rows,
     risk_group,
     risk_groups,
@@ -109,6 +110,22 @@ def test_section_rows_are_a_forests_table(cohort):
     assert frame["label"].tolist() == ["P0a", "P1a", "P2a"]
     assert (frame["low"] < frame["estimate"]).all()
     assert frame["how"].str.contains("bootstrap of spatial blocks").all()
+
+
+def test_cut_rows_count_what_a_loop_counts_and_name_no_spot(cohort):
+    section = cohort(effect=2.0, seeds=2)[0]
+    rows = cut_rows([section], steps=9)
+    scores = section.scores.mean(axis=0)
+    assert list(rows["rule"]) == [""] * 9 + ["gmm", "oracle"]
+    for row in rows.itertuples():
+        calls = [score >= row.cut - 1e-5 * abs(row.cut) for score in scores]
+        assert row.called == sum(calls)
+        assert row.hits == sum(call for call, label in zip(calls, section.labels, strict=True) if label == 1)
+    assert set(rows["spots"]) == {section.labels.size}
+    assert rows["called"].iloc[0] == section.labels.size
+    assert rows.set_index("rule").loc["oracle", "called"] == pytest.approx(section.labels.sum(), abs=1)
+    flat = ScoredSection("p", "F", [0, 1, 1], np.zeros(3), np.arange(3))
+    assert set(cut_rows([flat])["rule"]) == {""}, "no rule cuts scores that are all alike"
 
 
 def run_of(effect=2.0, seed=0):

@@ -1,0 +1,123 @@
+"""The bench's page: its answer follows the numbers, whichever way they fall, and nothing else."""
+
+import json
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import results
+from lib.figures import style
+from lib.fusion.evaluation import BEST_REGRESSION, CROSS_ATTENTION, FAMILY, OFFSET
+
+CANCERS = ("blca", "brca", "kirc", "luad", "stad")
+PAIRS = {
+    ("primary", FAMILY, "concat"): 0.0,
+    ("by head", "mcat", "concat"): 0.01,
+    ("minus late", FAMILY, "late"): -0.02,
+    ("minus regression", FAMILY, BEST_REGRESSION): -0.06,
+    ("offset minus clinic", FAMILY + OFFSET, "clinic"): 0.0,
+    ("regression minus clinic", BEST_REGRESSION, "clinic"): 0.03,
+}
+MODELS = ("concat", "late", *CROSS_ATTENTION, "age", "clinic", BEST_REGRESSION)
+
+
+@pytest.fixture
+def bench(root, tmp_path, monkeypatch):
+    """Function (primary difference, its error, cancers, the last part that is wanted) -> the parts that book/bench.ipynb hands over."""
+    monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(style, "save", lambda figure, path: [])  # to draw is most of the time
+    names = (
+        "_quarto.yml",
+        "book/studies.yaml",
+        "data/published/fusion.csv",
+        "data/published/fusion_yardsticks.csv",
+    )
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((root / name).read_text(encoding="utf-8"), encoding="utf-8")
+
+    def cohort(cancer, random, primary, error):
+        folder = tmp_path / "results" / "fusion" / cancer
+        for place in (folder / "tables", folder / "manifests", tmp_path / "params" / "fusion"):
+            place.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"params/fusion/{cancer}.yaml").write_text(f"kind: open\ncancers: [{cancer}]\n")
+        (folder / "manifests/4-evaluate.json").write_text(json.dumps({"outputs": {}}))
+        rows = pd.DataFrame({"model": MODELS, "setting": cancer, "metric": "c_index", "n": 300, "events": 90})
+        rows["estimate"] = 0.6 + 0.01 * np.arange(len(MODELS)) + 0.02 * random.normal(size=len(MODELS))
+        rows.assign(low=0.5, high=0.8).to_csv(folder / "metrics.csv", index=False)
+        pairs = pd.DataFrame(list(PAIRS), columns=["contrast", "model", "minus"]).assign(setting=cancer)
+        means = np.array(list(PAIRS.values())) + primary * (pairs["contrast"] == "primary")
+        pairs["difference"], pairs["error"] = means + error * random.normal(size=len(pairs)), error
+        ends = {"low": pairs["difference"] - 2 * error, "high": pairs["difference"] + 2 * error}
+        pairs.assign(**ends).to_csv(folder / "tables/differences.csv", index=False)
+        costs = pd.DataFrame({"model": MODELS, "parameters": 9000, "seconds": 1.5})
+        costs.to_csv(folder / "tables/costs.csv", index=False)
+
+    def parts(primary=0.0, error=0.002, cancers=CANCERS, until=""):
+        random = np.random.default_rng(3)
+        for cancer in cancers:
+            cohort(cancer, random, primary, error)
+        made, defined = {}, {}
+        monkeypatch.setattr(results, "glue", lambda part, *text: made.update({part: "\n".join(text)}))
+        for cell in nbformat.read(root / "book" / "bench.ipynb", as_version=4).cells:
+            if cell.cell_type == "code" and until not in made:
+                exec(cell.source, defined)
+        return made
+
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("primary", "error", "begins"),
+    [
+        (0.03, 0.002, "**Yes.**"),
+        (0.0, 0.002, "**No: for practical purposes they are alike.**"),
+        (-0.03, 0.002, "**No: it is worse.**"),
+        (-0.012, 0.006, "**No: that it is better by more than a hundredth is improbable.**"),
+        (0.01, 0.02, "**Not settled.**"),
+    ],
+)
+def test_the_answer_follows_the_numbers(bench, primary, error, begins):
+    made = bench(primary, error, until="bench-answer")
+    assert made["bench-answer"].startswith(begins)
+    assert "(1,500 patients, 450 deaths)" in made["bench-answer"]
+
+
+def test_every_part_says_something_where_nothing_was_run_and_where_one_cancer_was(bench, root):
+    page = (root / "book" / "bench.qmd").read_text(encoding="utf-8")
+    for cancers in ((), ("blca",)):
+        made = bench(cancers=cancers)
+        assert made["bench-answer"].startswith("Fewer than three cancers were run")
+        assert [part for part, text in made.items() if len(text) < 20 and part != "bench-figure"] == []
+        assert all(f"<!-- generated: {part} -->" in page for part in made)
+
+
+def test_intervals_of_the_table_are_those_of_the_pooled_mean(bench):
+    made = bench(0.0, 0.004, until="bench-contrasts")
+    (line,) = (
+        row for row in made["bench-contrasts"].splitlines() if row.startswith("| cross-attention − tokens")
+    )
+    estimate, low, high = (float(x) for x in line.split("|")[2].replace("−", "-").replace("(", "").replace(")", "").replace("to", "").split())  # fmt: skip
+    assert high - estimate == pytest.approx(estimate - low, abs=0.0011)  # Student's: as far to either side
+
+
+def test_glioma_and_what_lacks_a_modality_are_left_out_together(bench):
+    made = bench(cancers=(*CANCERS, "gbmlgg", "ucec"), until="bench-sensitivity")
+    lines = [row for row in made["bench-sensitivity"].splitlines() if row.startswith("| without")]
+    assert len(lines) == 8
+    assert "Glioma" in lines[-1]
+    assert "Endometrium" in lines[-1]
+
+
+def test_a_model_that_one_cancer_lacks_has_no_mean(bench, tmp_path):
+    bench(until="bench-answer")
+    path = tmp_path / "results/fusion/kirc/metrics.csv"
+    table = pd.read_csv(path)
+    table[table["model"] != "late"].to_csv(path, index=False)
+    made = bench(cancers=())
+    (line,) = (row for row in made["bench-all"].splitlines() if row.startswith("| Late fusion |"))
+    assert line.split("|")[4].strip() == "–"
+    assert line.split("|")[7].strip() == "–"
