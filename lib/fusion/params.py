@@ -82,6 +82,10 @@ class FusionParams(Training, StudyParams):
     # months; the last is the limit of all integrals
     horizons: list[float] = Field([12.0, 36.0, 60.0], min_length=2)
     bootstrap_draws: int = Field(1000, ge=100)
+    # 5-figures
+    drawn_head: str = (
+        ""  # whose survival curves stand beside the clinic's; "": the network that the inner folds liked best
+    )
 
     @property
     def months(self) -> list[float]:
@@ -119,6 +123,9 @@ class FusionParams(Training, StudyParams):
             ),
             "`modalities` and `table` go together: name the columns of each modality": (
                 bool(self.modalities) != bool(self.table)
+            ),
+            f"`drawn_head` is {self.drawn_head!r}, which is none of `models`": (
+                self.drawn_head not in ("", *self.models)
             ),
             "horizons are months above 0, in ascending order": (
                 self.horizons[0] <= 0 or self.horizons != sorted(set(self.horizons))
