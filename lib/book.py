@@ -39,6 +39,7 @@ PYTHON = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3", "file_extension": ".py"},
 }
+MARK = r"<!-- *generated: *(\S.*?) *-->"  # where a page takes a part that a notebook of book/ made
 LARGEST_DRAWING = 300_000  # bytes; a map of ten thousand spots is smaller and quicker to show as pixels
 WIDE = 700.0  # points: drawn wider than the text, and read better in the margin as well
 
@@ -368,12 +369,13 @@ def filled(
     def part(match: re.Match) -> str:
         if match[1] not in parts:
             raise ValueError(f"{page}: no part is called {match[1]}; there are {', '.join(sorted(parts))}.")
-        made = re.sub(r"\(/results/([^)\s]+)\)", picture, parts[match[1]])
+        whole = re.sub(MARK, part, parts[match[1]])  # a part may hold others
+        made = re.sub(r"\(/results/([^)\s]+)\)", picture, whole)
         return re.sub(r"\[([^\[\]]*)\]\(/([^)\s]+)\)", link, made).strip("\n") + "\n"
 
     pieces = CODE.split(text)
     for at in range(0, len(pieces), 2):
-        pieces[at] = re.sub(r"<!-- *generated: *(\S.*?) *-->", part, pieces[at])
+        pieces[at] = re.sub(MARK, part, pieces[at])
     return "".join(pieces), pictures
 
 
