@@ -322,7 +322,7 @@ def drawn(cohort: Path, stage: str) -> dict[str, str]:
         path = cohort / name
         drawing = path.parent.name == "figures" and path.suffix == ".svg" and path.is_file()
         if drawing and path.stat().st_size <= LARGEST_DRAWING and sha256_of(path) == digest:
-            found[path.stem] = path.read_text(encoding="utf-8")
+            found[path.stem] = site.on_the_page(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -405,6 +405,8 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
             text, shown, still = pieces.placed(text, name, root)
             define(text_labels(text), name)
             files |= {name: text.encode(), **pictures, **shown}
+            for place in (each for each in [*pictures, *shown] if each.endswith(".svg")):
+                files[place] = site.on_the_page(files[place].decode()).encode()
             notes += still
     files |= pieces.library(root)
     for chapter in chapters(contents):

@@ -132,7 +132,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
     (bare.root / "data/published/crossfusion.csv").unlink()
     matplotlib.use("agg")
     parts = bare.parts() | bare.parts("costs") | bare.parts("shipped") | bare.parts("papers")
-    parts |= bare.parts("home") | bare.parts("real")
+    parts |= bare.parts("home") | bare.parts("real") | bare.parts("slide-of-cells")
     assert set(parts) == {"standings", "studies", "demo-null", "cross-cancer", "coverage"} | {
         *("rivals", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
         *(f"{part} {key}" for key in bare.studies for part in ("real", "pairs")),
@@ -151,6 +151,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         ),
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
         *("paper ablation spacrd", "paper accuracies stroke"),
+        *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
     }
     assert [name for name, text in parts.items() if len(text) < 20] == []
     assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 4
@@ -163,7 +164,7 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
     for path in root.glob("params/*/*.yaml"):
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
     matplotlib.use("agg")
-    made = ("standings", "costs", "shipped", "home", "real", "papers", "bench")
+    made = ("standings", "costs", "shipped", "home", "real", "papers", "bench", "slide-of-cells")
     parts = {key: text for name in made for key, text in cancer.parts(name).items()}
     hospitals = cancer.parts("own-patients")
     assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
@@ -243,10 +244,10 @@ def test_a_rival_is_compared_in_pairs_whichever_way_round_the_table_has_it(cance
 
 def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(cancer):
     """The same tables, in results/ or committed, give the same sentence; a committed cohort is linked to its page of results."""
-    pair = {"cohort": "blca", "setting": "blca", "model_words": "m", "minus_words": "a"}
+    pair = {"cohort": "blca", "setting": "blca", "model_words": "m"}
     cancer.studies["crossfusion"]["rivals"] = [
-        pair | {"model": "cox-clinical", "minus": "age", "than": "one"},
-        pair | {"model": "mcat:MCAT", "minus": "age", "than": "plain"},
+        pair | {"model": "cox-clinical", "minus": "age", "minus_words": "a", "than": "one"},
+        pair | {"model": "mcat:MCAT", "minus": "age", "minus_words": "b", "than": "plain"},
     ]
     made = cancer.parts("home")
     said = made["fusion-says"]
@@ -596,6 +597,33 @@ def test_shipped_scores_are_put_on_their_places_or_the_page_says_what_to_fetch(b
     bare.write("data/raw/vihbc/shipped/scores_Visium_HBC.txt", "0.5 0.5\n")
     with pytest.raises(ValueError, match="of other spots"):
         bare.parts("shipped")
+
+
+def test_the_slide_of_cells_is_printed_from_committed_tables(bare):
+    matplotlib.use("agg")
+    looked = "trained_on,network,seed,scale,tiles,tumour,cells,edge,evenness\n"
+    looked += "left,untrained,1,20,9,0.7,0.4,0.1,1.0\nright,untrained,1,20,9,-0.2,0.4,0.3,0.9999\n"
+    told = "trained_on,network,seed,windows,rank_correlation,mean_error\n"
+    told += (
+        "left,trained,1,74,0.95,0.05\nright,trained,1,69,0.9,0.07\nleft,mean of the other half,0,74,,0.17\n"
+    )
+    maps = "map,scale,row,deciles\n" + "".join(
+        f"{name},{scale},{row},{line}\n"
+        for name in ("tumour", "cells", "untrained", "trained")
+        for scale in (5, 20)
+        for row, line in enumerate((".09.", "0123"))
+    )
+    for name, text in {"": looked, "_windows": told, "_maps": maps}.items():
+        bare.write(f"benchmarks/results/slide_of_cells{name}.csv", text)
+    parts, defined = bare.notebook("slide-of-cells")
+    found = rows(parts["cells attention"])[1]
+    assert found[2:] == ["2", "−0.20 to +0.70", "+0.40", "+0.10 to +0.30", "1.000"]
+    told = {row[0]: row[1:] for row in rows(parts["cells windows"])[1:]}
+    assert told["trained on the other half's tumour"] == ["2", "+0.90 to +0.95", "0.050 to 0.070"]
+    assert told["the mean share of the other half"] == ["1", "–", "0.170"]
+    np.testing.assert_array_equal(defined["picture"]("cells", 5), [[np.nan, 0, 9, np.nan], [0, 1, 2, 3]])
+    assert (bare.root / "results/crossfusion/slide-of-cells.png").is_file()
+    assert "make data COHORT=hgsc" in parts["cells cost"]
 
 
 @pytest.mark.real
