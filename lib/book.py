@@ -39,6 +39,7 @@ PYTHON = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3", "file_extension": ".py"},
 }
+MARK = r"<!-- *generated: *(\S.*?) *-->"  # where a page takes a part that a notebook of book/ made
 LARGEST_DRAWING = 300_000  # bytes; a map of ten thousand spots is smaller and quicker to show as pixels
 WIDE = 700.0  # points: drawn wider than the text, and read better in the margin as well
 
@@ -320,7 +321,7 @@ def drawn(cohort: Path, stage: str) -> dict[str, str]:
         path = cohort / name
         drawing = path.parent.name == "figures" and path.suffix == ".svg" and path.is_file()
         if drawing and path.stat().st_size <= LARGEST_DRAWING and sha256_of(path) == digest:
-            found[path.stem] = path.read_text(encoding="utf-8")
+            found[path.stem] = site.on_the_page(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -368,12 +369,13 @@ def filled(
     def part(match: re.Match) -> str:
         if match[1] not in parts:
             raise ValueError(f"{page}: no part is called {match[1]}; there are {', '.join(sorted(parts))}.")
-        made = re.sub(r"\(/results/([^)\s]+)\)", picture, parts[match[1]])
+        whole = re.sub(MARK, part, parts[match[1]])  # a part may hold others
+        made = re.sub(r"\(/results/([^)\s]+)\)", picture, whole)
         return re.sub(r"\[([^\[\]]*)\]\(/([^)\s]+)\)", link, made).strip("\n") + "\n"
 
     pieces = CODE.split(text)
     for at in range(0, len(pieces), 2):
-        pieces[at] = re.sub(r"<!-- *generated: *(\S.*?) *-->", part, pieces[at])
+        pieces[at] = re.sub(MARK, part, pieces[at])
     return "".join(pieces), pictures
 
 
@@ -402,6 +404,8 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
             text, shown, still = pieces.placed(text, name, root)
             define(text_labels(text), name)
             files |= {name: text.encode(), **pictures, **shown}
+            for place in (each for each in [*pictures, *shown] if each.endswith(".svg")):
+                files[place] = site.on_the_page(files[place].decode()).encode()
             notes += still
     files |= pieces.library(root)
     for chapter in chapters(contents):

@@ -131,6 +131,7 @@ def rows(markdown):
 def test_every_part_says_something_where_nothing_was_run(bare):
     (bare.root / "data/published/crossfusion.csv").unlink()
     parts = bare.parts() | bare.parts("costs") | bare.parts("shipped") | bare.parts("papers")
+    parts |= bare.parts("slide-of-cells")
     assert set(parts) == {"standings", "studies", "rivals", "demo-null", "cross-cancer", "coverage"} | {
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.studies),
@@ -147,6 +148,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         ),
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
         *("paper ablation spacrd", "paper accuracies stroke"),
+        *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
     }
     assert [name for name, text in parts.items() if len(text) < 20] == []
     assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 4
@@ -158,14 +160,17 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
         cancer.write(f"data/published/{path.name}", path.read_text(encoding="utf-8"))
     for path in root.glob("params/*/*.yaml"):
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
-    parts = cancer.parts() | cancer.parts("costs") | cancer.parts("shipped")
+    parts = cancer.parts() | cancer.parts("costs") | cancer.parts("shipped") | cancer.parts("slide-of-cells")
     hospitals = cancer.parts("own-patients")
     assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
     pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
     marks = re.findall("^<!-- generated: (.*) -->", "\n".join(page.read_text() for page in pages), re.M)
     assert len(marks) >= 16
     assert set(marks) <= {*parts, *hospitals}
-    assert cancer.parts() | cancer.parts("costs") | cancer.parts("shipped") == parts
+    assert (
+        cancer.parts() | cancer.parts("costs") | cancer.parts("shipped") | cancer.parts("slide-of-cells")
+        == parts
+    )
     keys = (root / "references.bib").read_text(encoding="utf-8")
     assert all(f"{{{each['cite']}," in keys for each in cancer.studies.values() if each["cite"])
 
@@ -550,6 +555,33 @@ def test_shipped_scores_are_put_on_their_places_or_the_page_says_what_to_fetch(b
     bare.write("data/raw/vihbc/shipped/scores_Visium_HBC.txt", "0.5 0.5\n")
     with pytest.raises(ValueError, match="of other spots"):
         bare.parts("shipped")
+
+
+def test_the_slide_of_cells_is_printed_from_committed_tables(bare):
+    matplotlib.use("agg")
+    looked = "trained_on,network,seed,scale,tiles,tumour,cells,edge,evenness\n"
+    looked += "left,untrained,1,20,9,0.7,0.4,0.1,1.0\nright,untrained,1,20,9,-0.2,0.4,0.3,0.9999\n"
+    told = "trained_on,network,seed,windows,rank_correlation,mean_error\n"
+    told += (
+        "left,trained,1,74,0.95,0.05\nright,trained,1,69,0.9,0.07\nleft,mean of the other half,0,74,,0.17\n"
+    )
+    maps = "map,scale,row,deciles\n" + "".join(
+        f"{name},{scale},{row},{line}\n"
+        for name in ("tumour", "cells", "untrained", "trained")
+        for scale in (5, 20)
+        for row, line in enumerate((".09.", "0123"))
+    )
+    for name, text in {"": looked, "_windows": told, "_maps": maps}.items():
+        bare.write(f"benchmarks/results/slide_of_cells{name}.csv", text)
+    parts, defined = bare.notebook("slide-of-cells")
+    found = rows(parts["cells attention"])[1]
+    assert found[2:] == ["2", "−0.20 to +0.70", "+0.40", "+0.10 to +0.30", "1.000"]
+    told = {row[0]: row[1:] for row in rows(parts["cells windows"])[1:]}
+    assert told["trained on the other half's tumour"] == ["2", "+0.90 to +0.95", "0.050 to 0.070"]
+    assert told["the mean share of the other half"] == ["1", "–", "0.170"]
+    np.testing.assert_array_equal(defined["picture"]("cells", 5), [[np.nan, 0, 9, np.nan], [0, 1, 2, 3]])
+    assert (bare.root / "results/crossfusion/slide-of-cells.png").is_file()
+    assert "make data COHORT=hgsc" in parts["cells cost"]
 
 
 @pytest.mark.real

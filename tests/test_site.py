@@ -6,6 +6,7 @@ import json
 import re
 import sys
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import yaml
@@ -105,6 +106,20 @@ def test_style_sheets_and_the_search_index_are_searched_too(rendered):
         "a.css: fetches https://fonts.org/lato from the net",
         "search.json: shows the folder /srv/me of this machine",
     ]
+
+
+def test_a_drawing_loses_the_white_behind_it_and_nothing_else(tmp_path):
+    figure, axes = plt.subplots(1, 2, figsize=(3, 2))
+    axes[0].bar([0, 1], [1, 2], color=["white", "tab:blue"], edgecolor="black")
+    figure.savefig(tmp_path / "a.svg")
+    plt.close(figure)
+    before = (tmp_path / "a.svg").read_text()
+    after = site.on_the_page(before)
+    assert before.count("fill: #ffffff") - after.count("fill: #ffffff") == 3, (
+        "of the figure and its axes, not of a bar"
+    )
+    assert after.replace("fill: none", "").count("<path") == before.count("<path")
+    assert "fill: #1f77b4" in after
 
 
 PLACE = "notebooks/spacrd/demo/4-evaluate.ipynb"

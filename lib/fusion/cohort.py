@@ -47,7 +47,8 @@ class Patients(NamedTuple):
     ----------
     table : DataFrame
         One row a patient (index `patient`): cancer, time (months), event (1 died, 0 censored; of a binary outcome the
-        label), fold, which holds the patient out; of TCGA also site and metastasis (1: a slide of one).
+        label), fold, which holds the patient out; of TCGA also site and metastasis (1: a slide of one); where rows are spots
+        or the like, `person` is whose they are.
     blocks : dict of str to DataFrame
         Modality, in the order of the tokens -> its columns of numbers, same index. A row without any number: the patient
         lacks the modality.
@@ -281,10 +282,13 @@ def too_few(table: pd.DataFrame, least_events: int) -> str:
     events = int(table["event"].sum())
     if events < least_events:
         return f"{events} events, fewer than {least_events}"
-    parts = table.groupby("fold")["event"].agg(["sum", "size"])
-    if len(bare := parts[(parts["sum"] == 0) | (parts["sum"] == events)]):
-        held = "no event" if bare["sum"].iloc[0] == 0 else "every event"
-        return f"fold {bare.index[0]} holds out {held}: no c-index there, or nothing to learn from"
+    held = table.groupby("fold")["event"].sum() if "fold" in table else pd.Series(dtype=int)
+    for fold, count in held.items():
+        if count in (0, events):
+            said = (
+                "no event, so it has no c-index" if count == 0 else "every event, so nothing is left to learn"
+            )
+            return f"fold {fold} holds out {said}"
     return ""
 
 
@@ -297,7 +301,10 @@ def pooled(parts: Mapping[str, Patients], rows: list[tuple]) -> Patients:
         )
     blocks = {}
     for name in MODALITIES:
-        block = pd.concat([part.blocks[name] for part in parts.values() if name in part.blocks])
+        having = [part.blocks[name] for part in parts.values() if name in part.blocks]
+        if not having:
+            continue
+        block = pd.concat(having)
         known = block.notna().mean()
         scarce = known.index[known < LEAST_KNOWN] if name != "clinic" else known.index[:0]
         if len(scarce):
@@ -341,17 +348,21 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
             raise ValueError(
                 f"{path}: {name} of {table.loc[wrong, key].iloc[0]} is no {needed}: correct it, or leave the row out"
             )
-    table = table.set_index(key, drop=False).rename_axis("patient" if key == "patient" else "case")
-    if "fold" not in table:
-        strata = table.groupby("patient")["event"].max().to_dict()
-        folds = stratified_folds(table["patient"].to_dict(), strata, params.folds, params.seed)
+    person = table["patient"].set_axis(table[key]).rename_axis("patient")
+    table = table.drop(columns=["patient", "case"], errors="ignore").set_index(person.index)
+    if not (fault := too_few(table, params.least_events)) and "fold" not in table:
+        strata = table["event"].groupby(person.to_numpy()).max().to_dict()
+        folds = stratified_folds(person.to_dict(), strata, params.folds, params.seed)
         table["fold"] = table.index.map({one: fold.name for fold in folds for one in fold.test})
-    parts = table.dropna(subset="fold").groupby("patient")["fold"].nunique()
+    fault = fault or too_few(table, params.least_events)
+    if fault:
+        raise ValueError(f"{path}: {fault}; lower `least_events`, or ask for fewer `folds`")
+    parts = table["fold"].groupby(person.to_numpy()).nunique()
     if (parts > 1).any():
         raise ValueError(
             f"{path}: patient {parts.idxmax()} is in {parts.max()} folds: put all rows of a patient into one"
         )
-    blocks, used = {}, {"patient", "case", "time_months", "event", "fold", "site", "cancer"}
+    blocks, used = {}, {"time_months", "event", "fold", "site", "cancer"}
     for name, patterns in params.modalities.items():
         for pattern in patterns:
             if not any(fnmatchcase(column, pattern) for column in table):
@@ -366,10 +377,10 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
         remarks.append(("unknown columns", len(unknown), f"of no modality, left out: {_some(unknown)}"))
     blocks, said = _without_empty(blocks)
     about = {"cancer": table.get("cancer", params.cohort), "time": table.get("time_months", np.nan)}
-    kept = table[["patient", "event", "fold", *(["site"] if "site" in table else [])]].assign(**about)
-    if fault := too_few(kept, params.least_events):
-        raise ValueError(f"{path}: {fault}; lower `least_events`, or ask for fewer `folds`")
-    return Patients(kept.drop(columns="patient") if key == "patient" else kept, blocks), remarks + said
+    kept = table[["event", "fold", *(["site"] if "site" in table else [])]].assign(**about)
+    if key == "case":
+        kept["person"] = person
+    return Patients(kept, blocks), remarks + said
 
 
 def _numbers(column: pd.Series, path: str | Path) -> pd.Series:

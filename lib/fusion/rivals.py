@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.tree import DecisionTreeRegressor
 
 from lib.fusion.params import WITH_OFFSET
 from lib.fusion.tokens import Inputs, inner_folds, whole_rna
@@ -131,25 +131,26 @@ def _late(data: Tables, names: Sequence[str]) -> Scores:
 
 def _forest(data: Tables, names: Sequence[str]) -> Scores:
     """Relative risk forest: events over cumulative hazard, split by Poisson deviance (LeBlanc and Crowley, Biometrics 48:411,
-    1992; Ishwaran et al., JASA 99:591, 2004), by scikit-learn; of a label its classifier. Nothing is tuned. Scores of
-    training patients are those of the trees that did not draw them.
+    1992; Ishwaran et al., JASA 99:591, 2004); of a label, its share. Trees are scikit-learn's, and nothing is tuned. A
+    training patient's score is that of the trees that did not draw him.
     """
     train, held_out = (np.hstack(part) for part in zip(*(data.tables[name] for name in names), strict=True))
-    how = {
-        "n_estimators": TREES,
-        "min_samples_leaf": LEAST_IN_LEAF,
-        "max_features": "sqrt",
-        "random_state": 0,
-    }
-    event = data.outcome.event
-    if data.outcome.time is None:
-        forest = RandomForestClassifier(oob_score=True, **how).fit(train, event)
-        odds = [forest.oob_decision_function_[:, 1], forest.predict_proba(held_out)[:, 1]]
-        return Scores(*(np.log((one + 0.01) / (1.01 - one)) for one in odds))
-    at_rest = np.maximum(baseline(np.zeros(len(event)), data.outcome, data.outcome.time), 1e-3)
-    forest = RandomForestRegressor(criterion="poisson", oob_score=True, **how)
-    forest.fit(train, event / at_rest, sample_weight=at_rest)
-    return Scores(*(np.log(np.maximum(r, 1e-3)) for r in (forest.oob_prediction_, forest.predict(held_out))))
+    event, time = data.outcome.event, data.outcome.time
+    # what each has gone through, the cohort's average hazard up to his time; a label is asked once
+    through = np.ones(len(event)) if time is None else baseline(np.zeros(len(event)), data.outcome, time)
+    through = np.maximum(through, 1e-3)
+    random, sums, trees = np.random.default_rng(0), np.zeros((2, len(event))), np.zeros(len(held_out))
+    for number in range(TREES):
+        drawn = np.bincount(random.integers(0, len(event), len(event)), minlength=len(event))
+        tree = DecisionTreeRegressor(
+            criterion="poisson", min_samples_leaf=LEAST_IN_LEAF, max_features="sqrt", random_state=number
+        )
+        tree.fit(train, event / through, sample_weight=drawn * through)
+        trees += tree.predict(held_out) / TREES
+        sums += np.stack([tree.predict(train), np.ones(len(event))]) * (drawn == 0)
+    rates = sums[0] / np.maximum(sums[1], 1), trees
+    least = event.mean() / 100
+    return Scores(*(np.log(np.maximum(rate, least)) for rate in rates))
 
 
 def table_of(scores: Scores, data: Tables, fold: Fold, months: Sequence[float]) -> pd.DataFrame:

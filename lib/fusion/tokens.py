@@ -58,11 +58,12 @@ class Inputs(NamedTuple):
 def inner_folds(table: pd.DataFrame, fold: Fold, seed: int, count: int = INNER_FOLDS) -> list[Fold]:
     """Folds within a fold's training patients, stratified by cancer and event; rows of one patient stay together."""
     train = table.loc[[*fold.train]]
-    person = dict(train["patient"] if "patient" in train else zip(train.index, train.index, strict=True))
-    strata = train.groupby(pd.Series(person))["event"].max().astype(int).astype(str)
-    kinds = train.groupby(pd.Series(person))["cancer"].first() + strata
+    person = train.get("person", pd.Series(train.index, train.index))
+    people = train.groupby(person.to_numpy())
+    strata = people["event"].max().astype(int).astype(str)
+    kinds = people["cancer"].first() + strata
     few = kinds.map(kinds.value_counts()) < count
-    return stratified_folds(person, kinds.mask(few, strata).to_dict(), count, seed)
+    return stratified_folds(dict(person), kinds.mask(few, strata).to_dict(), count, seed)
 
 
 def tokens(patients: Patients, fold: Fold, params: FusionParams) -> Inputs:
