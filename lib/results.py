@@ -31,10 +31,15 @@ def results_folder(root: Path) -> Path:
     return Path(os.environ.get("CROSSBOOK_RESULTS") or Path(root) / "results").resolve()
 
 
+def parameters(root: Path, study: str, cohort: str) -> dict:
+    """A cohort's parameter file, as it stands."""
+    path = Path(root) / "params" / study / f"{cohort}.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
 def kind_of(root: Path, study: str, cohort: str) -> str:
     """A cohort's kind (phantom, open, gated), from its parameter file."""
-    path = Path(root) / "params" / study / f"{cohort}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["kind"]
+    return parameters(root, study, cohort)["kind"]
 
 
 def studies() -> dict[str, dict]:
