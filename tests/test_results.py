@@ -137,7 +137,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         *("rivals", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
         *(f"{part} {key}" for key in bare.studies for part in ("real", "pairs")),
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
-        *(f"deviations {key}" for key in bare.studies),
+        *(f"deviations {key}" for key in bare.deviations if key != "unmeasured"),
         *(
             "machines",
             "provenance",
@@ -395,7 +395,7 @@ def test_each_departure_names_switches_that_there_are_and_its_effect_or_why_it_h
     monkeypatch.chdir(root)
     rows = results.deviations()
     why = rows.pop("unmeasured")
-    assert set(rows) == set(results.studies())
+    assert set(rows) == set(results.studies()) - {"fusion"}, "the bench rebuilds no code that was released"
     effects = ("paired", "twin", "metrics", "settings")
     for study, row in [(key, row) for key, each in rows.items() for row in each]:
         known = {"reference", "switch", "here", "effect", "by", *effects, "unmeasured"}
