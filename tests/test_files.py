@@ -13,11 +13,11 @@ import pytest
 from lib import files
 from lib.files import (
     check_names,
-    leaves_folder,
-    problem_of,
     file_digest,
+    leaves_folder,
     opened,
     positive,
+    problem_of,
     read_json,
     sha256_of,
     write_csv,
