@@ -79,7 +79,8 @@ def read_patients(
     for patient, text in films.items():
         if leaves_folder(text):
             wrong.append(f"{path}: the film of patient {patient} is {text}: it must lie in {folder}")
-    for text, owners in films[films != ""].groupby(films):
+    named = films[films != ""]
+    for text, owners in named.groupby(named):
         if len(who := [*dict.fromkeys(owners.index)]) > 1:
             wrong.append(f"{path}: {' and '.join(who)} have the same film {text}: remove one")
     interval = values(raw["interval_s"], f"{path}: interval_s of patient", wrong)
