@@ -49,8 +49,8 @@ class Training(Checked):
     bins: int = Field(4, ge=2)  # see `lib.training.discrete_time`
     width: int = Field(16, ge=8, multiple_of=4)  # numbers of a token
     # settings tried of each head in each fold: learning rate, weight decay, dropout
-    trials: int = Field(8, ge=1)
-    epochs: int = Field(50, ge=5)  # most, each one step on all patients; chosen with the setting
+    trials: int = Field(6, ge=1)
+    epochs: int = Field(40, ge=5)  # most, each one step on all patients; chosen with the setting
 
 
 class FusionParams(Training, StudyParams):
