@@ -160,7 +160,13 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
         cancer.write(f"data/published/{path.name}", path.read_text(encoding="utf-8"))
     for path in root.glob("params/*/*.yaml"):
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
-    parts = cancer.parts() | cancer.parts("costs") | cancer.parts("shipped") | cancer.parts("slide-of-cells")
+    parts = (
+        cancer.parts()
+        | cancer.parts("costs")
+        | cancer.parts("shipped")
+        | cancer.parts("slide-of-cells")
+        | cancer.parts("papers")
+    )
     hospitals = cancer.parts("own-patients")
     assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
     pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
@@ -168,7 +174,11 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
     assert len(marks) >= 16
     assert set(marks) <= {*parts, *hospitals}
     assert (
-        cancer.parts() | cancer.parts("costs") | cancer.parts("shipped") | cancer.parts("slide-of-cells")
+        cancer.parts()
+        | cancer.parts("costs")
+        | cancer.parts("shipped")
+        | cancer.parts("slide-of-cells")
+        | cancer.parts("papers")
         == parts
     )
     keys = (root / "references.bib").read_text(encoding="utf-8")
