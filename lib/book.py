@@ -22,7 +22,7 @@ import yaml
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from lib import pieces, results, site
+from lib import names, pieces, results, site
 from lib.files import sha256_of, written
 from lib.site import CODE, LABEL, PICTURES, caption_words, labels, options, places, read_contents, text_labels
 
@@ -39,6 +39,7 @@ PYTHON = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "pygments_lexer": "ipython3", "file_extension": ".py"},
 }
+MARK = r"<!-- *generated: *(\S.*?) *-->"  # where a page takes a part that a notebook of book/ made
 LARGEST_DRAWING = 300_000  # bytes; a map of ten thousand spots is smaller and quicker to show as pixels
 WIDE = 700.0  # points: drawn wider than the text, and read better in the margin as well
 
@@ -291,7 +292,7 @@ def _wide(picture: NotebookNode) -> bool:
 
 
 def _entitle(page: NotebookNode, chapter: Chapter, kind: str, binder: str) -> None:
-    """Name cohort and kind in the page's one title, which must be in the first cell."""
+    """Name cohort and kind in the page's one title, which must be in the first cell; no number, for it would hang on what was run."""
     titles = [
         (number, line)
         for number, cell in enumerate(page.cells, 1)
@@ -309,7 +310,8 @@ def _entitle(page: NotebookNode, chapter: Chapter, kind: str, binder: str) -> No
         notice += f"\n[Run this notebook in Binder]({binder}){{.launch}}, after those before it.\n"
     if title.endswith("?"):  # too long for the table of contents
         title, notice = chapter.stage[2:].capitalize(), f"{notice}\n**{title}**\n"
-    named = f"# {title}: {chapter.cohort} ({kind})" + (f" {attributes}" if attributes else "") + notice
+    shown = f"{title}: {names.name(chapter.cohort, 'cohorts')} ({kind})"
+    named = f"# {shown} {{{(attributes or '{}')[1:-1]} .unnumbered}}".replace("{ ", "{") + notice
     page.cells[0].source = page.cells[0].source.replace(titles[0][1], named, 1)
 
 
@@ -320,7 +322,7 @@ def drawn(cohort: Path, stage: str) -> dict[str, str]:
         path = cohort / name
         drawing = path.parent.name == "figures" and path.suffix == ".svg" and path.is_file()
         if drawing and path.stat().st_size <= LARGEST_DRAWING and sha256_of(path) == digest:
-            found[path.stem] = path.read_text(encoding="utf-8")
+            found[path.stem] = site.on_the_page(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -368,12 +370,13 @@ def filled(
     def part(match: re.Match) -> str:
         if match[1] not in parts:
             raise ValueError(f"{page}: no part is called {match[1]}; there are {', '.join(sorted(parts))}.")
-        made = re.sub(r"\(/results/([^)\s]+)\)", picture, parts[match[1]])
+        whole = re.sub(MARK, part, parts[match[1]])  # a part may hold others
+        made = re.sub(r"\(/results/([^)\s]+)\)", picture, whole)
         return re.sub(r"\[([^\[\]]*)\]\(/([^)\s]+)\)", link, made).strip("\n") + "\n"
 
     pieces = CODE.split(text)
     for at in range(0, len(pieces), 2):
-        pieces[at] = re.sub(r"<!-- *generated: *(\S.*?) *-->", part, pieces[at])
+        pieces[at] = re.sub(MARK, part, pieces[at])
     return "".join(pieces), pictures
 
 
@@ -402,6 +405,8 @@ def laid_files(root: Path) -> tuple[dict[str, bytes], list[str]]:
             text, shown, still = pieces.placed(text, name, root)
             define(text_labels(text), name)
             files |= {name: text.encode(), **pictures, **shown}
+            for place in (each for each in [*pictures, *shown] if each.endswith(".svg")):
+                files[place] = site.on_the_page(files[place].decode()).encode()
             notes += still
     files |= pieces.library(root)
     for chapter in chapters(contents):

@@ -99,6 +99,11 @@ def seen_from(page: str, place: str) -> str:
     return Path(os.path.relpath(place, Path(page).parent)).as_posix()
 
 
+def on_the_page(drawing: str) -> str:
+    """A drawing of matplotlib's without the white behind it, so that it stands on whatever colour the page has."""
+    return re.sub(r'(<g id="patch_\d+">\s*<path d="[^"]*"\s*style="fill: )#ffffff("/>)', r"\1none\2", drawing)
+
+
 def folder_pattern(folder: str) -> re.Pattern:
     """Finds a folder's path, not that of a sibling whose name only begins alike."""
     return re.compile(rf"(?<![\w.-]){re.escape(folder)}(/|(?![\w.-]))")

@@ -13,9 +13,26 @@ local function there(name)
   return file ~= nil
 end
 
+-- a drawing in lines alone can have dark and light exchanged (dark.scss); one with a photograph in it cannot
+local function is_drawing(source)
+  if not source:match("%.svg$") then return false end
+  local folder = pandoc.path.directory(quarto.doc.input_file)
+  local file = io.open(pandoc.path.join({ folder, source }), "r")
+  if not file then return false end
+  local content = file:read("a")
+  file:close()
+  return not content:match("<image")
+end
+
 function Pandoc(document)
   scripts("crossbook", "1", { "piece.js", "lightbox.js", "table.js" })
-  document:walk({
+  return document:walk({
+    Image = function(image)
+      if is_drawing(image.src) then
+        image.classes:insert("drawing")
+        return image
+      end
+    end,
     Div = function(div)
       local kind = div.attributes["data-piece"] or div.attributes["piece"]
       if kind == "slide" and there("openseadragon.js") then

@@ -3,7 +3,7 @@
 "use strict";
 
 crossbook.piece("slide", (live, data, box) => {
-  const { make, number } = crossbook;
+  const { make } = crossbook;
   if (!window.OpenSeadragon) throw new Error("OpenSeadragon was not fetched when this book was made");
   const picture = box.querySelector("a.slide")?.href || box.querySelector("img").src;
   const CLASSES = ["#0072B2", "#D55E00", "#9A9A9A", "#009E73", "#CC79A7", "#E69F00"];
@@ -16,7 +16,8 @@ crossbook.piece("slide", (live, data, box) => {
     const from = VIRIDIS[Math.floor(at)], to = VIRIDIS[Math.min(Math.floor(at) + 1, VIRIDIS.length - 1)];
     return `rgb(${from.map((part, band) => Math.round(part + (to[band] - part) * (at - Math.floor(at)))).join()})`;
   }
-  const said = (value) => (layer.classes ? layer.classes[value] : number(value, 3));
+  const three = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
+  const said = (value) => (layer.classes ? layer.classes[value] : three(value));
 
   const view = make("div", { class: "view", style: `aspect-ratio: ${data.width / data.height}` }), says = make("p", { class: "says", "aria-live": "polite" });
   const key = make("span"), viewer = OpenSeadragon({
@@ -62,8 +63,8 @@ crossbook.piece("slide", (live, data, box) => {
   function tell() {
     if (!layer) return says.replaceChildren("Drag to move, pinch or + and − to look closer; choose a layer.");
     const ends = layer.classes ? layer.classes.map((name, at) => [name, CLASSES[at % CLASSES.length]])
-      : [[number(layer.low, 3), colour(layer.low)], [number(layer.high, 3), colour(layer.high)]];
-    key.replaceChildren(...ends.flatMap(([name, paint]) => [make("span", { style: `color: ${paint}` }, "■ "), `${name}  `]));
+      : [[three(layer.low), colour(layer.low)], [three(layer.high), colour(layer.high)]];
+    key.replaceChildren(...ends.flatMap(([name, paint]) => [make("span", { class: "key", style: `background: ${paint}` }), ` ${name}  `]));
     says.replaceChildren(key, make("br"), under < 0 ? `${layer.value.length} marks; point at one` : make("b", {}, `${layer.name}: ${said(layer.value[under])}`));
   }
 

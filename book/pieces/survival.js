@@ -12,14 +12,15 @@ crossbook.piece("survival", (live, data, box) => {
   if (!models.length) throw new Error("no model has two groups");
   let model = models.includes(box.dataset.show) ? box.dataset.show : models[0], cut = Object.keys(CUTS)[0], month = 36, width = 0;
 
-  const until = Math.max(...curves.filter((row) => row.at_risk >= FEWEST).map((row) => row.time));
+  // the tables have a row a death, and one for the last look, which is left out: how many are at risk is known where one died
   const groups = () => ["low", "high"].map((name) => {
     const all = curves.filter((row) => row.model === model && row.cut === cut && row.group === name);
+    const deaths = all.filter((row, at) => !at || row.survival < all[at - 1].survival);
     const start = { time: 0, survival: 1, low: 1, high: 1 };
-    return { name, all, steps: [start, ...all.filter((row) => row.at_risk >= FEWEST)] };
+    return { name, deaths, steps: [start, ...deaths.filter((row) => row.at_risk >= FEWEST)] };
   });
-  // patients at risk when the next one died: the tables have no row for who was only followed
-  const atRisk = (all, time) => all.find((row) => row.time >= time)?.at_risk ?? 0;
+  const atRisk = (deaths, time) => deaths.find((row) => row.time >= time)?.at_risk ?? 0;
+  const until = Math.max(...groups().flatMap(({ steps }) => steps.map((row) => row.time)));
 
   const head = make("div", { class: "numbers" }), says = make("p", { class: "says", "aria-live": "polite" }), place = make("div");
   const slider = crossbook.slider("month", 0, Math.floor(until), 1, month, (value) => point(value));
@@ -48,8 +49,8 @@ crossbook.piece("survival", (live, data, box) => {
     svg.append(make("path", { class: "axis", d: `M${LEFT},${TOP}V${TOP + TALL}H${width - RIGHT}` }));
     for (let time = 0; time <= until; time += step) {
       svg.append(make("text", { x: x(time), y: TOP + TALL + 16, "text-anchor": "middle" }, String(time)));
-      both.forEach(({ name, all }, row) => svg.append(make("text",
-        { x: x(time), y: TOP + TALL + 50 + 16 * row, "text-anchor": "middle", style: `fill: ${COLOURS[name]}` }, String(atRisk(all, time)))));
+      both.forEach(({ name, deaths }, row) => svg.append(make("text",
+        { x: x(time), y: TOP + TALL + 50 + 16 * row, "text-anchor": "middle", style: `fill: ${COLOURS[name]}` }, String(atRisk(deaths, time) || ""))));
     }
     svg.append(make("text", { class: "quiet", x: LEFT, y: TOP + TALL + 33 }, "months; below: at risk at the next death"));
     for (const { name, steps } of both) {
@@ -67,12 +68,12 @@ crossbook.piece("survival", (live, data, box) => {
     month = Math.min(Math.max(time, 0), Math.floor(until));
     slider.value = month;
     place.querySelector(".pointer")?.setAttribute("d", `M${x(month)},${TOP}V${TOP + TALL}`);
-    const words = Object.fromEntries(groups().map(({ name, all, steps }) => {
-      const left = atRisk(all, month), row = steps.filter((each) => each.time <= month).pop();
+    const words = Object.fromEntries(groups().map(({ name, deaths, steps }) => {
+      const left = atRisk(deaths, month), row = steps.filter((each) => each.time <= month).pop();
       const alive = `${number(row.survival)} (${number(row.low)} to ${number(row.high)}) free of the event`;
-      return [name, make("span", { style: `color: ${COLOURS[name]}` }, `${left < FEWEST ? "too few to say" : alive}, ${left} at risk at the next`)];
+      return [name, make("span", { style: `color: ${COLOURS[name]}` }, !left ? "no death later" : `${left < FEWEST ? "too few to say" : alive}, ${left} at risk at the next death`)];
     }));
-    says.replaceChildren(`After ${month} months, high risk: `, words.high, "; low risk: ", words.low, ". A curve ends where fewer than ten are at risk.");
+    says.replaceChildren(`After ${month} months, high risk: `, words.high, "; low risk: ", words.low, ". A curve ends at its last death, or where fewer than ten are at risk.");
   }
 
   crossbook.fitted(place, (wide) => { width = wide; draw(); });

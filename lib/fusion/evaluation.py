@@ -150,11 +150,11 @@ def expected_best(tuning: pd.DataFrame) -> pd.DataFrame:
     """The best inner c-index that a number of trials finds, in whatever order they come: model, trials, c_index.
 
     Mean over folds of the expected maximum of so many of the trials, drawn without replacement; `tuning` has model, fold,
-    trial, inner_c. It is the c-index of the patients who choose, so it flatters, and more so the more trials there are.
+    trial, inner_c (empty of a regression, which has a path of penalties and no trials). It is the c-index of the patients who choose, so it flatters, and more so the more trials there are.
     Dodge et al., EMNLP 2019, doi:10.18653/v1/D19-1224.
     """
     rows = []
-    for (model, _), some in tuning.groupby(["model", "fold"], sort=False):
+    for (model, _), some in tuning.dropna(subset="inner_c").groupby(["model", "fold"], sort=False):
         values, n = np.sort(some["inner_c"].to_numpy(float)), len(some)
         for trials in range(1, n + 1):
             largest = comb(np.arange(n), trials - 1) / comb(

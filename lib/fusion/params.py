@@ -49,8 +49,8 @@ class Training(Checked):
     bins: int = Field(4, ge=2)  # see `lib.training.discrete_time`
     width: int = Field(16, ge=8, multiple_of=4)  # numbers of a token
     # settings tried of each head in each fold: learning rate, weight decay, dropout
-    trials: int = Field(8, ge=1)
-    epochs: int = Field(50, ge=5)  # most, each one step on all patients; chosen with the setting
+    trials: int = Field(6, ge=1)
+    epochs: int = Field(40, ge=5)  # most, each one step on all patients; chosen with the setting
 
 
 class FusionParams(Training, StudyParams):
@@ -82,6 +82,10 @@ class FusionParams(Training, StudyParams):
     # months; the last is the limit of all integrals
     horizons: list[float] = Field([12.0, 36.0, 60.0], min_length=2)
     bootstrap_draws: int = Field(1000, ge=100)
+    # 5-figures
+    drawn_head: str = (
+        ""  # whose survival curves stand beside the clinic's; "": the network that the inner folds liked best
+    )
 
     @property
     def months(self) -> list[float]:
@@ -119,6 +123,9 @@ class FusionParams(Training, StudyParams):
             ),
             "`modalities` and `table` go together: name the columns of each modality": (
                 bool(self.modalities) != bool(self.table)
+            ),
+            f"`drawn_head` is {self.drawn_head!r}, which is none of `models`": (
+                self.drawn_head not in ("", *self.models)
             ),
             "horizons are months above 0, in ascending order": (
                 self.horizons[0] <= 0 or self.horizons != sorted(set(self.horizons))

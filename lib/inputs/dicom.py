@@ -22,6 +22,7 @@ from pydicom.uid import UID
 from lib.inputs.hounsfield import another_map
 from lib.inputs.volumes import (
     AIR_HU,
+    Geometry,
     Volume,
     brought_onto,
     corners_of,
@@ -128,7 +129,14 @@ def stack_of(slices: list[Dataset], values: np.ndarray, folder: Path, oblique: s
     image.SetDirection(across.T.ravel().tolist())
     stored_as = geometry_of(image).orientation
     if np.linalg.norm(across[:2] @ (last - first)) > min(rows_mm, columns_mm) / 2:
-        image = _unsheared(image, folder, oblique, last - first, across)
+        if oblique != "resample":
+            way = (last - first) / np.linalg.norm(last - first)
+            lean = np.degrees(np.arccos(np.clip(way @ across[2], -1, 1)))
+            raise ValueError(
+                f"{folder}: the gantry was tilted, slices are shifted against each other by {lean:.1f} degrees: set "
+                "oblique to 'resample' (interpolated onto the patient's axes)"
+            )
+        image = unsheared(image, last - first, across, AIR_HU)
     return upright(image, folder, oblique, AIR_HU), stored_as
 
 
@@ -440,22 +448,25 @@ def _frame_values(path: str) -> np.ndarray:
         ) from error
 
 
-def _unsheared(
-    image: sitk.Image, folder: Path, oblique: str, way: np.ndarray, across: np.ndarray
+def unsheared(
+    image: sitk.Image, way: np.ndarray, across: np.ndarray, outside: float, like: Geometry | None = None
 ) -> sitk.Image:
-    """A stack whose slices are shifted against each other, on the patient's axes."""
-    height = way @ across[2]
-    if oblique != "resample":
-        lean = np.degrees(np.arccos(np.clip(height / np.linalg.norm(way), -1, 1)))
-        raise ValueError(
-            f"{folder}: the gantry was tilted, slices are shifted against each other by {lean:.1f} degrees: set "
-            "oblique to 'resample' (interpolated onto the patient's axes)"
-        )
+    """A stack whose slices are shifted against each other, on the patient's axes; or a mask, on voxels as those of `like`.
+
+    The image has the slices straight above each other; `way` leads from the first to the last, mm, and the rows of `across`
+    (3, 3) are the directions of x, y and of the stack. `outside` is the value of what lies beyond.
+    """
     # a point of the plain stack plus its height times the lean is its place in the patient
-    shear = np.eye(3) + np.outer(way / height - across[2], across[2])
+    shear = np.eye(3) + np.outer(way / (way @ across[2]) - across[2], across[2])
     plain = geometry_of(image)
     origin = np.asarray(plain.origin_mm)
     corners = origin + (plain.points(corners_of(plain)) - origin) @ shear.T
-    spacing = np.take(plain.spacing_mm, np.abs(np.reshape(plain.direction, (3, 3))).argmax(1))
     back = sitk.AffineTransform(np.linalg.inv(shear).ravel().tolist(), [0.0] * 3, origin.tolist())
-    return brought_onto(image, upright_grid(corners, spacing), AIR_HU, transform=back)
+    if like is None:
+        spacing = np.take(plain.spacing_mm, np.abs(np.reshape(plain.direction, (3, 3))).argmax(1))
+        return brought_onto(image, upright_grid(corners, spacing), outside, transform=back)
+    at = (corners - like.origin_mm) @ (np.reshape(like.direction, (3, 3)) / like.spacing_mm)
+    low, high = np.floor(at.min(0) + 1e-6), np.ceil(at.max(0) - 1e-6)
+    size = tuple((high - low).astype(int).tolist())
+    grid = like._replace(origin_mm=tuple(like.points(low[None])[0].tolist()), size=tuple(n + 1 for n in size))
+    return brought_onto(image, grid, outside, sitk.sitkNearestNeighbor, back)

@@ -18,11 +18,14 @@ from pydicom import Dataset
 from pydicom.misc import is_dicom
 from skimage.draw import polygon2mask
 
+from lib.inputs.dicom import unsheared
 from lib.inputs.volumes import Geometry, geometry_of, upright
 
 KINDS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3"}
 MUCH = 1.5  # times the usual distance: planes are missing between
 IN_SLICE = 0.2  # of the distance of slices: a contour that is nearer to one was drawn in it
+LEANING = 0.01  # sine of the angle between the way of the planes and their normal: half a degree
+IN_LINE_MM = 0.3  # that a leaning plane may lie beside the line of the others
 IN_PLANE = 0.1  # of the distance of slices: how far the points of a contour may lie out of one
 
 
@@ -84,8 +87,16 @@ def region(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarr
 
 def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarray, Geometry]:
     numbers = [each for _, each in found.names] if number is None else [number]
+    dataset = pydicom.dcmread(found.path)
+    groups = [*dataset.get("SharedFunctionalGroupsSequence", []), *dataset.PerFrameFunctionalGroupsSequence]
+    measures = [each.PixelMeasuresSequence[0] for each in groups if "PixelMeasuresSequence" in each]
+    stated = any("SpacingBetweenSlices" in each for each in measures)
     try:
-        volume = highdicom.seg.segread(found.path).get_volume(segment_numbers=numbers)
+        if (way := _leaning(groups)) is not None:  # what is stated is the way of the table
+            stated = [each.pop("SpacingBetweenSlices", None) for each in measures] and False
+        segments = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
+        lean = None if way is None else 1.0
+        volume = segments.get_volume(segment_numbers=numbers, perpendicular_tol=lean)
     except (RuntimeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{found.path}: its planes cannot be stacked ({error}); give the mask on the grid of its scan, as NIfTI"
@@ -93,13 +104,44 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
     inside = (volume.array >= 0.5 if volume.array.dtype.kind == "f" else volume.array > 0).any(-1)
     steps = volume.affine[:3, 2::-1]  # of columns, rows, slices
     spacing = np.linalg.norm(steps, axis=0)
-    inside, spacing[2] = _apart(found, inside, spacing[2], _step_along(like, steps[:, 2]))
+    if not stated:
+        thick = max((float(each.get("SliceThickness") or 0) for each in measures), default=0.0)
+        inside, spacing[2] = _apart(found, inside, spacing[2], _step_along(like, steps[:, 2]), thick)
     image = sitk.GetImageFromArray(inside.astype(np.uint8))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(volume.affine[:3, 3].tolist())
     image.SetDirection((steps / np.linalg.norm(steps, axis=0)).ravel().tolist())
+    if way is not None:
+        across = (steps / np.linalg.norm(steps, axis=0)).T
+        image = unsheared(image, way, across, 0, like)
     image = upright(image, found.path, "keep", 0)
     return sitk.GetArrayFromImage(image) > 0, geometry_of(image)
+
+
+def _leaning(groups: list[Dataset]) -> np.ndarray | None:
+    """From the first plane of a segmentation to the last, mm, where a tilted gantry shifts them against each other; else None."""
+    rows, places = (
+        np.array(
+            [
+                each[f"Plane{part}Sequence"][0][name].value
+                for each in groups
+                if f"Plane{part}Sequence" in each
+            ],
+            float,
+        )
+        for part, name in (("Orientation", "ImageOrientationPatient"), ("Position", "ImagePositionPatient"))
+    )
+    if not len(rows) or not len(places):
+        return None
+    axes = rows[0].reshape(2, 3)
+    order = np.argsort(places @ np.cross(*axes))
+    way = places[order[-1]] - places[order[0]]
+    if not np.linalg.norm(axes @ way) > LEANING * np.linalg.norm(way):
+        return None
+    along = way / np.linalg.norm(way)
+    if np.linalg.norm(np.cross(places - places[order[0]], along), axis=1).max() > IN_LINE_MM:
+        raise ValueError("they do not lie in a line")
+    return way
 
 
 def _step_along(like: Geometry, way: np.ndarray) -> float:
@@ -107,24 +149,19 @@ def _step_along(like: Geometry, way: np.ndarray) -> float:
     return float(np.take(like.spacing_mm, np.abs(way @ np.reshape(like.direction, (3, 3))).argmax()))
 
 
-def _apart(found: Regions, inside: np.ndarray, step: float, usual: float) -> tuple[np.ndarray, float]:
-    """Planes of a segmentation and their distance, where the file does not state it.
+def _apart(
+    found: Regions, inside: np.ndarray, step: float, usual: float, thick: float
+) -> tuple[np.ndarray, float]:
+    """Planes of a segmentation and their distance, where the file does not state it; their thickness, mm, it may.
 
     Empty planes are left out of most files, so that a region in two pieces looks like one with planes far apart: such are
     taken to be as thick as the slices of the scan, `usual`, mm.
     """
-    groups = [
-        *found.header.get("SharedFunctionalGroupsSequence", []),
-        *found.header.PerFrameFunctionalGroupsSequence[:1],
-    ]
-    measures = next(
-        (each.PixelMeasuresSequence[0] for each in groups if "PixelMeasuresSequence" in each), Dataset()
-    )
-    if "SpacingBetweenSlices" in measures or (len(inside) > 1 and step <= MUCH * usual):
+    if len(inside) > 1 and step <= MUCH * usual:
         return inside, step
     if len(inside) == 1:
         return inside, usual
-    if step <= MUCH * max(usual, float(measures.get("SliceThickness") or 0)):
+    if step <= MUCH * max(usual, thick):
         warnings.warn(
             f"{found.path}: its planes are {step:g} mm apart, the scan's {usual:g} mm", stacklevel=5
         )
@@ -141,23 +178,22 @@ def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.n
     Contours of one plane exclude each other (a hole is a contour within a contour). A plane reaches half-way to the next
     one, so that a structure drawn in every second slice is whole.
     """
-    axes, spacing = np.reshape(like.direction, (3, 3)), np.asarray(like.spacing_mm)
-    contours = []
+    drawn: list[tuple[int, np.ndarray]] = []
     for each in found.header.get("ROIContourSequence", []):
         if number in (None, int(each.ReferencedROINumber)):
             closed = [
                 c for c in each.get("ContourSequence", []) if "CLOSED" in c.get("ContourGeometricType", "")
             ]
             points = [np.reshape(np.asarray(c.ContourData, float), (-1, 3)) for c in closed]
-            contours += [
-                (int(each.ReferencedROINumber), (p - like.origin_mm) @ axes / spacing) for p in points
-            ]
-    if not contours:
+            drawn += [(int(each.ReferencedROINumber), p) for p in points]
+    if not drawn:
         return np.zeros(like.size[::-1], bool), like
+    planar = _in_their_planes([points for _, points in drawn], like)
+    axes = np.reshape(planar.direction, (3, 3)) / planar.spacing_mm
+    contours = [(owner, (points - planar.origin_mm) @ axes) for owner, points in drawn]
     if any(np.ptp(points[:, 2]) > IN_PLANE for _, points in contours):
         raise ValueError(
-            f"{found.path}: its contours do not lie in the slices of the scan as it was read; give the mask as NIfTI, or "
-            "set oblique to keep where the scan was turned, no gantry tilted"
+            f"{found.path}: its contours do not lie in parallel planes, as slices do; give the mask as NIfTI"
         )
     depths = np.array([points[:, 2].mean() for _, points in contours])
     in_slices = np.abs(depths - np.rint(depths)).max() <= IN_SLICE
@@ -174,6 +210,31 @@ def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.n
         k = int(np.rint((depth - planes[0]) / step))
         own = mask.setdefault(owner, np.zeros(size[::-1], bool))
         own[k] ^= polygon2mask(size[1::-1], (points[:, :2] - low)[:, ::-1])
-    origin = like.points([[*low, planes[0]]])[0]
-    grid = Geometry((*like.spacing_mm[:2], like.spacing_mm[2] * step), tuple(origin), like.direction, size)
+    origin = planar.points([[*low, planes[0]]])[0]
+    grid = planar._replace(
+        spacing_mm=(*planar.spacing_mm[:2], planar.spacing_mm[2] * step), origin_mm=tuple(origin), size=size
+    )
     return np.logical_or.reduce([*mask.values()]), grid
+
+
+def _in_their_planes(contours: list[np.ndarray], like: Geometry) -> Geometry:
+    """The grid itself where contours (n, 3), mm, lie in its slices; else one turned into their planes, as of a tilted gantry."""
+    axes = np.reshape(like.direction, (3, 3))
+    if all(np.ptp(points @ axes[:, 2]) <= IN_PLANE * like.spacing_mm[2] for points in contours):
+        return like
+    spread = np.concatenate([points - points.mean(0) for points in contours])
+    normal = np.linalg.eigh(spread.T @ spread)[1][:, 0]
+    normal = normal * np.sign(normal @ axes[:, 2])
+    x = axes[:, 0] - (axes[:, 0] @ normal) * normal
+    x /= np.linalg.norm(x)
+    turned = np.stack([x, np.cross(normal, x), normal], axis=1)
+    # columns of voxels fall onto those of the scan where the planes were turned about them
+    first = contours[0].mean(0)
+    first = first - ((first - like.origin_mm) @ axes[:, 0] % like.spacing_mm[0]) * x
+    gaps = np.diff(np.sort([points.mean(0) @ normal for points in contours]))
+    step = min(gaps[gaps > like.spacing_mm[2] / 2], default=like.spacing_mm[2])
+    return like._replace(
+        spacing_mm=(*like.spacing_mm[:2], float(step)),
+        origin_mm=tuple(first),
+        direction=tuple(turned.ravel()),
+    )

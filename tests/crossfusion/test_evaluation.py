@@ -205,4 +205,6 @@ def test_failures_are_who_died_soonest_for_a_low_risk_and_who_lived_longest_for_
     assert found[0][1] == "risk above 33% of the fold, died at 2 months"
     other = pd.concat([rows, rows.assign(fold=1, score=rows["score"] + 9, patient=list("ghijkl"))])
     both = pd.concat([cohort, cohort.set_axis(list("ghijkl")).assign(time_months=100.0)])
-    assert evaluation._failures(other.reset_index(drop=True), both)[0][0].patient == "b", "another fold has another scale"
+    assert evaluation._failures(other.reset_index(drop=True), both)[0][0].patient == "b", (
+        "another fold has another scale"
+    )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from lib.stroke.course import check_course, check_roughness, jumps
+from lib.stroke.film import Series
 from lib.stroke.params import Preparation
-from lib.stroke.perfusion import vessel_curve
+from lib.stroke.perfusion import prepare, vessel_curve
 
 ROUGHEST = Preparation().roughest
 
@@ -79,6 +80,26 @@ def test_a_mean_curve_that_jumps_is_refused(how, spoil, films):
         ValueError, match=r"mean enhancement jumps \((0\.[2-9]\d|[12]\.\d\d|nan), at most 0\.2; "
     ):
         check_roughness(spoil(curve), how.get("interval_s", 1.0), ROUGHEST)
+
+
+@pytest.mark.parametrize(("extra", "frame"), [(2, 0), (-2, 0), (4, 0), (2, 30), (2, -1)])
+def test_a_frame_that_is_brighter_than_the_others_is_remarked(films, extra, frame):
+    """2 HU in one frame of fifty, far below what roughness sees, take the core of a film away."""
+    values, mask, curve = films(arrival=8.0)
+    off = extra * (np.arange(len(curve)) == frame % len(curve))
+    check_roughness(curve + off, 1.0, ROUGHEST)
+    said = jumps(curve + off, vessel_curve(values, mask), 1.0)
+    assert f"bends at frame {np.clip(frame % len(curve), 1, len(curve) - 2)} " in said
+    assert "a frame brighter or darker" in said
+
+
+def test_a_film_whose_first_frame_is_12_hu_too_high_is_refused(brain_scan):
+    scan = brain_scan(noise=1.0, frames=40, interval_s=1.0)
+    values = scan.baseline + scan.enhancement
+    prepare(Series(values, scan.geometry, 1.0), Preparation())
+    values[0] += 12
+    with pytest.raises(ValueError, match="mean enhancement jumps"):
+        prepare(Series(values, scan.geometry, 1.0), Preparation())
 
 
 def test_frames_lost_or_exchanged_are_remarked(films):

@@ -1,0 +1,119 @@
+"""Controls of the bench: patients whose answer is known. Outcomes dealt anew, a modality exchanged, effects planted.
+
+A bench that finds something where nothing is, or nothing where something was planted, cannot judge a head.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib.fusion.params import RIVALS, FusionParams
+from lib.fusion.tokens import Inputs
+from lib.fusion.train import Data, fit
+from lib.training.folds import Fold
+from lib.training.runs import Run
+
+KINDS = ("additive", "choice")
+CHOOSES, GROUPS = "female", ("protein_kinases", "cytokines")  # who chooses, and what of
+EVENTS = 0.5  # share of planted patients who die
+
+
+class Held(Data):
+    """A bench's data in memory: outcomes and folds, and the inputs of each fold."""
+
+    def __init__(
+        self, params: FusionParams, table: pd.DataFrame, folds: Iterable[Fold], inputs: Mapping[str, Inputs]
+    ):
+        self.params, self.table, self.folds, self._inputs = params, table, list(folds), inputs
+
+    def inputs(self, fold: Fold) -> Inputs:
+        """Inputs of a fold's patients, with the outcomes of the table."""
+        inputs = self._inputs[fold.name]
+        outcome = self.table.loc[inputs.patients, ["time", "event"]].to_numpy(np.float32)
+        return inputs._replace(time=torch.tensor(outcome[:, 0]), event=torch.tensor(outcome[:, 1]))
+
+
+def predictions(data: Held, models: Sequence[str]) -> pd.DataFrame:
+    """What contenders predict of held-out patients, trained as in the bench: setting, model, seed, fold, patient, score, ..."""
+    parts = []
+    for model in models:
+        for fold in data.folds:
+            run = Run("control", fold, model, data.params.seeds[0])
+            about = {"model": model, "fold": fold.name} | ({"seed": run.seed} if model in RIVALS else {})
+            parts.append(fit(run, data).scores.assign(**about))
+    return pd.concat(parts, ignore_index=True)
+
+
+def permuted(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The cohort with outcomes dealt anew among the patients of each fold: nothing tells who dies, and no fold changes."""
+    random, dealt = np.random.default_rng(seed), table.copy()
+    for _, rows in table.groupby("fold"):
+        order = random.permutation(len(rows))
+        dealt.loc[rows.index, ["time", "event"]] = rows[["time", "event"]].to_numpy()[order]
+    return dealt.astype({"event": table["event"].dtype})
+
+
+def exchanged(inputs: Inputs, fold: Fold, modalities: Sequence[str], seed: int, where: str = "all") -> Inputs:
+    """Modalities dealt anew among patients, together: each patient has somebody else's, and who lacks them changes along.
+
+    Training and held-out patients keep to themselves; `where` "held out" leaves the training patients theirs. An offset,
+    which rests on the clinic, goes with the clinic.
+    """
+    random, order = np.random.default_rng(seed), np.arange(len(inputs.patients))
+    for part in (fold.train, fold.test) if where == "all" else (fold.test,):
+        rows = np.flatnonzero(np.isin(inputs.patients, part))
+        order[rows] = random.permutation(rows)
+    columns = {
+        name: values[order] if name in modalities else values for name, values in inputs.columns.items()
+    }
+    moved = torch.tensor([name in modalities for name in inputs.columns])
+    present = torch.where(moved, inputs.present[order], inputs.present)
+    offset = inputs.offset[order] if "clinic" in modalities else inputs.offset
+    return inputs._replace(columns=columns, present=present, offset=offset)
+
+
+def noised(inputs: Inputs, modalities: Sequence[str], seed: int) -> Inputs:
+    """Modalities replaced by standard normal numbers."""
+    draw = torch.Generator().manual_seed(seed)
+    columns = {
+        name: torch.randn(values.shape, generator=draw) if name in modalities else values
+        for name, values in inputs.columns.items()
+    }
+    return inputs._replace(columns=columns)
+
+
+def planted(inputs: Inputs, kind: str, strength: float, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Outcomes made up on real inputs.
+
+    The log hazard is `strength` times a number of mean 0 and spread 1, made of two: a, the first principal component of the
+    group of genes GROUPS[0], and b, that of GROUPS[1] less what a says of it. "additive": a + b, which a Cox model can have.
+    "choice": a in the patients whom the clinical column `CHOOSES` marks, b in the others: a linear model has half of it at
+    most, for in each patient it cannot know which to read.
+
+    Returns
+    -------
+    table : DataFrame
+        Index patient: time, event, cancer, about half died.
+    log_hazard : array (n,)
+    """
+    a, b = (_component(inputs.columns[name].numpy()) for name in GROUPS)
+    b = _standard(b - a * (a @ b) / len(a))
+    marked = inputs.columns["clinic"].numpy()[:, inputs.clinic.index(CHOOSES)] > 0
+    log_hazard = strength * _standard({"additive": a + b, "choice": np.where(marked, a, b)}[kind])
+    random = np.random.default_rng(seed)
+    death, leave = random.exponential(np.exp(-log_hazard)), random.exponential(size=len(a))
+    leave = leave * np.quantile(death / leave, EVENTS)
+    table = pd.DataFrame({"time": np.minimum(death, leave) * 30, "event": (death <= leave).astype(int)})
+    return table.assign(cancer="planted").set_index(pd.Index(inputs.patients, name="patient")), log_hazard
+
+
+def _standard(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / values.std()
+
+
+def _component(columns: np.ndarray) -> np.ndarray:
+    """First principal component of patients (n, k), mean 0, spread 1."""
+    _, vectors = np.linalg.eigh(np.cov(columns.T))
+    return _standard(columns @ vectors[:, -1])

@@ -1,0 +1,133 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lifelines import CoxPHFitter
+from lifelines.utils import concordance_index
+
+from lib.fusion.controls import Held, exchanged, noised, permuted, planted, predictions
+from lib.fusion.params import FusionParams
+from lib.fusion.tokens import Inputs
+from lib.training.folds import folds_of
+
+SIZES = {"clinic": 3, "protein_kinases": 6, "cytokines": 6, "mutations": 4}
+
+
+def real(n=400, seed=1) -> Inputs:
+    random = np.random.default_rng(seed)
+    columns = {name: random.normal(size=(n, k)) for name, k in SIZES.items()}
+    for name in ("protein_kinases", "cytokines"):  # genes of a group go together
+        columns[name] += 2 * random.normal(size=(n, 1))
+    columns["clinic"][:, 1] = np.where(random.random(n) < 0.5, 1.0, -1.0)
+    columns = {name: torch.tensor(values, dtype=torch.float32) for name, values in columns.items()}
+    names, zeros = [f"p{number:03d}" for number in range(n)], torch.zeros(n)
+    return Inputs(names, columns, torch.ones(n, 4) > 0, zeros, zeros, zeros, ("age", "female", "stage"))
+
+
+def cohort(inputs: Inputs, kind="additive", strength=1.5, seed=3) -> pd.DataFrame:
+    table, _ = planted(inputs, kind, strength, seed)
+    return table.assign(fold=[str(number % 3) for number in range(len(table))])
+
+
+def test_dealt_outcomes_stay_in_their_fold_and_go_together():
+    table = cohort(real())
+    dealt = permuted(table, 1)
+    assert (dealt["time"] != table["time"]).mean() > 0.9
+    for fold, rows in table.groupby("fold"):
+        pairs = [
+            sorted(map(tuple, part[["time", "event"]].to_numpy()))
+            for part in (rows, dealt[dealt["fold"] == fold])
+        ]
+        assert pairs[0] == pairs[1]
+    pd.testing.assert_frame_equal(dealt, permuted(table, 1))
+    assert not dealt.equals(permuted(table, 2))
+
+
+def test_an_exchanged_modality_keeps_its_rows_and_nobody_crosses_the_split():
+    inputs = real()
+    fold = folds_of(cohort(inputs))[0]
+    held = np.isin(inputs.patients, fold.test)
+    other = exchanged(inputs, fold, ["cytokines"], 1)
+    for name, values in inputs.columns.items():
+        assert torch.equal(values, other.columns[name]) == (name != "cytokines")
+    for part in (held, ~held):
+        one, two = (each.columns["cytokines"][torch.tensor(part)] for each in (inputs, other))
+        assert torch.equal(one.sort(0).values, two.sort(0).values)
+    tested = exchanged(inputs, fold, ["cytokines"], 1, where="held out")
+    moved = (tested.columns["cytokines"] != inputs.columns["cytokines"]).all(1).numpy()
+    assert moved[held].mean() > 0.9
+    assert not moved[~held].any()
+
+
+def test_noise_replaces_one_modality_alone():
+    inputs = real()
+    other = noised(inputs, ["mutations"], 1)
+    same = {name: torch.equal(values, other.columns[name]) for name, values in inputs.columns.items()}
+    assert same == {name: name != "mutations" for name in SIZES}
+    assert abs(other.columns["mutations"].mean()) < 0.1
+
+
+@pytest.mark.parametrize("kind", ["additive", "choice"])
+def test_planted_effects_are_as_large_as_said(kind):
+    inputs = real(4000)
+    table, log_hazard = planted(inputs, kind, 0.8, 5)
+    assert log_hazard.std() == pytest.approx(0.8)
+    assert table["event"].mean() == pytest.approx(0.5, abs=0.01)
+    fitted = CoxPHFitter().fit(table[["time", "event"]].assign(x=log_hazard), "time", "event")
+    assert fitted.params_["x"] == pytest.approx(1.0, abs=0.08)
+
+
+def test_a_linear_model_can_have_the_additive_effect_and_half_of_the_choice():
+    inputs = real(4000)
+    columns = np.hstack([values.numpy() for values in inputs.columns.values()])
+    shares = {}
+    for kind in ("additive", "choice"):
+        _, log_hazard = planted(inputs, kind, 1.0, 5)
+        best = columns @ np.linalg.lstsq(columns, log_hazard, rcond=None)[0]
+        shares[kind] = np.corrcoef(best, log_hazard)[0, 1] ** 2
+    assert shares["additive"] > 0.99
+    assert shares["choice"] == pytest.approx(0.5, abs=0.05)
+
+
+HOW = FusionParams(width=8, trials=2, epochs=30, models=["concat", "ridge-all"], seeds=[1])
+
+
+def held(table, inputs) -> Held:
+    folds = folds_of(table)
+    return Held(HOW, table, folds, {fold.name: inputs.of([*fold.train, *fold.test]) for fold in folds})
+
+
+def mean_c(table, scores) -> dict[str, float]:
+    found = {}
+    for (model, _), rows in scores.groupby(["model", "fold"]):
+        outcome = table.loc[rows["patient"]]
+        c = concordance_index(outcome["time"], -rows["score"].to_numpy(), outcome["event"])
+        found.setdefault(model, []).append(c)
+    return {model: float(np.mean(values)) for model, values in found.items()}
+
+
+def test_a_planted_effect_is_found_and_is_gone_when_outcomes_are_dealt_anew():
+    inputs = real()
+    table = cohort(inputs)
+    found = mean_c(table, predictions(held(table, inputs), ["concat", "ridge-all"]))
+    assert min(found.values()) > 0.65
+    dealt = permuted(table, 1)
+    gone = mean_c(dealt, predictions(held(dealt, inputs), ["concat", "ridge-all"]))
+    assert max(abs(value - 0.5) for value in gone.values()) < 0.08
+
+
+def test_what_is_exchanged_is_lost():
+    inputs = real()
+    table = cohort(inputs)
+    fold = folds_of(table)[0]
+    data = Held(
+        HOW,
+        table,
+        [fold],
+        {
+            fold.name: exchanged(
+                inputs.of([*fold.train, *fold.test]), fold, ["protein_kinases", "cytokines"], 1
+            )
+        },
+    )
+    assert mean_c(table, predictions(data, ["ridge-all"]))["ridge-all"] < 0.6
