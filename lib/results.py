@@ -149,10 +149,10 @@ def provenance(folder: Path) -> dict:
     then = (folder / "manifests" / "4-evaluate.json").stat().st_mtime
     inputs = {name: digest for each in stages.values() for name, digest in each.get("inputs", {}).items()}
     return {
-        "study": last["study"],
-        "cohort": last["cohort"],
+        "study": folder.parent.name,
+        "cohort": folder.name,
         "kind": last["parameters"].get("kind", ""),
-        "command": f"make run STUDY={last['study']} COHORT={last['cohort']}",
+        "command": f"make run STUDY={folder.parent.name} COHORT={folder.name}",
         "commit": last["commit"],
         "commits": {stage: each["commit"] for stage, each in stages.items()},
         "date": record.get("date") or time.strftime("%Y-%m-%d", time.gmtime(then)),
