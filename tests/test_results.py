@@ -154,7 +154,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
     }
     assert [name for name, text in parts.items() if len(text) < 20] == []
-    assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 4
+    assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 5
 
 
 def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_parts(root, cancer):
@@ -164,7 +164,7 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
     for path in root.glob("params/*/*.yaml"):
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
     matplotlib.use("agg")
-    made = ("standings", "costs", "shipped", "home", "real", "papers", "bench", "slide-of-cells")
+    made = ("standings", "costs", "shipped", "home", "real", "papers", "bench", "controls", "slide-of-cells")
     parts = {key: text for name in made for key, text in cancer.parts(name).items()}
     hospitals = cancer.parts("own-patients")
     assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
@@ -252,7 +252,7 @@ def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(ca
     made = cancer.parts("home")
     said = made["fusion-says"]
     assert said.startswith(
-        "On 1 cohorts with 80 real patients, fusion ranks better than one of its modalities alone in **1 of 1**"
+        "**Not shown.** On 1 cohorts with 80 real patients, fusion ranks better than one of its modalities alone in **1 of 1**"
     )
     assert "than something plain in **0 of 1** comparisons (not settled in 1)" in said
     assert (
