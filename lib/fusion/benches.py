@@ -56,8 +56,6 @@ def recurrence(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     table = clinic.rename(columns=lambda name: plain(name).replace(" ", "_").replace("-", "_"))
     table = table.set_index("patient")
     parts = [part.set_index("patient").add_prefix(f"{kind}:") for kind, part in tables.items()]
-    for kind, part in tables.items():
-        remarks.append((kind, len(table.index.difference(part["patient"])), "patients without it"))
     missing = int(table.isna().any(axis=1).sum())
     remarks.append(
         ("clinic", missing, "patients with a missing column: it takes the median of the training patients")
@@ -145,10 +143,8 @@ def spots(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
         part = pd.DataFrame({"patient": section.patient, "label": counts.obs["label"]}).join(scaled)
         parts.append(part.set_index(section.section + "-" + part.index).rename_axis("case"))
     table = pd.concat(parts)
-    pictured = table.filter(like="image:").notna().all(axis=1)
     remarks.append(("sections", len(sections), f"with pictures, of {sections['patient'].nunique()} patients"))
     remarks.append(("left out", int(table["label"].isna().sum()), "spots without a label"))
-    remarks.append(("image", int((~pictured).sum()), "spots without a picture"))
     table = table.dropna(subset="label").reset_index()
     return table.assign(fold=table["patient"], label=table["label"].astype(int))
 
