@@ -39,9 +39,9 @@ from lib.crossfusion.cells import (
 )
 from lib.crossfusion.model import CrossFusion
 from lib.crossfusion.train import Standardised, received, tensors
-from lib.doctor import processor
 from lib.files import write_csv
 from lib.params import ROOT
+from lib.stage import processor
 
 RESULTS = Path(__file__).parent / "results"
 WINDOW = 4  # 5x tiles a side of a window

@@ -85,8 +85,8 @@ def main() -> None:
 
     import pandas as pd
 
-    from lib.doctor import processor
     from lib.files import write_csv
+    from lib.stage import processor
 
     table = pd.DataFrame(rows)
     ours = table[table["scheme"] == OURS].set_index(["side_px", "pass"])

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import h5py
 import pandas as pd
@@ -190,6 +190,36 @@ def check_names(names: Iterable[str], where: object, what: str = "patient", zero
             wrong.append(f"{what} {other!r} and {name!r} differ only in {differ}: write them alike")
     if wrong:
         raise ValueError("\n".join(f"{where}: {each}" for each in wrong))
+
+
+def size_of(path: str | os.PathLike) -> int:
+    """Bytes of a file, or of all files in a folder: a scan of hundreds of megabytes is known by it, not by a checksum."""
+    files = Path(path).rglob("*") if Path(path).is_dir() else [Path(path)]
+    return sum(each.stat().st_size for each in files if each.is_file())
+
+
+def leaves_folder(text: str) -> bool:
+    """Whether a path in a table, of whatever system, would lead out of the table's folder."""
+    place = PurePosixPath(text)
+    return place.is_absolute() or bool(PureWindowsPath(text).drive) or ".." in place.parts
+
+
+def problem_of(folder: Path, text: str, what: str) -> str:
+    """Why a file that a table names cannot be read: none is named, it is not there, it is empty; "" where it can."""
+    path = folder / text
+    if not text:
+        return f"no {what} is named"
+    if not path.exists():
+        near = path.parent.iterdir() if path.parent.is_dir() else ()
+        return f"{what} {text} is not there{also_there(path.name, (each.name for each in near))}"
+    return "" if size_of(path) else f"{what} {text} is empty"
+
+
+def also_there(name: str, others: Iterable[str]) -> str:
+    """The end of a sentence on a file that is not there: the one that differs in case, signs or suffix alone, if any."""
+    plain = re.sub(r"[\W_]", "", name.partition(".")[0].casefold())
+    same = [one for one in others if re.sub(r"[\W_]", "", one.partition(".")[0].casefold()) == plain]
+    return f", but {same[0]} is" if plain and same else ""
 
 
 def read_json(path: str | os.PathLike) -> dict:

@@ -31,10 +31,15 @@ def results_folder(root: Path) -> Path:
     return Path(os.environ.get("CROSSBOOK_RESULTS") or Path(root) / "results").resolve()
 
 
+def parameters(root: Path, study: str, cohort: str) -> dict:
+    """A cohort's parameter file, as it stands."""
+    path = Path(root) / "params" / study / f"{cohort}.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
 def kind_of(root: Path, study: str, cohort: str) -> str:
     """A cohort's kind (phantom, open, gated), from its parameter file."""
-    path = Path(root) / "params" / study / f"{cohort}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))["kind"]
+    return parameters(root, study, cohort)["kind"]
 
 
 def studies() -> dict[str, dict]:
@@ -144,10 +149,10 @@ def provenance(folder: Path) -> dict:
     then = (folder / "manifests" / "4-evaluate.json").stat().st_mtime
     inputs = {name: digest for each in stages.values() for name, digest in each.get("inputs", {}).items()}
     return {
-        "study": last["study"],
-        "cohort": last["cohort"],
+        "study": folder.parent.name,
+        "cohort": folder.name,
         "kind": last["parameters"].get("kind", ""),
-        "command": f"make run STUDY={last['study']} COHORT={last['cohort']}",
+        "command": f"make run STUDY={folder.parent.name} COHORT={folder.name}",
         "commit": last["commit"],
         "commits": {stage: each["commit"] for stage, each in stages.items()},
         "date": record.get("date") or time.strftime("%Y-%m-%d", time.gmtime(then)),

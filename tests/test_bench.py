@@ -70,6 +70,60 @@ def bench(root, tmp_path, monkeypatch):
     return parts
 
 
+@pytest.fixture
+def controls(root, tmp_path, monkeypatch):
+    """Function (tables by name) -> the parts that book/controls.ipynb hands over."""
+    monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(style, "save", lambda figure, path: [])
+    (tmp_path / "_quarto.yml").write_text("book: {}\n")
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+
+    def parts(**tables):
+        for name, table in tables.items():
+            table.to_csv(tmp_path / f"benchmarks/results/fusion_{name}.csv", index=False)
+        made, defined = {}, {}
+        monkeypatch.setattr(results, "glue", lambda part, *text: made.update({part: "\n".join(text)}))
+        for cell in nbformat.read(root / "book" / "controls.ipynb", as_version=4).cells:
+            if cell.cell_type == "code":
+                exec(cell.source, defined)
+        return made
+
+    return parts
+
+
+def test_controls_say_what_was_not_run_and_the_page_asks_for_all_of_them(controls, root):
+    page = (root / "book" / "where-attention-helps.qmd").read_text(encoding="utf-8")
+    made = controls()
+    assert all(text.startswith("This control was not run") for text in made.values())
+    assert all(f"<!-- generated: {part} -->" in page for part in made)
+
+
+def test_who_finds_the_planted_choice_is_who_is_ahead_in_every_repeat(controls):
+    rows = [("choice", 4000, 2.0, repeat, "the true hazard", 0.8) for repeat in range(3)]
+    worth = {"ridge-by-block": 0.62, "concat": 0.621, "self-attention": 0.7}
+    for repeat, noise in enumerate((-0.01, 0.0, 0.02)):
+        rows += [("choice", 4000, 2.0, repeat, model, c + noise) for model, c in worth.items()]
+    rows[3 + 1] = (*rows[3 + 1][:-1], 0.59)  # concatenation falls behind once
+    planted = pd.DataFrame(rows, columns=["kind", "patients", "strength", "repeat", "model", "c"])
+    made = controls(planted=planted)
+    assert "of strength 2 in 4,000 patients, Self-attention." in made["bench-finds"]
+    lines = {
+        line.split("|")[1].strip(): line for line in made["bench-found"].splitlines() if line.startswith("|")
+    }
+    assert "**+0.080 (+0.080 to +0.080)**" in lines["Self-attention"]
+    assert "**" not in lines["Concatenation"]
+
+
+def test_false_alarms_are_counted(controls):
+    alone = [("paad", deal, "concat", "", 0.5 + 0.01 * deal, np.nan) for deal in range(4)]
+    pairs = [("paad", deal, "concat", "clinic", 0.0, p) for deal, p in enumerate((0.01, 0.2, 0.5, 0.9))]
+    columns = ["cancer", "permutation", "model", "minus", "value", "p"]
+    made = controls(permuted=pd.DataFrame(alone + pairs, columns=columns))
+    assert "Of 4 pairs the bench's own test calls 1 different (25.0%)" in made["bench-permuted"]
+    assert "| Concatenation | 0.515 |" in made["bench-permuted"]
+
+
 @pytest.mark.parametrize(
     ("primary", "error", "begins"),
     [

@@ -77,12 +77,12 @@ def test_parameters_are_hidden_and_what_was_given_is_folded_below_the_title():
 def test_title_and_notice_name_cohort_and_kind(kind):
     title = "# Evaluate {#sec-e}\n\nWhat goes in."
     first = page(title=title, kind=kind, binder="https://b.org").cells[0].source
-    assert first.startswith(f"# Evaluate: demo ({kind}) {{#sec-e-spacrd-demo}}\n")
+    assert first.startswith(f"# Evaluate: Demo ({kind}) {{#sec-e-spacrd-demo .unnumbered}}\n")
     assert first.endswith("What goes in.")
     assert ("not comparable with the paper" in first) == (kind == "phantom")
     assert "[Run this notebook in Binder](https://b.org){.launch}" in first
     asked = page(title="# Is it so?", kind=kind).cells[0].source
-    assert asked.startswith(f"# Evaluate: demo ({kind})\n")
+    assert asked.startswith(f"# Evaluate: Demo ({kind}) {{.unnumbered}}\n")
     assert asked.endswith("\n**Is it so?**\n")
 
 
@@ -405,7 +405,7 @@ def test_the_books_notebooks_run_in_a_kernel_and_hand_over_their_parts(root, tmp
     folder.mkdir(parents=True)
     (folder / "1-preprocess.json").write_text('{"commit": "c0ffee", "parameters": {}}')
     parts = book.generated(root)
-    assert parts["standings"].startswith("No study was evaluated on this machine")
+    assert "#sec-spacrd-her2st)" in parts["rivals"], "what is committed is shown where nothing was run"
     assert "tbl-printed-crossfusion" in parts["printed crossfusion"]
     assert "| phantom | `c0ffee` |" in parts["provenance"]
     assert "tbl-cost-c-index" in parts["cost"]

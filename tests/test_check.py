@@ -107,6 +107,17 @@ def test_a_refused_table_is_its_sentence_and_a_mended_cohort_is_ready(tree):
     path = tree.folder / "data" / "raw" / "patients" / "crossfusion" / "patients.csv"
     table = pd.read_csv(path)
     table = table[~table["slide"].isin(["S23-104 A2", "S23-107 A2"])]
+    renamed = table.assign(
+        slide=table["slide"].replace({"S23-100 A1": "s23_100_a1", "S23-101 A1": "S23-999 A1"})
+    )
+    renamed.to_csv(path, index=False)
+    code, said = tree.check("crossfusion")
+    assert code == 1
+    assert re.search("s23_100_a1: no file .*, but S23-100 A1.tif is$", said, re.MULTILINE)
+    assert re.search(r"S23-999 A1: no file .* below \S+$", said, re.MULTILINE), (
+        "no other patient's slide is offered"
+    )
+    assert "no row of the table names: S23-100 A1.tif, S23-101 A1.tif" in said
     table.to_csv(path, index=False)
     code, said = tree.check("crossfusion", "patients")
     assert code == 0, said

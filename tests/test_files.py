@@ -14,8 +14,10 @@ from lib import files
 from lib.files import (
     check_names,
     file_digest,
+    leaves_folder,
     opened,
     positive,
+    problem_of,
     read_json,
     sha256_of,
     write_csv,
@@ -177,3 +179,21 @@ def test_hdf5_that_is_broken_is_named_and_what_a_reader_says_stays(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"a\.h5 is not a thing"), opened(path, "a thing", "again"):
         pass
+
+
+def test_what_is_wrong_with_a_file_that_a_table_names(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "S23-101 A1.tif").write_text("x")
+    (tmp_path / "a" / "empty.nii").write_text("")
+    assert problem_of(tmp_path, "a/S23-101 A1.tif", "slide") == ""
+    assert problem_of(tmp_path, "a", "image") == ""
+    assert problem_of(tmp_path, "", "film") == "no film is named"
+    assert problem_of(tmp_path, "a/empty.nii", "image") == "image a/empty.nii is empty"
+    for near in ("a/s23_101_a1.tif", "a/S23-101 A1.svs"):
+        assert problem_of(tmp_path, near, "slide") == f"slide {near} is not there, but S23-101 A1.tif is"
+    for far in ("a/S23-102 A1.tif", "b/S23-101 A1.tif"):  # another patient's is never named
+        assert problem_of(tmp_path, far, "slide") == f"slide {far} is not there"
+    assert [leaves_folder(one) for one in ("a/b.nii", "../b", "/b", "C:/b", "a/../../b")] == [
+        False,
+        *[True] * 4,
+    ]

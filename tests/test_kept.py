@@ -131,7 +131,13 @@ def test_committed_curves_fall_and_belong_to_a_model_of_the_table(root):
         curves = results.read(path)
         keys = [name for name in ("setting", "where", "model", "cut", "group") if name in curves]
         for _, curve in curves.groupby(keys):
-            assert curve["survival"].iloc[0] == 1
+            assert curve["time"].iloc[0] == 0
+            assert (
+                curve[["low", "survival", "high"]]
+                .dropna()
+                .T.apply(lambda row: row.is_monotonic_increasing)
+                .all()
+            )
             assert curve["survival"].is_monotonic_decreasing
             assert curve["at_risk"].is_monotonic_decreasing
     assert len(found) > 0

@@ -130,11 +130,14 @@ def rows(markdown):
 
 def test_every_part_says_something_where_nothing_was_run(bare):
     (bare.root / "data/published/crossfusion.csv").unlink()
+    matplotlib.use("agg")
     parts = bare.parts() | bare.parts("costs") | bare.parts("shipped") | bare.parts("papers")
-    parts |= bare.parts("slide-of-cells")
-    assert set(parts) == {"standings", "studies", "rivals", "demo-null", "cross-cancer", "coverage"} | {
+    parts |= bare.parts("home") | bare.parts("real") | bare.parts("slide-of-cells")
+    assert set(parts) == {"standings", "studies", "demo-null", "cross-cancer", "coverage"} | {
+        *("rivals", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
+        *(f"{part} {key}" for key in bare.studies for part in ("real", "pairs")),
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
-        *(f"deviations {key}" for key in bare.studies),
+        *(f"deviations {key}" for key in bare.deviations if key != "unmeasured"),
         *(
             "machines",
             "provenance",
@@ -151,7 +154,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
     }
     assert [name for name, text in parts.items() if len(text) < 20] == []
-    assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 4
+    assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 5
 
 
 def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_parts(root, cancer):
@@ -160,17 +163,16 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
         cancer.write(f"data/published/{path.name}", path.read_text(encoding="utf-8"))
     for path in root.glob("params/*/*.yaml"):
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
-    parts = cancer.parts() | cancer.parts("costs") | cancer.parts("shipped") | cancer.parts("slide-of-cells")
+    matplotlib.use("agg")
+    made = ("standings", "costs", "shipped", "home", "real", "papers", "bench", "controls", "slide-of-cells")
+    parts = {key: text for name in made for key, text in cancer.parts(name).items()}
     hospitals = cancer.parts("own-patients")
     assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
     pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
     marks = re.findall("^<!-- generated: (.*) -->", "\n".join(page.read_text() for page in pages), re.M)
     assert len(marks) >= 16
     assert set(marks) <= {*parts, *hospitals}
-    assert (
-        cancer.parts() | cancer.parts("costs") | cancer.parts("shipped") | cancer.parts("slide-of-cells")
-        == parts
-    )
+    assert {key: text for name in made for key, text in cancer.parts(name).items()} == parts
     keys = (root / "references.bib").read_text(encoding="utf-8")
     assert all(f"{{{each['cite']}," in keys for each in cancer.studies.values() if each["cite"])
 
@@ -218,7 +220,7 @@ def rival(repository, **changes):
     given = {"cohort": "blca", "setting": "blca", "model": "mcat:MCAT", "minus": "age"}
     given |= {"model_words": "the model", "minus_words": "age"} | changes
     repository.studies["crossfusion"]["rivals"] = [given]
-    return rows(repository.parts()["rivals"])[1]
+    return rows(repository.parts("home")["rivals"])[1]
 
 
 @pytest.mark.parametrize(
@@ -233,11 +235,51 @@ def rival(repository, **changes):
 )
 def test_a_rival_is_compared_in_pairs_whichever_way_round_the_table_has_it(cancer, changes, shown, said):
     row = rival(cancer, of="those with slides", **changes)
-    assert row[1].endswith(", those with slides")
-    assert row[4:] == [shown, said]
+    assert row[0] == "[Bladder](/notebooks/crossfusion/blca/4-evaluate.ipynb), those with slides"
+    assert row[3:] == [shown, said]
     # a table that calls the setting "where" and the difference by its metric is read alike
     cancer.write("results/crossfusion/blca/tables/differences.csv", WHERE)
-    assert rival(cancer)[3:] == ["age: 0.580 (0.520 to 0.640)", "+0.050 (+0.010 to +0.090)", "better"]
+    assert rival(cancer)[2:] == ["age: 0.580 (0.520 to 0.640)", "+0.050 (+0.010 to +0.090)", "better"]
+
+
+def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(cancer):
+    """The same tables, in results/ or committed, give the same sentence; a committed cohort is linked to its page of results."""
+    pair = {"cohort": "blca", "setting": "blca", "model_words": "m"}
+    cancer.studies["crossfusion"]["rivals"] = [
+        pair | {"model": "cox-clinical", "minus": "age", "minus_words": "a", "than": "one"},
+        pair | {"model": "mcat:MCAT", "minus": "age", "minus_words": "b", "than": "plain"},
+    ]
+    made = cancer.parts("home")
+    said = made["fusion-says"]
+    assert said.startswith(
+        "On 1 cohorts with 80 real patients, fusion ranks better than one of its modalities alone in **1 of 1**"
+    )
+    assert "than something plain in **0 of 1** comparisons (not settled in 1)" in said
+    assert (
+        made["short crossfusion blca"].splitlines()[0]
+        == "- m minus a: **+0.080 (+0.030 to +0.140)**, better."
+    )
+    assert (cancer.root / "results/home/fusion-adds.svg").is_file()
+    aside = cancer.root / "data/results/crossfusion/blca"
+    aside.parent.mkdir(parents=True)
+    (cancer.root / "results/crossfusion/blca").rename(aside)
+    cancer.write("data/results/crossfusion/blca/provenance.json", json.dumps(PROVENANCE))
+    kept = cancer.parts("home")
+    assert kept["fusion-says"] == said
+    assert "[Bladder](/book/results/crossfusion.qmd#sec-crossfusion-blca)" in kept["rivals"]
+    page = cancer.parts("real")["real crossfusion"]
+    assert "Computed on AMD EPYC, 2 cores, 2026-11-29, commit `c0ffee`, and committed" in page
+    assert "## Bladder (`blca`) {#sec-crossfusion-blca}" in page
+    assert ["MCAT (stored)", "Age", "+0.040 (−0.020 to +0.090)", "not settled"] in rows(page)
+
+
+PROVENANCE = {
+    "command": "make run STUDY=crossfusion COHORT=blca",
+    "commit": "c0ffee",
+    "date": "2026-11-29",
+    "machine": {"processor": "AMD EPYC", "cores": 2},
+    "files": {"metrics.csv": "5ca1ab1e"},
+}
 
 
 def test_demo_and_null_stand_side_by_side_and_a_miss_is_bold(phantoms):
@@ -353,7 +395,7 @@ def test_each_departure_names_switches_that_there_are_and_its_effect_or_why_it_h
     monkeypatch.chdir(root)
     rows = results.deviations()
     why = rows.pop("unmeasured")
-    assert set(rows) == set(results.studies())
+    assert set(rows) == set(results.studies()) - {"fusion"}  # the bench rebuilds no paper
     effects = ("paired", "twin", "metrics", "settings")
     for study, row in [(key, row) for key, each in rows.items() for row in each]:
         known = {"reference", "switch", "here", "effect", "by", *effects, "unmeasured"}

@@ -15,9 +15,10 @@ from lib.crossfusion.params import CATEGORIES, CrossFusionParams
 from lib.data import RAW, fetch_all, read_sources
 from lib.features.feature_files import bag_files
 from lib.features.tiles import LEFT_OUT, SCALES, embedding_paths, presets_of, read_grid
-from lib.files import write_csv
+from lib.files import also_there, write_csv
 from lib.inputs import tcga
-from lib.inputs.slides import Slide, check_scales, found_slides, open_slide
+from lib.inputs.slides import SUFFIXES, Slide, check_scales, found_slides, open_slide
+from lib.inputs.tables import some
 from lib.phantoms.slides import write_slide
 from lib.stage import Stage
 from lib.statistics.concordance import null_survival
@@ -92,6 +93,13 @@ class Cohort:
     def tiled(self, done: Iterable[str]) -> pd.DataFrame:
         """One row a slide: patient, slide, sample, status, um_per_px, tiles of each scale and how much tissue they cover, note."""
         rows, done, normal = [], set(done), set(self.normal["slide"])
+        files = (
+            (self.raw / self.params.slides).rglob("*") if self.params.slides and self.drawn is None else ()
+        )
+        ours = {*self.paths.values()}
+        idle = sorted(f.name for f in files if f.suffix.lower() in SUFFIXES[:-1] and f not in ours)
+        if idle and self.paths:
+            print(f"slides that no row of the table names: {some(idle)}")
         for patient, slide, sample in self._rows[["patient", "slide", "sample"]].itertuples(index=False):
             status, um_per_px, covered, tiles = "failed", np.nan, {}, dict.fromkeys(SCALES, 0)
             note = self.stage.failed.get(slide, "").replace(f"{self.raw}/", "")
@@ -106,7 +114,7 @@ class Cohort:
             elif slide not in self.paths:
                 status = "not here"
                 note = (
-                    f"no file {slide}.svs, .tif, .ndpi, ... below {self.params.slides}"
+                    f"no file {slide}.svs, .tif, .ndpi, ... below {self.params.slides}{also_there(slide, idle)}"
                     if self.params.slides
                     else ""
                 )

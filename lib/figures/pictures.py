@@ -209,7 +209,7 @@ def contact_sheet(folder: str | os.PathLike, slides: Sequence[str], most: int = 
             with Image.open(Path(folder, kind, f"{name}.jpg")) as picture:
                 picture.thumbnail((_SMALL, _SMALL))
                 ax.imshow(picture)
-        pair[0].set_title(name, fontsize=5, loc="left")
+        pair[0].set_title(name.partition(".")[0], loc="left")  # of a TCGA slide, without its long number
     return figure
 
 

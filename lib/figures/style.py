@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from lib.files import written
@@ -17,6 +18,10 @@ from lib.files import written
 CANCER, OTHER, UNDETERMINED = "#D55E00", "#0072B2", "#9A9A9A"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
 SCORES = "viridis"
+COLUMN_PX, LEAST_PX = (
+    804,
+    9,
+)  # width of the text on a window of 1,400 pixels; height of the smallest letters' font there
 
 RC = {
     "figure.dpi": 110,
@@ -79,8 +84,20 @@ def key(ax: Axes, columns: int = 1) -> None:
     ax.legend(loc="upper left", ncols=columns, **place)
 
 
+def make_legible(fig: Figure) -> None:
+    """Enlarge every text that a reader would see smaller than `LEAST_PX`: a figure wider than the page's column is shrunk to it."""
+    shrunk = min(1.0, COLUMN_PX / (96 * fig.get_figwidth()))
+    least = LEAST_PX * 72 / 96 / shrunk
+    for axis in (axis for ax in fig.axes for axis in (ax.xaxis, ax.yaxis)):
+        if any(tick.get_size() < least for tick in axis.get_ticklabels()):
+            axis.set_tick_params(labelsize=least)  # of ticks to come as well
+    for text in fig.findobj(Text):
+        if text.get_text().strip() and text.get_size() < least:
+            text.set_size(least)
+
+
 def save(fig: Figure, path: str | os.PathLike) -> list[Path]:
-    """Write a figure as svg and png, each whole or not at all; equal figures give equal bytes.
+    """Write a figure as svg and png, each whole or not at all; equal figures give equal bytes. Small text is enlarged.
 
     Parameters
     ----------
@@ -93,6 +110,7 @@ def save(fig: Figure, path: str | os.PathLike) -> list[Path]:
     list of Path
         The svg, then the png.
     """
+    make_legible(fig)
     path = Path(path)
     name = path.stem if path.suffix in (".svg", ".png") else path.name
     # a date, and matplotlib's version in a png, would change the bytes of an unchanged figure

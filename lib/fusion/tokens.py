@@ -62,8 +62,11 @@ def inner_folds(table: pd.DataFrame, fold: Fold, seed: int, count: int = INNER_F
     people = train.groupby(person.to_numpy())
     strata = people["event"].max().astype(int).astype(str)
     kinds = people["cancer"].first() + strata
-    few = kinds.map(kinds.value_counts()) < count
-    return stratified_folds(dict(person), kinds.mask(few, strata).to_dict(), count, seed)
+    count = min(count, len(kinds))
+    levels = (kinds, strata, strata.replace(strata.unique(), ""))
+    # what is too rare to be dealt out evenly is not
+    kinds = next(level for level in levels if (level.value_counts() >= count).all())
+    return stratified_folds(dict(person), kinds.to_dict(), count, seed)
 
 
 def tokens(patients: Patients, fold: Fold, params: FusionParams) -> Inputs:

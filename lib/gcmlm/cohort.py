@@ -23,14 +23,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lib.data import fetch_all, read_sources
-from lib.files import check_names
+from lib.files import check_names, leaves_folder, problem_of, size_of
 from lib.gcmlm.ct import MEASURED
 from lib.inputs.slides import check_scales
 from lib.inputs.tables import (
@@ -328,7 +328,7 @@ def _scans(folder: Path, known: set[str], label: int | str, one: tuple | None, w
     ]
     _once(rows, "image", path, wrong)
     rows["problem"] = [
-        _problem(folder, row.image, "image") or (row.mask and _problem(folder, row.mask, "mask"))
+        problem_of(folder, row.image, "image") or (row.mask and problem_of(folder, row.mask, "mask"))
         for row in rows.itertuples()
     ]
     for name in ("image", "mask"):
@@ -348,7 +348,7 @@ def _slides(folder: Path, known: set[str], one: tuple | None, wrong: Faults) -> 
     _once(rows, "path", path, wrong)
     cells = rows["um_per_px"].set_axis(rows["slide"])
     rows["um_per_px"] = values(cells, f"{path}: um_per_px of slide", wrong).to_numpy()
-    rows["problem"] = [_problem(folder, text, "slide") for text in rows["path"]]
+    rows["problem"] = [problem_of(folder, text, "slide") for text in rows["path"]]
     rows["path"] = [str(folder / text) if text else "" for text in rows["path"]]
     return rows[SLIDES]
 
@@ -389,27 +389,11 @@ def _rows(
     for each in {"image", "mask", "path"} & set(rows):
         rows[each] = rows[each].str.replace("\\", "/")
         for text, patient in rows[[each, "patient"]].to_numpy():
-            place = PurePosixPath(text)
-            if place.is_absolute() or PureWindowsPath(text).drive or ".." in place.parts:
+            if leaves_folder(text):
                 wrong.append(
                     f"{path}: {each} of patient {patient} is {text}, and a path must stay in the folder of the cohort"
                 )
     return rows, path
-
-
-def _problem(folder: Path, text: str, what: str) -> str:
-    path = folder / text
-    if not text:
-        return f"no {what} is named"
-    if not path.exists():
-        return f"{what} {text} is not there"
-    return "" if size_of(path) else f"{what} {text} is empty"
-
-
-def size_of(path: str | os.PathLike) -> int:
-    """Bytes of a file, or of all files in a folder: a scan of hundreds of megabytes is known by it, not by a checksum."""
-    files = Path(path).rglob("*") if Path(path).is_dir() else [Path(path)]
-    return sum(each.stat().st_size for each in files if each.is_file())
 
 
 # ------------------------------------------------------------------------------------------------- features, public sets

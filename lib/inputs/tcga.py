@@ -173,20 +173,24 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
         _numbers(cells[name], path, wrong, kind, needed=number < 2)
         for number, (name, kind) in enumerate(zip(names[2:6], ("time_months", "", "age", ""), strict=True))
     )
-    wrong.refuse()
-    return pd.DataFrame(
+    found = pd.DataFrame(
         {
             "patient": patient,
             "slide": slide,
             "sample": slide.map(sample_of),
             "time_months": months,
-            "event": (outcome if ours else 1 - outcome).astype(int),
+            "event": outcome if ours else 1 - outcome,
             "age": age,
             "female": female,
             "site": cells[names[6]].set_axis(patient.index).mask(barcode, patient.str[5:7]),
             "oncotree_code": cells["oncotree_code"].to_numpy(),
         }
     )
+    if wrong:
+        with wrong:
+            by_patient(found)
+    wrong.refuse()
+    return found.astype({"event": int})
 
 
 def by_patient(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,11 +13,11 @@
 """
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import pandas as pd
 
-from lib.files import check_names
+from lib.files import check_names, leaves_folder, problem_of
 from lib.inputs.tables import Faults, is_missing, nearest_name, plain, read_texts, some, table_in, values
 from lib.stroke.clinical import POSTPROCEDURAL, mapped
 from lib.stroke.film import LONGEST_S, SHORTEST_S
@@ -77,10 +77,10 @@ def read_patients(
     raw = raw.set_index("patient")
     films = raw["film"].map(lambda text: "" if is_missing(text) else text.replace("\\", "/"))
     for patient, text in films.items():
-        place = PurePosixPath(text)
-        if place.is_absolute() or PureWindowsPath(text).drive or ".." in place.parts:
+        if leaves_folder(text):
             wrong.append(f"{path}: the film of patient {patient} is {text}: it must lie in {folder}")
-    for text, owners in films[films != ""].groupby(films):
+    named = films[films != ""]
+    for text, owners in named.groupby(named):
         if len(who := [*dict.fromkeys(owners.index)]) > 1:
             wrong.append(f"{path}: {' and '.join(who)} have the same film {text}: remove one")
     interval = values(raw["interval_s"], f"{path}: interval_s of patient", wrong)
@@ -94,7 +94,7 @@ def read_patients(
         table = mapped(raw, meant, implausible=implausible)
     wrong += [f"{path}: {each}" for each in faults]
     wrong.refuse()
-    problem = [_problem(folder, text) for text in films]
+    problem = [problem_of(folder, text, "film") for text in films]
     own = pd.DataFrame(
         {
             "film": [str(folder / text) for text in films],
@@ -118,9 +118,3 @@ def read_patients(
 def _parts(meant: str) -> list[str]:
     """Names of the columns of a mapping's sum or alternatives."""
     return [part for one in meant.split("|") for part in (one, *one.replace(" + ", " - ").split(" - "))]
-
-
-def _problem(folder: Path, text: str) -> str:
-    if not text:
-        return "no film is named"
-    return "" if (folder / text).exists() else f"film {text} is not there"

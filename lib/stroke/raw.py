@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.data import fetch_all, read_sources
-from lib.files import write_json
+from lib.files import size_of, write_json
 from lib.inputs.tables import looked_over
 from lib.inputs.volumes import sidecar_of
 from lib.stroke import arrays, cohort, phantom
@@ -120,9 +120,9 @@ class Patients(Isles):
 
     def depends(self, name: str) -> dict:
         path, own = self.scans[name], self.table.loc[name]
-        files = [each for each in (path.rglob("*") if path.is_dir() else [path]) if each.is_file()]
+        files = [each for each in path.rglob("*") if each.is_file()] or [path]
         stated = {"interval_s": str(own["interval_s"]), "series": own["series"], "sidecar": sidecar_of(path)}
-        return {"files": len(files), "bytes": sum(each.stat().st_size for each in files)} | stated
+        return {"files": len(files), "bytes": size_of(path)} | stated
 
     def tables(self, names: Sequence[str]) -> list[Path]:
         return [self.path]

@@ -90,7 +90,8 @@ def stratified_folds(
     kinds = [str(strata[person]) for person in people]
     if rare := [f"{kind} ({count})" for kind, count in Counter(kinds).items() if count < k]:
         raise ValueError(
-            f"fewer than {k} patients are in stratum {', '.join(rare)}: join strata or ask for fewer folds"
+            f"fewer than {k} patients are in stratum {', '.join(rare)}, what folds balance, as label or event: lower `folds`, "
+            "or join strata"
         )
     splitter = StratifiedKFold(k, shuffle=True, random_state=seed).split(np.zeros(len(people)), kinds)
     tested = [{people[index] for index in places} for _, places in splitter]

@@ -1,6 +1,7 @@
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 
 from lib.figures import style
 from lib.files import sha256_of
@@ -42,3 +43,16 @@ def test_cancer_and_other_differ_in_lightness_and_hue():
     cancer, other = mpl.colors.to_rgb(style.CANCER), mpl.colors.to_rgb(style.OTHER)
     assert abs(lightness(style.CANCER) - lightness(style.OTHER)) > 0.05
     assert abs(cancer[2] - other[2]) > 0.5
+
+
+def test_no_text_is_seen_smaller_than_nine_pixels_in_the_column(tmp_path):
+    for inches in (5, 16):
+        figure, ax = plt.subplots(figsize=(inches, 2))
+        small, large = ax.text(0, 0, "small", size=5), ax.set_title("large", size=30)
+        ax.set_xticks([0, 1], ["tick", "other"])
+        style.save(figure, tmp_path / "figure")
+        shown = min(1, style.COLUMN_PX / (96 * inches)) * 96 / 72
+        assert small.get_size() * shown == pytest.approx(9)
+        assert min(tick.get_size() for tick in ax.get_xticklabels()) * shown >= 9 - 1e-9
+        assert large.get_size() == 30
+        plt.close(figure)

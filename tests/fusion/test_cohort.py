@@ -326,7 +326,7 @@ def test_rows_of_one_patient_stay_in_one_fold(tmp_path):
     [
         ({"patient": ["P1"] * 8}, "patient P1 stands twice"),
         (
-            {"patient": list("AABBCCDD"), "case": list("abcdefgh"), "fold": list("01010101")},
+            {"patient": list("AABBCCDD"), "case": list("abcdefgh"), "fold": list("01100110")},
             "patient A is in 2 folds",
         ),
         ({"event": [2] * 8}, "event of P0 is no 0 or 1"),

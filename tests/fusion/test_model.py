@@ -94,3 +94,7 @@ def test_a_file_or_class_that_is_not_there_is_refused(tmp_path):
         own_head(place.replace("Mine", "Mind"))
     with pytest.raises(ValueError, match=r"file\.py:Class"):
         own_head("nowhere.py:Mine")
+
+
+def test_the_page_shows_the_file_it_speaks_of():
+    assert (ROOT / "book/heads/film.py").read_text() in (ROOT / "book/bring-your-head.qmd").read_text()

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.files import size_of
 from lib.gcmlm.cohort import (
     found_at,
     metachronous,
@@ -15,7 +16,6 @@ from lib.gcmlm.cohort import (
     read_lro,
     read_matched,
     read_stad,
-    size_of,
     written_as,
 )
 from lib.gcmlm.params import GastricParams

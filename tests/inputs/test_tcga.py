@@ -159,7 +159,7 @@ def test_dialects_give_the_same_outcomes(tmp_path, mark):
 
 def test_all_that_is_wrong_with_a_table_is_said(tmp_path):
     path = tmp_path / "patients.csv"
-    text = "patient,slide,time_months,event,age\nP1,a,12.5,1,21915\nP2,b,7,3,-3\nP3,b,,1,40\np1,c,3000,0,50\n"
+    text = "patient,slide,time_months,event,age\nP1,a,12.5,1,21915\nP2,b,7,3,-3\nP3,b,,1,40\np1,c,3000,0,50\nP4,d,9,1,40\nP4,e,8,1,40\n"
     path.write_text(text)
     with pytest.raises(ValueError, match="slide b stands twice") as said:
         read_outcomes(path)
@@ -170,9 +170,10 @@ def test_all_that_is_wrong_with_a_table_is_said(tmp_path):
         "event of P2: '3' is no category",
         "time_months of P3: the cell is empty",
         "time_months of p1 is 3000, .*are these days",
+        r"patient P4: slides disagree in time_months, \[9\.0, 8\.0\]",
     ):
         assert sum(bool(re.search(words, line)) for line in lines) == 1, words
-    assert len(lines) == 6
+    assert len(lines) == 7
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
         FIRST.replace(",12,F", ",99,X").replace(",1.5,", ",1500,"),
         FIRST.replace("patient_0", "P9"),
         FIRST.replace("patient_0", "").replace("a/ctp", "../a/ctp"),
+        SECOND.replace(",b,", ",,"),
     ]
     with pytest.raises(ValueError, match="stands twice") as said:
         read_patients(written(tmp_path, HEAD + "".join(rows)), {})

@@ -1,0 +1,223 @@
+"""Controls of the fusion bench: what it says where the answer is known.
+
+    .venv/bin/python benchmarks/fusion_controls.py permuted exchanged traps planted
+
+- permuted: outcomes dealt anew within folds; the c-index of each contender, and how often the bench's own test calls one of
+  two contenders better (false alarms).
+- exchanged: a modality of the held-out patients dealt anew among them, without training again; or noise in its place before
+  training. What a contender loses tells what it reads.
+- traps: the clinic's Cox model with `train` or the hospital's own death rate let in, columns that stage 1 never lets in.
+- planted: made-up outcomes on real inputs of all cancers, additive or a choice (`lib.fusion.controls.planted`); c-index by
+  strength at 400 and 4,000 patients, with the best there is (the true hazard).
+
+Patients are PORPOISE's, from data/raw or a mirror. Each part writes `results/fusion_<part>.csv`. No bar.
+"""
+
+import argparse
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib.data import RAW
+from lib.files import write_csv
+from lib.fusion import evaluation
+from lib.fusion.cohort import Cohort, Patients, by_site
+from lib.fusion.controls import Held, exchanged, noised, permuted, planted, predictions
+from lib.fusion.params import RNA, FusionParams
+from lib.fusion.tokens import Inputs, tokens
+from lib.params import ROOT, load
+from lib.stage import Stage
+from lib.statistics.concordance import harrell
+from lib.training.folds import Fold, folds_of
+
+OUT = Path(__file__).parent / "results"
+BLOCKS = {"clinic": ["clinic"], "RNA": list(RNA), "copy number": ["copy_number"], "mutations": ["mutations"]}
+GENES = 100  # of each group in the planted cohorts, so that 4,000 patients take minutes
+
+
+def cohort(name: str, **changes) -> tuple[FusionParams, Patients]:
+    """A cohort's parameters, with changes, and its patients."""
+    params = load(ROOT / "params" / "fusion" / f"{name}.yaml").model_copy(update=changes)
+    return params, Cohort(Stage("fusion", "controls", params)).patients
+
+
+def held(params: FusionParams, patients: Patients) -> Held:
+    folds = folds_of(patients.table)
+    return Held(params, patients.table, folds, {fold.name: tokens(patients, fold, params) for fold in folds})
+
+
+def c_indices(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
+    """Mean over seeds and folds, by contender."""
+    rows = []
+    for (model, *_), part in scores.groupby(["model", "seed", "fold"]):
+        outcome = table.loc[part["patient"]]
+        rows.append((model, harrell(outcome["time"], outcome["event"], part["score"].to_numpy())))
+    return pd.DataFrame(rows, columns=["model", "c"]).groupby("model", sort=False)["c"].mean().to_dict()
+
+
+def run_permuted(options) -> pd.DataFrame:
+    rows = []
+    for name in options.cancers:
+        params, patients = cohort(name, seeds=[1], models=options.models)
+        data = held(params, patients)
+        for number in range(options.permutations):
+            data.table = permuted(patients.table, number)
+            scores = predictions(data, options.models)
+            about = {"cancer": name, "permutation": number}
+            for model, c in c_indices(data.table, scores).items():
+                rows.append(about | {"model": model, "minus": "", "value": c, "p": np.nan})
+            known = evaluation.outcomes(data.table.rename_axis("patient").reset_index())
+            models = evaluation.held_out_patients(scores.assign(setting=name), known)[name]
+            for first, minus in itertools.combinations(options.models, 2):
+                pair = {first: models[first], minus: models[minus]}
+                (row,) = evaluation.metrics_table.survival_differences(pair, "c_index", draws=300).to_dict(
+                    "records"
+                )
+                rows.append(
+                    about | {"model": first, "minus": minus, "value": row["difference"], "p": row["p"]}
+                )
+            print(name, number, flush=True)
+    return pd.DataFrame(rows)
+
+
+def run_exchanged(options) -> pd.DataFrame:
+    rows = []
+    for name in options.cancers:
+        params, patients = cohort(name, seeds=[1], models=options.models)
+        data = held(params, patients)
+        whole = c_indices(data.table, predictions(data, options.models))
+        for block, modalities in BLOCKS.items():
+            for what in ("exchanged", "noise"):
+                changed = {}
+                for fold in data.folds:
+                    if what == "noise":
+                        changed[fold.name] = noised(data._inputs[fold.name], modalities, 1)
+                    else:
+                        changed[fold.name] = exchanged(data._inputs[fold.name], fold, modalities, 1)
+                other = c_indices(
+                    data.table, predictions(Held(params, data.table, data.folds, changed), options.models)
+                )
+                for model, c in other.items():
+                    about = {"cancer": name, "model": model, "block": block, "what": what}
+                    rows.append(about | {"whole": whole[model], "changed": c})
+                print(name, block, what, flush=True)
+    return pd.DataFrame(rows).assign(loss=lambda table: table["whole"] - table["changed"])
+
+
+def run_traps(options) -> pd.DataFrame:
+    rows = []
+    for name in options.cancers:
+        params, patients = cohort(name, seeds=[1], models=["clinic"])
+        raw = pd.read_csv(
+            RAW / params.porpoise / "datasets_csv_mutsig" / f"tcga_{name}_all_clean.csv.zip", low_memory=False
+        )
+        raw = raw.drop_duplicates("case_id").set_index("case_id").loc[patients.table.index]
+        rate = raw.groupby("site")["censorship"].transform(lambda values: 1 - values.mean())
+        inputs = {"": None, "train": raw["train"], "hospital's rate": rate}
+        row = {"cancer": name, "site_alone": by_site(patients.table)["c_index"].iloc[0]}
+        for said, column in inputs.items():
+            clinic = (
+                patients.blocks["clinic"]
+                if column is None
+                else patients.blocks["clinic"].assign(extra=column)
+            )
+            data = held(params, Patients(patients.table, {"clinic": clinic}))
+            row[f"clinic {said}".strip()] = c_indices(data.table, predictions(data, ["clinic"]))["clinic"]
+        rows.append(row)
+        print(row, flush=True)
+    return pd.DataFrame(rows)
+
+
+def pool(random: np.random.Generator) -> tuple[FusionParams, Inputs]:
+    """All cancers' patients with three of their modalities, `GENES` genes of a group drawn by chance."""
+    params, patients = cohort("pan", seeds=[1])
+    blocks = {"clinic": patients.blocks["clinic"]}
+    for name in ("protein_kinases", "cytokines", "differentiation"):
+        whole = patients.blocks[name].dropna(how="all")
+        blocks[name] = whole.iloc[:, np.sort(random.choice(whole.shape[1], GENES, replace=False))]
+    names = blocks["cytokines"].index
+    some = Patients(patients.table.loc[names], {name: block.loc[names] for name, block in blocks.items()})
+    # ranks and scales of all: these are inputs of a simulation, and no real outcome is looked at
+    return params, tokens(some, Fold("0", tuple(names), ()), params)
+
+
+def run_planted(options) -> pd.DataFrame:
+    random, rows = np.random.default_rng(1), []
+    params, inputs = pool(random)
+    cases = [
+        (kind, n, s) for kind in ("choice", "additive") for n in options.sizes for s in options.strengths
+    ]
+    for kind, n, strength in cases:
+        if kind == "additive" and strength != 1.0:
+            continue
+        repeats = options.repeats if n < 1000 else max(1, options.repeats // 3)
+        for number in range(repeats):
+            order = list(np.random.default_rng([number, 7]).permutation(inputs.patients))
+            fold = Fold("0", tuple(order[:n]), tuple(order[n : n + options.tested]))
+            part = inputs.of([*fold.train, *fold.test])
+            table, log_hazard = planted(part, kind, strength, number)
+            some = params.model_copy(update={"models": options.models, "trials": 4, "seeds": [1]})
+            part = part._replace(offset=torch.zeros_like(part.offset))
+            found = c_indices(
+                table, predictions(Held(some, table.assign(fold="0"), [fold], {"0": part}), options.models)
+            )
+            tested = table.loc[[*fold.test]]
+            found["the true hazard"] = harrell(tested["time"], tested["event"], log_hazard[n:])
+            about = {"kind": kind, "patients": n, "strength": strength, "repeat": number}
+            rows += [about | {"model": model, "c": c} for model, c in found.items()]
+            print(about, {model: round(c, 3) for model, c in found.items()}, flush=True)
+    return pd.DataFrame(rows)
+
+
+PARTS = {"permuted": run_permuted, "exchanged": run_exchanged, "traps": run_traps, "planted": run_planted}
+MODELS = {
+    "permuted": ["concat", "self-attention", "mrs90", "clinic", "ridge-by-block"],
+    "exchanged": ["concat", "self-attention", "mrs90", "clinic-free+rna", "ridge-by-block"],
+    "traps": ["clinic"],
+    "planted": [
+        "ridge-by-block",
+        "late",
+        "concat",
+        "uniform-attention",
+        "self-attention",
+        "mrs90",
+        "rcsa",
+    ],
+}
+CANCERS = {
+    "permuted": ["paad"],
+    "exchanged": ["blca"],
+    "traps": ["brca", "gbmlgg", "coadread"],
+    "planted": [],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
+    parser.add_argument("--cancers", nargs="+")
+    parser.add_argument("--models", nargs="+")
+    parser.add_argument("--permutations", type=int, default=20)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[400, 4000])
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0, 2.0])
+    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--tested", type=int, default=1000)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    asked = options.cancers, options.models
+    for part in options.parts:
+        options.cancers, options.models = (
+            a or b[part] for a, b in zip(asked, (CANCERS, MODELS), strict=True)
+        )
+        load = round(os.getloadavg()[0], 2)
+        table = PARTS[part](options).round(4)
+        write_csv(table, OUT / f"fusion_{part}.csv")
+        print(table.describe().to_string(), f"\nload before {load}")
+
+
+if __name__ == "__main__":
+    main()
