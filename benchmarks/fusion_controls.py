@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import norm
 
 from lib.data import RAW
 from lib.files import write_csv
@@ -39,8 +40,10 @@ BLOCKS = {"clinic": ["clinic"], "RNA": list(RNA), "copy number": ["copy_number"]
 GENES = 100  # of each group in the planted cohorts, so that 4,000 patients take minutes
 
 
-def cohort(name: str, **changes) -> tuple[FusionParams, Patients]:
-    """A cohort's parameters, with changes, and its patients."""
+def cohort(name: str, options) -> tuple[FusionParams, Patients]:
+    """A cohort's parameters, with the contenders that are asked for and one seed, and its patients."""
+    own = dict(each.split("=", 1) for each in options.own)
+    changes = {"seeds": [1], "models": options.models, "own_heads": own}
     params = load(ROOT / "params" / "fusion" / f"{name}.yaml").model_copy(update=changes)
     return params, Cohort(Stage("fusion", "controls", params)).patients
 
@@ -62,7 +65,7 @@ def c_indices(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
 def run_permuted(options) -> pd.DataFrame:
     rows = []
     for name in options.cancers:
-        params, patients = cohort(name, seeds=[1], models=options.models)
+        params, patients = cohort(name, options)
         data = held(params, patients)
         for number in range(options.permutations):
             data.table = permuted(patients.table, number)
@@ -74,12 +77,10 @@ def run_permuted(options) -> pd.DataFrame:
             models = evaluation.held_out_patients(scores.assign(setting=name), known)[name]
             for first, minus in itertools.combinations(options.models, 2):
                 pair = {first: models[first], minus: models[minus]}
-                (row,) = evaluation.metrics_table.survival_differences(pair, "c_index", draws=300).to_dict(
-                    "records"
-                )
-                rows.append(
-                    about | {"model": first, "minus": minus, "value": row["difference"], "p": row["p"]}
-                )
+                found = evaluation.metrics_table.survival_differences(pair, "c_index", draws=300)
+                apart, low, high = found[["difference", "low", "high"]].iloc[0]
+                p = 2 * norm.sf(abs(apart) / ((high - low) / (2 * norm.isf(0.025))))  # as the bench has it
+                rows.append(about | {"model": first, "minus": minus, "value": apart, "p": p})
             print(name, number, flush=True)
     return pd.DataFrame(rows)
 
@@ -87,7 +88,7 @@ def run_permuted(options) -> pd.DataFrame:
 def run_exchanged(options) -> pd.DataFrame:
     rows = []
     for name in options.cancers:
-        params, patients = cohort(name, seeds=[1], models=options.models)
+        params, patients = cohort(name, options)
         data = held(params, patients)
         whole = c_indices(data.table, predictions(data, options.models))
         for block, modalities in BLOCKS.items():
@@ -111,7 +112,7 @@ def run_exchanged(options) -> pd.DataFrame:
 def run_traps(options) -> pd.DataFrame:
     rows = []
     for name in options.cancers:
-        params, patients = cohort(name, seeds=[1], models=["clinic"])
+        params, patients = cohort(name, options)
         raw = pd.read_csv(
             RAW / params.porpoise / "datasets_csv_mutsig" / f"tcga_{name}_all_clean.csv.zip", low_memory=False
         )
@@ -132,9 +133,9 @@ def run_traps(options) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def pool(random: np.random.Generator) -> tuple[FusionParams, Inputs]:
+def pool(random: np.random.Generator, options) -> tuple[FusionParams, Inputs]:
     """All cancers' patients with three of their modalities, `GENES` genes of a group drawn by chance."""
-    params, patients = cohort("pan", seeds=[1])
+    params, patients = cohort("pan", options)
     blocks = {"clinic": patients.blocks["clinic"]}
     for name in ("protein_kinases", "cytokines", "differentiation"):
         whole = patients.blocks[name].dropna(how="all")
@@ -147,20 +148,20 @@ def pool(random: np.random.Generator) -> tuple[FusionParams, Inputs]:
 
 def run_planted(options) -> pd.DataFrame:
     random, rows = np.random.default_rng(1), []
-    params, inputs = pool(random)
+    params, inputs = pool(random, options)
     cases = [
         (kind, n, s) for kind in ("choice", "additive") for n in options.sizes for s in options.strengths
     ]
     for kind, n, strength in cases:
         if kind == "additive" and strength != 1.0:
             continue
-        repeats = options.repeats if n < 1000 else max(1, options.repeats // 3)
+        repeats = options.repeats if n < 1000 else max(1, options.repeats - 1)
         for number in range(repeats):
             order = list(np.random.default_rng([number, 7]).permutation(inputs.patients))
             fold = Fold("0", tuple(order[:n]), tuple(order[n : n + options.tested]))
             part = inputs.of([*fold.train, *fold.test])
             table, log_hazard = planted(part, kind, strength, number)
-            some = params.model_copy(update={"models": options.models, "trials": 4, "seeds": [1]})
+            some = params.model_copy(update={"trials": 4})
             part = part._replace(offset=torch.zeros_like(part.offset))
             found = c_indices(
                 table, predictions(Held(some, table.assign(fold="0"), [fold], {"0": part}), options.models)
@@ -201,6 +202,10 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--cancers", nargs="+")
     parser.add_argument("--models", nargs="+")
+    parser.add_argument(
+        "--own", nargs="+", default=[], help="heads that are not the bench's: name=file.py:Class"
+    )
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the tables")
     parser.add_argument("--permutations", type=int, default=20)
     parser.add_argument("--sizes", type=int, nargs="+", default=[400, 4000])
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0, 2.0])
@@ -215,7 +220,7 @@ def main() -> None:
         )
         load = round(os.getloadavg()[0], 2)
         table = PARTS[part](options).round(4)
-        write_csv(table, OUT / f"fusion_{part}.csv")
+        write_csv(table, options.out / f"fusion_{part}.csv")
         print(table.describe().to_string(), f"\nload before {load}")
 
 
