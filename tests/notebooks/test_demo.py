@@ -126,3 +126,11 @@ def test_survival_that_slides_show_is_found_and_no_other(tree):
         assert found.loc[("kaplan-meier", cancer), "estimate"] == 0.5
     null = measured(tree("crossfusion"), "crossfusion", "null", "c_index").loc["crossfusion"]
     assert ((null["low"] <= 0.5) & (null["high"] >= 0.5)).all()
+
+
+def test_genes_that_act_are_found_beside_the_clinic_and_nothing_in_null(tree):
+    found = measured(tree("fusion"), "fusion", "demo", "c_index")
+    assert found.loc["clinic-offset+rna", "low"] > found.loc["clinic", "estimate"]
+    assert (found.loc[["concat", "self-attention"], "low"] > 0.5).all()
+    null = measured(tree("fusion"), "fusion", "null", "c_index")
+    assert ((null["low"] <= 0.5) & (null["high"] >= 0.5)).all()
