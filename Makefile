@@ -21,7 +21,7 @@ SNAKEMAKE = $(BIN)/python scripts/time_left.py $(BIN)/python -m snakemake --prof
 SETUP := bash scripts/setup.sh$(if $(filter-out .venv,$(ENV)), --into $(ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quarto doctor lab test book check hospital run keep data lock lint format benchmarks clean
+.PHONY: help setup quarto doctor lab test book pdf check hospital run keep data lock lint format benchmarks clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ book:  ## run demo and null of every study and render _book/index.html
 	@$(BIN)/python -m lib.params params/*/demo.yaml params/*/null.yaml
 	$(SNAKEMAKE) --quiet host rules -- book
 	$(BIN)/python -m lib.book
+
+pdf: setup  ## print the results chapters of _book/ to _book/crossbook.pdf, with a Chromium
+	@$(BIN)/python -m lib.paper
 
 run:  ## run one cohort of one study: STUDY=spacrd COHORT=her2st (SHARDS=8 cuts the long stages)
 	@if [ -z "$(STUDY)" ] || [ -z "$(COHORT)" ]; then \

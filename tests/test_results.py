@@ -658,7 +658,7 @@ def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_eval
     assert tables[0][1:3] == ["**0.630** (0.027)", "**0.643** (0.037)"]
     assert rows(parts["paper folds"])[:2] == [
         ["Model", "BLCA"],
-        ["age", "0.550 (0.050)"],
+        ["Age", "0.550 (0.050)"],
     ]  # spread over folds, not folds - 1
     assert "in 0 of 1 cancers" in parts["paper figure 2"]  # printed: 1.79e-4
     assert parts["paper figure 2"].count("](/results/papers/") == 1, "a model without groups has no figure"

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from websocket import WebSocketTimeoutException, create_connection
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PROGRAM = next(filter(None, map(shutil.which, PROGRAMS)), None)
+from lib.paper import find_browser
+
+PROGRAM = find_browser()
 
 
 class Page:
