@@ -15,7 +15,7 @@ Patients are PORPOISE's, from data/raw or a mirror. Each part writes `results/fu
 
 import argparse
 import itertools
-import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,15 +62,14 @@ def c_indices(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
     return pd.DataFrame(rows, columns=["model", "c"]).groupby("model", sort=False)["c"].mean().to_dict()
 
 
-def run_permuted(options) -> pd.DataFrame:
-    rows = []
+def run_permuted(options) -> Iterator[list[dict]]:
     for name in options.cancers:
         params, patients = cohort(name, options)
         data = held(params, patients)
         for number in range(options.permutations):
             data.table = permuted(patients.table, number)
             scores = predictions(data, options.models)
-            about = {"cancer": name, "permutation": number}
+            about, rows = {"cancer": name, "permutation": number}, []
             for model, c in c_indices(data.table, scores).items():
                 rows.append(about | {"model": model, "minus": "", "value": c, "p": np.nan})
             known = evaluation.outcomes(data.table.rename_axis("patient").reset_index())
@@ -81,18 +80,16 @@ def run_permuted(options) -> pd.DataFrame:
                 apart, low, high = found[["difference", "low", "high"]].iloc[0]
                 p = 2 * norm.sf(abs(apart) / ((high - low) / (2 * norm.isf(0.025))))  # as the bench has it
                 rows.append(about | {"model": first, "minus": minus, "value": apart, "p": p})
-            print(name, number, flush=True)
-    return pd.DataFrame(rows)
+            yield rows
 
 
-def run_exchanged(options) -> pd.DataFrame:
-    rows = []
+def run_exchanged(options) -> Iterator[list[dict]]:
     for name in options.cancers:
         params, patients = cohort(name, options)
         data = held(params, patients)
         whole = c_indices(data.table, predictions(data, options.models))
         for block, modalities in BLOCKS.items():
-            for what in ("exchanged", "noise"):
+            for what in options.what:
                 changed = {}
                 for fold in data.folds:
                     if what == "noise":
@@ -102,15 +99,14 @@ def run_exchanged(options) -> pd.DataFrame:
                 other = c_indices(
                     data.table, predictions(Held(params, data.table, data.folds, changed), options.models)
                 )
-                for model, c in other.items():
-                    about = {"cancer": name, "model": model, "block": block, "what": what}
-                    rows.append(about | {"whole": whole[model], "changed": c})
-                print(name, block, what, flush=True)
-    return pd.DataFrame(rows).assign(loss=lambda table: table["whole"] - table["changed"])
+                about = {"cancer": name, "block": block, "what": what}
+                yield [
+                    about | {"model": model, "whole": whole[model], "changed": c, "loss": whole[model] - c}
+                    for model, c in other.items()
+                ]
 
 
-def run_traps(options) -> pd.DataFrame:
-    rows = []
+def run_traps(options) -> Iterator[list[dict]]:
     for name in options.cancers:
         params, patients = cohort(name, options)
         raw = pd.read_csv(
@@ -128,9 +124,7 @@ def run_traps(options) -> pd.DataFrame:
             )
             data = held(params, Patients(patients.table, {"clinic": clinic}))
             row[f"clinic {said}".strip()] = c_indices(data.table, predictions(data, ["clinic"]))["clinic"]
-        rows.append(row)
-        print(row, flush=True)
-    return pd.DataFrame(rows)
+        yield [row]
 
 
 def pool(random: np.random.Generator, options) -> tuple[FusionParams, Inputs]:
@@ -146,32 +140,24 @@ def pool(random: np.random.Generator, options) -> tuple[FusionParams, Inputs]:
     return params, tokens(some, Fold("0", tuple(names), ()), params)
 
 
-def run_planted(options) -> pd.DataFrame:
-    random, rows = np.random.default_rng(1), []
-    params, inputs = pool(random, options)
-    cases = [
-        (kind, n, s) for kind in ("choice", "additive") for n in options.sizes for s in options.strengths
-    ]
-    for kind, n, strength in cases:
-        if kind == "additive" and strength != 1.0:
-            continue
-        repeats = options.repeats if n < 1000 else max(1, options.repeats - 1)
-        for number in range(repeats):
-            order = list(np.random.default_rng([number, 7]).permutation(inputs.patients))
-            fold = Fold("0", tuple(order[:n]), tuple(order[n : n + options.tested]))
-            part = inputs.of([*fold.train, *fold.test])
-            table, log_hazard = planted(part, kind, strength, number)
-            some = params.model_copy(update={"trials": 4})
-            part = part._replace(offset=torch.zeros_like(part.offset))
-            found = c_indices(
-                table, predictions(Held(some, table.assign(fold="0"), [fold], {"0": part}), options.models)
-            )
-            tested = table.loc[[*fold.test]]
-            found["the true hazard"] = harrell(tested["time"], tested["event"], log_hazard[n:])
-            about = {"kind": kind, "patients": n, "strength": strength, "repeat": number}
-            rows += [about | {"model": model, "c": c} for model, c in found.items()]
-            print(about, {model: round(c, 3) for model, c in found.items()}, flush=True)
-    return pd.DataFrame(rows)
+def run_planted(options) -> Iterator[list[dict]]:
+    params, inputs = pool(np.random.default_rng(1), options)
+    cases = [("choice", n, strength) for n in options.sizes for strength in options.strengths]
+    cases += [("additive", n, 1.0) for n in options.sizes]
+    for number, (kind, n, strength) in itertools.product(range(options.repeats), cases):
+        order = list(np.random.default_rng([number, 7]).permutation(inputs.patients))
+        fold = Fold("0", tuple(order[:n]), tuple(order[n : n + options.tested]))
+        part = inputs.of([*fold.train, *fold.test])
+        table, log_hazard = planted(part, kind, strength, number)
+        some = params.model_copy(update={"trials": 4})
+        part = part._replace(offset=torch.zeros_like(part.offset))
+        found = c_indices(
+            table, predictions(Held(some, table.assign(fold="0"), [fold], {"0": part}), options.models)
+        )
+        tested = table.loc[[*fold.test]]
+        found["the true hazard"] = harrell(tested["time"], tested["event"], log_hazard[n:])
+        about = {"kind": kind, "patients": n, "strength": strength, "repeat": number}
+        yield [about | {"model": model, "c": c} for model, c in found.items()]
 
 
 PARTS = {"permuted": run_permuted, "exchanged": run_exchanged, "traps": run_traps, "planted": run_planted}
@@ -186,7 +172,6 @@ MODELS = {
         "uniform-attention",
         "self-attention",
         "mrs90",
-        "rcsa",
     ],
 }
 CANCERS = {
@@ -206,10 +191,13 @@ def main() -> None:
         "--own", nargs="+", default=[], help="heads that are not the bench's: name=file.py:Class"
     )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the tables")
+    parser.add_argument(
+        "--what", nargs="+", default=["exchanged", "noise"], help="what is done to a modality"
+    )
     parser.add_argument("--permutations", type=int, default=20)
     parser.add_argument("--sizes", type=int, nargs="+", default=[400, 4000])
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0, 2.0])
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tested", type=int, default=1000)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -218,10 +206,13 @@ def main() -> None:
         options.cancers, options.models = (
             a or b[part] for a, b in zip(asked, (CANCERS, MODELS), strict=True)
         )
-        load = round(os.getloadavg()[0], 2)
-        table = PARTS[part](options).round(4)
-        write_csv(table, options.out / f"fusion_{part}.csv")
-        print(table.describe().to_string(), f"\nload before {load}")
+        table = pd.DataFrame()
+        for rows in PARTS[part](options):  # written as it grows: what was not reached is missing, and no more
+            table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True).round(4)
+            write_csv(table, options.out / f"fusion_{part}.csv")
+            print(
+                pd.DataFrame(rows).round(3).to_string(index=False, header=len(table) == len(rows)), flush=True
+            )
 
 
 if __name__ == "__main__":
