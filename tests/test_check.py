@@ -125,7 +125,7 @@ def test_a_refused_table_is_its_sentence_and_a_mended_cohort_is_ready(tree):
     table.assign(age=table["age"] * 365).to_csv(path, index=False)
     code, said = tree.check("crossfusion")
     assert code == 1
-    assert "and a number from 0 to 120 years" in said
+    assert "0 to 120 years are expected" in said
     table = table.assign(age=table["age"].where(table["patient"] != "Pat. 2", 28125), event=2)
     table.to_csv(path, index=False, sep=";", decimal=",")
     code, said = tree.check("crossfusion")

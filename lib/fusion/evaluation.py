@@ -82,7 +82,18 @@ def metric_rows(
         for setting, contenders in models.items()
         for model, one in contenders.items()
     ]
-    return pd.concat(rows, ignore_index=True)
+    return of_people(pd.concat(rows, ignore_index=True), cohort)
+
+
+def of_people(rows: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
+    """The rows as they are; without intervals and p where several rows of the cohort are one person's (spots): these are not
+    so many independent patients, and an interval that took them for that would be far too short.
+    """
+    if "person" not in cohort:
+        return rows
+    people = cohort["person"].nunique()
+    rows = rows.assign(how=rows["how"] + f"; no interval: spots of {people} patients are not independent")
+    return rows.assign(**dict.fromkeys({"low", "high", "error", "p", "p_holm"} & {*rows}, np.nan))
 
 
 def family(models: Mapping[str, HeldOut], names: Sequence[str] = CROSS_ATTENTION) -> HeldOut | None:

@@ -36,6 +36,7 @@ from lib.inputs.slides import check_scales
 from lib.inputs.tables import (
     NO_YES,
     Faults,
+    check_once,
     code,
     column_report,
     is_missing,
@@ -44,7 +45,6 @@ from lib.inputs.tables import (
     plain,
     read_columns,
     read_texts,
-    some,
     table_in,
     values,
 )
@@ -224,12 +224,12 @@ def read_matched(
         files = table.drop(columns=[name for name in table if plain(name) == "patient"])
         table = files.assign(patient=patients["patient"].to_numpy()).drop_duplicates("patient")
     columns = scans = slides = None
-    with wrong:
+    with wrong.held():
         columns = _columns(patients, path)
     known, held = set(patients["patient"]), (table, path) if one else None
-    with wrong:
+    with wrong.held():
         scans = _scans(folder, known, label, held, wrong)
-    with wrong:
+    with wrong.held():
         slides = _slides(folder, known, held, wrong)
     wrong.refuse()
     return Cohort(patients, scans, slides, {}, columns)
@@ -260,11 +260,10 @@ def _patients(
         table = table.assign(hospital="")
     cells = dict.fromkeys(names, pd.Series("", range(len(table))))
     for name, column in names.items():
-        with wrong:
+        with wrong.held():
             cells[name] = _column(table, column, path)
     patient = cells["patient"]
-    with wrong:
-        check_patients(patient, path)
+    check_once(patient, path, wrong)
     people = {
         "patient": patient,
         "hospital": cells["hospital"].map(lambda text: "" if is_missing(text) else text),
@@ -277,25 +276,12 @@ def _patients(
     return pd.DataFrame(people | {"problem": np.where(lost, "no follow-up", "")})
 
 
-def check_patients(patient: pd.Series, path: str | os.PathLike) -> None:
-    """Refuse a patient without a name, twice, or spelled in two ways."""
-    blank, wrong = patient.map(is_missing).to_numpy(), Faults()
-    if blank.any():
-        wrong.append(f"{path}: row {some(np.flatnonzero(blank) + 2)} names no patient")
-    named = patient[~blank]
-    _once(named.to_frame("patient"), "patient", path, wrong)
-    with wrong:
-        check_names(named, path)
-    wrong.refuse()
-
-
 def _once(rows: pd.DataFrame, name: str, path: str | os.PathLike, wrong: Faults) -> None:
-    """A patient, a file or a name of two rows, whosever they are, goes to `wrong`."""
+    """A file or a name of two rows, whosever they are, goes to `wrong`."""
     for one in rows.loc[rows[name].duplicated() & (rows[name] != ""), name].unique():
         owners = rows.loc[rows[name] == one, "patient"]
-        whose = f", of {' and '.join(owners.unique()[:2])}" if name != "patient" else ""
-        times = "twice" if len(owners) == 2 else f"{len(owners)} times"
-        wrong.append(f"{path}: {name} {one} stands {times}{whose}: remove one")
+        whose = " and ".join(owners.unique()[:2])
+        wrong.append(f"{path}: {name} {one} stands twice, of {whose}: remove one")
 
 
 def _factor(cells: pd.Series, what: str, wrong: Faults) -> np.ndarray:
@@ -342,7 +328,7 @@ def _slides(folder: Path, known: set[str], one: tuple | None, wrong: Faults) -> 
     rows, path = _rows(folder, "slides", ("patient", "path"), ("slide", "um_per_px"), known, one, wrong)
     stems = rows["path"].map(lambda text: PurePosixPath(text).stem)
     rows["slide"] = rows["slide"].where(rows["slide"] != "", stems)
-    with wrong:
+    with wrong.held():
         check_names(rows["slide"], path, "slide", zeros=False)
     _once(rows, "slide", path, wrong)
     _once(rows, "path", path, wrong)
@@ -413,7 +399,9 @@ def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
 
 def _numbers(cells: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
     """Finite numbers by patient, each once, NaN where a cell is empty."""
-    check_patients(cells["patient"].fillna("").astype(str), path)
+    wrong = Faults()
+    check_once(cells["patient"].fillna("").astype(str), path, wrong)
+    wrong.refuse()
     cells = cells[[n for n in cells if plain(n) != "patient"]].set_axis(cells["patient"].astype(str))
     empty = cells.map(lambda cell: is_missing(str(cell)))
     values = cells.mask(empty).apply(pd.to_numeric, errors="coerce").astype(np.float64)

@@ -25,6 +25,7 @@ KINDS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.84
 MUCH = 1.5  # times the usual distance: planes are missing between
 IN_SLICE = 0.2  # of the distance of slices: a contour that is nearer to one was drawn in it
 LEANING = 0.01  # sine of the angle between the way of the planes and their normal: half a degree
+SAME_MM = 0.01  # planes of several segments at one place
 IN_LINE_MM = 0.3  # that a leaning plane may lie beside the line of the others
 IN_PLANE = 0.1  # of the distance of slices: how far the points of a contour may lie out of one
 
@@ -90,10 +91,21 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
     dataset = pydicom.dcmread(found.path)
     groups = [*dataset.get("SharedFunctionalGroupsSequence", []), *dataset.PerFrameFunctionalGroupsSequence]
     measures = [each.PixelMeasuresSequence[0] for each in groups if "PixelMeasuresSequence" in each]
-    stated = any("SpacingBetweenSlices" in each for each in measures)
     try:
-        if (way := _leaning(groups)) is not None:  # what is stated is the way of the table
-            stated = [each.pop("SpacingBetweenSlices", None) for each in measures] and False
+        normal, step, way = _stacked(groups)
+        if way is not None or not any("SpacingBetweenSlices" in each for each in measures):
+            # empty planes are left out of most files: a region in two pieces looks like one whose planes lie far apart; and
+            # where the gantry was tilted, what is stated is the way of the table
+            axis = int(np.abs(normal @ np.reshape(like.direction, (3, 3))).argmax())
+            thick = max((float(each.get("SliceThickness") or 0) for each in measures), default=0.0)
+            usual = like.spacing_mm[axis]
+            step = step if 0 < step <= MUCH * max(usual, thick) else usual
+            if step > MUCH * usual:
+                warnings.warn(
+                    f"{found.path}: its planes are {step:g} mm apart, the scan's {usual:g} mm", stacklevel=4
+                )
+            for each in measures:
+                each.SpacingBetweenSlices = f"{step:.8g}"
         segments = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
         lean = None if way is None else 1.0
         volume = segments.get_volume(segment_numbers=numbers, perpendicular_tol=lean)
@@ -104,9 +116,6 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
     inside = (volume.array >= 0.5 if volume.array.dtype.kind == "f" else volume.array > 0).any(-1)
     steps = volume.affine[:3, 2::-1]  # of columns, rows, slices
     spacing = np.linalg.norm(steps, axis=0)
-    if not stated:
-        thick = max((float(each.get("SliceThickness") or 0) for each in measures), default=0.0)
-        inside, spacing[2] = _apart(found, inside, spacing[2], _step_along(like, steps[:, 2]), thick)
     image = sitk.GetImageFromArray(inside.astype(np.uint8))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(volume.affine[:3, 3].tolist())
@@ -118,58 +127,28 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
     return sitk.GetArrayFromImage(image) > 0, geometry_of(image)
 
 
-def _leaning(groups: list[Dataset]) -> np.ndarray | None:
-    """From the first plane of a segmentation to the last, mm, where a tilted gantry shifts them against each other; else None."""
-    rows, places = (
-        np.array(
-            [
-                each[f"Plane{part}Sequence"][0][name].value
-                for each in groups
-                if f"Plane{part}Sequence" in each
-            ],
-            float,
-        )
-        for part, name in (("Orientation", "ImageOrientationPatient"), ("Position", "ImagePositionPatient"))
-    )
-    if not len(rows) or not len(places):
-        return None
-    axes = rows[0].reshape(2, 3)
-    order = np.argsort(places @ np.cross(*axes))
-    way = places[order[-1]] - places[order[0]]
-    if not np.linalg.norm(axes @ way) > LEANING * np.linalg.norm(way):
-        return None
-    along = way / np.linalg.norm(way)
-    if np.linalg.norm(np.cross(places - places[order[0]], along), axis=1).max() > IN_LINE_MM:
-        raise ValueError("they do not lie in a line")
-    return way
-
-
-def _step_along(like: Geometry, way: np.ndarray) -> float:
-    """The distance of voxels of a grid along a direction, mm."""
-    return float(np.take(like.spacing_mm, np.abs(way @ np.reshape(like.direction, (3, 3))).argmax()))
-
-
-def _apart(
-    found: Regions, inside: np.ndarray, step: float, usual: float, thick: float
-) -> tuple[np.ndarray, float]:
-    """Planes of a segmentation and their distance, where the file does not state it; their thickness, mm, it may.
-
-    Empty planes are left out of most files, so that a region in two pieces looks like one with planes far apart: such are
-    taken to be as thick as the slices of the scan, `usual`, mm.
+def _stacked(groups: list[Dataset]) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """How the planes of a segmentation lie: their normal, the least distance of two (0 of one alone), mm, and, where a tilted
+    gantry shifts them against each other, the way from the first to the last, mm; else None.
     """
-    if len(inside) > 1 and step <= MUCH * usual:
-        return inside, step
-    if len(inside) == 1:
-        return inside, usual
-    if step <= MUCH * max(usual, thick):
-        warnings.warn(
-            f"{found.path}: its planes are {step:g} mm apart, the scan's {usual:g} mm", stacklevel=5
+    rows, places = (
+        np.array([each[part][0][name].value for each in groups if part in each], float)
+        for part, name in (
+            ("PlaneOrientationSequence", "ImageOrientationPatient"),
+            ("PlanePositionSequence", "ImagePositionPatient"),
         )
-        return inside, step
-    every = int(np.rint(step / usual))
-    spread = np.zeros(((len(inside) - 1) * every + 1, *inside.shape[1:]), bool)
-    spread[::every] = inside
-    return spread, step / every
+    )
+    axes = rows[0].reshape(2, 3)
+    normal = np.cross(*axes)
+    places = places[np.argsort(places @ normal)]
+    gaps, way = np.diff(places @ normal), places[-1] - places[0]
+    step = float(min(gaps[gaps > SAME_MM], default=0.0))
+    if np.linalg.norm(axes @ way) <= LEANING * np.linalg.norm(way):
+        return normal, step, None
+    beside = np.cross(places - places[0], way / np.linalg.norm(way))
+    if np.linalg.norm(beside, axis=1).max() > IN_LINE_MM:
+        raise ValueError("they do not lie in a line")
+    return normal, step, way
 
 
 def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarray, Geometry]:

@@ -9,12 +9,15 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from lib.files import check_names
 
 DELIMITERS = ",;\t"
 DAY_ZERO = datetime.datetime(1899, 12, 31)  # of spreadsheets, until their 29 February 1900 that never was
@@ -46,17 +49,15 @@ MOST_NAMED = 12  # patients, or cells of a column, that a sentence names
 
 
 class Faults(list[str]):
-    """What is wrong with tables, a sentence each, gathered so that all of it is said at once.
+    """What is wrong with tables, a sentence each, gathered so that all of it is said at once."""
 
-    A ValueError within a `with` of it ends the block and is gathered, each of its lines.
-    """
-
-    def __enter__(self) -> "Faults":
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        self.extend(str(error).splitlines() if isinstance(error, ValueError) else ())
-        return isinstance(error, ValueError)
+    @contextmanager
+    def held(self, path: object = "") -> Iterator[None]:
+        """A ValueError within ends the block and is gathered, each of its lines, behind the path where one is given."""
+        try:
+            yield
+        except ValueError as error:
+            self.extend(f"{path}: {line}" if path else line for line in str(error).splitlines())
 
     def refuse(self) -> None:
         """A ValueError with all of it, a line each; nothing where nothing is wrong."""
@@ -97,6 +98,19 @@ def some(names: Iterable[object]) -> str:
     names = [*dict.fromkeys(map(str, names))]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
+
+
+def check_once(
+    names: pd.Series, path: object, wrong: Faults, what: str = "patient", zeros: bool = True
+) -> None:
+    """Rows without a name, a name of two rows, and one spelled in two ways (`lib.files.check_names`) go to `wrong`."""
+    blank = names.map(is_missing).to_numpy(bool)
+    if blank.any():
+        wrong.append(f"{path}: row {some(np.flatnonzero(blank) + 2)} names no {what}")
+    named = names[~blank]
+    wrong += [f"{path}: {what} {one} stands twice: remove one" for one in named[named.duplicated()].unique()]
+    with wrong.held():
+        check_names(named, path, what, zeros)
 
 
 def values(
@@ -187,7 +201,7 @@ def column_report(table: pd.DataFrame, source: str | Path) -> pd.DataFrame:
     rows, wrong = [], Faults()
     for name in table.select_dtypes("number"):
         values, meant, remark = table[name], USUAL.get(name), ""
-        with wrong:
+        with wrong.held():
             remark = looked_over(values, name)
         counts = (int(values.notna().sum()), int(values.isna().sum()))
         rows.append((name, meant.unit if meant else "", *counts, *values.quantile([0, 0.5, 1]), remark))

@@ -24,14 +24,13 @@ from lib.files import check_names
 from lib.inputs.slides import SUFFIXES
 from lib.inputs.tables import (
     NO_YES,
-    OTHER_UNITS,
     USUAL,
     Faults,
     Usual,
     code,
+    looked_over,
     number,
     read_texts,
-    some,
     values,
 )
 
@@ -169,9 +168,8 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     wrong += [f"{path}: slide {one} stands twice" for one in slide[slide.duplicated()]]
     wrong += [f"{path}: slide {one} is another patient's" for one in slide[foreign]]
     cells = cells.set_axis(patient)
-    months, outcome, age, female = (
-        _numbers(cells[name], path, wrong, kind, needed=number < 2)
-        for number, (name, kind) in enumerate(zip(names[2:6], ("time_months", "", "age", ""), strict=True))
+    months, outcome = (
+        _numbers(cells[names[n]], path, wrong, kind, needed=True) for n, kind in ((2, "time_months"), (3, ""))
     )
     found = pd.DataFrame(
         {
@@ -180,14 +178,14 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
             "sample": slide.map(sample_of),
             "time_months": months,
             "event": outcome if ours else 1 - outcome,
-            "age": age,
-            "female": female,
+            "age": _numbers(cells[names[4]], path, wrong, "age"),
+            "female": _numbers(cells[names[5]], path, wrong),
             "site": cells[names[6]].set_axis(patient.index).mask(barcode, patient.str[5:7]),
             "oncotree_code": cells["oncotree_code"].to_numpy(),
         }
     )
     if wrong:
-        with wrong:
+        with wrong.held():
             by_patient(found)
     wrong.refuse()
     return found.astype({"event": int})
@@ -269,7 +267,7 @@ def contradicted(cohort: pd.DataFrame, cdr: pd.DataFrame) -> list[str]:
 
 def _check_barcodes(names: pd.Series, path: str | Path, wrong: Faults) -> None:
     """Names that are none, and barcodes typed otherwise than TCGA-A6-2683, which nobody would recognise."""
-    with wrong:
+    with wrong.held():
         check_names(names, path, zeros=False)
     typed = names.str.upper().str.match(BARCODE) & ~names.str.match(BARCODE)
     wrong += [f"{path}: {one!r} is a barcode in small letters: write {one.upper()}" for one in names[typed]]
@@ -284,14 +282,10 @@ def _numbers(
     needed: bool = False,
 ) -> pd.Series:
     """A column (indexed by patient) of a `kind` of `RANGES`, or of the codes of `levels`; what cannot be goes to `wrong`."""
-    what = f"{path}: {cells.name} of"
-    found = values(cells, what, wrong, number if kind else partial(code, levels=levels), needed)
+    found = values(
+        cells, f"{path}: {cells.name} of", wrong, number if kind else partial(code, levels=levels), needed
+    )
     if kind:
-        known, (unit, low, high, _) = found[~found.index.duplicated()], RANGES[kind]
-        off = known[(known < low) | (known > high)]
-        days = OTHER_UNITS.get(unit, {}).get("days") if (off > high).any() else None
-        hint = f"; are these days? Divide them by {days:g}" if days else ""
-        if len(off):
-            said = some(f"{patient} is {one:g}" for patient, one in off.items())
-            wrong.append(f"{what} {said}, and a number from {low:g} to {high:g} {unit} is needed{hint}")
+        with wrong.held():
+            looked_over(found[~found.index.duplicated()], f"{path}: {cells.name}", RANGES[kind])
     return found.reset_index(drop=True)

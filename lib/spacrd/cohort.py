@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from lib.data import fetch_all, read_sources
 from lib.files import check_names
-from lib.inputs.tables import PLAIN_NUMBER, Faults, nearest_name, plain, read_texts
+from lib.inputs.tables import PLAIN_NUMBER, Faults, check_once, nearest_name, plain, read_texts
 from lib.params import ROOT
 from lib.spacrd import her2st
 from lib.spacrd.h5ad import read_csv, read_h5ad
@@ -51,12 +51,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
             f"{path}: section {section} has {column} {value!r}, not one of {', '.join(allowed)}"
             for section, value in odd[["section", column]].to_numpy()
         ]
-    twice = table["section"][table["section"].duplicated()].unique()
-    wrong += [f"{path}: section {section} is there twice: remove one" for section in twice]
     wrong += [] if len(table) else [f"{path}: no section"]
-    for column in ("section", "patient"):  # they name files and join tables
-        with wrong:
-            check_names(table[column], path, column, zeros=False)
+    check_once(table["section"], path, wrong, "section", zeros=False)
+    with wrong.held():  # they name files and join tables
+        check_names(table["patient"], path, "patient", zeros=False)
     wrong.refuse()
     return table
 

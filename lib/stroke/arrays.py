@@ -8,13 +8,13 @@ by an unpickler that admits names, whole numbers and containers of them.
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.files import check_names
-from lib.inputs.tables import is_missing, nearest_name, plain, read_texts
+from lib.inputs.tables import Faults, check_once, code, nearest_name, plain, read_texts, values
 from lib.params import read_yaml
 from lib.stroke.clinical import CATEGORICAL, mapped
 
@@ -84,21 +84,15 @@ def read_clinical(
     for name in ("PATIENT_ID", OUTCOME):
         if plain(name) not in columns:
             raise ValueError(f"{path} has no column {name}{nearest_name(name, columns.values())}")
+    wrong = Faults()
+    check_once(raw[columns["patient_id"]], path, wrong)
     raw = raw.set_index(columns["patient_id"]).rename_axis("patient")
-    if (bad := np.array([is_missing(name) for name in raw.index]) | raw.index.duplicated()).any():
-        raise ValueError(f"{path}: PATIENT_ID {raw.index[bad][0]!r} is empty or stands twice")
-    check_names(raw.index, path)
-    try:
+    what = f"{path}: {OUTCOME} of patient"
+    label = values(raw[columns[plain(OUTCOME)]], what, wrong, partial(code, levels={"0": 0, "1": 1}))
+    with wrong.held(path):
         table = mapped(raw, mapping, CODES, implausible)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    outcome = raw[columns[plain(OUTCOME)]]
-    outcome = outcome.mask(outcome.map(is_missing))
-    label = pd.to_numeric(outcome, errors="coerce")
-    if (odd := outcome.notna() & ~label.isin((0, 1))).any():
-        who, what = raw.index[odd][0], outcome[odd].iloc[0]
-        raise ValueError(f"{path}: {OUTCOME} of patient {who} is {what}, not 0 or 1")
-    return table.assign(label=label.astype(float))
+    wrong.refuse()
+    return table.assign(label=label)
 
 
 def read_partition(path: str | Path, patients: Iterable[str]) -> dict[str, str]:

@@ -119,7 +119,7 @@ def mapped(
     for name, usual in RANGES.items():
         found, low, high = table[name], usual.low, usual.high
         if implausible == "refuse":
-            with wrong:
+            with wrong.held():
                 looked_over(found, name, usual, "; correct the table, or set implausible to missing")
         for row in np.flatnonzero((found < low) | (found > high)):
             notes[row].append(

@@ -17,8 +17,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.files import check_names, leaves_folder, problem_of
-from lib.inputs.tables import Faults, is_missing, nearest_name, plain, read_texts, some, table_in, values
+from lib.files import leaves_folder, problem_of
+from lib.inputs.tables import (
+    Faults,
+    check_once,
+    is_missing,
+    nearest_name,
+    plain,
+    read_texts,
+    some,
+    table_in,
+    values,
+)
 from lib.stroke.clinical import POSTPROCEDURAL, mapped
 from lib.stroke.film import LONGEST_S, SHORTEST_S
 
@@ -67,13 +77,8 @@ def read_patients(
         raise ValueError("\n".join(f"{path} has no column {name}{nearest_name(name, raw)}" for name in lost))
     raw = raw.rename(columns={columns[name]: name for name in OWN if name in columns})
     raw = raw.assign(**{name: "" for name in OWN if name not in raw})
-    if blank := [n for n, name in enumerate(raw["patient"], 2) if is_missing(name)]:
-        wrong.append(f"{path}: row {some(blank)} names no patient")
+    check_once(raw["patient"], path, wrong)
     raw = raw[~raw["patient"].map(is_missing)]
-    twice = raw["patient"][raw["patient"].duplicated()].unique()
-    wrong += [f"{path}: patient {name} stands twice: remove one" for name in twice]
-    with wrong:
-        check_names(raw["patient"], path)
     raw = raw.set_index("patient")
     films = raw["film"].map(lambda text: "" if is_missing(text) else text.replace("\\", "/"))
     for patient, text in films.items():
@@ -89,10 +94,8 @@ def read_patients(
         said = some(f"{patient} is {seconds:g}" for patient, seconds in odd.items())
         seconds = f"{SHORTEST_S:g} to {LONGEST_S:g}"
         wrong.append(f"{path}: interval_s of patient {said}: seconds are expected, {seconds}")
-    table, faults = None, Faults()
-    with faults:
+    with wrong.held(path):
         table = mapped(raw, meant, implausible=implausible)
-    wrong += [f"{path}: {each}" for each in faults]
     wrong.refuse()
     problem = [problem_of(folder, text, "film") for text in films]
     own = pd.DataFrame(

@@ -258,7 +258,7 @@ def test_all_that_is_wrong_is_said_at_once_and_those_who_say_the_same_share_a_se
     assert len(wrong) == 2
     assert "P0, P1," in wrong[0]
     assert "P11 and 2 more: 'old' is no number" in wrong[0]
-    with wrong:
+    with wrong.held():
         raise ValueError("one\ntwo")
     values(cells["P16":], "t.csv: event of", wrong, needed=True)
     with pytest.raises(ValueError, match="P16: the cell is empty") as said:

@@ -74,7 +74,7 @@ def table_text(**changed) -> str:
         (table_text(platform="slide-seq"), "section A1 has platform 'slide-seq'"),
         (table_text(label_grade="sure"), "section A1 has label_grade 'sure'"),
         (table_text(patient=""), "patient"),
-        (table_text() + "A1,A,st,,,weak,\n", "section A1 is there twice"),
+        (table_text() + "A1,A,st,,,weak,\n", "section A1 stands twice"),
         ("section,patient\nA1,A\n", "no column platform, folder, labels, label_grade: "),
         (",".join(COLUMNS) + "\n", ": no section"),
     ],
@@ -92,10 +92,12 @@ def test_a_table_as_a_spreadsheet_writes_it_and_all_that_is_wrong_with_it(tmp_pa
     plain = read_table(path)
     assert list(plain.columns) == list(COLUMNS)
     head, row = text.split("\n", 1)
-    path.write_text("\ufeff" + (head.title() + "\n" + row.replace("st", "ST")).replace(",", ";"))
+    path.write_text(
+        "\ufeff" + (head.title() + "\n" + row.replace("st", "ST")).replace(",", ";"), encoding="utf-8"
+    )
     pd.testing.assert_frame_equal(read_table(path), plain)
     path.write_text(table_text(platform="vizium", label_grade="sure") + "A1,=A,st,,,weak,\n")
-    with pytest.raises(ValueError, match="A1 is there twice") as said:
+    with pytest.raises(ValueError, match="A1 stands twice") as said:
         read_table(path)
     assert len(str(said.value).splitlines()) == 4
 

@@ -119,10 +119,10 @@ def test_csv_by_hand(tmp_path):
     [
         ("mRs90_binary", "mRS90", "has no column mRs90_binary; nearest: mRS90"),
         ("NIHSS00", "NIHSS", "nihss: no table has a column 'NIHSS00'; nearest: NIHSS"),
-        ("p3,", "001,", "PATIENT_ID '001' is empty or stands twice"),
-        ("p3,", "nan,", "PATIENT_ID 'nan' is empty"),
+        ("p3,", "001,", "patient 001 stands twice"),
+        ("p3,", "nan,", "row 4 names no patient"),
         (",1,2,1\n", ",1,3,1\n", "mTICI of patient 001: '3' is no category it has"),
-        (",1,2,1\n", ",1,2,2\n", "mRs90_binary of patient 001 is 2, not 0 or 1"),
+        (",1,2,1\n", ",1,2,2\n", "mRs90_binary of patient 001: '2' is no category"),
         ("001,71", "001,710", "age of patient 001 is 710, 0 to 120 years are expected"),
         (",12,0,", ",12,F,", "Sex of patient 001: 'F' is no category it has"),
     ],
