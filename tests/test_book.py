@@ -9,6 +9,7 @@ import nbformat
 import papermill
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lib import book, results, site
@@ -388,8 +389,19 @@ def test_quarto_may_be_required_and_what_it_complains_of_stops_the_book(checkout
 
 @needs_quarto
 def test_the_whole_book_with_quarto(checkout, capsys):
+    place = checkout / "results/spacrd/demo"
+    (place / "a.svg").write_text(SVG.format(300), encoding="utf-8")
+    (place / "a.json").write_text("{}", encoding="utf-8")
+    with open(checkout / "book/demo-null.qmd", "a", encoding="utf-8") as page:
+        page.write('\n::: {.piece data-piece="slide" data-from="/results/spacrd/demo/a.json"}\n')
+        page.write('![A line.](/results/spacrd/demo/a.svg){#fig-touched fig-alt="A line"}\n:::\n')
     assert make(checkout, "--require-quarto") == 0, capsys.readouterr().err
     made = checkout / "_book"
+    touched = BeautifulSoup((made / "book/demo-null.html").read_text(encoding="utf-8"), "html.parser")
+    assert touched.select_one('.piece[data-piece="slide"] script[type="application/json"]').text == "{}"
+    assert "drawing" in touched.select_one(".piece img")["class"], "dark and light may be exchanged"
+    scripts = [script["src"].rpartition("/")[2] for script in touched.select("script[src*=crossbook]")]
+    assert scripts == ["piece.js", "lightbox.js", "table.js", "slide.js"]
     assert site.faults(made, machine_folders(checkout)) == []
     text = (made / PLACES[0]).with_suffix(".html").read_text(encoding="utf-8")
     assert 'id="fig-roc-spacrd-demo"' in text

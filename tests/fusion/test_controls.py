@@ -8,7 +8,9 @@ from lifelines.utils import concordance_index
 from lib.fusion.controls import Held, exchanged, noised, permuted, planted, predictions
 from lib.fusion.params import FusionParams
 from lib.fusion.tokens import Inputs
+from lib.fusion.train import fit
 from lib.training.folds import folds_of
+from lib.training.runs import Run
 
 SIZES = {"clinic": 3, "protein_kinases": 6, "cytokines": 6, "mutations": 4}
 
@@ -131,3 +133,29 @@ def test_what_is_exchanged_is_lost():
         },
     )
     assert mean_c(table, predictions(data, ["ridge-all"]))["ridge-all"] < 0.6
+
+
+def test_every_head_is_tried_with_the_same_settings_and_says_what_it_costs():
+    inputs = real(120)
+    table = cohort(inputs)
+    data = held(table, inputs)
+    tried = []
+    for model in ("concat", "mcat+offset"):
+        result = fit(Run("x", data.folds[0], model, 1), data)
+        tried.append(result.tables["tuning"][["trial", "learning_rate", "weight_decay", "dropout"]])
+        assert result.tables["tuning"]["chosen"].sum() == 1
+        costs = result.tables["costs"].iloc[0]
+        assert costs["parameters"] > costs["of_head"] > 0
+        assert (result.scores["setting"] == "planted").all()
+    pd.testing.assert_frame_equal(*tried)
+
+
+def test_an_offset_moves_a_network_with_offset_and_no_other():
+    inputs = real(120)
+    table = cohort(inputs)
+    moved = inputs._replace(offset=2 * inputs.columns["clinic"][:, 0])
+    for model, same in (("mean", True), ("mean+offset", False)):
+        one, other = (
+            fit(Run("x", folds_of(table)[0], model, 1), held(table, some)).scores for some in (inputs, moved)
+        )
+        assert one.equals(other) == same
