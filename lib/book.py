@@ -371,7 +371,7 @@ def filled(
         if match[1] not in parts:
             raise ValueError(f"{page}: no part is called {match[1]}; there are {', '.join(sorted(parts))}.")
         whole = re.sub(MARK, part, parts[match[1]])  # a part may hold others
-        made = re.sub(r"\(/results/([^)\s]+)\)", picture, whole)
+        made = _set(re.sub(r"\(/results/([^)\s]+)\)", picture, whole))
         return re.sub(r"\[([^\[\]]*)\]\(/([^)\s]+)\)", link, made).strip("\n") + "\n"
 
     pieces = CODE.split(text)

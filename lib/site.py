@@ -159,7 +159,7 @@ def preview(folder: Path) -> Path:
     heads = {place: _title(notebook) for place, notebook in notebooks.items()}
     titles = {place: caption_words(title) for place, (title, _) in heads.items()}
     numbers = _numbers(contents, {place for place, (_, given) in heads.items() if ".unnumbered" in given})
-    marks = _marks(notebooks, numbers)
+    marks = _marks(notebooks)
     bibliography = contents.get("bibliography")
     works = _works((folder / bibliography).read_text(encoding="utf-8")) if bibliography else {}
     exporter = HTMLExporter(
@@ -200,24 +200,20 @@ def _title(notebook: NotebookNode) -> tuple[str, str]:
 
 
 def _numbers(contents: dict, unnumbered: set[str]) -> dict[str, str]:
-    """A number for each chapter, a letter for each appendix, none for parts and what is marked unnumbered."""
-    plain = unnumbered | {part for part, _ in places(contents)} | {"index.qmd"}
-    last = contents["book"].get("appendices", [])
-    counted = [place for _, place in places(contents) if place not in plain]
-    numbers = {place: str(n) for n, place in enumerate([p for p in counted if p not in last], 1)}
-    return numbers | {place: chr(64 + n) for n, place in enumerate([p for p in counted if p in last], 1)}
+    """A letter for each appendix that is not marked unnumbered; chapters have none, for it would hang on what was run."""
+    last = [place for place in contents["book"].get("appendices", []) if place not in unnumbered]
+    return {place: chr(64 + number) for number, place in enumerate(last, 1)}
 
 
-def _marks(notebooks: dict[str, NotebookNode], numbers: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """Each label's words ("Figure 3.1") and the page it stands on."""
+def _marks(notebooks: dict[str, NotebookNode]) -> dict[str, tuple[str, str]]:
+    """Each label's words ("Figure 3", counted by page, as Quarto is told to) and the page it stands on."""
     marks = {}
     for place, notebook in notebooks.items():
         counts: Counter[str] = Counter()
         for label in labels(notebook):
             word = WORDS[label[:3]]
             counts[word] += 1
-            number = f"{numbers[place]}." if place in numbers else ""
-            marks[label] = f"{word} {number}{counts[word]}", place
+            marks[label] = f"{word} {counts[word]}", place
     return marks
 
 

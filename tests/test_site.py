@@ -227,7 +227,7 @@ def test_markdown_beyond_the_common_is_put_plainly(pages):
     assert "By (Ander et al. 2021) and Ander et al. 2021." in front
     assert "<code>[@a2021]</code>" in front, "code is left alone"
     assert '<a href="book/c.html#what-it-is-worth">' in front
-    assert '<a href="book/c.html#tbl-c">Table A.1</a>' in front
+    assert '<a href="book/c.html#tbl-c">Table 1</a>' in front
     assert "<em>A table of two.</em>" in front
     part = pages["notebooks/spacrd/index.html"]
     assert '<span id="fig-way"></span><img src="../../book/a.svg" alt="A way."' in part
