@@ -18,8 +18,8 @@ import pandas as pd
 from scipy.stats import norm
 
 from benchmarks.interval_coverage import cox_score, folds_of, patients
-from lib.doctor import processor
 from lib.files import write_csv
+from lib.stage import processor
 from lib.statistics.metrics_table import survival_differences
 from lib.statistics.over_cohorts import pooled, posterior
 from lib.statistics.survival import HeldOut

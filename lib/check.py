@@ -22,7 +22,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from lib.files import written
-from lib.inputs.tables import some
+from lib.names import some
 from lib.params import ROOT, load
 from lib.stage import results_folder
 

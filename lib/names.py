@@ -1,12 +1,15 @@
 """What identifiers are called where people read them: models, metrics, settings, cohorts, by ``data/names.yaml`` alone."""
 
 import re
+from collections.abc import Iterable
 from functools import cache
 
 import pandas as pd
 import yaml
 
 from lib.params import ROOT
+
+MOST_NAMED = 12  # patients, or cells of a column, that a sentence names
 
 # columns of the tables of results -> the list that names what stands in them
 OF_COLUMN = {
@@ -79,3 +82,10 @@ def head(column: str) -> str:
     """Head of a column: a word of the list `columns`, or a metric, or a model; else as it is."""
     found = (_named(str(column), kind) for kind in ("columns", "metrics", "models"))
     return next((words for words in found if words is not None), column)
+
+
+def some(names: Iterable[object]) -> str:
+    """Names for a sentence: the first `MOST_NAMED`, and how many more there are."""
+    names = [*dict.fromkeys(map(str, names))]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

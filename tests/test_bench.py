@@ -115,6 +115,15 @@ def test_who_finds_the_planted_choice_is_who_is_ahead_in_every_repeat(controls):
     assert "**" not in lines["Concatenation"]
 
 
+def test_of_one_repeat_only_a_large_lead_is_called_found_and_the_page_says_so(controls):
+    worth = {"the true hazard": 0.8, "ridge-by-block": 0.62, "concat": 0.64, "self-attention": 0.7}
+    rows = [("choice", 400, 2.0, 0, model, c) for model, c in worth.items()]
+    planted = pd.DataFrame(rows, columns=["kind", "patients", "strength", "repeat", "model", "c"])
+    said = controls(planted=planted)["bench-finds"]
+    assert "of strength 2 in 400 patients, Self-attention." in said
+    assert "without an interval" in said
+
+
 def test_false_alarms_are_counted(controls):
     alone = [("paad", deal, "concat", "", 0.5 + 0.01 * deal, np.nan) for deal in range(4)]
     pairs = [("paad", deal, "concat", "clinic", 0.0, p) for deal, p in enumerate((0.01, 0.2, 0.5, 0.9))]

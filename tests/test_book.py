@@ -321,7 +321,7 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
     assert "2 chapters, a preview without Quarto" in said
     first = tree(checkout / "_book")
     assert not any(str(checkout).encode() in content for content in tree(checkout / "_build").values())
-    assert b"Part standings." in first["index.html"]
+    assert b"Part fusion-says." in first["index.html"]
     assert not any("her2st/" in name for name in first)
     assert make(checkout) == 0
     assert capsys.readouterr().out == "book: nothing changed\n"

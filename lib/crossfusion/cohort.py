@@ -18,7 +18,7 @@ from lib.features.tiles import LEFT_OUT, SCALES, embedding_paths, presets_of, re
 from lib.files import also_there, write_csv
 from lib.inputs import tcga
 from lib.inputs.slides import SUFFIXES, Slide, check_scales, found_slides, open_slide
-from lib.inputs.tables import some
+from lib.names import some
 from lib.phantoms.slides import write_slide
 from lib.stage import Stage
 from lib.statistics.concordance import null_survival

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from lib.files import check_names
+from lib.names import MOST_NAMED, some
 
 DELIMITERS = ",;\t"
 DAY_ZERO = datetime.datetime(1899, 12, 31)  # of spreadsheets, until their 29 February 1900 that never was
@@ -45,7 +46,6 @@ class Usual(NamedTuple):
 
 
 USUAL = {"age": Usual("years", 0, 120, (15, 100)), "time_months": Usual("months", 0, 1200, (2, 240))}
-MOST_NAMED = 12  # patients, or cells of a column, that a sentence names
 
 
 class Faults(list[str]):
@@ -91,13 +91,6 @@ def number(text: str) -> float:
     if not np.isfinite(value):
         raise ValueError(f"{text!r} is no number")
     return value
-
-
-def some(names: Iterable[object]) -> str:
-    """Names for a sentence: the first `MOST_NAMED`, and how many more there are."""
-    names = [*dict.fromkeys(map(str, names))]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def check_once(
