@@ -152,6 +152,15 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
         *("paper ablation spacrd", "paper accuracies stroke"),
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
+        *(f"{part} lro" for part in ("subsets", "folds", "table")),
+        "survival stad",
+        *(f"{part} isles24-clinical" for part in ("hospitals", "table", "models")),
+        *(f"{part} {name}" for part in ("answer", "from") for name in ("lro", "stad", "isles24-clinical")),
+        *(
+            f"{part} {name}"
+            for part in ("title", "pairs", "slopes", "distrust", "paper", "next")
+            for name in ("lro", "isles24-clinical")
+        ),
     }
     assert [name for name, text in parts.items() if len(text) < 20] == []
     assert [row[-1] for row in rows(parts["studies"])[1:]] == ["not run here"] * 5
@@ -280,6 +289,28 @@ PROVENANCE = {
     "machine": {"processor": "AMD EPYC", "cores": 2},
     "files": {"metrics.csv": "5ca1ab1e"},
 }
+
+
+TITLES = [
+    (-0.12, 0.10, "PET alone ranks recurrence as well as CT, PET and the clinic together"),
+    (-0.12, -0.01, "CT, PET and the clinic together rank recurrence worse than PET alone"),
+    (0.01, 0.10, "CT, PET and the clinic together rank recurrence better than PET alone"),
+]
+
+
+@pytest.mark.parametrize(("low", "high", "title"), TITLES)
+def test_a_title_follows_the_paired_difference(root, bare, low, high, title):
+    """From the committed tables, with another difference: the title turns with its interval, and needs no result made here."""
+    kept = root / "data/results/gcmlm/lro"
+    for path in kept.rglob("*.*"):
+        bare.write(f"data/results/gcmlm/lro/{path.relative_to(kept)}", path.read_text(encoding="utf-8"))
+    bare.write("params/gcmlm/lro.yaml", "kind: open\n")
+    path = bare.root / "data/results/gcmlm/lro/tables/differences.csv"
+    table = pd.read_csv(path)
+    table.loc[table["minus"] == "signature: pet", ["auc", "low", "high"]] = ((low + high) / 2, low, high)
+    table.to_csv(path, index=False)
+    _, cells = bare.notebook("real")
+    assert cells["lro_title"](cells["of"]("gcmlm", "lro")) == f"# {title}\n"
 
 
 def test_demo_and_null_stand_side_by_side_and_a_miss_is_bold(phantoms):
