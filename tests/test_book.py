@@ -333,7 +333,7 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
     assert make(checkout) == 0
     assert "left out: spacrd/her2st 5-figures was not run here" in capsys.readouterr().out
     text = (checkout / "_book/notebooks/spacrd/her2st/4-evaluate.html").read_text(encoding="utf-8")
-    assert "Evaluate: her2st (open)" in text
+    assert "Evaluate: Breast, HER2ST (open)" in text
     assert "wrote results/a.csv" in text
     assert "not comparable" not in text
 

@@ -46,6 +46,9 @@ COMPARED = [
 ]
 
 
+CHAPTER = {"finding", "pairs", "six", "printed", "distrust"}
+
+
 class Repository:
     """Writes results as the stages leave them, and runs the book's notebooks on them."""
 
@@ -151,6 +154,8 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         ),
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
         *("paper ablation spacrd", "paper accuracies stroke"),
+        *(f"chapter {part} crossfusion" for part in CHAPTER | {"answer", "models", "folds", "cut"}),
+        *(f"chapter {part} spacrd" for part in CHAPTER | {"sections", "leak", "alarms"}),
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
         *(f"{part} lro" for part in ("subsets", "folds", "table")),
         "survival stad",
@@ -697,3 +702,67 @@ def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_eval
     for part in ("paper figure 2", "paper ablation spacrd", "paper accuracies stroke"):
         for place in re.findall(r"\(/results/([^)]+)\)", parts[part]):
             assert (cancer.root / "results" / place).stat().st_size > 2000
+
+
+GROUPS = "model,cut,p\nmcat:AMIL,fold_median,0.066\nmcat:AMIL,pooled_median,0.848\n"
+
+
+def test_a_chapters_title_and_its_six_pairs_follow_the_numbers(cancer):
+    """The clinic better than slides, then the same numbers turned round; the two cuts of one model stand beside each other."""
+    matplotlib.use("agg")
+
+    def made(sign):
+        low, high = sorted((0.04 * sign, 0.19 * sign))
+        table = f"model,minus,difference,low,high,setting\ncox-clinical,mcat:AMIL,{0.12 * sign},{low},{high},blca\n"
+        cancer.write("results/crossfusion/blca/tables/differences.csv", table)
+        return cancer.parts("real")
+
+    first, second = made(1), made(-1)
+    words = "of 1 cancers the clinic ranks survival better than a network that saw slides {.unnumbered}"
+    assert first["chapter finding crossfusion"] == f"# In 1 {words}\n"
+    assert second["chapter finding crossfusion"] == f"# In 0 {words}\n"
+    assert rows(second["chapter six crossfusion"])[1] == [
+        "Bladder",
+        "−0.120 (−0.190 to −0.040): **worse**",
+        "–",
+    ]
+    assert rows(first["chapter printed crossfusion"])[1][1:3] == ["0.630 (0.027)", "–"]
+
+
+def test_the_switch_of_the_cut_has_its_still_picture_and_says_both_p(cancer):
+    matplotlib.use("agg")
+    cancer.cohort("crossfusion", "luad", [("mcat:AMIL", "luad", "c_index", 0.56, 0.51, 0.61)], kind="open")
+    folder = "results/crossfusion/luad/tables"
+    curves = CURVES.replace("cox-clinical", "mcat:AMIL")
+    cancer.write(f"{folder}/kaplan_meier.csv", curves + curves.split("\n", 1)[1].replace("pooled", "fold"))
+    cancer.write(f"{folder}/groups.csv", GROUPS)
+    cancer.write(f"{folder}/folds.csv", "model,fold,c_index\nmcat:AMIL,0,0.46\nmcat:AMIL,1,0.62\n")
+    parts = cancer.parts("real")
+    assert parts["chapter cut crossfusion"].startswith(
+        '::: {.piece data-piece="survival" data-show="mcat:AMIL"'
+    )
+    assert (cancer.root / "results/real/survival-cut.svg").stat().st_size > 2000
+    assert "0.066 or 0.848 of the same scores" in parts["chapter distrust crossfusion"]
+    assert "from 0.46 to 0.62 over" in parts["chapter distrust crossfusion"]
+
+
+def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_section(bare):
+    matplotlib.use("agg")
+    folder = "results/spacrd/her2st"
+    pair = "setting,model,minus,patients,difference,low,high\ngenes,spacrd-genes,marker-smoothed,{},0.1,0.05,0.15\n"
+    bare.cohort("spacrd", "her2st", [], kind="open", differences=pair.format(8))
+    metrics = [
+        f"spacrd-genes,her2st,genes,{m},{e},0.5,0.9,80,30,1,x"
+        for m, e in (("auc", 0.8), ("f1_gmm", 0.7), ("f1_oracle", 0.8))
+    ]
+    bare.write(f"{folder}/metrics.csv", HEAD + "\n".join(metrics) + "\n")
+    cuts = "setting,section,rule,cut,called,hits,spots,cancer\ngenes,A1,gmm,0.1,10,6,20,10\ngenes,A1,oracle,0.2,10,8,20,10\n"
+    bare.write(f"{folder}/tables/cuts.csv", cuts)
+    parts, defined = bare.notebook("real")
+    assert defined["rules"].loc["A1"].to_dict() == {"gmm": 0.6, "oracle": 0.8}
+    said = "SpaCRD {} one marker gene, smoothed {{.unnumbered}}\n"
+    assert parts["chapter finding spacrd"] == "# On 8 patients " + said.format("finds cancer better than")
+    assert "0.800 (0.500 to 0.900), and 0.700 (0.500 to 0.900) where" in parts["chapter distrust spacrd"]
+    bare.write(f"{folder}/tables/differences.csv", pair.format(3))
+    few = bare.parts("real")["chapter finding spacrd"]
+    assert few == "# On 3 patients " + said.format("is not shown to find cancer better than")

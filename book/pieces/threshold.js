@@ -1,20 +1,21 @@
 // A cut that one moves through the scores of a section: what it calls cancer, and the F1 it earns. Of the table cuts: setting, section,
 // rule ("": a step of the slider), cut, called (spots at or above it), hits (cancer among them), spots, cancer.
+// data-show names the section that is shown first.
 "use strict";
 
-crossbook.piece("threshold", (live, data) => {
+crossbook.piece("threshold", (live, data, box) => {
   const { make, number, rows } = crossbook;
   const CANCER = "var(--cancer)", OTHER = "var(--other)", LEFT = 40, RIGHT = 12, TALL = 90, F1 = 110;
   const RULES = { gmm: "from the scores alone", oracle: "from the labels of this section" };
   const all = rows(data.cuts), name = (row) => [row.section, row.setting].filter(Boolean).join(", ");
-  const sections = [...new Set(all.map(name))];
+  const sections = [...new Set(all.map(name))], first = sections.includes(box.dataset.show) ? box.dataset.show : sections[0];
   let steps = [], rules = [], shown = null, width = 0;
   const f1 = ({ called, hits, cancer }) => (2 * hits) / (called + cancer);
 
   const head = make("div", { class: "numbers", "aria-live": "polite" }), place = make("div"), marks = make("div", { class: "controls" });
   const slider = crossbook.slider("cut", 0, 1, 1, 0, (at) => move(steps[at]));
   const controls = make("div", { class: "controls" }, "section", make("select", { "aria-label": "section",
-    onchange: (event) => choose(event.target.value) }, ...sections.map((each) => make("option", {}, each))));
+    onchange: (event) => choose(event.target.value) }, ...sections.map((each) => make("option", { selected: each === first }, each))));
   live.append(controls, head, place, slider, marks);
 
   function choose(section) {
@@ -73,6 +74,6 @@ crossbook.piece("threshold", (live, data) => {
     [...marks.querySelectorAll("button")].forEach((button, at) => button.setAttribute("aria-pressed", rules[at] === row));
   }
 
-  choose(sections[0]);
+  choose(first);
   crossbook.fitted(place, (wide) => { width = wide; draw(); });
 });
