@@ -233,3 +233,14 @@ def test_text_is_read_as_utf8_whatever_the_locale():
     files = [*LIB, *NOTEBOOKS, *(ROOT / "scripts").glob("*.py")]
     found = {named(path) for path in files if bare.search(code_of(path))}
     assert found <= allowed
+
+
+def test_a_label_is_given_once_in_all_notebooks_of_a_study():
+    """They stand in one book, and Quarto knows a figure by its label."""
+    for study in sorted({path.parent for path in (ROOT / "notebooks").glob("*/*.ipynb")}):
+        labels = [
+            label
+            for path in study.glob("*.ipynb")
+            for label in re.findall(r"#\| label: ([\w-]+)", path.read_text(encoding="utf-8"))
+        ]
+        assert sorted(labels) == sorted(set(labels)), study.name
