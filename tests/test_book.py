@@ -284,7 +284,11 @@ def checkout(root, tmp_path, monkeypatch):
     contents = site.read_contents(root)
     for name in [place for _, place in site.places(contents) if place.endswith(".qmd")] + ["references.bib"]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / name, folder / name)
+        # chapters link to notebooks of demos that this small book does not have
+        text = re.sub(
+            r"(notebooks/\w+)/demo/[\w-]+\.ipynb", r"\1/index.qmd", (root / name).read_text("utf-8")
+        )
+        (folder / name).write_text(text, encoding="utf-8")
     for entry in contents["book"]["chapters"]:
         if isinstance(entry, dict):
             pages = [place for place in entry["chapters"] if place.endswith(".qmd")]
