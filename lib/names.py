@@ -84,8 +84,8 @@ def head(column: str) -> str:
     return next((words for words in found if words is not None), column)
 
 
-def some(names: Iterable[object]) -> str:
-    """Names for a sentence: the first `MOST_NAMED`, and how many more there are."""
+def some(names: Iterable[object], most: int = MOST_NAMED) -> str:
+    """Names for a sentence: the first `most`, each once, and how many more there are."""
     names = [*dict.fromkeys(map(str, names))]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

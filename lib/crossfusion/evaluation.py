@@ -25,8 +25,7 @@ from lib.statistics.calibration import calibration_at_horizon, decision_curve_at
 from lib.statistics.classification import NotComputable
 from lib.statistics.comparison import false_alarms, survival_null
 from lib.statistics.intervals import Interval
-from lib.statistics.survival import Censoring, HeldOut
-from lib.training.folds import folds_of
+from lib.statistics.survival import HeldOut
 
 WHITE = 220  # of 255 in the darkest channel: above it, no stain
 Models = dict[str, dict[str, HeldOut]]  # cancer type -> model -> its held-out patients
@@ -60,32 +59,13 @@ def held_out_patients(stage: Stage, cohort: pd.DataFrame) -> Models:
     return models
 
 
-def _censoring(cohort: pd.DataFrame, setting: str) -> dict[str, Censoring]:
-    """How patients leave follow-up, learnt from each fold's training patients."""
-    patients = cohort[cohort["cancer"] == setting]
-    outcomes = patients[["time_months", "event"]]
-    return {
-        fold.name: Censoring.fit(*outcomes.loc[list(fold.train)].to_numpy().T) for fold in folds_of(patients)
-    }
-
-
-def metric_rows(models: Models, cohort: pd.DataFrame, params: CrossFusionParams) -> pd.DataFrame:
-    """Every metric of every model; how patients leave follow-up is learnt from each fold's training patients."""
-    rows = []
-    for setting, contenders in models.items():
-        about = (params.horizons, _censoring(cohort, setting), params.bootstrap_draws)
-        for model, one in contenders.items():
-            rows.append(metrics_table.survival_rows(model, params.cohort, setting, one, *about))
-    return pd.concat(rows, ignore_index=True)
-
-
 def difference_rows(
     models: Models, cohort: pd.DataFrame, params: CrossFusionParams, metrics: Sequence[str]
 ) -> pd.DataFrame:
     """Paired differences of metrics between all models of each cancer type that have them."""
     parts = []
     for setting, contenders in models.items():
-        about = (params.horizons, _censoring(cohort, setting), params.bootstrap_draws)
+        about = (params.horizons, metrics_table.censoring(cohort, setting), params.bootstrap_draws)
         for metric in metrics:
             error = metric.startswith(("brier", "ibs"))
             able = {name: one for name, one in contenders.items() if not error or one.survival is not None}

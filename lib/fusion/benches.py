@@ -22,7 +22,6 @@ from lib.training.published_folds import read_folds, with_folds, with_outcomes
 
 GENES = 500  # of a spot: those in all sections whose mean is highest
 ENCODER = "shell"  # of the pictures of spots: the open network trained on this stain
-SITES = ("new_tumor_event_site", "new_tumor_event_site_other")
 
 
 class Read(NamedTuple):
@@ -66,8 +65,7 @@ def recurrence(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
 def liver_metastasis(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     """Gastric cancer: patient, time_months and event (1 metastasis of the liver), fold, site, the clinic, `<modality>:` columns.
 
-    An event is a new tumour whose site, or whose other site, names the liver, unless it is a new primary tumour and nothing
-    else. Who died without one is censored. Patients of whom no day is known are left out.
+    Who died without one is censored (`lib.inputs.tcga.liver_metastasis`). Patients of whom no day is known are left out.
     """
     fetch_all("bench")
     porpoise = RAW / "tcga" / "porpoise"
@@ -76,24 +74,17 @@ def liver_metastasis(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     path = stage.reads(porpoise / stage.params.table)
     patients, said = read_porpoise(path, groups, cdr)
     remarks += said
-    clinic = cdr.reindex(patients.table.index)
-    named = [clinic[name].fillna("").str.contains("liver", case=False) for name in SITES]
-    kind = clinic["new_tumor_event_type"].fillna("").str.strip().str.casefold()
-    event = (named[0] | named[1]) & (kind != "new primary tumor")
-    day = clinic["new_tumor_event_dx_days_to"]
-    last = pd.concat([clinic["os_days"], clinic["pfi_days"], day], axis=1).max(axis=1)
-    days = day.where(event & (day >= 0)).where(event, last)
-    about = {
-        "site": patients.table["site"],
-        "time_months": days / tcga.DAYS_PER_MONTH,
-        "event": event.astype(int),
-    }
-    table = pd.DataFrame(about)
+    outcome = tcga.liver_metastasis(cdr).reindex(patients.table.index)
+    table = patients.table[["site"]].join(outcome)
     remarks.append(
-        ("outcome", int(event.sum()), "metastases of the liver; only the first new tumour is recorded")
+        (
+            "outcome",
+            int(table["event"].sum()),
+            "metastases of the liver; only the first new tumour is recorded",
+        )
     )
     remarks.append(("left out", int(table["time_months"].isna().sum()), "patients of whom no day is known"))
-    table = table.dropna(subset="time_months")
+    table = table.dropna(subset="time_months").astype({"event": int})
     folds, said = with_outcomes(read_folds(porpoise / "splits" / "5foldcv" / "tcga_stad"), table.index)
     remarks += [("folds", len(said), remark) for remark in said]
     table = with_folds(table, folds).dropna(subset="fold")

@@ -23,6 +23,7 @@ from lib.fusion.params import GENE_GROUPS, MODALITIES, FusionParams
 from lib.fusion.phantom import CANCER, write_phantom
 from lib.inputs import tcga
 from lib.inputs.tables import nearest_name, read_columns
+from lib.names import some
 from lib.stage import Stage
 from lib.statistics.concordance import harrell
 from lib.training.folds import folds_of, stratified_folds
@@ -32,7 +33,7 @@ SUFFIXES = {"_rnaseq": "rna", "_cnv": "copy_number", "_mut": "mutations"}
 CLINIC = ("age", "female", "stage", "grade")
 NEVER = {
     "site": "the hospital, which tells who dies: kept for analyses by site, never an input",
-    "train": "the authors' own split, which carries outcome: never an input",
+    "train": "somebody's split, which may carry the outcome (PORPOISE's does): never an input",
     "Unnamed: 0": "the row's number, sorted by site: never an input",
 }
 READ = ("case_id", "slide_id", "survival_months", "censorship", "age", "is_female", "oncotree_code")
@@ -171,7 +172,7 @@ def read_porpoise(
     remarks += [(name, 1, reason) for name, reason in NEVER.items() if name in raw]
     unknown = [name for name, kind in kinds.items() if not kind and name not in {*READ, *NEVER}]
     if unknown:
-        remarks.append(("unknown columns", len(unknown), f"left out: {_some(unknown)}"))
+        remarks.append(("unknown columns", len(unknown), f"left out: {some(unknown, 5)}"))
     if late := int(table["metastasis"].sum()):
         remarks.append(("late entry", late, "patients with a metastasis's slide: they had lived to have one"))
     facts, said = _clinic(table, clinic)
@@ -197,10 +198,6 @@ def read_porpoise(
     return Patients(table, blocks), remarks + said
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
-
-
 def _clinic(table: pd.DataFrame, cdr: pd.DataFrame | None) -> tuple[pd.DataFrame, list[tuple]]:
     """age, female, stage and grade (1 to 4) of patients, with what is odd: a stage that is not known is missing."""
     facts, remarks = table[["age", "female"]].copy(), []
@@ -213,7 +210,7 @@ def _clinic(table: pd.DataFrame, cdr: pd.DataFrame | None) -> tuple[pd.DataFrame
                 (
                     "outcome",
                     len(odd),
-                    f"TCGA-CDR says otherwise whether they died, the table is kept: {_some(odd)}",
+                    f"TCGA-CDR says otherwise whether they died, the table is kept: {some(odd, 5)}",
                 )
             )
         staged = [name for name in ("ajcc_pathologic_tumor_stage", "clinical_stage") if name in cdr]
@@ -258,7 +255,7 @@ def _grouped(
     """RNA as one table a group of genes; a gene stands in each of its groups."""
     named = {gene for genes in groups.values() for gene in genes}
     if stray := [gene for gene in block if gene not in named]:
-        remarks.append(("rna", len(stray), f"genes are in no group and left out: {_some(stray)}"))
+        remarks.append(("rna", len(stray), f"genes are in no group and left out: {some(stray, 5)}"))
     found = {name: [gene for gene in genes if gene in block] for name, genes in groups.items()}
     return {name: block[genes] for name, genes in found.items() if genes}
 
@@ -269,7 +266,7 @@ def _without_empty(blocks: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.Dat
     for name, block in blocks.items():
         empty = list(block.columns[block.isna().all()])
         if empty:
-            remarks.append((name, len(empty), f"columns without any value are left out: {_some(empty)}"))
+            remarks.append((name, len(empty), f"columns without any value are left out: {some(empty, 5)}"))
         if len(empty) < block.shape[1]:
             kept[name] = block.drop(columns=empty)
             lacking = int(kept[name].isna().all(axis=1).sum())
@@ -362,9 +359,11 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
         raise ValueError(
             f"{path}: patient {parts.idxmax()} is in {parts.max()} folds: put all rows of a patient into one"
         )
-    blocks, used = {}, {"time_months", "event", "fold", "site", "cancer"}
+    blocks, used = {}, {"time_months", "event", "fold", "cancer", *NEVER}
     for name, patterns in params.modalities.items():
         for pattern in patterns:
+            if pattern in NEVER:
+                raise ValueError(f"{path}: {pattern} in the modality {name}: {NEVER[pattern]}; take it out")
             if not any(fnmatchcase(column, pattern) for column in table):
                 raise ValueError(
                     f"{path} has no column {pattern} of the modality {name}{nearest_name(pattern, table.columns)}"
@@ -372,9 +371,9 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
         found = [c for c in table if c not in used and any(fnmatchcase(c, pattern) for pattern in patterns)]
         blocks[name] = table[found].apply(_numbers, path=path)
         used |= {*found}
-    remarks = []
+    remarks = [(name, 1, reason) for name, reason in NEVER.items() if name in table]
     if unknown := [name for name in table if name not in used and not name.startswith("Unnamed:")]:
-        remarks.append(("unknown columns", len(unknown), f"of no modality, left out: {_some(unknown)}"))
+        remarks.append(("unknown columns", len(unknown), f"of no modality, left out: {some(unknown, 5)}"))
     blocks, said = _without_empty(blocks)
     about = {"cancer": table.get("cancer", params.cohort), "time": table.get("time_months", np.nan)}
     kept = table[["event", "fold", *(["site"] if "site" in table else [])]].assign(**about)

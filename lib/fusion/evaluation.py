@@ -13,19 +13,17 @@ from scipy.stats import norm
 
 from lib.figures import style
 from lib.figures.curves import calibration_at_horizon as draw_calibration
-from lib.fusion.params import CONTENDERS, HEADS, RIVALS, FusionParams
+from lib.fusion.params import CONTENDERS, HEADS, OFFSET, RIVALS, FusionParams
 from lib.statistics import metrics_table
 from lib.statistics.calibration import calibration_at_horizon
 from lib.statistics.classification import NotComputable
 from lib.statistics.comparison import holm
-from lib.statistics.survival import Censoring, HeldOut
-from lib.training.folds import folds_of
+from lib.statistics.survival import HeldOut
 
 Models = dict[str, dict[str, HeldOut]]  # cancer -> contender -> its held-out patients
 # the heads of the papers that ask one modality about another; `FAMILY` is the mean of their metrics
 CROSS_ATTENTION = ("crossfusion", "spacrd", "mrs90", "rcsa", "mcat")
 FAMILY = "cross-attention"
-OFFSET = "+offset"  # a head to whose logits the clinical linear predictor is added
 BEST_REGRESSION = "clinic-offset+rna"
 REGRESSIONS = ("clinic-free+rna", BEST_REGRESSION, "late:clinic+rna")
 REGION = 0.01  # of a c-index: less, either way, nobody would notice
@@ -64,25 +62,11 @@ def held_out_patients(predictions: pd.DataFrame, cohort: pd.DataFrame, order: Se
     return models
 
 
-def censoring(cohort: pd.DataFrame, setting: str) -> dict[str, Censoring]:
-    """How patients of a cancer leave follow-up, learnt from each fold's training patients."""
-    patients = cohort[cohort["cancer"] == setting]
-    outcome = patients[["time_months", "event"]]
-    return {
-        fold.name: Censoring.fit(*outcome.loc[list(fold.train)].to_numpy().T) for fold in folds_of(patients)
-    }
-
-
 def metric_rows(
     models: Models, cohort: pd.DataFrame, name: str, horizons: Sequence[float], draws: int
 ) -> pd.DataFrame:
-    """Every metric of every contender (`metrics_table.survival_rows`) in the cohort `name`."""
-    rows = [
-        metrics_table.survival_rows(model, name, setting, one, horizons, censoring(cohort, setting), draws)
-        for setting, contenders in models.items()
-        for model, one in contenders.items()
-    ]
-    return of_people(pd.concat(rows, ignore_index=True), cohort)
+    """Every metric of every contender (`metrics_table.survival_table`) in the cohort `name`."""
+    return of_people(metrics_table.survival_table(models, cohort, name, horizons, draws), cohort)
 
 
 def of_people(rows: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.fusion.heads import HEADS, Fused
+from lib.fusion.params import OFFSET
 from lib.params import ROOT, nearest
 
-OFFSET = "+offset"
 PARAMETERS = 20  # times width squared: what each head has, give or take what one more hidden unit brings
 
 

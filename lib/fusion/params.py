@@ -23,9 +23,10 @@ HEADS = (
     *("concat", "mean", "gated", "kronecker", "late", "self-attention", "uniform-attention"),
     *("crossfusion", "spacrd", "mrs90", "rcsa", "mcat"),
 )
-WITH_OFFSET = tuple(f"{head}+offset" for head in HEADS)
+OFFSET = "+offset"
+WITH_OFFSET = tuple(head + OFFSET for head in HEADS)
 NETWORKS = (*HEADS, *WITH_OFFSET)
-# regressions and forests on the same columns and folds: lib/training/rivals.py
+# regressions and forests on the same columns and folds: lib/fusion/rivals.py
 RIVALS = (
     *("age", "clinic", "rna", "copy-number", "mutations", "ridge-all", "ridge-by-block", "elastic-net"),
     *("clinic-free+rna", "clinic-offset+rna", "late:clinic+rna", "late:all", "forest"),
@@ -100,7 +101,7 @@ class FusionParams(Training, StudyParams):
 
     @model_validator(mode="after")
     def _known_contenders(self) -> "FusionParams":
-        own = [name + suffix for name in self.own_heads for suffix in ("", "+offset")]
+        own = [name + suffix for name in self.own_heads for suffix in ("", OFFSET)]
         if taken := sorted(set(own) & set(CONTENDERS)):
             raise ValueError(
                 f"`own_heads` names a head {taken[0]}, which the bench has: give yours another name"

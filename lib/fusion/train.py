@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from lib.fusion import rivals
-from lib.fusion.model import OFFSET, Fusion, Output, count, file_of, head_of
-from lib.fusion.params import RIVALS, FusionParams, Training
+from lib.fusion.model import Fusion, Output, count, file_of, head_of
+from lib.fusion.params import OFFSET, RIVALS, FusionParams, Training
 from lib.fusion.tokens import Inputs, inner_folds, read_tokens
 from lib.stage import Stage
+from lib.training import penalised
 from lib.training.discrete_time import bin_of, fit_bins, survival_at, survival_nll, survival_of
 from lib.training.folds import Fold, folds_of
 from lib.training.runs import Result, Run
@@ -162,13 +163,6 @@ def settings_of(trials: int, seed: int) -> list[Member]:
     return [Member(seed, *map(float, each)) for each in zip(rates, shares / rates, dropouts, strict=True)]
 
 
-def c_indices(risks: Tensor, when: Tensor, event: Tensor) -> Tensor:
-    """Harrell's c-index of several risks (members, n), higher = earlier death, at once; NaN where no two are comparable."""
-    before = (when[:, None] < when) & (event[:, None] > 0)
-    apart = risks[:, :, None] - risks[:, None, :]
-    return (((apart > 0) + (apart == 0) / 2) * before).sum((1, 2)) / before.sum()
-
-
 class Problem(NamedTuple):
     """Patients to learn from, and what the output layer speaks of: bins of their follow-up, or a label."""
 
@@ -196,9 +190,10 @@ class Problem(NamedTuple):
 
     def watching(self, batch: Batch, others: Inputs) -> Callable[[Tensor], list[float]]:
         """What `descend` is to watch: c-indices of others, or AUC of their labels."""
-        # a label has one moment: who has it comes before all others
-        when = others.time if self.edges is not None else 1.0 - others.event
-        return lambda rows: c_indices(self.risk(batch, rows, others)[0], when, others.event).tolist()
+        known = penalised.Outcome(
+            others.time.numpy() if self.edges is not None else None, others.event.numpy()
+        )
+        return lambda rows: known.concordance(self.risk(batch, rows, others)[0].numpy()).tolist()
 
     @torch.no_grad()
     def risk(self, batch: Batch, rows: Tensor, others: Inputs) -> tuple[Tensor, Tensor]:

@@ -49,10 +49,10 @@ from lib.inputs.tables import (
     values,
 )
 from lib.inputs.tcga import (
-    DAYS_PER_MONTH,
     NORMAL,
     first_known,
     grade_number,
+    liver_metastasis,
     read_cdr,
     read_outcomes,
     sample_of,
@@ -446,7 +446,6 @@ def read_lro(folder: str | Path) -> tuple[dict[str, pd.DataFrame], pd.Series]:
     return tables, label
 
 
-SITES = ("new_tumor_event_site", "new_tumor_event_site_other")
 STAGES = ("ajcc_pathologic_tumor_stage", "clinical_stage")
 
 
@@ -475,11 +474,7 @@ def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.Dat
     table = table[table["cancer"] == "STAD"]
     if patients is not None:
         table = table[table["patient"].isin(set(patients))]
-    liver = np.logical_or.reduce([table[name].fillna("").str.contains("liver", case=False) for name in SITES])
-    event = liver & (table["new_tumor_event_type"].str.strip().str.casefold() != "new primary tumor")
-    day = table["new_tumor_event_dx_days_to"]
-    last = pd.concat([table["os_days"], table["pfi_days"], day], axis=1).max(axis=1)
-    days = day.where(event & (day >= 0)).where(event, last)
+    outcome = liver_metastasis(table)
     return pd.DataFrame(
         {
             "patient": table["patient"],
@@ -488,9 +483,8 @@ def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.Dat
             "male": 1.0 - table["female"],
             "stage": first_known(table, [name for name in STAGES if name in table]),
             "grade": table["histological_grade"].map(grade_number),
-            "time_months": days / DAYS_PER_MONTH,
-            "event": event.astype(int),
-            "problem": np.where(days.notna(), "", "no follow-up"),
+            **outcome,
+            "problem": np.where(outcome["time_months"].notna(), "", "no follow-up"),
         }
     ).reset_index(drop=True)
 

@@ -42,6 +42,7 @@ RANGES = USUAL | {
     "days": Usual("days", 0, MOST_DAYS, (0, MOST_DAYS)),
     "days before or after": Usual("days", -MOST_DAYS, MOST_DAYS, (-MOST_DAYS, MOST_DAYS)),
 }
+NEW_TUMOUR_SITES = ("new_tumor_event_site", "new_tumor_event_site_other")
 ENDPOINTS = ("OS", "DSS", "DFI", "PFI")
 TEXTS = (
     *("ajcc_pathologic_tumor_stage", "clinical_stage", "histological_grade"),
@@ -247,6 +248,21 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
         columns[days] = _numbers(cells[days], path, wrong, "days before or after")
     wrong.refuse()
     return pd.DataFrame({name: np.asarray(each) for name, each in columns.items()})
+
+
+def liver_metastasis(table: pd.DataFrame) -> pd.DataFrame:
+    """Time to a metastasis of the liver, of rows of `read_cdr`: time_months (from diagnosis to the event or to the last day the
+    patient is known of: the largest of OS, PFI and the new tumour's; NaN where none is known) and event (1 metastasis).
+
+    An event is a new tumour whose site, or whose other site, names the liver, unless its type is a new primary tumour and
+    nothing else. Only the first new tumour is recorded.
+    """
+    liver = np.logical_or.reduce([table[name].str.contains("liver", case=False) for name in NEW_TUMOUR_SITES])
+    event = liver & (table["new_tumor_event_type"].str.strip().str.casefold() != "new primary tumor")
+    day = table["new_tumor_event_dx_days_to"]
+    last = pd.concat([table["os_days"], table["pfi_days"], day], axis=1).max(axis=1)
+    days = day.where(event & (day >= 0)).where(event, last)
+    return pd.DataFrame({"time_months": days / DAYS_PER_MONTH, "event": event.astype(int)})
 
 
 def contradicted(cohort: pd.DataFrame, cdr: pd.DataFrame) -> list[str]:

@@ -26,6 +26,7 @@ from lib.statistics.intervals import (
     patient_interval,
 )
 from lib.statistics.survival import Censoring, HeldOut, hazard_ratio, logrank, median_groups, medians
+from lib.training.folds import folds_of
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
 COLUMNS = [*NAMES, *ENDS, "n", "events", "seeds", "how"]
@@ -375,6 +376,33 @@ def survival_rows(
         names = name, cohort, setting, f"logrank_p_{test.cut}"
         rows.append(dict(zip(COLUMNS, (*names, test.p, np.nan, np.nan, *counts, how), strict=True)))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def censoring(cohort: pd.DataFrame, setting: str) -> dict[str, Censoring]:
+    """How patients of a cancer type leave follow-up, learnt from each fold's training patients.
+
+    `cohort` is indexed by patient, with cancer, time_months, event and the columns of `lib.training.folds.folds_of`.
+    """
+    patients = cohort[cohort["cancer"] == setting]
+    outcomes = patients[["time_months", "event"]]
+    return {
+        fold.name: Censoring.fit(*outcomes.loc[list(fold.train)].to_numpy().T) for fold in folds_of(patients)
+    }
+
+
+def survival_table(
+    models: Mapping[str, Mapping[str, HeldOut]],
+    cohort: pd.DataFrame,
+    name: str,
+    horizons: Sequence[float],
+    draws: int,
+) -> pd.DataFrame:
+    """`survival_rows` of every model (cancer type -> model -> its held-out patients) of the cohort `name`; see `censoring`."""
+    rows = []
+    for setting, contenders in models.items():
+        about = (horizons, censoring(cohort, setting), draws)
+        rows += [survival_rows(model, name, setting, one, *about) for model, one in contenders.items()]
+    return pd.concat(rows, ignore_index=True)
 
 
 def risk_group(model: HeldOut, rule: str) -> np.ndarray:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lib.inputs import tcga
 from lib.inputs.tables import read_columns
+from lib.names import some
 from lib.training.folds import Fold, refuse_leak
 
 
@@ -45,7 +46,7 @@ def _checked(folds: list[Fold], where: object) -> list[Fold]:
         refuse_leak(fold.train, fold.test, {one: tcga.patient_of(one) for one in fold.train + fold.test})
     times = Counter(one for fold in folds for one in fold.test)
     if twice := [one for one, count in times.items() if count > 1]:
-        raise ValueError(f"{where}: {_some(twice)} tested more than once")
+        raise ValueError(f"{where}: {some(sorted(twice), 10)} tested more than once")
     return folds
 
 
@@ -72,7 +73,7 @@ def with_outcomes(folds: Iterable[Fold], known: Iterable[str]) -> tuple[list[Fol
     }
     for fold in folds:
         misfits[f"are in neither part of fold {fold.name}"] = (known & named) - {*fold.train, *fold.test}
-    return kept, [f"{len(ids)} {what}: {_some(ids)}" for what, ids in misfits.items() if ids]
+    return kept, [f"{len(ids)} {what}: {some(sorted(ids), 10)}" for what, ids in misfits.items() if ids]
 
 
 def with_folds(cohort: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame:
@@ -89,8 +90,3 @@ def with_folds(cohort: pd.DataFrame, folds: Iterable[Fold]) -> pd.DataFrame:
         for one in cohort.index
     }
     return cohort.assign(unused_in=cohort.index.map(unused)) if any(unused.values()) else cohort
-
-
-def _some(ids: Iterable[str], most: int = 10) -> str:
-    ids = sorted(ids)
-    return ", ".join(ids[:most]) + (f" and {len(ids) - most} more" if len(ids) > most else "")

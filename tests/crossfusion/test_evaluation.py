@@ -13,7 +13,7 @@ from lib.crossfusion.cohort import clinical_baselines, planted_patients, write_p
 from lib.crossfusion.params import CrossFusionParams
 from lib.features.tiles import TileGrid, Tiles, write_grid
 from lib.figures.pictures import draw_received
-from lib.statistics.metrics_table import c_index_by_fold, risk_groups
+from lib.statistics.metrics_table import c_index_by_fold, risk_groups, survival_table
 from lib.training.folds import Fold
 
 PARAMS = CrossFusionParams(cohort="demo", kind="phantom", horizons=[12.0, 36.0], bootstrap_draws=100)
@@ -57,7 +57,9 @@ def test_stored_risks_are_taken_as_given_and_the_rows_say_so(planted):
         "phantom:seen": False,
         "phantom:blind": False,
     }
-    rows = evaluation.metric_rows(models, cohort, PARAMS).set_index(["setting", "model", "metric"])["how"]
+    rows = survival_table(models, cohort, PARAMS.cohort, PARAMS.horizons, PARAMS.bootstrap_draws).set_index(
+        ["setting", "model", "metric"]
+    )["how"]
     for metric in ("c_index", "logrank_p_fold_median"):
         given, made = (rows["phantom-a", model, metric] for model in ("phantom:seen", "cox-clinical"))
         assert ("as given" in given, "shared training patients" in given) == (metric == "c_index", False)
@@ -69,7 +71,9 @@ def test_a_fold_without_a_death_has_reasons_and_takes_nothing_along(planted):
     dead = (cohort["cancer"] == "phantom-a") & (cohort["fold"] == "0")
     cohort = cohort.assign(event=cohort["event"].mask(dead, 0))
     models = evaluation.held_out_patients(stage, cohort)
-    metrics = evaluation.metric_rows(models, cohort, PARAMS).set_index(["setting", "model", "metric"])
+    metrics = survival_table(
+        models, cohort, PARAMS.cohort, PARAMS.horizons, PARAMS.bootstrap_draws
+    ).set_index(["setting", "model", "metric"])
     row = metrics.loc[("phantom-a", "cox-clinical", "c_index")]
     assert np.isnan(row["estimate"])
     assert row["how"] == "not computable: the metric has no value in fold 0 (no event, one class or no pair)"

@@ -314,6 +314,16 @@ def test_own_table(tmp_path):
     assert labelled.table["event"].tolist() == [0, 1] * 4
 
 
+@pytest.mark.parametrize("trap", ["site", "train"])
+def test_what_tells_the_outcome_enters_no_modality(tmp_path, trap):
+    rows = rows_of(**{trap: [0, 1] * 4})  # the outcome itself
+    patients, remarks = own(tmp_path, rows, modalities={"all": ["*"]})
+    assert trap not in patients.blocks["all"]
+    assert trap in {what for what, *_ in remarks}
+    with pytest.raises(ValueError, match=f"{trap} in the modality clinic"):
+        own(tmp_path, rows, modalities={"clinic": ["age", trap]})
+
+
 def test_rows_of_one_patient_stay_in_one_fold(tmp_path):
     spots = rows_of(case=[f"s{n}" for n in range(8)], patient=list("AABBCCDD"))
     patients, _ = own(tmp_path, spots)

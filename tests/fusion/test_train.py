@@ -13,7 +13,6 @@ from lib.fusion.train import (
     Batch,
     Member,
     Problem,
-    c_indices,
     choice,
     descend,
     losses,
@@ -100,18 +99,6 @@ def test_the_same_training_gives_the_same_numbers():
     (rows, history), (again, repeated) = once(), once()
     assert torch.equal(rows, again)
     pd.testing.assert_frame_equal(history, repeated)
-
-
-def test_c_indices_are_those_of_lifelines_and_for_labels_the_auc():
-    random = np.random.default_rng(3)
-    time, event, risk = random.integers(1, 30, 60), random.integers(0, 2, 60), random.integers(0, 9, 60)
-    # of equal times lifelines counts a death before a censored patient; ours leaves the pair out
-    time = time + random.permutation(60) / 100
-    found = c_indices(torch.tensor(np.stack([risk, -risk])), torch.tensor(time), torch.tensor(event))
-    expected = concordance_index(time, -risk, event)
-    np.testing.assert_allclose(found, [expected, 1 - expected])
-    auc = c_indices(torch.tensor(risk)[None], 1 - torch.tensor(event), torch.tensor(event))
-    assert auc.item() == pytest.approx(roc_auc_score(event, risk))
 
 
 def test_the_output_starts_at_the_hazards_of_the_training_patients():
