@@ -14,6 +14,7 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
+from lib.names import interval, number, with_interval  # noqa: F401 (notebooks take them from here)
 from lib.params import ROOT
 
 PHANTOMS_FIRST = {"demo": 0, "null": 1}
@@ -189,29 +190,11 @@ def deviations() -> dict[str, list[dict]]:
     return yaml.safe_load((repository() / "book" / "deviations.yaml").read_text(encoding="utf-8"))
 
 
-def number(value: float, digits: int = 3, sign: bool = False) -> str:
-    """A number with a true minus, "" where it is missing."""
-    if pd.isna(value):
-        return ""
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-
-
-def interval(low: float, high: float, sign: bool = False) -> str:
-    """ "0.512 to 0.634", "" where there is none."""
-    if pd.isna(low) or pd.isna(high):
-        return ""
-    return f"{number(low, sign=sign)} to {number(high, sign=sign)}"
-
-
 def estimate(row: pd.Series) -> str:
     """A row's estimate with its interval: "0.573 (0.512 to 0.634)"; the reason where it cannot be computed."""
     if pd.isna(row["estimate"]):
         return f"not computable: {row['how']}"
-    return number(row["estimate"]) + _in_brackets(interval(row["low"], row["high"]))
-
-
-def _in_brackets(text: str) -> str:
-    return f" ({text})" if text else ""
+    return with_interval(*row[["estimate", "low", "high"]])
 
 
 def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float, float] | None:
@@ -223,9 +206,7 @@ def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float, 
 
 def signed(found: tuple[float, ...] | None) -> str:
     """A difference with its interval: "+0.038 (−0.012 to +0.088)", "" where there is none."""
-    return (
-        "" if found is None else number(found[0], sign=True) + _in_brackets(interval(*found[1:3], sign=True))
-    )
+    return "" if found is None else with_interval(*found[:3], sign=True)
 
 
 def link(words: str, target: str) -> str:
