@@ -367,6 +367,8 @@ def forest(
     groups = list(dict.fromkeys(frame["group"])) if "group" in frame else [None]
     offsets = np.linspace(-0.3, 0.3, len(groups)) if len(groups) > 1 else [0.0]
     ax.axvline(reference, color="0.6", lw=0.9, ls="--", zorder=0)
+    for row in range(0, len(labels), 2) if len(groups) > 1 else ():  # keeps the marks of a row together
+        ax.axhspan(row - 0.5, row + 0.5, color="0.5", alpha=0.09, lw=0, zorder=-1)
     for number, group in enumerate(groups):
         colour = style.PALETTE[number % len(style.PALETTE)]
         for _, row in (frame if group is None else frame[frame["group"] == group]).iterrows():
@@ -389,6 +391,7 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool) -> Non
         if np.isfinite(row["low"]):
             text += f" ({row['low']:.2f} to {row['high']:.2f})"
     if numbers:
+        text = text.replace("-", "−")
         ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8, color=colour)
 
 
