@@ -10,16 +10,13 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
+from lib.names import interval, number, with_interval  # noqa: F401 (notebooks take them from here)
 from lib.params import ROOT
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PHANTOMS_FIRST = {"demo": 0, "null": 1}
 KEPT, PROVENANCE = "data/results", "provenance.json"
@@ -201,29 +198,11 @@ def deviations() -> dict[str, list[dict]]:
     return yaml.safe_load((repository() / "book" / "deviations.yaml").read_text(encoding="utf-8"))
 
 
-def number(value: float, digits: int = 3, sign: bool = False) -> str:
-    """A number with a true minus, "" where it is missing."""
-    if pd.isna(value):
-        return ""
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-
-
-def interval(low: float, high: float, sign: bool = False) -> str:
-    """ "0.512 to 0.634", "" where there is none."""
-    if pd.isna(low) or pd.isna(high):
-        return ""
-    return f"{number(low, sign=sign)} to {number(high, sign=sign)}"
-
-
 def estimate(row: pd.Series) -> str:
     """A row's estimate with its interval: "0.573 (0.512 to 0.634)"; the reason where it cannot be computed."""
     if pd.isna(row["estimate"]):
         return f"not computable: {row['how']}"
-    return number(row["estimate"]) + _in_brackets(interval(row["low"], row["high"]))
-
-
-def _in_brackets(text: str) -> str:
-    return f" ({text})" if text else ""
+    return with_interval(*row[["estimate", "low", "high"]])
 
 
 def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float, float] | None:
@@ -235,9 +214,7 @@ def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float, 
 
 def signed(found: tuple[float, ...] | None) -> str:
     """A difference with its interval: "+0.038 (−0.012 to +0.088)", "" where there is none."""
-    return (
-        "" if found is None else number(found[0], sign=True) + _in_brackets(interval(*found[1:3], sign=True))
-    )
+    return "" if found is None else with_interval(*found[:3], sign=True)
 
 
 def verdict(low: float, high: float, patients: float) -> str:
@@ -303,31 +280,11 @@ def distrust(*reasons: str) -> str:
     return f'::: {{.callout-warning title="Distrust this because"}}\n{lines}\n:::\n'
 
 
-def picture(figure: "Figure", place: str, caption: str) -> str:
-    """Save a figure below ``results/``, e.g. at "real/folds", and the Markdown that shows it, as ``fig-real-folds``."""
-    import matplotlib.pyplot as plt  # here, for `make book` itself draws nothing
-
-    from lib.figures import style
+def picture(figure, place: str, caption: str) -> str:
+    """Save a matplotlib figure below ``results/``, e.g. at "real/folds", and the Markdown that shows it, as ``fig-real-folds``."""
+    from lib.figures import style  # here, for `make book` itself draws nothing
 
     style.save(figure, results_folder(repository()) / place, png=False)
-    plt.close(figure)
+    style.plt.close(figure)
     words = re.sub(r'\[([^\]]*)\]\([^)]*\)|[*"`]', r"\1", caption)
     return f'![{caption}](/results/{place}.svg){{#fig-{place.replace("/", "-")} fig-alt="{words}"}}\n'
-
-
-def forest_picture(
-    rows: pd.DataFrame, place: str, caption: str, reference: float, words: str, line: tuple = ()
-) -> str:
-    """A forest (`lib.figures.curves.forest`) as a picture of a page; `line`: a second value to look at, and what it is."""
-    import matplotlib.pyplot as plt
-
-    from lib.figures.curves import forest
-
-    labels, groups = rows["label"].nunique(), rows["group"].nunique() if "group" in rows else 1
-    figure, ax = plt.subplots(figsize=(7.4, 0.2 + 0.3 * labels + 0.1 * labels * groups + 0.9))
-    if line:
-        ax.axvline(line[0], color="0.4", lw=1, ls=":")
-        look = {"va": "bottom", "size": 8, "color": "0.4"}
-        ax.annotate(f" {line[1]} ", (line[0], 1), xycoords=("data", "axes fraction"), **look)
-    forest(ax, rows, reference, words, numbers=groups <= 2)
-    return picture(figure, place, caption)

@@ -139,7 +139,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
     for name in ("home", *REAL, "slide-of-cells"):
         parts |= bare.parts(name)
     assert set(parts) == {"standings", "studies", "demo-null", "cross-cancer", "coverage"} | {
-        *("rivals", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
+        *("rivals", "by-study", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
         *(f"real {key}" for key in ("crossfusion", "spacrd", "fusion")),
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.deviations if key != "unmeasured"),
@@ -274,6 +274,8 @@ def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(ca
     assert {("+0.080 (+0.030 to +0.140)", "better"), ("+0.040 (−0.020 to +0.090)", "not settled")} == {
         tuple(row[3:]) for row in rows(made["rivals"])[1:]
     }
+    (study,) = (row for row in rows(made["by-study"]) if row[0].startswith("[CrossFusion"))
+    assert study[2:4] == ["+0.080 (+0.030 to +0.140): better", "+0.040 (−0.020 to +0.090): not settled"]
     assert (cancer.root / "results/home/fusion-adds.svg").is_file()
     aside = cancer.root / "data/results/crossfusion/blca"
     aside.parent.mkdir(parents=True)
