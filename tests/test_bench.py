@@ -134,23 +134,25 @@ def test_false_alarms_are_counted(controls):
 
 
 @pytest.mark.parametrize(
-    ("primary", "error", "begins"),
+    ("primary", "error", "begins", "title"),
     [
-        (0.03, 0.002, "**Yes.**"),
-        (0.0, 0.002, "**No: for practical purposes they are alike.**"),
-        (-0.03, 0.002, "**No: it is worse.**"),
-        (-0.012, 0.006, "**No: that it is better by more than a hundredth is improbable.**"),
-        (0.01, 0.02, "**Not settled.**"),
+        (0.03, 0.002, "**Yes.**", "better than"),
+        (0.0, 0.002, "**No: for practical purposes they are alike.**", "no better than"),
+        (-0.03, 0.002, "**No: it is worse.**", "no better than"),
+        (-0.012, 0.006, "**No: that it is better by more than a hundredth is improbable.**", "no better than"),
+        (0.01, 0.02, "**Not settled.**", "perhaps better than, perhaps like"),
     ],
 )
-def test_the_answer_follows_the_numbers(bench, primary, error, begins):
+def test_the_title_and_the_answer_follow_the_numbers(bench, primary, error, begins, title):
     made = bench(primary, error, until="bench-answer")
+    ranks = "a regression ranks better" if error < 0.02 else "a regression ranks "
+    assert f"# Over 5 cancers, cross-attention fuses {title} concatenation; {ranks}" in made["bench-title"]
     assert made["bench-answer"].startswith(begins)
     assert "(1,500 patients, 450 deaths)" in made["bench-answer"]
 
 
 def test_every_part_says_something_where_nothing_was_run_and_where_one_cancer_was(bench, root):
-    pages = (root / "book" / name for name in ("bench.qmd", "appendix/statistics.qmd"))
+    pages = (root / "book" / name for name in ("results/fusion.qmd", "appendix/statistics.qmd"))
     page = "".join(path.read_text(encoding="utf-8") for path in pages)
     for cancers in ((), ("blca",)):
         made = bench(cancers=cancers)
