@@ -6,9 +6,11 @@ committed below ``data/results/`` (`python -m lib.kept`); a part of a page is wh
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import yaml
@@ -16,6 +18,9 @@ from IPython.display import Markdown, display
 
 from lib.names import interval, number, with_interval  # noqa: F401 (notebooks take them from here)
 from lib.params import ROOT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PHANTOMS_FIRST = {"demo": 0, "null": 1}
 KEPT, PROVENANCE = "data/results", "provenance.json"
@@ -66,6 +71,13 @@ def cohorts() -> pd.DataFrame:
                 folder = (begun if here else committed)[name]
                 rows.append((study, name, kind_of(root, study, name), folder, here))
     return pd.DataFrame(rows, columns=["study", "cohort", "kind", "folder", "here"])
+
+
+def real() -> pd.DataFrame:
+    """Cohorts of real patients that were evaluated, here or in the committed results; as `cohorts` gives them."""
+    found = cohorts()
+    evaluated = found["folder"].map(lambda folder: (folder / "metrics.csv").is_file()).astype(bool)
+    return found[evaluated & (found["kind"] != "phantom")]
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -209,6 +221,13 @@ def signed(found: tuple[float, ...] | None) -> str:
     return "" if found is None else with_interval(*found[:3], sign=True)
 
 
+def verdict(low: float, high: float, patients: float) -> str:
+    """What a paired difference says, by its interval; of fewer than six patients it says nothing."""
+    if patients < 6:
+        return "too few patients to call"
+    return "better" if low > 0 else "**worse**" if high < 0 else "not settled"
+
+
 def link(words: str, target: str) -> str:
     """Words as a link to a page or result, given as seen from the repository: the book drops links to pages it lacks."""
     return f"[{words}](/{target})"
@@ -252,3 +271,48 @@ def table(
 def glue(name: str, *markdown: str) -> None:
     """Show Markdown, and make it the part of a page that the line ``<!-- generated: NAME -->`` stands for."""
     display(Markdown("\n".join(markdown)), metadata={"part": name})
+
+
+def folded(words: str, markdown: str) -> str:
+    """Markdown that a click on its words opens."""
+    return f"<details><summary>{words}</summary>\n\n{markdown}\n\n</details>\n"
+
+
+def distrust(*reasons: str) -> str:
+    """The box that ends what a chapter claims."""
+    lines = "\n".join(f"- {each}" for each in reasons)
+    return f'::: {{.callout-warning title="Distrust this because"}}\n{lines}\n:::\n'
+
+
+def picture(figure: "Figure", place: str, caption: str) -> str:
+    """Save a figure below ``results/``, e.g. at "real/folds", and the Markdown that shows it, as ``fig-real-folds``."""
+    import matplotlib.pyplot as plt  # here, for `make book` itself draws nothing
+
+    from lib.figures import style
+
+    style.save(figure, results_folder(repository()) / place, png=False)
+    plt.close(figure)
+    words = re.sub(r'\[([^\]]*)\]\([^)]*\)|[*"`]', r"\1", caption)
+    return f'![{caption}](/results/{place}.svg){{#fig-{place.replace("/", "-")} fig-alt="{words}"}}\n'
+
+
+def forest_picture(
+    rows: pd.DataFrame,
+    place: str,
+    caption: str,
+    reference: float,
+    words: str,
+    line: tuple = (),
+    **options,
+) -> str:
+    """A forest (`lib.figures.curves.forest`) as a picture of a page; `line`: a second value to look at, and what it is."""
+    from lib.figures.curves import forest_figure
+
+    crowded = "group" in rows and rows["group"].nunique() > 2
+    figure = forest_figure(rows, reference, words, **{"numbers": not crowded} | options)
+    if line:
+        (ax,) = figure.axes
+        ax.axvline(line[0], color="0.4", lw=1, ls=":")
+        look = {"va": "bottom", "size": 8, "color": "0.4"}
+        ax.annotate(f" {line[1]} ", (line[0], 1), xycoords=("data", "axes fraction"), **look)
+    return picture(figure, place, caption)
