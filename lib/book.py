@@ -335,9 +335,7 @@ def generated(root: Path) -> dict[str, str]:
     environment = os.environ | {"CROSSBOOK_RESULTS": str(results.results_folder(root))}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     whole, folder = nbformat.v4.new_notebook(), root / "book"
-    for path in sorted(
-        folder.glob("*.ipynb")
-    ):  # one kernel, emptied between them: most of its time are imports
+    for path in sorted(folder.glob("*.ipynb")):  # one kernel, emptied between them, imports once
         whole.cells += [nbformat.v4.new_code_cell("%reset -f"), *nbformat.read(path, as_version=4).cells]
     where = {"resources": {"metadata": {"path": str(folder)}}, "extra_arguments": ["--log-level=40"]}
     NotebookClient(whole, kernel_name="python3", **where).execute(env=environment)

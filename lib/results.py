@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import yaml
@@ -18,9 +17,6 @@ from IPython.display import Markdown, display
 
 from lib.names import interval, number, with_interval  # noqa: F401 (notebooks take them from here)
 from lib.params import ROOT
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PHANTOMS_FIRST = {"demo": 0, "null": 1}
 KEPT, PROVENANCE = "data/results", "provenance.json"
@@ -284,35 +280,11 @@ def distrust(*reasons: str) -> str:
     return f'::: {{.callout-warning title="Distrust this because"}}\n{lines}\n:::\n'
 
 
-def picture(figure: "Figure", place: str, caption: str) -> str:
-    """Save a figure below ``results/``, e.g. at "real/folds", and the Markdown that shows it, as ``fig-real-folds``."""
-    import matplotlib.pyplot as plt  # here, for `make book` itself draws nothing
-
-    from lib.figures import style
+def picture(figure, place: str, caption: str) -> str:
+    """Save a matplotlib figure below ``results/``, e.g. at "real/folds", and the Markdown that shows it, as ``fig-real-folds``."""
+    from lib.figures import style  # here, for `make book` itself draws nothing
 
     style.save(figure, results_folder(repository()) / place, png=False)
-    plt.close(figure)
+    style.plt.close(figure)
     words = re.sub(r'\[([^\]]*)\]\([^)]*\)|[*"`]', r"\1", caption)
     return f'![{caption}](/results/{place}.svg){{#fig-{place.replace("/", "-")} fig-alt="{words}"}}\n'
-
-
-def forest_picture(
-    rows: pd.DataFrame,
-    place: str,
-    caption: str,
-    reference: float,
-    words: str,
-    line: tuple = (),
-    **options,
-) -> str:
-    """A forest (`lib.figures.curves.forest`) as a picture of a page; `line`: a second value to look at, and what it is."""
-    from lib.figures.curves import forest_figure
-
-    crowded = "group" in rows and rows["group"].nunique() > 2
-    figure = forest_figure(rows, reference, words, **{"numbers": not crowded} | options)
-    if line:
-        (ax,) = figure.axes
-        ax.axvline(line[0], color="0.4", lw=1, ls=":")
-        look = {"va": "bottom", "size": 8, "color": "0.4"}
-        ax.annotate(f" {line[1]} ", (line[0], 1), xycoords=("data", "axes fraction"), **look)
-    return picture(figure, place, caption)

@@ -107,12 +107,7 @@ def _mean_over_patients(ax, sections, curve, label, color, each) -> None:
 
 
 def mean_roc(
-    ax: Axes,
-    sections: Sequence[ScoredSection],
-    row: pd.Series,
-    label: str = "",
-    color: str | None = None,
-    each: bool = True,
+    ax: Axes, sections: Sequence[ScoredSection], row: pd.Series, label: str = "", color: str = "C0", each=True
 ) -> Axes:
     """Mean over patients of the sensitivity at each specificity, with each patient's curve behind it.
 
@@ -136,12 +131,7 @@ def mean_roc(
 
 
 def mean_precision_recall(
-    ax: Axes,
-    sections: Sequence[ScoredSection],
-    row: pd.Series,
-    label: str = "",
-    color: str | None = None,
-    each: bool = True,
+    ax: Axes, sections: Sequence[ScoredSection], row: pd.Series, label: str = "", color: str = "C0", each=True
 ) -> Axes:
     """Mean over patients of the precision at each sensitivity; the dashed line is the mean prevalence.
 
@@ -348,12 +338,7 @@ def shift_plot(ax: Axes, groups: Mapping[str, ArrayLike], unfavourable_from: int
 
 
 def forest(
-    ax: Axes,
-    frame: pd.DataFrame,
-    reference: float = 0.5,
-    name: str = "AUC",
-    numbers: bool = True,
-    near: float = 0.0,
+    ax: Axes, frame: pd.DataFrame, reference: float = 0.5, name: str = "AUC", numbers=True, near: float = 0.0
 ) -> Axes:
     """Forest of estimates, first row on top, with a line at the value of no effect and a band behind every other row.
 

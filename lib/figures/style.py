@@ -97,18 +97,9 @@ def make_legible(fig: Figure) -> None:
 
 
 def save(fig: Figure, path: str | os.PathLike, png: bool = True) -> list[Path]:
-    """Write a figure as svg and, unless it is for a page alone, png; equal figures give equal bytes. Small text is enlarged.
+    """Write a figure as svg and, unless it is for a page alone, png; their paths, of which each was written whole or not at all.
 
-    Parameters
-    ----------
-    fig : Figure
-    path : path
-        Name with or without .svg or .png.
-
-    Returns
-    -------
-    list of Path
-        The svg, then the png; each was written whole or not at all.
+    Equal figures give equal bytes. Small text is enlarged. `path` with or without .svg or .png.
     """
     make_legible(fig)
     path = Path(path)
