@@ -152,6 +152,8 @@ def test_every_part_says_something_where_nothing_was_run(bare):
             "disk",
             "estimate",
             "cost",
+            "planning",
+            "plan",
             "shipped vihbc",
         ),
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
