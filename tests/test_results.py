@@ -594,9 +594,8 @@ def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(ba
     _, six = bare.notebook("costs", given={"slides": 6000})
     pd.testing.assert_frame_equal(six["hours"], 6 * one["hours"])
     assert six["disk_gb"]()["features"] == pytest.approx(6 * one["disk_gb"]()["features"])
-    took, gigabytes = one["slides_of"](
-        200
-    )  # of one's own: downloaded by nobody, and no dearer beside six thousand others
+    # of one's own: downloaded by nobody, and no dearer beside six thousand others
+    took, gigabytes = one["slides_of"](200)
     assert took[1] == pytest.approx((hours.sum() - hours["download"]) / 5)
     assert gigabytes == pytest.approx(200 * (0.989 + 17_840 * v["bytes_per_tile"] / 1e9))
     assert six["slides_of"](200) == (pytest.approx(took), pytest.approx(gigabytes))
