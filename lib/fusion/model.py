@@ -20,6 +20,7 @@ from lib.fusion.heads import HEADS, Fused
 from lib.fusion.params import OFFSET
 from lib.params import ROOT, nearest
 
+Head = Callable[[int, int, int], nn.Module]  # (modalities, width, hidden): see `lib.fusion.heads`
 PARAMETERS = 20  # times width squared: what each head has, give or take what one more hidden unit brings
 
 
@@ -48,12 +49,7 @@ class Fusion(nn.Module):
     """
 
     def __init__(
-        self,
-        sizes: Mapping[str, int],
-        head: Callable[[int, int, int], nn.Module],
-        width: int,
-        outputs: int,
-        start: Tensor | None = None,
+        self, sizes: Mapping[str, int], head: Head, width: int, outputs: int, start: Tensor | None = None
     ):
         super().__init__()
         self.encoders = nn.ModuleDict({name: nn.Linear(k, width) for name, k in sizes.items()})
@@ -96,7 +92,7 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def hidden_of(head: Callable[[int, int, int], nn.Module], modalities: int, width: int) -> int:
+def hidden_of(head: Head, modalities: int, width: int) -> int:
     """Hidden units that bring a head's parameters nearest to `PARAMETERS` times width squared, 1 at least."""
     with torch.random.fork_rng(devices=[]):  # counting draws no weights
         one, two = (count(head(modalities, width, hidden)) for hidden in (1, 2))
@@ -104,13 +100,8 @@ def hidden_of(head: Callable[[int, int, int], nn.Module], modalities: int, width
     return max(1, 1 + round(more))
 
 
-def head_of(
-    name: str, own_heads: Mapping[str, str] = MappingProxyType({})
-) -> Callable[[int, int, int], nn.Module]:
-    """The class of a head, with or without "+offset": one of `HEADS`, or of somebody's own (name -> "file.py:Class").
-
-    ValueError: see `own_head`.
-    """
+def head_of(name: str, own_heads: Mapping[str, str] = MappingProxyType({})) -> Head:
+    """The class of a head, with or without "+offset": of `HEADS`, or one's own (name -> "file.py:Class", see `own_head`)."""
     name = name.removesuffix(OFFSET)
     return own_head(own_heads[name]) if name in own_heads else HEADS[name]
 
@@ -120,7 +111,7 @@ def file_of(place: str) -> Path:
     return ROOT / place.partition(":")[0]
 
 
-def own_head(place: str) -> Callable[[int, int, int], nn.Module]:
+def own_head(place: str) -> Head:
     """The class in "file.py:Class", once it has shown on made-up tokens that it is a head (`lib.fusion.heads`).
 
     ValueError: there is no such file or class, it cannot be made or called, what it gives has another shape or numbers that
@@ -140,12 +131,11 @@ def own_head(place: str) -> Callable[[int, int, int], nn.Module]:
     return getattr(module, name)
 
 
-def _fault(head: Callable[[int, int, int], nn.Module]) -> str:
+def _fault(head: Head) -> str:
     """What is wrong with a head, in words; "" where nothing is."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        present = torch.ones(3, 4) > 0
-        present[1, 1] = present[2, 3] = False
+        present = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 0]]) > 0
         tokens = torch.randn(3, 4, 8) * present.unsqueeze(-1)
         try:
             module = head(4, 8, 6).eval()
