@@ -7,19 +7,23 @@ other pages come from the notebooks in ``book/``, executed here. Quarto renders;
 import argparse
 import copy
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import quote
 
+import matplotlib
 import nbformat
 import yaml
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from lib import names, pieces, results, site
@@ -70,7 +74,7 @@ def chapters(contents: dict) -> list[Chapter]:
 
 
 def pruned(contents: dict, root: Path) -> tuple[dict, list[str]]:
-    """The table of contents without the notebooks that were not run here, and a sentence a cohort left out.
+    """The table of contents without the notebooks that were not run here, and what was left out, in sentences.
 
     FileNotFoundError where a chapter of a demo or null cohort is missing: `make book` runs those.
     """
@@ -79,13 +83,20 @@ def pruned(contents: dict, root: Path) -> tuple[dict, list[str]]:
         listed.setdefault(chapter[1:3], []).append(chapter)
         if not (done / chapter.executed).is_file():
             missing.setdefault(chapter[1:3], []).append(chapter)
-    notes = []
+    notes, absent = [], []
     for (study, cohort), lacking in missing.items():
         if cohort in REQUIRED:
             raise FileNotFoundError(f"{lacking[0].name} is missing: `make book` runs it first.")
-        which = "" if lacking == listed[study, cohort] else " " + ", ".join(each.stage for each in lacking)
-        how = f"make run STUDY={study} COHORT={cohort}"
-        notes.append(f"left out: {study}/{cohort}{which} was not run here; {how}")
+        if lacking == listed[study, cohort]:
+            absent.append((study, cohort))
+        else:
+            which = ", ".join(each.stage for each in lacking)
+            notes.append(f"left out: {which} of {study}/{cohort}; make run STUDY={study} COHORT={cohort}")
+    if absent:
+        counts = Counter(study for study, _ in absent)
+        each = ", ".join(f"{count} of {study}" for study, count in counts.items())
+        first = "STUDY={} COHORT={}".format(*absent[0])
+        notes.append(f"left out: cohorts not run here ({each}); make run {first} runs the first")
     run = {path.parts[-4:-2] for path in done.glob("*/*/notebooks/*.ipynb")}
     for study, cohort in sorted(run - set(listed)):
         notes.append(f"not in the book: {study}/{cohort} was run here but _quarto.yml lists no chapter of it")
@@ -327,24 +338,32 @@ def drawn(cohort: Path, stage: str) -> dict[str, str]:
 
 
 def generated(root: Path) -> dict[str, str]:
-    """Execute the notebooks in ``book/``, and gather the parts of pages that they hand to `lib.results.glue`.
+    """The parts of pages that the notebooks in ``book/`` hand to `lib.results.glue`; the notebooks run side by side.
 
-    A cell that fails raises `nbclient.exceptions.CellExecutionError`, with the notebook's own words.
+    A cell that fails raises RuntimeError, with the notebook, the cell and its words.
     """
-    parts: dict[str, str] = {}
-    # the kernel works in book/
-    environment = os.environ | {"CROSSBOOK_RESULTS": str(results.results_folder(root))}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    for path in sorted((root / "book").glob("*.ipynb")):
-        notebook, where = nbformat.read(path, as_version=4), {"metadata": {"path": str(path.parent)}}
-        client = NotebookClient(
-            notebook, kernel_name="python3", resources=where, extra_arguments=["--log-level=40"]
-        )
-        client.execute(env=environment)
-        for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-            if "part" in output.get("metadata", {}):
-                parts[output.metadata["part"]] = output.data["text/markdown"]
+    paths, parts = sorted((root / "book").glob("*.ipynb")), {}
+    with ProcessPoolExecutor() as processes:
+        for made in processes.map(_parts_of, paths, [results.results_folder(root)] * len(paths)):
+            parts |= made
     return parts
+
+
+def _parts_of(path: Path, folder: Path) -> dict[str, str]:
+    """What one notebook hands over; its cells run in this process, in the notebook's folder, on the results in `folder`."""
+    os.environ["CROSSBOOK_RESULTS"] = str(folder)
+    os.chdir(path.parent)
+    matplotlib.use("agg")
+    results.PARTS.clear()
+    defined: dict[str, object] = {"__name__": "__main__"}
+    for number, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
+        try:
+            if cell.cell_type == "code":
+                with redirect_stdout(io.StringIO()):
+                    exec(compile(cell.source, f"{path.name}, cell {number}", "exec"), defined)
+        except Exception as error:
+            raise RuntimeError(f"book/{path.name}, cell {number}: {type(error).__name__}: {error}") from error
+    return dict(results.PARTS)
 
 
 def filled(

@@ -54,10 +54,16 @@ def read_contents(root: Path) -> dict:
 def places(contents: dict) -> Iterator[tuple[str | None, str]]:
     """Every page in order, as (page of its part or None, place)."""
     for entry in [*contents["book"]["chapters"], *contents["book"].get("appendices", [])]:
-        if isinstance(entry, str):
-            yield None, entry
-        else:
-            yield from ((entry["part"], place) for place in [entry["part"], *entry.get("chapters", [])])
+        part = entry.get("part") if isinstance(entry, dict) else None
+        for each in [part, *entry.get("chapters", [])] if part else [entry]:
+            yield part, each["href"] if isinstance(each, dict) else each
+
+
+def short_names(contents: dict) -> dict[str, str]:
+    """What the sidebar calls a page that has a title too long for it, by place."""
+    parts = [entry for entry in contents["book"]["chapters"] if isinstance(entry, dict)]
+    named = [each for part in parts for each in part.get("chapters", []) if isinstance(each, dict)]
+    return {each["href"]: each["text"] for each in named}
 
 
 def options(source: str) -> list[str]:
@@ -158,6 +164,7 @@ def preview(folder: Path) -> Path:
     notebooks = {place: _notebook(folder / place) for _, place in listed}
     heads = {place: _title(notebook) for place, notebook in notebooks.items()}
     titles = {place: caption_words(title) for place, (title, _) in heads.items()}
+    called = titles | short_names(contents)
     numbers = _numbers(contents, {place for place, (_, given) in heads.items() if ".unnumbered" in given})
     marks = _marks(notebooks)
     bibliography = contents.get("bibliography")
@@ -169,7 +176,7 @@ def preview(folder: Path) -> Path:
     exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3"))
     for place, notebook in notebooks.items():
         nav = [
-            (_href(other, place), titles[other], numbers.get(other, ""), part == other, other == place)
+            (_href(other, place), called[other], numbers.get(other, ""), part == other, other == place)
             for part, other in listed
         ]
         words = {"book": contents["book"]["title"], "title": titles[place], "nav": nav}

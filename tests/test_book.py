@@ -291,7 +291,7 @@ def checkout(root, tmp_path, monkeypatch):
         (folder / name).write_text(text, encoding="utf-8")
     for entry in contents["book"]["chapters"]:
         if isinstance(entry, dict):
-            pages = [place for place in entry["chapters"] if place.endswith(".qmd")]
+            pages = [place for place in entry["chapters"] if not str(place).endswith(".ipynb")]
             entry["chapters"] = [*PLACES, *pages] if "spacrd" in entry["part"] else pages
     (folder / "_quarto.yml").write_text(yaml.safe_dump(contents, sort_keys=False))
     (folder / "params" / "spacrd").mkdir(parents=True)
@@ -320,12 +320,13 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
     run(checkout, "mine")
     assert make(checkout) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
-    assert "left out: spacrd/her2st was not run here; make run STUDY=spacrd COHORT=her2st" in said
+    assert "(1 of spacrd); make run STUDY=spacrd COHORT=her2st runs the first" in said
     assert "spacrd/mine was run here but _quarto.yml lists no chapter" in said
     assert "2 chapters, a preview without Quarto" in said
     first = tree(checkout / "_book")
     assert not any(str(checkout).encode() in content for content in tree(checkout / "_build").values())
     assert b"Part fusion-says." in first["index.html"]
+    assert b'results/spacrd.html">SpaCRD: results</a>' in first["index.html"]
     assert not any("her2st/" in name for name in first)
     assert make(checkout) == 0
     assert capsys.readouterr().out == "book: nothing changed\n"
@@ -335,7 +336,7 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
     run(checkout, "her2st")
     capsys.readouterr()
     assert make(checkout) == 0
-    assert "left out: spacrd/her2st 5-figures was not run here" in capsys.readouterr().out
+    assert "left out: 5-figures of spacrd/her2st; make run" in capsys.readouterr().out
     text = (checkout / "_book/notebooks/spacrd/her2st/4-evaluate.html").read_text(encoding="utf-8")
     assert "Evaluate: Breast, HER2ST (open)" in text
     assert "wrote results/a.csv" in text
@@ -407,6 +408,8 @@ def test_the_whole_book_with_quarto(checkout, capsys):
     scripts = [script["src"].rpartition("/")[2] for script in touched.select("script[src*=crossbook]")]
     assert scripts == ["piece.js", "lightbox.js", "table.js", "slide.js"]
     assert site.faults(made, machine_folders(checkout)) == []
+    result = touched.select_one('#quarto-sidebar a[href$="results/spacrd.html"]')
+    assert result.text.strip() == "SpaCRD: results", "the page itself keeps the finding as its title"
     text = (made / PLACES[0]).with_suffix(".html").read_text(encoding="utf-8")
     assert 'id="fig-roc-spacrd-demo"' in text
     assert "Parameters of this run" in text
