@@ -53,17 +53,18 @@ def read_contents(root: Path) -> dict:
 
 def places(contents: dict) -> Iterator[tuple[str | None, str]]:
     """Every page in order, as (page of its part or None, place)."""
-    for entry in [*contents["book"]["chapters"], *contents["book"].get("appendices", [])]:
-        part = entry.get("part") if isinstance(entry, dict) else None
-        for each in [part, *entry.get("chapters", [])] if part else [entry]:
-            yield part, each["href"] if isinstance(each, dict) else each
+    yield from ((part, each["href"] if isinstance(each, dict) else each) for part, each in _entries(contents))
 
 
 def short_names(contents: dict) -> dict[str, str]:
-    """What the sidebar calls a page that has a title too long for it, by place."""
-    parts = [entry for entry in contents["book"]["chapters"] if isinstance(entry, dict)]
-    named = [each for part in parts for each in part.get("chapters", []) if isinstance(each, dict)]
-    return {each["href"]: each["text"] for each in named}
+    """What the sidebar calls the pages whose titles are too long for it, by place."""
+    return {each["href"]: each["text"] for _, each in _entries(contents) if isinstance(each, dict)}
+
+
+def _entries(contents: dict) -> Iterator[tuple[str | None, str | dict]]:
+    for entry in [*contents["book"]["chapters"], *contents["book"].get("appendices", [])]:
+        part = entry.get("part") if isinstance(entry, dict) else None
+        yield from ((part, each) for each in ([part, *entry.get("chapters", [])] if part else [entry]))
 
 
 def options(source: str) -> list[str]:
