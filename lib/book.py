@@ -78,29 +78,20 @@ def pruned(contents: dict, root: Path) -> tuple[dict, list[str]]:
 
     FileNotFoundError where a chapter of a demo or null cohort is missing: `make book` runs those.
     """
-    done, listed, missing = results.results_folder(root), {}, {}
-    for chapter in chapters(contents):
-        listed.setdefault(chapter[1:3], []).append(chapter)
-        if not (done / chapter.executed).is_file():
-            missing.setdefault(chapter[1:3], []).append(chapter)
-    notes, absent = [], []
-    for (study, cohort), lacking in missing.items():
-        if cohort in REQUIRED:
-            raise FileNotFoundError(f"{lacking[0].name} is missing: `make book` runs it first.")
-        if lacking == listed[study, cohort]:
-            absent.append((study, cohort))
-        else:
-            which = ", ".join(each.stage for each in lacking)
-            notes.append(f"left out: {which} of {study}/{cohort}; make run STUDY={study} COHORT={cohort}")
-    if absent:
-        counts = Counter(study for study, _ in absent)
-        each = ", ".join(f"{count} of {study}" for study, count in counts.items())
-        first = "STUDY={} COHORT={}".format(*absent[0])
-        notes.append(f"left out: cohorts not run here ({each}); make run {first} runs the first")
+    listed, done, notes = chapters(contents), results.results_folder(root), []
+    missing = [chapter for chapter in listed if not (done / chapter.executed).is_file()]
+    for chapter in missing:
+        if chapter.cohort in REQUIRED:
+            raise FileNotFoundError(f"{chapter.name} is missing: `make book` runs it first.")
+    if missing:
+        cohorts = Counter(study for study, _ in {chapter[1:3] for chapter in missing})
+        each = ", ".join(f"{study} {count}" for study, count in sorted(cohorts.items()))
+        how = f"make run STUDY={missing[0].study} COHORT={missing[0].cohort}"
+        notes.append(f"left out: what was not run here, of so many cohorts: {each}; {how} runs the first")
     run = {path.parts[-4:-2] for path in done.glob("*/*/notebooks/*.ipynb")}
-    for study, cohort in sorted(run - set(listed)):
+    for study, cohort in sorted(run - {chapter[1:3] for chapter in listed}):
         notes.append(f"not in the book: {study}/{cohort} was run here but _quarto.yml lists no chapter of it")
-    gone = {chapter.place for lacking in missing.values() for chapter in lacking}
+    gone = {chapter.place for chapter in missing}
     return {**contents, "book": _kept(contents["book"], gone)}, notes
 
 
@@ -340,7 +331,7 @@ def drawn(cohort: Path, stage: str) -> dict[str, str]:
 def generated(root: Path) -> dict[str, str]:
     """The parts of pages that the notebooks in ``book/`` hand to `lib.results.glue`; the notebooks run side by side.
 
-    A cell that fails raises RuntimeError, with the notebook, the cell and its words.
+    A notebook that fails raises RuntimeError, with its name and words.
     """
     paths, parts = sorted((root / "book").glob("*.ipynb")), {}
     with ProcessPoolExecutor() as processes:
@@ -355,14 +346,12 @@ def _parts_of(path: Path, folder: Path) -> dict[str, str]:
     os.chdir(path.parent)
     matplotlib.use("agg")
     results.PARTS.clear()
-    defined: dict[str, object] = {"__name__": "__main__"}
-    for number, cell in enumerate(nbformat.read(path, as_version=4).cells, 1):
-        try:
-            if cell.cell_type == "code":
-                with redirect_stdout(io.StringIO()):
-                    exec(compile(cell.source, f"{path.name}, cell {number}", "exec"), defined)
-        except Exception as error:
-            raise RuntimeError(f"book/{path.name}, cell {number}: {type(error).__name__}: {error}") from error
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    try:
+        with redirect_stdout(io.StringIO()):
+            exec(compile("\n".join(cells), str(path), "exec"), {"__name__": "__main__"})
+    except Exception as error:
+        raise RuntimeError(f"book/{path.name}: {type(error).__name__}: {error}") from error
     return dict(results.PARTS)
 
 

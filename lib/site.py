@@ -53,18 +53,11 @@ def read_contents(root: Path) -> dict:
 
 def places(contents: dict) -> Iterator[tuple[str | None, str]]:
     """Every page in order, as (page of its part or None, place)."""
-    yield from ((part, each["href"] if isinstance(each, dict) else each) for part, each in _entries(contents))
-
-
-def short_names(contents: dict) -> dict[str, str]:
-    """What the sidebar calls the pages whose titles are too long for it, by place."""
-    return {each["href"]: each["text"] for _, each in _entries(contents) if isinstance(each, dict)}
-
-
-def _entries(contents: dict) -> Iterator[tuple[str | None, str | dict]]:
     for entry in [*contents["book"]["chapters"], *contents["book"].get("appendices", [])]:
-        part = entry.get("part") if isinstance(entry, dict) else None
-        yield from ((part, each) for each in ([part, *entry.get("chapters", [])] if part else [entry]))
+        if isinstance(entry, dict) and "part" in entry:
+            yield from ((entry["part"], place) for place in [entry["part"], *entry.get("chapters", [])])
+        else:  # one with a name for the sidebar is href and text
+            yield None, entry["href"] if isinstance(entry, dict) else entry
 
 
 def options(source: str) -> list[str]:
@@ -165,7 +158,6 @@ def preview(folder: Path) -> Path:
     notebooks = {place: _notebook(folder / place) for _, place in listed}
     heads = {place: _title(notebook) for place, notebook in notebooks.items()}
     titles = {place: caption_words(title) for place, (title, _) in heads.items()}
-    called = titles | short_names(contents)
     numbers = _numbers(contents, {place for place, (_, given) in heads.items() if ".unnumbered" in given})
     marks = _marks(notebooks)
     bibliography = contents.get("bibliography")
@@ -177,7 +169,7 @@ def preview(folder: Path) -> Path:
     exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3"))
     for place, notebook in notebooks.items():
         nav = [
-            (_href(other, place), called[other], numbers.get(other, ""), part == other, other == place)
+            (_href(other, place), titles[other], numbers.get(other, ""), part == other, other == place)
             for part, other in listed
         ]
         words = {"book": contents["book"]["title"], "title": titles[place], "nav": nav}
