@@ -80,9 +80,8 @@ def pruned(contents: dict, root: Path) -> tuple[dict, list[str]]:
     """
     listed, done, notes = chapters(contents), results.results_folder(root), []
     missing = [chapter for chapter in listed if not (done / chapter.executed).is_file()]
-    for chapter in missing:
-        if chapter.cohort in REQUIRED:
-            raise FileNotFoundError(f"{chapter.name} is missing: `make book` runs it first.")
+    if needed := [chapter.name for chapter in missing if chapter.cohort in REQUIRED]:
+        raise FileNotFoundError(f"{needed[0]} is missing: `make book` runs it first.")
     if missing:
         cohorts = Counter(study for study, _ in {chapter[1:3] for chapter in missing})
         each = ", ".join(f"{study} {count}" for study, count in sorted(cohorts.items()))
@@ -333,11 +332,10 @@ def generated(root: Path) -> dict[str, str]:
 
     A notebook that fails raises RuntimeError, with its name and words.
     """
-    paths, parts = sorted((root / "book").glob("*.ipynb")), {}
+    paths = sorted((root / "book").glob("*.ipynb"))
     with ProcessPoolExecutor() as processes:
-        for made in processes.map(_parts_of, paths, [results.results_folder(root)] * len(paths)):
-            parts |= made
-    return parts
+        made = list(processes.map(_parts_of, paths, [results.results_folder(root)] * len(paths)))
+    return {name: text for parts in made for name, text in parts.items()}
 
 
 def _parts_of(path: Path, folder: Path) -> dict[str, str]:
