@@ -43,17 +43,14 @@ class Mismatch(NamedTuple):
         }
 
 
-def mismatch(
-    scan: Prepared, lambda_: float = 0.1, how: str = "circulant", core_rcbf: float = 0.3, tmax_s: float = 6.0
-) -> Mismatch:
+def mismatch(scan: Prepared, lambda_: float = 0.1, core_rcbf: float = 0.3, tmax_s: float = 6.0) -> Mismatch:
     """Find the artery, deconvolve, and measure core and hypoperfused tissue in the parenchyma of a prepared scan.
 
-    `lambda_` and `how` are those of `lib.stroke.maps.inverse`, the thresholds those of `lesion_volumes`.
+    `lambda_` is that of `lib.stroke.maps.inverse`, the thresholds those of `lesion_volumes`.
     """
     interval, spacing = float(np.diff(scan.seconds).mean()), scan.geometry.spacing_mm
     artery = arterial_input(scan.enhancement, scan.mask, interval)
-    settings = {"spacing_mm": spacing, "lambda_": lambda_, "how": how}
-    maps = perfusion_maps(scan.enhancement, scan.mask, artery.curve, interval, **settings)
+    maps = perfusion_maps(scan.enhancement, scan.mask, artery.curve, interval, spacing, lambda_)
     tissue = parenchyma(scan.baseline, scan.mask)
     return Mismatch(artery, maps, lesion_volumes(maps, tissue, scan.geometry, core_rcbf, tmax_s))
 
