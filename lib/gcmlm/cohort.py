@@ -72,22 +72,13 @@ MISTYPED = re.compile(r"\s*(=.*|@.*|[+-]?\d+,\d+|\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\
 class Cohort(NamedTuple):
     """What a cohort holds.
 
-    Attributes
-    ----------
-    patients : DataFrame
-        One row a patient, in the table's order: patient, hospital ("" where unknown), the factors (float64, or texts of
-        a category with None where missing), time_months (0 or more), event (1.0, 0.0), NaN where missing; problem
-        ("no follow-up", or "").
-    scans : DataFrame
-        patient, image, mask ("" where none is named), label (a number as int, or a name), series (of a folder that holds
-        several, see `lib.inputs.dicom.read_dicom`; ""), problem.
-    slides : DataFrame
-        patient, slide, path, um_per_px (µm per level-0 pixel, NaN where the file itself has to tell), problem.
-        Paths begin with the folder. `problem` says why a file cannot be used, "" if nothing is known against it.
-    given : dict
-        Modality -> table of features made elsewhere, indexed by patient.
-    columns : DataFrame
-        One row a clinical column of numbers, with what is odd about it: see `lib.inputs.tables.column_report`.
+    `patients`: one row a patient, in the table's order: patient, hospital ("" where unknown), the factors (float64, or texts of
+    a category with None where missing), time_months (0 or more), event (1.0, 0.0), NaN where missing; problem ("no follow-up",
+    or ""). `scans`: patient, image, mask ("" where none is named), label (a number as int, or a name), series (of a folder that
+    holds several, see `lib.inputs.dicom.read_dicom`; ""), problem. `slides`: patient, slide, path, um_per_px (µm per level-0
+    pixel, NaN where the file itself has to tell), problem. Paths begin with the folder; `problem` says why a file cannot be
+    used, "" if nothing is known against it. `given`: modality -> table of features made elsewhere, indexed by patient.
+    `columns`: one row a clinical column of numbers, see `lib.inputs.tables.column_report`.
     """
 
     patients: pd.DataFrame
@@ -154,7 +145,7 @@ def metachronous(
 
     Metachronous is later than six months after surgery (Ding et al., Nature Communications 2026, doi
     10.1038/s41467-026-76382-x, at second hand). What the paper does with patients who were followed for a short time is
-    not known: here they are neither yes nor no.
+    not known: here they are neither yes nor no. `time_months` is from surgery to the metastasis (`event` 1) or the last look.
 
     ============== ===== =============================================================================
     status         label
@@ -164,14 +155,6 @@ def metachronous(
     synchronous    NaN   seen at or before `earliest_months`: to be left out of every analysis
     censored early NaN   free when last seen, but not followed long enough: for time-to-event only
     ============== ===== =============================================================================
-
-    Parameters
-    ----------
-    time_months : Series of float
-        By patient, months from surgery to liver metastasis or to the last look, 0 or more, none missing.
-    event : Series of 0 or 1
-        1: liver metastasis.
-    earliest_months, least_follow_up_months : float
     """
     seen = event == 1
     rules = [seen & (time_months <= earliest_months), seen, time_months >= least_follow_up_months]
@@ -193,24 +176,14 @@ def read_matched(
 ) -> Cohort:
     """Read a matched cohort. A file that is named and is not there is reported in its row; all else is refused.
 
-    Parameters
-    ----------
-    folder : path
-    factors : sequence of str
-        Clinical factors wanted. A column whose cells are all numbers, or missing, is a number; one without any number
-        is a category.
-    mapping : dict, optional
-        For patient, hospital, time_months, event or a factor: the name of its column in the clinical table.
-    label : int or str
-        Region of a mask where the table of scans does not say.
+    Of the `factors` wanted a column whose cells are all numbers, or missing, is a number; one without any number is a category.
+    `mapping` has, for patient, hospital, time_months, event or a factor, the name of its column in the clinical table; `label` is
+    the region of a mask where the table of scans does not say.
 
-    Raises
-    ------
-    ValueError
-        A patient twice, or none named; a factor that is no column, with the nearest name; a cell that is no number in
-        a column of numbers, or one that nobody has, or a code of what is missing (`lib.inputs.tables.looked_over`); a scan
-        or slide of a patient the clinical table does not have; two scans of a patient, unless a column `use` says yes to
-        one; a slide twice; a path that leaves the folder.
+    A ValueError for a patient twice, or none named; a factor that is no column, with the nearest name; a cell that is no number
+    in a column of numbers, or one that nobody has, or a code of what is missing (`lib.inputs.tables.looked_over`); a scan or
+    slide of a patient the clinical table does not have; two scans of a patient, unless a column `use` says yes to one; a slide
+    twice; a path that leaves the folder.
     """
     folder, wrong = Path(folder), Faults()
     several, alone = ([path.name for path in folder.glob(f"{name}.*")] for name in ("clinical", "patients"))
@@ -417,19 +390,10 @@ def _numbers(cells: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
 def read_lro(folder: str | Path) -> tuple[dict[str, pd.DataFrame], pd.Series]:
     """Read the head-and-neck tables: of scans before radiotherapy, by which recurrence is predicted before treatment.
 
-    Parameters
-    ----------
-    folder : path
-        clinical.csv (patient, ten factors, label) and {ct,pet}_fea_pre.csv.gz (patient, 257 features);
-        RadiomicsFeatureName.xlsx, one row of names, where it is there.
-
-    Returns
-    -------
-    tables : dict of str -> DataFrame
-        "clinical" (small letters: t_stage, hpv_status, age in years), "ct", "pet": float64, patients (str) as index.
-        Features have the sheet's names, which say SUV for CT too (there it is HU).
-    label : Series of float, indexed by patient
-        1 locoregional recurrence, 0 none.
+    `folder` has clinical.csv (patient, ten factors, label) and {ct,pet}_fea_pre.csv.gz (patient, 257 features), and
+    RadiomicsFeatureName.xlsx, one row of names, where it is there. Returned are the tables "clinical" (small letters: t_stage,
+    hpv_status, age in years), "ct", "pet": float64, patients (str) as index, features named as in the sheet, which says SUV for
+    CT too (there it is HU); and the label by patient, 1 locoregional recurrence, 0 none.
     """
     tables = {}
     for name, file in (("clinical", "clinical.csv"), ("ct", "ct_fea_pre.csv"), ("pet", "pet_fea_pre.csv")):
@@ -450,25 +414,16 @@ STAGES = ("ajcc_pathologic_tumor_stage", "clinical_stage")
 
 
 def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.DataFrame:
-    """Read time to liver metastasis and clinical factors of TCGA's gastric cancers.
+    """Read time to liver metastasis and clinical factors of TCGA's gastric cancers, of `patients` or of all, in its order.
 
-    An event is a new tumour whose site, or whose other site, names the liver, unless its type is a new primary tumour
-    and nothing else: 29 of 443 patients, and 25 of the 349 for whom PORPOISE's table has slides.
+    An event is a new tumour whose site, or whose other site, names the liver, unless its type is a new primary tumour and
+    nothing else: 29 of 443 patients, and 25 of the 349 for whom PORPOISE's table has slides. `path` is
+    tcga/tcga_cdr_subset.csv, or TCGA-CDR as csv.
 
-    Parameters
-    ----------
-    path : path
-        tcga/tcga_cdr_subset.csv, or TCGA-CDR as csv.
-    patients : names, optional
-        Patients to keep, in the table's order, such as those of `lib.inputs.tcga.read_outcomes`, who have a slide.
-
-    Returns
-    -------
-    DataFrame
-        One row a patient: patient; hospital (tissue source site); age (years), male (1.0, 0.0), stage (1 to 4, AJCC,
-        substages with their stage), grade (1 to 3), NaN where missing; time_months (from diagnosis to the event or to
-        the last day the patient is known of: the largest of OS, PFI and the new tumour's); event (1 liver metastasis);
-        problem ("", or "no follow-up" where no day is known).
+    Columns: patient; hospital (tissue source site); age (years), male (1.0, 0.0), stage (1 to 4, AJCC, substages with their
+    stage), grade (1 to 3), NaN where missing; time_months (from diagnosis to the event or to the last day the patient is known
+    of: the largest of OS, PFI and the new tumour's); event (1 liver metastasis); problem ("", or "no follow-up" where no day is
+    known).
     """
     table = read_cdr(path)
     table = table[table["cancer"] == "STAD"]

@@ -31,21 +31,11 @@ class LabelNames(NamedTuple):
 
 
 def read_label(path: str | os.PathLike, like: Geometry, label: int | str | None = 1) -> np.ndarray:
-    """Read one region of a label map that belongs to a volume, from whatever grid, by its place in the patient.
+    """Read one region of a label map that belongs to a volume, from whatever grid, by its place: bool (z, y, x), not empty.
 
-    Parameters
-    ----------
-    path : path
-        .nii, .nii.gz, .nrrd or .mha in any orientation; a DICOM segmentation or structure set, or a folder that holds one.
-    like : Geometry
-        Of the volume.
-    label : int or str, optional
-        Number of the region, 1 or more, or its name (see `label_number`); None: everything above 0.
-
-    Returns
-    -------
-    ndarray of bool, shape (z, y, x)
-        At least one voxel.
+    `path` is .nii, .nii.gz, .nrrd or .mha in any orientation; a DICOM segmentation or structure set, or a folder that holds
+    one. `like` is the volume's. `label` is the number of the region, 1 or more, or its name (see `label_number`); None:
+    everything above 0.
 
     Raises
     ------

@@ -49,11 +49,8 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
     """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
 
     The files of one DICOM series are one slide, of the name of any of them, or of the folder that holds this series alone.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        Two files of one name, or names that differ in case alone; no such folder, where no names are given.
+    A ValueError for two files of one name, or names that differ in case alone; a FileNotFoundError for no such folder, where
+    no names are given.
     """
     folder, found, names = Path(folder), {}, None if names is None else set(names)
     if names is None and not folder.is_dir():
@@ -106,10 +103,8 @@ class Slide:
     ----------
     path, name : Path, str
         The name is the file's without suffix, unless one is given; the folder's of a DICOM series.
-    size, level_sizes : (int, int), tuple of (int, int)
-        Width and height of level 0 and of each level, pixels. A level that does not lie on level 0 is not among them.
-    downsamples : tuple of float
-        Of each level, 1 for level 0.
+    size, level_sizes, downsamples
+        (width, height) of level 0 and of each level, pixels, and 1 for level 0; without levels that do not lie on level 0.
     file_levels : tuple of ((int, int), float)
         Size and downsample of every level of the file, as OpenSlide numbers them.
     um_per_px, scale_from : float, "mpp" | "objective" | "override"
@@ -391,12 +386,8 @@ def scale_of(
 def overview(slide: Slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A whole level brought to a smaller size by area averaging, in strips: memory does not grow with the slide.
 
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        RGB, of width and height `size`; mid-grey where unreadable.
-    ndarray of bool, shape (height, width)
-        True where some pixel behind it could not be decoded; `UnreadableTile` where nothing can.
+    Returned are RGB, uint8 (height, width, 3) of width and height `size`, mid-grey where unreadable; and bool (height, width),
+    True where some pixel behind it could not be decoded. `UnreadableTile` where nothing can.
     """
     full_width, full_height = slide.level_sizes[level]
     width, height = size

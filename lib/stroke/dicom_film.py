@@ -54,16 +54,10 @@ COUNTERS = (
 def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series: str) -> Series:
     """Read a film of DICOM; see `lib.stroke.series.read_series`.
 
-    The clock is the first of `CLOCKS` that every slice has and that moves on from frame to frame, past midnight too;
-    where none does, the first of `COUNTERS` gives the order and `interval_s` is needed. Where ContentTime is the clock,
-    a stated `interval_s` goes before it.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        No film or several, pictures missing at some places; a clock that contradicts `interval_s`; what
-        `lib.inputs.dicom.read_dicom` refuses of a stack.
+    The clock is the first of `CLOCKS` that every slice has and that moves on from frame to frame, past midnight too; where none
+    does, the first of `COUNTERS` gives the order and `interval_s` is needed. Where ContentTime is the clock, a stated
+    `interval_s` goes before it. A ValueError for no film or several, pictures missing at some places; a clock that contradicts
+    `interval_s`; what `lib.inputs.dicom.read_dicom` refuses of a stack.
     """
     slices, notes = _one_film(folder, series)
     unique = distinct(slices)

@@ -60,11 +60,11 @@ def lesion_volumes(
 ) -> Lesions:
     """Core: CBF below a share of the normal side's and Tmax late. Hypoperfused: Tmax late.
 
-    Thresholds: doi 10.1038/s41598-023-48700-6; .38: Cereda et al., doi 10.1177/0271678X15610586.
+    Thresholds: doi 10.1038/s41598-023-48700-6; .38: Cereda et al., doi 10.1177/0271678X15610586. Connected pieces (faces) of
+    less than `SMALLEST_ML` are dropped, of either.
 
     Parameters
     ----------
-    maps : Maps
     mask : bool array (z, y, x)
         Brain tissue: CSF has no flow and would be taken for core, see `parenchyma`. Vessels are left out here.
     geometry : Geometry
@@ -74,8 +74,6 @@ def lesion_volumes(
         raises low CBF, so .30 finds less than the core: half of it in phantoms at 2 to 3 HU, .38 three quarters.
     tmax_s : float
         s; tissue above it is hypoperfused.
-
-    Connected pieces (faces) of less than `SMALLEST_ML` are dropped, of either.
     """
     tissue, voxel_ml = mask & ~maps.vessels, geometry.voxel_ml
     late = tissue & (maps.tmax > tmax_s)

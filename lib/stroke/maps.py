@@ -44,22 +44,13 @@ class ArterialInput(NamedTuple):
 
 
 def arterial_input(enhancement: np.ndarray, mask: np.ndarray, interval_s: float) -> ArterialInput:
-    """Find the arterial and the venous curve.
+    """Find the arterial and the venous curve of a scan, HU above baseline (frames, z, y, x), not smoothed: vessels are small.
 
-    Arteries enhance high, early and briefly: of the voxels that reach `SHARE_OF_TOP` of the highest peak the one wins
-    whose log(peak / width at half height) - EARLINESS * half rise / (arterial width) is highest; up to `VOXELS` that
-    resemble it are averaged. Veins have the largest area among those that peak `LAG_S` later, and the artery is scaled
-    to it (partial-volume correction). The same scan gives the same voxels, whatever its scale in HU and whenever the
-    bolus comes.
-
-    Parameters
-    ----------
-    enhancement : float32 array (frames, z, y, x)
-        HU above baseline, not smoothed in space: vessels are small.
-    mask : bool array (z, y, x)
-        Where to look; ValueError if nothing in it enhances like a vessel.
-    interval_s : float
-        Seconds between frames.
+    Arteries enhance high, early and briefly: of the voxels of `mask` that reach `SHARE_OF_TOP` of the highest peak the one
+    wins whose log(peak / width at half height) - EARLINESS * half rise / (arterial width) is highest; up to `VOXELS` that
+    resemble it are averaged. Veins have the largest area among those that peak `LAG_S` later, and the artery is scaled to it
+    (partial-volume correction). The same scan gives the same voxels, whatever its scale in HU and whenever the bolus comes. A
+    ValueError if nothing enhances like a vessel.
     """
     places, curves = np.argwhere(mask), enhancement[:, mask]
     brain = curves.mean(1)
@@ -205,24 +196,14 @@ def perfusion_maps(
     lambda_: float = 0.1,
     smoothing_mm: float | None = None,
 ) -> Maps:
-    """Deconvolve every voxel of a mask.
+    """Deconvolve every voxel of a mask (z, y, x).
 
     CBF = 6000 max(k) / density; CBV = 100 area(tissue) / area(artery) / density; MTT = 60 CBV / CBF; Tmax = argmax k.
-
     Fieselmann et al., doi 10.1155/2011/467563.
 
-    Parameters
-    ----------
-    enhancement : array (frames, z, y, x)
-        HU above baseline, all frames of the scan: a window cut around the peak cuts areas too.
-    mask : bool array (z, y, x)
-    aif : array (frames,)
-        The artery, HU above baseline.
-    interval_s, spacing_mm : float, (x, y, z)
-    lambda_ : float
-        See `inverse`.
-    smoothing_mm : float, optional
-        Width of the Gaussian before deconvolution; 0 for none. By default see `smoothing_width`.
+    `enhancement` (frames, z, y, x) is HU above baseline, of all frames of the scan: a window cut around the peak cuts areas
+    too; `aif` (frames,) the artery's; for `lambda_` see `inverse`. `smoothing_mm` is the width of the Gaussian before
+    deconvolution, 0 for none; by default see `smoothing_width`.
     """
     matrix = inverse(aif, interval_s, lambda_)
     if not aif.sum() > 0:
