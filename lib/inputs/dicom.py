@@ -4,11 +4,10 @@ pydicom reads the headers, SimpleITK the pixels, compressed ones too, highdicom 
 patient is stays in the files: the name is read for one purpose, to strike it out of a series' description.
 """
 
-import contextlib
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: st
         missing, doubled, out of line; oblique.
     """
     folder = Path(folder)
-    slices = _one_series(_pictures_below(folder), folder, series)
+    slices = _one_series(pictures(folder), folder, series)
     slices = in_place(_without_copies(slices, folder), folder)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
     header = kind_of(slices[0]) | {"frame": str(slices[0].get("FrameOfReferenceUID", ""))}
@@ -154,28 +153,26 @@ def _varies(steps: np.ndarray) -> bool:
     return bool((np.abs(steps - usual) > STEP * usual).any() and (alike.sum(0) > 1).all())
 
 
-def _pictures_below(folder: Path) -> list[Dataset]:
-    """Those of a folder, or of all its subfolders where it holds none itself."""
-    try:
-        return pictures(folder)
-    except FileNotFoundError:
-        found = []
-        for each in sorted(path for path in folder.rglob("*") if path.is_dir()):
-            with contextlib.suppress(FileNotFoundError):
-                found += pictures(each)
-        if not found:
-            raise
-    return found
-
-
 def pictures(folder: Path) -> list[Dataset]:
-    """Headers of the pictures of a folder, by file name, whatever series they belong to; one for each frame of a CT.
+    """Headers of the pictures of a folder, or of those below it where it holds none, by file name and whatever their series.
 
-    Of a frame what its functional groups say stands in the header itself, as it does in a file of one slice.
+    Of an enhanced CT there is one for each frame: what its functional groups say stands in the header itself, as in a file
+    of one slice.
     """
+    if folder.is_file():
+        slices = _headers([folder], folder)
+    else:
+        slices = _headers(folder.iterdir(), folder) or _headers(folder.rglob("*"), folder)
+    if not slices:
+        raise FileNotFoundError(
+            f"{folder} holds no DICOM picture, nor do the folders below it: name that of the scan"
+        )
+    return slices
+
+
+def _headers(paths: Iterable[Path], folder: Path) -> list[Dataset]:
     slices, others = [], []
-    paths = [folder] if folder.is_file() else sorted(each for each in folder.iterdir() if not each.is_dir())
-    for path in paths:
+    for path in sorted(each for each in paths if not each.is_dir()):
         try:
             with warnings.catch_warnings(action="ignore"):
                 header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
@@ -194,12 +191,7 @@ def pictures(folder: Path) -> list[Dataset]:
             others.append(f"{path.name} ({kind})")
     if others:
         many = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        warnings.warn(f"{folder}: passed over {others[0]}{many}, DICOM without a picture", stacklevel=3)
-    if not slices:
-        below = sum(each.is_dir() for each in folder.iterdir()) if folder.is_dir() else 0
-        raise FileNotFoundError(
-            f"{folder} holds no DICOM picture; it has {below} subfolders: name that of the series"
-        )
+        warnings.warn(f"{folder}: passed over {others[0]}{many}, DICOM without a picture", stacklevel=4)
     return slices
 
 

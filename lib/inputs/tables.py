@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.files import check_names
+from lib.files import check_names, leaves_folder, problem_of
 from lib.names import MOST_NAMED, some
 
 DELIMITERS = ",;\t"
@@ -104,6 +104,29 @@ def check_once(
     wrong += [f"{path}: {what} {one} stands twice: remove one" for one in named[named.duplicated()].unique()]
     with wrong.held():
         check_names(named, path, what, zeros)
+
+
+def files_named(
+    folder: Path, cells: pd.Series, source: object, what: str, wrong: Faults
+) -> tuple[list[str], list[str]]:
+    """Paths below a folder that a column of texts (indexed by patient) names, "" where none, and why each cannot be read.
+
+    A path that leaves the folder, or is named twice, goes to `wrong`; `source` and `what` are for the sentences.
+    """
+    texts = cells.map(lambda text: "" if is_missing(text) else text.replace("\\", "/"))
+    named = texts[texts != ""]
+    wrong += [
+        f"{source}: {what} of patient {patient} is {text}, and a path must stay in {folder}"
+        for patient, text in named.items()
+        if leaves_folder(text)
+    ]
+    for text, rows in named.groupby(named, sort=False):
+        if len(rows) > 1:
+            whose = " and ".join(rows.index.unique()[:2])
+            wrong.append(f"{source}: {what} {text} stands twice, of {whose}: remove one")
+    return [str(folder / text) if text else "" for text in texts], [
+        problem_of(folder, text, what) for text in texts
+    ]
 
 
 def values(

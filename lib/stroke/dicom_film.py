@@ -88,22 +88,16 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
 def _one_film(folder: Path, series: str) -> tuple[list[Dataset], list[str]]:
     """The headers of the one film of a folder: a series with several pictures a place, or several alike series."""
     usable, others = {}, set()
-    for each in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
-        try:
-            headers = pictures(each)
-        except FileNotFoundError:
-            continue
-        for header in headers:
-            uid, number, text = (
-                str(header.get(name, "")).strip()
-                for name in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription")
-            )
-            text = without_name(text, header)
-            whole = all(len(numbers_of(header, name)) == count for name, count in COUNTS.items())
-            if header.get("Modality") == "CT" and header.get("SamplesPerPixel", 1) == 1 and whole:
-                usable.setdefault((uid, number, text), []).append(header)
-            else:
-                others.add(text or number)
+    for header in pictures(folder):
+        uid, number, text = (
+            str(header.get(f"Series{key}", "")).strip() for key in ("InstanceUID", "Number", "Description")
+        )
+        text = without_name(text, header)
+        whole = all(len(numbers_of(header, name)) == count for name, count in COUNTS.items())
+        if header.get("Modality") == "CT" and header.get("SamplesPerPixel", 1) == 1 and whole:
+            usable.setdefault((uid, number, text), []).append(header)
+        else:
+            others.add(text or number)
     wanted = series.strip()
     named = {about: some for about, some in usable.items() if not wanted or wanted in about}
     films = [[about] for about, some in named.items() if np.median(np.bincount(_places(some))) >= FRAMES]

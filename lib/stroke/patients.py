@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.files import leaves_folder, problem_of
 from lib.inputs.tables import (
     Faults,
     check_once,
+    files_named,
     is_missing,
     nearest_name,
     plain,
@@ -72,14 +72,7 @@ def read_patients(
     check_once(raw["patient"], path, wrong)
     raw = raw[~raw["patient"].map(is_missing)]
     raw = raw.set_index("patient")
-    films = raw["film"].map(lambda text: "" if is_missing(text) else text.replace("\\", "/"))
-    for patient, text in films.items():
-        if leaves_folder(text):
-            wrong.append(f"{path}: the film of patient {patient} is {text}: it must lie in {folder}")
-    named = films[films != ""]
-    for text, owners in named.groupby(named):
-        if len(who := [*dict.fromkeys(owners.index)]) > 1:
-            wrong.append(f"{path}: {' and '.join(who)} have the same film {text}: remove one")
+    films, problem = files_named(folder, raw["film"], path, "film", wrong)
     interval = values(raw["interval_s"], f"{path}: interval_s of patient", wrong)
     odd = interval[interval.notna() & ~interval.between(SHORTEST_S, LONGEST_S)]
     if len(odd):
@@ -89,10 +82,9 @@ def read_patients(
     with wrong.held(path):
         table = mapped(raw, meant, implausible=implausible)
     wrong.refuse()
-    problem = [problem_of(folder, text, "film") for text in films]
     own = pd.DataFrame(
         {
-            "film": [str(folder / text) for text in films],
+            "film": films,
             "series": raw["series"].map(lambda text: "" if is_missing(text) else text),
             "interval_s": interval,
             "problem": problem,

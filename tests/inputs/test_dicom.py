@@ -146,7 +146,7 @@ def test_no_dicom(tmp_path):
     refused(tmp_path / "none", "none", FileNotFoundError)
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "scan").mkdir()
-    refused(tmp_path, "holds no DICOM picture; it has 1 subfolders", FileNotFoundError)
+    refused(tmp_path, "holds no DICOM picture, nor do the folders below it", FileNotFoundError)
 
 
 def test_the_one_stack_of_the_modality_is_taken_from_a_whole_export(series):
