@@ -7,16 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.files import size_of
 from lib.gcmlm.cohort import (
-    found_at,
     metachronous,
     read_cohort,
     read_feature_table,
     read_lro,
     read_matched,
     read_stad,
-    written_as,
 )
 from lib.gcmlm.params import GastricParams
 from lib.inputs.tcga import read_outcomes
@@ -39,19 +36,6 @@ def test_each_case(time, event, label, status):
     found = metachronous(pd.Series([time]), pd.Series([event])).iloc[0]
     assert found["status"] == status
     np.testing.assert_equal(found["label"], label)
-
-
-def test_more_follow_up_takes_no_certainty_back():
-    """Those seen free are looked at again later: some have a metastasis now. Nobody known becomes unknown."""
-    random = np.random.default_rng(4)
-    times, events = pd.Series(random.integers(0, 241, 400) / 4), pd.Series(random.integers(0, 2, 400))
-    more = np.where(events == 1, 0.0, random.integers(0, 100, 400) / 4)
-    grown = events.where((events == 1) | (more == 0), random.integers(0, 2, 400))
-    before, after = metachronous(times, events), metachronous(times + more, grown)
-    assert (after["label"][before["label"] == 1] == 1).all()
-    assert after["label"][before["label"] == 0].notna().all()
-    assert after["label"].notna().sum() > before["label"].notna().sum()
-    pd.testing.assert_frame_equal(metachronous(times + 5, events, 11, 29), before)
 
 
 # a matched cohort
@@ -263,34 +247,6 @@ def test_matched_refused_in_a_sentence(folder, table, old, new, said):
         read_matched(folder, WANTED)
 
 
-def test_matched_all_that_is_wrong_is_said_at_once(folder):
-    for old, new in [
-        ("GA1,A,61", "GA1,A,22280"),
-        ("GA2,A,70,0", "GA2,A,70,x"),
-        ("4.5,yes", "4.5,3"),
-        ("8,,", "8,2024-03-12,"),
-        ("GA4,B", "GA2,B"),
-    ]:
-        change(folder, "clinical", old, new)
-    change(folder, "scans", "scans/GA3.nii.gz", "../GA3.nii.gz")
-    change(folder, "slides", "0.25", "40x")
-    with pytest.raises(ValueError, match="stands twice") as said:
-        read_matched(folder, WANTED)
-    lines = str(said.value).splitlines()
-    for words in (
-        "age of patient GA1 is 22280",
-        "male of patient GA2: 'x'",
-        "event of patient GA3: '3'",
-        "time_months of patient GA2: '2024-03-12'",
-        "patient GA2 stands twice",
-        "patient GA4 is not in the clinical table",
-        "image of patient GA3",
-        "um_per_px of slide GA1-a",
-    ):
-        assert sum(words in line for line in lines) == 1, f"{words} is not in {lines}"
-    assert len(lines) == 8
-
-
 @pytest.mark.parametrize("cell", ["=1+2", "61,5", "2019-05-01", "1/5/2019"])
 def test_matched_a_formula_a_date_or_a_decimal_comma_is_no_category(folder, cell):
     change(folder, "clinical", "intestinal", f'"{cell}"')
@@ -299,19 +255,6 @@ def test_matched_a_formula_a_date_or_a_decimal_comma_is_no_category(folder, cell
 
 
 # where a file lies
-
-
-def test_matched_a_path_comes_back_relative_and_the_first_folder_wins(tmp_path):
-    raw, made = tmp_path / "raw", tmp_path / "made"
-    for folder in (raw, made):
-        (folder / "ct").mkdir(parents=True)
-    (made / "ct" / "mask.nii.gz").write_bytes(b"1234")
-    text = written_as(made / "ct" / "mask.nii.gz", [raw, made])
-    assert text == "ct/mask.nii.gz"
-    assert found_at(text, [raw, made]) == made / "ct" / "mask.nii.gz"
-    (raw / "ct" / "mask.nii.gz").write_bytes(b"1")
-    assert found_at(text, [raw, made]) == raw / "ct" / "mask.nii.gz"
-    assert (size_of(made / "ct"), size_of(made / "ct" / "mask.nii.gz")) == (4, 4)
 
 
 # features made elsewhere

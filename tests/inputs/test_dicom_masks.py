@@ -1,6 +1,5 @@
 """Segmentations and structure sets: every region at its place, voxel by voxel, or a sentence that says why not."""
 
-import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -226,15 +225,6 @@ def test_what_does_not_belong_to_the_scan(scan, tmp_path):
     with pytest.raises(ValueError, match="is empty"):
         read_label(structures(tmp_path / "none.dcm", {}), GRID, None)
     assert regions(next(scan.iterdir())) is None
-
-
-def test_a_segmentation_is_laid_by_its_place(scan, tmp_path):
-    """On a scan whose grid is finer, as one that was resampled."""
-    path = segmentation(scan, outlined(), tmp_path / "seg.dcm")
-    fine = GRID._replace(spacing_mm=(0.4, 0.45, 2.5), size=(47, 39, 15))
-    found = read_label(path, fine, "tumour")
-    assert found.sum() * fine.voxel_ml == pytest.approx(outlined()["tumour"].sum() * GRID.voxel_ml, rel=0.1)
-    assert highdicom.seg.segread(path).number_of_segments == 2
 
 
 BALL, RADIUS_MM = np.array([3.0, 21.0, 38.0]), 14.0

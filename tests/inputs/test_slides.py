@@ -216,15 +216,6 @@ def tiles(tmp_path):
     return tmp_path / "a.tif"
 
 
-def test_damage_costs_its_own_tile_only(tiles):
-    whole = tifffile.imread(tiles)
-    overwrite(tiles, 6, b"\xff\xd8\xff\xff\xff\xff\x00\x11\x22" * 3)  # second row, second of five columns
-    stored = StoredTiles(tiles, [(304, 200)])
-    with pytest.raises(UnreadableTile, match="stored tile 6"):
-        stored.read(0, 120, 120, 20, 20)
-    np.testing.assert_array_equal(stored.read(0, 128, 64, 64, 64), whole[64:128, 128:192])
-
-
 def test_a_tile_cut_short_is_told_though_libjpeg_would_fill_it_with_grey(tiles):
     with tifffile.TiffFile(tiles) as file:
         size, last = file.pages[0].databytecounts[0], file.pages[0].dataoffsets[-1]
