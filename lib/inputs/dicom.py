@@ -81,7 +81,10 @@ def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: st
         missing, doubled, out of line; oblique.
     """
     folder = Path(folder)
-    slices = _one_series(pictures(folder), folder, series)
+    found = pictures(folder)
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no DICOM picture, nor do the folders below it")
+    slices = _one_series(found, folder, series)
     slices = in_place(_without_copies(slices, folder), folder)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
     header = kind_of(slices[0]) | {"frame": str(slices[0].get("FrameOfReferenceUID", ""))}
@@ -159,14 +162,8 @@ def pictures(folder: Path) -> list[Dataset]:
     of one slice.
     """
     if folder.is_file():
-        slices = _headers([folder], folder)
-    else:
-        slices = _headers(folder.iterdir(), folder) or _headers(folder.rglob("*"), folder)
-    if not slices:
-        raise FileNotFoundError(
-            f"{folder} holds no DICOM picture, nor do the folders below it: name that of the scan"
-        )
-    return slices
+        return _headers([folder], folder)
+    return _headers(folder.iterdir(), folder) or _headers(folder.rglob("*"), folder)
 
 
 def _headers(paths: Iterable[Path], folder: Path) -> list[Dataset]:
