@@ -1,8 +1,8 @@
 """Where does CrossFusion look on a slide whose tissue is known, untrained and trained on half of it?
 
-    .venv/bin/python benchmarks/slide_of_cells.py            needs `make data COHORT=hgsc`; about ten minutes on one core
+    .venv/bin/python -m benchmarks.slide_of_cells            needs `make data COHORT=hgsc`; about ten minutes on one core
 
-The slide's cells in tiles (`lib.crossfusion.cells`), at 256 pixels 31,821, 8,532 and 2,279 of them. It is cut into a left and
+The slide's cells in tiles (`benchmarks._cells`), at 256 pixels 31,821, 8,532 and 2,279 of them. It is cut into a left and
 a right half. A network of one output is trained on windows of 4 by 4 5x tiles of one half to say which share of them is
 tumour, and asked about the windows of the other half, beside a ridge on the windows' mean features and the share of
 neoplastic nuclei as it is. Then all tiles of the other half are its bag, and what each tile receives is held against the
@@ -27,8 +27,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-from lib.crossfusion.bags import Bag, TileFeatures
-from lib.crossfusion.cells import (
+from benchmarks._cells import (
     TISSUE,
     cell_bag,
     cell_tiles,
@@ -37,6 +36,7 @@ from lib.crossfusion.cells import (
     read_cells,
     tissue_shares,
 )
+from lib.crossfusion.bags import Bag, TileFeatures
 from lib.crossfusion.model import CrossFusion
 from lib.crossfusion.train import Standardised, received, tensors
 from lib.files import write_csv

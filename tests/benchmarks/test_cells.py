@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 import shapely
 
-from lib.crossfusion.bags import drawn, finest_side
-from lib.crossfusion.cells import (
+from benchmarks._cells import (
     CLASSES,
     NUCLEI,
     SIDE,
@@ -18,6 +17,7 @@ from lib.crossfusion.cells import (
     read_cells,
     tissue_shares,
 )
+from lib.crossfusion.bags import drawn, finest_side
 
 TIMES = {20: 1, 10: 2, 5: 4}
 
