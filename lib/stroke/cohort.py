@@ -172,6 +172,7 @@ def gathered(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
     patient's tables do not have it; and for each patient what its tables lack, "" if nothing.
     """
     content = {path: _by_patient(path) for path in dict.fromkeys(tables.explode().dropna())}
+    columns: dict[str, str] = {}  # plain name -> as it was spelled first
     records, notes = [], []
     for patient, paths in tables.items():
         record: dict[str, tuple[str, Path]] = {}
@@ -181,22 +182,24 @@ def gathered(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
             if len(rows) > 1 or (rows.empty and patient_of(str(path))):
                 raise ValueError(f"{path} has {len(rows)} rows of patient {patient}, and one is expected")
             lacking += [f"{path.name} has no row of it"] if rows.empty else []
-            for name, text in rows.iloc[0].items() if len(rows) else ():
+            for spelled, text in rows.iloc[0].items() if len(rows) else ():
+                name = plain(spelled)
+                columns.setdefault(name, spelled)
                 known, where = record.get(name, ("", path))
                 if is_missing(known):
                     record[name] = (text, path)
                 elif not is_missing(text) and _value(known) != _value(text):
                     both = f"{known!r} in {where} and {text!r} in {path}"
                     raise ValueError(f"patient {patient}: {name} is {both}; correct or remove one")
-        records.append({name: text for name, (text, _) in record.items()})
+        records.append({columns[name]: text for name, (text, _) in record.items()})
         notes.append("; ".join(lacking) if record or lacking else "no clinical table")
-    return pd.DataFrame(records, tables.index, dtype=str).fillna(""), notes
+    return pd.DataFrame(records, tables.index, list(columns.values()), dtype=str).fillna(""), notes
 
 
 def _by_patient(path: Path) -> pd.DataFrame:
-    """A table of texts, whose columns are named plainly, by the patient that a row or else the path names."""
-    table, owner = read_texts(path).rename(columns=plain), patient_of(str(path))
-    named = next((column for column in table if column in PATIENT_COLUMNS), None)
+    """A table of texts by the patient that a row or else the path names."""
+    table, owner = read_texts(path), patient_of(str(path))
+    named = next((column for column in table if plain(column) in PATIENT_COLUMNS), None)
     who = table[named].map(patient_of) if named else pd.Series("", table.index)
     if owner and not who.any():
         return table.set_axis([owner] * len(table))

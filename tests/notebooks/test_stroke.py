@@ -223,7 +223,7 @@ def test_values_and_scans_of_isles_are_those_in_the_files(isles):
 def test_unknown_column_in_mapping_names_the_nearest(isles):
     done, _, _ = isles
     before = sha256_of(done.folder / "cohort.csv")
-    sentence = "nihss: no table has a column 'NIHSS at admision'; nearest: nihss at admission"
+    sentence = "nihss: no table has a column 'NIHSS at admision'; nearest: NIHSS at admission"
     with pytest.raises(ValueError, match=sentence):
         done.run("1-preprocess", mapping={"nihss": "NIHSS at admision"})
     assert sha256_of(done.folder / "cohort.csv") == before, "nothing is overwritten by a run that ends badly"
