@@ -16,7 +16,7 @@ from lib.files import written
 from lib.site import places, read_contents
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-ON_PAPER = ("index.qmd", "book/bench.qmd", "book/results/")  # pages, and a folder of pages
+ON_PAPER = ("index.qmd", "book/results/")  # pages, and a folder of pages
 
 
 def find_browser() -> str | None:

@@ -141,7 +141,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
     assert set(parts) == {"standings", "studies", "demo-null", "cross-cancer", "coverage"} | {
         *("rivals", "by-study", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
         *(f"real {key}" for key in ("crossfusion", "spacrd", "fusion")),
-        *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
+        *("answer-age blca", "margin stroke", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.deviations if key != "unmeasured"),
         *(
             "machines",
@@ -152,6 +152,8 @@ def test_every_part_says_something_where_nothing_was_run(bare):
             "disk",
             "estimate",
             "cost",
+            "planning",
+            "plan",
             "shipped vihbc",
         ),
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
@@ -321,7 +323,7 @@ def test_a_title_follows_the_paired_difference(root, bare, low, high, title):
     table.loc[table["minus"] == "signature: pet", ["auc", "low", "high"]] = ((low + high) / 2, low, high)
     table.to_csv(path, index=False)
     _, cells = bare.notebook("real-gcmlm")
-    assert cells["lro_title"](cells["of"]("lro")) == f"# {title}\n"
+    assert cells["lro_title"](cells["mine"]["lro"]) == f"# {title}\n"
 
 
 def test_demo_and_null_stand_side_by_side_and_a_miss_is_bold(phantoms):
@@ -595,9 +597,8 @@ def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(ba
     _, six = bare.notebook("costs", given={"slides": 6000})
     pd.testing.assert_frame_equal(six["hours"], 6 * one["hours"])
     assert six["disk_gb"]()["features"] == pytest.approx(6 * one["disk_gb"]()["features"])
-    took, gigabytes = one["slides_of"](
-        200
-    )  # of one's own: downloaded by nobody, and no dearer beside six thousand others
+    # of one's own: downloaded by nobody, and no dearer beside six thousand others
+    took, gigabytes = one["slides_of"](200)
     assert took[1] == pytest.approx((hours.sum() - hours["download"]) / 5)
     assert gigabytes == pytest.approx(200 * (0.989 + 17_840 * v["bytes_per_tile"] / 1e9))
     assert six["slides_of"](200) == (pytest.approx(took), pytest.approx(gigabytes))
@@ -701,7 +702,7 @@ def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_eval
     cancer.write(f"{folder}/kaplan_meier.csv", CURVES)
     cancer.write(f"{folder}/groups.csv", "model,cut,p\ncox-clinical,pooled_median,0.01\n")
     cancer.write(f"{folder}/folds.csv", "model,fold,c_index\nage,0,0.5\nage,1,0.6\nage,2,\n")
-    parts = cancer.parts("papers")
+    parts = cancer.parts("papers") | cancer.parts("real-stroke")
     tables = [row for row in rows(parts["paper tables crossfusion"]) if row[0] == "CrossFusion"]
     assert tables[0][1:3] == ["**0.630** (0.027)", "**0.643** (0.037)"]
     assert rows(parts["paper folds"])[:2] == [
@@ -710,7 +711,7 @@ def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_eval
     ]  # spread over folds, not folds - 1
     assert "in 0 of 1 cancers" in parts["paper figure 2"]  # printed: 1.79e-4
     assert parts["paper figure 2"].count("](/results/papers/") == 1, "a model without groups has no figure"
-    assert "54, 51, 50, 43 of 70 patients; every interval reaches" in parts["paper accuracies stroke"]
+    assert "54, 51, 50, 43 of 70; every interval reaches" in parts["paper accuracies stroke"]
     for part in ("paper figure 2", "paper ablation spacrd", "paper accuracies stroke"):
         for place in re.findall(r"\(/results/([^)]+)\)", parts[part]):
             assert (cancer.root / "results" / place).stat().st_size > 2000
