@@ -109,7 +109,7 @@ def test_who_finds_the_planted_choice_is_who_is_ahead_in_every_repeat(controls):
     rows[3 + 1] = (*rows[3 + 1][:-1], 0.59)  # concatenation falls behind once
     planted = pd.DataFrame(rows, columns=["kind", "patients", "strength", "repeat", "model", "c"])
     made = controls(planted=planted)
-    assert "of strength 2 in 4,000 patients, Self-attention." in made["bench-finds"]
+    assert "In 4,000 patients at strength 2 Self-attention." in made["bench-finds"]
     lines = {
         line.split("|")[1].strip(): line for line in made["bench-found"].splitlines() if line.startswith("|")
     }
@@ -122,7 +122,7 @@ def test_of_one_repeat_only_a_large_lead_is_called_found_and_the_page_says_so(co
     rows = [("choice", 400, 2.0, 0, model, c) for model, c in worth.items()]
     planted = pd.DataFrame(rows, columns=["kind", "patients", "strength", "repeat", "model", "c"])
     said = controls(planted=planted)["bench-finds"]
-    assert "of strength 2 in 400 patients, Self-attention." in said
+    assert "In 400 patients at strength 2 Self-attention." in said
     assert "without an interval" in said
 
 

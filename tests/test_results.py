@@ -158,8 +158,11 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         ),
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
         *("paper ablation spacrd", "paper accuracies stroke"),
-        *(f"chapter {part} crossfusion" for part in CHAPTER | {"answer", "models", "folds", "cut"}),
-        *(f"chapter {part} spacrd" for part in CHAPTER | {"sections", "leak", "alarms"}),
+        *(
+            f"chapter {part} crossfusion"
+            for part in CHAPTER | {"answer", "models", "folds", "failures", "cut"}
+        ),
+        *(f"chapter {part} spacrd" for part in CHAPTER | {"boxes", "sections", "section", "leak", "alarms"}),
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
         *(f"{part} lro" for part in ("subsets", "folds", "table")),
         "survival stad",
@@ -747,13 +750,15 @@ def test_the_switch_of_the_cut_has_its_still_picture_and_says_both_p(cancer):
     cancer.write(f"{folder}/kaplan_meier.csv", curves + curves.split("\n", 1)[1].replace("pooled", "fold"))
     cancer.write(f"{folder}/groups.csv", GROUPS)
     cancer.write(f"{folder}/folds.csv", "model,fold,c_index\nmcat:AMIL,0,0.46\nmcat:AMIL,1,0.62\n")
-    parts = cancer.parts("real-crossfusion")
+    parts, defined = cancer.notebook("real-crossfusion")
     assert parts["chapter cut crossfusion"].startswith(
         '::: {.piece data-piece="survival" data-show="mcat:AMIL"'
     )
     assert (cancer.root / "results/real/survival-cut.svg").stat().st_size > 2000
     assert "0.066 or 0.848 of the same scores" in parts["chapter distrust crossfusion"]
     assert "from 0.46 to 0.62 over" in parts["chapter distrust crossfusion"]
+    assert "in **1 of 2** folds; at worst 0.46 in a fold of lung" in parts["chapter failures crossfusion"]
+    assert defined["own_c_index"]("luad", "mcat:AMIL") == "0.540 (0.080)"  # spread over folds, not folds - 1
 
 
 def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_section(bare):
@@ -768,7 +773,17 @@ def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_s
     bare.write(f"{folder}/metrics.csv", HEAD + "\n".join(metrics) + "\n")
     cuts = "setting,section,rule,cut,called,hits,spots,cancer\ngenes,A1,gmm,0.1,10,6,20,10\ngenes,A1,oracle,0.2,10,8,20,10\n"
     bare.write(f"{folder}/tables/cuts.csv", cuts)
+    by_section = "setting,model,section,AUC,AP,F1,distance\n"
+    by_section += "genes,marker-smoothed,A1,.8,.9,.7,.5\ngenes,spacrd-genes,A1,.9,.9,.4,.6\n"
+    bare.write(f"{folder}/tables/by_section.csv", by_section)
     parts, defined = bare.notebook("real-spacrd")
+    assert (
+        "better than the marker gene in 1 of 1 sections, and its F1 goes from 0.40"
+        in parts["chapter boxes spacrd"]
+    )
+    assert "piece" not in parts["chapter section spacrd"], "a picture of a patient is where it was made"
+    bare.write(f"{folder}/pieces/section.json", "{}")
+    assert 'data-piece="slide"' in bare.parts("real-spacrd")["chapter section spacrd"]
     assert defined["rules"].loc["A1"].to_dict() == {"gmm": 0.6, "oracle": 0.8}
     said = "SpaCRD {} one marker gene, smoothed {{.unnumbered}}\n"
     assert parts["chapter finding spacrd"] == "# On 8 patients " + said.format("finds cancer better than")
