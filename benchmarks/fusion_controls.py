@@ -1,13 +1,13 @@
 """Controls of the fusion bench: what it says where the answer is known.
 
-    .venv/bin/python benchmarks/fusion_controls.py permuted exchanged traps planted
+    .venv/bin/python -m benchmarks.fusion_controls permuted exchanged traps planted
 
 - permuted: outcomes dealt anew within folds; the c-index of each contender, and how often the bench's own test calls one of
   two contenders better (false alarms).
 - exchanged: a modality of the held-out patients dealt anew among them, without training again; or noise in its place before
   training. What a contender loses tells what it reads.
 - traps: the clinic's Cox model with `train` or the hospital's own death rate let in, columns that stage 1 never lets in.
-- planted: made-up outcomes on real inputs of all cancers, additive or a choice (`lib.fusion.controls.planted`); c-index by
+- planted: made-up outcomes on real inputs of all cancers, additive or a choice (`benchmarks._controls.planted`); c-index by
   strength at 400 and 4,000 patients, with the best there is (the true hazard).
 
 Patients are PORPOISE's, from data/raw or a mirror. Each part writes `results/fusion_<part>.csv`. No bar.
@@ -23,11 +23,11 @@ import pandas as pd
 import torch
 from scipy.stats import norm
 
+from benchmarks._controls import Held, exchanged, noised, permuted, planted, predictions
 from lib.data import RAW
 from lib.files import write_csv
 from lib.fusion import evaluation
 from lib.fusion.cohort import Cohort, Patients, by_site
-from lib.fusion.controls import Held, exchanged, noised, permuted, planted, predictions
 from lib.fusion.params import RNA, FusionParams
 from lib.fusion.tokens import Inputs, tokens
 from lib.params import ROOT, load

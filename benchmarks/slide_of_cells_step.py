@@ -1,6 +1,6 @@
 """CrossFusion on all tiles of one real slide: a forward pass and a training step, beside the released scheme.
 
-    .venv/bin/python benchmarks/slide_of_cells_step.py       needs `make data COHORT=hgsc` and 8 GB
+    .venv/bin/python -m benchmarks.slide_of_cells_step       needs `make data COHORT=hgsc` and 8 GB
 
 The bag of cells of `slide_of_cells.py`, in tiles of 448 pixels (10,992, 2,933 and 789 at 20x, 10x, 5x, about the mean slide
 of the paper) and of 256 pixels (31,821, 8,532 and 2,279). Width 512, one thread, each row in a process of its own, so that
@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from crossfusion_step import ROOT, SCHEMES, megabytes, shipped_scheme
+from benchmarks.crossfusion_step import ROOT, SCHEMES, megabytes, shipped_scheme
 
 SIDES = (448, 256)
 OURS = "described"
@@ -34,8 +34,8 @@ ROWS = [
 def measured(side: int, what: str, scheme: str) -> dict:
     """Run in a process of its own."""
     import torch
-    from slide_of_cells import cell_bag, cell_tiles, find_slide, read_cells
 
+    from benchmarks._cells import cell_bag, cell_tiles, find_slide, read_cells
     from lib.crossfusion.model import CrossFusion
     from lib.crossfusion.train import tensors
 
@@ -72,9 +72,11 @@ def main() -> None:
         return
     rows, environment = [], os.environ | {"OMP_NUM_THREADS": "1"}
     for number in range(len(ROWS)):
-        command = [sys.executable, __file__, "--row", str(number)]
+        command = [sys.executable, "-m", "benchmarks.slide_of_cells_step", "--row", str(number)]
         load = round(os.getloadavg()[0], 2)
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=ROOT
+        )
         rows.append(json.loads(done.stdout.splitlines()[-1]) | {"load_before": load})
         print(rows[-1], flush=True)
 

@@ -332,18 +332,16 @@ def generated(root: Path) -> dict[str, str]:
     A cell that fails raises `nbclient.exceptions.CellExecutionError`, with the notebook's own words.
     """
     parts: dict[str, str] = {}
-    # the kernel works in book/
     environment = os.environ | {"CROSSBOOK_RESULTS": str(results.results_folder(root))}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    for path in sorted((root / "book").glob("*.ipynb")):
-        notebook, where = nbformat.read(path, as_version=4), {"metadata": {"path": str(path.parent)}}
-        client = NotebookClient(
-            notebook, kernel_name="python3", resources=where, extra_arguments=["--log-level=40"]
-        )
-        client.execute(env=environment)
-        for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-            if "part" in output.get("metadata", {}):
-                parts[output.metadata["part"]] = output.data["text/markdown"]
+    whole, folder = nbformat.v4.new_notebook(), root / "book"
+    for path in sorted(folder.glob("*.ipynb")):  # one kernel, emptied between them, imports once
+        whole.cells += [nbformat.v4.new_code_cell("%reset -f"), *nbformat.read(path, as_version=4).cells]
+    where = {"resources": {"metadata": {"path": str(folder)}}, "extra_arguments": ["--log-level=40"]}
+    NotebookClient(whole, kernel_name="python3", **where).execute(env=environment)
+    for output in (output for cell in whole.cells for output in cell.get("outputs", [])):
+        if "part" in output.get("metadata", {}):
+            parts[output.metadata["part"]] = output.data["text/markdown"]
     return parts
 
 

@@ -1,4 +1,4 @@
-"""What identifiers are called where people read them: models, metrics, settings, cohorts, by ``data/names.yaml`` alone."""
+"""What people read: names of models, metrics, settings and cohorts, by ``data/names.yaml`` alone, and numbers with a true minus."""
 
 import re
 from collections.abc import Iterable
@@ -89,3 +89,22 @@ def some(names: Iterable[object], most: int = MOST_NAMED) -> str:
     names = [*dict.fromkeys(map(str, names))]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def number(value: float, digits: int = 3, sign: bool = False) -> str:
+    """A number with a true minus, "" where it is missing."""
+    if pd.isna(value):
+        return ""
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
+
+
+def interval(low: float, high: float, sign: bool = False) -> str:
+    """ "0.512 to 0.634", "" where an end is missing."""
+    ends = [number(end, sign=sign) for end in (low, high)]
+    return " to ".join(ends) if all(ends) else ""
+
+
+def with_interval(value: float, low: float, high: float, sign: bool = False) -> str:
+    """ "0.573 (0.512 to 0.634)", of a difference (`sign`) "+0.038 (−0.012 to +0.088)"; without an end, the value alone."""
+    ends = interval(low, high, sign)
+    return number(value, sign=sign) + (f" ({ends})" if ends else "")

@@ -6,6 +6,7 @@ committed below ``data/results/`` (`python -m lib.kept`); a part of a page is wh
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown, display
 
+from lib.names import interval, number, with_interval  # noqa: F401 (notebooks take them from here)
 from lib.params import ROOT
 
 PHANTOMS_FIRST = {"demo": 0, "null": 1}
@@ -65,6 +67,13 @@ def cohorts() -> pd.DataFrame:
                 folder = (begun if here else committed)[name]
                 rows.append((study, name, kind_of(root, study, name), folder, here))
     return pd.DataFrame(rows, columns=["study", "cohort", "kind", "folder", "here"])
+
+
+def real() -> pd.DataFrame:
+    """Cohorts of real patients that were evaluated, here or in the committed results; as `cohorts` gives them."""
+    found = cohorts()
+    evaluated = found["folder"].map(lambda folder: (folder / "metrics.csv").is_file()).astype(bool)
+    return found[evaluated & (found["kind"] != "phantom")]
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -189,29 +198,11 @@ def deviations() -> dict[str, list[dict]]:
     return yaml.safe_load((repository() / "book" / "deviations.yaml").read_text(encoding="utf-8"))
 
 
-def number(value: float, digits: int = 3, sign: bool = False) -> str:
-    """A number with a true minus, "" where it is missing."""
-    if pd.isna(value):
-        return ""
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-
-
-def interval(low: float, high: float, sign: bool = False) -> str:
-    """ "0.512 to 0.634", "" where there is none."""
-    if pd.isna(low) or pd.isna(high):
-        return ""
-    return f"{number(low, sign=sign)} to {number(high, sign=sign)}"
-
-
 def estimate(row: pd.Series) -> str:
     """A row's estimate with its interval: "0.573 (0.512 to 0.634)"; the reason where it cannot be computed."""
     if pd.isna(row["estimate"]):
         return f"not computable: {row['how']}"
-    return number(row["estimate"]) + _in_brackets(interval(row["low"], row["high"]))
-
-
-def _in_brackets(text: str) -> str:
-    return f" ({text})" if text else ""
+    return with_interval(*row[["estimate", "low", "high"]])
 
 
 def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float, float] | None:
@@ -223,9 +214,14 @@ def difference(table: pd.DataFrame, **where: str) -> tuple[float, float, float, 
 
 def signed(found: tuple[float, ...] | None) -> str:
     """A difference with its interval: "+0.038 (−0.012 to +0.088)", "" where there is none."""
-    return (
-        "" if found is None else number(found[0], sign=True) + _in_brackets(interval(*found[1:3], sign=True))
-    )
+    return "" if found is None else with_interval(*found[:3], sign=True)
+
+
+def verdict(low: float, high: float, patients: float) -> str:
+    """What a paired difference says, by its interval; of fewer than six patients it says nothing."""
+    if patients < 6:
+        return "too few patients to call"
+    return "better" if low > 0 else "**worse**" if high < 0 else "not settled"
 
 
 def link(words: str, target: str) -> str:
@@ -271,3 +267,24 @@ def table(
 def glue(name: str, *markdown: str) -> None:
     """Show Markdown, and make it the part of a page that the line ``<!-- generated: NAME -->`` stands for."""
     display(Markdown("\n".join(markdown)), metadata={"part": name})
+
+
+def folded(words: str, markdown: str) -> str:
+    """Markdown that a click on its words opens."""
+    return f"<details><summary>{words}</summary>\n\n{markdown}\n\n</details>\n"
+
+
+def distrust(*reasons: str) -> str:
+    """The box that ends what a chapter claims."""
+    lines = "\n".join(f"- {each}" for each in reasons)
+    return f'::: {{.callout-warning title="Distrust this because"}}\n{lines}\n:::\n'
+
+
+def picture(figure, place: str, caption: str) -> str:
+    """Save a matplotlib figure below ``results/``, e.g. at "real/folds", and the Markdown that shows it, as ``fig-real-folds``."""
+    from lib.figures import style  # here, for `make book` itself draws nothing
+
+    style.save(figure, results_folder(repository()) / place, png=False)
+    style.plt.close(figure)
+    words = re.sub(r'\[([^\]]*)\]\([^)]*\)|[*"`]', r"\1", caption)
+    return f'![{caption}](/results/{place}.svg){{#fig-{place.replace("/", "-")} fig-alt="{words}"}}\n'

@@ -253,7 +253,10 @@ def test_the_books_own_pages_notebooks_and_kinds_exist_and_it_fetches_nothing(ro
         assert (root / "notebooks" / chapter.study / f"{chapter.stage}.ipynb").is_file(), chapter
         assert results.kind_of(root, chapter.study, chapter.cohort) in book.NOTICES
         stages.setdefault(chapter[1:3], []).append(chapter.stage)
-    assert [pair for pair, names in stages.items() if "5-figures" in names[1:]] == [], "figures come first"
+    assert [pair for pair, names in stages.items() if names != sorted(names)] == [], "stages come in order"
+    kinds = [place.startswith("notebooks/") for _, place in site.places(contents)]
+    found, made = kinds.index(True), len(kinds) - kinds[::-1].index(True)
+    assert not any(place.startswith("book/results/") for _, place in list(site.places(contents))[found:made])
     assert contents["execute"] == {"enabled": False}
     assert contents["format"]["html"]["html-math-method"] == "mathml"
     assert "$web-font-path: false" in (root / "book" / "theme.scss").read_text(encoding="utf-8")

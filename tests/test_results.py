@@ -46,6 +46,7 @@ COMPARED = [
 ]
 
 
+REAL = ("real", *(f"real-{study}" for study in ("crossfusion", "spacrd", "gcmlm", "stroke")))
 CHAPTER = {"finding", "pairs", "six", "printed", "distrust"}
 
 
@@ -135,10 +136,11 @@ def test_every_part_says_something_where_nothing_was_run(bare):
     (bare.root / "data/published/crossfusion.csv").unlink()
     matplotlib.use("agg")
     parts = bare.parts() | bare.parts("costs") | bare.parts("shipped") | bare.parts("papers")
-    parts |= bare.parts("home") | bare.parts("real") | bare.parts("slide-of-cells")
+    for name in ("home", *REAL, "slide-of-cells"):
+        parts |= bare.parts(name)
     assert set(parts) == {"standings", "studies", "demo-null", "cross-cancer", "coverage"} | {
-        *("rivals", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
-        *(f"real {key}" for key in bare.studies),
+        *("rivals", "by-study", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
+        *(f"real {key}" for key in ("crossfusion", "spacrd", "fusion")),
         *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.deviations if key != "unmeasured"),
         *(
@@ -178,7 +180,7 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
     for path in root.glob("params/*/*.yaml"):
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
     matplotlib.use("agg")
-    made = ("standings", "costs", "shipped", "home", "real", "papers", "bench", "controls", "slide-of-cells")
+    made = ("standings", "costs", "shipped", "home", *REAL, "papers", "bench", "controls", "slide-of-cells")
     parts = {key: text for name in made for key, text in cancer.parts(name).items()}
     hospitals = cancer.parts("own-patients")
     assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
@@ -272,6 +274,8 @@ def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(ca
     assert {("+0.080 (+0.030 to +0.140)", "better"), ("+0.040 (−0.020 to +0.090)", "not settled")} == {
         tuple(row[3:]) for row in rows(made["rivals"])[1:]
     }
+    (study,) = (row for row in rows(made["by-study"]) if row[0].startswith("[CrossFusion"))
+    assert study[2:4] == ["+0.080 (+0.030 to +0.140): better", "+0.040 (−0.020 to +0.090): not settled"]
     assert (cancer.root / "results/home/fusion-adds.svg").is_file()
     aside = cancer.root / "data/results/crossfusion/blca"
     aside.parent.mkdir(parents=True)
@@ -313,8 +317,8 @@ def test_a_title_follows_the_paired_difference(root, bare, low, high, title):
     table = pd.read_csv(path)
     table.loc[table["minus"] == "signature: pet", ["auc", "low", "high"]] = ((low + high) / 2, low, high)
     table.to_csv(path, index=False)
-    _, cells = bare.notebook("real")
-    assert cells["lro_title"](cells["of"]("gcmlm", "lro")) == f"# {title}\n"
+    _, cells = bare.notebook("real-gcmlm")
+    assert cells["lro_title"](cells["of"]("lro")) == f"# {title}\n"
 
 
 def test_demo_and_null_stand_side_by_side_and_a_miss_is_bold(phantoms):
@@ -588,6 +592,12 @@ def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(ba
     _, six = bare.notebook("costs", given={"slides": 6000})
     pd.testing.assert_frame_equal(six["hours"], 6 * one["hours"])
     assert six["disk_gb"]()["features"] == pytest.approx(6 * one["disk_gb"]()["features"])
+    took, gigabytes = one["slides_of"](
+        200
+    )  # of one's own: downloaded by nobody, and no dearer beside six thousand others
+    assert took[1] == pytest.approx((hours.sum() - hours["download"]) / 5)
+    assert gigabytes == pytest.approx(200 * (0.989 + 17_840 * v["bytes_per_tile"] / 1e9))
+    assert six["slides_of"](200) == (pytest.approx(took), pytest.approx(gigabytes))
     with pytest.raises(ValueError, match="no factor is called slide"):
         bare.notebook("costs", given={"slide": 1})
 
@@ -714,7 +724,7 @@ def test_a_chapters_title_and_its_six_pairs_follow_the_numbers(cancer):
         low, high = sorted((0.04 * sign, 0.19 * sign))
         table = f"model,minus,difference,low,high,setting\ncox-clinical,mcat:AMIL,{0.12 * sign},{low},{high},blca\n"
         cancer.write("results/crossfusion/blca/tables/differences.csv", table)
-        return cancer.parts("real")
+        return cancer.parts("real-crossfusion")
 
     first, second = made(1), made(-1)
     words = "of 1 cancers the clinic ranks survival better than a network that saw slides {.unnumbered}"
@@ -736,7 +746,7 @@ def test_the_switch_of_the_cut_has_its_still_picture_and_says_both_p(cancer):
     cancer.write(f"{folder}/kaplan_meier.csv", curves + curves.split("\n", 1)[1].replace("pooled", "fold"))
     cancer.write(f"{folder}/groups.csv", GROUPS)
     cancer.write(f"{folder}/folds.csv", "model,fold,c_index\nmcat:AMIL,0,0.46\nmcat:AMIL,1,0.62\n")
-    parts = cancer.parts("real")
+    parts = cancer.parts("real-crossfusion")
     assert parts["chapter cut crossfusion"].startswith(
         '::: {.piece data-piece="survival" data-show="mcat:AMIL"'
     )
@@ -757,11 +767,11 @@ def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_s
     bare.write(f"{folder}/metrics.csv", HEAD + "\n".join(metrics) + "\n")
     cuts = "setting,section,rule,cut,called,hits,spots,cancer\ngenes,A1,gmm,0.1,10,6,20,10\ngenes,A1,oracle,0.2,10,8,20,10\n"
     bare.write(f"{folder}/tables/cuts.csv", cuts)
-    parts, defined = bare.notebook("real")
+    parts, defined = bare.notebook("real-spacrd")
     assert defined["rules"].loc["A1"].to_dict() == {"gmm": 0.6, "oracle": 0.8}
     said = "SpaCRD {} one marker gene, smoothed {{.unnumbered}}\n"
     assert parts["chapter finding spacrd"] == "# On 8 patients " + said.format("finds cancer better than")
     assert "0.800 (0.500 to 0.900), and 0.700 (0.500 to 0.900) where" in parts["chapter distrust spacrd"]
     bare.write(f"{folder}/tables/differences.csv", pair.format(3))
-    few = bare.parts("real")["chapter finding spacrd"]
+    few = bare.parts("real-spacrd")["chapter finding spacrd"]
     assert few == "# On 3 patients " + said.format("is not shown to find cancer better than")

@@ -1,6 +1,7 @@
 """Predictions drawn: ROC, precision, calibration, decision curves, grades of mRS, forests of estimates, trainings."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -106,12 +107,7 @@ def _mean_over_patients(ax, sections, curve, label, color, each) -> None:
 
 
 def mean_roc(
-    ax: Axes,
-    sections: Sequence[ScoredSection],
-    row: pd.Series,
-    label: str = "",
-    color: str | None = None,
-    each: bool = True,
+    ax: Axes, sections: Sequence[ScoredSection], row: pd.Series, label: str = "", color: str = "C0", each=True
 ) -> Axes:
     """Mean over patients of the sensitivity at each specificity, with each patient's curve behind it.
 
@@ -135,12 +131,7 @@ def mean_roc(
 
 
 def mean_precision_recall(
-    ax: Axes,
-    sections: Sequence[ScoredSection],
-    row: pd.Series,
-    label: str = "",
-    color: str | None = None,
-    each: bool = True,
+    ax: Axes, sections: Sequence[ScoredSection], row: pd.Series, label: str = "", color: str = "C0", each=True
 ) -> Axes:
     """Mean over patients of the precision at each sensitivity; the dashed line is the mean prevalence.
 
@@ -347,49 +338,72 @@ def shift_plot(ax: Axes, groups: Mapping[str, ArrayLike], unfavourable_from: int
 
 
 def forest(
-    ax: Axes, frame: pd.DataFrame, reference: float = 0.5, name: str = "AUC", numbers: bool = True
+    ax: Axes, frame: pd.DataFrame, reference: float = 0.5, name: str = "AUC", numbers=True, near: float = 0.0
 ) -> Axes:
-    """Forest of estimates, first row on top, with a line at the value of no effect.
+    """Forest of estimates, first row on top, with a line at the value of no effect and a band behind every other row.
 
     Parameters
     ----------
     frame : DataFrame
-        label, estimate, low, high. Optional: `group` (a model; groups share a label's row, each its colour). An estimate
-        that is NaN is written "not computable".
+        label, estimate, low, high. Optional: `group` (a model; groups share a label's row, each its colour), `pooled` (True: a
+        diamond, for what several rows say together). An estimate that is NaN is written "not computable".
     reference : float
         0.5 for AUC, 0 for a difference.
     name : str
         Of the metric, for the x axis.
     numbers : bool
         Write estimate and interval at the right.
+    near : float
+        What lies no farther than this from the reference nobody would notice: it is shaded.
     """
-    labels = list(dict.fromkeys(frame["label"]))
-    groups = list(dict.fromkeys(frame["group"])) if "group" in frame else [None]
-    offsets = np.linspace(-0.3, 0.3, len(groups)) if len(groups) > 1 else [0.0]
+    labels, grouped = list(dict.fromkeys(frame["label"])), "group" in frame
+    groups = list(dict.fromkeys(frame["group"])) if grouped else [None]
+    colours = dict(zip(groups, cycle(style.PALETTE), strict=False))
+    for row in range(0, len(labels), 2):  # it keeps the marks of a row together
+        ax.axhspan(row - 0.5, row + 0.5, color="0.5", alpha=0.09, lw=0, zorder=-1)
+    if near:
+        ax.axvspan(reference - near, reference + near, color="0.5", alpha=0.2, lw=0, zorder=-1)
     ax.axvline(reference, color="0.6", lw=0.9, ls="--", zorder=0)
-    for number, group in enumerate(groups):
-        colour = style.PALETTE[number % len(style.PALETTE)]
-        for _, row in (frame if group is None else frame[frame["group"] == group]).iterrows():
-            _draw(ax, row, labels.index(row["label"]) + offsets[number], colour, numbers)
-        if group is not None:
-            ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=names.label(group))
+    for at, label in enumerate(labels):
+        some = frame[frame["label"] == label]
+        if grouped:
+            some = some.sort_values("group", key=lambda group: group.map(groups.index), kind="stable")
+        offsets = np.linspace(-0.3, 0.3, len(some)) if len(some) > 1 else [0.0]
+        for (_, row), offset in zip(some.iterrows(), offsets, strict=True):
+            _draw(ax, row, at + offset, colours[row.get("group")], numbers, reference == 0)
+    for group, colour in colours.items() if grouped else ():
+        ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=names.label(group))
     style.rows(ax, [names.label(each) for each in labels])
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
     ax.set_xlabel(name)
-    if groups != [None]:
+    if grouped:
         style.key(ax, columns=min(len(groups), 3))
     return ax
 
 
-def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool) -> None:
-    text = "not computable"
+def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool, sign: bool) -> None:
     if np.isfinite(row["estimate"]):
-        ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.3)
-        ax.plot(row["estimate"], y, "o", ms=4.5, color=colour)
-        text = f"{row['estimate']:.2f}"
-        if np.isfinite(row["low"]):
-            text += f" ({row['low']:.2f} to {row['high']:.2f})"
+        marker, size, width = ("D", 6, 2.2) if row.get("pooled", False) is True else ("o", 4.5, 1.3)
+        ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=width)
+        ax.plot(row["estimate"], y, marker, ms=size, color=colour)
     if numbers:
-        ax.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", size=8, color=colour)
+        place = dict(xycoords=("axes fraction", "data"), va="center", size=8, color=colour)
+        ax.annotate(written_out(row, sign), (1.02, y), **place)
+
+
+def forest_figure(frame: pd.DataFrame, *how, width: float = 8.4, **options) -> Figure:
+    """A figure of one `forest`, as high as its rows ask for; the key of its groups below the whole width."""
+    lines = frame["label"].map(lambda label: str(label).count("\n") + 1).max()
+    high = (0.36 if "group" in frame else 0.27) * lines**0.5 * frame["label"].nunique() + 0.8
+    figure, ax = plt.subplots(figsize=(width, high), layout="constrained")
+    forest(ax, frame, *how, **options)
+    if key := ax.get_legend():
+        key.remove()
+        marks, words = ax.get_legend_handles_labels()
+        figure.legend(
+            marks, words, loc="outside lower left", ncols=len(words) if len("".join(words)) < 90 else 1
+        )
+    return figure
 
 
 def ceiling(ax: Axes, value: float, upright: bool = True) -> None:

@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from lib.names import with_interval
 from lib.statistics import classification, intervals
 from lib.statistics.calibration import MEASURES, survival_calibration
 from lib.statistics.classification import METRICS, NotComputable
@@ -56,13 +57,11 @@ def _row(
         return row | {"how": f"not computable: {reason}"}
 
 
-def written_out(row: pd.Series) -> str:
-    """A row's estimate as text, with its interval where there is one."""
+def written_out(row: pd.Series, sign: bool = False) -> str:
+    """A row's estimate as text, with its interval where there is one; `sign`: of a difference."""
     if np.isnan(row["estimate"]):
         return "not computable"
-    if np.isnan(row["low"]):
-        return f"{row['estimate']:.3f}"
-    return f"{row['estimate']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    return with_interval(*row[["estimate", "low", "high"]], sign=sign)
 
 
 def spot_rows(

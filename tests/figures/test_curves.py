@@ -12,6 +12,7 @@ from lib.figures.curves import (
     decision_curve,
     epoch_panels,
     forest,
+    forest_figure,
     history,
     mean_precision_recall,
     mean_roc,
@@ -205,7 +206,7 @@ def test_first_row_is_on_top_with_its_numbers_and_what_has_no_value_says_so(ax, 
     forest(ax, TABLE, 0.5)
     assert ax.yaxis_inverted()
     assert rows(ax) == ["A1", "B1", "Mean"]
-    assert "0.90 (0.80 to 0.95)" in words(ax)
+    assert "0.900 (0.800 to 0.950)" in words(ax)
     assert "not computable" in words(ax)
     assert any(np.allclose(line.get_xdata(), 0.5) for line in ax.lines)
     (interval,) = (line for line in ax.lines if np.allclose(line.get_xdata(), [0.8, 0.95]))
@@ -216,7 +217,7 @@ def test_first_row_is_on_top_with_its_numbers_and_what_has_no_value_says_so(ax, 
 
 def test_an_estimate_without_an_interval_stands_alone(ax, words):
     forest(ax, TABLE.head(1).assign(low=np.nan, high=np.nan))
-    assert "0.90" in words(ax)
+    assert "0.900" in words(ax)
     assert "nan" not in words(ax)
 
 
@@ -236,6 +237,25 @@ def test_models_share_a_row_side_by_side(ax, words):
     assert "SpaCRD" in words(ax)
 
 
+def test_a_difference_has_its_sign_what_is_pooled_a_diamond_and_a_key_leaves_the_axes_their_width(words):
+    """The key of long names lies below the whole figure: the axes are as wide as without it."""
+    frame = TABLE.drop(1).assign(estimate=[-0.1, 0.1], low=[-0.2, 0.0], high=[0.0, 0.2], pooled=[True, False])
+    widths = []
+    for given in (frame, frame.assign(group=["a long name of what it is held against", "and of another"])):
+        figure = forest_figure(given, 0, "difference", near=0.01)
+        figure.draw_without_rendering()
+        widths.append(figure.axes[0].get_position().width)
+        said = words(figure.axes[0])
+        assert "−0.100 (−0.200 to +0.000)" in said
+        assert "+0.100 (+0.000 to +0.200)" in said
+        marks = {
+            line.get_marker(): line.get_xdata() for line in figure.axes[0].lines if len(line.get_xdata()) == 1
+        }
+        assert list(marks["D"]) == [-0.1]
+        plt.close(figure)
+    assert widths[0] == pytest.approx(widths[1], abs=0.01)
+
+
 def test_folds_are_dots_below_the_estimate_and_those_without_a_value_are_told(ax, words):
     table = pd.DataFrame({"model": ["age"] * 3 + ["Cox"] * 3, "fold": [0, 1, 2] * 2})
     table["c_index"] = [0.7, 0.5, 0.6, 0.7, np.nan, 0.6]
@@ -243,7 +263,7 @@ def test_folds_are_dots_below_the_estimate_and_those_without_a_value_are_told(ax
     assert rows(ax) == ["Age", "Cox\n2 of 3 folds"]
     age, cox = (line.get_xdata() for line in ax.lines[-2:])
     np.testing.assert_array_equal([age, cox], table["c_index"].to_numpy().reshape(2, 3))
-    assert "0.66 (0.58 to 0.74)" in words(ax)
+    assert "0.660 (0.580 to 0.740)" in words(ax)
     assert "not computable" in words(ax)
 
 

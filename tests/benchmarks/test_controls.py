@@ -5,7 +5,7 @@ import torch
 from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
 
-from lib.fusion.controls import Held, exchanged, noised, permuted, planted, predictions
+from benchmarks._controls import Held, exchanged, noised, permuted, planted, predictions
 from lib.fusion.params import FusionParams
 from lib.fusion.tokens import Inputs
 from lib.fusion.train import fit

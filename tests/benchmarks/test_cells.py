@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import shapely
 
-from benchmarks.slide_of_cells import (
+from benchmarks._cells import (
     CLASSES,
     NUCLEI,
     SIDE,
