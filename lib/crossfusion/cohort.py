@@ -32,16 +32,10 @@ NORMAL_TISSUE = "normal tissue, left out"
 class Cohort:
     """Where a cohort's slides and tables are.
 
-    Attributes
-    ----------
-    slides : DataFrame
-        One row a slide: slide, patient, sample (type) and the outcome where it is known (`lib.inputs.tcga.read_outcomes`).
-    normal : DataFrame
-        Those of normal tissue, which take no part unless `normal_tissue` asks for them.
-    paths : dict of str to Path
-        Slides that are on this disk. A phantom's slide is drawn when it is first opened.
-    presets : dict
-        In the first stage, the slides that are to be tiled (`lib.features.tiles.presets_of`).
+    `slides` has one row a slide: slide, patient, sample (type) and the outcome where it is known
+    (`lib.inputs.tcga.read_outcomes`); `normal` those of normal tissue, which take no part unless `normal_tissue` asks for
+    them. `paths` are of slides on this disk; a phantom's is drawn when it is first opened. `presets`, in the first stage, are
+    of the slides that are to be tiled (`lib.features.tiles.presets_of`).
     """
 
     def __init__(self, stage: Stage):
@@ -244,13 +238,9 @@ def stored_predictions(folder: str | Path) -> pd.DataFrame:
     """Every stored prediction below a folder of MCAT's results; `HeldOut.of` compares them with the cohort.
 
     Chen et al., ICCV 2021, doi 10.1109/ICCV48922.2021.00398; repository mahmoodlab/MCAT, results/ICCV: below it lie
-    `tcga_<cancer>_<model>_nll_surv.../split_latest_val_<fold>_results.pkl`.
-
-    Returns
-    -------
-    DataFrame
-        One row a patient, model and fold: model ("AMIL", "MCAT"), cancer ("blca"), fold (int, from 0), patient, risk
-        (higher = earlier death expected), time (months), event (1 died, 0 censored).
+    `tcga_<cancer>_<model>_nll_surv.../split_latest_val_<fold>_results.pkl`. One row a patient, model and fold: model ("AMIL",
+    "MCAT"), cancer ("blca"), fold (int, from 0), patient, risk (higher = earlier death expected), time (months), event (1
+    died, 0 censored).
     """
     rows = []
     for path in sorted(Path(folder).rglob("split_latest_val_*_results.pkl")):
@@ -280,14 +270,9 @@ def planted_patients(
     """Draw a cohort: exponential times whose log hazard is linear in what is planted, censored at random.
 
     Effects are log hazard ratios per standard deviation of age, stage, and the slide's hidden pattern; all 0 in a null
-    cohort, where nothing tells who dies early.
-
-    Returns
-    -------
-    DataFrame
-        patient, cancer (every second one each of `CANCERS`), age (years), female (0 or 1), stage; fine and coarse
-        (standard normal: what the slides show at 20x only and at 5x only) and pattern, their sum over the root of 2,
-        which is what a slide model should find; time (months), event (1 died), log_hazard.
+    cohort, where nothing tells who dies early. Columns are patient, cancer (every second one each of `CANCERS`), age (years),
+    female (0 or 1), stage; fine and coarse (standard normal: what the slides show at 20x only and at 5x only) and pattern,
+    their sum over the root of 2, which is what a slide model should find; time (months), event (1 died), log_hazard.
     """
     random = np.random.default_rng(seed)
     age, fine, coarse = random.normal(size=(3, patients))

@@ -32,48 +32,30 @@ Numbers = Annotated[tuple[int, ...], BeforeValidator(_numbers)]
 
 @checked_dataclass(frozen=True)
 class Preset:
-    """The settings of a preset file that bear on coordinates; CLAM's own names.
+    """The settings of a preset file that bear on coordinates; CLAM's own names."""
 
-    Attributes
-    ----------
-    seg_level : int
-        Level to segment; -1: the coarsest up to 64 times.
-    sthresh, mthresh, close, use_otsu
-        Saturation above which is tissue (0 to 255), side of the median filter (odd), side of the closing, Otsu instead.
-    a_t, a_h, max_n_holes
-        Least area of tissue and of holes in patches of 512 x 512 level-0 pixels; most holes a contour.
-    use_padding : bool
-        Tiles may hang over the slide's border.
-    contour_fn : str
-        See `inside_contour`.
-    keep_ids, exclude_ids : tuple of int
-        Contours by number, after filtering; empty: all, none.
-    line_thickness : int
-        Of the outlines in the mask's picture, level-0 pixels.
-    """
-
-    seg_level: int
-    sthresh: int
-    mthresh: int
-    close: int
-    use_otsu: bool
-    a_t: float
-    a_h: float
-    max_n_holes: int
-    use_padding: bool
-    contour_fn: Literal["four_pt", "four_pt_hard", "center", "basic"]
-    keep_ids: Numbers = ()
-    exclude_ids: Numbers = ()
-    line_thickness: int = 250
+    seg_level: int  # that is segmented; -1: the coarsest up to 64 times
+    sthresh: int  # saturation above which is tissue, 0 to 255
+    mthresh: int  # side of the median filter, odd
+    close: int  # side of the closing
+    use_otsu: bool  # Otsu's threshold instead of sthresh
+    a_t: float  # least area of tissue, in patches of 512 x 512 level-0 pixels
+    a_h: float  # and of holes
+    max_n_holes: int  # of a contour
+    use_padding: bool  # tiles may hang over the slide's border
+    contour_fn: Literal["four_pt", "four_pt_hard", "center", "basic"]  # see `inside_contour`
+    keep_ids: Numbers = ()  # contours by number, after filtering; empty: all
+    exclude_ids: Numbers = ()  # empty: none
+    line_thickness: int = 250  # of outlines in the mask's picture, level-0 pixels
 
 
+# what CLAM takes where no preset is named ("clam", create_patches_fp.py), and its own preset files
 PRESETS = {
     "clam": Preset(-1, 8, 7, 4, False, 100, 16, 8, True, "four_pt"),
     "bwh_resection": Preset(-1, 15, 11, 4, False, 100, 16, 8, True, "four_pt", line_thickness=150),
     "bwh_biopsy": Preset(-1, 15, 11, 2, False, 1, 1, 2, True, "four_pt", line_thickness=50),
     "tcga": Preset(-1, 8, 7, 4, False, 16, 4, 8, True, "four_pt", line_thickness=100),
 }
-"""What CLAM takes where no preset is named ("clam", create_patches_fp.py), and its own preset files."""
 
 
 def read_preset(source: str | os.PathLike) -> Preset:

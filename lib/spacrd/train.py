@@ -110,14 +110,8 @@ def train(
 
     `spots` are those of the training sections, scaled; a modality that is None is left out, and with it stage I. `seed`
     decides on weights, dropout and the order of batches. `held_out` is watched for the history, never learnt from.
-    `checkpoint` is that of stages II and III, which take nearly all of the time.
-
-    Returns
-    -------
-    model : SpaCRD
-        On the CPU, in evaluation mode.
-    history : DataFrame
-        One row an epoch: stage, epoch, epoch means of all loss terms, variance of h*, held-out AUC where watched.
+    `checkpoint` is that of stages II and III, which take nearly all of the time. The model comes back on the CPU, in evaluation
+    mode; its history has one row an epoch: stage, epoch, means of all loss terms, variance of h*, held-out AUC where watched.
     """
     L.seed_everything(seed, verbose=False)
     dims = [0 if x is None else x.shape[1] for x in (spots.image, spots.genes)]

@@ -256,7 +256,7 @@ def test_units_of_stamp_are_as_stamp_reads_them(tmp_path, attributes, step, unit
 
 def test_what_is_no_tensor_is_refused(tmp_path, features):
     torch.save({"features": torch.from_numpy(features)}, tmp_path / "dict.pt")
-    with pytest.raises(ValueError, match=r"dict.pt holds a dict, expected one tensor"):
+    with pytest.raises(ValueError, match=r"dict.pt holds a dict, and not one tensor"):
         read_foreign(tmp_path / "dict.pt")
     for name in ("gone.pt", "gone.h5"):
         with pytest.raises(FileNotFoundError, match=name):

@@ -75,7 +75,7 @@ def table_text(**changed) -> str:
         (table_text(label_grade="sure"), "section A1 has label_grade 'sure'"),
         (table_text(patient=""), "patient"),
         (table_text() + "A1,A,st,,,weak,\n", "section A1 stands twice"),
-        ("section,patient\nA1,A\n", "no column platform, folder, labels, label_grade: "),
+        ("section,patient\nA1,A\n", "no column platform, folder, labels, label_grade of section"),
         (",".join(COLUMNS) + "\n", ": no section"),
     ],
 )
