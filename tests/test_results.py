@@ -141,7 +141,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
     assert set(parts) == {"standings", "studies", "demo-null", "cross-cancer", "coverage"} | {
         *("rivals", "by-study", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
         *(f"real {key}" for key in ("crossfusion", "spacrd", "fusion")),
-        *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
+        *("answer-age blca", "margin stroke", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.deviations if key != "unmeasured"),
         *(
             "machines",
@@ -152,12 +152,17 @@ def test_every_part_says_something_where_nothing_was_run(bare):
             "disk",
             "estimate",
             "cost",
+            "planning",
+            "plan",
             "shipped vihbc",
         ),
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
         *("paper ablation spacrd", "paper accuracies stroke"),
-        *(f"chapter {part} crossfusion" for part in CHAPTER | {"answer", "models", "folds", "cut"}),
-        *(f"chapter {part} spacrd" for part in CHAPTER | {"sections", "leak", "alarms"}),
+        *(
+            f"chapter {part} crossfusion"
+            for part in CHAPTER | {"answer", "models", "folds", "failures", "cut"}
+        ),
+        *(f"chapter {part} spacrd" for part in CHAPTER | {"boxes", "sections", "section", "leak", "alarms"}),
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
         *(f"{part} lro" for part in ("subsets", "folds", "table")),
         "survival stad",
@@ -185,7 +190,8 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
     hospitals = cancer.parts("own-patients")
     assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
     pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
-    marks = re.findall("^<!-- generated: (.*) -->", "\n".join(page.read_text() for page in pages), re.M)
+    texts = [*(page.read_text() for page in pages), *parts.values()]  # a part may hold others
+    marks = re.findall("^<!-- generated: (.*) -->", "\n".join(texts), re.M)
     assert len(marks) >= 16
     assert set(marks) <= {*parts, *hospitals}
     assert {key: text for name in made for key, text in cancer.parts(name).items()} == parts
@@ -318,7 +324,7 @@ def test_a_title_follows_the_paired_difference(root, bare, low, high, title):
     table.loc[table["minus"] == "signature: pet", ["auc", "low", "high"]] = ((low + high) / 2, low, high)
     table.to_csv(path, index=False)
     _, cells = bare.notebook("real-gcmlm")
-    assert cells["lro_title"](cells["of"]("lro")) == f"# {title}\n"
+    assert cells["lro_title"](cells["mine"]["lro"]) == f"# {title}\n"
 
 
 def test_demo_and_null_stand_side_by_side_and_a_miss_is_bold(phantoms):
@@ -592,9 +598,8 @@ def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(ba
     _, six = bare.notebook("costs", given={"slides": 6000})
     pd.testing.assert_frame_equal(six["hours"], 6 * one["hours"])
     assert six["disk_gb"]()["features"] == pytest.approx(6 * one["disk_gb"]()["features"])
-    took, gigabytes = one["slides_of"](
-        200
-    )  # of one's own: downloaded by nobody, and no dearer beside six thousand others
+    # of one's own: downloaded by nobody, and no dearer beside six thousand others
+    took, gigabytes = one["slides_of"](200)
     assert took[1] == pytest.approx((hours.sum() - hours["download"]) / 5)
     assert gigabytes == pytest.approx(200 * (0.989 + 17_840 * v["bytes_per_tile"] / 1e9))
     assert six["slides_of"](200) == (pytest.approx(took), pytest.approx(gigabytes))
@@ -698,7 +703,7 @@ def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_eval
     cancer.write(f"{folder}/kaplan_meier.csv", CURVES)
     cancer.write(f"{folder}/groups.csv", "model,cut,p\ncox-clinical,pooled_median,0.01\n")
     cancer.write(f"{folder}/folds.csv", "model,fold,c_index\nage,0,0.5\nage,1,0.6\nage,2,\n")
-    parts = cancer.parts("papers")
+    parts = cancer.parts("papers") | cancer.parts("real-stroke")
     tables = [row for row in rows(parts["paper tables crossfusion"]) if row[0] == "CrossFusion"]
     assert tables[0][1:3] == ["**0.630** (0.027)", "**0.643** (0.037)"]
     assert rows(parts["paper folds"])[:2] == [
@@ -707,7 +712,7 @@ def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_eval
     ]  # spread over folds, not folds - 1
     assert "in 0 of 1 cancers" in parts["paper figure 2"]  # printed: 1.79e-4
     assert parts["paper figure 2"].count("](/results/papers/") == 1, "a model without groups has no figure"
-    assert "54, 51, 50, 43 of 70 patients; every interval reaches" in parts["paper accuracies stroke"]
+    assert "54, 51, 50, 43 of 70; every interval reaches" in parts["paper accuracies stroke"]
     for part in ("paper figure 2", "paper ablation spacrd", "paper accuracies stroke"):
         for place in re.findall(r"\(/results/([^)]+)\)", parts[part]):
             assert (cancer.root / "results" / place).stat().st_size > 2000
@@ -746,13 +751,15 @@ def test_the_switch_of_the_cut_has_its_still_picture_and_says_both_p(cancer):
     cancer.write(f"{folder}/kaplan_meier.csv", curves + curves.split("\n", 1)[1].replace("pooled", "fold"))
     cancer.write(f"{folder}/groups.csv", GROUPS)
     cancer.write(f"{folder}/folds.csv", "model,fold,c_index\nmcat:AMIL,0,0.46\nmcat:AMIL,1,0.62\n")
-    parts = cancer.parts("real-crossfusion")
+    parts, defined = cancer.notebook("real-crossfusion")
     assert parts["chapter cut crossfusion"].startswith(
         '::: {.piece data-piece="survival" data-show="mcat:AMIL"'
     )
     assert (cancer.root / "results/real/survival-cut.svg").stat().st_size > 2000
     assert "0.066 or 0.848 of the same scores" in parts["chapter distrust crossfusion"]
     assert "from 0.46 to 0.62 over" in parts["chapter distrust crossfusion"]
+    assert "in **1 of 2** folds; at worst 0.46 in a fold of lung" in parts["chapter failures crossfusion"]
+    assert defined["own_c_index"]("luad", "mcat:AMIL") == "0.540 (0.080)"  # spread over folds, not folds - 1
 
 
 def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_section(bare):
@@ -767,7 +774,17 @@ def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_s
     bare.write(f"{folder}/metrics.csv", HEAD + "\n".join(metrics) + "\n")
     cuts = "setting,section,rule,cut,called,hits,spots,cancer\ngenes,A1,gmm,0.1,10,6,20,10\ngenes,A1,oracle,0.2,10,8,20,10\n"
     bare.write(f"{folder}/tables/cuts.csv", cuts)
+    by_section = "setting,model,section,AUC,AP,F1,distance\n"
+    by_section += "genes,marker-smoothed,A1,.8,.9,.7,.5\ngenes,spacrd-genes,A1,.9,.9,.4,.6\n"
+    bare.write(f"{folder}/tables/by_section.csv", by_section)
     parts, defined = bare.notebook("real-spacrd")
+    assert (
+        "better than the marker gene in 1 of 1 sections, and its F1 goes from 0.40"
+        in parts["chapter boxes spacrd"]
+    )
+    assert "piece" not in parts["chapter section spacrd"], "a picture of a patient is where it was made"
+    bare.write(f"{folder}/pieces/section.json", "{}")
+    assert 'data-piece="slide"' in bare.parts("real-spacrd")["chapter section spacrd"]
     assert defined["rules"].loc["A1"].to_dict() == {"gmm": 0.6, "oracle": 0.8}
     said = "SpaCRD {} one marker gene, smoothed {{.unnumbered}}\n"
     assert parts["chapter finding spacrd"] == "# On 8 patients " + said.format("finds cancer better than")

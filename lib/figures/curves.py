@@ -368,7 +368,7 @@ def forest(
         some = frame[frame["label"] == label]
         if grouped:
             some = some.sort_values("group", key=lambda group: group.map(groups.index), kind="stable")
-        offsets = np.linspace(-0.3, 0.3, len(some)) if len(some) > 1 else [0.0]
+        offsets = np.linspace(-1, 1, len(some)) * (0.2 if len(some) == 2 else 0.3) if len(some) > 1 else [0.0]
         for (_, row), offset in zip(some.iterrows(), offsets, strict=True):
             _draw(ax, row, at + offset, colours[row.get("group")], numbers, reference == 0)
     for group, colour in colours.items() if grouped else ():
@@ -394,7 +394,7 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool, sign: 
 def forest_figure(frame: pd.DataFrame, *how, width: float = 8.4, **options) -> Figure:
     """A figure of one `forest`, as high as its rows ask for; the key of its groups below the whole width."""
     lines = frame["label"].map(lambda label: str(label).count("\n") + 1).max()
-    high = (0.36 if "group" in frame else 0.27) * lines**0.5 * frame["label"].nunique() + 0.8
+    high = (0.4 if "group" in frame else 0.27) * lines**0.5 * frame["label"].nunique() + 0.8
     figure, ax = plt.subplots(figsize=(width, high), layout="constrained")
     forest(ax, frame, *how, **options)
     if key := ax.get_legend():
