@@ -207,7 +207,7 @@ MODELS = {
 }
 CANCERS = {
     "permuted": ["paad", "kirp"],
-    "exchanged": ["blca", "kirc", "luad"],
+    "exchanged": ["blca", "kirc"],
     "traps": ["brca", "gbmlgg", "coadread"],
     "planted": [],
 }
