@@ -36,19 +36,9 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 PLACE = "ImagePositionPatient"
 COUNTS = {PLACE: 3, "Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}
 APART = (
-    "ConvolutionKernel",
-    "SeriesDescription",
-    "PixelSpacing",
-    "Rows",
-    "ImageType",
-    "SliceThickness",
-    "KVP",
-    "ImageOrientationPatient",
-    "AcquisitionNumber",
-    "StackID",
-    "TemporalPositionIndex",
-    "TemporalPositionIdentifier",
-    "AcquisitionTime",
+    *("ConvolutionKernel", "SeriesDescription", "PixelSpacing", "Rows", "ImageType", "SliceThickness", "KVP"),
+    *("ImageOrientationPatient", "AcquisitionNumber", "StackID", "TemporalPositionIndex"),
+    *("TemporalPositionIdentifier", "AcquisitionTime"),
 )
 """What tells stacks apart that were stored under one SeriesInstanceUID."""
 
