@@ -20,6 +20,7 @@ from lib.params import ROOT
 
 PHANTOMS_FIRST = {"demo": 0, "null": 1}
 KEPT, PROVENANCE = "data/results", "provenance.json"
+PARTS: dict[str, str] = {}  # of pages, by name: what `glue` was handed in this process
 
 
 def repository() -> Path:
@@ -266,7 +267,8 @@ def table(
 
 def glue(name: str, *markdown: str) -> None:
     """Show Markdown, and make it the part of a page that the line ``<!-- generated: NAME -->`` stands for."""
-    display(Markdown("\n".join(markdown)), metadata={"part": name})
+    PARTS[name] = "\n".join(markdown)
+    display(Markdown(PARTS[name]))
 
 
 def folded(words: str, markdown: str) -> str:

@@ -130,9 +130,27 @@ def test_false_alarms_are_counted(controls):
     alone = [("paad", deal, "concat", "", 0.5 + 0.01 * deal, np.nan) for deal in range(4)]
     pairs = [("paad", deal, "concat", "clinic", 0.0, p) for deal, p in enumerate((0.01, 0.2, 0.5, 0.9))]
     columns = ["cancer", "permutation", "model", "minus", "value", "p"]
-    made = controls(permuted=pd.DataFrame(alone + pairs, columns=columns))
-    assert "Of 4 pairs the bench's own test calls 1 different (25.0%)" in made["bench-permuted"]
-    assert "| Concatenation | 0.515 |" in made["bench-permuted"]
+    other = [("kirp", *row[1:]) for row in alone[:2] + pairs[1:]] + [("kirp", 0, "late", "", 0.4, np.nan)]
+    made = controls(permuted=pd.DataFrame(alone + pairs + other, columns=columns))["bench-permuted"]
+    assert "Of 4 pairs the bench's own test calls 1 different (25.0%) in 4 deals of Pancreas." in made
+    assert "Of 3 pairs the bench's own test calls 0 different (0.0%) in 2 deals of" in made
+    assert "| Concatenation | 0.515 | 0.013 | 0.500 to 0.530 | 0.505 |" in made
+    assert "| Late fusion | – | – | – | 0.400 |" in made
+
+
+def test_what_a_modality_is_worth_is_the_mean_over_cancers_of_what_noise_takes(controls):
+    worth = {"concat": (0.02, 0.04), "mcat": (0.0, -0.02), "ridge-by-block": (0.1, 0.2)}
+    rows = [
+        (cancer, "clinic", what, model, 0.7, 0.7 - loss * share, loss * share, 0.03)
+        for what, share in (("exchanged", 0.5), ("noise", 1))
+        for model, losses in worth.items()
+        for cancer, loss in zip(("blca", "kirc"), losses, strict=True)
+    ]
+    columns = ["cancer", "block", "what", "model", "whole", "changed", "loss", "spread"]
+    made = controls(exchanged=pd.DataFrame(rows, columns=columns))
+    said = "without clinic +0.010 (from −0.010, MCAT, to +0.030, Concatenation), and the regression +0.150."
+    assert made["bench-loses"].rstrip().endswith(said)
+    assert "| Concatenation | 0.700 | +0.030 (0.030) | +0.015 (0.030) |" in made["bench-exchanged"]
 
 
 @pytest.mark.parametrize(

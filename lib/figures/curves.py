@@ -374,7 +374,7 @@ def forest(
     for group, colour in colours.items() if grouped else ():
         ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=names.label(group))
     style.rows(ax, [names.label(each) for each in labels])
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
     ax.set_xlabel(name)
     if grouped:
         style.key(ax, columns=min(len(groups), 3))
