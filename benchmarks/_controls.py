@@ -55,16 +55,12 @@ def permuted(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return dealt.astype({"event": table["event"].dtype})
 
 
-def exchanged(inputs: Inputs, fold: Fold, modalities: Sequence[str], seed: int, where: str = "all") -> Inputs:
-    """Modalities dealt anew among patients, together: each patient has somebody else's, and who lacks them changes along.
-
-    Training and held-out patients keep to themselves; `where` "held out" leaves the training patients theirs. An offset,
-    which rests on the clinic, goes with the clinic.
+def exchanged(inputs: Inputs, fold: Fold, modalities: Sequence[str], seed: int) -> Inputs:
+    """Modalities of the held-out patients dealt anew among them, together: each has somebody else's, and who lacks them changes
+    along. Training patients keep theirs. An offset, which rests on the clinic, goes with the clinic.
     """
-    random, order = np.random.default_rng(seed), np.arange(len(inputs.patients))
-    for part in (fold.train, fold.test) if where == "all" else (fold.test,):
-        rows = np.flatnonzero(np.isin(inputs.patients, part))
-        order[rows] = random.permutation(rows)
+    order, held = np.arange(len(inputs.patients)), np.flatnonzero(np.isin(inputs.patients, fold.test))
+    order[held] = np.random.default_rng(seed).permutation(held)
     columns = {
         name: values[order] if name in modalities else values for name, values in inputs.columns.items()
     }
@@ -74,14 +70,30 @@ def exchanged(inputs: Inputs, fold: Fold, modalities: Sequence[str], seed: int, 
     return inputs._replace(columns=columns, present=present, offset=offset)
 
 
+def asked_again(inputs: Inputs, fold: Fold, changed: Mapping[str, Inputs]) -> tuple[Inputs, Fold]:
+    """A fold whose held-out patients come once as they are and once, as `patient@name`, from each of the changed inputs: a
+    contender is trained once and asked of all.
+    """
+    held = inputs.of(list(fold.test))
+    parts = [inputs.of(list(fold.train)), held]
+    for name, each in changed.items():
+        copies = each.of(list(fold.test))
+        parts.append(copies._replace(patients=[f"{patient}@{name}" for patient in copies.patients]))
+    columns = {name: torch.cat([part.columns[name] for part in parts]) for name in inputs.columns}
+    rest = (torch.cat([getattr(part, name) for part in parts]) for name in Inputs._fields[2:6])
+    names = [patient for part in parts for patient in part.patients]
+    return Inputs(names, columns, *rest, inputs.clinic), fold._replace(test=tuple(names[len(fold.train) :]))
+
+
 def noised(inputs: Inputs, modalities: Sequence[str], seed: int) -> Inputs:
-    """Modalities replaced by standard normal numbers."""
+    """Modalities replaced by standard normal numbers, in training and held-out patients; without a clinic there is no offset."""
     draw = torch.Generator().manual_seed(seed)
     columns = {
         name: torch.randn(values.shape, generator=draw) if name in modalities else values
         for name, values in inputs.columns.items()
     }
-    return inputs._replace(columns=columns)
+    offset = torch.zeros_like(inputs.offset) if "clinic" in modalities else inputs.offset
+    return inputs._replace(columns=columns, offset=offset)
 
 
 def planted(inputs: Inputs, kind: str, strength: float, seed: int) -> tuple[pd.DataFrame, np.ndarray]:

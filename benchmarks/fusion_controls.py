@@ -4,8 +4,9 @@
 
 - permuted: outcomes dealt anew within folds; the c-index of each contender, and how often the bench's own test calls one of
   two contenders better (false alarms).
-- exchanged: a modality of the held-out patients dealt anew among them, without training again; or noise in its place before
-  training. What a contender loses tells what it reads.
+- exchanged: noise in place of a modality in all patients, trained anew ("noise"), or the modality of the held-out patients dealt
+  anew among them, without training again ("exchanged"). What a contender loses (c-index, mean over folds, seeds and deals;
+  `spread`: standard deviation over folds) tells what the modality is worth to it, and what it reads.
 - traps: the clinic's Cox model with `train` or the hospital's own death rate let in, columns that stage 1 never lets in.
 - planted: made-up outcomes on real inputs of all cancers, additive or a choice (`benchmarks._controls.planted`); c-index by
   strength at 400 and 4,000 patients, with the best there is (the true hazard).
@@ -23,7 +24,7 @@ import pandas as pd
 import torch
 from scipy.stats import norm
 
-from benchmarks._controls import Held, exchanged, noised, permuted, planted, predictions
+from benchmarks._controls import Held, asked_again, exchanged, noised, permuted, planted, predictions
 from lib.data import RAW
 from lib.files import write_csv
 from lib.fusion import evaluation
@@ -36,14 +37,18 @@ from lib.statistics.concordance import harrell
 from lib.training.folds import Fold, folds_of
 
 OUT = Path(__file__).parent / "results"
-BLOCKS = {"clinic": ["clinic"], "RNA": list(RNA), "copy number": ["copy_number"], "mutations": ["mutations"]}
+BLOCKS = {
+    "clinic": ["clinic"],
+    "RNA": list(RNA),
+    "copy number and mutations": ["copy_number", "mutations"],
+}
 GENES = 100  # of each group in the planted cohorts, so that 4,000 patients take minutes
 
 
 def cohort(name: str, options) -> tuple[FusionParams, Patients]:
-    """A cohort's parameters, with the contenders that are asked for and one seed, and its patients."""
+    """A cohort's parameters, with the contenders and seeds that are asked for, and its patients."""
     own = dict(each.split("=", 1) for each in options.own)
-    changes = {"seeds": [1], "models": options.models, "own_heads": own}
+    changes = {"seeds": options.seeds, "models": options.models, "own_heads": own}
     params = load(ROOT / "params" / "fusion" / f"{name}.yaml").model_copy(update=changes)
     return params, read_cohort(Stage("fusion", "controls", params)).patients
 
@@ -53,13 +58,19 @@ def held(params: FusionParams, patients: Patients) -> Held:
     return Held(params, patients.table, folds, {fold.name: tokens(patients, fold, params) for fold in folds})
 
 
+def by_fold(table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """C-index of each contender in each fold, mean over seeds: a row a fold, a column a contender."""
+    rows = []
+    for (model, seed, fold), part in scores.groupby(["model", "seed", "fold"], sort=False):
+        outcome = table.loc[part["patient"]]
+        rows.append((model, seed, fold, harrell(outcome["time"], outcome["event"], part["score"].to_numpy())))
+    c = pd.DataFrame(rows, columns=["model", "seed", "fold", "c"])
+    return c.pivot_table(index="fold", columns="model", values="c", sort=False)
+
+
 def c_indices(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
     """Mean over seeds and folds, by contender."""
-    rows = []
-    for (model, *_), part in scores.groupby(["model", "seed", "fold"]):
-        outcome = table.loc[part["patient"]]
-        rows.append((model, harrell(outcome["time"], outcome["event"], part["score"].to_numpy())))
-    return pd.DataFrame(rows, columns=["model", "c"]).groupby("model", sort=False)["c"].mean().to_dict()
+    return by_fold(table, scores).mean().to_dict()
 
 
 def run_permuted(options) -> Iterator[list[dict]]:
@@ -87,23 +98,42 @@ def run_exchanged(options) -> Iterator[list[dict]]:
     for name in options.cancers:
         params, patients = cohort(name, options)
         data = held(params, patients)
-        whole = c_indices(data.table, predictions(data, options.models))
-        for block, modalities in BLOCKS.items():
-            for what in options.what:
-                changed = {}
-                for fold in data.folds:
-                    if what == "noise":
-                        changed[fold.name] = noised(data._inputs[fold.name], modalities, 1)
-                    else:
-                        changed[fold.name] = exchanged(data._inputs[fold.name], fold, modalities, 1)
-                other = c_indices(
-                    data.table, predictions(Held(params, data.table, data.folds, changed), options.models)
-                )
-                about = {"cancer": name, "block": block, "what": what}
-                yield [
-                    about | {"model": model, "whole": whole[model], "changed": c, "loss": whole[model] - c}
-                    for model, c in other.items()
-                ]
+        blocks = {
+            block: there
+            for block, modalities in BLOCKS.items()
+            if (there := [one for one in modalities if one in patients.blocks])
+        }
+        folds, inputs, copies = [], {}, []
+        for fold in data.folds:
+            own = data.inputs(fold)
+            dealt = {
+                f"{block}@{deal}": exchanged(own, fold, modalities, deal)
+                for (block, modalities), deal in itertools.product(blocks.items(), range(options.deals))
+            }
+            inputs[fold.name], again = asked_again(own, fold, dealt)
+            folds.append(again)
+            copies += again.test[len(fold.test) :]
+        outcomes = data.table.loc[[copy.partition("@")[0] for copy in copies]].set_index(pd.Index(copies))
+        scores = predictions(Held(params, pd.concat([data.table, outcomes]), folds, inputs), options.models)
+        scores[["patient", "block", "deal"]] = scores["patient"].str.split("@", expand=True)
+        whole = by_fold(data.table, scores[scores["block"].isna()])
+        for block in blocks:
+            part = scores[scores["block"] == block]
+            deals = [by_fold(data.table, rows) for _, rows in part.groupby("deal")]
+            yield lost(whole, sum(deals) / len(deals), {"cancer": name, "block": block, "what": "exchanged"})
+        for block, modalities in blocks.items():
+            noise = {fold.name: noised(data.inputs(fold), modalities, 1) for fold in data.folds}
+            changed = predictions(Held(params, data.table, data.folds, noise), options.models)
+            yield lost(whole, by_fold(data.table, changed), {"cancer": name, "block": block, "what": "noise"})
+
+
+def lost(whole: pd.DataFrame, changed: pd.DataFrame, about: dict) -> list[dict]:
+    """What each contender has with a modality, without it, and loses by that; the spread over folds of what it loses."""
+    apart = whole - changed
+    table = pd.DataFrame(
+        {"whole": whole.mean(), "changed": changed.mean(), "loss": apart.mean(), "spread": apart.std()}
+    )
+    return [about | {"model": model, **row} for model, row in table.to_dict("index").items()]
 
 
 def run_traps(options) -> Iterator[list[dict]]:
@@ -161,9 +191,10 @@ def run_planted(options) -> Iterator[list[dict]]:
 
 
 PARTS = {"permuted": run_permuted, "exchanged": run_exchanged, "traps": run_traps, "planted": run_planted}
+HEADS = ["concat", "late", "self-attention", "crossfusion", "spacrd", "mrs90", "mcat"]
 MODELS = {
-    "permuted": ["concat", "self-attention", "mrs90", "clinic", "ridge-by-block"],
-    "exchanged": ["concat", "self-attention", "mrs90", "clinic-free+rna", "ridge-by-block"],
+    "permuted": [*HEADS, "clinic", "ridge-by-block"],
+    "exchanged": [*HEADS, "clinic-free+rna", "ridge-by-block"],
     "traps": ["clinic"],
     "planted": [
         "ridge-by-block",
@@ -175,11 +206,12 @@ MODELS = {
     ],
 }
 CANCERS = {
-    "permuted": ["paad"],
-    "exchanged": ["blca"],
+    "permuted": ["paad", "kirp"],
+    "exchanged": ["blca", "kirc"],
     "traps": ["brca", "gbmlgg", "coadread"],
     "planted": [],
 }
+SEEDS = {"exchanged": [1, 2, 3]}
 
 
 def main() -> None:
@@ -192,8 +224,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the tables")
     parser.add_argument(
-        "--what", nargs="+", default=["exchanged", "noise"], help="what is done to a modality"
+        "--seeds", type=int, nargs="+", help="of the networks; 1 2 3 for exchanged, otherwise 1"
     )
+    parser.add_argument("--deals", type=int, default=5, help="of a modality among held-out patients")
     parser.add_argument("--permutations", type=int, default=20)
     parser.add_argument("--sizes", type=int, nargs="+", default=[400, 4000])
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0, 2.0])
@@ -201,10 +234,10 @@ def main() -> None:
     parser.add_argument("--tested", type=int, default=1000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    asked = options.cancers, options.models
+    asked = options.cancers, options.models, options.seeds
     for part in options.parts:
-        options.cancers, options.models = (
-            a or b[part] for a, b in zip(asked, (CANCERS, MODELS), strict=True)
+        options.cancers, options.models, options.seeds = (
+            a or b.get(part, [1]) for a, b in zip(asked, (CANCERS, MODELS, SEEDS), strict=True)
         )
         table = pd.DataFrame()
         for rows in PARTS[part](options):  # written as it grows: what was not reached is missing, and no more

@@ -7,19 +7,23 @@ other pages come from the notebooks in ``book/``, executed here. Quarto renders;
 import argparse
 import copy
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import quote
 
+import matplotlib
 import nbformat
 import yaml
-from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from lib import names, pieces, results, site
@@ -70,26 +74,23 @@ def chapters(contents: dict) -> list[Chapter]:
 
 
 def pruned(contents: dict, root: Path) -> tuple[dict, list[str]]:
-    """The table of contents without the notebooks that were not run here, and a sentence a cohort left out.
+    """The table of contents without the notebooks that were not run here, and what was left out, in sentences.
 
     FileNotFoundError where a chapter of a demo or null cohort is missing: `make book` runs those.
     """
-    done, listed, missing = results.results_folder(root), {}, {}
-    for chapter in chapters(contents):
-        listed.setdefault(chapter[1:3], []).append(chapter)
-        if not (done / chapter.executed).is_file():
-            missing.setdefault(chapter[1:3], []).append(chapter)
-    notes = []
-    for (study, cohort), lacking in missing.items():
-        if cohort in REQUIRED:
-            raise FileNotFoundError(f"{lacking[0].name} is missing: `make book` runs it first.")
-        which = "" if lacking == listed[study, cohort] else " " + ", ".join(each.stage for each in lacking)
-        how = f"make run STUDY={study} COHORT={cohort}"
-        notes.append(f"left out: {study}/{cohort}{which} was not run here; {how}")
+    listed, done, notes = chapters(contents), results.results_folder(root), []
+    missing = [chapter for chapter in listed if not (done / chapter.executed).is_file()]
+    if needed := [chapter.name for chapter in missing if chapter.cohort in REQUIRED]:
+        raise FileNotFoundError(f"{needed[0]} is missing: `make book` runs it first.")
+    if missing:
+        cohorts = Counter(study for study, _ in {chapter[1:3] for chapter in missing})
+        each = ", ".join(f"{study} {count}" for study, count in sorted(cohorts.items()))
+        how = f"make run STUDY={missing[0].study} COHORT={missing[0].cohort}"
+        notes.append(f"left out: what was not run here, of so many cohorts: {each}; {how} runs the first")
     run = {path.parts[-4:-2] for path in done.glob("*/*/notebooks/*.ipynb")}
-    for study, cohort in sorted(run - set(listed)):
+    for study, cohort in sorted(run - {chapter[1:3] for chapter in listed}):
         notes.append(f"not in the book: {study}/{cohort} was run here but _quarto.yml lists no chapter of it")
-    gone = {chapter.place for lacking in missing.values() for chapter in lacking}
+    gone = {chapter.place for chapter in missing}
     return {**contents, "book": _kept(contents["book"], gone)}, notes
 
 
@@ -292,7 +293,7 @@ def _wide(picture: NotebookNode) -> bool:
 
 
 def _entitle(page: NotebookNode, chapter: Chapter, kind: str, binder: str) -> None:
-    """Name cohort and kind in the page's one title, which must be in the first cell; no number, for it would hang on what was run."""
+    """Name study, stage, cohort and kind in the one title, in the first cell; no chapter has a number, for it would hang on what was run."""
     titles = [
         (number, line)
         for number, cell in enumerate(page.cells, 1)
@@ -310,7 +311,8 @@ def _entitle(page: NotebookNode, chapter: Chapter, kind: str, binder: str) -> No
         notice += f"\n[Run this notebook in Binder]({binder}){{.launch}}, after those before it.\n"
     if title.endswith("?"):  # too long for the table of contents
         title, notice = chapter.stage[2:].capitalize(), f"{notice}\n**{title}**\n"
-    shown = f"{title}: {names.name(chapter.cohort, 'cohorts')} ({kind})"
+    study, cohort = results.studies()[chapter.study]["name"], names.name(chapter.cohort, "cohorts")
+    shown = f"{study}, {chapter.stage[0]} {title}: {cohort} ({kind})"
     named = f"# {shown} {{{(attributes or '{}')[1:-1]} .unnumbered}}".replace("{ ", "{") + notice
     page.cells[0].source = page.cells[0].source.replace(titles[0][1], named, 1)
 
@@ -327,24 +329,29 @@ def drawn(cohort: Path, stage: str) -> dict[str, str]:
 
 
 def generated(root: Path) -> dict[str, str]:
-    """Execute the notebooks in ``book/``, and gather the parts of pages that they hand to `lib.results.glue`.
+    """The parts of pages that the notebooks in ``book/`` hand to `lib.results.glue`; the notebooks run side by side.
 
-    A cell that fails raises `nbclient.exceptions.CellExecutionError`, with the notebook's own words.
+    A notebook that fails raises RuntimeError, with its name and words.
     """
-    parts: dict[str, str] = {}
-    # the kernel works in book/
-    environment = os.environ | {"CROSSBOOK_RESULTS": str(results.results_folder(root))}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    for path in sorted((root / "book").glob("*.ipynb")):
-        notebook, where = nbformat.read(path, as_version=4), {"metadata": {"path": str(path.parent)}}
-        client = NotebookClient(
-            notebook, kernel_name="python3", resources=where, extra_arguments=["--log-level=40"]
-        )
-        client.execute(env=environment)
-        for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-            if "part" in output.get("metadata", {}):
-                parts[output.metadata["part"]] = output.data["text/markdown"]
-    return parts
+    paths = sorted((root / "book").glob("*.ipynb"))
+    with ProcessPoolExecutor() as processes:
+        made = list(processes.map(_parts_of, paths, [results.results_folder(root)] * len(paths)))
+    return {name: text for parts in made for name, text in parts.items()}
+
+
+def _parts_of(path: Path, folder: Path) -> dict[str, str]:
+    """What one notebook hands over; its cells run in this process, in the notebook's folder, on the results in `folder`."""
+    os.environ["CROSSBOOK_RESULTS"] = str(folder)
+    os.chdir(path.parent)
+    matplotlib.use("agg")
+    results.PARTS.clear()
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    try:
+        with redirect_stdout(io.StringIO()):
+            exec(compile("\n".join(cells), str(path), "exec"), {"__name__": "__main__"})
+    except Exception as error:
+        raise RuntimeError(f"book/{path.name}: {type(error).__name__}: {error}") from error
+    return dict(results.PARTS)
 
 
 def filled(

@@ -16,7 +16,7 @@ from lib.files import written
 from lib.site import places, read_contents
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-ON_PAPER = ("index.qmd", "book/bench.qmd", "book/results/")  # pages, and a folder of pages
+ON_PAPER = ("index.qmd", "book/results/")  # a page, and a folder of pages
 
 
 def find_browser() -> str | None:
@@ -26,7 +26,7 @@ def find_browser() -> str | None:
 
 def chapters_on_paper(contents: dict) -> list[str]:
     """Addresses in the site of the pages to print, in the book's order."""
-    kept = [place for _, place in places(contents) if place in ON_PAPER or place.startswith(ON_PAPER[-1])]
+    kept = [place for _, place in places(contents) if place.startswith(ON_PAPER)]
     return [str(PurePosixPath(place).with_suffix(".html")) for place in kept]
 
 
@@ -63,11 +63,7 @@ def _on_paper(text: Tag, page: str, pages: Sequence[str]) -> Tag:
         tag["src"] = _from_root(tag["src"], page)
     for link in text.find_all("a", href=True):
         address = urlsplit(link["href"])
-        there = (
-            page
-            if not address.path
-            else posixpath.normpath(posixpath.join(posixpath.dirname(page), address.path))
-        )
+        there = _from_root(address.path, page) if address.path else page
         if address.scheme or address.netloc:
             continue
         if there in pages:
@@ -78,11 +74,8 @@ def _on_paper(text: Tag, page: str, pages: Sequence[str]) -> Tag:
 
 
 def _from_root(address: str, page: str) -> str:
-    return (
-        address
-        if urlsplit(address).scheme
-        else posixpath.normpath(posixpath.join(posixpath.dirname(page), address))
-    )
+    there = posixpath.normpath(posixpath.join(posixpath.dirname(page), address))
+    return address if urlsplit(address).scheme else there
 
 
 def make_pdf(root: Path) -> Path:
@@ -102,12 +95,10 @@ def make_pdf(root: Path) -> Path:
     try:
         with written(made) as part:
             options = ["--headless", "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={part}"]
-            options += (
-                ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-            )  # root has none
-            done = subprocess.run(
-                [browser, *options, page.as_uri()], capture_output=True, text=True, timeout=300
-            )
+            if getattr(os, "geteuid", os.getpid)() == 0:  # root has no sandbox
+                options.append("--no-sandbox")
+            command = [browser, *options, page.as_uri()]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
             if not Path(part).is_file():
                 raise RuntimeError(f"{browser} printed nothing: {done.stderr.strip()[-300:]}")
     finally:

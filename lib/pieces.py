@@ -88,14 +88,14 @@ def _path(source: str, root: Path) -> Path:
 
 
 def _read(paths: list[Path]) -> dict:
-    """JSON, or the columns of tables by name; what is missing is None. ``names``: what the tables' models are called."""
+    """JSON, or the columns of tables by name; what is missing is None. ``names``: what their models and settings are called."""
     data: dict = {}
     for path in paths:
         if path.suffix == ".csv":
             table = results.read(path)
             data[path.stem] = table.astype(object).where(table.notna(), None).to_dict("list")
-            models = table["model"].unique() if "model" in table else ()
-            data.setdefault("names", {}).update({model: names.name(model) for model in models})
+            called = table.filter(["model", "setting"]).stack().unique()
+            data.setdefault("names", {}).update({each: names.label(each) for each in called})
         else:
             data |= json.loads(path.read_text(encoding="utf-8"))
     return data

@@ -6,6 +6,7 @@ committed below ``data/results/`` (`python -m lib.kept`); a part of a page is wh
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from lib.params import ROOT
 
 PHANTOMS_FIRST = {"demo": 0, "null": 1}
 KEPT, PROVENANCE = "data/results", "provenance.json"
+PARTS: dict[str, str] = {}  # of pages, by name: what `glue` was handed in this process
 
 
 def repository() -> Path:
@@ -66,6 +68,13 @@ def cohorts() -> pd.DataFrame:
                 folder = (begun if here else committed)[name]
                 rows.append((study, name, kind_of(root, study, name), folder, here))
     return pd.DataFrame(rows, columns=["study", "cohort", "kind", "folder", "here"])
+
+
+def real() -> pd.DataFrame:
+    """Cohorts of real patients that were evaluated, here or in the committed results; as `cohorts` gives them."""
+    found = cohorts()
+    evaluated = found["folder"].map(lambda folder: (folder / "metrics.csv").is_file()).astype(bool)
+    return found[evaluated & (found["kind"] != "phantom")]
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -209,6 +218,13 @@ def signed(found: tuple[float, ...] | None) -> str:
     return "" if found is None else with_interval(*found[:3], sign=True)
 
 
+def verdict(low: float, high: float, patients: float) -> str:
+    """What a paired difference says, by its interval; of fewer than six patients it says nothing."""
+    if patients < 6:
+        return "too few patients to call"
+    return "better" if low > 0 else "**worse**" if high < 0 else "not settled"
+
+
 def link(words: str, target: str) -> str:
     """Words as a link to a page or result, given as seen from the repository: the book drops links to pages it lacks."""
     return f"[{words}](/{target})"
@@ -251,4 +267,26 @@ def table(
 
 def glue(name: str, *markdown: str) -> None:
     """Show Markdown, and make it the part of a page that the line ``<!-- generated: NAME -->`` stands for."""
-    display(Markdown("\n".join(markdown)), metadata={"part": name})
+    PARTS[name] = "\n".join(markdown)
+    display(Markdown(PARTS[name]))
+
+
+def folded(words: str, markdown: str) -> str:
+    """Markdown that a click on its words opens."""
+    return f"<details><summary>{words}</summary>\n\n{markdown}\n\n</details>\n"
+
+
+def distrust(*reasons: str) -> str:
+    """The box that ends what a chapter claims."""
+    lines = "\n".join(f"- {each}" for each in reasons)
+    return f'::: {{.callout-warning title="Distrust this because"}}\n{lines}\n:::\n'
+
+
+def picture(figure, place: str, caption: str) -> str:
+    """Save a matplotlib figure below ``results/``, e.g. at "real/folds", and the Markdown that shows it, as ``fig-real-folds``."""
+    from lib.figures import style  # here, for `make book` itself draws nothing
+
+    style.save(figure, results_folder(repository()) / place, png=False)
+    style.plt.close(figure)
+    words = re.sub(r'\[([^\]]*)\]\([^)]*\)|[*"`]', r"\1", caption)
+    return f'![{caption}](/results/{place}.svg){{#fig-{place.replace("/", "-")} fig-alt="{words}"}}\n'

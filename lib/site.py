@@ -54,10 +54,10 @@ def read_contents(root: Path) -> dict:
 def places(contents: dict) -> Iterator[tuple[str | None, str]]:
     """Every page in order, as (page of its part or None, place)."""
     for entry in [*contents["book"]["chapters"], *contents["book"].get("appendices", [])]:
-        if isinstance(entry, str):
-            yield None, entry
-        else:
+        if isinstance(entry, dict) and "part" in entry:
             yield from ((entry["part"], place) for place in [entry["part"], *entry.get("chapters", [])])
+        else:  # one with a name for the sidebar is href and text
+            yield None, entry["href"] if isinstance(entry, dict) else entry
 
 
 def options(source: str) -> list[str]:

@@ -20,7 +20,7 @@ PAIRS = {
     ("offset minus clinic", FAMILY + OFFSET, "clinic"): 0.0,
     ("regression minus clinic", BEST_REGRESSION, "clinic"): 0.03,
 }
-MODELS = ("concat", "late", *CROSS_ATTENTION, "age", "clinic", BEST_REGRESSION)
+MODELS = ("concat", "late", *CROSS_ATTENTION, "age", "clinic", "rna", BEST_REGRESSION)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def bench(root, tmp_path, monkeypatch):
     """Function (primary difference, its error, cancers, the last part that is wanted) -> the parts that book/bench.ipynb hands over."""
     monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(style, "save", lambda figure, path: [])  # to draw is most of the time
+    monkeypatch.setattr(style, "save", lambda figure, path, png=True: [])  # to draw is most of the time
     names = (
         "_quarto.yml",
         "book/studies.yaml",
@@ -46,7 +46,9 @@ def bench(root, tmp_path, monkeypatch):
         (tmp_path / f"params/fusion/{cancer}.yaml").write_text(f"kind: open\ncancers: [{cancer}]\n")
         (folder / "manifests/4-evaluate.json").write_text(json.dumps({"outputs": {}}))
         rows = pd.DataFrame({"model": MODELS, "setting": cancer, "metric": "c_index", "n": 300, "events": 90})
-        rows["estimate"] = 0.6 + 0.01 * np.arange(len(MODELS)) + 0.02 * random.normal(size=len(MODELS))
+        if cancer == "ucec":  # has no genes
+            rows = rows[rows["model"] != "rna"]
+        rows["estimate"] = 0.6 + 0.01 * np.arange(len(rows)) + 0.02 * random.normal(size=len(rows))
         rows.assign(low=0.5, high=0.8).to_csv(folder / "metrics.csv", index=False)
         pairs = pd.DataFrame(list(PAIRS), columns=["contrast", "model", "minus"]).assign(setting=cancer)
         means = np.array(list(PAIRS.values())) + primary * (pairs["contrast"] == "primary")
@@ -75,7 +77,7 @@ def controls(root, tmp_path, monkeypatch):
     """Function (tables by name) -> the parts that book/controls.ipynb hands over."""
     monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(style, "save", lambda figure, path: [])
+    monkeypatch.setattr(style, "save", lambda figure, path, png=True: [])
     (tmp_path / "_quarto.yml").write_text("book: {}\n")
     (tmp_path / "benchmarks" / "results").mkdir(parents=True)
 
@@ -107,7 +109,7 @@ def test_who_finds_the_planted_choice_is_who_is_ahead_in_every_repeat(controls):
     rows[3 + 1] = (*rows[3 + 1][:-1], 0.59)  # concatenation falls behind once
     planted = pd.DataFrame(rows, columns=["kind", "patients", "strength", "repeat", "model", "c"])
     made = controls(planted=planted)
-    assert "of strength 2 in 4,000 patients, Self-attention." in made["bench-finds"]
+    assert "In 4,000 patients at strength 2 Self-attention." in made["bench-finds"]
     lines = {
         line.split("|")[1].strip(): line for line in made["bench-found"].splitlines() if line.startswith("|")
     }
@@ -120,7 +122,7 @@ def test_of_one_repeat_only_a_large_lead_is_called_found_and_the_page_says_so(co
     rows = [("choice", 400, 2.0, 0, model, c) for model, c in worth.items()]
     planted = pd.DataFrame(rows, columns=["kind", "patients", "strength", "repeat", "model", "c"])
     said = controls(planted=planted)["bench-finds"]
-    assert "of strength 2 in 400 patients, Self-attention." in said
+    assert "In 400 patients at strength 2 Self-attention." in said
     assert "without an interval" in said
 
 
@@ -128,29 +130,54 @@ def test_false_alarms_are_counted(controls):
     alone = [("paad", deal, "concat", "", 0.5 + 0.01 * deal, np.nan) for deal in range(4)]
     pairs = [("paad", deal, "concat", "clinic", 0.0, p) for deal, p in enumerate((0.01, 0.2, 0.5, 0.9))]
     columns = ["cancer", "permutation", "model", "minus", "value", "p"]
-    made = controls(permuted=pd.DataFrame(alone + pairs, columns=columns))
-    assert "Of 4 pairs the bench's own test calls 1 different (25.0%)" in made["bench-permuted"]
-    assert "| Concatenation | 0.515 |" in made["bench-permuted"]
+    other = [("kirp", *row[1:]) for row in alone[:2] + pairs[1:]] + [("kirp", 0, "late", "", 0.4, np.nan)]
+    made = controls(permuted=pd.DataFrame(alone + pairs + other, columns=columns))["bench-permuted"]
+    assert "Of 4 pairs the bench's own test calls 1 different (25.0%) in 4 deals of Pancreas." in made
+    assert "Of 3 pairs the bench's own test calls 0 different (0.0%) in 2 deals of" in made
+    assert "| Concatenation | 0.515 | 0.013 | 0.500 to 0.530 | 0.505 |" in made
+    assert "| Late fusion | – | – | – | 0.400 |" in made
+
+
+def test_what_a_modality_is_worth_is_the_mean_over_cancers_of_what_noise_takes(controls):
+    worth = {"concat": (0.02, 0.04), "mcat": (0.0, -0.02), "ridge-by-block": (0.1, 0.2)}
+    rows = [
+        (cancer, "clinic", what, model, 0.7, 0.7 - loss * share, loss * share, 0.03)
+        for what, share in (("exchanged", 0.5), ("noise", 1))
+        for model, losses in worth.items()
+        for cancer, loss in zip(("blca", "kirc"), losses, strict=True)
+    ]
+    columns = ["cancer", "block", "what", "model", "whole", "changed", "loss", "spread"]
+    made = controls(exchanged=pd.DataFrame(rows, columns=columns))
+    said = "without clinic +0.010 (from −0.010, MCAT, to +0.030, Concatenation), and the regression +0.150."
+    assert made["bench-loses"].rstrip().endswith(said)
+    assert "| Concatenation | 0.700 | +0.030 (0.030) | +0.015 (0.030) |" in made["bench-exchanged"]
 
 
 @pytest.mark.parametrize(
-    ("primary", "error", "begins"),
+    ("primary", "error", "begins", "title"),
     [
-        (0.03, 0.002, "**Yes.**"),
-        (0.0, 0.002, "**No: for practical purposes they are alike.**"),
-        (-0.03, 0.002, "**No: it is worse.**"),
-        (-0.012, 0.006, "**No: that it is better by more than a hundredth is improbable.**"),
-        (0.01, 0.02, "**Not settled.**"),
+        (0.03, 0.002, "**Yes.**", "better than"),
+        (0.0, 0.002, "**No: for practical purposes they are alike.**", "no better than"),
+        (-0.03, 0.002, "**No: it is worse.**", "no better than"),
+        (
+            -0.012,
+            0.006,
+            "**No: that it is better by more than a hundredth is improbable.**",
+            "no better than",
+        ),
+        (0.01, 0.02, "**Not settled.**", "perhaps better than, perhaps like"),
     ],
 )
-def test_the_answer_follows_the_numbers(bench, primary, error, begins):
+def test_the_title_and_the_answer_follow_the_numbers(bench, primary, error, begins, title):
     made = bench(primary, error, until="bench-answer")
+    ranks = "a regression ranks better" if error < 0.02 else "a regression ranks "
+    assert f"# Over 5 cancers, cross-attention fuses {title} concatenation; {ranks}" in made["bench-title"]
     assert made["bench-answer"].startswith(begins)
     assert "(1,500 patients, 450 deaths)" in made["bench-answer"]
 
 
 def test_every_part_says_something_where_nothing_was_run_and_where_one_cancer_was(bench, root):
-    pages = (root / "book" / name for name in ("bench.qmd", "appendix/statistics.qmd"))
+    pages = (root / "book" / name for name in ("results/fusion.qmd", "appendix/statistics.qmd"))
     page = "".join(path.read_text(encoding="utf-8") for path in pages)
     for cancers in ((), ("blca",)):
         made = bench(cancers=cancers)
@@ -182,6 +209,6 @@ def test_a_model_that_one_cancer_lacks_has_no_mean(bench, tmp_path):
     table = pd.read_csv(path)
     table[table["model"] != "late"].to_csv(path, index=False)
     made = bench(cancers=())
-    (line,) = (row for row in made["bench-all"].splitlines() if row.startswith("| Late fusion |"))
+    *_, line = (row for row in made["bench-all"].splitlines() if row.startswith("| Late fusion |"))
     assert line.split("|")[4].strip() == "–"
     assert line.split("|")[7].strip() == "–"

@@ -78,12 +78,12 @@ def test_parameters_are_hidden_and_what_was_given_is_folded_below_the_title():
 def test_title_and_notice_name_cohort_and_kind(kind):
     title = "# Evaluate {#sec-e}\n\nWhat goes in."
     first = page(title=title, kind=kind, binder="https://b.org").cells[0].source
-    assert first.startswith(f"# Evaluate: Demo ({kind}) {{#sec-e-spacrd-demo .unnumbered}}\n")
+    assert first.startswith(f"# SpaCRD, 4 Evaluate: Demo ({kind}) {{#sec-e-spacrd-demo .unnumbered}}\n")
     assert first.endswith("What goes in.")
     assert ("not comparable with the paper" in first) == (kind == "phantom")
     assert "[Run this notebook in Binder](https://b.org){.launch}" in first
     asked = page(title="# Is it so?", kind=kind).cells[0].source
-    assert asked.startswith(f"# Evaluate: Demo ({kind}) {{.unnumbered}}\n")
+    assert asked.startswith(f"# SpaCRD, 4 Evaluate: Demo ({kind}) {{.unnumbered}}\n")
     assert asked.endswith("\n**Is it so?**\n")
 
 
@@ -253,7 +253,10 @@ def test_the_books_own_pages_notebooks_and_kinds_exist_and_it_fetches_nothing(ro
         assert (root / "notebooks" / chapter.study / f"{chapter.stage}.ipynb").is_file(), chapter
         assert results.kind_of(root, chapter.study, chapter.cohort) in book.NOTICES
         stages.setdefault(chapter[1:3], []).append(chapter.stage)
-    assert [pair for pair, names in stages.items() if "5-figures" in names[1:]] == [], "figures come first"
+    assert [pair for pair, names in stages.items() if names != sorted(names)] == [], "stages come in order"
+    kinds = [place.startswith("notebooks/") for _, place in site.places(contents)]
+    found, made = kinds.index(True), len(kinds) - kinds[::-1].index(True)
+    assert not any(place.startswith("book/results/") for _, place in list(site.places(contents))[found:made])
     assert contents["execute"] == {"enabled": False}
     assert contents["format"]["html"]["html-math-method"] == "mathml"
     assert "$web-font-path: false" in (root / "book" / "theme.scss").read_text(encoding="utf-8")
@@ -286,11 +289,13 @@ def checkout(root, tmp_path, monkeypatch):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         # chapters link to notebooks of demos that this small book does not have
         text = re.sub(
-            r"(notebooks/\w+)/demo/[\w-]+\.ipynb", r"\1/index.qmd", (root / name).read_text("utf-8")
+            r"(notebooks/\w+)/demo/[\w-]+\.ipynb(?:#[\w-]+)?",
+            r"\1/index.qmd",
+            (root / name).read_text("utf-8"),
         )
         (folder / name).write_text(text, encoding="utf-8")
     for entry in contents["book"]["chapters"]:
-        if isinstance(entry, dict):
+        if isinstance(entry, dict) and "part" in entry:
             pages = [place for place in entry["chapters"] if place.endswith(".qmd")]
             entry["chapters"] = [*PLACES, *pages] if "spacrd" in entry["part"] else pages
     (folder / "_quarto.yml").write_text(yaml.safe_dump(contents, sort_keys=False))
@@ -320,7 +325,7 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
     run(checkout, "mine")
     assert make(checkout) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
-    assert "left out: spacrd/her2st was not run here; make run STUDY=spacrd COHORT=her2st" in said
+    assert "cohorts: spacrd 1; make run STUDY=spacrd COHORT=her2st runs the first" in said
     assert "spacrd/mine was run here but _quarto.yml lists no chapter" in said
     assert "2 chapters, a preview without Quarto" in said
     first = tree(checkout / "_book")
@@ -335,9 +340,9 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
     run(checkout, "her2st")
     capsys.readouterr()
     assert make(checkout) == 0
-    assert "left out: spacrd/her2st 5-figures was not run here" in capsys.readouterr().out
+    assert "cohorts: spacrd 1; make run" in capsys.readouterr().out, "its figures were not run"
     text = (checkout / "_book/notebooks/spacrd/her2st/4-evaluate.html").read_text(encoding="utf-8")
-    assert "Evaluate: Breast, HER2ST (open)" in text
+    assert "SpaCRD, 4 Evaluate: Breast, HER2ST (open)" in text
     assert "wrote results/a.csv" in text
     assert "not comparable" not in text
 
@@ -407,6 +412,8 @@ def test_the_whole_book_with_quarto(checkout, capsys):
     scripts = [script["src"].rpartition("/")[2] for script in touched.select("script[src*=crossbook]")]
     assert scripts == ["piece.js", "lightbox.js", "table.js", "slide.js"]
     assert site.faults(made, machine_folders(checkout)) == []
+    result = touched.select_one('#quarto-sidebar a[href$="results/spacrd.html"]')
+    assert result.text.strip() == "SpaCRD: results", "the page itself keeps the finding as its title"
     text = (made / PLACES[0]).with_suffix(".html").read_text(encoding="utf-8")
     assert 'id="fig-roc-spacrd-demo"' in text
     assert "Parameters of this run" in text
@@ -414,7 +421,7 @@ def test_the_whole_book_with_quarto(checkout, capsys):
         assert leak not in text
 
 
-def test_the_books_notebooks_run_in_a_kernel_and_hand_over_their_parts(root, tmp_path, monkeypatch):
+def test_the_books_notebooks_run_side_by_side_and_hand_over_their_parts(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CROSSBOOK_RESULTS", "elsewhere")
     folder = tmp_path / "elsewhere/spacrd/demo/manifests"
@@ -425,3 +432,12 @@ def test_the_books_notebooks_run_in_a_kernel_and_hand_over_their_parts(root, tmp
     assert "tbl-printed-crossfusion" in parts["printed crossfusion"]
     assert "| phantom | `c0ffee` |" in parts["provenance"]
     assert "tbl-cost-c-index" in parts["cost"]
+
+
+def test_a_notebook_of_the_book_that_fails_is_named(tmp_path):
+    (tmp_path / "book").mkdir()
+    for name, source in (("a", "glue = 1"), ("b", "print(glue)")):  # they share no names
+        cells = [nbformat.v4.new_markdown_cell("# A"), nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"book/{name}.ipynb")
+    with pytest.raises(RuntimeError, match=r"book/b\.ipynb: NameError: name 'glue' is not defined"):
+        book.generated(tmp_path)

@@ -40,14 +40,19 @@ def test_a_page_holds_the_data_and_its_picture_lies_beside_it(book):
 
 
 def test_tables_are_set_in_as_columns_and_committed_ones_stand_in_for_missing_ones(book):
-    for folder, name, rows in (("data/results", "a", "1,mcat:AMIL\n,x\n"), ("results", "b", "3,y\n")):
+    for folder, name, rows in (
+        ("data/results", "a", "model\n1,mcat:AMIL\n,x\n"),
+        ("results", "b", "setting\n3,genes\n"),
+    ):
         (book / folder / "s").mkdir(parents=True, exist_ok=True)
-        (book / folder / f"s/{name}.csv").write_text(f"n,model\n{rows}")
+        (book / folder / f"s/{name}.csv").write_text(f"n,{rows}")
     div = DIV.replace("{}.json", "s/a.csv /results/s/b.csv").replace("/results//results", "/results")
     text, _, notes = pieces.placed(div.format("survival", "Words."), "y.qmd", book)
     inside = text.split('<script type="application/json">')[1].split("</script>")[0]
-    tables = {"a": {"n": [1, None], "model": ["mcat:AMIL", "x"]}, "b": {"n": [3], "model": ["y"]}}
-    assert json.loads(inside) == tables | {"names": {"mcat:AMIL": "AMIL (stored)", "x": "x", "y": "y"}}
+    tables = {"a": {"n": [1, None], "model": ["mcat:AMIL", "x"]}, "b": {"n": [3], "setting": ["genes"]}}
+    assert json.loads(inside) == tables | {
+        "names": {"mcat:AMIL": "AMIL (stored)", "x": "x", "genes": "counts alone"}
+    }
     assert notes == []
 
 

@@ -16,9 +16,11 @@ import pytest
 import yaml
 from PIL import Image
 from pydantic import TypeAdapter
+from scipy.stats import norm
 
 from lib import results
 from lib.params import schema_of
+from lib.statistics.over_cohorts import pooled
 
 HEAD = "model,cohort,setting,metric,estimate,low,high,n,events,seeds,how\n"
 PAPER = "CrossFusion, ResNet50 features, Table 1"
@@ -46,6 +48,7 @@ COMPARED = [
 ]
 
 
+REAL = ("real", *(f"real-{study}" for study in ("crossfusion", "spacrd", "gcmlm", "stroke")))
 CHAPTER = {"finding", "pairs", "six", "printed", "distrust"}
 
 
@@ -135,27 +138,22 @@ def test_every_part_says_something_where_nothing_was_run(bare):
     (bare.root / "data/published/crossfusion.csv").unlink()
     matplotlib.use("agg")
     parts = bare.parts() | bare.parts("costs") | bare.parts("shipped") | bare.parts("papers")
-    parts |= bare.parts("home") | bare.parts("real") | bare.parts("slide-of-cells")
+    for name in ("home", *REAL, "slide-of-cells"):
+        parts |= bare.parts(name)
     assert set(parts) == {"standings", "studies", "demo-null", "cross-cancer", "coverage"} | {
         *("rivals", "by-study", "fusion-adds", "fusion-says", "two-hundred", "trust spacrd"),
-        *(f"real {key}" for key in bare.studies),
-        *("answer-age blca", "margin stroke 70", *(f"printed {key}" for key in bare.studies)),
+        *(f"real {key}" for key in ("crossfusion", "spacrd", "fusion")),
+        *("answer-age blca", "margin stroke", *(f"printed {key}" for key in bare.studies)),
         *(f"deviations {key}" for key in bare.deviations if key != "unmeasured"),
-        *(
-            "machines",
-            "provenance",
-            "citation",
-            "runs",
-            "unit-costs",
-            "disk",
-            "estimate",
-            "cost",
-            "shipped vihbc",
-        ),
+        *("machines", "provenance", "citation", "runs", "unit-costs", "disk"),
+        *("estimate", "cost", "planning", "plan", "shipped vihbc"),
         *("paper tables crossfusion", "paper folds", "paper figure 2", "paper seconds crossfusion"),
         *("paper ablation spacrd", "paper accuracies stroke"),
-        *(f"chapter {part} crossfusion" for part in CHAPTER | {"answer", "models", "folds", "cut"}),
-        *(f"chapter {part} spacrd" for part in CHAPTER | {"sections", "leak", "alarms"}),
+        *(
+            f"chapter {part} crossfusion"
+            for part in CHAPTER | {"answer", "models", "folds", "failures", "cut"}
+        ),
+        *(f"chapter {part} spacrd" for part in CHAPTER | {"boxes", "sections", "section", "leak", "alarms"}),
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
         *(f"{part} lro" for part in ("subsets", "folds", "table")),
         "survival stad",
@@ -178,12 +176,13 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
     for path in root.glob("params/*/*.yaml"):
         cancer.write(path.relative_to(root), path.read_text(encoding="utf-8"))
     matplotlib.use("agg")
-    made = ("standings", "costs", "shipped", "home", "real", "papers", "bench", "controls", "slide-of-cells")
+    made = ("standings", "costs", "shipped", "home", *REAL, "papers", "bench", "controls", "slide-of-cells")
     parts = {key: text for name in made for key, text in cancer.parts(name).items()}
     hospitals = cancer.parts("own-patients")
     assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
     pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
-    marks = re.findall("^<!-- generated: (.*) -->", "\n".join(page.read_text() for page in pages), re.M)
+    texts = [*(page.read_text() for page in pages), *parts.values()]  # a part may hold others
+    marks = re.findall("^<!-- generated: (.*) -->", "\n".join(texts), re.M)
     assert len(marks) >= 16
     assert set(marks) <= {*parts, *hospitals}
     assert {key: text for name in made for key, text in cancer.parts(name).items()} == parts
@@ -288,6 +287,23 @@ def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(ca
     assert ["MCAT (stored)", "Age", "+0.040 (−0.020 to +0.090)", "not settled"] in rows(page)
 
 
+def test_cohorts_that_answer_together_are_pooled_on_the_first_page_whose_row_a_study_is_theirs(cancer):
+    pairs = []
+    for one, apart in (("blca", 0.02), ("brca", 0.05), ("luad", 0.08)):
+        table = f"model,minus,difference,low,high,setting\nmcat:MCAT,age,{apart},{apart - 0.1},{apart + 0.1},{one}\n"
+        main = [(model, one, "c_index", *value) for model, value in MAIN.items()]
+        cancer.cohort("crossfusion", one, main, kind="open", differences=table)
+        words = {"model": "mcat:MCAT", "model_words": "m", "minus": "age", "minus_words": "a"}
+        pairs.append({"cohort": one, "setting": one, "than": "plain"} | words)
+    cancer.studies["crossfusion"]["rivals"] = pairs
+    made = cancer.parts("home")
+    mean = pooled([0.02, 0.05, 0.08], [0.1 / norm.isf(0.025)] * 3)
+    (study,) = (row for row in rows(made["by-study"]) if row[0].startswith("[CrossFusion"))
+    assert study[1].startswith("3 cancers")
+    assert study[3].startswith(f"{results.signed(mean[:3])}: ")
+    assert len(rows(made["rivals"])) == 4, "a row a pair stands below"
+
+
 PROVENANCE = {
     "command": "make run STUDY=crossfusion COHORT=blca",
     "commit": "c0ffee",
@@ -315,8 +331,8 @@ def test_a_title_follows_the_paired_difference(root, bare, low, high, title):
     table = pd.read_csv(path)
     table.loc[table["minus"] == "signature: pet", ["auc", "low", "high"]] = ((low + high) / 2, low, high)
     table.to_csv(path, index=False)
-    _, cells = bare.notebook("real")
-    assert cells["lro_title"](cells["of"]("gcmlm", "lro")) == f"# {title}\n"
+    _, cells = bare.notebook("real-gcmlm")
+    assert cells["lro_title"](cells["mine"]["lro"]) == f"# {title}\n"
 
 
 def test_demo_and_null_stand_side_by_side_and_a_miss_is_bold(phantoms):
@@ -590,6 +606,11 @@ def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(ba
     _, six = bare.notebook("costs", given={"slides": 6000})
     pd.testing.assert_frame_equal(six["hours"], 6 * one["hours"])
     assert six["disk_gb"]()["features"] == pytest.approx(6 * one["disk_gb"]()["features"])
+    # of one's own: downloaded by nobody, and no dearer beside six thousand others
+    took, gigabytes = one["slides_of"](200)
+    assert took[1] == pytest.approx((hours.sum() - hours["download"]) / 5)
+    assert gigabytes == pytest.approx(200 * (0.989 + 17_840 * v["bytes_per_tile"] / 1e9))
+    assert six["slides_of"](200) == (pytest.approx(took), pytest.approx(gigabytes))
     with pytest.raises(ValueError, match="no factor is called slide"):
         bare.notebook("costs", given={"slide": 1})
 
@@ -690,7 +711,7 @@ def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_eval
     cancer.write(f"{folder}/kaplan_meier.csv", CURVES)
     cancer.write(f"{folder}/groups.csv", "model,cut,p\ncox-clinical,pooled_median,0.01\n")
     cancer.write(f"{folder}/folds.csv", "model,fold,c_index\nage,0,0.5\nage,1,0.6\nage,2,\n")
-    parts = cancer.parts("papers")
+    parts = cancer.parts("papers") | cancer.parts("real-stroke")
     tables = [row for row in rows(parts["paper tables crossfusion"]) if row[0] == "CrossFusion"]
     assert tables[0][1:3] == ["**0.630** (0.027)", "**0.643** (0.037)"]
     assert rows(parts["paper folds"])[:2] == [
@@ -699,7 +720,7 @@ def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_eval
     ]  # spread over folds, not folds - 1
     assert "in 0 of 1 cancers" in parts["paper figure 2"]  # printed: 1.79e-4
     assert parts["paper figure 2"].count("](/results/papers/") == 1, "a model without groups has no figure"
-    assert "54, 51, 50, 43 of 70 patients; every interval reaches" in parts["paper accuracies stroke"]
+    assert "54, 51, 50, 43 of 70; every interval reaches" in parts["paper accuracies stroke"]
     for part in ("paper figure 2", "paper ablation spacrd", "paper accuracies stroke"):
         for place in re.findall(r"\(/results/([^)]+)\)", parts[part]):
             assert (cancer.root / "results" / place).stat().st_size > 2000
@@ -716,7 +737,7 @@ def test_a_chapters_title_and_its_six_pairs_follow_the_numbers(cancer):
         low, high = sorted((0.04 * sign, 0.19 * sign))
         table = f"model,minus,difference,low,high,setting\ncox-clinical,mcat:AMIL,{0.12 * sign},{low},{high},blca\n"
         cancer.write("results/crossfusion/blca/tables/differences.csv", table)
-        return cancer.parts("real")
+        return cancer.parts("real-crossfusion")
 
     first, second = made(1), made(-1)
     words = "of 1 cancers the clinic ranks survival better than a network that saw slides {.unnumbered}"
@@ -738,13 +759,15 @@ def test_the_switch_of_the_cut_has_its_still_picture_and_says_both_p(cancer):
     cancer.write(f"{folder}/kaplan_meier.csv", curves + curves.split("\n", 1)[1].replace("pooled", "fold"))
     cancer.write(f"{folder}/groups.csv", GROUPS)
     cancer.write(f"{folder}/folds.csv", "model,fold,c_index\nmcat:AMIL,0,0.46\nmcat:AMIL,1,0.62\n")
-    parts = cancer.parts("real")
+    parts, defined = cancer.notebook("real-crossfusion")
     assert parts["chapter cut crossfusion"].startswith(
         '::: {.piece data-piece="survival" data-show="mcat:AMIL"'
     )
     assert (cancer.root / "results/real/survival-cut.svg").stat().st_size > 2000
     assert "0.066 or 0.848 of the same scores" in parts["chapter distrust crossfusion"]
     assert "from 0.46 to 0.62 over" in parts["chapter distrust crossfusion"]
+    assert "in **1 of 2** folds; at worst 0.46 in a fold of lung" in parts["chapter failures crossfusion"]
+    assert defined["own_c_index"]("luad", "mcat:AMIL") == "0.540 (0.080)"  # spread over folds, not folds - 1
 
 
 def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_section(bare):
@@ -759,11 +782,21 @@ def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_s
     bare.write(f"{folder}/metrics.csv", HEAD + "\n".join(metrics) + "\n")
     cuts = "setting,section,rule,cut,called,hits,spots,cancer\ngenes,A1,gmm,0.1,10,6,20,10\ngenes,A1,oracle,0.2,10,8,20,10\n"
     bare.write(f"{folder}/tables/cuts.csv", cuts)
-    parts, defined = bare.notebook("real")
+    by_section = "setting,model,section,AUC,AP,F1,distance\n"
+    by_section += "genes,marker-smoothed,A1,.8,.9,.7,.5\ngenes,spacrd-genes,A1,.9,.9,.4,.6\n"
+    bare.write(f"{folder}/tables/by_section.csv", by_section)
+    parts, defined = bare.notebook("real-spacrd")
+    assert (
+        "better than the marker gene in 1 of 1 sections, and its F1 goes from 0.40"
+        in parts["chapter boxes spacrd"]
+    )
+    assert "piece" not in parts["chapter section spacrd"], "a picture of a patient is where it was made"
+    bare.write(f"{folder}/pieces/section.json", "{}")
+    assert 'data-piece="slide"' in bare.parts("real-spacrd")["chapter section spacrd"]
     assert defined["rules"].loc["A1"].to_dict() == {"gmm": 0.6, "oracle": 0.8}
     said = "SpaCRD {} one marker gene, smoothed {{.unnumbered}}\n"
     assert parts["chapter finding spacrd"] == "# On 8 patients " + said.format("finds cancer better than")
     assert "0.800 (0.500 to 0.900), and 0.700 (0.500 to 0.900) where" in parts["chapter distrust spacrd"]
     bare.write(f"{folder}/tables/differences.csv", pair.format(3))
-    few = bare.parts("real")["chapter finding spacrd"]
+    few = bare.parts("real-spacrd")["chapter finding spacrd"]
     assert few == "# On 3 patients " + said.format("is not shown to find cancer better than")

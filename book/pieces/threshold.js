@@ -7,7 +7,7 @@ crossbook.piece("threshold", (live, data, box) => {
   const { make, number, rows } = crossbook;
   const CANCER = "var(--cancer)", OTHER = "var(--other)", LEFT = 40, RIGHT = 12, TALL = 90, F1 = 110;
   const RULES = { gmm: "from the scores alone", oracle: "from the labels of this section" };
-  const all = rows(data.cuts), name = (row) => [row.section, row.setting].filter(Boolean).join(", ");
+  const all = rows(data.cuts), name = (row) => [row.section, data.names?.[row.setting] || row.setting].filter(Boolean).join(", ");
   const sections = [...new Set(all.map(name))], first = sections.includes(box.dataset.show) ? box.dataset.show : sections[0];
   let steps = [], rules = [], shown = null, width = 0;
   const f1 = ({ called, hits, cancer }) => (2 * hits) / (called + cancer);

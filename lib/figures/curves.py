@@ -107,12 +107,7 @@ def _mean_over_patients(ax, sections, curve, label, color, each) -> None:
 
 
 def mean_roc(
-    ax: Axes,
-    sections: Sequence[ScoredSection],
-    row: pd.Series,
-    label: str = "",
-    color: str | None = None,
-    each: bool = True,
+    ax: Axes, sections: Sequence[ScoredSection], row: pd.Series, label: str = "", color: str = "C0", each=True
 ) -> Axes:
     """Mean over patients of the sensitivity at each specificity, with each patient's curve behind it.
 
@@ -136,12 +131,7 @@ def mean_roc(
 
 
 def mean_precision_recall(
-    ax: Axes,
-    sections: Sequence[ScoredSection],
-    row: pd.Series,
-    label: str = "",
-    color: str | None = None,
-    each: bool = True,
+    ax: Axes, sections: Sequence[ScoredSection], row: pd.Series, label: str = "", color: str = "C0", each=True
 ) -> Axes:
     """Mean over patients of the precision at each sensitivity; the dashed line is the mean prevalence.
 
@@ -348,12 +338,7 @@ def shift_plot(ax: Axes, groups: Mapping[str, ArrayLike], unfavourable_from: int
 
 
 def forest(
-    ax: Axes,
-    frame: pd.DataFrame,
-    reference: float = 0.5,
-    name: str = "AUC",
-    numbers: bool = True,
-    near: float = 0.0,
+    ax: Axes, frame: pd.DataFrame, reference: float = 0.5, name: str = "AUC", numbers=True, near: float = 0.0
 ) -> Axes:
     """Forest of estimates, first row on top, with a line at the value of no effect and a band behind every other row.
 
@@ -383,13 +368,13 @@ def forest(
         some = frame[frame["label"] == label]
         if grouped:
             some = some.sort_values("group", key=lambda group: group.map(groups.index), kind="stable")
-        offsets = np.linspace(-0.3, 0.3, len(some)) if len(some) > 1 else [0.0]
+        offsets = np.linspace(-1, 1, len(some)) * (0.2 if len(some) == 2 else 0.3) if len(some) > 1 else [0.0]
         for (_, row), offset in zip(some.iterrows(), offsets, strict=True):
             _draw(ax, row, at + offset, colours[row.get("group")], numbers, reference == 0)
     for group, colour in colours.items() if grouped else ():
         ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=names.label(group))
     style.rows(ax, [names.label(each) for each in labels])
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlabel(name)
     if grouped:
         style.key(ax, columns=min(len(groups), 3))
@@ -409,7 +394,8 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool, sign: 
 def forest_figure(frame: pd.DataFrame, *how, width: float = 8.4, **options) -> Figure:
     """A figure of one `forest`, as high as its rows ask for; the key of its groups below the whole width."""
     lines = frame["label"].map(lambda label: str(label).count("\n") + 1).max()
-    high = (0.36 if "group" in frame else 0.27) * lines**0.5 * frame["label"].nunique() + 0.8
+    row, rest = (0.4, 1.1) if "group" in frame else (0.27, 0.8)  # inches; the rest has the key
+    high = row * lines**0.5 * frame["label"].nunique() + rest
     figure, ax = plt.subplots(figsize=(width, high), layout="constrained")
     forest(ax, frame, *how, **options)
     if key := ax.get_legend():

@@ -96,25 +96,16 @@ def make_legible(fig: Figure) -> None:
             text.set_size(least)
 
 
-def save(fig: Figure, path: str | os.PathLike) -> list[Path]:
-    """Write a figure as svg and png, each whole or not at all; equal figures give equal bytes. Small text is enlarged.
+def save(fig: Figure, path: str | os.PathLike, png: bool = True) -> list[Path]:
+    """Write a figure as svg and, unless it is for a page alone, png; their paths, of which each was written whole or not at all.
 
-    Parameters
-    ----------
-    fig : Figure
-    path : path
-        Name with or without .svg or .png; both are written.
-
-    Returns
-    -------
-    list of Path
-        The svg, then the png.
+    Equal figures give equal bytes. Small text is enlarged. `path` with or without .svg or .png.
     """
     make_legible(fig)
     path = Path(path)
     name = path.stem if path.suffix in (".svg", ".png") else path.name
     # a date, and matplotlib's version in a png, would change the bytes of an unchanged figure
-    metadata = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
+    metadata = {".svg": {"Date": None, "Creator": None}} | ({".png": {"Software": None}} if png else {})
     paths = [path.with_name(name + suffix) for suffix in metadata]
     with mpl.rc_context({key: RC[key] for key in ("svg.fonttype", "svg.hashsalt", "savefig.dpi")}):
         for target in paths:

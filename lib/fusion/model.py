@@ -14,11 +14,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from lib.fusion.heads import HEADS, Fused
 from lib.fusion.params import OFFSET
 from lib.params import ROOT, nearest
 
+Head = Callable[[int, int, int], nn.Module]  # (modalities, width, hidden): see `lib.fusion.heads`
 PARAMETERS = 20  # times width squared: what each head has, give or take what one more hidden unit brings
 
 
@@ -47,12 +49,7 @@ class Fusion(nn.Module):
     """
 
     def __init__(
-        self,
-        sizes: Mapping[str, int],
-        head: Callable[[int, int, int], nn.Module],
-        width: int,
-        outputs: int,
-        start: Tensor | None = None,
+        self, sizes: Mapping[str, int], head: Head, width: int, outputs: int, start: Tensor | None = None
     ):
         super().__init__()
         self.encoders = nn.ModuleDict({name: nn.Linear(k, width) for name, k in sizes.items()})
@@ -86,8 +83,8 @@ class Fusion(nn.Module):
             Dropout: 0, or 1 / (1 - rate), times the tokens.
         """
         fused = self.head(self.tokens(columns, present) * kept, present)
-        logits = self.output(fused.vector)
-        return Output(logits + (offset.unsqueeze(-1) if torch.is_tensor(offset) else offset), *fused[1:])
+        offset = offset.unsqueeze(-1) if torch.is_tensor(offset) else offset
+        return Output(self.output(fused.vector) + offset, *fused[1:])
 
 
 def count(module: nn.Module) -> int:
@@ -95,7 +92,7 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def hidden_of(head: Callable[[int, int, int], nn.Module], modalities: int, width: int) -> int:
+def hidden_of(head: Head, modalities: int, width: int) -> int:
     """Hidden units that bring a head's parameters nearest to `PARAMETERS` times width squared, 1 at least."""
     with torch.random.fork_rng(devices=[]):  # counting draws no weights
         one, two = (count(head(modalities, width, hidden)) for hidden in (1, 2))
@@ -103,13 +100,8 @@ def hidden_of(head: Callable[[int, int, int], nn.Module], modalities: int, width
     return max(1, 1 + round(more))
 
 
-def head_of(
-    name: str, own_heads: Mapping[str, str] = MappingProxyType({})
-) -> Callable[[int, int, int], nn.Module]:
-    """The class of a head, with or without "+offset": one of `HEADS`, or of somebody's own (name -> "file.py:Class").
-
-    ValueError: see `own_head`.
-    """
+def head_of(name: str, own_heads: Mapping[str, str] = MappingProxyType({})) -> Head:
+    """The class of a head, with or without "+offset": of `HEADS`, or one's own (name -> "file.py:Class", see `own_head`)."""
     name = name.removesuffix(OFFSET)
     return own_head(own_heads[name]) if name in own_heads else HEADS[name]
 
@@ -119,11 +111,11 @@ def file_of(place: str) -> Path:
     return ROOT / place.partition(":")[0]
 
 
-def own_head(place: str) -> Callable[[int, int, int], nn.Module]:
+def own_head(place: str) -> Head:
     """The class in "file.py:Class", once it has shown on made-up tokens that it is a head (`lib.fusion.heads`).
 
-    ValueError: there is no such file or class, it cannot be made or called, its vector has another shape or numbers that
-    are none, or patients see each other.
+    ValueError: there is no such file or class, it cannot be made or called, what it gives has another shape or numbers that
+    are none, patients see each other, or `torch.func.vmap` cannot run it.
     """
     path, name = file_of(place), place.partition(":")[2]
     if not path.is_file() or not name:
@@ -139,25 +131,32 @@ def own_head(place: str) -> Callable[[int, int, int], nn.Module]:
     return getattr(module, name)
 
 
-def _fault(head: Callable[[int, int, int], nn.Module]) -> str:
+def _fault(head: Head) -> str:
     """What is wrong with a head, in words; "" where nothing is."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        present = torch.tensor(
-            [[True, True, True, True], [True, False, True, True], [True, True, True, False]]
-        )
+        present = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 0]]) > 0
         tokens = torch.randn(3, 4, 8) * present.unsqueeze(-1)
         try:
             module = head(4, 8, 6).eval()
-            fused = module(tokens, present)
-            alone = module(tokens[1:2], present[1:2])
+            fused, fewer = module(tokens, present), module(tokens[1:], present[1:])
         except Exception as error:  # whatever somebody's code may raise
             return f"head(modalities=4, width=8, hidden=6)(tokens (3, 4, 8), present (3, 4)) raised {error!r}"
-    if not isinstance(fused, Fused) or fused.vector.shape != (3, 8):
-        found = tuple(fused.vector.shape) if isinstance(fused, Fused) else type(fused).__name__
-        return f"expected Fused with a vector (patients, width), here (3, 8), got {found}"
-    if not fused.vector.isfinite().all():
-        return "its vector has numbers that are none: guard softmax and division where a modality is absent"
-    if not torch.allclose(fused.vector[1:2], alone.vector, atol=1e-4):
-        return "a patient's vector changes with who else is in the batch: normalise over tokens, not over patients"
+        if not isinstance(fused, Fused):
+            return f"expected Fused, got {type(fused).__name__}"
+        shapes = {"vector": [(3, 8)], "attention": [(3, 4), (3, 4, 4)], "loss": [(3,), (3, 2)]}
+        for name, known in shapes.items():
+            if torch.is_tensor(part := getattr(fused, name)) and part.shape not in known:
+                return f"{name}: of 3 patients, 4 modalities and width 8 expected {known[0]}, got {tuple(part.shape)}"
+        if not fused.vector.isfinite().all():
+            return "its vector has numbers that are none: guard softmax and division where a modality lacks"
+        if not torch.allclose(fused.vector[1:], fewer.vector, atol=1e-4):
+            return "a patient's vector changes with who else is in the batch: normalise over tokens, not over patients"
+        both = {name: torch.stack([one, one]) for name, one in module.train().named_parameters()}
+        try:  # as `lib.fusion.train.Batch` runs it
+            each = lambda own, seen: functional_call(module, own, (seen, present)).vector  # noqa: E731
+            vmap(each, randomness="different")(both, torch.stack([tokens, tokens]))
+        except Exception as error:
+            why = "forward may not ask a tensor for its value (use torch.where) nor normalise over patients"
+            return f"networks are trained side by side (torch.func.vmap), where {why}: {str(error).partition('. ')[0]}"
     return ""

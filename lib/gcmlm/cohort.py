@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data import fetch_all, read_sources
-from lib.files import check_names, leaves_folder, problem_of, size_of
+from lib.files import size_of
 from lib.gcmlm.ct import MEASURED
 from lib.inputs.slides import check_scales
 from lib.inputs.tables import (
@@ -39,11 +39,11 @@ from lib.inputs.tables import (
     check_once,
     code,
     column_report,
+    files_named,
     is_missing,
     nearest_name,
     number,
     plain,
-    read_columns,
     read_texts,
     table_in,
     values,
@@ -72,22 +72,13 @@ MISTYPED = re.compile(r"\s*(=.*|@.*|[+-]?\d+,\d+|\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\
 class Cohort(NamedTuple):
     """What a cohort holds.
 
-    Attributes
-    ----------
-    patients : DataFrame
-        One row a patient, in the table's order: patient, hospital ("" where unknown), the factors (float64, or texts of
-        a category with None where missing), time_months (0 or more), event (1.0, 0.0), NaN where missing; problem
-        ("no follow-up", or "").
-    scans : DataFrame
-        patient, image, mask ("" where none is named), label (a number as int, or a name), series (of a folder that holds
-        several, see `lib.inputs.dicom.read_dicom`; ""), problem.
-    slides : DataFrame
-        patient, slide, path, um_per_px (µm per level-0 pixel, NaN where the file itself has to tell), problem.
-        Paths begin with the folder. `problem` says why a file cannot be used, "" if nothing is known against it.
-    given : dict
-        Modality -> table of features made elsewhere, indexed by patient.
-    columns : DataFrame
-        One row a clinical column of numbers, with what is odd about it: see `lib.inputs.tables.column_report`.
+    `patients`: one row a patient, in the table's order: patient, hospital ("" where unknown), the factors (float64, or texts of
+    a category with None where missing), time_months (0 or more), event (1.0, 0.0), NaN where missing; problem ("no follow-up",
+    or ""). `scans`: patient, image, mask ("" where none is named), label (a number as int, or a name), series (of a folder that
+    holds several, see `lib.inputs.dicom.read_dicom`; ""), problem. `slides`: patient, slide, path, um_per_px (µm per level-0
+    pixel, NaN where the file itself has to tell), problem. Paths begin with the folder; `problem` says why a file cannot be
+    used, "" if nothing is known against it. `given`: modality -> table of features made elsewhere, indexed by patient.
+    `columns`: one row a clinical column of numbers, see `lib.inputs.tables.column_report`.
     """
 
     patients: pd.DataFrame
@@ -154,7 +145,7 @@ def metachronous(
 
     Metachronous is later than six months after surgery (Ding et al., Nature Communications 2026, doi
     10.1038/s41467-026-76382-x, at second hand). What the paper does with patients who were followed for a short time is
-    not known: here they are neither yes nor no.
+    not known: here they are neither yes nor no. `time_months` is from surgery to the metastasis (`event` 1) or the last look.
 
     ============== ===== =============================================================================
     status         label
@@ -164,14 +155,6 @@ def metachronous(
     synchronous    NaN   seen at or before `earliest_months`: to be left out of every analysis
     censored early NaN   free when last seen, but not followed long enough: for time-to-event only
     ============== ===== =============================================================================
-
-    Parameters
-    ----------
-    time_months : Series of float
-        By patient, months from surgery to liver metastasis or to the last look, 0 or more, none missing.
-    event : Series of 0 or 1
-        1: liver metastasis.
-    earliest_months, least_follow_up_months : float
     """
     seen = event == 1
     rules = [seen & (time_months <= earliest_months), seen, time_months >= least_follow_up_months]
@@ -193,24 +176,14 @@ def read_matched(
 ) -> Cohort:
     """Read a matched cohort. A file that is named and is not there is reported in its row; all else is refused.
 
-    Parameters
-    ----------
-    folder : path
-    factors : sequence of str
-        Clinical factors wanted. A column whose cells are all numbers, or missing, is a number; one without any number
-        is a category.
-    mapping : dict, optional
-        For patient, hospital, time_months, event or a factor: the name of its column in the clinical table.
-    label : int or str
-        Region of a mask where the table of scans does not say.
+    Of the `factors` wanted a column whose cells are all numbers, or missing, is a number; one without any number is a category.
+    `mapping` has, for patient, hospital, time_months, event or a factor, the name of its column in the clinical table; `label` is
+    the region of a mask where the table of scans does not say.
 
-    Raises
-    ------
-    ValueError
-        A patient twice, or none named; a factor that is no column, with the nearest name; a cell that is no number in
-        a column of numbers, or one that nobody has, or a code of what is missing (`lib.inputs.tables.looked_over`); a scan
-        or slide of a patient the clinical table does not have; two scans of a patient, unless a column `use` says yes to
-        one; a slide twice; a path that leaves the folder.
+    A ValueError for a patient twice, or none named; a factor that is no column, with the nearest name; a cell that is no number
+    in a column of numbers, or one that nobody has, or a code of what is missing (`lib.inputs.tables.looked_over`); a scan or
+    slide of a patient the clinical table does not have; two scans of a patient, unless a column `use` says yes to one; a slide
+    twice; a path that leaves the folder.
     """
     folder, wrong = Path(folder), Faults()
     several, alone = ([path.name for path in folder.glob(f"{name}.*")] for name in ("clinical", "patients"))
@@ -276,14 +249,6 @@ def _patients(
     return pd.DataFrame(people | {"problem": np.where(lost, "no follow-up", "")})
 
 
-def _once(rows: pd.DataFrame, name: str, path: str | os.PathLike, wrong: Faults) -> None:
-    """A file or a name of two rows, whosever they are, goes to `wrong`."""
-    for one in rows.loc[rows[name].duplicated() & (rows[name] != ""), name].unique():
-        owners = rows.loc[rows[name] == one, "patient"]
-        whose = " and ".join(owners.unique()[:2])
-        wrong.append(f"{path}: {name} {one} stands twice, of {whose}: remove one")
-
-
 def _factor(cells: pd.Series, what: str, wrong: Faults) -> np.ndarray:
     """Numbers, NaN where missing; or, where no cell is a number and none a mistyped one, texts and None."""
     faults, texts = Faults(), cells[~cells.map(is_missing)]
@@ -300,49 +265,41 @@ def _factor(cells: pd.Series, what: str, wrong: Faults) -> np.ndarray:
 
 def _scans(folder: Path, known: set[str], label: int | str, one: tuple | None, wrong: Faults) -> pd.DataFrame:
     """At most one scan a patient."""
-    rows, path = _rows(
-        folder, "scans", ("patient", "image"), ("mask", "label", "series", "use"), known, one, wrong
-    )
+    rows, path = _rows(folder, "scans", "image", ("mask", "label", "series", "use"), known, one, wrong)
+    rows = rows.set_index("patient", drop=False)
     if not (rows["use"] == "").all():
-        cells = rows["use"].set_axis(rows["patient"])
-        used = values(cells, f"{path}: use of patient", wrong, partial(code, levels=NO_YES))
-        rows = rows[used.to_numpy() == 1].reset_index(drop=True)
+        used = values(rows["use"], f"{path}: use of patient", wrong, partial(code, levels=NO_YES))
+        rows = rows[used == 1]
     counts = rows["patient"].value_counts(sort=False)
     wrong += [
         f"{path}: patient {patient} has {count} scans: remove all but one, or add a column use with yes for the one to take"
         for patient, count in counts[counts > 1].items()
     ]
-    _once(rows, "image", path, wrong)
-    rows["problem"] = [
-        problem_of(folder, row.image, "image") or (row.mask and problem_of(folder, row.mask, "mask"))
-        for row in rows.itertuples()
-    ]
-    for name in ("image", "mask"):
-        rows[name] = [str(folder / text) if text else "" for text in rows[name]]
+    masked = rows["mask"] != ""
+    rows["image"], rows["problem"] = files_named(folder, rows["image"], path, "image", wrong)
+    rows["mask"], problem = files_named(folder, rows["mask"], path, "mask", wrong)
+    rows["problem"] = np.where(masked & (rows["problem"] == ""), problem, rows["problem"])
     rows["label"] = [(int(text) if text.isdigit() else text) if text else label for text in rows["label"]]
-    return rows[SCANS]
+    return rows[SCANS].reset_index(drop=True)
 
 
 def _slides(folder: Path, known: set[str], one: tuple | None, wrong: Faults) -> pd.DataFrame:
     """Any number of slides a patient."""
-    rows, path = _rows(folder, "slides", ("patient", "path"), ("slide", "um_per_px"), known, one, wrong)
-    stems = rows["path"].map(lambda text: PurePosixPath(text).stem)
+    rows, path = _rows(folder, "slides", "path", ("slide", "um_per_px"), known, one, wrong)
+    stems = rows["path"].map(lambda text: PurePosixPath(text.replace("\\", "/")).stem)
     rows["slide"] = rows["slide"].where(rows["slide"] != "", stems)
-    with wrong.held():
-        check_names(rows["slide"], path, "slide", zeros=False)
-    _once(rows, "slide", path, wrong)
-    _once(rows, "path", path, wrong)
+    check_once(rows["slide"], path, wrong, "slide", zeros=False)
     cells = rows["um_per_px"].set_axis(rows["slide"])
     rows["um_per_px"] = values(cells, f"{path}: um_per_px of slide", wrong).to_numpy()
-    rows["problem"] = [problem_of(folder, text, "slide") for text in rows["path"]]
-    rows["path"] = [str(folder / text) if text else "" for text in rows["path"]]
+    cells = rows["path"].set_axis(rows["patient"])
+    rows["path"], rows["problem"] = files_named(folder, cells, path, "slide", wrong)
     return rows[SLIDES]
 
 
 def _rows(
     folder: Path,
     name: str,
-    needed: Sequence[str],
+    file: str,
     others: Sequence[str],
     known: set[str],
     one: tuple | None,
@@ -350,35 +307,29 @@ def _rows(
 ) -> tuple[pd.DataFrame, Path]:
     """A table of files, "" where it lacks a column or a cell is empty, of patients that are known; none where it is not.
 
-    `one` is the table of patients, with its path, which has the columns of the files that no other table has.
+    `file` is the column of the files. `one` is the table of patients, with its path, which has the columns of the files
+    that no other table has.
     """
     alone = list(folder.glob(f"{name}.*"))
     if one and not alone:
         table, path = one
-        listed = [column for column in table if plain(column) == {"slides": "slides"}.get(name, needed[1])]
+        listed = [column for column in table if plain(column) == ("slides" if name == "slides" else file)]
         cells = table[listed[0]] if listed else pd.Series("", table.index)
-        table = table.drop(columns=listed).assign(**{needed[1]: cells.str.split(";")}).explode(needed[1])
-        table[needed[1]] = table[needed[1]].str.strip()
-        table = table[~table[needed[1]].map(is_missing)]
+        table = table.drop(columns=listed).assign(**{file: cells.str.split(";")}).explode(file)
+        table[file] = table[file].str.strip()
+        table = table[~table[file].map(is_missing)]
     elif not alone:
-        return pd.DataFrame(columns=[*needed, *others], dtype=str), folder / name
+        return pd.DataFrame(columns=["patient", file, *others], dtype=str), folder / name
     else:
         path = table_in(folder, name)
         table = read_texts(path)
     table = table.assign(**{each: "" for each in others if each not in map(plain, table)})
-    rows = pd.DataFrame({each: _column(table, each, path) for each in (*needed, *others)})
+    rows = pd.DataFrame({each: _column(table, each, path) for each in ("patient", file, *others)})
     rows = rows.map(lambda text: "" if is_missing(text) else text)
     wrong += [
         f"{path}: patient {patient or '(none)'} is not in the clinical table{nearest_name(patient, known)}"
         for patient in sorted(set(rows["patient"]) - known)
     ]
-    for each in {"image", "mask", "path"} & set(rows):
-        rows[each] = rows[each].str.replace("\\", "/")
-        for text, patient in rows[[each, "patient"]].to_numpy():
-            if leaves_folder(text):
-                wrong.append(
-                    f"{path}: {each} of patient {patient} is {text}, and a path must stay in the folder of the cohort"
-                )
     return rows, path
 
 
@@ -391,51 +342,31 @@ def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
     A column patient, in whatever case, and numbers. Columns that PyRadiomics adds about itself (diagnostics_...) are
     left out.
     """
-    texts = read_texts(path)
-    cells = texts.assign(patient=_column(texts, "patient", path))
-    cells = cells[[name for name in cells if not plain(name).startswith("diagnostics_")]]
-    return _numbers(cells.rename(columns=str), path)
-
-
-def _numbers(cells: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
-    """Finite numbers by patient, each once, NaN where a cell is empty."""
-    wrong = Faults()
-    check_once(cells["patient"].fillna("").astype(str), path, wrong)
+    texts, wrong = read_texts(path), Faults()
+    patient = _column(texts, "patient", path).rename("patient")
+    check_once(patient, path, wrong)
+    cells = texts.set_axis(patient)
+    wanted = [
+        name for name in texts if plain(name) != "patient" and not plain(name).startswith("diagnostics_")
+    ]
+    found = {name: values(cells[name], f"{path}: {name} of patient", wrong) for name in wanted}
     wrong.refuse()
-    cells = cells[[n for n in cells if plain(n) != "patient"]].set_axis(cells["patient"].astype(str))
-    empty = cells.map(lambda cell: is_missing(str(cell)))
-    values = cells.mask(empty).apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    if (odd := ~empty & ~np.isfinite(values)).any(axis=None):
-        row, column = np.argwhere(odd.to_numpy())[0]
-        raise ValueError(
-            f"{path}: {cells.columns[column]} of patient {cells.index[row]} is {str(cells.iloc[row, column])!r}, "
-            f"a finite number is needed ({int(odd.to_numpy().sum())} such cells)"
-        )
-    return values
+    return pd.DataFrame(found, cells.index)
 
 
 def read_lro(folder: str | Path) -> tuple[dict[str, pd.DataFrame], pd.Series]:
     """Read the head-and-neck tables: of scans before radiotherapy, by which recurrence is predicted before treatment.
 
-    Parameters
-    ----------
-    folder : path
-        clinical.csv (patient, ten factors, label) and {ct,pet}_fea_pre.csv.gz (patient, 257 features);
-        RadiomicsFeatureName.xlsx, one row of names, where it is there.
-
-    Returns
-    -------
-    tables : dict of str -> DataFrame
-        "clinical" (small letters: t_stage, hpv_status, age in years), "ct", "pet": float64, patients (str) as index.
-        Features have the sheet's names, which say SUV for CT too (there it is HU).
-    label : Series of float, indexed by patient
-        1 locoregional recurrence, 0 none.
+    `folder` has clinical.csv (patient, ten factors, label) and {ct,pet}_fea_pre.csv.gz (patient, 257 features), and
+    RadiomicsFeatureName.xlsx, one row of names, where it is there. Returned are the tables "clinical" (small letters: t_stage,
+    hpv_status, age in years), "ct", "pet": float64, patients (str) as index, features named as in the sheet, which says SUV for
+    CT too (there it is HU); and the label by patient, 1 locoregional recurrence, 0 none.
     """
     tables = {}
     for name, file in (("clinical", "clinical.csv"), ("ct", "ct_fea_pre.csv"), ("pet", "pet_fea_pre.csv")):
         path = Path(folder) / file
         path = path if path.is_file() else path.with_name(f"{file}.gz")
-        tables[name] = _numbers(read_columns(path, dtype={"patient": str}), path)
+        tables[name] = read_feature_table(path)
     clinical = tables["clinical"]
     label = clinical.pop("label")
     if (odd := ~label.isin((0, 1))).any():
@@ -450,25 +381,16 @@ STAGES = ("ajcc_pathologic_tumor_stage", "clinical_stage")
 
 
 def read_stad(path: str | Path, patients: Iterable[str] | None = None) -> pd.DataFrame:
-    """Read time to liver metastasis and clinical factors of TCGA's gastric cancers.
+    """Read time to liver metastasis and clinical factors of TCGA's gastric cancers, of `patients` or of all, in its order.
 
-    An event is a new tumour whose site, or whose other site, names the liver, unless its type is a new primary tumour
-    and nothing else: 29 of 443 patients, and 25 of the 349 for whom PORPOISE's table has slides.
+    An event is a new tumour whose site, or whose other site, names the liver, unless its type is a new primary tumour and
+    nothing else: 29 of 443 patients, and 25 of the 349 for whom PORPOISE's table has slides. `path` is
+    tcga/tcga_cdr_subset.csv, or TCGA-CDR as csv.
 
-    Parameters
-    ----------
-    path : path
-        tcga/tcga_cdr_subset.csv, or TCGA-CDR as csv.
-    patients : names, optional
-        Patients to keep, in the table's order, such as those of `lib.inputs.tcga.read_outcomes`, who have a slide.
-
-    Returns
-    -------
-    DataFrame
-        One row a patient: patient; hospital (tissue source site); age (years), male (1.0, 0.0), stage (1 to 4, AJCC,
-        substages with their stage), grade (1 to 3), NaN where missing; time_months (from diagnosis to the event or to
-        the last day the patient is known of: the largest of OS, PFI and the new tumour's); event (1 liver metastasis);
-        problem ("", or "no follow-up" where no day is known).
+    Columns: patient; hospital (tissue source site); age (years), male (1.0, 0.0), stage (1 to 4, AJCC, substages with their
+    stage), grade (1 to 3), NaN where missing; time_months (from diagnosis to the event or to the last day the patient is known
+    of: the largest of OS, PFI and the new tumour's); event (1 liver metastasis); problem ("", or "no follow-up" where no day is
+    known).
     """
     table = read_cdr(path)
     table = table[table["cancer"] == "STAD"]

@@ -52,25 +52,11 @@ def read_region(
     oblique: str = "keep",
     series: str = "",
 ) -> tuple[Volume, np.ndarray]:
-    """Read a scan, and a region bool (z, y, x) that is laid on it by its place in the patient.
+    """Read a scan (see `read_ct`), and a region bool (z, y, x) that is laid on it by its place in the patient.
 
-    Parameters
-    ----------
-    image : path
-        See `read_ct`.
-    mask : path
-    label : int or str, optional
-        Number or name, see `lib.inputs.masks.read_label`; None: everything above 0.
-    oblique : "keep" | "refuse" | "resample"
-        Of the scan; its mask follows.
-    series : str
-        Of the scan, where its folder holds several.
-
-    Returns
-    -------
-    volume : Volume
-        Its `remark` says of scan and mask what is odd: more than 1 in 20 voxels of the region being air, for one.
-    inside : ndarray of bool
+    For `label` see `lib.inputs.masks.read_label`; None: everything above 0. `oblique` ("keep" | "refuse" | "resample") and
+    `series` are of the scan; its mask follows. The volume's `remark` says of scan and mask what is odd: more than 1 in 20 voxels
+    of the region being air, for one.
     """
     volume = read_ct(image, oblique, series)
     drawn, frame = regions(mask), volume.header.get("frame", "")

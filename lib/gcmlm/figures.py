@@ -167,17 +167,10 @@ ODDS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.
 class Nomogram:
     """The arithmetic of a nomogram, of a logistic model of standardised columns.
 
-    The variable with the widest effect spans 0 to 100 points, every other one its share of that; each has 0 points where
-    the probability is lowest.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        By variable: coefficient (log-odds per standard deviation), centre, spread (which standardise it), low, high (the
-        range that is drawn, of the training patients), as `lib.gcmlm.signature.read_stored` has them of the combiner.
-        Those of coefficient 0 are left out.
-    intercept : float
-        Log-odds of the patient at every centre.
+    The variable with the widest effect spans 0 to 100 points, every other one its share of that; each has 0 points where the
+    probability is lowest. `rows`, by variable, have coefficient (log-odds per standard deviation), centre, spread (which
+    standardise it), low, high (the range that is drawn, of the training patients), as `lib.gcmlm.signature.read_stored` has
+    them of the combiner; those of coefficient 0 are left out. `intercept` is the log-odds of the patient at every centre.
     """
 
     def __init__(self, rows: pd.DataFrame, intercept: float):

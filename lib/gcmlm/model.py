@@ -14,16 +14,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 class ModalityAttention(nn.Module):
     """Features of each modality to one logit.
 
-    Parameters
-    ----------
-    sizes : mapping
-        Modality -> number of its features (p). The order is that of the tokens.
-    width, heads : int
-        `width` is a multiple of `heads`.
-    dropout : float
-        Of the tokens' hidden layers and of attention weights.
-    input_dropout : float
-        Of the features: with more features than patients the network must not lean on single ones.
+    `sizes` is modality -> number of its features (p), in the order of the tokens; `width` is a multiple of `heads`. `dropout` is
+    of the tokens' hidden layers and of attention weights, `input_dropout` of the features: with more features than patients the
+    network must not lean on single ones.
     """
 
     def __init__(

@@ -4,17 +4,15 @@ Layout and keys: nnU-Net's documentation/dataset_format.md; Isensee et al., doi:
 reader takes voxels in the order in which a file stores them, so a cohort stored in several orientations would reach the
 network turned and mirrored: every case is written along the patient's axes (LPS).
 
-Each command runs in a process of its own and writes a log. What came out whole is noted in a file crossbook*.json
-beside it, with what it was made of, and is not run again. nnU-Net is an optional extra; what is whole is used without it.
+Each command runs in a process of its own and writes a log. A dataset has a folder named by its content, so that other cases
+meet no network of these; what is whole there is not made again. nnU-Net is an optional extra.
 
 On a CPU: no compilation and no background workers, whose deaths are nnU-Net's most frequent complaint (MIC-DKFZ/nnUNet
 issues 2162, 2747, 2769). An epoch of the stock trainer takes a CPU half an hour, of which it has 1,000.
 """
 
 import hashlib
-import importlib.metadata
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -54,16 +52,15 @@ class Case(NamedTuple):
 
 def fill_masks(stage: Stage, scans: pd.DataFrame, outside: Iterable[str]) -> pd.DataFrame:
     """The table of scans with masks for those without, by a network trained here on the inside scans that have one."""
-    params, home = stage.params, stage.folder / "nnunet"
+    params = stage.params
     sound = scans[(scans["problem"] == "") & ((scans["mask"] == "") | ~scans["patient"].isin(outside))]
     cases = [
         Case(row.patient, row.image, row.mask or None, row.label, row.series) for row in sound.itertuples()
     ]
-    export_cases(home, cases, params.oblique)
-    plan(home)
+    home = export_cases(stage.folder / "nnunet", cases, params.oblique)
     how = (params.segmentation.fold, params.segmentation.trainer, params.device)
     train(home, *how)
-    masks = predict(home, stage.folder / "masks", *how)
+    masks = predict(home, *how)
     print(f"segmented by nnU-Net, trained here on {(sound['mask'] != '').sum()} scans: {len(masks)} scans")
     scans, lacks = scans.copy(), scans["mask"] == ""
     scans.loc[lacks, "mask"] = scans.loc[lacks, "patient"].map(lambda name: str(masks.get(name, "")))
@@ -71,13 +68,14 @@ def fill_masks(stage: Stage, scans: pd.DataFrame, outside: Iterable[str]) -> pd.
     return scans
 
 
-def export_cases(home: Path, cases: Sequence[Case], oblique: str = "keep") -> None:
-    """Write cases anew as a raw dataset below `home`: with a mask to imagesTr and labelsTr, without one to imagesTs.
+def export_cases(folder: Path, cases: Sequence[Case], oblique: str = "keep") -> Path:
+    """Write cases as a raw dataset, with a mask to imagesTr and labelsTr, without one to imagesTs; its home below `folder`.
 
-    Writing the same cases again gives the same bytes. All scans and masks that cannot be used are named at once.
+    The same cases have the same home. All scans and masks that cannot be used are named at once.
     """
-    raw, problems = _folder(home, "raw"), []
-    shutil.rmtree(raw, ignore_errors=True)
+    part, problems = folder / ".part", []
+    raw = part / "nnUNet_raw" / TITLE
+    shutil.rmtree(part, ignore_errors=True)
     for case in cases:
         try:
             _export(raw, case, oblique)
@@ -92,6 +90,14 @@ def export_cases(home: Path, cases: Sequence[Case], oblique: str = "keep") -> No
         "file_ending": ENDING,
     }
     write_json(content, raw / "dataset.json")
+    files = sorted(path for path in raw.rglob("*") if path.is_file())
+    written = "".join(f"{path.relative_to(raw)} {sha256_of(path)}\n" for path in files)
+    home = folder / hashlib.sha256(written.encode()).hexdigest()[:12]
+    if home.exists():
+        shutil.rmtree(part)
+    else:
+        os.replace(part, home)
+    return home
 
 
 def _export(raw: Path, case: Case, oblique: str) -> None:
@@ -111,109 +117,44 @@ def _export(raw: Path, case: Case, oblique: str) -> None:
     write_volume(folder / f"{case.name}_0000{ENDING}", volume, "int16" if whole else "float32")
 
 
-def plan(home: Path) -> None:
-    """nnUNetv2_plan_and_preprocess: measure, choose network and patch size."""
-    folder, source = _folder(home, "preprocessed"), _planned_from(home)
-    if _made_of(folder) == source and (folder / f"{PLANS}_{CONFIGURATION}").is_dir():
-        return
-    for old in ("crossbook.json", "splits_final.json"):  # nnU-Net would go on using splits of other cases
-        (folder / old).unlink(missing_ok=True)
-    command = ["nnUNetv2_plan_and_preprocess", "-d", NUMBER, "-c", CONFIGURATION]
-    command += ["--verify_dataset_integrity", "--clean", "-np", "1", "-npfp", "1"]
-    _run(command, home, "plan", {"nnUNet_n_proc_DA": "1"})  # planning sets as many threads
-    _note(folder, source)
-
-
-def train(home: Path, fold: int | str = 0, trainer: str = "nnUNetTrainer", device: str = "auto") -> Path:
-    """nnUNetv2_train, one fold; the fold's folder. A training that was killed goes on from its last checkpoint.
+def train(home: Path, fold: int | str = 0, trainer: str = "nnUNetTrainer", device: str = "auto") -> None:
+    """Plan and train one fold; a training that was killed goes on from its last checkpoint.
 
     `fold`: 0 to 4 of nnU-Net's cross-validation, or "all" cases; `trainer`: any class that nnU-Net knows; `device`:
     "auto", "cpu" or "gpu".
     """
-    source = _digest({"planned": _planned_from(home), "fold": str(fold), "trainer": trainer})
-    folder = _network(home, fold, trainer)
-    if _made_of(folder) == source and (folder / "checkpoint_final.pth").is_file():
-        return folder
-    checkpoints = sorted(folder.glob("checkpoint_*.pth"))
-    if checkpoints and _made_of(folder, "crossbook_begun.json") != source:
-        raise ValueError(
-            f"{folder} holds a network that was trained on other data or plans, or outside Crossbook: remove it to "
-            "train again, or give another fold or trainer"
-        )
+    network = f"{trainer}__{PLANS}__{CONFIGURATION}"
+    begun = {path.stem for path in (home / "nnUNet_results" / TITLE / network / f"fold_{fold}").glob("*.pth")}
+    if "checkpoint_final" in begun:
+        return
+    if not begun:
+        command = ["nnUNetv2_plan_and_preprocess", "-d", NUMBER, "-c", CONFIGURATION]
+        command += ["--verify_dataset_integrity", "--clean", "-np", "1", "-npfp", "1"]
+        _run(command, home, "plan", {"nnUNet_n_proc_DA": "1"})  # planning sets as many threads
     command = ["nnUNetv2_train", NUMBER, CONFIGURATION, str(fold), "-tr", trainer, "-p", PLANS]
-    command += ["-device", _device(device), *(["--c"] if checkpoints else [])]
-    _require()
-    _note(folder, source, "crossbook_begun.json")
+    command += ["-device", _device(device), *(["--c"] if begun else [])]
     _run(command, home, f"train_{trainer}_{fold}", _quiet(device))
-    _note(folder, source)
-    return folder
 
 
 def predict(
-    home: Path, output: Path, fold: int | str = 0, trainer: str = "nnUNetTrainer", device: str = "auto"
+    home: Path, fold: int | str = 0, trainer: str = "nnUNetTrainer", device: str = "auto"
 ) -> dict[str, Path]:
-    """Segment the dataset's imagesTs: nnUNetv2_predict. Parameters as of `train`; case to its mask in `output`.
+    """Segment the dataset's imagesTs; parameters as of `train`. Case to its mask, whose folder appears when all are whole.
 
-    `output` appears when all masks are whole; a prediction that was killed goes on where it stopped.
+    A prediction that was killed goes on where it stopped.
     """
-    images, network = _folder(home, "raw") / "imagesTs", _network(home, fold, trainer)
-    source = _digest({"images": _contents(images), "network": sha256_of(network / "checkpoint_final.pth")})
-    names = [path.name.removesuffix(f"_0000{ENDING}") for path in images.glob(f"*_0000{ENDING}")]
-    if _made_of(output) != source:
-        if output.exists() and not _made_of(output):
-            raise ValueError(
-                f"{output} holds masks of another origin, which would be replaced: move them away"
-            )
-        part = output.with_name(f".part-{output.name}")
-        if _made_of(part) != source:
-            shutil.rmtree(part, ignore_errors=True)
-        _require()
-        _note(part, source)
+    images, output = home / "nnUNet_raw" / TITLE / "imagesTs", home / f"masks_{trainer}_{fold}"
+    if not output.exists():
+        part = home / f".part-{output.name}"
+        part.mkdir(exist_ok=True)
         _remove_damaged(part.glob(f"*{ENDING}"))
         command = ["nnUNetv2_predict", "-i", str(images), "-o", str(part), "-d", NUMBER, "-c", CONFIGURATION]
         command += ["-f", str(fold), "-tr", trainer, "-p", PLANS, "-device", _device(device)]
         command += ["-npp", "0", "-nps", "0"] if _device(device) == "cpu" else []
         command += ["--continue_prediction", "--disable_progress_bar"]
         _run(command, home, f"predict_{trainer}_{fold}", _quiet(device))
-        shutil.rmtree(output, ignore_errors=True)
         os.replace(part, output)
-    masks = {name: output / f"{name}{ENDING}" for name in sorted(names)}
-    return {name: path for name, path in masks.items() if path.is_file()}
-
-
-def _folder(home: Path, stage: str) -> Path:
-    """The dataset's folder of "raw", "preprocessed" or "results"."""
-    return home / f"nnUNet_{stage}" / TITLE
-
-
-def _network(home: Path, fold: int | str, trainer: str) -> Path:
-    return _folder(home, "results") / f"{trainer}__{PLANS}__{CONFIGURATION}" / f"fold_{fold}"
-
-
-def _planned_from(home: Path) -> str:
-    """What the plans are made of: the whole raw dataset, every image with its mask."""
-    raw = _folder(home, "raw")
-    about = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
-    return _digest({"dataset": about, "data": [_contents(raw / "imagesTr"), _contents(raw / "labelsTr")]})
-
-
-def _contents(folder: Path) -> dict[str, str]:
-    return {path.name: sha256_of(path) for path in sorted(folder.glob(f"*{ENDING}"))}
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _made_of(folder: Path, name: str = "crossbook.json") -> str:
-    """What a folder was made of, "" where nothing says so."""
-    path = folder / name
-    return json.loads(path.read_text(encoding="utf-8"))["made_of"] if path.is_file() else ""
-
-
-def _note(folder: Path, source: str, name: str = "crossbook.json") -> None:
-    """Write down that a folder is whole, or begun: what of, by which version."""
-    write_json({"made_of": source, "nnunetv2": importlib.metadata.version("nnunetv2")}, folder / name)
+    return {path.name.removesuffix(ENDING): path for path in sorted(output.glob(f"*{ENDING}"))}
 
 
 def _device(device: str) -> str:
@@ -226,17 +167,13 @@ def _quiet(device: str) -> dict[str, str]:
     return few if _device(device) == "cpu" else {}
 
 
-def _require() -> None:
+def _run(command: list[str], home: Path, stage: str, variables: Mapping[str, str]) -> None:
+    """Run a command of nnU-Net to its end, with the log logs/STAGE.log."""
     if importlib.util.find_spec("nnunetv2") is None:
         raise ModuleNotFoundError(
             "nnU-Net is not installed (Crossbook's extra 'segmentation'): in Crossbook's folder run "
             "\".venv/bin/python -m pip install -c requirements.lock 'nnunetv2>=2.7,<3'\", or give masks"
         )
-
-
-def _run(command: list[str], home: Path, stage: str, variables: Mapping[str, str]) -> None:
-    """Run a command of nnU-Net to its end, with the log logs/STAGE.log."""
-    _require()
     ours = {
         f"nnUNet_{each}": str(home.resolve() / f"nnUNet_{each}")
         for each in ("raw", "preprocessed", "results")

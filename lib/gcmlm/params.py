@@ -30,85 +30,44 @@ class GastricParams(Tiling, StudyParams):
     """Parameters of `notebooks/gcmlm/`, in the order of the notebooks' parameter cell.
 
     Paths count from data/raw, where a cohort's sources of data/sources.yaml are fetched to.
-
-    Attributes
-    ----------
-    matched_cohort : str
-        Folder of a matched cohort: `patients.csv`, or `clinical.csv`, `scans.csv`, `slides.csv`; see `lib.gcmlm.cohort`.
-    mapping : dict
-        patient, hospital, time_months, event or a factor -> its column in `clinical.csv`, where it is named otherwise.
-    lro_folder : str
-        Instead: folder of the head-and-neck radiomics tables.
-    stad_table, stad_slides : str
-        Instead: TCGA-CDR's table, and the table of follow-up whose patients have a slide.
-    feature_tables : dict
-        Modality -> CSV of features that were made elsewhere, one row a patient. They take the place of scans or slides.
-    factors : list of str
-        Clinical factors.
-    modalities : list of str
-        In the order in which subsets are written; the first may be "clinical".
-    external_hospitals : list of str
-        Hospitals whose patients are never trained on.
-    outcome_name, remark : str
-        What is predicted, for axes and tables; what a reader of the cohort's pages has to know.
-    earliest_months, least_follow_up_months
-        See `lib.gcmlm.cohort.metachronous`.
-    inner_folds : int
-        Folds within the training patients that choose a signature's penalty and cross-fit its scores.
-    mask_label : int, str
-        Region of a mask that is measured: its number, or its name.
-    masks : str
-        "given", or "nnunet": segmented here by nnU-Net, which is trained on the scans that have a mask.
-    scale : int
-        Magnification of the tiles, 20 means 0.5 µm per pixel.
-    um_per_px : dict
-        Slide -> µm per level-0 pixel, where neither its file nor `slides.csv` says it.
-    normal_tissue : bool
-        Keep slides whose TCGA barcode says normal tissue or blood (sample types 10 to 20).
-    radiomics_preset : str
-        Preset of `lib.features.radiomics`.
-    pooling : str
-        From slides to patient: "slides", the mean of slide means, or "tiles", each tile alike.
-    allowed : list of str
-        Features the guard against disguised outcomes lets pass.
     """
 
     # 1-preprocess
     phantom: Phantom | None = Phantom()
-    matched_cohort: str = ""
-    lro_folder: str = ""
-    stad_table: str = ""
-    stad_slides: str = ""
-    feature_tables: dict[str, str] = {}
-    mapping: dict[str, str] = {}
+    matched_cohort: str = ""  # folder of one: `patients.csv`, or three tables, see `lib.gcmlm.cohort`
+    lro_folder: str = ""  # instead: folder of the head-and-neck radiomics tables
+    stad_table: str = ""  # instead: TCGA-CDR's table,
+    stad_slides: str = ""  # and the table of follow-up whose patients have a slide
+    feature_tables: dict[str, str] = {}  # modality -> CSV made elsewhere, a row a patient
+    mapping: dict[str, str] = {}  # patient, hospital, time_months, event or a factor -> its column
     factors: list[str] = ["age", "male", "t_stage", "n_stage", "lauren", "histology", "cea"]
-    modalities: list[str] = Field(["clinical", "ct", "slide"], min_length=1)
-    external_hospitals: list[str] = ["B"]
-    outcome_name: str = "liver metastasis"
-    remark: str = ""
-    earliest_months: float = Field(6.0, ge=0)
+    modalities: list[str] = Field(["clinical", "ct", "slide"], min_length=1)  # in the order of subsets
+    external_hospitals: list[str] = ["B"]  # whose patients are never trained on
+    outcome_name: str = "liver metastasis"  # for axes and tables
+    remark: str = ""  # what a reader of the cohort's pages has to know
+    earliest_months: float = Field(6.0, ge=0)  # see `lib.gcmlm.cohort.metachronous`
     least_follow_up_months: float = Field(24.0, ge=0)
     folds: int = Field(3, ge=2)
     seed: int = Field(1, ge=0)
     oblique: Literal["refuse", "keep", "resample"] = "keep"
-    mask_label: int | str = 1
-    masks: Literal["given", "nnunet"] = "given"
+    mask_label: int | str = 1  # number or name of the region that is measured
+    masks: Literal["given", "nnunet"] = "given"  # nnunet: made by it, trained on the scans that have a mask
     segmentation: Segmentation = Segmentation()
     preset: str = "bwh_resection"
-    scale: Literal[5, 10, 20] = 20
-    um_per_px: dict[str, float] = {}
-    normal_tissue: bool = False
+    scale: Literal[5, 10, 20] = 20  # magnification of the tiles; 20 means 0.5 µm per pixel
+    um_per_px: dict[str, float] = {}  # slide -> µm per level-0 pixel, where nothing else says it
+    normal_tissue: bool = False  # keep slides whose TCGA barcode says normal tissue or blood (types 10 to 20)
     # 2-embed
     radiomics_preset: Literal["slicer", "default", "ct"] = "default"
     encoder: str = "colour"
     encoder_weights: str = ""
     most_failed: float = Field(0.02, ge=0, le=1)
-    pooling: Literal["slides", "tiles"] = "slides"
+    pooling: Literal["slides", "tiles"] = "slides"  # mean of the slides' means, or each tile alike
     # 3-train
     models: list[Literal[MODELS]] = Field(["signature", "attention"], min_length=1)
     seeds: list[NonNegativeInt] = Field([1], min_length=1)
-    inner_folds: int = Field(5, ge=2)
-    allowed: list[str] = []
+    inner_folds: int = Field(5, ge=2)  # that choose a signature's penalty and cross-fit its scores
+    allowed: list[str] = []  # features that the guard against disguised outcomes lets pass
     # 4-evaluate
     horizons: list[float] = [12.0, 24.0, 36.0]
     bootstrap_draws: int = Field(1000, ge=100)

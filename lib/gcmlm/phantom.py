@@ -75,24 +75,17 @@ TRUTH = [
 def draw(n: int, external: int = 0, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
     """Draw a cohort of two hospitals, before any file is written.
 
-    Parameters
-    ----------
-    n, external : int
-        Patients of the internal hospital A, and of B, older and of higher stages. Those of A hang on nothing of B.
-    seed : int
-    effect : float
-        Share of the score in the log hazard, 0 to 1. With 0 a stranger's score takes its place: the outcome has the
-        same frequencies and nothing of the patient tells it; factors, signals and pictures are those of another effect.
+    `n` and `external` are the patients of the internal hospital A, and of B, older and of higher stages; those of A hang on
+    nothing of B. `effect` is the share of the score in the log hazard, 0 to 1. With 0 a stranger's score takes its place: the
+    outcome has the same frequencies and nothing of the patient tells it; factors, signals and pictures are those of another
+    effect.
 
-    Returns
-    -------
-    DataFrame
-        patient ("GC-0001", ...), hospital ("A", "B"); age (years), male (0 or 1), t_stage (1 to 4), n_stage (0 to 3),
-        lauren ("intestinal", "mixed", "diffuse"), histology, cea (ng/ml), the last three empty or NaN in some;
-        clinical_signal (of stages, Lauren and CEA, standardised in hospital A), ct_signal, slide_signal (standard
-        normal); score, log_hazard; time_months (from surgery to liver metastasis or the last look), event (1: liver
-        metastasis); label (see `lib.gcmlm.cohort.metachronous`); has_ct, as_dicom (0 or 1; a folder with a series, else
-        .nii.gz), slides (0 to 2), mask_orientation (of the label map's file).
+    Columns: patient ("GC-0001", ...), hospital ("A", "B"); age (years), male (0 or 1), t_stage (1 to 4), n_stage (0 to 3),
+    lauren ("intestinal", "mixed", "diffuse"), histology, cea (ng/ml), the last three empty or NaN in some; clinical_signal (of
+    stages, Lauren and CEA, standardised in hospital A), ct_signal, slide_signal (standard normal); score, log_hazard;
+    time_months (from surgery to liver metastasis or the last look), event (1: liver metastasis); label (see
+    `lib.gcmlm.cohort.metachronous`); has_ct, as_dicom (0 or 1; a folder with a series, else .nii.gz), slides (0 to 2),
+    mask_orientation (of the label map's file).
     """
     parts = []
     for number, (hospital, size) in enumerate(zip(HOSPITALS, (n, external), strict=True)):
@@ -332,15 +325,10 @@ class Abdomen(NamedTuple):
 def abdomen(signal: float, seed: int | list[int], hospital: str = "A") -> Abdomen:
     """Draw a patient's upper abdomen with a tumour in the wall of the stomach.
 
-    Parameters
-    ----------
-    signal : float
-        In standard deviations, held within 2.5. Drives how uneven the tumour is (its HU spread by 15 exp(0.5 signal))
-        and, a little, its size (a factor of 1 + 0.04 signal on a diameter of 24 to 30 mm).
-    seed : int or list of int
-        Anatomy, texture and noise: one seed, two signals, and only the tumour differs.
-    hospital : "A" | "B"
-        See `SCANNERS`: B has slices of 5 mm, more noise, a sharper kernel and all values 5 HU higher.
+    `signal`, in standard deviations, held within 2.5, drives how uneven the tumour is (its HU spread by 15 exp(0.5 signal)) and,
+    a little, its size (a factor of 1 + 0.04 signal on a diameter of 24 to 30 mm). `seed` is anatomy, texture and noise: one
+    seed, two signals, and only the tumour differs. Hospital B has slices of 5 mm, more noise, a sharper kernel and all values 5
+    HU higher, see `SCANNERS`.
     """
     signal, random = float(np.clip(signal, -REACH, REACH)), np.random.default_rng(seed)
     spacing_mm, grain, offset, blur_mm = SCANNERS[hospital]

@@ -147,15 +147,8 @@ class Combiner:
     made to point upwards keeps a weight of 0 or more (Breiman's rule for stacking, Mach. Learn. 24:49, 1996): one whose
     cross-fitted values go the wrong way has found nothing, and turned around it would be noise. It is left out and named.
 
-    Attributes
-    ----------
-    prepare : Pipeline
-        Standardises the columns.
-    weights, log_hazards : Series
-        By column, of the logistic and the Cox regression; log_hazards is None where `no_cox` says why.
-    intercept, strictness : float
-        `strictness` is C of the ridge.
-    wrong_way : list of str
+    After `fit`: prepare, which standardises the columns; weights and log_hazards by column, of the logistic and the Cox
+    regression (None where `no_cox` says why); intercept; strictness, C of the ridge; wrong_way, names.
     """
 
     def __init__(self, scores: Sequence[str] = ()):

@@ -5,7 +5,7 @@ coefficient has, whether the events are separated, whether hazards are proportio
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -57,7 +57,15 @@ def by_time(
 def univariable(
     table: pd.DataFrame, time: str, event: str, columns: Sequence[str], trained: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Cox regression on each column alone, unpenalised, Efron's ties, Wald intervals of 95 %.
+    """`multivariable` of each column alone, on the patients who have it."""
+    alone = [multivariable(table, time, event, [each], trained) for each in columns]
+    return pd.concat(alone, ignore_index=True).drop(columns="ph_p")
+
+
+def multivariable(
+    table: pd.DataFrame, time: str, event: str, columns: Sequence[str], trained: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Cox regression on all columns together, on complete cases, unpenalised, Efron's ties, Wald intervals of 95 %.
 
     Parameters
     ----------
@@ -67,7 +75,7 @@ def univariable(
         Columns of the follow-up (0 or longer) and of the event (1) or censoring (0); none missing.
     columns : sequence of str
         Numbers, whose hazard ratio is per standard deviation of the patients in the fit (of 0 and 1: of 1 against 0), or
-        words and booleans, which are categories: each level against the most frequent one.
+        words and booleans, which are categories: each level against the most frequent one of the table.
     trained : sequence of str
         Those that are held-out scores of a cross-validation. Its models share training patients, which nearly doubles the
         variance of the coefficient where the score is worth nothing (`lib.statistics.intervals.training_share`): else 14 to
@@ -77,30 +85,21 @@ def univariable(
     -------
     DataFrame
         column; level (for a number its step); hazard_ratio (above 1: earlier event), low, high, p (Wald); n, events
-        (of the level, or of the fit for a number); how: what was left out, what is doubtful. The level compared with
-        has hazard ratio 1 and no interval. Without a value: NaN, and the reason in `how`.
-    """
-    alone = [multivariable(table, time, event, [each], trained) for each in columns]
-    return pd.concat(alone, ignore_index=True).drop(columns="ph_p")
-
-
-def multivariable(
-    table: pd.DataFrame, time: str, event: str, columns: Sequence[str], trained: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Cox regression on all columns together, on complete cases; parameters as `univariable`.
-
-    Returns
-    -------
-    DataFrame
-        As `univariable`, and ph_p: p of the score test `proportional_hazards`; small where
-        the hazard ratio changes over time.
+        (of the level, or of the fit for a number); ph_p, of the score test `proportional_hazards`, small where the ratio
+        changes over time; how: what was left out, what is doubtful. The level compared with has hazard ratio 1 and no
+        interval. Without a value: NaN, and the reason in `how`.
     """
     whole = table[list(columns)].notna().all(axis=1)
     cases = table[whole].reset_index(drop=True)
     died = cases[event].astype(int)
-    design, rows = _design(cases[list(columns)], died)
-    result = pd.DataFrame(rows).assign(hazard_ratio=np.nan, low=np.nan, high=np.nan, p=np.nan, ph_p=np.nan)
-    result.loc[result["kind"] == "reference", "hazard_ratio"] = 1.0
+    rows, design = [], {}
+    for name in columns:
+        for row, values in _terms(name, cases[name], table[name].value_counts(), died):
+            if values is not None:
+                design[len(rows)] = values
+            rows.append({"column": name, **row})
+    design = pd.DataFrame(design, index=cases.index)
+    result = pd.DataFrame(rows).assign(low=np.nan, high=np.nan, p=np.nan, ph_p=np.nan)
     notes = [] if whole.all() else [f"{int((~whole).sum())} of {len(table)} patients lack a value: left out"]
     fit, failed = _cox(design.assign(_time=cases[time].astype(float), _event=died))
     if fit is not None:
@@ -111,12 +110,10 @@ def multivariable(
                 f"{PER_COEFFICIENT} for each ({share:.1f}), so doubtful"
             )
         # a level's unit is itself; a number may be in any unit
-        numbers = [result.at[place, "kind"] == "number" for place in design]
-        error = fit.standard_errors_ * design.std().where(numbers, 1.0)
+        error = fit.standard_errors_ * design.std().where(result.loc[list(design), "is_number"], 1.0)
         finite = error.index[np.isfinite(error) & (error < SEPARATED)]
         log = fit.params_[finite]
-        shared = np.array([result.at[place, "column"] in trained for place in finite])
-        spread = fit.standard_errors_[finite] * np.sqrt(1 + MOST * shared)
+        spread = fit.standard_errors_[finite] * np.sqrt(1 + MOST * result.loc[finite, "column"].isin(trained))
         reach = norm.isf(0.025) * spread
         for name, value in (("hazard_ratio", log), ("low", log - reach), ("high", log + reach)):
             result.loc[finite, name] = np.exp(value)
@@ -127,50 +124,36 @@ def multivariable(
             result.loc[list(design), "ph_p"], _ = proportional_hazards(design, *outcome, fit.params_)
         elif len(error) > 1:
             notes.append("a column of this fit separates the events: proportional hazards not tested")
-    first = np.where(
-        result["hazard_ratio"].notna(),
-        "",
-        "not computable: " + result["reason"].where(result["reason"] != "", failed),
-    )
-    first = np.where(result["kind"] == "reference", "compared with", first)
-    result["how"] = ["; ".join(filter(None, [each, *notes])) for each in first]
+    lost = result["hazard_ratio"].isna()
+    result["how"] = result["how"].mask(lost, "not computable: " + result["how"].replace("", failed))
+    result["how"] = ["; ".join(filter(None, [each, *notes])) for each in result["how"]]
     return result[[*COLUMNS, "ph_p", "how"]]
 
 
-def _design(values: pd.DataFrame, died: pd.Series) -> tuple[pd.DataFrame, list[dict]]:
-    """Columns of the fit, named by their place among the table's rows, and those rows still without hazard ratios."""
-    design, rows = {}, []
-    whole = {"level": "", "kind": "number", "n": len(died), "events": int(died.sum()), "reason": ""}
-    for name in values:
-        column = values[name]
-        if column.nunique() < 2:
-            same = (
-                f"the same ({column.iloc[0]}) for all {len(column)}"
-                if len(column)
-                else "no patient has all values"
-            )
-            rows.append(whole | {"column": name, "kind": "constant", "reason": same})
-        elif not pd.api.types.is_numeric_dtype(column) or column.dtype == bool:
-            counts = column.value_counts()
-            # of equally frequent levels the first by name, so that the order of patients decides nothing
-            first = min(counts.index[counts == counts.max()], key=str)
-            for level in [first, *sorted(set(counts.index) - {first}, key=str)]:
-                held, kind = column == level, "reference" if level == first else "level"
-                row = {"column": name, "level": str(level), "kind": kind, "n": int(held.sum())}
-                row |= {"events": int(died[held].sum()), "reason": ""}
-                if kind == "level":
-                    design[len(rows)] = held.astype(float)
-                    if not row["events"]:
-                        row["reason"] = f"none of the {row['n']} patients of this level has an event"
-                rows.append(row)
-        else:
-            binary = set(column.unique()) <= {0, 1}
-            step = 1.0 if binary else column.std()
-            design[len(rows)] = column.astype(float) / step
-            rows.append(
-                whole | {"column": name, "level": "1 against 0" if binary else f"per SD ({step:.4g})"}
-            )
-    return pd.DataFrame(design, index=values.index), rows
+def _terms(
+    name: str, column: pd.Series, counts: pd.Series, died: pd.Series
+) -> Iterator[tuple[dict, pd.Series | None]]:
+    """Rows of the table for a column, and what enters the fit for each; `counts` of its levels in the whole table."""
+    row = {"level": "", "is_number": False, "n": len(died), "events": int(died.sum()), "hazard_ratio": np.nan}
+    if column.nunique() < 2:
+        same = f"the same ({column.iloc[0]}) for all {len(column)}"
+        yield row | {"how": same if len(column) else "no patient has all values"}, None
+    elif pd.api.types.is_numeric_dtype(column) and column.dtype != bool:
+        binary = set(column.unique()) <= {0, 1}
+        step = 1.0 if binary else column.std()
+        words = "1 against 0" if binary else f"per SD ({step:.4g})"
+        yield row | {"level": words, "is_number": True, "how": ""}, column.astype(float) / step
+    else:
+        # of equally frequent levels the first by name, so that the order of patients decides nothing
+        first, *others = sorted(column.unique(), key=lambda level: (-counts[level], str(level)))
+        for level in [first, *sorted(others, key=str)]:
+            held = column == level
+            row |= {"level": str(level), "n": int(held.sum()), "events": int(died[held].sum())}
+            if level == first:
+                yield row | {"hazard_ratio": 1.0, "how": "compared with"}, None
+            else:
+                none = f"none of the {row['n']} patients of this level has an event"
+                yield row | {"how": "" if row["events"] else none}, held.astype(float)
 
 
 def _cox(frame: pd.DataFrame) -> tuple[CoxPHFitter | None, str]:
@@ -196,33 +179,15 @@ def _cox(frame: pd.DataFrame) -> tuple[CoxPHFitter | None, str]:
 
 
 def printed(alone: pd.DataFrame, together: pd.DataFrame) -> pd.DataFrame:
-    """Both analyses side by side, as text.
+    """`univariable` and `multivariable` of the same columns side by side, as text: a row a level of `alone`.
 
-    Parameters
-    ----------
-    alone, together : DataFrame
-        Of `univariable` and `multivariable`, of the same columns. The fits may have different patients, so the standard
-        deviations in the names of levels, n and events are those of `alone`.
-
-    Returns
-    -------
-    DataFrame
-        column, level, n, events, univariable, p, multivariable, "p (multivariable)", "p (proportional hazards)".
-
-    Raises
-    ------
-    ValueError
-        The tables do not have the same rows: ratios of one line would be of different comparisons.
+    column, level, n, events (of `alone`), univariable, p, multivariable, "p (multivariable)", "p (proportional hazards)".
     """
-    one, two = (
-        list(zip(each["column"], each["level"].str.replace(r"^per SD .*", "per SD", regex=True), strict=True))
-        for each in (alone, together)
+    steps = {"level": r"^per SD .*"}, {"level": "per SD"}  # the fits may have different patients
+    keys = ["column", "level"]
+    together = (
+        alone[keys].replace(*steps, regex=True).merge(together.replace(*steps, regex=True), "left", keys)
     )
-    if one != two:
-        raise ValueError(
-            f"the univariable and the multivariable table have different rows, {sorted(set(one) ^ set(two))}; a "
-            "level may be missing, or another one the most frequent, among the complete cases: give both the same patients"
-        )
 
     def ratio(row: pd.Series) -> str:
         if np.isnan(row["hazard_ratio"]):
@@ -233,7 +198,7 @@ def printed(alone: pd.DataFrame, together: pd.DataFrame) -> pd.DataFrame:
     def p(value: float) -> str:
         return "" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
-    return alone[["column", "level", "n", "events"]].assign(
+    return alone[[*keys, "n", "events"]].assign(
         **{
             "univariable": alone.apply(ratio, axis=1),
             "p": alone["p"].map(p),
@@ -300,18 +265,8 @@ def stability(
 ) -> tuple[pd.DataFrame, Agreement]:
     """Fit again and again on a share of the patients, drawn without replacement within each label, and count.
 
-    Parameters
-    ----------
-    fit : callable
-        (table, label) of some patients -> Series of feature -> coefficient, those not selected with 0. Everything learned
-        is to be learned inside.
-    table, label : DataFrame, Series
-        Indexed by the same patients, each once.
-    resamples : int
-        At least 2.
-    share : float
-        Above 0 and below 1.
-    seed : int
+    `fit` takes table and label of some patients and gives a coefficient a feature, 0 where not selected; everything
+    learned is to be learned inside.
 
     Returns
     -------

@@ -53,24 +53,13 @@ def slide_table(
 ) -> pd.DataFrame:
     """Mean over the tiles of each slide: patient, slide, tiles (averaged), duplicates (left out), feat_0, ...
 
-    Parameters
-    ----------
-    slides : DataFrame
-        patient, slide, each slide once; further columns are not read.
-    folder : path
-        Of the features, as `lib.features.feature_files.bag_files` takes it: the encoder's folder.
-    scale : int
-        Magnification whose tiles are averaged.
-    duplicates : bool
-        Keep tiles of the same coordinates, as the reference does, whose contours may overlap, and slides whose tiles differ
-        in size. Else the first of them is taken, and `duplicates` counts the others; in a file without coordinates none
-        can be found.
+    `slides` has patient and slide, each slide once; `folder` is the encoder's, as `lib.features.feature_files.bag_files` takes
+    it; `scale` the magnification whose tiles are averaged. `duplicates` keeps tiles of the same coordinates, as the reference
+    does, whose contours may overlap, and slides whose tiles differ in size. Else the first of them is taken, and the column
+    `duplicates` counts the others; in a file without coordinates none can be found.
 
-    Raises
-    ------
-    ValueError
-        Slides of different encoders, revisions, dimensions, or (without `duplicates`) tiles of a different size in µm: means
-        of both are none.
+    A ValueError for slides of different encoders, revisions, dimensions, or (without `duplicates`) tiles of a different size in
+    µm: means of both are none.
     """
     rows, means, first = [], [], {}
     for patient, slide in slides[["patient", "slide"]].itertuples(index=False):
@@ -96,14 +85,9 @@ def slide_table(
 
 
 def patient_table(table: pd.DataFrame, rule: str = "slides") -> pd.DataFrame:
-    """One row a patient from one row a slide: slides, tiles, duplicates, feat_0, ..., indexed by patient.
+    """One row a patient from one row a slide of `slide_table`: slides, tiles, duplicates, feat_0, ..., indexed by patient.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Of `slide_table`, in any order.
-    rule : "slides" | "tiles"
-        Mean of the slides' means, or each slide weighted by its number of tiles: the mean over all tiles.
+    By the rule "slides" the mean of the slides' means, by "tiles" each weighted by its number of tiles: the mean over all.
     """
     groups = table["patient"]
     weights = {"slides": pd.Series(1.0, table.index), "tiles": table["tiles"].astype(float)}[rule]
@@ -155,25 +139,10 @@ def refuse_disguised_outcomes(
     label, of the values, of a category's level, or of which values are missing; a column equal to the label but for a few
     patients (phi of 0.94 or more); |Spearman| of 0.95 or more with the time, over the patients with an event or over all.
 
-    Parameters
-    ----------
-    tables : mapping
-        Modality -> table indexed by patient.
-    outcome : DataFrame
-        Indexed by patient: label (0, 1, NaN), and time_months, event where there are times.
-    allowed : collection of str
-        Features, as "feature" or "table:feature", that may pass whatever they look like.
-
-    Returns
-    -------
-    DataFrame
-        table, features, strongest, auc (of the strongest feature alone, turned to 0.5 or more), refused (the sentences
-        of allowed features, "" where there are none): one row a table.
-
-    Raises
-    ------
-    ValueError
-        Naming table, feature, number, and what to do; the first one, and how many more there are.
+    `tables` is modality -> table by patient; `outcome`, by patient, has label (0, 1, NaN), and time_months, event where there
+    are times; `allowed` names features, as "feature" or "table:feature", that may pass whatever they look like. Returned is one
+    row a table: table, features, strongest, auc (of the strongest feature alone, turned to 0.5 or more), refused (the sentences
+    of allowed features). A ValueError names table, feature, number, and what to do; the first one, and how many more there are.
     """
     tried = sum(table.shape[1] for table in tables.values())
     refused, rows, known = [], [], set()

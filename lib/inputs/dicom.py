@@ -4,11 +4,10 @@ pydicom reads the headers, SimpleITK the pixels, compressed ones too, highdicom 
 patient is stays in the files: the name is read for one purpose, to strike it out of a series' description.
 """
 
-import contextlib
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from pydicom.uid import UID
 from lib.inputs.hounsfield import another_map
 from lib.inputs.volumes import (
     AIR_HU,
-    Geometry,
     Volume,
     brought_onto,
     corners_of,
@@ -66,18 +64,13 @@ FRAME_WORDS = {
 def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: str = "refuse") -> Volume:
     """Read one DICOM series of CT of a folder, as stored values times rescale slope plus intercept (HU for CT), in LPS.
 
-    Parameters
-    ----------
-    folder : path
-        Files of any name, those of its subfolders where it holds none itself; or one file of many frames (enhanced CT).
-        Files that are no DICOM are passed over; other series, and DICOM without a picture (DICOMDIR, structures,
-        reports) too, with a warning; exact copies of slices as well.
-    series : str, optional
-        SeriesInstanceUID, series number, description, or what tells its stacks apart (`APART`: the kernel, "B30f"), where
-        there are several of CT that state a place, localisers and maps in other units apart.
-    oblique : "refuse" | "keep" | "resample"
-        See `lib.inputs.volumes.upright`. A gantry tilted against the table shears the stack, which no grid can
-        hold, so that "keep" is refused for it; "resample" interpolates every voxel from its place.
+    `folder` holds files of any name, itself or in its subfolders, or is one file of many frames (enhanced CT). Files that are
+    no DICOM are passed over; other series, DICOM without a picture (DICOMDIR, structures, reports) and exact copies of slices
+    too, with a warning. `series` chooses where there are several of CT that state a place, localisers and maps in other units
+    apart: SeriesInstanceUID, series number, description, or what tells its stacks apart (`APART`: the kernel, "B30f"). For
+    `oblique` see `lib.inputs.volumes.upright`; a gantry tilted against the table shears the stack, which no grid can hold, so
+    that "keep" is refused for it; "resample" interpolates every voxel from its place. Where the distance of slices changes
+    within a stack whose numbers have no gap, it is interpolated to the smallest.
 
     Raises
     ------
@@ -86,13 +79,12 @@ def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: st
     ValueError
         A file is damaged; several series; another modality, localiser, colour; slices of mixed size or orientation,
         missing, doubled, out of line; oblique.
-
-    Notes
-    -----
-    Where the distance of slices changes within a stack whose numbers have no gap, it is interpolated to the smallest.
     """
     folder = Path(folder)
-    slices = _one_series(_pictures_below(folder), folder, series)
+    found = pictures(folder)
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no DICOM picture, nor do the folders below it")
+    slices = _one_series(found, folder, series)
     slices = in_place(_without_copies(slices, folder), folder)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
     header = kind_of(slices[0]) | {"frame": str(slices[0].get("FrameOfReferenceUID", ""))}
@@ -163,28 +155,20 @@ def _varies(steps: np.ndarray) -> bool:
     return bool((np.abs(steps - usual) > STEP * usual).any() and (alike.sum(0) > 1).all())
 
 
-def _pictures_below(folder: Path) -> list[Dataset]:
-    """Those of a folder, or of all its subfolders where it holds none itself."""
-    try:
-        return pictures(folder)
-    except FileNotFoundError:
-        found = []
-        for each in sorted(path for path in folder.rglob("*") if path.is_dir()):
-            with contextlib.suppress(FileNotFoundError):
-                found += pictures(each)
-        if not found:
-            raise
-    return found
-
-
 def pictures(folder: Path) -> list[Dataset]:
-    """Headers of the pictures of a folder, by file name, whatever series they belong to; one for each frame of a CT.
+    """Headers of the pictures of a folder, or of those below it where it holds none, by file name and whatever their series.
 
-    Of a frame what its functional groups say stands in the header itself, as it does in a file of one slice.
+    Of an enhanced CT there is one for each frame: what its functional groups say stands in the header itself, as in a file
+    of one slice.
     """
+    if folder.is_file():
+        return _headers([folder], folder)
+    return _headers(folder.iterdir(), folder) or _headers(folder.rglob("*"), folder)
+
+
+def _headers(paths: Iterable[Path], folder: Path) -> list[Dataset]:
     slices, others = [], []
-    paths = [folder] if folder.is_file() else sorted(each for each in folder.iterdir() if not each.is_dir())
-    for path in paths:
+    for path in sorted(each for each in paths if not each.is_dir()):
         try:
             with warnings.catch_warnings(action="ignore"):
                 header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
@@ -203,12 +187,7 @@ def pictures(folder: Path) -> list[Dataset]:
             others.append(f"{path.name} ({kind})")
     if others:
         many = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        warnings.warn(f"{folder}: passed over {others[0]}{many}, DICOM without a picture", stacklevel=3)
-    if not slices:
-        below = sum(each.is_dir() for each in folder.iterdir()) if folder.is_dir() else 0
-        raise FileNotFoundError(
-            f"{folder} holds no DICOM picture; it has {below} subfolders: name that of the series"
-        )
+        warnings.warn(f"{folder}: passed over {others[0]}{many}, DICOM without a picture", stacklevel=4)
     return slices
 
 
@@ -448,13 +427,11 @@ def _frame_values(path: str) -> np.ndarray:
         ) from error
 
 
-def unsheared(
-    image: sitk.Image, way: np.ndarray, across: np.ndarray, outside: float, like: Geometry | None = None
-) -> sitk.Image:
-    """A stack whose slices are shifted against each other, on the patient's axes; or a mask, on voxels as those of `like`.
+def unsheared(image: sitk.Image, way: np.ndarray, across: np.ndarray, outside: float) -> sitk.Image:
+    """A stack whose slices are shifted against each other, on the patient's axes; `outside` lies beyond it.
 
     The image has the slices straight above each other; `way` leads from the first to the last, mm, and the rows of `across`
-    (3, 3) are the directions of x, y and of the stack. `outside` is the value of what lies beyond.
+    (3, 3) are the directions of x, y and of the stack.
     """
     # a point of the plain stack plus its height times the lean is its place in the patient
     shear = np.eye(3) + np.outer(way / (way @ across[2]) - across[2], across[2])
@@ -462,11 +439,5 @@ def unsheared(
     origin = np.asarray(plain.origin_mm)
     corners = origin + (plain.points(corners_of(plain)) - origin) @ shear.T
     back = sitk.AffineTransform(np.linalg.inv(shear).ravel().tolist(), [0.0] * 3, origin.tolist())
-    if like is None:
-        spacing = np.take(plain.spacing_mm, np.abs(np.reshape(plain.direction, (3, 3))).argmax(1))
-        return brought_onto(image, upright_grid(corners, spacing), outside, transform=back)
-    at = (corners - like.origin_mm) @ (np.reshape(like.direction, (3, 3)) / like.spacing_mm)
-    low, high = np.floor(at.min(0) + 1e-6), np.ceil(at.max(0) - 1e-6)
-    size = tuple((high - low).astype(int).tolist())
-    grid = like._replace(origin_mm=tuple(like.points(low[None])[0].tolist()), size=tuple(n + 1 for n in size))
-    return brought_onto(image, grid, outside, sitk.sitkNearestNeighbor, back)
+    spacing = np.take(plain.spacing_mm, np.abs(np.reshape(plain.direction, (3, 3))).argmax(1))
+    return brought_onto(image, upright_grid(corners, spacing), outside, transform=back)

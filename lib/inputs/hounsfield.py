@@ -38,23 +38,10 @@ def check_hounsfield(
 ) -> str:
     """Refuse values that are no HU, by what the header says and by signs that no part of a CT scan shows.
 
-    Parameters
-    ----------
-    values : ndarray
-        Of any shape: a scan, or a film's frames before the contrast arrives.
-    path : path
-        For the sentence.
-    modality, units, image_type : str
-        DICOM's Modality, RescaleType and ImageType, or a sidecar's; "" where nothing says it. RescaleType US is
-        "unspecified", which many scanners write of HU.
-    whole : bool
-        The field of view as it was scanned (a DICOM series), so that air or fat must be there. Else a part is legal:
-        that it has no air, or no value below 0, is then remarked.
-
-    Returns
-    -------
-    str
-        What is odd and yet may be HU, for the table that the stage shows; "" if nothing is.
+    `values`, of any shape, are a scan, or a film's frames before the contrast arrives. `modality`, `units` and `image_type`
+    are DICOM's Modality, RescaleType and ImageType, or a sidecar's, "" where nothing says it; RescaleType US is "unspecified",
+    which many scanners write of HU. `whole` says that the field of view is as it was scanned (a DICOM series), so that air or
+    fat must be there. Returned is what is odd and yet may be HU, for the table that the stage shows; "" if nothing is.
 
     Raises
     ------

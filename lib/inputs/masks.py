@@ -12,15 +12,13 @@ import numpy as np
 
 from lib.files import read_json
 from lib.inputs.dicom_masks import region, regions
-from lib.inputs.tables import nearest_name, plain, read_texts
+from lib.inputs.tables import nearest_name, plain
 from lib.inputs.volumes import Geometry, is_nifti, opened, placed, read_labels
 
 TOTALSEGMENTATOR = dict(spleen=1, kidney_right=2, kidney_left=3, liver=5, stomach=6, pancreas=7, aorta=52)
 """Of TotalSegmentator's 117 classes (task total, version 2) those compared with a map the tool made."""
 
 PREFIX = "totalsegmentator:"
-NUMBERS = ("label", "number", "value", "id", "index")
-NAMES = ("name", "structure", "region", "organ")
 
 
 class LabelNames(NamedTuple):
@@ -31,21 +29,11 @@ class LabelNames(NamedTuple):
 
 
 def read_label(path: str | os.PathLike, like: Geometry, label: int | str | None = 1) -> np.ndarray:
-    """Read one region of a label map that belongs to a volume, from whatever grid, by its place in the patient.
+    """Read one region of a label map that belongs to a volume, from whatever grid, by its place: bool (z, y, x), not empty.
 
-    Parameters
-    ----------
-    path : path
-        .nii, .nii.gz, .nrrd or .mha in any orientation; a DICOM segmentation or structure set, or a folder that holds one.
-    like : Geometry
-        Of the volume.
-    label : int or str, optional
-        Number of the region, 1 or more, or its name (see `label_number`); None: everything above 0.
-
-    Returns
-    -------
-    ndarray of bool, shape (z, y, x)
-        At least one voxel.
+    `path` is .nii, .nii.gz, .nrrd or .mha in any orientation; a DICOM segmentation or structure set, or a folder that holds
+    one. `like` is the volume's. `label` is the number of the region, 1 or more, or its name (see `label_number`); None:
+    everything above 0.
 
     Raises
     ------
@@ -109,17 +97,16 @@ def label_names(path: str | os.PathLike) -> LabelNames:
     """What a label map's regions are called, from the first of these that is there; no names where nothing is.
 
     The file's own table (a DICOM segmentation or structure set; NIfTI with the table of labels TotalSegmentator writes; 3D
-    Slicer's .seg.nrrd); MASK.json or MASK.csv beside it; labels.json or labels.csv in its folder; nnU-Net's dataset.json in
-    its folder or the one above. A json maps names to numbers, or numbers to names, itself or under "labels"; a csv has a column of `NUMBERS` and one of
-    `NAMES`. A ValueError where a table cannot be read, has a name twice with different numbers, or a number that is not
-    whole.
+    Slicer's .seg.nrrd); MASK.json beside it; labels.json in its folder; nnU-Net's dataset.json in its folder or the one
+    above. A json maps names to numbers, or numbers to names, itself or under "labels". A ValueError where it has a name
+    twice with different numbers, or a number that is not whole.
     """
     path = Path(path)
     pairs, source, folder = _own_table(path), f"{path.name} itself", path.parent
-    beside = [folder / f"{name}.{kind}" for name in (_bare(path), "labels") for kind in ("json", "csv")]
-    for table in (*beside, folder / "dataset.json", folder.parent / "dataset.json"):
+    beside = [folder / f"{name}.json" for name in (_bare(path), "labels", "dataset")]
+    for table in (*beside, folder.parent / "dataset.json"):
         if not pairs and table.is_file():
-            pairs, source = (_csv if table.suffix == ".csv" else _json)(table), str(table)
+            pairs, source = _json(table), str(table)
     numbers: dict[str, int] = {}
     seen: dict[str, str] = {}
     for name, number in pairs:
@@ -164,11 +151,3 @@ def _json(table: Path) -> list[tuple[str, object]]:
     if labels and all(re.fullmatch(r"\d+", key.strip()) for key in labels):  # as nnU-Net 1 wrote them
         return [(str(name), number) for number, name in labels.items()]
     return list(labels.items())
-
-
-def _csv(table: Path) -> list[tuple[str, object]]:
-    texts = read_texts(table).rename(columns=plain)
-    number, name = (next((each for each in some if each in texts), "") for some in (NUMBERS, NAMES))
-    if not (number and name):
-        raise ValueError(f"{table} needs the columns label (a number) and name, it has {', '.join(texts)}")
-    return list(zip(texts[name], texts[number], strict=True))

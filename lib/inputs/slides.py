@@ -7,7 +7,7 @@ four fifths of a read on compositing and copies; that the pixels are the same is
 import ctypes
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -39,8 +39,6 @@ SUFFIXES = (*TIFF, ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide",
 DICOM_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 STRIP_PX = 2**22  # pixels of a level held at a time
 LEAF_PX = 256  # side at which a search for unreadable pixels ends
-MARK_PX, REACH_PX = 64, 24
-"""Side of a patch of a level, and how far from its place it is looked for: pixels of that level."""
 
 
 class UnreadableTile(ValueError):
@@ -51,11 +49,8 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
     """Slides of a folder and its subfolders, by name without suffix; of `names` those that have a file.
 
     The files of one DICOM series are one slide, of the name of any of them, or of the folder that holds this series alone.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        Two files of one name, or names that differ in case alone; no such folder, where no names are given.
+    A ValueError for two files of one name, or names that differ in case alone; a FileNotFoundError for no such folder, where
+    no names are given.
     """
     folder, found, names = Path(folder), {}, None if names is None else set(names)
     if names is None and not folder.is_dir():
@@ -108,10 +103,8 @@ class Slide:
     ----------
     path, name : Path, str
         The name is the file's without suffix, unless one is given; the folder's of a DICOM series.
-    size, level_sizes : (int, int), tuple of (int, int)
-        Width and height of level 0 and of each level, pixels. A level that does not lie on level 0 is not among them.
-    downsamples : tuple of float
-        Of each level, 1 for level 0.
+    size, level_sizes, downsamples
+        (width, height) of level 0 and of each level, pixels, and 1 for level 0; without levels that do not lie on level 0.
     file_levels : tuple of ((int, int), float)
         Size and downsample of every level of the file, as OpenSlide numbers them.
     um_per_px, scale_from : float, "mpp" | "objective" | "override"
@@ -121,20 +114,24 @@ class Slide:
     """
 
     def __init__(self, path: str | os.PathLike, um_per_px: float | None = None, name: str = ""):
-        path, self.note = Path(path), ""
+        path = Path(path)
         self.name = name or path.stem
         # of a DICOM series any file will do
         self.path = next(iter(sorted(path.glob("*.dcm"))), path) if path.is_dir() else path
         self._lock, self._handle = Lock(), self._opened()
         self.size = self._handle.dimensions
-        self.level_sizes = tuple(self._handle.level_dimensions)
-        self.downsamples = tuple(self._handle.level_downsamples)
-        self.file_levels = tuple(zip(self.level_sizes, self.downsamples, strict=True))
-        self._numbers = range(len(self.downsamples))  # of the levels, for OpenSlide
+        self.file_levels = tuple(
+            zip(self._handle.level_dimensions, self._handle.level_downsamples, strict=True)
+        )
+        sizes = [size for size, _ in self.file_levels]
+        self._numbers = aligned_levels(sizes)  # of the levels, for OpenSlide
+        self.level_sizes, self.downsamples = zip(*(self.file_levels[n] for n in self._numbers), strict=True)
+        lost = [str(n) for n in range(len(sizes)) if n not in self._numbers]
+        self.note = f"levels {', '.join(lost)} do not lie on level 0, and are not read" if lost else ""
         self.um_per_px, self.scale_from = scale_of(
             self._handle.properties, self.path.name, um_per_px, self.name
         )
-        self._stored = StoredTiles(self.path, list(self.level_sizes))
+        self._stored = StoredTiles(self.path, sizes)
         if self._stored.deep:
             raise ValueError(
                 f"{self.path.name} has {self._stored.deep}: RGB of 8 bits is expected; export it again"
@@ -142,22 +139,6 @@ class Slide:
         for level in list(self._stored.pages):
             if not self._trusted(level):
                 del self._stored.pages[level]
-        if len(self.file_levels) > 1:
-            self._align()
-
-    def _align(self) -> None:
-        """Leave out levels that do not lie on level 0, read padded ones at their true downsample, and say so in the note."""
-        self.downsamples = list(self.downsamples)
-        self._numbers, true, sizes = aligned_levels(self), self.downsamples, list(self.level_sizes)
-        padded = [i for i in self._numbers if true[i] != self.file_levels[i][1]]
-        for i in padded:
-            inside = np.ceil(np.array(self.size) / true[i]).astype(int)
-            sizes[i] = tuple(np.minimum(sizes[i], inside).tolist())
-        self.level_sizes, self.downsamples = (tuple(of[i] for i in self._numbers) for of in (sizes, true))
-        lost = [i for i in range(len(sizes)) if i not in self._numbers]
-        said = {"levels {} are padded, and read at their true downsample": padded}
-        said |= {"levels {} do not lie where they say on level 0, and are not read": lost}
-        self.note = "; ".join(text.format(", ".join(map(str, of))) for text, of in said.items() if of)
 
     def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
         """Pixels of a region, uint8 RGB (height, width, 3); `UnreadableTile` where they cannot be decoded.
@@ -166,10 +147,7 @@ class Slide:
         `level`. What lies outside the slide, and what the scanner left out, is white: the caller knows the bounds.
         """
         width, height = map(int, (size_px, size_px) if np.isscalar(size_px) else size_px)
-        number, times = self._numbers[level], self.downsamples[level]
-        stated = self.file_levels[number][1]
-        if times != stated:  # OpenSlide divides by what it takes for the downsample
-            x, y = round(x / times * stated), round(y / times * stated)
+        number = self._numbers[level]
         try:
             region = self._from_stored(int(x), int(y), width, height, number)
             # OpenSlide knows what to show where a scanner left a tile out
@@ -221,7 +199,7 @@ class Slide:
 
     def _trusted(self, level: int) -> bool:
         """Whether the direct reader gives the very pixels of OpenSlide in the middle of a level."""
-        (width, height), times = self.level_sizes[level], self.downsamples[level]
+        (width, height), times = self.file_levels[level]
         side = min(width, height, 64)
         x, y = round((width - side) / 2 * times), round((height - side) / 2 * times)
         try:
@@ -288,91 +266,21 @@ def is_cut_short(path: Path, pages: Iterable[tifffile.TiffPage]) -> bool:
     return max(ends, default=0) > path.stat().st_size
 
 
-def aligned_levels(slide: Slide) -> list[int]:
-    """The levels of a slide that show what level 0 shows at the same place; level 0 always does.
+def aligned_levels(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Numbers of the levels, by their (width, height), that lie on level 0: its sides over one power of 2, growing.
 
-    Some exports store every level on a canvas of whole tiles: sizes are no longer those of level 0 divided by the
-    downsample, and what is read there is displaced, the more the further from the corner (openslide#137). So patches of
-    each level are looked for in the coarsest one already trusted; where they do not lie at the downsample that the sizes
-    give, but do at a power of 2, that is put into `slide.downsamples`. Where nothing on a slide can be compared, a level is
-    taken whose width and height are those of level 0 over one whole number.
+    Some exports store every level on a canvas of whole tiles, and what is read there is displaced, the more the further
+    from the corner (openslide#137).
     """
-    kept = [0]
-    for level in range(1, len(slide.downsamples)):
-        places, stated = _landmarks(slide, level), slide.downsamples[level]
-        powers = [2.0**k for k in range(1, 8) if stated / 2.2 < 2.0**k < stated * 2.2 and 2.0**k != stated]
-        for times in (stated, *powers):
-            slide.downsamples[level] = times
-            far = [_displacement(slide, level, kept[-1], place * times) for place in places]
-            wrong = [each > 1.5 for each in far if each is not None]
-            sized = zip(slide.size, slide.level_sizes[level], strict=True)
-            whole = all(abs(full / round(times) - side) <= 1 for full, side in sized)
-            if (sum(wrong) < min(2, len(wrong)) and len(wrong) >= (1 if times == stated else 3)) or (
-                not wrong and whole
-            ):
-                kept.append(level)
-                break
+    kept, last = [0], 1
+    for level, (width, height) in enumerate(sizes[1:], 1):
+        times = 2 ** round(np.log2(sizes[0][0] / width))
+        if times > last and all(
+            abs(n / times - m) <= 1 for n, m in zip(sizes[0], (width, height), strict=True)
+        ):
+            kept.append(level)
+            last = times
     return kept
-
-
-def _landmarks(slide: Slide, level: int, most: int = 8) -> np.ndarray:
-    """Places of a level with much to see, far from each other and from the corner: (n, 2), pixels of the level.
-
-    They are found on the coarsest level where this one is too large to be read for that.
-    """
-    wanted = slide.downsamples[level]
-    if np.prod(slide.level_sizes[level]) > 4 * STRIP_PX:
-        level = len(slide.downsamples) - 1
-    width, height = slide.level_sizes[level]
-    side = max(16, max(width, height) // 48)
-    columns, rows = max(1, width // side), max(1, height // side)
-    try:
-        if width * height > 4 * STRIP_PX:
-            contrast = np.ones((rows, columns))
-        else:
-            grey = _grey(slide.read(0, 0, (width, height), level))[: rows * side, : columns * side]
-            contrast = grey.reshape(rows, side, columns, side).std(axis=(1, 3))
-    except UnreadableTile:
-        contrast = np.ones((rows, columns))
-    good = contrast >= min(6, contrast.max() / 2)
-    y, x = np.nonzero(good)
-    places = (np.stack([x, y], 1) + 0.5) * side * slide.downsamples[level] / wanted
-    chosen = [int(places.sum(1).argmax())] if len(places) else []
-    while 0 < len(chosen) < min(most, len(places)):
-        apart = np.linalg.norm(places[:, None] - places[chosen], axis=2).min(1)
-        chosen.append(int(apart.argmax()))
-    return places[chosen]
-
-
-def _displacement(slide: Slide, level: int, finer: int, place: np.ndarray) -> float | None:
-    """How far a patch of a level, round a place (2,) in level-0 pixels, lies from where a finer level has it, pixels of the
-    coarser; None where nothing is seen.
-    """
-    down, times = slide.downsamples[level], slide.downsamples[level] / slide.downsamples[finer]
-    # beyond the border there is nothing to compare
-    most = np.maximum(np.array(slide.size) - MARK_PX * down, 0)
-    corner = np.clip(place - MARK_PX / 2 * down, 0, most).astype(int)
-    around, side = corner - round(REACH_PX * down), MARK_PX + 2 * REACH_PX
-    try:
-        patch = slide.read(*corner, MARK_PX, level)
-        wider = slide.read(*around, round(side * times), finer)
-    except UnreadableTile:
-        return None
-    wider = cv2.resize(wider, (side, side), interpolation=cv2.INTER_AREA)
-    patch, wider = (cv2.GaussianBlur(_grey(each), (0, 0), 1) for each in (patch, wider))
-    contrast = sorted((patch.std(), wider[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX].std()))
-    if contrast[0] < 3:
-        return None if contrast[1] < 6 else np.inf
-    found = cv2.matchTemplate(wider, patch, cv2.TM_CCOEFF_NORMED)
-    near = found[REACH_PX - 1 : REACH_PX + 2, REACH_PX - 1 : REACH_PX + 2].max()
-    if near >= found.max() - 0.02 and near > 0.5:
-        return 0.0  # along an edge many places are alike
-    y, x = np.unravel_index(found.argmax(), found.shape)
-    return float(np.hypot(x - REACH_PX, y - REACH_PX)) if found.max() > 0.5 else np.inf
-
-
-def _grey(rgb: np.ndarray) -> np.ndarray:
-    return rgb.mean(axis=2, dtype=np.float32)  # the eye's weights would hide a blue stain
 
 
 class StoredTiles:
@@ -478,12 +386,8 @@ def scale_of(
 def overview(slide: Slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A whole level brought to a smaller size by area averaging, in strips: memory does not grow with the slide.
 
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        RGB, of width and height `size`; mid-grey where unreadable.
-    ndarray of bool, shape (height, width)
-        True where some pixel behind it could not be decoded; `UnreadableTile` where nothing can.
+    Returned are RGB, uint8 (height, width, 3) of width and height `size`, mid-grey where unreadable; and bool (height, width),
+    True where some pixel behind it could not be decoded. `UnreadableTile` where nothing can.
     """
     full_width, full_height = slide.level_sizes[level]
     width, height = size

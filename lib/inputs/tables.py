@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.files import check_names
+from lib.files import check_names, leaves_folder, problem_of
 from lib.names import MOST_NAMED, some
 
 DELIMITERS = ",;\t"
@@ -106,6 +106,29 @@ def check_once(
         check_names(named, path, what, zeros)
 
 
+def files_named(
+    folder: Path, cells: pd.Series, source: object, what: str, wrong: Faults
+) -> tuple[list[str], list[str]]:
+    """Paths below a folder that a column of texts (indexed by patient) names, "" where none, and why each cannot be read.
+
+    A path that leaves the folder, or is named twice, goes to `wrong`; `source` and `what` are for the sentences.
+    """
+    texts = cells.map(lambda text: "" if is_missing(text) else text.replace("\\", "/"))
+    named = texts[texts != ""]
+    wrong += [
+        f"{source}: {what} of patient {patient} is {text}, and a path must stay in {folder}"
+        for patient, text in named.items()
+        if leaves_folder(text)
+    ]
+    for text, rows in named.groupby(named, sort=False):
+        if len(rows) > 1:
+            whose = " and ".join(rows.index.unique()[:2])
+            wrong.append(f"{source}: {what} {text} stands twice, of {whose}: remove one")
+    return [str(folder / text) if text else "" for text in texts], [
+        problem_of(folder, text, what) for text in texts
+    ]
+
+
 def values(
     cells: pd.Series, what: str, faults: Faults, read: Callable[[str], float] = number, needed: bool = False
 ) -> pd.Series:
@@ -133,27 +156,12 @@ def values(
 def looked_over(values: pd.Series, name: str, usual: Usual | None = None, remedy: str = "") -> str:
     """What is odd about a column of numbers, in one sentence, "" if nothing is: for the table that the stage shows.
 
-    Parameters
-    ----------
-    values : Series of float
-        NaN where missing, indexed by patient.
-    name : str
-    usual : Usual, optional
-        That of `USUAL` where it has the name; else codes of missing alone are looked for.
-    remedy : str
-        End of a refusal's sentence.
+    That is a median outside `usual.middle`, and the unit in which it would lie there; single values beyond twice that; 9, 99
+    or the like, more than twice the next number, or a -1. `values` are indexed by patient, NaN where missing; `usual` is that
+    of `USUAL` where it has the name, else codes of missing alone are looked for; `remedy` ends a refusal's sentence.
 
-    Returns
-    -------
-    str
-        A median outside `usual.middle`, and the unit in which it would lie there; single values beyond twice that; 9, 99
-        or the like, more than twice the next number, or a -1.
-
-    Raises
-    ------
-    ValueError
-        Numbers that nobody has, with patient and unit; -9 or the like where nothing else is negative; 999 or more of
-        one digit, more than twice the next number. Such codes are named.
+    A ValueError for numbers that nobody has, with patient and unit; -9 or the like where nothing else is negative; 999 or
+    more of one digit, more than twice the next number. Such codes are named.
     """
     known, usual = values.dropna().astype(float), usual or USUAL.get(name)
     coded = known.map(lambda one: bool(MISSING_CODE.fullmatch(f"{one:g}")))
@@ -236,27 +244,14 @@ def table_in(folder: Path, name: str) -> Path:
 def read_texts(path: str | Path, wanted: Collection[str] = ()) -> pd.DataFrame:
     """Read a table with every cell as a text, so that nothing is guessed before it is checked.
 
-    Parameters
-    ----------
-    path : path
-        .csv, .tsv or .txt (delimited by comma, semicolon or tab, whichever the header has most of; UTF-8, else
-        Latin-1; a .gz or .zip of one) or .xlsx (its first sheet).
-    wanted : collection of str
-        Read these columns alone, whatever their case, and call them so.
+    `path` is .csv, .tsv or .txt (delimited by comma, semicolon or tab, whichever the header has most of; UTF-8, else Latin-1;
+    a .gz or .zip of one) or .xlsx (its first sheet). `wanted` reads these columns alone, whatever their case, and calls them
+    so. Texts have no outer spaces, "" is an empty cell. Durations and times of day of an xlsx are "H:MM:SS" (more than 24
+    hours are possible), whole numbers have no ".0". Columns without a name, such as an index somebody's export left, are not
+    read. A spreadsheet set to another language delimits by semicolons and writes 3,5 for 3.5: see `_with_points`.
 
-    Returns
-    -------
-    DataFrame
-        Texts without outer spaces, "" for an empty cell. Durations and times of day of an xlsx are "H:MM:SS" (more
-        than 24 hours are possible), whole numbers have no ".0". Columns keep their names; columns without a name,
-        such as an index somebody's export left, are not read. A spreadsheet set to another language delimits by semicolons
-        and writes 3,5 for 3.5: see `_with_points`.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        No table: of another kind, empty, a row longer than the header, a column twice, a formula never computed.
+    A ValueError where it is no table: of another kind, empty, a row longer than the header, a column twice, a formula never
+    computed.
     """
     path = Path(path)
     kind = path.suffix.lower()

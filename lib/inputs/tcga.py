@@ -135,18 +135,11 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     oncotree_code; or, as a hospital has them, patient, slide (its file's name), time_months, event (1 = died) and, where
     known, age, female, hospital. Others (omics) are not read.
 
-    Returns
-    -------
-    DataFrame
-        One row a slide, in the file's order: patient, slide (without .svs, .ndpi, ...), sample (type, see `sample_of`),
-        time_months (float, 0 or longer), event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0,
-        NaN), site (tissue source site), oncotree_code ("" where missing).
-
-    Raises
-    ------
-    ValueError
-        A column is missing, a slide stands twice or under another TCGA patient's barcode, follow-up is missing,
-        negative or longer than a life, an age above 120, or censorship is neither 0 nor 1.
+    Returned is one row a slide, in the file's order: patient, slide (without .svs, .ndpi, ...), sample (type, see `sample_of`),
+    time_months (float, 0 or longer), event (int, 1 died, 0 censored), age (years, NaN where missing), female (1.0, 0.0, NaN),
+    site (tissue source site), oncotree_code ("" where missing). A ValueError where a column is missing, a slide stands twice
+    or under another TCGA patient's barcode, follow-up is missing, negative or longer than a life, an age above 120, or
+    censorship is neither 0 nor 1.
     """
     path, wrong = outcomes_at(path), Faults()
     theirs = ["case_id", "slide_id", "survival_months", "censorship", "age", "is_female", "site"]
@@ -214,20 +207,10 @@ def by_patient(table: pd.DataFrame) -> pd.DataFrame:
 def read_cdr(path: str | Path) -> pd.DataFrame:
     """Read TCGA-CDR, one row a patient: a csv with bcr_patient_barcode and type; the other columns are optional.
 
-    Returns
-    -------
-    DataFrame
-        patient, cancer (type), age (years at diagnosis), female (1.0, 0.0, NaN); for os, dss, dfi, pfi, where the
-        table has them, `os_event` (1 = dead; for the others 1 = what the endpoint waits for) and `os_days`, both
-        NaN where missing; stage, grade and new tumour events under their own names, texts as they stand, "" where
-        empty.
-
-    Raises
-    ------
-    ValueError
-        A patient twice, an event neither 0 nor 1, or a negative time.
-    KeyError
-        Another table.
+    Returned are patient, cancer (type), age (years at diagnosis), female (1.0, 0.0, NaN); for os, dss, dfi, pfi, where the
+    table has them, `os_event` (1 = dead; for the others 1 = what the endpoint waits for) and `os_days`, both NaN where missing;
+    stage, grade and new tumour events under their own names, texts as they stand, "" where empty. A ValueError for a patient
+    twice, an event neither 0 nor 1, or a negative time; a KeyError for another table.
     """
     table, wrong = read_texts(path), Faults()
     patient = table["bcr_patient_barcode"]

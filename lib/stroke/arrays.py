@@ -70,14 +70,9 @@ def read_clinical(
 ) -> pd.DataFrame:
     """Read the reference's csv: PATIENT_ID, the columns of `mapping`, and the outcome, one row a patient.
 
-    `mapping` and `implausible` are those of `lib.stroke.clinical.mapped`; categories are codes from 0. The reference
-    does not say which outcome is 1; mRS 3 to 6 is the natural reading.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by patient (str): the nine variables (float64, NaN = missing), note, label (1.0 unfavourable, 0.0
-        favourable, NaN missing).
+    `mapping` and `implausible` are those of `lib.stroke.clinical.mapped`; categories are codes from 0. The reference does not
+    say which outcome is 1; mRS 3 to 6 is the natural reading. Indexed by patient (str): the nine variables (float64, NaN =
+    missing), note, label (1.0 unfavourable, 0.0 favourable, NaN missing).
     """
     raw = read_texts(path)
     columns = {plain(name): name for name in raw}
@@ -98,13 +93,9 @@ def read_clinical(
 def read_partition(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
     """Read who trains, who chooses and who is tested: the part ("train", "val" or "test") of each patient in one.
 
-    Parameters
-    ----------
-    path : path
-        .yaml or .yml: train, val and test with a list each; .pickle or .pkl: a dictionary of lists, tuples, sets or
-        numpy arrays. "training", "validation" and "testing" are understood, and val may be left out.
-    patients : names
-        All that are known; another one is a ValueError.
+    A .yaml or .yml has train, val and test with a list each; a .pickle or .pkl a dictionary of lists, tuples, sets or numpy
+    arrays. "training", "validation" and "testing" are understood, and val may be left out. A name that is not among the
+    `patients` is a ValueError.
     """
     path, known = Path(path), dict.fromkeys(patients)
     is_pickle = path.suffix.lower() in (".pickle", ".pkl")

@@ -81,7 +81,7 @@ def mapped(
     levels: Mapping[str, Mapping[str, int]] = LEVELS,
     implausible: str = "refuse",
 ) -> pd.DataFrame:
-    """Clinical variables from a table of texts, by a declared mapping.
+    """Clinical variables from a table of texts, by a declared mapping: float64, NaN = missing, and note (str), by patient.
 
     Parameters
     ----------
@@ -95,11 +95,6 @@ def mapped(
         Categories, text to code.
     implausible : "refuse" | "missing"
         What becomes of a number out of `RANGES`; the latter is said in `note`.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by patient: the variables of the mapping (float64, NaN = missing), note (str).
 
     Raises
     ------

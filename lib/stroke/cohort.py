@@ -56,11 +56,8 @@ def patient_of(name: str) -> str:
 def find_patients(root: str | Path) -> pd.DataFrame:
     """Find every patient's series and clinical tables below a folder: the unpacked release, or a copy of parts of it.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by patient ("sub-stroke0001"), sorted: series (path of the 4D CTP, "" where there is none); tables (list
-        of paths); problem (why the patient cannot be used, "" if nothing is wrong); note (what else is odd).
+    Indexed by patient ("sub-stroke0001"), sorted: series (path of the 4D CTP, "" where there is none); tables (list of paths);
+    problem (why the patient cannot be used, "" if nothing is wrong); note (what else is odd).
     """
     root = Path(root)
     files: dict[str, list[str]] = {}  # below root
@@ -135,14 +132,9 @@ def read_clinical(
 ) -> pd.DataFrame:
     """Read the clinical tables of `find_patients`: a list of paths for each patient, who is the index.
 
-    `mapping` and `implausible` are those of `lib.stroke.clinical.mapped`, which says what is refused.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by patient, in their order: age (years), onset_to_ctp_min, ctp_to_recanalisation_min, nihss, sex,
-        hypertension, smoking, atrial_fibrillation (0 or 1), mtici (0 for 0 to 2a, 1 for 2b, 2 for 2c and 3), mrs (0 to
-        6), all float64 and NaN where missing; note (what was odd).
+    `mapping` and `implausible` are those of `lib.stroke.clinical.mapped`, which says what is refused. By patient, in their
+    order: age (years), onset_to_ctp_min, ctp_to_recanalisation_min, nihss, sex, hypertension, smoking, atrial_fibrillation (0
+    or 1), mtici (0 for 0 to 2a, 1 for 2b, 2 for 2c and 3), mrs (0 to 6), all float64 and NaN where missing; note.
     """
     raw, notes = gathered(tables)
     table = mapped(raw, mapping, implausible=implausible)
@@ -153,14 +145,10 @@ def read_clinical(
 def read_form(path: str | Path, implausible: str = "refuse") -> pd.DataFrame:
     """Read ISLES'24's clinical table of 129 patients without their scans, as cleaned by others (data/sources.yaml).
 
-    Its age is a z-score over all patients and is brought back to years (70.456 + 15.029 z, about); onset to door exists
-    as a z-score only, and is not read. Patients 133 to 182 have no TICI, no measured laboratory values and ages between
-    whole years, as if they came from a second centre; that is an inference.
-
-    Returns
-    -------
-    DataFrame
-        As of `read_clinical`, with hospital ("first", or "second (inferred)").
+    Its age is a z-score over all patients and is brought back to years (70.456 + 15.029 z, about); onset to door exists as a
+    z-score only, and is not read. Patients 133 to 182 have no TICI, no measured laboratory values and ages between whole years,
+    as if they came from a second centre; that is an inference. As of `read_clinical`, with hospital ("first", or "second
+    (inferred)").
     """
     raw = read_texts(path)
     if lost := {"subject_id", "Age_z", "mRS 3 months"} - set(raw):
@@ -179,26 +167,22 @@ def read_form(path: str | Path, implausible: str = "refuse") -> pd.DataFrame:
 def gathered(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
     """Gather what several tables say of each patient, of whom no two may contradict each other.
 
-    A table whose path names one patient has one row; any other has a column `PATIENT_COLUMNS` and a row a patient.
-
-    Returns
-    -------
-    raw : DataFrame
-        Texts, one row a patient, a column for each name that occurs in any table, whatever its case and spaces; ""
-        where a patient's tables do not have it.
-    notes : list of str
-        For each patient what its tables lack, "" if nothing.
+    A table whose path names one patient has one row; any other has a column `PATIENT_COLUMNS` and a row a patient. Returned
+    are texts, one row a patient, a column for each name that occurs in any table, whatever its case and spaces, "" where a
+    patient's tables do not have it; and for each patient what its tables lack, "" if nothing.
     """
-    content = {path: read_texts(path) for path in dict.fromkeys(tables.explode().dropna())}
+    content = {path: _by_patient(path) for path in dict.fromkeys(tables.explode().dropna())}
     columns: dict[str, str] = {}  # plain name -> as it was spelled first
     records, notes = [], []
     for patient, paths in tables.items():
         record: dict[str, tuple[str, Path]] = {}
         lacking = []
         for path in paths:
-            row = _row_of(content[path], patient, path)
-            lacking += [] if row else [f"{path.name} has no row of it"]
-            for spelled, text in row.items():
+            rows = content[path].loc[content[path].index == patient]
+            if len(rows) > 1 or (rows.empty and patient_of(str(path))):
+                raise ValueError(f"{path} has {len(rows)} rows of patient {patient}, and one is expected")
+            lacking += [f"{path.name} has no row of it"] if rows.empty else []
+            for spelled, text in rows.iloc[0].items() if len(rows) else ():
                 name = plain(spelled)
                 columns.setdefault(name, spelled)
                 known, where = record.get(name, ("", path))
@@ -212,21 +196,16 @@ def gathered(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
     return pd.DataFrame(records, tables.index, list(columns.values()), dtype=str).fillna(""), notes
 
 
-def _row_of(table: pd.DataFrame, patient: str, path: Path) -> dict[str, str]:
-    of_one = bool(patient_of(str(path)))
+def _by_patient(path: Path) -> pd.DataFrame:
+    """A table of texts by the patient that a row or else the path names."""
+    table, owner = read_texts(path), patient_of(str(path))
     named = next((column for column in table if plain(column) in PATIENT_COLUMNS), None)
     who = table[named].map(patient_of) if named else pd.Series("", table.index)
-    if of_one and not who.any():
-        rows = table
-    elif named:
-        rows = table[who == patient].drop(columns=named)
-        if rows.empty and not of_one:
-            return {}
-    else:
+    if owner and not who.any():
+        return table.set_axis([owner] * len(table))
+    if not named:
         raise ValueError(f"{path} names no patients: a column patient or patient_id is expected")
-    if len(rows) != 1:
-        raise ValueError(f"{path} has {len(rows)} rows of patient {patient}, and one is expected")
-    return rows.iloc[0].to_dict()
+    return table.drop(columns=named).set_axis(who)
 
 
 def _value(text: str) -> float | str:

@@ -19,14 +19,9 @@ LEAST_JUMP = 0.15  # a first frame of 2 HU too much bends by .23, and a core of 
 def check_course(values: np.ndarray, mask: np.ndarray) -> None:
     """Refuse a film in which contrast is there before it comes: one that starts late, or whose frames run backwards.
 
-    Contrast stays in the blood, so that vessels end no darker than they begin; and a bolus rises faster than it falls.
-
-    Parameters
-    ----------
-    values : array (frames, z, y, x)
-        HU.
-    mask : bool array (z, y, x)
-        Brain; what it encloses is looked at too, since vessels that are full of contrast are no tissue.
+    Contrast stays in the blood, so that vessels end no darker than they begin; and a bolus rises faster than it falls. `values`
+    (frames, z, y, x) are in HU; of `mask` (z, y, x), the brain, what it encloses is looked at too, since vessels that are full
+    of contrast are no tissue.
     """
     inside = np.stack([binary_fill_holes(one) for one in mask])
     voxels = np.flatnonzero(inside)

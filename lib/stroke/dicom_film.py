@@ -54,16 +54,10 @@ COUNTERS = (
 def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series: str) -> Series:
     """Read a film of DICOM; see `lib.stroke.series.read_series`.
 
-    The clock is the first of `CLOCKS` that every slice has and that moves on from frame to frame, past midnight too;
-    where none does, the first of `COUNTERS` gives the order and `interval_s` is needed. Where ContentTime is the clock,
-    a stated `interval_s` goes before it.
-
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        No film or several, pictures missing at some places; a clock that contradicts `interval_s`; what
-        `lib.inputs.dicom.read_dicom` refuses of a stack.
+    The clock is the first of `CLOCKS` that every slice has and that moves on from frame to frame, past midnight too; where none
+    does, the first of `COUNTERS` gives the order and `interval_s` is needed. Where ContentTime is the clock, a stated
+    `interval_s` goes before it. A ValueError for no film or several, pictures missing at some places; a clock that contradicts
+    `interval_s`; what `lib.inputs.dicom.read_dicom` refuses of a stack.
     """
     slices, notes = _one_film(folder, series)
     unique = distinct(slices)
@@ -94,22 +88,16 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
 def _one_film(folder: Path, series: str) -> tuple[list[Dataset], list[str]]:
     """The headers of the one film of a folder: a series with several pictures a place, or several alike series."""
     usable, others = {}, set()
-    for each in [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]:
-        try:
-            headers = pictures(each)
-        except FileNotFoundError:
-            continue
-        for header in headers:
-            uid, number, text = (
-                str(header.get(name, "")).strip()
-                for name in ("SeriesInstanceUID", "SeriesNumber", "SeriesDescription")
-            )
-            text = without_name(text, header)
-            whole = all(len(numbers_of(header, name)) == count for name, count in COUNTS.items())
-            if header.get("Modality") == "CT" and header.get("SamplesPerPixel", 1) == 1 and whole:
-                usable.setdefault((uid, number, text), []).append(header)
-            else:
-                others.add(text or number)
+    for header in pictures(folder):
+        uid, number, text = (
+            str(header.get(f"Series{key}", "")).strip() for key in ("InstanceUID", "Number", "Description")
+        )
+        text = without_name(text, header)
+        whole = all(len(numbers_of(header, name)) == count for name, count in COUNTS.items())
+        if header.get("Modality") == "CT" and header.get("SamplesPerPixel", 1) == 1 and whole:
+            usable.setdefault((uid, number, text), []).append(header)
+        else:
+            others.add(text or number)
     wanted = series.strip()
     named = {about: some for about, some in usable.items() if not wanted or wanted in about}
     films = [[about] for about, some in named.items() if np.median(np.bincount(_places(some))) >= FRAMES]

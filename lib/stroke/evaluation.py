@@ -16,19 +16,10 @@ COLUMNS = ["setting", "model", "hospital", "patients", "unfavourable", "auc"]
 def by_hospital(predictions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
     """AUC of each model within each hospital, held-out patients of all folds together, mean over seeds.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        setting, model, seed, patient, hospital, label (1 unfavourable), score: one row a held-out patient and seed.
-    patients : DataFrame
-        hospital, label; indexed by patient.
-
-    Returns
-    -------
-    DataFrame
-        setting, model, hospital ("all" too), patients, unfavourable, auc (NaN where only one outcome occurs). The last
-        row, model "hospital alone", calls each patient by the share of bad outcomes in the hospital: seen beforehand, so
-        it is what could be had at most.
+    `predictions` has setting, model, seed, patient, hospital, label (1 unfavourable), score: one row a held-out patient and
+    seed; `patients` hospital and label, by patient. Returned are `COLUMNS`, hospital being "all" too, auc NaN where only one
+    outcome occurs. The last row, model "hospital alone", calls each patient by the share of bad outcomes in the hospital: seen
+    beforehand, so it is what could be had at most.
     """
     rows = []
     everybody = predictions.assign(hospital="all")

@@ -60,34 +60,16 @@ class Series(NamedTuple):
 def timed(
     values: np.ndarray, seconds: np.ndarray, path: str | os.PathLike, **header: str
 ) -> tuple[np.ndarray, float, tuple[str, ...]]:
-    """A film's frames, checked and brought onto equal steps of time.
+    """A film's frames, checked and brought onto equal steps of time: values, interval_s, and what is odd (uneven steps, frames
+    that are missing, motion, HU).
 
-    Steps that are equal to 5 % leave the frames as they are. Others are interpolated by a cubic spline, slice by slice
-    where each has its own times (a table that moves to and fro), onto the shortest step that is usual.
+    Steps that are equal to 5 % leave the frames as they are. Others are interpolated by a cubic spline, slice by slice where
+    each has its own times (a table that moves to and fro), onto the shortest step that is usual.
 
-    Parameters
-    ----------
-    values : float32 array (frames, z, y, x)
-        HU.
-    seconds : float array (frames,) or (frames, z)
-        When each frame, or each slice of it, was taken, on any clock; frames in another order are sorted.
-    path : path
-        For the sentences.
-    header : str
-        What the files say, as `lib.inputs.hounsfield.check_hounsfield` takes it.
-
-    Returns
-    -------
-    values : float32 array (frames, z, y, x)
-    interval_s : float
-    notes : tuple of str
-        Uneven steps, frames that are missing, motion, what is odd about the HU.
-
-    Raises
-    ------
-    ValueError
-        A frame of one value throughout, by its number, counted from 0; no HU in the first
-        frame; times that stand still or are more than 20 s apart.
+    `values` are float32 (frames, z, y, x), HU; `seconds` (frames,) or (frames, z), when each frame, or each slice of it, was
+    taken, on any clock: frames in another order are sorted; `header` is what the files say, as
+    `lib.inputs.hounsfield.check_hounsfield` takes it. A ValueError for a frame of one value throughout, by its number, counted
+    from 0; no HU in the first frame; times that stand still or are more than 20 s apart.
     """
     seconds = np.asarray(seconds, dtype=float).reshape(len(values), -1)
     if not np.ptp(seconds, axis=1).any():

@@ -43,17 +43,14 @@ class Mismatch(NamedTuple):
         }
 
 
-def mismatch(
-    scan: Prepared, lambda_: float = 0.1, how: str = "circulant", core_rcbf: float = 0.3, tmax_s: float = 6.0
-) -> Mismatch:
+def mismatch(scan: Prepared, lambda_: float = 0.1, core_rcbf: float = 0.3, tmax_s: float = 6.0) -> Mismatch:
     """Find the artery, deconvolve, and measure core and hypoperfused tissue in the parenchyma of a prepared scan.
 
-    `lambda_` and `how` are those of `lib.stroke.maps.inverse`, the thresholds those of `lesion_volumes`.
+    `lambda_` is that of `lib.stroke.maps.inverse`, the thresholds those of `lesion_volumes`.
     """
     interval, spacing = float(np.diff(scan.seconds).mean()), scan.geometry.spacing_mm
     artery = arterial_input(scan.enhancement, scan.mask, interval)
-    settings = {"spacing_mm": spacing, "lambda_": lambda_, "how": how}
-    maps = perfusion_maps(scan.enhancement, scan.mask, artery.curve, interval, **settings)
+    maps = perfusion_maps(scan.enhancement, scan.mask, artery.curve, interval, spacing, lambda_)
     tissue = parenchyma(scan.baseline, scan.mask)
     return Mismatch(artery, maps, lesion_volumes(maps, tissue, scan.geometry, core_rcbf, tmax_s))
 
@@ -63,11 +60,11 @@ def lesion_volumes(
 ) -> Lesions:
     """Core: CBF below a share of the normal side's and Tmax late. Hypoperfused: Tmax late.
 
-    Thresholds: doi 10.1038/s41598-023-48700-6; .38: Cereda et al., doi 10.1177/0271678X15610586.
+    Thresholds: doi 10.1038/s41598-023-48700-6; .38: Cereda et al., doi 10.1177/0271678X15610586. Connected pieces (faces) of
+    less than `SMALLEST_ML` are dropped, of either.
 
     Parameters
     ----------
-    maps : Maps
     mask : bool array (z, y, x)
         Brain tissue: CSF has no flow and would be taken for core, see `parenchyma`. Vessels are left out here.
     geometry : Geometry
@@ -77,8 +74,6 @@ def lesion_volumes(
         raises low CBF, so .30 finds less than the core: half of it in phantoms at 2 to 3 HU, .38 three quarters.
     tmax_s : float
         s; tissue above it is hypoperfused.
-
-    Connected pieces (faces) of less than `SMALLEST_ML` are dropped, of either.
     """
     tissue, voxel_ml = mask & ~maps.vessels, geometry.voxel_ml
     late = tissue & (maps.tmax > tmax_s)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import circulant, svd, toeplitz
+from scipy.linalg import circulant
 from scipy.ndimage import convolve1d, find_objects, gaussian_filter
 
 # of the artery and the vein
@@ -44,22 +44,13 @@ class ArterialInput(NamedTuple):
 
 
 def arterial_input(enhancement: np.ndarray, mask: np.ndarray, interval_s: float) -> ArterialInput:
-    """Find the arterial and the venous curve.
+    """Find the arterial and the venous curve of a scan, HU above baseline (frames, z, y, x), not smoothed: vessels are small.
 
-    Arteries enhance high, early and briefly: of the voxels that reach `SHARE_OF_TOP` of the highest peak the one wins
-    whose log(peak / width at half height) - EARLINESS * half rise / (arterial width) is highest; up to `VOXELS` that
-    resemble it are averaged. Veins have the largest area among those that peak `LAG_S` later, and the artery is scaled
-    to it (partial-volume correction). The same scan gives the same voxels, whatever its scale in HU and whenever the
-    bolus comes.
-
-    Parameters
-    ----------
-    enhancement : float32 array (frames, z, y, x)
-        HU above baseline, not smoothed in space: vessels are small.
-    mask : bool array (z, y, x)
-        Where to look; ValueError if nothing in it enhances like a vessel.
-    interval_s : float
-        Seconds between frames.
+    Arteries enhance high, early and briefly: of the voxels of `mask` that reach `SHARE_OF_TOP` of the highest peak the one
+    wins whose log(peak / width at half height) - EARLINESS * half rise / (arterial width) is highest; up to `VOXELS` that
+    resemble it are averaged. Veins have the largest area among those that peak `LAG_S` later, and the artery is scaled to it
+    (partial-volume correction). The same scan gives the same voxels, whatever its scale in HU and whenever the bolus comes. A
+    ValueError if nothing enhances like a vessel.
     """
     places, curves = np.argwhere(mask), enhancement[:, mask]
     brain = curves.mean(1)
@@ -201,32 +192,20 @@ def perfusion_maps(
     mask: np.ndarray,
     aif: np.ndarray,
     interval_s: float,
-    *,
     spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
     lambda_: float = 0.1,
-    how: str = "circulant",
     smoothing_mm: float | None = None,
 ) -> Maps:
-    """Deconvolve every voxel of a mask.
+    """Deconvolve every voxel of a mask (z, y, x).
 
     CBF = 6000 max(k) / density; CBV = 100 area(tissue) / area(artery) / density; MTT = 60 CBV / CBF; Tmax = argmax k.
-
     Fieselmann et al., doi 10.1155/2011/467563.
 
-    Parameters
-    ----------
-    enhancement : array (frames, z, y, x)
-        HU above baseline, all frames of the scan: a window cut around the peak cuts areas too.
-    mask : bool array (z, y, x)
-    aif : array (frames,)
-        The artery, HU above baseline.
-    interval_s, spacing_mm : float, (x, y, z)
-    lambda_, how
-        See `inverse`.
-    smoothing_mm : float, optional
-        Width of the Gaussian before deconvolution; 0 for none. By default see `smoothing_width`.
+    `enhancement` (frames, z, y, x) is HU above baseline, of all frames of the scan: a window cut around the peak cuts areas
+    too; `aif` (frames,) the artery's; for `lambda_` see `inverse`. `smoothing_mm` is the width of the Gaussian before
+    deconvolution, 0 for none; by default see `smoothing_width`.
     """
-    matrix = inverse(aif, interval_s, lambda_, how)
+    matrix = inverse(aif, interval_s, lambda_)
     if not aif.sum() > 0:
         raise ValueError(f"the arterial curve has an area of {aif.sum():.3g}, which must be above 0")
     vessels = mask & (enhancement.max(0) > VESSEL_SHARE * aif.max())
@@ -238,7 +217,7 @@ def perfusion_maps(
 
     inside = curves[:, mask]
     highest, when = np.empty(inside.shape[1], np.float32), np.empty(inside.shape[1], np.float32)
-    times = sample_times(len(aif), interval_s, how)
+    times = sample_times(len(aif), interval_s)
     for start in range(0, inside.shape[1], CHUNK):
         chunk = slice(start, start + CHUNK)
         residues = matrix @ inside[:, chunk]
@@ -254,42 +233,23 @@ def perfusion_maps(
     return Maps(*placed, vessels, left, float(smoothing_mm))
 
 
-def inverse(aif: np.ndarray, interval_s: float, lambda_: float = 0.1, how: str = "circulant") -> np.ndarray:
+def inverse(aif: np.ndarray, interval_s: float, lambda_: float = 0.1) -> np.ndarray:
     """What turns tissue curves into residues: the k of curve = aif convolved with k, in 1/s, is `inverse(aif) @ curve`.
 
-    Østergaard et al., doi 10.1002/mrm.1910360510; Wu et al., doi 10.1002/mrm.10522. Returns float32 (samples, frames),
-    see `sample_times`.
-
-    Parameters
-    ----------
-    aif : array (frames,)
-        Arterial enhancement, HU, at moments `interval_s` apart.
-    lambda_ : float
-        Singular values below this share of the largest are dropped, 0 to 1: larger is smoother, and CBF lower.
-    how : "circulant" or "standard"
-        Block-circulant: zero-padded to twice the frames, indifferent to tissue that lags or leads the artery.
-        Standard: CBF falls with delay.
+    Block-circulant, zero-padded to twice the frames, and so indifferent to tissue that lags or leads the artery (Wu et
+    al., doi 10.1002/mrm.10522); `aif` (frames,) is in HU. Singular values below the share `lambda_`, 0 to 1, of the
+    largest are dropped: larger is smoother, and CBF lower. Returns float32 (samples, frames), see `sample_times`.
     """
-    if how == "standard":
-        left, sizes, right = svd(toeplitz(aif, np.zeros_like(aif)) * interval_s)
-        stays = _stays(sizes, lambda_)
-        return (right.T @ (stays / np.where(stays, sizes, 1) * left).T).astype(np.float32)
     # the singular values of a circulant matrix are the moduli of its column's Fourier transform
     transfer = np.fft.rfft(aif, 2 * len(aif)) * interval_s
-    stays = _stays(np.abs(transfer), lambda_)
+    sizes = np.abs(transfer)
+    stays = sizes >= max(lambda_, len(sizes) * np.finfo(float).eps) * sizes.max()  # rounding alone never does
     column = np.fft.irfft(stays / np.where(stays, transfer, 1), 2 * len(aif))
     return circulant(column)[:, : len(aif)].astype(np.float32)
 
 
-def _stays(sizes: np.ndarray, lambda_: float) -> np.ndarray:
-    """Which singular values stay; those of rounding alone never do."""
-    return sizes >= max(lambda_, len(sizes) * np.finfo(float).eps) * sizes.max()
-
-
-def sample_times(frames: int, interval_s: float, how: str = "circulant") -> np.ndarray:
+def sample_times(frames: int, interval_s: float) -> np.ndarray:
     """Seconds after arterial arrival of each sample of a residue; in the padded half tissue leads the artery (< 0)."""
-    if how == "standard":
-        return np.arange(frames) * interval_s
     number = np.arange(2 * frames)
     return np.where(number > frames, number - 2 * frames, number) * interval_s
 

@@ -293,18 +293,13 @@ class StrokeNet(nn.Module):
     ) -> Outcome:
         """Logits of a batch of patients.
 
-        Parameters
-        ----------
-        series : Tensor (b, frames, h, w, z)
-            Standardised CT perfusion; "clinical" does not read it.
-        continuous : Tensor (b, c), categorical : Tensor (b, k)
-            Scaled to [0, 1]; codes from 0. "imaging" does not read them.
-        missing : bool Tensor (b, c + k) or None
-            True: not known, and whatever stands there is not read. All may be missing; "released" refuses any.
-        attention : bool
-            Also return attention weights, before dropout: by name, (b, heads, asking, asked), the class token first on
-            both axes, rows sum to 1: "imaging" and "clinical" (self-attention), "imaging_asks" (frames to variables),
-            "clinical_asks" (variables to frames). Of the last two the logit depends on the first row only.
+        `series` (b, frames, h, w, z) is standardised CT perfusion, which "clinical" does not read; `continuous` (b, c) scaled to
+        [0, 1] and `categorical` (b, k) codes from 0, which "imaging" does not read. `missing`, bool (b, c + k), marks what is not
+        known: whatever stands there is not read. All may be missing; "released" refuses any.
+
+        `attention` asks for attention weights too, before dropout: by name, (b, heads, asking, asked), the class token first on
+        both axes, rows sum to 1: "imaging" and "clinical" (self-attention), "imaging_asks" (frames to variables), "clinical_asks"
+        (variables to frames). Of the last two the logit depends on the first row only.
         """
         seen, imaging, clinical, masked = {}, None, None, None
         if self.fusion != "clinical":

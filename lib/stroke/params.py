@@ -67,7 +67,6 @@ class Preparation(Checked):
     slices: int | None = None
     frames: int = Field(32, ge=4)  # around the peak
     ceiling_hu: float | None = Field(8.0, gt=0)  # enhancement above it is set to it in what networks read
-    masked: bool = True  # values outside the mask are 0: the mean inside it, and what a convolution pads with
     # the brain's mean curve may be (Durbin-Watson); a bolus has 0.03 to 0.1
     roughest: float = Field(0.2, gt=0)
 
@@ -76,8 +75,7 @@ class Recipe(Checked):
     """What the networks read and how they are trained.
 
     Schedules: the paper's 16 cosines, each three quarters as high as the one before, or a tenth of warming up and one
-    cosine. The last epoch counts, unless a quirk says otherwise or `inner_folds` within the training patients choose the
-    number of epochs by their mean AUC, after which the model is trained on all of them for as long.
+    cosine. The last epoch counts, unless a quirk says otherwise.
     """
 
     shape: tuple[int, int, int] = (16, 16, 16)  # (h, w, z) of the film: fractions of what is prepared
@@ -93,9 +91,7 @@ class Recipe(Checked):
     dropout: float = Field(0.1, ge=0, lt=1)
     frames_at_once: int = Field(0, ge=0)  # that the encoder reads; 0 all. Changes memory and time alone
     bf16: bool = False  # the encoder's convolutions: faster on some processors, logits move by hundredths
-    mirrored: bool = False  # in training, left and right of a film exchanged at random; the paper does not
     standardise: bool = True  # take the training patients' mean film away; the paper does not
-    inner_folds: int = Field(0, ge=0)
 
 
 class StrokeParams(Recipe, StudyParams):
@@ -124,7 +120,6 @@ class StrokeParams(Recipe, StudyParams):
     folds: int = Field(3, ge=2)
     seed: int = Field(1, ge=0)
     # 2-embed
-    deconvolution: Literal["circulant", "standard"] = "circulant"
     lambda_: float = Field(0.1, gt=0, lt=1)  # singular values below this share of the largest are dropped
     core_rcbf: float = Field(0.3, gt=0, lt=1)
     tmax_s: float = Field(6.0, gt=0)
@@ -161,7 +156,6 @@ class StrokeParams(Recipe, StudyParams):
             f"`shape` is {self.shape}: the encoder halves four times, give multiples of 16": (
                 any(side % 16 or side < 16 for side in self.shape)
             ),
-            "`inner_folds` is 1: give 0 (no choice of the epoch) or at least 2": self.inner_folds == 1,
             "late-fusion is made of ctp and clinical-branch, list both in `models`": (
                 any(not parts <= set(names) for names in late)
             ),

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.files import leaves_folder, problem_of
 from lib.inputs.tables import (
     Faults,
     check_once,
+    files_named,
     is_missing,
     nearest_name,
     plain,
@@ -40,21 +40,14 @@ def read_patients(
 ) -> tuple[pd.DataFrame, Path, list[str]]:
     """Read the table of one's own patients.
 
-    Parameters
-    ----------
-    folder : path
-    mapping : dict
-        Variable to what the table calls it, see `lib.stroke.clinical.mapped`; one that is not named is looked for by its
-        own name.
-    implausible : "refuse" | "missing"
-        What becomes of a number that no patient has.
+    `mapping` is variable to what the table calls it, see `lib.stroke.clinical.mapped`; one that is not named is looked for by
+    its own name. `implausible` ("refuse" | "missing") says what becomes of a number that no patient has.
 
     Returns
     -------
     table : DataFrame
-        Indexed by patient: film (path, beginning with the folder), series (""), interval_s (NaN where empty), problem
-        (why the film cannot be read, ""), hospital (where the table has such a column), the nine variables and mrs (float64,
-        NaN missing), note.
+        By patient: film (path, beginning with the folder), series (""), interval_s (NaN where empty), problem (why the film
+        cannot be read, ""), hospital (where the table has it), the nine variables and mrs (float64, NaN missing), note.
     path : Path
         Of the table.
     remarks : list of str
@@ -62,7 +55,6 @@ def read_patients(
 
     Raises
     ------
-    FileNotFoundError
     ValueError
         No column patient, film or mrs; a patient twice or without a name; a film of two patients, or outside the
         folder; an interval outside 0.05 to 20 s; what `mapped` refuses.
@@ -80,14 +72,7 @@ def read_patients(
     check_once(raw["patient"], path, wrong)
     raw = raw[~raw["patient"].map(is_missing)]
     raw = raw.set_index("patient")
-    films = raw["film"].map(lambda text: "" if is_missing(text) else text.replace("\\", "/"))
-    for patient, text in films.items():
-        if leaves_folder(text):
-            wrong.append(f"{path}: the film of patient {patient} is {text}: it must lie in {folder}")
-    named = films[films != ""]
-    for text, owners in named.groupby(named):
-        if len(who := [*dict.fromkeys(owners.index)]) > 1:
-            wrong.append(f"{path}: {' and '.join(who)} have the same film {text}: remove one")
+    films, problem = files_named(folder, raw["film"], path, "film", wrong)
     interval = values(raw["interval_s"], f"{path}: interval_s of patient", wrong)
     odd = interval[interval.notna() & ~interval.between(SHORTEST_S, LONGEST_S)]
     if len(odd):
@@ -97,10 +82,9 @@ def read_patients(
     with wrong.held(path):
         table = mapped(raw, meant, implausible=implausible)
     wrong.refuse()
-    problem = [problem_of(folder, text, "film") for text in films]
     own = pd.DataFrame(
         {
-            "film": [str(folder / text) for text in films],
+            "film": films,
             "series": raw["series"].map(lambda text: "" if is_missing(text) else text),
             "interval_s": interval,
             "problem": problem,

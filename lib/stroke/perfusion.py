@@ -90,8 +90,7 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
     window -= np.float32(mean)
     window /= np.float32(sd)
-    if settings.masked:
-        window[:, ~brain] = 0
+    window[:, ~brain] = 0  # the mean inside, and what a convolution pads with
     still = laid_onto(baseline, geometry, grid, AIR_HU)
     kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
     numbers = (peak, first, before, arrival, mean, sd, kept)
@@ -215,37 +214,35 @@ def write_prepared(path: str | os.PathLike, prepared: Prepared) -> None:
     """Write a prepared scan atomically as HDF5; equal content gives equal bytes.
 
     enhancement (frames, voxels of the mask) and baseline (z, y, x) as float16, the mask's bits, seconds; as attributes the
-    geometry, the window's frames and what scales them. Enhancement outside the mask is most of a scan: it is kept only
-    where the scan was prepared with its values (`masked` is false).
+    geometry, the window's frames and what scales them. Enhancement outside the mask, most of a scan, is not kept.
     """
-    unmasked = bool(prepared.values[:, ~prepared.mask].any())
     with written_hdf5(path) as file:
         # a large vessel in the window of a poor scan can leave float16's range; HU beyond it mean nothing
-        curves = np.clip(prepared.enhancement[:, prepared.mask | unmasked], -60_000, 60_000)
+        curves = np.clip(prepared.enhancement[:, prepared.mask], -60_000, 60_000)
         file["enhancement"] = curves.astype(np.float16)
         file["baseline"] = prepared.baseline.astype(np.float16)
         file["mask"] = np.packbits(prepared.mask)
         file["seconds"] = prepared.seconds
         numbers = {name: getattr(prepared, name) for name in NUMBERS} | prepared.geometry._asdict()
         # where preparation had a ceiling, it is known by the highest value
-        numbers |= {"window": len(prepared.values), "most": prepared.values.max(), "unmasked": unmasked}
+        numbers |= {"window": len(prepared.values), "most": prepared.values.max()}
         file.attrs.update(numbers)
 
 
 def read_prepared(path: str | os.PathLike) -> Prepared:
-    """Read it back; enhancement and values are 0 outside the mask, unless `masked` was false."""
+    """Read it back; enhancement and values are 0 outside the mask."""
     with opened(path, "a prepared scan", "run 1-preprocess again") as file:
         about = dict(file.attrs)
         names = ("enhancement", "baseline", "seconds", "mask")
         curves, baseline, seconds, packed = (file[name][:] for name in names)
     mask = np.unpackbits(packed, count=baseline.size).astype(bool).reshape(baseline.shape)
-    curves, stored = curves.astype(np.float32), mask | about["unmasked"]
+    curves = curves.astype(np.float32)
     enhancement = np.zeros((len(curves), *mask.shape), np.float32)
-    enhancement[:, stored] = curves
+    enhancement[:, mask] = curves
     first, frames = int(about["first_frame"]), int(about["window"])
     scaled = (curves[first : first + frames] - np.float32(about["mean_hu"])) / np.float32(about["sd_hu"])
     values = np.zeros((frames, *mask.shape), np.float32)
-    values[:, stored] = np.minimum(scaled, about["most"])
+    values[:, mask] = np.minimum(scaled, about["most"])
     numbers = {name: about[name].item() for name in NUMBERS}
     geometry = Geometry(*(tuple(np.asarray(about[name]).tolist()) for name in Geometry._fields))
     return Prepared(values, mask, geometry, seconds, baseline.astype(np.float32), enhancement, **numbers)

@@ -49,16 +49,13 @@ OUTCOME = ("TICI postinterventional", "mRS 3 months")  # the other columns are k
 def draw(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
     """Draw a cohort before any file.
 
-    `effect` is the factor of everything in z but the noise. With 0 the outcome is independent of all; covariates and
-    lesions are those of the same seed with another effect, and the mRS have the same frequencies.
+    `effect` is the factor of everything in z but the noise. With 0 the outcome is independent of all; covariates and lesions
+    are those of the same seed with another effect, and the mRS have the same frequencies.
 
-    Returns
-    -------
-    DataFrame
-        patient, whose numbers have gaps, age (years), nihss, onset_to_door_min, door_to_imaging_min, onset_to_ctp_min, ctp_to_recanalisation_min (all
-        whole numbers), male, hypertension, diabetes, atrial_fibrillation (0 or 1), mtici (0, 1, 2), side ("left",
-        "right"), collateral (0 poor to 1 good), core_ml, penumbra_ml, lost_share (of the penumbra), signal (z without
-        noise), risk (probability of mRS 3 or more), mrs (0 to 6).
+    Columns: patient, whose numbers have gaps, age (years), nihss, onset_to_door_min, door_to_imaging_min, onset_to_ctp_min,
+    ctp_to_recanalisation_min (all whole numbers), male, hypertension, diabetes, atrial_fibrillation (0 or 1), mtici (0, 1, 2),
+    side ("left", "right"), collateral (0 poor to 1 good), core_ml, penumbra_ml, lost_share (of the penumbra), signal (z without
+    noise), risk (probability of mRS 3 or more), mrs (0 to 6).
     """
     random = np.random.default_rng([seed, 0])
     table = _measured(random, n)

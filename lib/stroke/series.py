@@ -36,25 +36,14 @@ def read_series(
 ) -> Series:
     """Read a film of CT perfusion.
 
-    Parameters
-    ----------
-    path : path
-        4D NIfTI (x, y, z, frames; a single fourth axis before the frames, as in ISLES 2018, is passed over), with
-        dcm2niix's sidecar beside it where there is one; a folder of 3D NIfTI, one a frame; a folder of DICOM, or one file
-        of many frames (see `lib.stroke.dicom_film`). In any orientation.
-    interval_s : float, optional
-        Seconds between frames, where the files do not say; what they say must agree with it.
-    oblique : "refuse" | "keep" | "resample"
-        See `lib.inputs.volumes.upright`.
-    series : str
-        Number, description or SeriesInstanceUID, where a folder of DICOM holds several films.
+    `path` is a 4D NIfTI (x, y, z, frames; a single fourth axis before the frames, as in ISLES 2018, is passed over), with
+    dcm2niix's sidecar beside it where there is one; a folder of 3D NIfTI, one a frame; a folder of DICOM, or one file of many
+    frames (see `lib.stroke.dicom_film`); in any orientation. `interval_s` is the seconds between frames, where the files do
+    not say: what they say must agree with it. For `oblique` see `lib.inputs.volumes.upright`. `series` is number, description or
+    SeriesInstanceUID, where a folder of DICOM holds several films.
 
-    Raises
-    ------
-    FileNotFoundError
-    ValueError
-        One volume instead of a film; times unknown or contradictory; damaged, oblique, NaN; and see
-        `lib.stroke.film.timed`.
+    A ValueError for one volume instead of a film; times unknown or contradictory; damaged, oblique, NaN; and see
+    `lib.stroke.film.timed`.
     """
     with remarks(path) as said:
         film = _read(Path(path), interval_s, oblique, series)

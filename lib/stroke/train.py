@@ -33,12 +33,12 @@ from lib.stroke.clinical import CATEGORICAL, CONTINUOUS, Arrays, arrays, variabl
 from lib.stroke.model import StrokeNet
 from lib.stroke.params import CONTENDERS, RELEASED, VOLUMES, Recipe
 from lib.stroke.series import read_series_features
-from lib.training.folds import Fold, nested
+from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
 SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
 STRENGTHS = np.logspace(-3, 1, 9)  # of the logistic regressions, chosen by inner folds
-HISTORY = ["part", "epoch", "loss", "held_out_auc", "chosen"]
+HISTORY = ["epoch", "loss", "held_out_auc", "chosen"]
 MEMORY = 2**32  # bytes of series kept for the next epoch; the others are read again
 
 
@@ -46,10 +46,8 @@ class Patients(Dataset):
     """Patients as tensors: series (frames, h, w, z), continuous (c,), categorical (k,), missing (c + k,), label.
 
     `read` is what reads a series when it is wanted (those of a hundred patients are more than a machine holds); None
-    leaves it out. `label` (n,) is 1 where unfavourable. `mirrored` draws whose left and right are exchanged.
+    leaves it out. `label` (n,) is 1 where unfavourable.
     """
-
-    mirrored: np.random.Generator | None = None
 
     def __init__(
         self, names: Sequence[str], read: Callable[[str], np.ndarray] | None, clinical: Arrays, label
@@ -61,8 +59,6 @@ class Patients(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         series = torch.as_tensor(self.read(self.names[number])) if self.read else torch.empty(0)
-        if self.read and self.mirrored is not None and self.mirrored.random() < 0.5:
-            series = series.flip(2)  # columns run from right to left
         clinical = (torch.as_tensor(part[number]) for part in self.clinical)
         return (series, *clinical, torch.tensor(float(self.label[number])))
 
@@ -99,9 +95,10 @@ class Data:
         known = rows.astype(object).where(rows.notna(), None).to_numpy().tolist()
         return {**{name: getattr(self.params, name) for name in Recipe.model_fields}, "patients": known}
 
-    def sides(self, run: Run, fold: Fold) -> tuple[Patients, Patients]:
-        """Training and held-out patients of a fold, ready for the network of a run."""
-        quirks, table = habits(run.model, self.params), self.table[list(variables(run.setting))]
+    def sides(self, run: Run) -> tuple[Patients, Patients]:
+        """Training and held-out patients of a run's fold, ready for its network."""
+        fold, quirks = run.fold, habits(run.model, self.params)
+        table = self.table[list(variables(run.setting))]
         gapless = quirks.issuperset(RELEASED)
         table = table.assign(**dict.fromkeys(unknown(table, fold.train), 0.0 if gapless else np.nan))
         table = filled(table, fold.train) if gapless else table
@@ -120,46 +117,23 @@ def fit(run: Run, data: Data, checkpoint: Checkpoint = Checkpoint()) -> Result: 
     if CONTENDERS[run.model].kind == "logistic":
         score, history, weights = logistic(run, data), pd.DataFrame(columns=HISTORY), {}
     else:
-        model, history = fit_network(run, data, checkpoint)
-        score = logits(model, data.sides(run, run.fold)[1], data.params.batch)
+        model, history = train(run, data, data.params.epochs, checkpoint)
+        score = logits(model, data.sides(run)[1], data.params.batch)
         weights = model.state_dict()
     scores = pd.DataFrame({"patient": run.fold.test, "score": score, "probability": expit(score)})
     return Result(scores, history[HISTORY], weights)
 
 
-def fit_network(run: Run, data: Data, checkpoint: Checkpoint) -> tuple[nn.Module, pd.DataFrame]:
-    """A network trained on a fold, for as many epochs as inner folds choose where there are any; its history."""
-    params, epochs, parts = data.params, data.params.epochs, []
-    if params.inner_folds and "epoch_by_test" not in habits(run.model, params):
-        people = {name: name for name in data.table.index}
-        for inner in nested(run.fold, people, dict(data.table["label"]), params.inner_folds, run.seed):
-            _, history = train(run, inner, data, epochs, _part(checkpoint, inner.name))
-            parts.append(history.assign(part=inner.name, chosen=False))
-        epochs = int(pd.concat(parts).groupby("epoch")["held_out_auc"].mean().idxmax()) + 1
-    model, history = train(run, run.fold, data, epochs, _part(checkpoint, "whole"))
-    return model, pd.concat([*parts, history.assign(part="whole")], ignore_index=True)
-
-
-def _part(checkpoint: Checkpoint, part: str) -> Checkpoint:
-    """A checkpoint for one of several trainings of a run."""
-    path = Path(checkpoint.path)
-    path = path.with_name(path.name.replace(".checkpoint", f".{part}.checkpoint")) if checkpoint.path else ""
-    return checkpoint._replace(path=path, key=f"{checkpoint.key} {part}")
-
-
-def train(
-    run_: Run, fold: Fold, data: Data, epochs: int, checkpoint: Checkpoint
-) -> tuple[nn.Module, pd.DataFrame]:
-    """Train the network of a run on a fold for some of its epochs; its history: epoch, loss, held_out_auc, chosen."""
-    train, held_out = data.sides(run_, fold)
+def train(run_: Run, data: Data, epochs: int, checkpoint: Checkpoint) -> tuple[nn.Module, pd.DataFrame]:
+    """Train the network of a run for some of its epochs; its history: `HISTORY`, an epoch a row."""
+    train, held_out = data.sides(run_)
     if len(set(train.label)) < 2:
         raise ValueError(f"all {len(train)} training patients had the same outcome: nothing is to be learnt")
     L.seed_everything(run_.seed, verbose=False)
-    order, drawing = torch.Generator().manual_seed(run_.seed), np.random.default_rng([run_.seed, 2])
+    order = torch.Generator().manual_seed(run_.seed)
     model = build(run_.model, run_.setting, data.params)
     if isinstance(model, Standardised):
         model.fit(train)
-    train.mirrored = drawing if data.params.mirrored else None
     quirks = habits(run_.model, data.params)
     whole = "whole_batches" in quirks
     batches = DataLoader(train, data.params.batch, shuffle=True, generator=order, drop_last=whole)
@@ -169,8 +143,8 @@ def train(
         )
     best = "held_out_auc" if "epoch_by_test" in quirks else ""
     loop = Training(model, data.params, len(batches), held_out, best)
-    how = {"order": order, "drawing": drawing, "device": data.params.device, "checkpoint": checkpoint}
-    history = run(loop, batches, epochs, **how)
+    how = {"order": order, "drawing": np.random.default_rng(run_.seed), "checkpoint": checkpoint}
+    history = run(loop, batches, epochs, device=data.params.device, **how)
     return loop.model, history
 
 
@@ -372,7 +346,7 @@ def mean_attention(data: Data, run: Run) -> pd.DataFrame:
     form's summary asks a frame, counted from 0). Attention sums to 1 minus what the other modality's class token
     received; `equal` is what it would be if all tokens received the same. A variable is averaged over those who have it.
     """
-    model, held_out = build(run.model, run.setting, data.params).eval(), data.sides(run, run.fold)[1]
+    model, held_out = build(run.model, run.setting, data.params).eval(), data.sides(run)[1]
     model.load_state_dict(load_file(data.folder / "weights" / f"{run.name}.safetensors"))
     weights = [model(*inputs, attention=True).attention for *inputs, _ in DataLoader(held_out, 8)]
 

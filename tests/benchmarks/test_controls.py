@@ -5,7 +5,7 @@ import torch
 from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
 
-from benchmarks._controls import Held, exchanged, noised, permuted, planted, predictions
+from benchmarks._controls import Held, asked_again, exchanged, noised, permuted, planted, predictions
 from lib.fusion.params import FusionParams
 from lib.fusion.tokens import Inputs
 from lib.fusion.train import fit
@@ -45,18 +45,16 @@ def test_dealt_outcomes_stay_in_their_fold_and_go_together():
     assert not dealt.equals(permuted(table, 2))
 
 
-def test_an_exchanged_modality_keeps_its_rows_and_nobody_crosses_the_split():
+def test_an_exchanged_modality_keeps_its_rows_and_training_patients_have_theirs():
     inputs = real()
     fold = folds_of(cohort(inputs))[0]
     held = np.isin(inputs.patients, fold.test)
     other = exchanged(inputs, fold, ["cytokines"], 1)
     for name, values in inputs.columns.items():
         assert torch.equal(values, other.columns[name]) == (name != "cytokines")
-    for part in (held, ~held):
-        one, two = (each.columns["cytokines"][torch.tensor(part)] for each in (inputs, other))
-        assert torch.equal(one.sort(0).values, two.sort(0).values)
-    tested = exchanged(inputs, fold, ["cytokines"], 1, where="held out")
-    moved = (tested.columns["cytokines"] != inputs.columns["cytokines"]).all(1).numpy()
+    one, two = (each.columns["cytokines"][torch.tensor(held)] for each in (inputs, other))
+    assert torch.equal(one.sort(0).values, two.sort(0).values)
+    moved = (other.columns["cytokines"] != inputs.columns["cytokines"]).all(1).numpy()
     assert moved[held].mean() > 0.9
     assert not moved[~held].any()
 
@@ -67,6 +65,7 @@ def test_noise_replaces_one_modality_alone():
     same = {name: torch.equal(values, other.columns[name]) for name, values in inputs.columns.items()}
     assert same == {name: name != "mutations" for name in SIZES}
     assert abs(other.columns["mutations"].mean()) < 0.1
+    assert not noised(inputs._replace(offset=torch.ones(400)), ["clinic"], 1).offset.any()
 
 
 @pytest.mark.parametrize("kind", ["additive", "choice"])
@@ -118,21 +117,23 @@ def test_a_planted_effect_is_found_and_is_gone_when_outcomes_are_dealt_anew():
     assert max(abs(value - 0.5) for value in gone.values()) < 0.08
 
 
-def test_what_is_exchanged_is_lost():
+def test_what_is_exchanged_is_lost_and_patients_who_come_twice_change_nobody_s_score():
     inputs = real()
-    table = cohort(inputs)
+    table, groups = cohort(inputs), ["protein_kinases", "cytokines"]
     fold = folds_of(table)[0]
-    data = Held(
-        HOW,
-        table,
-        [fold],
-        {
-            fold.name: exchanged(
-                inputs.of([*fold.train, *fold.test]), fold, ["protein_kinases", "cytokines"], 1
-            )
-        },
-    )
-    assert mean_c(table, predictions(data, ["ridge-all"]))["ridge-all"] < 0.6
+    changed = {"clinic": exchanged(inputs, fold, ["clinic"], 1), "genes": exchanged(inputs, fold, groups, 1)}
+    again, larger = asked_again(inputs, fold, changed)
+    copies = larger.test[len(fold.test) :]
+    outcomes = table.loc[[name.split("@")[0] for name in copies]].set_index(pd.Index(copies))
+    for model in HOW.models:
+        both = Held(HOW, pd.concat([table, outcomes]), [larger], {fold.name: again})
+        scores = predictions(both, [model])
+        asked = scores["patient"].str.split("@").str[1].fillna("")
+        alone = predictions(Held(HOW, table, [fold], {fold.name: inputs}), [model])
+        np.testing.assert_allclose(scores.loc[asked == "", "score"], alone["score"], rtol=1e-4, atol=1e-5)
+        c = {name: mean_c(both.table, rows)[model] for name, rows in scores.groupby(asked)}
+        assert min(c[""], c["clinic"]) > 0.65  # a planted sum of two groups of genes
+        assert c["genes"] < 0.6
 
 
 def test_every_head_is_tried_with_the_same_settings_and_says_what_it_costs():

@@ -233,7 +233,7 @@ def test_deals_of_the_outcome_stand_below_the_studys_own_result(ax):
 def test_models_share_a_row_side_by_side(ax, words):
     forest(ax, pd.concat([TABLE.assign(group="SpaCRD"), TABLE.assign(group="ERBB2")]))
     ends = [line for line in ax.lines if list(line.get_xdata()) == [0.8, 0.95]]
-    assert sorted(line.get_ydata()[0] for line in ends) == [-0.3, 0.3]
+    assert sorted(line.get_ydata()[0] for line in ends) == [-0.2, 0.2]
     assert "SpaCRD" in words(ax)
 
 

@@ -56,7 +56,7 @@ def test_a_head_with_an_offset_is_the_same_head():
 def written(folder, body: str) -> str:
     text = "import torch\nfrom torch import nn\nfrom lib.fusion.heads import Fused, mean_of\n\n\n"
     text += "class Mine(nn.Module):\n    def __init__(self, modalities, width, hidden):\n"
-    text += "        super().__init__()\n        self.layer = nn.Linear(width, width)\n\n"
+    text += "        super().__init__()\n        self.layer, self.norm = nn.Linear(width, width), nn.BatchNorm1d(width)\n\n"
     (folder / "mine.py").write_text(text + f"    def forward(self, tokens, present):\n        {body}\n")
     return f"{folder / 'mine.py'}:Mine"
 
@@ -81,6 +81,14 @@ def test_the_book_s_own_head_is_a_head_of_less_than_sixty_lines():
         ("return Fused(self.layer(tokens.mean(1)) / 0)", "none"),
         ("return Fused(tokens.mean(1) - tokens.mean((0, 1)))", "who else is in the batch"),
         ("return Fused(self.layers(tokens))", "raised AttributeError"),
+        ("return Fused(tokens.mean(1), tokens.mean((0, 2)))", r"attention: .* \(3, 4\), got \(4,\)"),
+        (
+            "return Fused(tokens.mean(1), loss=tokens.mean())",
+            r"loss: .* \(3,\), got \(\)",
+        ),
+        ("return Fused(tokens.mean(1) * (1 if tokens.sum() > 0 else 2))", "ask a tensor for its value"),
+        ("return Fused(tokens.mean(1) / tokens.max().item())", "ask a tensor for its value"),
+        ("return Fused(self.norm(tokens.mean(1)))", "normalise over patients.*[Bb]atch norm"),
     ],
 )
 def test_a_class_that_is_no_head_is_refused_with_what_is_wrong(tmp_path, body, said):

@@ -7,16 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.files import size_of
 from lib.gcmlm.cohort import (
-    found_at,
     metachronous,
     read_cohort,
     read_feature_table,
     read_lro,
     read_matched,
     read_stad,
-    written_as,
 )
 from lib.gcmlm.params import GastricParams
 from lib.inputs.tcga import read_outcomes
@@ -39,19 +36,6 @@ def test_each_case(time, event, label, status):
     found = metachronous(pd.Series([time]), pd.Series([event])).iloc[0]
     assert found["status"] == status
     np.testing.assert_equal(found["label"], label)
-
-
-def test_more_follow_up_takes_no_certainty_back():
-    """Those seen free are looked at again later: some have a metastasis now. Nobody known becomes unknown."""
-    random = np.random.default_rng(4)
-    times, events = pd.Series(random.integers(0, 241, 400) / 4), pd.Series(random.integers(0, 2, 400))
-    more = np.where(events == 1, 0.0, random.integers(0, 100, 400) / 4)
-    grown = events.where((events == 1) | (more == 0), random.integers(0, 2, 400))
-    before, after = metachronous(times, events), metachronous(times + more, grown)
-    assert (after["label"][before["label"] == 1] == 1).all()
-    assert after["label"][before["label"] == 0].notna().all()
-    assert after["label"].notna().sum() > before["label"].notna().sum()
-    pd.testing.assert_frame_equal(metachronous(times + 5, events, 11, 29), before)
 
 
 # a matched cohort
@@ -145,7 +129,7 @@ def test_matched_one_table_holds_it_all(folder):
     pd.testing.assert_frame_equal(read.slides[of_one], before.slides[of_one])
     np.testing.assert_array_equal(read.slides["um_per_px"], [0.25, 0.25, 0.5, np.nan])
     change(folder, "patients", "slides/GA2-a", "../GA2-a")
-    with pytest.raises(ValueError, match=r"path of patient GA2 is \.\./GA2-a\.tiff, and a path must stay"):
+    with pytest.raises(ValueError, match=r"slide of patient GA2 is \.\./GA2-a\.tiff, and a path must stay"):
         read_matched(folder, WANTED)
     (folder / "clinical.csv").write_text(CLINICAL)
     with pytest.raises(ValueError, match=r"has both clinical\.csv and patients\.csv: remove one"):
@@ -248,10 +232,10 @@ def test_matched_one_of_two_scans_is_chosen_by_name(folder):
         ("scans", "scans/GA3.nii.gz", "scans/GA1.nii.gz", r"image scans/GA1.nii.gz stands twice, of GA1 and GA3"),
         ("scans", "scans/GA3.nii.gz", "../GA3.nii.gz", "image of patient GA3 is ../GA3.nii.gz, and a path must stay"),
         ("scans", "scans/GA3.nii.gz", "/data/GA3.nii.gz", "image of patient GA3 is /data/GA3.nii.gz"),
-        ("slides", "slides/GA2-a.tiff", "C:\\x\\GA2-a.tiff", "path of patient GA2 is C:/x/GA2-a.tiff"),
-        ("slides", "slides/GA2-a.tiff", "slides\\..\\..\\a.tiff", "a path must stay in the folder"),
-        ("slides", "GA1-b,", "GA1-a,", "slide GA1-a stands twice, of GA1: remove one"),
-        ("slides", "GA4-a,slides/GA4-a", "GA4-a,slides/GA1-a", "path slides/GA1-a.svs stands twice, of GA1 and GA4"),
+        ("slides", "slides/GA2-a.tiff", "C:\\x\\GA2-a.tiff", "slide of patient GA2 is C:/x/GA2-a.tiff"),
+        ("slides", "slides/GA2-a.tiff", "slides\\..\\..\\a.tiff", "a path must stay in"),
+        ("slides", "GA1-b,", "GA1-a,", "slide GA1-a stands twice: remove one"),
+        ("slides", "GA4-a,slides/GA4-a", "GA4-a,slides/GA1-a", "slide slides/GA1-a.svs stands twice, of GA1 and GA4"),
         ("slides", "GA4-a,slides", "x/GA4-a,slides", "slide 'x/GA4-a' holds a slash"),
         ("slides", "0.25", "40x", "um_per_px of slide GA1-a: '40x' is no number"),
         ("slides", "GA4,GA4-a", "GB4,GA4-a", "patient GB4 is not in the clinical table"),
@@ -263,34 +247,6 @@ def test_matched_refused_in_a_sentence(folder, table, old, new, said):
         read_matched(folder, WANTED)
 
 
-def test_matched_all_that_is_wrong_is_said_at_once(folder):
-    for old, new in [
-        ("GA1,A,61", "GA1,A,22280"),
-        ("GA2,A,70,0", "GA2,A,70,x"),
-        ("4.5,yes", "4.5,3"),
-        ("8,,", "8,2024-03-12,"),
-        ("GA4,B", "GA2,B"),
-    ]:
-        change(folder, "clinical", old, new)
-    change(folder, "scans", "scans/GA3.nii.gz", "../GA3.nii.gz")
-    change(folder, "slides", "0.25", "40x")
-    with pytest.raises(ValueError, match="stands twice") as said:
-        read_matched(folder, WANTED)
-    lines = str(said.value).splitlines()
-    for words in (
-        "age of patient GA1 is 22280",
-        "male of patient GA2: 'x'",
-        "event of patient GA3: '3'",
-        "time_months of patient GA2: '2024-03-12'",
-        "patient GA2 stands twice",
-        "patient GA4 is not in the clinical table",
-        "image of patient GA3",
-        "um_per_px of slide GA1-a",
-    ):
-        assert sum(words in line for line in lines) == 1, f"{words} is not in {lines}"
-    assert len(lines) == 8
-
-
 @pytest.mark.parametrize("cell", ["=1+2", "61,5", "2019-05-01", "1/5/2019"])
 def test_matched_a_formula_a_date_or_a_decimal_comma_is_no_category(folder, cell):
     change(folder, "clinical", "intestinal", f'"{cell}"')
@@ -299,19 +255,6 @@ def test_matched_a_formula_a_date_or_a_decimal_comma_is_no_category(folder, cell
 
 
 # where a file lies
-
-
-def test_matched_a_path_comes_back_relative_and_the_first_folder_wins(tmp_path):
-    raw, made = tmp_path / "raw", tmp_path / "made"
-    for folder in (raw, made):
-        (folder / "ct").mkdir(parents=True)
-    (made / "ct" / "mask.nii.gz").write_bytes(b"1234")
-    text = written_as(made / "ct" / "mask.nii.gz", [raw, made])
-    assert text == "ct/mask.nii.gz"
-    assert found_at(text, [raw, made]) == made / "ct" / "mask.nii.gz"
-    (raw / "ct" / "mask.nii.gz").write_bytes(b"1")
-    assert found_at(text, [raw, made]) == raw / "ct" / "mask.nii.gz"
-    assert (size_of(made / "ct"), size_of(made / "ct" / "mask.nii.gz")) == (4, 4)
 
 
 # features made elsewhere
@@ -339,10 +282,7 @@ def test_features_are_numbers_by_patient(tmp_path):
     [
         ("pat,f\na,1\n", "has no column patient; "),
         ("patient,f\na,1\na,2\n", "patient a stands twice"),
-        (
-            "patient,f,g\na,1,2\nb,x1,inf\n",
-            r"f of patient b is 'x1', a finite number is needed \(2 such cells",
-        ),
+        ("patient,f,g\na,1,2\nb,x1,inf\n", r"f of patient b: 'x1' is no number\n.*g of patient b: 'inf' is"),
     ],
 )
 def test_features_refused(tmp_path, text, said):
@@ -371,7 +311,7 @@ def test_lro_tables_are_read_by_patient(tmp_path):
     )
     assert list(read_lro(tmp_path)[0]["ct"]) == ["SUV_max", "volume"]
     written(tmp_path / "ct_fea_pre.csv", "patient,f000,f001\n1,0.5,2\n2,n,3\n10,2.5,4\n")
-    with pytest.raises(ValueError, match="f000 of patient 2 is 'n', a finite number is needed"):
+    with pytest.raises(ValueError, match="f000 of patient 2: 'n' is no number"):
         read_lro(tmp_path)
 
 

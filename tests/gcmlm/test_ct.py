@@ -9,7 +9,6 @@ import SimpleITK as sitk
 
 from lib.gcmlm.ct import MEASURED, measured, read_ct, read_region
 from lib.gcmlm.phantom import write_dicom
-from lib.inputs.hounsfield import check_hounsfield
 from lib.inputs.volumes import Geometry, Volume, image_of, same_grid, write_volume
 
 LPS = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
@@ -37,25 +36,6 @@ def test_a_folder_and_a_file_of_one_scan_are_one_volume(tmp_path):
         assert same_grid(found.geometry, THICK)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_ct(tmp_path / "nowhere")
-
-
-@pytest.mark.real
-def test_totalsegmentators_example(mirror):
-    folder = mirror / "ct" / "totalsegmentator"
-    if not folder.is_dir():
-        pytest.skip("the mirror has no ct/totalsegmentator")
-    scan, mask = folder / "example_ct_sm.nii.gz", folder / "example_seg.nii.gz"
-    volume, liver = read_region(scan, mask, "liver")
-    assert (liver.sum(), round(float(volume.values[liver].mean(dtype=float)), 1)) == (38634, 45.3)
-    check_hounsfield(volume.values[liver], "liver alone")
-    for said, values in (("intercept", volume.values + 1024), ("twice", volume.values - 1024)):
-        with pytest.raises(ValueError, match=said):
-            check_hounsfield(values, "example")
-    whole = read_ct(folder / "example_ct.nii.gz")
-    assert read_region(folder / "example_ct.nii.gz", mask, "liver")[1].sum() == 38634
-    # the part's header has the origin of the whole, though it begins 82 slices above
-    np.testing.assert_allclose(whole.geometry.origin_mm, volume.geometry.origin_mm)
-    np.testing.assert_array_equal(whole.values[82:], volume.values)
 
 
 def test_what_is_no_hu_is_refused(tmp_path):

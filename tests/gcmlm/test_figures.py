@@ -60,23 +60,6 @@ def test_below_chance_a_bar_hangs_and_no_value_is_said(ax, words):
     assert ax.get_ylim()[0] < 0.3
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_texts_keep_apart_and_inside_beside_other_axes(ax, count):
-    figure = plt.figure(figsize=(11, 4))
-    both = figure.subplots(1, 2)
-    names = ["clinical", "ct", "pet", "slide"][:count]
-    rows = pd.concat([table(*names, group=each, step=0.02) for each in ("internal", "external")])
-    for each in both:
-        ablation_bars(each, rows, names)
-    figure.canvas.draw()
-    for each in both:
-        assert each.get_window_extent().width > 350
-        boxes = [text.get_window_extent() for text in each.texts if text.get_text()]
-        assert not any(one.overlaps(two) for n, one in enumerate(boxes) for two in boxes[n + 1 :])
-        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0 for box in boxes)
-    plt.close(figure)
-
-
 # three planes of a region: in mm, with the patient's sides where a radiologist looks for them
 
 SIZE, SPACING_MM = (20, 16, 8), (0.8, 0.9, 5.0)
@@ -108,30 +91,6 @@ def contour_of(ax) -> np.ndarray:
 def seen(ax) -> tuple[np.ndarray, tuple[float, ...]]:
     image = ax.images[0]
     return np.asarray(image.get_array()), tuple(image.get_extent())
-
-
-def test_slices_are_those_of_the_largest_cross_sections(axes):
-    scan = volume()
-    three_planes(axes, scan, INSIDE)
-    for ax, expected in zip(axes, (scan.values[2], scan.values[:, 5], scan.values[:, :, 14]), strict=True):
-        np.testing.assert_array_equal(seen(ax)[0], expected)
-    assert [ax.get_title() for ax in axes] == [
-        "axial, z 3 of 8",
-        "coronal, y 6 of 16",
-        "sagittal, x 15 of 20",
-    ]
-
-
-def test_pictures_are_in_millimetres_and_thick_slices_are_not_squashed(axes):
-    three_planes(axes, volume(), INSIDE)
-    x, y, z = (n * mm for n, mm in zip(SIZE, SPACING_MM, strict=True))
-    for ax, ends in zip(axes, ((0, x, y, 0), (0, x, 0, z), (0, y, 0, z)), strict=True):
-        assert seen(ax)[1] == pytest.approx(ends)
-        assert ax.get_aspect() == 1  # a millimetre is as long across as up
-        assert (ax.get_xlabel().split("\n")[0], ax.get_ylabel()) == ("mm", "mm")
-    axes[0].figure.canvas.draw()
-    box = axes[1].get_window_extent()
-    assert box.height / box.width == pytest.approx(z / x, rel=0.01)
 
 
 def test_contour_follows_the_edges_of_the_voxels(axes):
@@ -188,15 +147,6 @@ def test_largest_effects_are_drawn_first_row_on_top(ax, words):
     spreads = [path.vertices[:, 0].tolist() for path in ax.collections[0].get_paths()]
     assert spreads == features()[["low", "high"]][:4].to_numpy().tolist()
     assert "above 0: metastasis more likely" in words(ax)
-
-
-def test_features_never_used_are_not_drawn(ax, words):
-    table = features(4)
-    table.loc[2:, ["mean", "low", "high", "frequency"]] = 0.0
-    importance(ax, table)
-    assert len(ax.get_yticklabels()) == 2
-    importance(ax, table.loc[2:])
-    assert "no feature was selected" in words(ax)
 
 
 # points read off the picture give the model's probability
@@ -275,17 +225,3 @@ def test_reading_the_picture_reproduces_the_model(ax):
         place = np.polyval(np.polyfit([float(text) for text in totals], along, 1), points)
         read = expit(np.polyval(np.polyfit(below, logit([float(text) for text in chances]), 1), place))
         assert read == pytest.approx(expit(log_odds(patient)), abs=0.005)
-
-
-def test_an_example_is_drawn_with_its_numbers(ax, words):
-    patient, model = drawn_patient(np.random.default_rng([4])), Nomogram(TERMS, INTERCEPT)
-    nomogram(ax, model, patient=patient)
-    assert f"{model.total(patient):.0f} points: {expit(log_odds(patient)):.2f}" in words(ax)
-
-
-def test_a_weak_model_still_has_probabilities_to_read(ax):
-    weak = pd.DataFrame({"coefficient": 0.01, "centre": 60, "spread": 10, "low": 40, "high": 80}, ["age"])
-    nomogram(ax, Nomogram(weak, -1.85), "probability")
-    texts, _ = scale(ax, 3)
-    assert len(texts) >= 2
-    assert all(0.13 <= float(text) <= 0.14 for text in texts)

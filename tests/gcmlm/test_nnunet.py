@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from lib.files import sha256_of
 from lib.gcmlm import nnunet
 from lib.gcmlm.nnunet import TITLE, Case, export_cases
 from lib.inputs.volumes import Geometry, Volume, brought_onto, image_of, read_volume, write_volume
@@ -28,7 +26,9 @@ STAND_IN = """
     from pathlib import Path
 
     TITLE, HOME = "Dataset501_Gastric", Path(os.environ["nnUNet_raw"]).parent
-    FAILS = os.environ.get("STAND_IN") == "fails"
+    FAILS = os.environ.get("STAND_IN") == "fails" or (
+        os.environ.get("STAND_IN") == "fails later" and "plan" not in sys.argv[0]
+    )
 
     def note():
         with open(HOME / "calls.jsonl", "a") as file:
@@ -121,8 +121,7 @@ def cases(tmp_path) -> list[Case]:
 @pytest.fixture
 def home(tmp_path, cases) -> Path:
     """Of a dataset that is exported."""
-    export_cases(tmp_path / "nnunet", cases)
-    return tmp_path / "nnunet"
+    return export_cases(tmp_path / "nnunet", cases)
 
 
 def calls(home: Path) -> list[dict]:
@@ -132,12 +131,11 @@ def calls(home: Path) -> list[dict]:
 
 
 def everything(home: Path, **more) -> dict[str, Path]:
-    nnunet.plan(home)
     nnunet.train(home, device="cpu", **more)
-    return nnunet.predict(home, home.parent / "masks", device="cpu", **more)
+    return nnunet.predict(home, device="cpu", **more)
 
 
-def test_commands_are_those_of_the_documentation_in_its_order(stand_in, home, tmp_path, monkeypatch):
+def test_commands_are_those_of_the_documentation_in_its_order(stand_in, home, monkeypatch):
     monkeypatch.setenv("nnUNet_compile", "t")
     everything(home, fold=2, trainer="nnUNetTrainer_5epochs")
     plan, train, predict = calls(home)
@@ -148,7 +146,7 @@ def test_commands_are_those_of_the_documentation_in_its_order(stand_in, home, tm
     assert " ".join(train["argv"]) == (
         "nnUNetv2_train 501 3d_fullres 2 -tr nnUNetTrainer_5epochs -p nnUNetPlans -device cpu"
     )
-    images, part = home / "nnUNet_raw" / TITLE / "imagesTs", tmp_path / ".part-masks"
+    images, part = home / "nnUNet_raw" / TITLE / "imagesTs", home / ".part-masks_nnUNetTrainer_5epochs_2"
     assert " ".join(predict["argv"]) == (
         f"nnUNetv2_predict -i {images} -o {part} -d 501 -c 3d_fullres -f 2 -tr nnUNetTrainer_5epochs -p nnUNetPlans "
         "-device cpu -npp 0 -nps 0 --continue_prediction --disable_progress_bar"
@@ -164,45 +162,35 @@ def test_commands_are_those_of_the_documentation_in_its_order(stand_in, home, tm
     assert all(call["guarded"] for call in calls(home)), "torchvision would stop nnU-Net"
 
 
-def test_what_is_whole_is_not_run_again_even_without_nnunet(stand_in, home, cases, tmp_path, monkeypatch):
+def test_what_is_whole_is_not_run_again_even_without_nnunet(stand_in, home, cases, monkeypatch):
     masks = everything(home)
     assert list(masks) == ["p5", "p6", "p7"]
-    assert sorted(path.name for path in (tmp_path / "masks").glob("*.gz")) == [
-        f"{name}.nii.gz" for name in masks
-    ]
+    assert all(path.is_relative_to(home) for path in masks.values())
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    export_cases(home, cases)
+    assert export_cases(home.parent, cases) == home
     assert everything(home) == masks
     assert len(calls(home)) == 3
     with pytest.raises(ModuleNotFoundError, match=r"pip install -c requirements\.lock 'nnunetv2"):
         nnunet.train(home, fold=1, device="cpu")
 
 
-def test_other_cases_are_planned_again_and_an_old_network_is_not_mixed_in(stand_in, home, cases):
-    nnunet.plan(home)
-    folder = nnunet.train(home, device="cpu")
-    splits = home / "nnUNet_preprocessed" / TITLE / "splits_final.json"
-    splits.write_text("of the old cases")
-    export_cases(home, [cases[1]._replace(name="p0"), *cases[1:]])
-    nnunet.plan(home)
-    assert not splits.exists()
-    with pytest.raises(ValueError, match="trained on other data"):
-        nnunet.train(home, device="cpu")
-    shutil.rmtree(folder)
-    nnunet.train(home, device="cpu")
-    assert [call["argv"][0][8:13] for call in calls(home)] == ["_plan", "_trai"] * 2
+def test_other_cases_or_masks_meet_no_network_of_these(home, cases):
+    """nnU-Net would go on using splits and networks of the old cases."""
+    homes = {home}
+    for first in (cases[0]._replace(name="q0"), cases[0]._replace(mask=None)):
+        homes.add(export_cases(home.parent, [first, *cases[1:]]))
+    assert len(homes) == 3
+    assert not list((home.parent / ".part").glob("*"))
 
 
 def test_a_failure_says_how_the_log_ends_and_a_killed_training_goes_on(stand_in, home, monkeypatch):
     monkeypatch.setenv("STAND_IN", "fails")
     with pytest.raises(RuntimeError, match="nnUNetv2_plan_and_preprocess failed with exit code 3") as failed:
-        nnunet.plan(home)
+        nnunet.train(home, device="cpu")
     assert str(home / "logs" / "plan.log") in str(failed.value)
     assert str(failed.value).endswith("line 38\nline 39")
     assert "line 20" not in str(failed.value)
-    monkeypatch.delenv("STAND_IN")
-    nnunet.plan(home)
-    monkeypatch.setenv("STAND_IN", "fails")
+    monkeypatch.setenv("STAND_IN", "fails later")
     with pytest.raises(RuntimeError, match="nnUNetv2_train failed"):
         nnunet.train(home, device="cpu")
     monkeypatch.delenv("STAND_IN")
@@ -225,33 +213,24 @@ def test_a_stopped_notebook_leaves_no_process_behind(stand_in, home, monkeypatch
     monkeypatch.setenv("STAND_IN", "hangs")
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        nnunet.plan(home)
+        nnunet.train(home, device="cpu")
     assert asked[0].returncode == -signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(asked[0].pid, 0)
 
 
-def test_a_killed_prediction_goes_on_without_the_damaged_mask(stand_in, home, tmp_path, monkeypatch):
-    nnunet.plan(home)
+def test_a_killed_prediction_goes_on_without_the_damaged_mask(stand_in, home, monkeypatch):
     nnunet.train(home, device="cpu")
     monkeypatch.setenv("STAND_IN", "fails")
     with pytest.raises(RuntimeError, match="nnUNetv2_predict failed"):
-        nnunet.predict(home, tmp_path / "masks", device="cpu")
-    assert not (tmp_path / "masks").exists()
+        nnunet.predict(home, device="cpu")
+    assert not list(home.glob("masks*"))
     monkeypatch.delenv("STAND_IN")
-    masks = nnunet.predict(home, tmp_path / "masks", device="cpu")
+    masks = nnunet.predict(home, device="cpu")
     assert (home / "resumed.txt").read_text(encoding="utf-8") == "p5_0000.nii.gz"
     images = home / "nnUNet_raw" / TITLE / "imagesTs"
     for case, path in masks.items():
         assert path.read_bytes() == (images / f"{case}_0000.nii.gz").read_bytes()
-
-
-def test_masks_from_elsewhere_are_not_replaced(stand_in, home, tmp_path):
-    (tmp_path / "masks").mkdir()
-    (tmp_path / "masks" / "p5.nii.gz").write_bytes(b"drawn by hand")
-    with pytest.raises(ValueError, match="another origin"):
-        everything(home)
-    assert (tmp_path / "masks" / "p5.nii.gz").read_bytes() == b"drawn by hand"
 
 
 def test_scans_without_a_mask_get_one_and_the_other_hospital_teaches_nothing(stand_in, cases, tmp_path):
@@ -265,7 +244,7 @@ def test_scans_without_a_mask_get_one_and_the_other_hospital_teaches_nothing(sta
     filled = nnunet.fill_masks(SimpleNamespace(folder=tmp_path, params=params), scans, ["p0", "p7"])
     assert filled["mask"].tolist()[:5] == scans["mask"].tolist()[:5]
     assert [Path(mask).name for mask in filled["mask"][5:]] == ["p5.nii.gz", "p6.nii.gz", "p7.nii.gz"]
-    taught = (tmp_path / "nnunet" / "nnUNet_raw" / TITLE / "labelsTr").glob("*")
+    taught = (tmp_path / "nnunet").glob("*/nnUNet_raw/*/labelsTr/*")
     assert sorted(path.name for path in taught) == [f"p{n}.nii.gz" for n in (1, 2, 3, 4)]
 
 
@@ -299,8 +278,7 @@ def test_the_real_nnunet_from_scans_to_a_mask(tmp_path, monkeypatch):
         write_volume(image, Volume(values.astype(np.float32), grid), "int16")
         write_volume(label, Volume(mask, grid), "uint8")
         cases.append(Case(f"p{number}", image, label if number < 5 else None))
-    export_cases(tmp_path / "nnunet", cases)
-    masks = everything(tmp_path / "nnunet", trainer="nnUNetTrainerSmall")
+    masks = everything(export_cases(tmp_path / "nnunet", cases), trainer="nnUNetTrainerSmall")
     assert list(masks) == ["p5"]
     assert read_volume(masks["p5"]).values.shape == read_volume(cases[5].image).values.shape
 
@@ -324,8 +302,6 @@ def test_layout_and_dataset_json_are_what_nnunet_asks_for(home, cases):
         assert (image.get_data_dtype(), label.get_data_dtype()) == (np.int16, np.uint8)
         np.testing.assert_array_equal(read_volume(case.image).values, image.get_fdata().T)
         np.testing.assert_array_equal(label.get_fdata().T, corner())
-    export_cases(home, [case._replace(name=f"q{case.name}") for case in cases])
-    assert not list(raw.glob("*/p*")), "cases of another export are not mixed in"
 
 
 def test_fractions_of_a_unit_are_kept_and_the_wanted_label_becomes_one(cases, tmp_path):
@@ -333,37 +309,34 @@ def test_fractions_of_a_unit_are_kept_and_the_wanted_label_becomes_one(cases, tm
     write_volume(tmp_path / "0.nii.gz", Volume(values, GRID))
     labels = np.where(corner(), 5, 2).astype(np.float32)
     write_volume(tmp_path / "0_mask.nii.gz", Volume(labels, GRID), "uint8")
-    export_cases(tmp_path / "nnunet", [cases[0]._replace(label=5), *cases[1:]])
-    raw = tmp_path / "nnunet" / "nnUNet_raw" / TITLE
+    home = export_cases(tmp_path / "nnunet", [cases[0]._replace(label=5), *cases[1:]])
+    raw = home / "nnUNet_raw" / TITLE
     np.testing.assert_array_equal(read_volume(raw / "imagesTr" / "p0_0000.nii.gz").values, values)
     np.testing.assert_array_equal(read_volume(raw / "labelsTr" / "p0.nii.gz").values, corner())
 
 
 @pytest.mark.parametrize("turn", ["RAS", "PIR"])
 def test_a_file_stored_with_turned_axes_gives_the_same_export(home, cases, tmp_path, turn):
-    before = {path: sha256_of(path) for path in (home / "nnUNet_raw").rglob("*.nii.gz")}
     for name in ("0", "0_mask", "1_mask"):  # one turned, the mask of another turned alone
         path = str(tmp_path / f"{name}.nii.gz")
         sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(path), turn), path)
-    export_cases(home, cases)
-    assert {path: sha256_of(path) for path in before} == before
+    assert export_cases(home.parent, cases) == home, "it is named by its content"
 
 
 def test_a_mask_of_another_grid_is_brought_over_by_its_place(cases, tmp_path):
     wide = Geometry(GRID.spacing_mm, (-14.5, 18.0, 2.0), GRID.direction, (20, 20, 10))
     there = brought_onto(image_of(corner(), GRID), wide, 0, sitk.sitkNearestNeighbor)
     write_volume(tmp_path / "2_mask.nii.gz", Volume(sitk.GetArrayFromImage(there) > 0, wide), "uint8")
-    export_cases(tmp_path / "nnunet", cases)
-    label = read_volume(tmp_path / "nnunet" / "nnUNet_raw" / TITLE / "labelsTr" / "p2.nii.gz")
+    raw = export_cases(tmp_path / "nnunet", cases) / "nnUNet_raw" / TITLE
+    label = read_volume(raw / "labelsTr" / "p2.nii.gz")
     np.testing.assert_array_equal(label.values, corner())
 
 
-def test_cases_that_cannot_be_used_are_named_together_and_the_dataset_is_not_whole(home, cases, tmp_path):
+def test_cases_that_cannot_be_used_are_named_together(cases, tmp_path):
     write_volume(tmp_path / "1_mask.nii.gz", Volume(corner() & False, GRID), "uint8")
     gone, odd = cases[3]._replace(image=tmp_path / "gone.nii.gz"), cases[4]._replace(name="tumour_seg")
     bad = [cases[0]._replace(label=3), *cases[1:3], gone, odd, *cases[5:]]
     with pytest.raises(ValueError, match="4 of 8 scans cannot be segmented") as refused:
-        export_cases(home, bad)
+        export_cases(tmp_path / "nnunet", bad)
     for word in ("p0", "p1", "empty", "p3", "gone.nii.gz", "tumour_seg: nnU-Net would misread this name"):
         assert word in str(refused.value)
-    assert not (home / "nnUNet_raw" / TITLE / "dataset.json").exists()

@@ -144,14 +144,6 @@ def test_proportional_hazards_are_checked():
         assert least <= found.loc[0, "ph_p"] <= most
 
 
-def test_order_of_patients_and_columns_changes_nothing(cohort):
-    names = ["age", "stage", "score"]
-    found = multivariable(cohort, "time", "event", names)
-    other = multivariable(cohort.sample(frac=1, random_state=0), "time", "event", names[::-1])
-    one, two = (each.set_index(["column", "level"]).sort_index() for each in (found, other))
-    pd.testing.assert_frame_equal(one, two, rtol=1e-4)
-
-
 def test_a_held_out_score_has_its_error_widened_and_the_other_columns_do_not(cohort):
     given, held_out = (
         multivariable(cohort, "time", "event", ["age", "stage"], trained).set_index("column")
@@ -176,12 +168,11 @@ def test_both_are_printed_side_by_side(cohort):
     assert score["p (proportional hazards)"] == f"{found['ph_p']:.3f}"
     assert text.loc[("stage", "I"), ["univariable", "p"]].tolist() == ["1 (reference)", ""]
     assert text.loc[("site", ""), "univariable"] == "not computable"
-    with pytest.raises(ValueError, match="different rows"):
-        printed(one, two[1:])
-    # another level is the most frequent one: the ratios of one line would be of different comparisons
-    other = multivariable(cohort[cohort["stage"] != "I"], "time", "event", ["stage"])
-    with pytest.raises(ValueError, match="give both the same patients"):
-        printed(univariable(cohort[cohort["stage"] != "III"], "time", "event", ["stage"]), other)
+    assert printed(one, two[1:]).loc[0, "multivariable"] == "not computable"
+    # another level is the most frequent one among the complete cases: both are compared with that of the table
+    few = cohort.assign(age=cohort["age"].mask((cohort["stage"] == "I") & (cohort.index > 40)))
+    both = [fit(few, "time", "event", ["age", "stage"]) for fit in (univariable, multivariable)]
+    assert (printed(*both).loc[1, ["univariable", "multivariable"]] == "1 (reference)").all()
 
 
 # stability of a selection

@@ -18,8 +18,6 @@ from lib.gcmlm.tables import (
     refuse_disguised_outcomes,
     slide_table,
     standardised,
-    subsets,
-    write_reference_csv,
 )
 
 
@@ -155,11 +153,6 @@ def test_the_head_and_neck_sheets_pass_and_with_their_last_column_back_do_not(mi
 
 
 # subsets
-
-
-def test_seven_of_three_in_the_cohorts_order():
-    wanted = ["clinical", "ct", "slide", "clinical+ct", "clinical+slide", "ct+slide", "clinical+ct+slide"]
-    assert subsets(["clinical", "ct", "slide"]) == wanted
 
 
 def test_common_rows_are_those_of_all_tables_sorted():
@@ -347,11 +340,3 @@ def test_files_without_encoder_go_together_but_not_with_others(folder, slides):
     assert len(slide_table(slides.iloc[:2], folder)) == 2
     with pytest.raises(ValueError, match="slides S1 and S3 do not go together: encoder is ''"):
         slide_table(slides, folder)
-
-
-def test_reference_csv(folder, slides, tmp_path):
-    table = slide_table(slides[::-1], folder)
-    write_reference_csv(tmp_path / "wsi.csv", table)
-    raw = pd.read_csv(tmp_path / "wsi.csv")
-    assert list(raw) == ["wsi", *(f"feat_{i}" for i in range(6))]
-    assert raw["wsi"].tolist() == ["S1", "S2", "S3", "S4"]

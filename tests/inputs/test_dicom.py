@@ -146,7 +146,7 @@ def test_no_dicom(tmp_path):
     refused(tmp_path / "none", "none", FileNotFoundError)
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "scan").mkdir()
-    refused(tmp_path, "holds no DICOM picture; it has 1 subfolders", FileNotFoundError)
+    refused(tmp_path, "holds no DICOM picture, nor do the folders below it", FileNotFoundError)
 
 
 def test_the_one_stack_of_the_modality_is_taken_from_a_whole_export(series):
@@ -240,7 +240,7 @@ def test_steps_that_change_are_interpolated_where_no_number_is_missing(tmp_path)
     refused(tmp_path, "slices are missing")
 
 
-def enhanced(path, order=range(6), lean=0.0, **more):
+def enhanced(path, order):
     """All slices in one file (enhanced CT), each with its own slope, in any order."""
     header = pydicom.dcmread(path.parent / "IM0.dcm")
     for name in (
@@ -259,10 +259,10 @@ def enhanced(path, order=range(6), lean=0.0, **more):
     for k in order:
         frame = Dataset()
         frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [Dataset()], [Dataset()]
-        frame.PlanePositionSequence[0].ImagePositionPatient = [AT[0], AT[1] + k * lean, AT[2] + STEP_MM * k]
+        frame.PlanePositionSequence[0].ImagePositionPatient = [AT[0], AT[1], AT[2] + STEP_MM * k]
         frame.PixelValueTransformationSequence[0].RescaleSlope = 1 + k % 2
         frame.PixelValueTransformationSequence[0].RescaleIntercept = -1024
-        frame.PixelValueTransformationSequence[0].RescaleType = more.get("units", "HU")
+        frame.PixelValueTransformationSequence[0].RescaleType = "HU"
         frames.append(frame)
         stored.append((2 * slice_of(k) + 1024 * 2) // (2 * (1 + k % 2)))
     header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], frames
@@ -281,17 +281,6 @@ def test_enhanced_ct_is_a_stack_whatever_the_order_of_its_frames(series):
         assert volume.geometry.origin_mm == pytest.approx(AT)
         assert volume.geometry.spacing_mm == pytest.approx((0.7, 0.8, STEP_MM))
         assert volume.header["units"] == "HU"
-
-
-def test_enhanced_ct_has_the_faults_of_a_stack(series, tmp_path):
-    enhanced(series / "one.dcm", order=(0, 1, 3, 4, 5))
-    refused(series, "slices are missing")
-
-
-def test_enhanced_ct_of_a_tilted_gantry_is_straightened(series):
-    enhanced(series / "one.dcm", lean=1.0)
-    refused(series, "the gantry was tilted", oblique="keep")
-    assert read_dicom(series, oblique="resample").geometry.size[1] > ROWS
 
 
 def colour(folder):

@@ -21,7 +21,6 @@ from lib.inputs.tables import (
     plain,
     read_columns,
     read_texts,
-    text_of,
     values,
 )
 
@@ -98,21 +97,6 @@ def test_formulas_never_computed_and_errors_of_a_spreadsheet_are_no_missing_valu
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (datetime.timedelta(minutes=-5), "-0:05:00"),
-        (datetime.datetime(2024, 3, 1, 8, 30), "2024-03-01 08:30:00"),
-        (float("nan"), ""),
-        (float("inf"), "inf"),
-        (3, "3"),
-        (0.25, "0.25"),
-    ],
-)
-def test_text_of_a_cell(value, text):
-    assert text_of(value) == text
-
-
-@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("t.csv", "", "is empty"),
@@ -161,12 +145,6 @@ def test_a_zip_of_one_table_is_read_and_of_two_refused(tmp_path):
     for path in (tmp_path / "t.csv.zip", put(tmp_path / "t.csv.gz", b"\x1f\x8b\x08 cut")):
         with pytest.raises(ValueError, match=f"{path.name} cannot be read as a table"):
             read_columns(path)
-
-
-def test_missing_table_is_named(tmp_path):
-    for read in (read_texts, read_columns):
-        with pytest.raises(FileNotFoundError, match=r"t\.csv"):
-            read(tmp_path / "t.csv")
 
 
 def test_names_are_compared_without_case_and_spaces():

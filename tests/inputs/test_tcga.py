@@ -152,35 +152,6 @@ def test_unusable_rows_are_named(tmp_path, rows, message):
         read_outcomes(table(tmp_path, rows))
 
 
-@pytest.mark.parametrize("mark", [";", "\t"])
-def test_dialects_give_the_same_outcomes(tmp_path, mark):
-    sound = read_outcomes(table(tmp_path))
-    text = mark.join(HEAD).upper() + "\n" + "\n".join(mark.join(f"{cell} " for cell in row) for row in ROWS)
-    (tmp_path / "t.csv").write_text(
-        "\ufeff" + (re.sub(r"\.(\d+ )", r",\1", text) if mark == ";" else text), encoding="utf-8"
-    )
-    pd.testing.assert_frame_equal(read_outcomes(tmp_path / "t.csv"), sound)
-
-
-def test_all_that_is_wrong_with_a_table_is_said(tmp_path):
-    path = tmp_path / "patients.csv"
-    text = "patient,slide,time_months,event,age\nP1,a,12.5,1,21915\nP2,b,7,3,-3\nP3,b,,1,40\np1,c,3000,0,50\nP4,d,9,1,40\nP4,e,8,1,40\n"
-    path.write_text(text)
-    with pytest.raises(ValueError, match="slide b stands twice") as said:
-        read_outcomes(path)
-    lines = str(said.value).splitlines()
-    for words in (
-        "'P1' and 'p1' differ only in case",
-        "age of patient P1 is 21915, P2 is -3",
-        "event of P2: '3' is no category",
-        "time_months of P3: the cell is empty",
-        "time_months of patient p1 is 3000",
-        r"patient P4: slides disagree in time_months, \[9\.0, 8\.0\]",
-    ):
-        assert sum(bool(re.search(words, line)) for line in lines) == 1, words
-    assert len(lines) == 7
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [("survival_months", "50.04"), ("censorship", "0"), ("age", ""), ("oncotree_code", "READ")],

@@ -162,20 +162,6 @@ def test_mask_with_another_header_is_refused_and_both_grids_are_named(tmp_path):
     assert not same_grid(LPS, LPS._replace(direction=(-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0)))
 
 
-def test_mask_is_brought_over_by_its_place(tmp_path):
-    """A coarse, flipped mask of a box lands on the fine grid's voxels inside the box."""
-    fine = Geometry((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), LPS.direction, (12, 10, 8))
-    coarse = np.zeros((6, 5, 4), np.uint8)
-    coarse[1:3, 2:4, 0:2] = 3
-    # voxels of 2 mm from 0.5 mm on, x stored to the right: index i is at x = 10.5 - 2 i
-    affine = np.array([[2, 0, 0, -10.5], [0, -2, 0, -0.5], [0, 0, 2, 0.5], [0, 0, 0, 1.0]])
-    path = save(tmp_path / "mask.nii.gz", coarse, affine)
-    mask = read_mask(path, fine)
-    expected = np.zeros((8, 10, 12), bool)
-    expected[0:4, 4:8, 6:10] = True  # x: 10.5 - 2 and 10.5 - 4, each half a voxel around: 6 to 9
-    assert (mask == expected).all()
-
-
 def test_a_mask_that_was_drawn_finer_or_on_a_part_keeps_its_volume(tmp_path):
     like = Geometry((1.0, 1.0, 2.0), (0.0, 0.0, 0.0), LPS.direction, (12, 10, 8))
     inside = np.zeros((12, 10, 8), np.uint8)

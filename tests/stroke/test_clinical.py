@@ -81,11 +81,6 @@ def test_what_is_no_duration_is_refused(text):
         minutes(text)
 
 
-@pytest.mark.parametrize("text", ["2b", "2B", " 2b ", "TICI 2b", "mTICI 2b", "tici2b"])
-def test_reperfusion_as_it_is_written(text):
-    assert read(table(TICI=[text, "3.0"]))["mtici"].tolist() == [1, 2]
-
-
 def test_every_variable_by_hand():
     found = read(table())
     assert list(found) == [*MAPPING, "note"]
@@ -95,13 +90,6 @@ def test_every_variable_by_hand():
     np.testing.assert_allclose(first, [71, 80, 100, 12, 0, 1, nan, 0, 1, 3])
     np.testing.assert_allclose(second, [82, 60.5, nan, nan, 1, 0, nan, nan, 2, 0])
     assert set(found["note"]) == {""}
-
-
-def test_columns_are_found_in_any_spelling():
-    raw = table()
-    other = raw.rename(columns=lambda name: "  ".join(name.upper().split()))
-    pd.testing.assert_frame_equal(read(other), read(raw))
-    pd.testing.assert_frame_equal(read(raw[raw.columns[::-1]]), read(raw))
 
 
 def test_expressions():
@@ -183,10 +171,6 @@ def test_implausible_may_be_missing_and_is_said():
         "nihss is -1, not between 0 and 42 points: taken as missing",
         "",
     ]
-
-
-def test_nought_minutes_have_any_unit():
-    assert read(table(Onset_to_door=["0", "0:45"]))["onset_to_ctp_min"].tolist() == [20, 60.5]
 
 
 # the nine variables

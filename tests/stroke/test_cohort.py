@@ -78,12 +78,6 @@ def test_other_session_and_other_patient_s_folder(tmp_path):
     assert "lies in a folder of sub-stroke0001 and is not taken" in found.loc["sub-stroke0005", "note"]
 
 
-def test_no_tree_at_all(tmp_path):
-    for folder in (tmp_path, tmp_path / "x"):
-        with pytest.raises(FileNotFoundError, match="holds no file of a patient sub-strokeNNNN"):
-            find_patients(folder)
-
-
 @pytest.mark.parametrize(
     ("text", "patient"),
     [

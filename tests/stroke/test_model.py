@@ -312,20 +312,6 @@ def test_penalty_is_of_the_large_kernels_only():
 # --- missing variables
 
 
-@pytest.mark.parametrize("fusion", ["cross", "concatenation", "clinical"])
-def test_what_is_missing_is_not_read(fusion):
-    model = lively(fusion=fusion)
-    series, continuous, codes = patients(3)
-    missing = torch.zeros(3, 9, dtype=torch.bool)
-    missing[:, [1, 6]] = True
-    odd, strange = continuous.clone(), codes.clone()
-    odd[:, 1], strange[:, 2] = math.nan, -1
-    with torch.inference_mode():
-        before = model(series, continuous, codes, missing).logit
-        torch.testing.assert_close(model(series, odd, strange, missing).logit, before, rtol=0, atol=0)
-        assert (model(series, continuous, codes).logit - before).abs().min() > 1e-4
-
-
 def test_missing_gradients_are_finite_and_zero():
     model = lively().train()
     series, continuous, codes = patients(3)

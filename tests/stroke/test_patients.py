@@ -54,10 +54,10 @@ def test_columns_are_optional_called_otherwise_or_left_over_and_that_is_said(tmp
         ),
         (
             HEAD + FIRST + FIRST.replace("patient_0", "P9"),
-            r"patient_0 and P9 have the same film a/ctp\.nii\.gz",
+            r"film a/ctp\.nii\.gz stands twice, of patient_0 and P9",
         ),
-        (HEAD + FIRST.replace("a/ctp", "../a/ctp"), "it must lie in"),
-        (HEAD + FIRST.replace("a/ctp", "C:\\\\a\\\\ctp"), "it must lie in"),
+        (HEAD + FIRST.replace("a/ctp", "../a/ctp"), "a path must stay in"),
+        (HEAD + FIRST.replace("a/ctp", "C:\\\\a\\\\ctp"), "a path must stay in"),
         (
             HEAD + FIRST.replace(",1.5,", ",1500,"),
             r"interval_s of patient patient_0 is 1500: seconds are expected",
@@ -97,7 +97,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path):
     words = [
         "row 5 names no patient",
         "patient_0 stands twice",
-        "same film",
+        "film a/ctp.nii.gz stands twice",
         "interval_s of",
         "age of",
         "nihss of",

@@ -72,8 +72,7 @@ def prepared(series):
 
 def test_prepared_scan_equals_a_naive_version(series):
     """Loops over frames and voxels, from the published order of steps."""
-    native = Preparation(baseline=3, ceiling_hu=None, masked=False)
-    made = prepare(series, native)
+    made = prepare(series, Preparation(baseline=3, ceiling_hu=None))
     still = np.mean([series.values[0], series.values[1], series.values[2]], axis=0)
     brain = tissue_mask(still, GRID, PLAIN)
     curve = [float(np.mean((frame - still)[brain])) for frame in series.values]
@@ -88,7 +87,8 @@ def test_prepared_scan_equals_a_naive_version(series):
     z, y, x = (
         slice((new - old) // 2, (new - old) // 2 + old) for new, old in zip((16, 48, 48), SHAPE, strict=True)
     )
-    np.testing.assert_allclose(made.values[:, z, y, x], (window - mean) / sd, atol=2e-4)
+    expected = np.where(brain, (window - mean) / sd, 0)
+    np.testing.assert_allclose(made.values[:, z, y, x], expected, atol=2e-4)
     assert (made.mask[z, y, x] == brain).all()
     assert made.mask.sum() == brain.sum()
     assert (made.mean_hu, made.sd_hu) == (pytest.approx(mean, rel=1e-4), pytest.approx(sd, rel=1e-4))
@@ -131,13 +131,6 @@ def test_resampling_reproduces_a_field_that_is_linear_in_space(spacing):
     assert inside.sum() * grid.voxel_ml == pytest.approx(mask.sum() * GRID.voxel_ml, rel=0.12)
     found = laid_onto((places @ lean).astype(np.float32), GRID, grid, 0)
     np.testing.assert_allclose(found[inside], (new @ lean)[inside], atol=1e-3)
-
-
-def test_a_later_bolus_shifts_frames_and_nothing_else():
-    early, late = (prepare(scan(60, arrival=when, noise=0), NATIVE) for when in (10.0, 16.0))
-    for name in ("peak_frame", "first_frame", "arrival_frame", "baseline_frames"):
-        assert getattr(late, name) - getattr(early, name) == 6, name
-    np.testing.assert_allclose(late.values, early.values, atol=1e-2)
 
 
 # when contrast comes
@@ -233,12 +226,6 @@ def test_network_input_is_the_mean_of_blocks(prepared):
     assert (whole == prepared.values.transpose(0, 2, 3, 1)).all()
 
 
-def test_network_input_takes_whole_fractions_only(prepared):
-    for shape, frames in (((64, 48, 16), 32), ((48, 20, 16), 32), ((48, 48, 5), 32), ((48, 48, 16), 12)):
-        with pytest.raises(ValueError, match="are no whole fractions of what was prepared"):
-            network_input(prepared, shape, frames)
-
-
 # its file
 
 
@@ -264,18 +251,6 @@ def test_prepared_scan_is_read_as_it_was_written(series, ceiling, tmp_path):
     assert again.enhancement.max() > 50, "perfusion maps need the vessels as they are"
     if ceiling:
         assert again.values.max() == pytest.approx((8 - scan.mean_hu) / scan.sd_hu, abs=1e-5)
-
-
-def test_scan_prepared_without_a_mask_keeps_its_surroundings(series, prepared, tmp_path):
-    """Else the parameter `masked` would change nothing."""
-    bare = prepare(series, settings(masked=False))
-    assert bare.values[:, ~bare.mask].any()
-    assert not prepared.values[:, ~prepared.mask].any()
-    write_prepared(tmp_path / "one.h5", bare)
-    again = read_prepared(tmp_path / "one.h5")
-    most = np.abs(bare.enhancement).max()
-    np.testing.assert_allclose(again.values, bare.values, atol=most * 2**-11 / bare.sd_hu)
-    np.testing.assert_array_equal(bare.values[:, bare.mask], prepared.values[:, prepared.mask])
 
 
 def test_file_bounds_what_half_floats_cannot_hold_and_is_refused_when_cut(prepared, tmp_path):

@@ -11,13 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch.utils.data import DataLoader
 
-from lib.inputs.volumes import Geometry
 from lib.stroke import train
-from lib.stroke.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL, Arrays
+from lib.stroke.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL
 from lib.stroke.params import CONTENDERS, NETWORKS, QUIRKS, RELEASED, StrokeParams
-from lib.stroke.perfusion import Prepared, network_input
 from lib.stroke.series import write_series_features
-from lib.stroke.train import SCAN, VOLUMES, Data, Patients, build, fit, fit_network, logits
+from lib.stroke.train import SCAN, VOLUMES, Data, build, fit, logits
 from lib.training import runs
 from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Run, plan_runs
@@ -127,11 +125,11 @@ def test_standardising_takes_the_training_patients_mean_film_away():
     data = Planted(12, recipe(standardise=True), image=1.0)
     one = run(data, held_out=4)
     network = build("fusion", "admission", data.params)
-    network.fit(data.sides(one, one.fold)[0])
+    network.fit(data.sides(one)[0])
     films = np.stack([data.films[name] for name in one.fold.train])
     np.testing.assert_allclose(network.mean, films.mean(0), atol=1e-6)
     assert network.spread.item() == pytest.approx((films - films.mean(0)).std(), rel=1e-5)
-    _, held_out = data.sides(one._replace(setting="admission"), one.fold)
+    _, held_out = data.sides(one._replace(setting="admission"))
     film, *form, _ = (part[None] for part in held_out[0])
     plain = network.model.eval()((film - network.mean) / network.spread, *form)
     torch.testing.assert_close(network.eval()(film, *form).logit, plain.logit)
@@ -147,32 +145,9 @@ def test_clinical_branch_never_reads_a_series(features, table, monkeypatch):
 # the loss, the schedule
 
 
-def test_mirroring_is_of_training_only_and_exchanges_left_and_right(features, table):
-    """A lesion on the patient's left, put through what makes the network's input, comes out on the right."""
-    values = np.random.default_rng(1).normal(size=(2, 4, 6, 8)).astype(np.float32)  # x grows to the left
-    assert Geometry((1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()), (8, 6, 4)).orientation == "LPS"
-    unused = dict.fromkeys(Prepared._fields)
-    one, other = (
-        network_input(Prepared(**unused | {"values": v}), (6, 8, 4), 2) for v in (values, values[..., ::-1])
-    )
-    clinical = Arrays(np.zeros((1, 3), np.float32), np.zeros((1, 4), np.int64), np.zeros((1, 7), bool))
-    patients = Patients(["P"], lambda name: one, clinical, [1])
-    assert np.array_equal(patients[0][0].numpy(), one)
-    patients.mirrored = np.random.default_rng(0)
-    seen = [patients[0][0].numpy() for _ in range(40)]
-    assert {np.array_equal(each, one) for each in seen} == {True, False}
-    assert all(np.array_equal(each, one) or np.array_equal(each, other) for each in seen)
-    plain, mirrored = (Data(table, features, recipe(mirrored=each)) for each in (False, True))
-    results = [fit(run(data), data) for data in (plain, mirrored)]
-    assert not equal(*results)
-    # the history's last line was reckoned on the scans as they are
-    last = results[1].history["held_out_auc"].iloc[-1]
-    assert last == held_out_auc(mirrored, run(mirrored), results[1].scores)
-
-
 def test_loss_is_cross_entropy_and_the_encoders_penalty():
     data = Planted(16, recipe())
-    training, _ = data.sides(run(data), run(data).fold)
+    training, _ = data.sides(run(data))
     torch.manual_seed(0)
     model = build("fusion", "postprocedural", data.params).eval()
     looped = train.Training(model, data.params, 2, training, "")
@@ -233,7 +208,7 @@ def test_released_leaves_out_what_fills_no_batch(patients, batch, theirs, ours, 
     )
     data = Planted(patients + 8, recipe(batch=batch, epochs=100, schedule="warm_restarts"))
     for model, cycle in {"fusion": ours, "fusion+whole_batches": theirs, "fusion-released": theirs}.items():
-        fit_network(run(data, model), data, Checkpoint())
+        train.train(run(data, model), data, 100, Checkpoint())
         loop, batches, _ = given.pop()
         _, fall, _ = loop.descent()
         assert fall.lr_lambdas[0].keywords["cycle"] == cycle
@@ -322,7 +297,7 @@ def test_held_out_patients_get_a_probability_though_smoking_is_missing_for_every
     if not logistic:
         network = build(model, setting, data.params)
         network.load_state_dict(result.weights)
-        again = logits(network, data.sides(one, one.fold)[1], 8)
+        again = logits(network, data.sides(one)[1], 8)
         np.testing.assert_allclose(again, result.scores["score"], atol=1e-6)
 
 
@@ -337,11 +312,10 @@ def other_held_out(table: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("model", ["fusion", "clinical-branch", "logistic-both"])
-@pytest.mark.parametrize("inner_folds", [0, 2])
-def test_held_out_patients_influence_nothing(features, table, model, inner_folds):
+def test_held_out_patients_influence_nothing(features, table, model):
     other = other_held_out(table)
     other.loc["P03"] = table.loc["P03"]
-    one, two = (Data(each, features, recipe(inner_folds=inner_folds)) for each in (table, other))
+    one, two = (Data(each, features, recipe()) for each in (table, other))
     first, second = fit(run(one, model), one), fit(run(two, model), two)
     assert equal(first, second)
     scores = [each.scores.set_index("patient")["score"] for each in (first, second)]
@@ -361,38 +335,16 @@ def test_scaler_that_has_seen_everybody_is_a_quirk(features, table):
 
 
 def test_last_epoch_counts_unless_the_held_out_choose_it(features, table):
-    data = Data(table, features, recipe(epochs=5, inner_folds=2, learning_rate=0.02))
+    data = Data(table, features, recipe(epochs=5, learning_rate=0.02))
     one = run(data, "fusion+epoch_by_test", "admission")
     result = fit(one, data)
-    assert set(result.history["part"]) == {"whole"}, "no inner folds: the held-out patients choose"
     best = result.history["held_out_auc"].idxmax()
     assert result.history["chosen"].idxmax() == best
     assert held_out_auc(data, one, result.scores) == result.history["held_out_auc"].max()
-    short, history = train.train(one, one.fold, data, int(best) + 1, Checkpoint())
+    short, history = train.train(one, data, int(best) + 1, Checkpoint())
     assert history["loss"].equals(result.history["loss"][: best + 1])
-    score = logits(short, data.sides(one, one.fold)[1], 8)
+    score = logits(short, data.sides(one)[1], 8)
     np.testing.assert_allclose(score, result.scores["score"], atol=1e-6)
-
-
-def test_inner_folds_choose_the_epoch_by_their_mean_auc_and_never_see_the_held_out(
-    features, table, monkeypatch
-):
-    seen, training = [], train.train
-    monkeypatch.setattr(train, "train", lambda run, fold, *a: (seen.append(fold), training(run, fold, *a))[1])
-    data = Data(table, features, recipe(epochs=6, inner_folds=4, learning_rate=0.03))
-    one = run(data, "clinical-branch", "admission")
-    history = fit(one, data).history
-    *inner, whole = seen
-    assert sorted(name for each in inner for name in each.test) == list(one.fold.train)
-    assert all({*each.train, *each.test} == set(one.fold.train) for each in inner)
-    assert [sorted(table.loc[list(each.test), "label"]) for each in inner] == 4 * [[0, 0, 1, 1]]
-    assert whole == one.fold
-    parts = history[history["part"] != "whole"]
-    assert not parts["chosen"].any()
-    mean = parts.pivot_table(index="epoch", columns="part", values="held_out_auc").mean(axis=1)
-    own = history[history["part"] == "whole"]
-    assert own["chosen"].tolist() == [False] * mean.idxmax() + [True]
-    assert 0 < mean.idxmax() < 5, "else the test shows little"
 
 
 def test_a_run_depends_on_outcomes_recipe_and_its_own_variables(features, table):
@@ -421,10 +373,10 @@ def test_a_run_depends_on_outcomes_recipe_and_its_own_variables(features, table)
 def test_gaps_are_masked_or_as_released_filled_from_training(features, table):
     data = Data(table, features, recipe())
     one = run(data)
-    _, held_out = data.sides(one, one.fold)
+    _, held_out = data.sides(one)
     gaps = [{POSTPROCEDURAL[i] for i in np.flatnonzero(held_out[k][3])} for k in range(3)]
     assert gaps == [{"smoking"}, {"nihss", "smoking"}, {"hypertension", "smoking"}]
-    _, held_out = data.sides(run(data, "fusion-released"), one.fold)
+    _, held_out = data.sides(run(data, "fusion-released"))
     assert not held_out.clinical.missing.any()
     assert set(held_out.clinical.categorical[:, list(CATEGORICAL).index("smoking")]) == {0}
     known = table["nihss"].drop("P01")
@@ -522,7 +474,7 @@ def test_late_fusion_is_the_mean_probability_of_the_same_patient_where_it_is_ask
 def test_attention_is_of_the_class_tokens_and_of_those_who_have_the_variable(features, table):
     data = Data(table, features, recipe())
     one = run(data, setting="admission")
-    model, (_, held_out) = build("fusion", "admission", data.params), data.sides(one, one.fold)
+    model, (_, held_out) = build("fusion", "admission", data.params), data.sides(one)
     runs.write_weights(model.eval().state_dict(), features / "weights" / f"{one.name}.safetensors")
     found = train.mean_attention(data, one)
     variables = found[found["asks"] == "variable"]
@@ -541,14 +493,9 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize(
-    ("model", "changes", "part"),
-    [
-        ("fusion", {"mirrored": True, "schedule": "warm_restarts"}, "whole"),
-        ("fusion+epoch_by_test", {}, "whole"),
-        ("clinical-branch", {"inner_folds": 2}, "0.1"),
-    ],
+    ("model", "changes"), [("fusion", {"schedule": "warm_restarts"}), ("fusion+epoch_by_test", {})]
 )
-def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, part, tmp_path, monkeypatch):
+def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, tmp_path, monkeypatch):
     data = Data(table, features, recipe(epochs=4, **changes))
     one = run(data, model, SCAN if model == "ctp" else "admission")
     whole = fit(one, data)
@@ -556,14 +503,13 @@ def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, 
 
     def mortal(looped, to, *arguments):
         save(looped, to, *arguments)
-        if f".{part}." in to.path.name:
-            raise Killed
+        raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "save_checkpoint", mortal)
         with pytest.raises(Killed):
             fit(one, data, checkpoint)
-    assert [path.name for path in tmp_path.iterdir()] == [f"run.{part}.checkpoint.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint.safetensors"]
     torch.manual_seed(99)  # another process, other random numbers
     again = fit(one, data, checkpoint)
     assert equal(whole, again)
