@@ -28,7 +28,7 @@ from benchmarks._controls import Held, asked_again, exchanged, noised, permuted,
 from lib.data import RAW
 from lib.files import write_csv
 from lib.fusion import evaluation
-from lib.fusion.cohort import Cohort, Patients, by_site
+from lib.fusion.cohort import Patients, by_site, read_cohort
 from lib.fusion.params import RNA, FusionParams
 from lib.fusion.tokens import Inputs, tokens
 from lib.params import ROOT, load
@@ -50,7 +50,7 @@ def cohort(name: str, options) -> tuple[FusionParams, Patients]:
     own = dict(each.split("=", 1) for each in options.own)
     changes = {"seeds": options.seeds, "models": options.models, "own_heads": own}
     params = load(ROOT / "params" / "fusion" / f"{name}.yaml").model_copy(update=changes)
-    return params, Cohort(Stage("fusion", "controls", params)).patients
+    return params, read_cohort(Stage("fusion", "controls", params)).patients
 
 
 def held(params: FusionParams, patients: Patients) -> Held:
@@ -207,7 +207,7 @@ MODELS = {
 }
 CANCERS = {
     "permuted": ["paad", "kirp"],
-    "exchanged": ["blca", "kirc", "luad"],
+    "exchanged": ["blca", "kirc"],
     "traps": ["brca", "gbmlgg", "coadread"],
     "planted": [],
 }

@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.crossfusion_step import ROOT, SCHEMES, megabytes
+from benchmarks.crossfusion_step import ROOT, SCHEMES, megabytes, shipped_scheme
 
 SIDES = (448, 256)
 OURS = "described"
@@ -33,8 +33,6 @@ ROWS = [
 
 def measured(side: int, what: str, scheme: str) -> dict:
     """Run in a process of its own."""
-    import importlib.util
-
     import torch
 
     from benchmarks._cells import cell_bag, cell_tiles, find_slide, read_cells
@@ -45,11 +43,8 @@ def measured(side: int, what: str, scheme: str) -> dict:
     torch.manual_seed(0)
     bag = cell_bag(cell_tiles(read_cells(find_slide(ROOT / "data" / "raw")), side), side)
     x = [(x - x.mean((0, 1))) / (x.std((0, 1)) + 1e-6) for x in tensors(bag)]
-    place = importlib.util.spec_from_file_location("plain", ROOT / "tests/crossfusion/plain_crossfusion.py")
-    plain = importlib.util.module_from_spec(place)
-    place.loader.exec_module(plain)
     model = CrossFusion(x[0].shape[2], **SCHEMES[scheme]).train(what == "step")
-    shipped = plain.Shipped(model.named_parameters())
+    shipped = shipped_scheme()(model.named_parameters())
     before = megabytes()
 
     def taken(bags: list) -> float:

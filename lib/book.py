@@ -293,7 +293,7 @@ def _wide(picture: NotebookNode) -> bool:
 
 
 def _entitle(page: NotebookNode, chapter: Chapter, kind: str, binder: str) -> None:
-    """Name cohort and kind in the page's one title, which must be in the first cell; no number, for it would hang on what was run."""
+    """Name study, stage, cohort and kind in the one title, in the first cell; no chapter has a number, for it would hang on what was run."""
     titles = [
         (number, line)
         for number, cell in enumerate(page.cells, 1)
@@ -311,7 +311,8 @@ def _entitle(page: NotebookNode, chapter: Chapter, kind: str, binder: str) -> No
         notice += f"\n[Run this notebook in Binder]({binder}){{.launch}}, after those before it.\n"
     if title.endswith("?"):  # too long for the table of contents
         title, notice = chapter.stage[2:].capitalize(), f"{notice}\n**{title}**\n"
-    shown = f"{title}: {names.name(chapter.cohort, 'cohorts')} ({kind})"
+    study, cohort = results.studies()[chapter.study]["name"], names.name(chapter.cohort, "cohorts")
+    shown = f"{study}, {chapter.stage[0]} {title}: {cohort} ({kind})"
     named = f"# {shown} {{{(attributes or '{}')[1:-1]} .unnumbered}}".replace("{ ", "{") + notice
     page.cells[0].source = page.cells[0].source.replace(titles[0][1], named, 1)
 

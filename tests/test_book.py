@@ -78,12 +78,12 @@ def test_parameters_are_hidden_and_what_was_given_is_folded_below_the_title():
 def test_title_and_notice_name_cohort_and_kind(kind):
     title = "# Evaluate {#sec-e}\n\nWhat goes in."
     first = page(title=title, kind=kind, binder="https://b.org").cells[0].source
-    assert first.startswith(f"# Evaluate: Demo ({kind}) {{#sec-e-spacrd-demo .unnumbered}}\n")
+    assert first.startswith(f"# SpaCRD, 4 Evaluate: Demo ({kind}) {{#sec-e-spacrd-demo .unnumbered}}\n")
     assert first.endswith("What goes in.")
     assert ("not comparable with the paper" in first) == (kind == "phantom")
     assert "[Run this notebook in Binder](https://b.org){.launch}" in first
     asked = page(title="# Is it so?", kind=kind).cells[0].source
-    assert asked.startswith(f"# Evaluate: Demo ({kind}) {{.unnumbered}}\n")
+    assert asked.startswith(f"# SpaCRD, 4 Evaluate: Demo ({kind}) {{.unnumbered}}\n")
     assert asked.endswith("\n**Is it so?**\n")
 
 
@@ -289,7 +289,9 @@ def checkout(root, tmp_path, monkeypatch):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         # chapters link to notebooks of demos that this small book does not have
         text = re.sub(
-            r"(notebooks/\w+)/demo/[\w-]+\.ipynb", r"\1/index.qmd", (root / name).read_text("utf-8")
+            r"(notebooks/\w+)/demo/[\w-]+\.ipynb(?:#[\w-]+)?",
+            r"\1/index.qmd",
+            (root / name).read_text("utf-8"),
         )
         (folder / name).write_text(text, encoding="utf-8")
     for entry in contents["book"]["chapters"]:
@@ -340,7 +342,7 @@ def test_the_preview_is_made_not_made_twice_and_a_cohort_that_is_run_later_joins
     assert make(checkout) == 0
     assert "cohorts: spacrd 1; make run" in capsys.readouterr().out, "its figures were not run"
     text = (checkout / "_book/notebooks/spacrd/her2st/4-evaluate.html").read_text(encoding="utf-8")
-    assert "Evaluate: Breast, HER2ST (open)" in text
+    assert "SpaCRD, 4 Evaluate: Breast, HER2ST (open)" in text
     assert "wrote results/a.csv" in text
     assert "not comparable" not in text
 

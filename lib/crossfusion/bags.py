@@ -35,15 +35,9 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
     """Read a slide's tiles at several scales, from the files that `bag_files` finds.
 
     Centres are in level-0 pixels, in µm from STAMP's files; None if any scale's file has none. CLAM records no tile
-    size: its corners are moved by half of the distance between neighbours.
-
-    Raises
-    ------
-    FileNotFoundError
-        A scale has no file: a slide with one of its scales missing is never passed over.
-    ValueError
-        Scales of different encoders, widths or units of coordinates; a file that records another scale, or tiles whose
-        sizes, recorded or told by their distances, do not go with the scales.
+    size: its corners are moved by half of the distance between neighbours. Refused are a scale without a file, scales of
+    different encoders, widths or units of coordinates, a file that records another scale, and tiles whose sizes, recorded
+    or told by their distances, do not go with the scales.
     """
     files = {scale: read_foreign(path) for scale, path in bag_files(folder, slide, scales).items()}
     known = {scale: file.attributes for scale, file in files.items()}

@@ -32,16 +32,10 @@ NORMAL_TISSUE = "normal tissue, left out"
 class Cohort:
     """Where a cohort's slides and tables are.
 
-    Attributes
-    ----------
-    slides : DataFrame
-        One row a slide: slide, patient, sample (type) and the outcome where it is known (`lib.inputs.tcga.read_outcomes`).
-    normal : DataFrame
-        Those of normal tissue, which take no part unless `normal_tissue` asks for them.
-    paths : dict of str to Path
-        Slides that are on this disk. A phantom's slide is drawn when it is first opened.
-    presets : dict
-        In the first stage, the slides that are to be tiled (`lib.features.tiles.presets_of`).
+    `slides` has one row a slide: slide, patient, sample (type) and the outcome where it is known
+    (`lib.inputs.tcga.read_outcomes`); `normal` those of normal tissue, which take no part unless `normal_tissue` asks for
+    them. `paths` are of slides on this disk; a phantom's is drawn when it is first opened. `presets`, in the first stage, are
+    of the slides that are to be tiled (`lib.features.tiles.presets_of`).
     """
 
     def __init__(self, stage: Stage):
@@ -93,10 +87,8 @@ class Cohort:
     def tiled(self, done: Iterable[str]) -> pd.DataFrame:
         """One row a slide: patient, slide, sample, status, um_per_px, tiles of each scale and how much tissue they cover, note."""
         rows, done, normal = [], set(done), set(self.normal["slide"])
-        files = (
-            (self.raw / self.params.slides).rglob("*") if self.params.slides and self.drawn is None else ()
-        )
-        ours = {*self.paths.values()}
+        given = self.params.slides and self.drawn is None
+        files, ours = (self.raw / self.params.slides).rglob("*") if given else (), {*self.paths.values()}
         idle = sorted(f.name for f in files if f.suffix.lower() in SUFFIXES[:-1] and f not in ours)
         if idle and self.paths:
             print(f"slides that no row of the table names: {some(idle)}")
@@ -112,12 +104,9 @@ class Cohort:
             elif slide not in self.presets:
                 status, note = "left out", LEFT_OUT
             elif slide not in self.paths:
+                place, near = self.params.slides, also_there(slide, idle)
                 status = "not here"
-                note = (
-                    f"no file {slide}.svs, .tif, .ndpi, ... below {self.params.slides}{also_there(slide, idle)}"
-                    if self.params.slides
-                    else ""
-                )
+                note = f"no file {slide}.svs, .tif, .ndpi, ... below {place}{near}" if place else ""
             about = {"sample": sample, "status": status, "um_per_px": um_per_px}
             counts = {f"tiles_{scale}x": count for scale, count in tiles.items()}
             counts |= {f"coverage_{scale}x": round(covered.get(scale, np.nan), 3) for scale in SCALES}
@@ -189,19 +178,12 @@ def clinical_baselines(
     """What the clinic alone predicts for held-out patients, and its hazard ratios, fold by fold.
 
     `kaplan-meier` gives everybody the curve of the training patients, `age` is a Cox regression on age alone for the
-    patients whose age is known, `cox-clinical` one on the columns of `params.clinical`.
-
-    Returns
-    -------
-    predictions : DataFrame
-        setting (cancer type), model, seed, fold, patient, score (log hazard), survival at `params.months`.
-    ratios : DataFrame
+    patients whose age is known, `cox-clinical` one on the columns of `params.clinical`. Predictions have the columns setting
+    (cancer type), model, seed, fold, patient, score (log hazard) and survival at `params.months`.
     """
     categories = [name for name in params.clinical if name in CATEGORIES]
-    columns = {
-        "age": (["age"], []),
-        "cox-clinical": ([n for n in params.clinical if n not in categories], categories),
-    }
+    numbers = [name for name in params.clinical if name not in categories]
+    columns = {"age": (["age"], []), "cox-clinical": (numbers, categories)}
     predictions, ratios = [], []
     for model in ("kaplan-meier", *columns):
         for cancer, patients in cohort.groupby("cancer"):
@@ -256,13 +238,9 @@ def stored_predictions(folder: str | Path) -> pd.DataFrame:
     """Every stored prediction below a folder of MCAT's results; `HeldOut.of` compares them with the cohort.
 
     Chen et al., ICCV 2021, doi 10.1109/ICCV48922.2021.00398; repository mahmoodlab/MCAT, results/ICCV: below it lie
-    `tcga_<cancer>_<model>_nll_surv.../split_latest_val_<fold>_results.pkl`.
-
-    Returns
-    -------
-    DataFrame
-        One row a patient, model and fold: model ("AMIL", "MCAT"), cancer ("blca"), fold (int, from 0), patient, risk
-        (higher = earlier death expected), time (months), event (1 died, 0 censored).
+    `tcga_<cancer>_<model>_nll_surv.../split_latest_val_<fold>_results.pkl`. One row a patient, model and fold: model ("AMIL",
+    "MCAT"), cancer ("blca"), fold (int, from 0), patient, risk (higher = earlier death expected), time (months), event (1
+    died, 0 censored).
     """
     rows = []
     for path in sorted(Path(folder).rglob("split_latest_val_*_results.pkl")):
@@ -272,9 +250,7 @@ def stored_predictions(folder: str | Path) -> pd.DataFrame:
                 numbers = (float(known[name]) for name in ("risk", "survival", "censorship"))
                 rows.append((model, cancer, int(fold), str(patient), *numbers))
     if not rows:
-        raise FileNotFoundError(
-            f"{folder} holds no split_latest_val_*_results.pkl: run `make data COHORT=mcat`"
-        )
+        raise FileNotFoundError(f"no split_latest_val_*_results.pkl in {folder}: run `make data COHORT=mcat`")
     table = pd.DataFrame(rows, columns=["model", "cancer", "fold", "patient", "risk", "time", "event"])
     table["event"] = 1 - table["event"].astype(int)
     return table.sort_values(["model", "cancer", "fold"], kind="stable", ignore_index=True)
@@ -289,23 +265,14 @@ STAGES = ("Stage I", "Stage II", "Stage III", "Stage IV")
 
 
 def planted_patients(
-    patients: int = 240,
-    seed: int = 7,
-    age_effect: float = 0.4,
-    stage_effect: float = 0.4,
-    slide_effect: float = 0.8,
+    patients: int, seed: int, age_effect: float = 0.4, stage_effect: float = 0.4, slide_effect: float = 0.8
 ) -> pd.DataFrame:
     """Draw a cohort: exponential times whose log hazard is linear in what is planted, censored at random.
 
     Effects are log hazard ratios per standard deviation of age, stage, and the slide's hidden pattern; all 0 in a null
-    cohort, where nothing tells who dies early.
-
-    Returns
-    -------
-    DataFrame
-        patient, cancer (every second one each of `CANCERS`), age (years), female (0 or 1), stage; fine and coarse
-        (standard normal: what the slides show at 20x only and at 5x only) and pattern, their sum over the root of 2,
-        which is what a slide model should find; time (months), event (1 died), log_hazard.
+    cohort, where nothing tells who dies early. Columns are patient, cancer (every second one each of `CANCERS`), age (years),
+    female (0 or 1), stage; fine and coarse (standard normal: what the slides show at 20x only and at 5x only) and pattern,
+    their sum over the root of 2, which is what a slide model should find; time (months), event (1 died), log_hazard.
     """
     random = np.random.default_rng(seed)
     age, fine, coarse = random.normal(size=(3, patients))
@@ -331,7 +298,7 @@ def planted_patients(
     )
 
 
-def write_planted(folder: Path, cohort: pd.DataFrame, seed: int = 7) -> None:
+def write_planted(folder: Path, cohort: pd.DataFrame, seed: int) -> None:
     """Write a phantom cohort as TCGA's tables are written: outcomes (one row a slide), clinical table, predictions.
 
     Every fifth patient has two slides. `predictions.csv` holds two models' risks for every patient: "seen", the
@@ -352,13 +319,11 @@ def write_planted(folder: Path, cohort: pd.DataFrame, seed: int = 7) -> None:
         }
     )
     write_csv(outcomes, folder / "outcomes.csv")
-    clinical = cohort[["patient", "stage"]].set_axis(
-        ["bcr_patient_barcode", "ajcc_pathologic_tumor_stage"], axis=1
-    )
+    names = ["bcr_patient_barcode", "ajcc_pathologic_tumor_stage"]
+    clinical = cohort[["patient", "stage"]].set_axis(names, axis=1)
     write_csv(clinical.assign(type="PHANTOM"), folder / "clinical.csv")
     noise = np.random.default_rng([seed, 1]).normal(size=(2, len(cohort)))
     risks = {"seen": cohort["pattern"] + 0.7 * noise[0], "blind": noise[1]}
-    tables = [
-        pd.DataFrame({"model": m, "patient": cohort["patient"], "risk": risk}) for m, risk in risks.items()
-    ]
-    write_csv(pd.concat(tables, ignore_index=True), folder / "predictions.csv")
+    tables = [cohort[["patient"]].assign(risk=risk).assign(model=model) for model, risk in risks.items()]
+    tables = pd.concat(tables, ignore_index=True)[["model", "patient", "risk"]]
+    write_csv(tables, folder / "predictions.csv")

@@ -24,7 +24,6 @@ from lib.statistics import metrics_table
 from lib.statistics.calibration import calibration_at_horizon, decision_curve_at_horizon
 from lib.statistics.classification import NotComputable
 from lib.statistics.comparison import false_alarms, survival_null
-from lib.statistics.intervals import Interval
 from lib.statistics.survival import HeldOut
 
 WHITE = 220  # of 255 in the darkest channel: above it, no stain
@@ -59,9 +58,7 @@ def held_out_patients(stage: Stage, cohort: pd.DataFrame) -> Models:
     return models
 
 
-def difference_rows(
-    models: Models, cohort: pd.DataFrame, params: CrossFusionParams, metrics: Sequence[str]
-) -> pd.DataFrame:
+def difference_rows(models: Models, cohort: pd.DataFrame, params: CrossFusionParams, metrics) -> pd.DataFrame:
     """Paired differences of metrics between all models of each cancer type that have them."""
     parts = []
     for setting, contenders in models.items():
@@ -74,9 +71,7 @@ def difference_rows(
     return pd.concat(parts, ignore_index=True)
 
 
-def false_alarm_rows(
-    models: Models, cohort: pd.DataFrame, nulls: int = 200
-) -> tuple[pd.DataFrame, dict[str, list[Interval]]]:
+def false_alarm_rows(models: Models, cohort: pd.DataFrame, nulls=200) -> tuple[pd.DataFrame, dict[str, list]]:
     """What a linear model on the clinical numbers reaches where outcomes were dealt out anew, for each cancer type.
 
     The table has setting, model, metric, the columns of `lib.statistics.comparison.false_alarms`, and why there are none; the
@@ -227,10 +222,9 @@ def at_the_edge(seen: Seen, most: int = 8, scale: int = 20) -> tuple[int, float]
     """How many of the `most` attended tiles of a slide lack one of their eight neighbours, and the share of all its tiles that
     do: where tissue ends there is background, and a tear or a fold is no tumour.
     """
-    corners = seen.grid.tiles[scale].coords
-    around = cKDTree(np.unique(corners, axis=0)).query_ball_point(
-        corners, 1.5 * seen.grid.side_px(scale), p=np.inf, return_length=True
-    )
+    corners, reach = seen.grid.tiles[scale].coords, 1.5 * seen.grid.side_px(scale)
+    places = cKDTree(np.unique(corners, axis=0))
+    around = places.query_ball_point(corners, reach, p=np.inf, return_length=True)
     edge = around < 9  # with itself
     return int(edge[np.argsort(seen.maps[scale])[::-1][:most]].sum()), float(edge.mean())
 

@@ -19,12 +19,8 @@ def write_hospital(folder: Path) -> None:
     for number in range(PATIENTS):
         patient, died = f"Pat. {number + 1}", number % 2
         seen = np.round(random.uniform(4, 60) if died else random.uniform(61, 90), 1)
-        about = {
-            "time_months": seen,
-            "event": died,
-            "age": int(random.integers(45, 85)),
-            "female": number % 3 % 2,
-        }
+        age = int(random.integers(45, 85))
+        about = {"time_months": seen, "event": died, "age": age, "female": number % 3 % 2}
         for block in ("A1", "A2") if number in (4, 7) else ("A1",):
             slide = f"S23-{100 + number} {block}"
             rows.append({"patient": patient, "slide": slide, **about, "hospital": "North"})

@@ -106,9 +106,7 @@ class PadTransformer(nn.Module):
         self.after = block()
         self.norm = nn.LayerNorm(width)
 
-    def forward(
-        self, x: Tensor, look: str | None, class_token: bool = False
-    ) -> tuple[Tensor, list[Tensor | None]]:
+    def forward(self, x: Tensor, look: str | None, class_token: bool = False) -> tuple[Tensor, list]:
         """x (1, P, width) -> the same shape; (1, 1 + P, width) with `class_token` -> (1, 1, width), that token.
 
         The maps are those of the last layer before and after the convolutions.
@@ -162,18 +160,12 @@ class CrossFusion(nn.Module):
         Features a tile. Equal to `width`: they are taken as they are, not projected.
     fusion : {"conv", "concat", "single"}
         "conv" is the model; "concat" mixes the streams by a linear layer; "single" reads 20x only.
-    variant : {"described", "released"}
+    variant, residual, dropout_in_evaluation
         See the module's docstring.
-    bins, width, heads : int
     layers : int
         Of self-attention before, and as many after, the convolutions of each Pad-Transformer.
-    dropout : float
-        Of feed-forward layers and of the channels of the convolution; in training only.
-    attention_dropout : float
-        Of self-attention.
-    dropout_in_evaluation : bool, optional
-        For the attention's dropout only; None: as `variant` has it.
-    residual : {"normalised", "input"}
+    dropout, attention_dropout : float
+        Of feed-forward layers and of the channels of the convolution, in training only; of self-attention.
     bf16 : bool
         Matrix products in bfloat16; parameters, gradients and logits stay float32.
 
@@ -207,32 +199,26 @@ class CrossFusion(nn.Module):
         streams = STREAMS[:1] if fusion == "single" else STREAMS
 
         def projection() -> nn.Module:
-            return (
-                nn.Identity()
-                if in_dim == width
-                else nn.Sequential(nn.Linear(in_dim, width), nn.LayerNorm(width))
-            )
+            if in_dim == width:
+                return nn.Identity()
+            return nn.Sequential(nn.Linear(in_dim, width), nn.LayerNorm(width))
 
         self.projections = nn.ModuleDict({name: projection() for name in streams})
-        self.crossings = nn.ModuleDict(
-            {name: CrossAttention(width, heads, dropout, residual) for name in streams if name != "source"}
-        )
-        self.transformers = nn.ModuleDict(
-            {name: PadTransformer(width, dropout, residual, attention, layers) for name in streams}
-        )
+        asked = [name for name in streams if name != "source"]
+        self.crossings = nn.ModuleDict({n: CrossAttention(width, heads, dropout, residual) for n in asked})
+        transformer = (width, dropout, residual, attention, layers)
+        self.transformers = nn.ModuleDict({name: PadTransformer(*transformer) for name in streams})
         fused = (len(streams), width)
         self.fusion = ConcatFusion(*fused) if fusion == "concat" else ConvFusion(*fused, dropout)
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
-        self.final = PadTransformer(width, dropout, residual, attention, layers)
+        self.final = PadTransformer(*transformer)
         self.head = nn.Linear(width, bins)
         self.apply(_initial)
         for crossing in self.crossings.values():
             nn.init.trunc_normal_(crossing.scale, std=0.02)
         nn.init.normal_(self.class_token, std=1e-6)
 
-    def forward(
-        self, x5: Tensor | None, x10: Tensor | None, x20: Tensor, attention: str | None = None
-    ) -> Hazards:
+    def forward(self, x5: Tensor | None, x10: Tensor | None, x20: Tensor, attention=None) -> Hazards:
         """Hazards of one bag: tiles (1, tiles, in_dim) of a slide or patient at 5x, 10x, 20x ("single" reads x20 only).
 
         `attention` also returns maps, without dropout. "full": every query's row over its keys, memory with the square

@@ -11,15 +11,8 @@ CATEGORIES = ("oncotree_code",)
 # Habits of the released code: dropout also in evaluation; a learning rate that falls to zero at every tenth epoch;
 # slides as cases; bins that saw the held-out patients; the epoch that was best on them; no step on the cases left over
 # at an epoch's end, whose gradients go into the next epoch's first; probabilities of the loss cut off at 1e-7.
-HABITS = (
-    "dropout_in_evaluation",
-    "rate_to_zero",
-    "slide_unit",
-    "cohort_bins",
-    "best_epoch",
-    "carried_gradients",
-    "clamped_loss",
-)
+HABITS = ("dropout_in_evaluation", "rate_to_zero", "slide_unit", "cohort_bins", "best_epoch")
+HABITS += ("carried_gradients", "clamped_loss")
 
 
 class Contender(NamedTuple):
@@ -149,6 +142,7 @@ class CrossFusionParams(Training, Tiling, StudyParams):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CrossFusionParams":
+        planted = "planted" in self.predictions.values()
         staged = sorted({"stage", "grade"} & set(self.clinical))
         faults = {
             "horizons are months above 0, in ascending order": (
@@ -165,12 +159,8 @@ class CrossFusionParams(Training, Tiling, StudyParams):
                 (self.warmup_epochs, self.patience) != (None, None)
                 and not (self.nested or any("best_epoch" in habits_of(m, self.variant) for m in self.models))
             ),
-            "`warmup_epochs` leaves no epoch to choose: it must be lower than `epochs`": (
-                (self.warmup_epochs or 0) >= self.epochs
-            ),
-            'only a phantom has "planted" predictions': (
-                self.phantom is None and "planted" in self.predictions.values()
-            ),
+            "`warmup_epochs` must be lower than `epochs`": (self.warmup_epochs or 0) >= self.epochs,
+            'only a phantom has "planted" predictions': planted and not self.phantom,
         }
         for fault, there in faults.items():
             if there:

@@ -57,10 +57,8 @@ class Case(NamedTuple):
 
 def tensors(bag: Bag, device: torch.device | str = "cpu") -> list[Tensor]:
     """Features of a bag as a model takes them: x5, x10, x20, each (1, tiles, dim)."""
-    return [
-        torch.as_tensor(bag[scale].features, dtype=torch.float32, device=device)[None]
-        for scale in (5, 10, 20)
-    ]
+    parts = (bag[scale].features for scale in (5, 10, 20))
+    return [torch.as_tensor(part, dtype=torch.float32, device=device)[None] for part in parts]
 
 
 class TrainingCases(Dataset):
@@ -130,9 +128,7 @@ def build(name: str, dim: int, how: Training) -> nn.Module:
 class Survival(Loop):
     """Loss of discrete hazards, one case a batch of the loop."""
 
-    def __init__(
-        self, model: nn.Module, how: Training, habits: Sequence[str], cases: Mapping[str, Sequence[Case]]
-    ):
+    def __init__(self, model: nn.Module, how: Training, habits: Sequence[str], cases: Mapping):
         chosen_by = "held_out_c_index" if "best_epoch" in habits else "chosen_c_index"
         super().__init__(model, chosen_by, *(how.choosing(habits) if chosen_by in cases else (0, 0)))
         self.how, self.habits, self.cases = how, habits, cases

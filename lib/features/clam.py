@@ -32,72 +32,44 @@ Numbers = Annotated[tuple[int, ...], BeforeValidator(_numbers)]
 
 @checked_dataclass(frozen=True)
 class Preset:
-    """The settings of a preset file that bear on coordinates; CLAM's own names.
+    """The settings of a preset file that bear on coordinates; CLAM's own names."""
 
-    Attributes
-    ----------
-    seg_level : int
-        Level to segment; -1: the coarsest up to 64 times.
-    sthresh, mthresh, close, use_otsu
-        Saturation above which is tissue (0 to 255), side of the median filter (odd), side of the closing, Otsu instead.
-    a_t, a_h, max_n_holes
-        Least area of tissue and of holes in patches of 512 x 512 level-0 pixels; most holes a contour.
-    use_padding : bool
-        Tiles may hang over the slide's border.
-    contour_fn : str
-        See `inside_contour`.
-    keep_ids, exclude_ids : tuple of int
-        Contours by number, after filtering; empty: all, none.
-    line_thickness : int
-        Of the outlines in the mask's picture, level-0 pixels.
-    """
-
-    seg_level: int
-    sthresh: int
-    mthresh: int
-    close: int
-    use_otsu: bool
-    a_t: float
-    a_h: float
-    max_n_holes: int
-    use_padding: bool
-    contour_fn: Literal["four_pt", "four_pt_hard", "center", "basic"]
-    keep_ids: Numbers = ()
-    exclude_ids: Numbers = ()
-    line_thickness: int = 250
+    seg_level: int  # that is segmented; -1: the coarsest up to 64 times
+    sthresh: int  # saturation above which is tissue, 0 to 255
+    mthresh: int  # side of the median filter, odd
+    close: int  # side of the closing
+    use_otsu: bool  # Otsu's threshold instead of sthresh
+    a_t: float  # least area of tissue, in patches of 512 x 512 level-0 pixels
+    a_h: float  # and of holes
+    max_n_holes: int  # of a contour
+    use_padding: bool  # tiles may hang over the slide's border
+    contour_fn: Literal["four_pt", "four_pt_hard", "center", "basic"]  # see `inside_contour`
+    keep_ids: Numbers = ()  # contours by number, after filtering; empty: all
+    exclude_ids: Numbers = ()  # empty: none
+    line_thickness: int = 250  # of outlines in the mask's picture, level-0 pixels
 
 
+# what CLAM takes where no preset is named ("clam", create_patches_fp.py), and its own preset files
 PRESETS = {
     "clam": Preset(-1, 8, 7, 4, False, 100, 16, 8, True, "four_pt"),
     "bwh_resection": Preset(-1, 15, 11, 4, False, 100, 16, 8, True, "four_pt", line_thickness=150),
     "bwh_biopsy": Preset(-1, 15, 11, 2, False, 1, 1, 2, True, "four_pt", line_thickness=50),
     "tcga": Preset(-1, 8, 7, 4, False, 16, 4, 8, True, "four_pt", line_thickness=100),
 }
-"""What CLAM takes where no preset is named ("clam", create_patches_fp.py), and its own preset files."""
 
 
 def read_preset(source: str | os.PathLike) -> Preset:
-    """A preset by name (see `PRESETS`), or from a csv file as CLAM's: a header and one row.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Neither a known name nor a file; a column lacks, more rows than one, or a value is not of its kind.
-    """
+    """A preset by name (see `PRESETS`), or from a csv file as CLAM's: a header and one row."""
     if source in PRESETS:
         return PRESETS[source]
     if not Path(source).is_file():
-        raise FileNotFoundError(
-            f"no preset {source}: known are {', '.join(PRESETS)}, or give a csv file like CLAM's"
-        )
+        raise FileNotFoundError(f"no preset {source}: known are {', '.join(PRESETS)}, and a csv as CLAM's")
     rows = pd.read_csv(source, dtype=str, keep_default_na=False).to_dict("records")
     try:
         (row,) = rows
         preset = Preset(**_settings(row))
         if preset.a_t % 1 or preset.a_h % 1:
-            raise ValueError(
-                "a_t and a_h are cut to whole numbers here by CLAM; in a process_list fractions count"
-            )
+            raise ValueError("CLAM cuts a_t and a_h to whole numbers here; in a process_list fractions count")
         return preset
     except ValueError as error:
         raise ValueError(f"{source} is no preset of CLAM, a header and one row: {error}") from error
@@ -107,18 +79,12 @@ def read_process_list(path: str | os.PathLike, preset: Preset, slides: Collectio
     """Settings a slide, from a csv of CLAM's `--process_list`: those with process 1, in the order of the file.
 
     Columns are slide_id (a file's name, with its suffix or without), process (1: tile it; 1 where empty) and any of
-    `Preset`; what is empty or has no column comes from `preset`. `slides` are the names that are known.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        No such file, no column slide_id, a slide that is not known or stands twice, a wrong value, none with process 1.
+    `Preset`; what is empty or has no column comes from `preset`. `slides` are the names that are known; a ValueError where
+    another one, or one twice, has process 1.
     """
     rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
     if "slide_id" not in rows or "a" in rows:
-        raise ValueError(
-            f"{path} is no process_list of CLAM: a column slide_id is expected, and a_t instead of a"
-        )
+        raise ValueError(f"{path} is no process_list of CLAM: it needs a column slide_id, and a_t for a")
     known, listed = set(slides), {}
     for row in rows.to_dict("records"):
         slide = row["slide_id"].strip()
@@ -129,17 +95,13 @@ def read_process_list(path: str | os.PathLike, preset: Preset, slides: Collectio
         if float(process):
             if slide not in known or slide in listed:
                 fault = "twice" if slide in listed else "and is no slide of this cohort"
-                raise ValueError(
-                    f"{path} names slide {slide} {fault}: correct its slide_id, or give it process 0"
-                )
+                raise ValueError(f"{path} names slide {slide} {fault}: correct it, or give it process 0")
             try:
                 listed[slide] = replace(preset, **_settings(row))
             except ValueError as error:
                 raise ValueError(f"{path}, slide {slide}: {error}") from error
     if not listed:
-        raise ValueError(
-            f"{path} has no slide with process 1: CLAM writes 0 for what it has done, write 1 again"
-        )
+        raise ValueError(f"{path} has no slide with process 1: CLAM writes 0 where it is done, write 1 again")
     return listed
 
 
@@ -170,13 +132,9 @@ class Segmentation:
 def segment(slide: Slide, preset: Preset) -> Segmentation:
     """Segment a slide: saturation, median, threshold, closing, contours with holes, areas.
 
-    A blank slide gives an empty segmentation, where CLAM itself ends the whole batch.
-
-    Raises
-    ------
-    ValueError, UnreadableTile
-        The level to segment has more than 1e8 pixels (CLAM: failed_seg), does not exist, or cannot be decoded; a number
-        in keep_ids that no contour has (CLAM: IndexError), or one in exclude_ids (CLAM leaves nothing out).
+    A blank slide gives an empty segmentation, where CLAM itself ends the whole batch. Refused are a level of more than 1e8
+    pixels (CLAM: failed_seg), a number in keep_ids that no contour has (CLAM: IndexError), and one in exclude_ids (CLAM
+    leaves nothing out).
     """
     level = seg_level(slide, preset)
     scale = slide.size / np.array(slide.file_levels[level][0])
@@ -250,18 +208,12 @@ def _scaled(contour: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return (contour[:, 0] * scale).astype(np.int32)  # truncated, as CLAM
 
 
-def inside_contour(
-    coords: np.ndarray, contour: np.ndarray, holes: list[np.ndarray], patch_px: int, rule: str
-) -> np.ndarray:
+def inside_contour(coords: np.ndarray, contour, holes: list, patch_px: int, rule: str) -> np.ndarray:
     """Which tiles CLAM keeps: bool (n,), False as well where the centre lies within a hole.
 
-    Parameters
-    ----------
-    coords : ndarray of int, shape (n, 2)
-        Top left corners; all in level-0 pixels, the tiles' side `patch_px` too.
-    rule : str
-        "four_pt" (any of four points half-way between centre and corners lies in the contour or on it; CLAM's docs say
-        all), "four_pt_hard" (all), "center", "basic" (the corner).
+    `coords` (n, 2) are their top left corners, `patch_px` is their side, `contour` and each of the `holes` are (m, 2); all in
+    level-0 pixels. `rule` is "four_pt" (any of four points half-way between centre and corners lies in the contour or on it;
+    CLAM's docs say all), "four_pt_hard" (all), "center", "basic" (the corner).
     """
     shift = int(patch_px // 2 * 0.5) if rule.startswith("four_pt") else 0
     around = [(-shift, -shift), (shift, shift), (shift, -shift), (-shift, shift)][: 4 if shift else 1]

@@ -35,9 +35,8 @@ from torchstain.numpy.normalizers.macenko import NumpyMacenkoNormalizer
 from lib.features.feature_files import Encoder, plain_tensors
 from lib.files import sha256_of
 
+# all crops are brought to this scale first, else texture would measure the scanner's resolution
 UM_PER_PX = 3.44
-"""All crops are brought to this scale first, else texture would measure the scanner's resolution."""
-
 QUANTILES = (0.1, 0.5, 0.9)
 CHANNELS = ("red", "green", "blue", "haematoxylin", "eosin")
 PATTERNS = 10
@@ -80,12 +79,9 @@ def describe_colour(crops: np.ndarray, um_per_px: float) -> np.ndarray:
     return np.hstack([by_channel, patterns, edges]).astype(np.float32)
 
 
+# sums of SHELL's three encoder levels, deepest first, and how many channels each has
 SHELL_LEVELS = {"add_634": 128, "add_357": 64, "add_216": 32}
-"""Sums of SHELL's three encoder levels, deepest first, and how many channels each has."""
-
-
-SHELL = "data/raw/shell/lavlab_shell/shell/weights/model_v1.onnx"
-"""Where `make data` puts its network."""
+SHELL = "data/raw/shell/lavlab_shell/shell/weights/model_v1.onnx"  # where `make data` puts its network
 
 
 def stain_channels(picture: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -187,9 +183,8 @@ class Conch(nn.Module):
 
     def __init__(self, width: int = 768, depth: int = 12, heads: int = 12):
         super().__init__()
-        self.trunk = VisionTransformer(
-            img_size=448, embed_dim=width, depth=depth, num_heads=heads, num_classes=0, dynamic_img_size=True
-        )
+        size = {"embed_dim": width, "depth": depth, "num_heads": heads}
+        self.trunk = VisionTransformer(img_size=448, num_classes=0, dynamic_img_size=True, **size)
         self.attn_pool_contrast = Pooler(self.head_hidden_size, width, heads=8, queries=1)
         self.ln_contrast = nn.LayerNorm(self.head_hidden_size)
 
@@ -206,10 +201,9 @@ def tensors_of(checkpoint: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: tensor for key, tensor in parts.items() if not key.startswith(unused)}
 
 
+TRUNCATED = "resnet50_trunc"  # CLAM's name for ResNet50 without its last stage
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CONCH_NORM = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-TRUNCATED = "resnet50_trunc"
-"""CLAM's name for ResNet50 without its last stage."""
 
 
 class Gated(NamedTuple):
@@ -238,8 +232,7 @@ GATED = {
     "conch": Gated("CONCH", "MahmoodLab/CONCH"),
 }
 
-OURS = ("colour", "shell", *GATED, TRUNCATED)
-"""Names of encoders that timm does not know."""
+OURS = ("colour", "shell", *GATED, TRUNCATED)  # encoders that timm does not know
 
 
 def network(name: str, weights: str | os.PathLike = "") -> tuple[nn.Module, tuple, str, int]:
@@ -337,34 +330,21 @@ def _digest(model: nn.Module) -> str:
     return sha256.hexdigest()[:12]
 
 
-def load_encoder(
-    name: str, weights: str | os.PathLike = "", device: str = "auto", crop_um: float | None = None
-) -> Encoder:
+def load_encoder(name: str, weights="", device: str = "auto", crop_um: float | None = None) -> Encoder:
     """An encoder by name.
 
-    Parameters
-    ----------
-    name : str
-        - "colour": 38 numbers of colour and texture, no weights; crops of 150 µm.
-        - "shell": 448 numbers of a network trained on H&E, from `weights`; crops of 128 µm, on the CPU.
-        - "uni" (1024 numbers), "uni2-h" (1536), "conch" (512), "gigapath" (1536): pathology encoders, from `weights`,
-          or from the hub when HF_TOKEN is in the environment.
-        - "resnet50_trunc": ResNet50's third stage, 1024 numbers, as CLAM has it.
-        - any other: a timm model, from `weights`, or its published weights from the hub. "resnet50.tv_in1k" and
-          "resnet50.tv2_in1k" are torchvision's ResNet50, 2048 numbers, of which CrossFusion used one.
-    weights : path
-        A .safetensors file, or a .pth/.pt/.bin file of plain tensors. Empty: the hub.
-    device : str
-        "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps".
-    crop_um : float, optional
-        Side of tissue a crop shows. Default 112 µm (224 pixels at 0.5 µm per pixel), 150 µm for "colour".
+    - "colour": 38 numbers of colour and texture, no weights; crops of 150 µm.
+    - "shell": 448 numbers of a network trained on H&E, from `weights`; crops of 128 µm, on the CPU.
+    - "uni" (1024 numbers), "uni2-h" (1536), "conch" (512), "gigapath" (1536): pathology encoders, from `weights`,
+      or from the hub when HF_TOKEN is in the environment.
+    - "resnet50_trunc": ResNet50's third stage, 1024 numbers, as CLAM has it.
+    - any other: a timm model, from `weights`, or its published weights from the hub. "resnet50.tv_in1k" and
+      "resnet50.tv2_in1k" are torchvision's ResNet50, 2048 numbers, of which CrossFusion used one.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        `weights` is not there, does not fit the model or is not plain tensors; unknown model.
-    PermissionError, ConnectionError
-        A pathology encoder without token or file; the hub cannot be reached and the weights are not in its cache.
+    `weights` is a .safetensors file, or a .pth/.pt/.bin file of plain tensors, which must fit the model; "": the hub. `device`
+    is "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps". `crop_um` is the side of tissue a crop shows; for
+    all but colour and shell 112 µm (224 pixels at 0.5 µm per pixel) unless given. A PermissionError without token or file, a
+    ConnectionError where the hub cannot be reached, say what to do.
     """
     if name == "colour":
         um = crop_um or 150.0

@@ -20,7 +20,6 @@ from lib.files import opened, written_hdf5
 
 LAYOUT = "crossbook"
 SCALES = (20, 10, 5)
-COUNTS = ("n_white", "n_failed")
 AGAIN = "embed again, or copy it from its source again"
 WITHIN = ("{slide}.h5", "h5_files/{slide}.h5", "pt_files/{slide}.pt", "{slide}.pt")
 
@@ -62,9 +61,8 @@ class FeatureFile:
     # float32, (n, 2): x, y in the unit attributes["coords_unit"]; None where a foreign file holds none
     coords: np.ndarray | None
     names: np.ndarray | None  # of spots or tiles, (n,)
-    attributes: (
-        dict  # encoder, revision, um_per_px (µm per unit of coords), crop_um, n, dim, n_white, n_failed, ...
-    )
+    # encoder, revision, um_per_px (µm per unit of coords), crop_um, n, dim, n_white, n_failed, ...
+    attributes: dict
 
 
 def write_features(
@@ -82,22 +80,10 @@ def write_features(
 ) -> None:
     """Write a feature file atomically.
 
-    Parameters
-    ----------
-    features : ndarray, shape (n, dim)
-        Finite; within ±65504 where `dtype` is "float16".
-    coords : ndarray, shape (n, 2)
-        Centres, x and y in full-resolution pixels; coords * um_per_px are µm.
-    crop_um : float
-        Side of tissue behind a row, µm.
-    counts : mapping
-        n_white (crops that are mostly glass, kept in the file), n_failed (spots that could not be read, not in the file),
-        and more whole numbers.
-
-    Raises
-    ------
-    ValueError
-        Lengths that differ, NaN or infinity, float16 overflow, names twice, a side or a scale that is not known.
+    `features` (n, dim) are finite, and within ±65504 where `dtype` is "float16". `coords` (n, 2) are centres, x and y in
+    full-resolution pixels; coords * um_per_px are µm, as `crop_um` is, the side of tissue behind a row. `counts` are n_white
+    (crops that are mostly glass, kept in the file), n_failed (spots that could not be read, not in the file), and more whole
+    numbers.
     """
     features, coords = np.asarray(features), np.asarray(coords)
     with np.errstate(over="ignore"):
@@ -126,24 +112,14 @@ def write_features(
 
 
 def read_features(path: str | os.PathLike) -> FeatureFile:
-    """Read and verify a feature file written by `write_features`; an error names the file and what is wrong.
-
-    Not HDF5 or cut short, another layout, lengths that differ, NaN or infinity are.
-    """
+    """Read and verify a feature file written by `write_features`; an error names the file and what is wrong."""
     with opened(path, "a feature file", AGAIN) as file:
         attributes = attributes_of(file)
         if attributes.get("layout") != LAYOUT:
             raise ValueError("not of this project: read_foreign reads those of CLAM, TRIDENT and STAMP")
         features, coords = whole(file["features"]), whole(file["coords"])
         names = np.char.decode(file["names"][()].astype("S"), "utf-8") if "names" in file else None
-        bad = _fault(features, coords, names)
-        if (attributes["n"], attributes["dim"]) != features.shape:
-            bad = f"its attributes promise {attributes['n']} x {attributes['dim']}, features are {features.shape}"
-        elif absent := [
-            key for key in ("encoder", "revision", "um_per_px", *COUNTS) if key not in attributes
-        ]:
-            bad = f"attributes {', '.join(absent)} are missing"
-        if bad:
+        if bad := _fault(features, coords, names):
             raise ValueError(bad)
     return FeatureFile(features, coords, names, attributes)
 
@@ -254,21 +230,14 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
     has `tile_size` with `unit`, for which `tile_size_um` is written here too.
 
     A leading batch axis of length 1 is taken off. `attributes` hold `layout`, `encoder` ("" where not recorded),
-    `coords_unit` ("px", "um" or ""), `n`, `dim`, and all the file's own attributes.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        Names the file: an empty slide (TRIDENT writes it with shape (0,)), one vector for the whole slide or patient,
-        coordinates without features, most tiles at the place of another, a pickle that is no tensor, lengths that differ, NaN
-        or infinity.
+    `coords_unit` ("px", "um" or ""), `n`, `dim`, and all the file's own attributes. A ValueError names what is no bag: an
+    empty slide (TRIDENT writes it with shape (0,)), one vector for the whole slide or patient, most tiles at the place of
+    another, a pickle that is no tensor, NaN or infinity.
     """
     if Path(path).suffix in (".pt", ".pth"):
         tensor = plain_tensors(path, "one plain tensor")
         if not hasattr(tensor, "numpy"):
-            raise ValueError(
-                f"{path} holds a {type(tensor).__name__}, expected one tensor (tiles x features)"
-            )
+            raise ValueError(f"{path} holds a {type(tensor).__name__}, and not one tensor (tiles x features)")
         features = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).detach().numpy()
         return _foreign(path, features, None, {"layout": "tensor", "encoder": "", "coords_unit": ""})
     with opened(path, "a feature file", AGAIN) as file:
@@ -284,12 +253,8 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
         return read_features(path)
     about = {**of_coords, **of_features, **about}
     if keys == ["feats"]:
-        known = {
-            "layout": "stamp",
-            "encoder": about.get("extractor", ""),
-            "coords_unit": about.get("unit") or "",
-        }
-        size = about.get("tile_size")
+        known = {"layout": "stamp", "encoder": about.get("extractor", "")}
+        known["coords_unit"], size = about.get("unit") or "", about.get("tile_size")
         if um := about.get("tile_size_um") or (size if known["coords_unit"] == "um" else 0):
             known |= {"coords_unit": "um", "tile_size_um": float(um)}
         elif coords is not None and round(size or spacing(coords)) == 224:
@@ -310,9 +275,8 @@ def _foreign(path, features, coords, attributes) -> FeatureFile:
     if not bad and (kind != "tile" or (coords is None and len(features) == 1)):
         bad = f"one vector for a whole {kind if kind != 'tile' else 'slide'}, and features of its tiles are expected"
     elif not bad and coords is not None and 2 * len(np.unique(coords, axis=0)) < len(coords):
-        bad = (
-            f"its {len(coords)} tiles lie at {len(np.unique(coords, axis=0))} places: where they are was lost"
-        )
+        places = len(np.unique(coords, axis=0))
+        bad = f"its {len(coords)} tiles lie at {places} places: where they are was lost"
     if bad:
         raise ValueError(f"{path} cannot be used: {bad}")
     coords = None if coords is None else coords.astype(np.float32)

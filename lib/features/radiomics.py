@@ -54,9 +54,8 @@ def feature_names(preset: str) -> list[str]:
         sigmas = [f"log-sigma-{str(sigma).replace('.', '-')}-mm-3D" for sigma in how.get("sigma", [])]
         images += {"Original": ["original"], "LoG": sigmas, "Wavelet": WAVELETS}[kind]
     names = [f"original_shape_{each}" for each in classes.pop("shape", [])]
-    return names + [
-        f"{image}_{name}_{each}" for image in images for name in classes for each in classes[name]
-    ]
+    pairs = [(name, each) for name in classes for each in classes[name]]
+    return names + [f"{image}_{name}_{each}" for image in images for name, each in pairs]
 
 
 def recorded(preset: str) -> dict:
@@ -80,32 +79,17 @@ def recorded(preset: str) -> dict:
 
 
 def extract(volume: Volume, mask: np.ndarray, preset: str = "default") -> dict[str, float]:
-    """Features of one region.
+    """Features of one region, all finite, in the order of `feature_names`.
 
-    Parameters
-    ----------
-    volume : Volume
-        HU where it is CT. Whole numbers stay whole when resampled, as in PyRadiomics on the file itself.
-    mask : ndarray of bool, shape (z, y, x)
-    preset : "slicer" | "default" | "ct"
-
-    Returns
-    -------
-    dict
-        Feature to value, all finite, in the order of `feature_names`.
-
-    Raises
-    ------
-    ValueError
-        A region without voxels, or of one value throughout; one slice or line thick, unless the preset looks at no shape
-        or texture; a feature is missing or not finite; what PyRadiomics refuses.
+    The volume's whole numbers (HU of a CT) stay whole when resampled, as in PyRadiomics on the file itself; `mask` is bool
+    (z, y, x). A ValueError where the region has no voxels or one value throughout, is one slice or line thick while the
+    preset looks at shape or texture, or PyRadiomics gives no finite number for a feature.
     """
     parameters, names = copy.deepcopy(PRESETS[preset]), feature_names(preset)
     values, inside = volume.values, volume.values[mask]
     if not inside.size or inside.min() == inside.max():
-        raise ValueError(
-            f"the {inside.size} voxels of the region have the value {inside[:1]}: it is empty, or lies on padding"
-        )
+        said = f"the {inside.size} voxels of the region have the value {inside[:1]}"
+        raise ValueError(f"{said}: it is empty, or lies on padding")
     extent = [int(np.ptp(indices)) + 1 for indices in np.nonzero(mask)[::-1]]
     if 1 in extent and set(parameters["featureClass"]) != {"firstorder"}:
         raise ValueError(

@@ -18,31 +18,17 @@ import numpy as np
 from PIL import Image
 
 from lib.data import RAW
-from lib.features.clam import (
-    PRESETS,
-    Preset,
-    Segmentation,
-    inside_contour,
-    read_preset,
-    read_process_list,
-    segment,
-)
+from lib.features.clam import PRESETS, Preset, inside_contour, read_preset, read_process_list, segment
 from lib.features.feature_files import SCALES, Encoder, attributes_of, count_white, whole, write_features
 from lib.features.tissue import find_tissue
 from lib.files import opened, written, written_hdf5
 from lib.inputs.slides import UNKNOWN, Slide, UnreadableTile, overview
 from lib.params import Tiling
 
-CELL_SCALE = 5
-"""The coarsest scale: a cell of the grid is one of its tiles, and the unit of decoding."""
-
-
+CELL_SCALE = 5  # the coarsest scale: a cell of the grid is one of its tiles, and the unit of decoding
+# most by which level 0 may be coarser than the finest scale: scanners called 20x lie between 0.4 and 0.6 µm
 COARSEST = 1.25
-"""Most by which level 0 may be coarser than the finest scale: scanners called 20x lie between 0.4 and 0.6 µm."""
-
-COARSER = 1.02
-"""Most by which a level may be coarser than the finest scale and still be read for it."""
-
+COARSER = 1.02  # most by which a level may be coarser than the finest scale and still be read for it
 PICTURE_PX = 2048  # longest side of a slide's pictures
 LEFT_OUT = "left out: the process_list has process 0, or no row of it"
 COVERED = 0.9  # share of a slide's tissue below which it is said how much its tiles cover
@@ -72,8 +58,7 @@ class TileGrid:
     """The kept tiles of a slide by scale. A 5x cell holds 4 tiles of 10x and 16 of 20x.
 
     `origins` (k, 2) are level-0 pixels: one, (0, 0), of the exact mode; one a contour of clam_compat, or more of them
-    where its tiles overlap. `failed` are
-    indices of tiles that could not be decoded, by scale, filled by `tile_batches`.
+    where its tiles overlap. `failed` are indices of tiles that could not be decoded, by scale, filled by `tile_batches`.
     """
 
     slide: str
@@ -148,9 +133,7 @@ def read_grid(path: str | os.PathLike) -> TileGrid:
         return TileGrid(**about, size=size, tiles=tiles, origins=whole(file["origins"]))
 
 
-def write_pictures(
-    folder: str | os.PathLike, slide: Slide, grid: TileGrid, preset: Preset | None = None
-) -> None:
+def write_pictures(folder: Path, slide: Slide, grid: TileGrid, preset: Preset | None = None) -> None:
     """Write `folder`/masks/<slide>.jpg, the outlines of tissue (green) and holes (blue), and stitches/<slide>.jpg, the tiles.
 
     Both as CLAM draws them: on the coarsest level up to 64 times, the tiles of the
@@ -177,25 +160,15 @@ def write_pictures(
             Image.fromarray(picture).save(part, quality=75)
 
 
-def exact_tiles(
-    slide: Slide, scales: tuple[int, ...] = SCALES, tile_px: int = 256, least_tissue: float = 0.5
-) -> TileGrid:
+def exact_tiles(slide: Slide, scales=SCALES, tile_px: int = 256, least_tissue: float = 0.5) -> TileGrid:
     """Tiles of exact physical size on one grid anchored at the slide's corner.
 
     A tile is `tile_px` pixels of its scale (256 px are 128, 256 and 512 µm at 20, 10 and 5), and is kept where at least
     `least_tissue` of it (0 to 1) is tissue, at each scale by itself. The last column and row go beyond the slide's border,
     where it is white and no tissue: a core biopsy on a tight crop has no other 5x tile.
 
-    Parameters
-    ----------
-    scales : tuple of int
-        Of 40, 20, 10 and 5: 20 means 0.5 µm per pixel.
-
-    Returns
-    -------
-    TileGrid
-        With a named status: a blank, tiny or pen-marked slide is no error. A scale finer than the slide is. The note says
-        where less than 90 % of the tissue is covered.
+    `scales` are of 40, 20, 10 and 5: 20 means 0.5 µm per pixel. A blank, tiny or pen-marked slide is no error, but a named
+    status; a scale finer than the slide is one. The note says where less than 90 % of the tissue is covered.
     """
     grid = _empty(slide, "exact", tile_px, tile_px * um_per_px_at(CELL_SCALE) / slide.um_per_px, scales)
     coarsest = min(grid.scales)
@@ -222,24 +195,18 @@ def exact_tiles(
         grid.tiles[scale] = Tiles(coords, np.stack([columns, rows], 1), np.zeros(len(rows), np.int64), kept)
         grid.coverage[scale] = min(1.0, float(kept.sum() * grid.side_px(scale) ** 2 / area))
     if poor := [f"{share:.0%} at {scale}x" for scale, share in grid.coverage.items() if share < COVERED]:
-        notes.append(
-            f"tiles cover {', '.join(poor)} of the tissue: a lower least_tissue than {least_tissue:g} covers more"
-        )
+        said = f"tiles cover {', '.join(poor)} of the tissue: a lower least_tissue than {least_tissue:g} covers more"
+        notes.append(said)
     grid.note = "; ".join(filter(None, notes))
     return _judged(grid)
 
 
-def clam_tiles(
-    slide: Slide,
-    preset: Preset,
-    found: Segmentation,
-    patch_px: int | tuple[int, int] = 256,
-    step_px: int | tuple[int, int] | None = None,
-) -> Tiles:
+def clam_tiles(slide: Slide, preset: Preset, found, patch_px=256, step_px=None) -> Tiles:
     """Tiles identical to those of CLAM's fast pipeline (Lu et al. 2021, doi 10.1038/s41551-020-00682-w).
 
-    Each contour of `found` has a grid of its own, from the corner of its box, so that tiles of neighbours may overlap.
-    `patch_px` is the side and `step_px` the step (default: the side), level-0 pixels, of x and y where they differ. Contour
+    Each contour of `found` (`lib.features.clam.segment`) has a grid of its own, from the corner of its box, so that tiles of
+    neighbours may overlap. `patch_px` is the side and `step_px` the step (default: the side), level-0 pixels, one number or
+    those of x and y. Contour
     by contour, columns first; `origins` are their numbers, `places` count steps, `tissue` is NaN.
     """
     parts, patch = [], np.broadcast_to(patch_px, 2)
@@ -260,12 +227,7 @@ def clam_tiles(
 
 
 def clam_grid(
-    slide: Slide,
-    preset: Preset,
-    scales: tuple[int, ...] = SCALES,
-    tile_px: int = 256,
-    step: int = 0,
-    patch_level: int = -1,
+    slide: Slide, preset: Preset, scales=SCALES, tile_px: int = 256, step: int = 0, patch_level: int = -1
 ) -> TileGrid:
     """CLAM's tiles at each scale, as a grid that one pass can decode; `step` and `patch_level` as in `Tiling`.
 
@@ -279,9 +241,8 @@ def clam_grid(
     down, finest = None, grid.scales[0]
     if patch_level >= 0:
         if patch_level >= len(slide.file_levels):
-            raise ValueError(
-                f"{slide.path.name} has no level {patch_level}: patch_level is below {len(slide.file_levels)}"
-            )
+            levels = len(slide.file_levels)
+            raise ValueError(f"{slide.path.name} has no level {patch_level}: patch_level is below {levels}")
         down = slide.size / np.array(slide.file_levels[patch_level][0])
         grid.cell_px = float(round(tile_px * down[0]) * finest // CELL_SCALE)
     try:
@@ -345,30 +306,20 @@ def presets_of(how: Tiling, slides: Iterable[str]) -> dict[str, Preset | None]:
     if how.tiling == "exact":
         return dict.fromkeys(slides)
     preset = read_preset(how.preset if how.preset in PRESETS else RAW / how.preset)
-    return (
-        read_process_list(RAW / how.process_list, preset, slides)
-        if how.process_list
-        else dict.fromkeys(slides, preset)
-    )
+    if how.process_list:
+        return read_process_list(RAW / how.process_list, preset, slides)
+    return dict.fromkeys(slides, preset)
 
 
-def tile_batches(
-    slide: Slide, grid: TileGrid, input_px: int, batch: int = 64
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def tile_batches(slide: Slide, grid: TileGrid, input_px: int, batch: int = 64) -> Iterator[tuple]:
     """The tiles of a grid, every scale, in one pass over the slide.
 
     A cell is read from the coarsest level that is fine enough for the grid's finest scale and brought to that scale's
     pixels by area averaging; coarser scales are averages of the result. Decoding runs in a thread ahead of the caller.
 
-    `input_px` is the side of the crops, whatever the grid's tile_px; `grid.failed` is emptied, then filled.
-
-    Yields
-    ------
-    scale : int
-    indices : ndarray of int64, shape (b,)
-        Into `grid.tiles[scale]`. Each index comes once; those of tiles that cannot be decoded never do.
-    crops : ndarray of uint8, shape (b, input_px, input_px, 3)
-        At most `batch` of them.
+    `input_px` is the side of the crops, whatever the grid's tile_px; `grid.failed` is emptied, then filled. Yields the scale,
+    indices (b,) into `grid.tiles[scale]`, b at most `batch`, and crops, uint8 (b, input_px, input_px, 3). Each index comes
+    once; those of tiles that cannot be decoded never do.
     """
     if (grid.slide, tuple(grid.size)) != (slide.name, tuple(slide.size)):
         raise ValueError(f"the grid is of slide {grid.slide} {grid.size}, not of {slide.name} {slide.size}")
@@ -405,9 +356,8 @@ def _cells(slide: Slide, grid: TileGrid, input_px: int) -> Iterator[tuple[int, l
                     grid.failed[scale].append(index)
                 else:
                     kept.append(index)
-                    crops.append(
-                        picture[y * input_px : (y + 1) * input_px, x * input_px : (x + 1) * input_px]
-                    )
+                    place = np.s_[y * input_px : (y + 1) * input_px, x * input_px : (x + 1) * input_px]
+                    crops.append(picture[place])
             yield scale, kept, crops
 
 
@@ -480,19 +430,12 @@ class Embedded(NamedTuple):
     counts: dict[str, int]
 
 
-def embed_slide(
-    slide: Slide, grid: TileGrid, encoder: Encoder, batch: int = 64, most_failed: float = 0.02
-) -> dict[int, Embedded]:
-    """Encode every tile of a grid in one pass over the slide, by scale; a thread decodes what comes next meanwhile.
+def embed_slide(slide: Slide, grid: TileGrid, encoder: Encoder, batch=64, most_failed: float = 0.02) -> dict:
+    """Encode every tile of a grid in one pass over the slide: `Embedded` by scale. A thread decodes what comes next meanwhile.
 
-    The encoder sees whole tiles brought to its `input_px`, whatever the scale: its own `crop_um` plays no part.
-
-    Parameters
-    ----------
-    grid : TileGrid
-        Of this slide; `grid.failed` is filled. One without tiles is refused, with its status.
-    most_failed : float
-        Largest share of a scale's tiles that may fail to decode, 0 to 1; else a ValueError.
+    The encoder sees whole tiles brought to its `input_px`, whatever the scale: its own `crop_um` plays no part. A ValueError
+    where the grid has no tiles, with its status, and where more than the share `most_failed` (0 to 1) of a scale's tiles
+    cannot be decoded.
     """
     if grid.status != "ok":
         raise ValueError(f"slide {grid.slide} has no tiles to embed: {grid.status} ({grid.note})")
@@ -525,9 +468,7 @@ def embedding_paths(folder: str | os.PathLike, encoder: str, slide: str, scales:
     return {scale: place / f"x{scale}" / f"{slide}.h5" for scale in scales}
 
 
-def write_embedding(
-    folder: str | os.PathLike, grid: TileGrid, encoder: Encoder, embedded: Mapping[int, Embedded]
-) -> dict[int, Path]:
+def write_embedding(folder: Path, grid: TileGrid, encoder: Encoder, embedded: Mapping) -> dict[int, Path]:
     """Write a slide's features as float16, one file a scale (see `embedding_paths`), each atomically."""
     paths, exact = embedding_paths(folder, encoder.name, grid.slide, embedded), grid.mode == "exact"
     for scale, tiles in embedded.items():

@@ -12,15 +12,12 @@ from lib.inputs.slides import Slide, overview
 
 MASK_UM = 8.0
 LEAST_SATURATION = 0.08
-LEAST_MM2 = 0.005
-"""Smaller specks are dust; half of a 128 µm tile is 0.008 mm²."""
-
+LEAST_MM2 = 0.005  # smaller specks are dust; half of a 128 µm tile is 0.008 mm²
 INK_REACH_UM = 24.0  # how far the faint rim of an ink line goes
 
+# grey levels between neighbours of 8 µm up to which a place is smooth as glass, and the least share of a slide that is
+# glass: in tissue of real sections (CMU, TCGA, HER2ST) 0 to 1 % are as smooth, of whole ones 12 to 80 %
 GLASS_RANGE, GLASS_SHARE = 4, 0.02
-"""Grey levels between neighbours of 8 µm up to which a place is smooth as glass, and the least share of a slide that is
-glass: in tissue of real sections (CMU, TCGA, HER2ST) 0 to 1 % are as smooth, of whole ones 12 to 80 %."""
-
 BLACK = 32  # brightest of what was never scanned: fills are 0, or the noise of a sensor
 GROUND_MM2 = 0.25  # least of it: a pen's line is narrower
 
@@ -67,11 +64,7 @@ def find_tissue(slide: Slide) -> Tissue:
     Tissue is what has an HSV saturation above 0.08 after a median filter, less ink and less specks under 0.005 mm². Glass
     that is tinted is made white first (`glass_of`). What was never scanned and is black is no tissue; a slide that is dark
     where a section would let light through, fluorescence, has none. No more of the slide is in memory at a time than a strip.
-
-    Raises
-    ------
-    UnreadableTile
-        Nothing of the slide can be decoded.
+    An UnreadableTile where nothing of it can be decoded.
     """
     times = max(1.0, MASK_UM / slide.um_per_px)
     size = tuple(max(1, round(side / times)) for side in slide.size)

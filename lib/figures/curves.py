@@ -374,7 +374,7 @@ def forest(
     for group, colour in colours.items() if grouped else ():
         ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=names.label(group))
     style.rows(ax, [names.label(each) for each in labels])
-    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlabel(name)
     if grouped:
         style.key(ax, columns=min(len(groups), 3))
@@ -394,7 +394,8 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool, sign: 
 def forest_figure(frame: pd.DataFrame, *how, width: float = 8.4, **options) -> Figure:
     """A figure of one `forest`, as high as its rows ask for; the key of its groups below the whole width."""
     lines = frame["label"].map(lambda label: str(label).count("\n") + 1).max()
-    high = (0.4 if "group" in frame else 0.27) * lines**0.5 * frame["label"].nunique() + 0.8
+    row, rest = (0.4, 1.1) if "group" in frame else (0.27, 0.8)  # inches; the rest has the key
+    high = row * lines**0.5 * frame["label"].nunique() + rest
     figure, ax = plt.subplots(figsize=(width, high), layout="constrained")
     forest(ax, frame, *how, **options)
     if key := ax.get_legend():

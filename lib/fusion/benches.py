@@ -6,7 +6,6 @@
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import anndata
 import numpy as np
@@ -14,7 +13,7 @@ import pandas as pd
 
 from lib.data import RAW, fetch_all
 from lib.files import opened, write_csv
-from lib.fusion.cohort import Cohort, Patients, read_own, read_porpoise, read_signatures
+from lib.fusion.cohort import Read, read_cohort, read_own, read_porpoise, read_signatures
 from lib.inputs import tcga
 from lib.inputs.tables import plain, read_columns
 from lib.stage import Stage, results_folder
@@ -24,18 +23,11 @@ GENES = 500  # of a spot: those in all sections whose mean is highest
 ENCODER = "shell"  # of the pictures of spots: the open network trained on this stain
 
 
-class Read(NamedTuple):
-    """A cohort, as `lib.fusion.cohort.Cohort` has it."""
-
-    patients: Patients
-    remarks: pd.DataFrame
-
-
-def cohort_of(stage: Stage) -> Cohort | Read:
+def cohort_of(stage: Stage) -> Read:
     """The patients of a stage's cohort, whichever it is; a bench of this module leaves its table in raw/table.csv."""
     make = TABLES.get(stage.params.cohort)
     if make is None:
-        return Cohort(stage)
+        return read_cohort(stage)
     path, remarks = stage.file("raw/table.csv"), []
     write_csv(make(stage, remarks), path)
     patients, said = read_own(path, stage.params)

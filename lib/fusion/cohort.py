@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from lib.data import RAW, fetch_all
-from lib.files import check_names, opened, written_hdf5
+from lib.files import opened, written_hdf5
 from lib.fusion.params import GENE_GROUPS, MODALITIES, FusionParams
 from lib.fusion.phantom import CANCER, write_phantom
 from lib.inputs import tcga
-from lib.inputs.tables import nearest_name, read_columns
+from lib.inputs.tables import Faults, check_once, nearest_name, read_columns
 from lib.names import some
 from lib.stage import Stage
 from lib.statistics.concordance import harrell
@@ -59,59 +59,64 @@ class Patients(NamedTuple):
     blocks: dict[str, pd.DataFrame]
 
 
-class Cohort:
-    """The raw tables of a cohort: fetched, or drawn for a phantom, then read.
+class Read(NamedTuple):
+    """The patients of a cohort, and what was left out or is odd: cancer, what, number, remark."""
 
-    Attributes
-    ----------
-    patients : Patients
-    remarks : DataFrame
-        cancer, what, number, remark: all that was left out or is odd.
+    patients: Patients
+    remarks: pd.DataFrame
+
+
+def read_cohort(stage: Stage) -> Read:
+    """The raw tables of a stage's cohort: fetched, or drawn for a phantom, then read.
+
+    Raises
+    ------
+    ValueError
+        See `read_porpoise` and `read_own`; or no cancer has `least_events`.
     """
+    params, rows = stage.params, []
+    if params.table:
+        path = stage.reads(RAW / params.table)
+        patients, remarks = read_own(path, params)
+        rows += [(params.cohort, *remark) for remark in remarks]
+    else:
+        patients = _of_porpoise(stage, rows)
+    return Read(patients, pd.DataFrame(rows, columns=["cancer", "what", "number", "remark"]))
 
-    def __init__(self, stage: Stage):
-        self.stage, self.params, rows = stage, stage.params, []
-        self.raw = stage.folder / "raw" if self.params.phantom else RAW
-        if self.params.phantom:
-            write_phantom(self.raw / "porpoise", self.params.phantom)
-        elif self.params.porpoise:
-            fetch_all("bench")  # a cohort of another study may have the cancer's name
-        read = self._of_table if self.params.table else self._of_porpoise
-        self.patients = read(rows)
-        self.remarks = pd.DataFrame(rows, columns=["cancer", "what", "number", "remark"])
 
-    def _of_porpoise(self, rows: list[tuple]) -> Patients:
-        folder, phantom = self.raw / (self.params.porpoise or "porpoise"), self.params.phantom is not None
-        groups = read_signatures(self.stage.reads(folder / "datasets_csv" / "signatures.csv"))
-        paths = ["clinical.csv"] if phantom else self.params.clinical_tables
-        clinic = [tcga.read_cdr(self.stage.reads(self.raw / path)) for path in paths]
-        clinic = pd.concat(clinic).set_index("patient") if clinic else None
-        parts = {}
-        for cancer in [CANCER] if phantom else self.params.cancers:
-            table = self.stage.reads(folder / "datasets_csv_mutsig" / f"tcga_{cancer}_all_clean.csv.zip")
-            part, remarks = read_porpoise(table, groups, clinic)
-            official = folder / "splits" / "5foldcv" / f"tcga_{cancer}"
-            for path in sorted(official.glob("splits_*.csv")):
-                self.stage.reads(path)
-            folds, said = with_outcomes(read_folds(official), part.table.index)
-            part = _only(part, with_folds(part.table, folds).dropna(subset="fold").assign(cancer=cancer))
-            remarks += [("folds", len(said), remark) for remark in said]
-            if fault := too_few(part.table, self.params.least_events):
-                remarks.append(("left out", len(part.table), fault))
-            else:
-                parts[cancer] = part
-            rows += [(cancer, *remark) for remark in remarks]
-        if not parts:
-            raise ValueError(
-                f"{self.params.cohort}: {rows[-1][-1]}; lower `least_events`, or pool cancers as pan does"
-            )
-        return next(iter(parts.values())) if len(parts) == 1 else pooled(parts, rows)
-
-    def _of_table(self, rows: list[tuple]) -> Patients:
-        path = self.stage.reads(self.raw / self.params.table)
-        patients, remarks = read_own(path, self.params)
-        rows += [(self.params.cohort, *remark) for remark in remarks]
-        return patients
+def _of_porpoise(stage: Stage, rows: list[tuple]) -> Patients:
+    """The patients of PORPOISE's tables, or of a phantom in the same form; remarks go to `rows`."""
+    params, raw, folder = stage.params, RAW, RAW / stage.params.porpoise
+    cancers, paths = params.cancers, params.clinical_tables
+    if params.phantom:
+        raw = stage.folder / "raw"
+        folder, cancers, paths = raw / "porpoise", [CANCER], ["clinical.csv"]
+        write_phantom(folder, params.phantom)
+    else:
+        fetch_all("bench")  # a cohort of another study may have the cancer's name
+    groups = read_signatures(stage.reads(folder / "datasets_csv" / "signatures.csv"))
+    clinic = [tcga.read_cdr(stage.reads(raw / path)) for path in paths]
+    clinic = pd.concat(clinic).set_index("patient") if clinic else None
+    parts = {}
+    for cancer in cancers:
+        table = stage.reads(folder / "datasets_csv_mutsig" / f"tcga_{cancer}_all_clean.csv.zip")
+        part, remarks = read_porpoise(table, groups, clinic)
+        official = folder / "splits" / "5foldcv" / f"tcga_{cancer}"
+        for path in sorted(official.glob("splits_*.csv")):
+            stage.reads(path)
+        folds, said = with_outcomes(read_folds(official), part.table.index)
+        part = _only(part, with_folds(part.table, folds).dropna(subset="fold").assign(cancer=cancer))
+        remarks += [("folds", len(said), remark) for remark in said]
+        if fault := too_few(part.table, params.least_events):
+            remarks.append(("left out", len(part.table), fault))
+        else:
+            parts[cancer] = part
+        rows += [(cancer, *remark) for remark in remarks]
+    if not parts:
+        raise ValueError(
+            f"{params.cohort}: {rows[-1][-1]}; lower `least_events`, or pool cancers as pan does"
+        )
+    return next(iter(parts.values())) if len(parts) == 1 else pooled(parts, rows)
 
 
 def _only(patients: Patients, table: pd.DataFrame) -> Patients:
@@ -324,53 +329,55 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
     Raises
     ------
     ValueError
-        A column is missing or holds text, a row stands twice, a patient is in two folds, too few events.
+        All that is wrong, a line each: a column is missing or holds text, a row stands twice, a patient is in two folds, too
+        few events.
     """
-    table = read_columns(path, dtype={"patient": str, "case": str, "fold": str})
+    table, faults = read_columns(path, dtype={"patient": str, "case": str, "fold": str}), Faults()
     outcome = ["event"] if params.outcome == "binary" else ["time_months", "event"]
     table = table.rename(columns={"label": "event"}) if params.outcome == "binary" else table
-    if absent := [name for name in ["patient", *outcome] if name not in table]:
-        raise ValueError(f"{path} has no column {absent[0]}: {', '.join(['patient', *outcome])} are needed")
+    needed = ["patient", *outcome]
     key = "case" if "case" in table else "patient"
-    check_names(table[key], path, key)
-    if table[key].duplicated().any():
-        raise ValueError(
-            f"{path}: {key} {table[key][table[key].duplicated()].iloc[0]} stands twice; leave one row"
-        )
-    for name in outcome:
+    faults += [f"{path} has no column {name}" for name in needed if name not in table]
+    if key in table:
+        check_once(table[key].fillna(""), path, faults, key)
+        table = table.set_index(table[key].rename("patient"), drop=False)
+    for name in {*outcome} & {*table}:
         table[name] = pd.to_numeric(table[name], errors="coerce")
         wrong = ~table[name].isin((0, 1)) if name == "event" else ~(table[name] >= 0)
         if wrong.any():
-            needed = "0 or 1" if name == "event" else "months, 0 or more,"
-            raise ValueError(
-                f"{path}: {name} of {table.loc[wrong, key].iloc[0]} is no {needed}: correct it, or leave the row out"
+            kind = "0 or 1" if name == "event" else "months, 0 or more,"
+            faults.append(
+                f"{path}: {name} of {some(table.index[wrong])} is no {kind}: correct it, or leave the row out"
             )
-    person = table["patient"].set_axis(table[key]).rename_axis("patient")
-    table = table.drop(columns=["patient", "case"], errors="ignore").set_index(person.index)
+    blocks, used = {}, {"patient", "case", "time_months", "event", "fold", "cancer", *NEVER}
+    for name, patterns in params.modalities.items():
+        for pattern in patterns:
+            if pattern in NEVER:
+                faults.append(f"{path}: {pattern} in the modality {name}: {NEVER[pattern]}; take it out")
+            elif not any(fnmatchcase(column, pattern) for column in table):
+                faults.append(
+                    f"{path} has no column {pattern} of the modality {name}{nearest_name(pattern, table.columns)}"
+                )
+        found = [c for c in table if c not in used and any(fnmatchcase(c, pattern) for pattern in patterns)]
+        blocks[name] = table[found].apply(_numbers, path=path, faults=faults)
+        used |= {*found}
+    faults.refuse()
+    person = table["patient"]
     if not (fault := too_few(table, params.least_events)) and "fold" not in table:
         strata = table["event"].groupby(person.to_numpy()).max().to_dict()
         folds = stratified_folds(person.to_dict(), strata, params.folds, params.seed)
         table["fold"] = table.index.map({one: fold.name for fold in folds for one in fold.test})
-    fault = fault or too_few(table, params.least_events)
+        fault = too_few(table, params.least_events)
     if fault:
-        raise ValueError(f"{path}: {fault}; lower `least_events`, or ask for fewer `folds`")
-    parts = table["fold"].groupby(person.to_numpy()).nunique()
-    if (parts > 1).any():
-        raise ValueError(
-            f"{path}: patient {parts.idxmax()} is in {parts.max()} folds: put all rows of a patient into one"
-        )
-    blocks, used = {}, {"time_months", "event", "fold", "cancer", *NEVER}
-    for name, patterns in params.modalities.items():
-        for pattern in patterns:
-            if pattern in NEVER:
-                raise ValueError(f"{path}: {pattern} in the modality {name}: {NEVER[pattern]}; take it out")
-            if not any(fnmatchcase(column, pattern) for column in table):
-                raise ValueError(
-                    f"{path} has no column {pattern} of the modality {name}{nearest_name(pattern, table.columns)}"
-                )
-        found = [c for c in table if c not in used and any(fnmatchcase(c, pattern) for pattern in patterns)]
-        blocks[name] = table[found].apply(_numbers, path=path)
-        used |= {*found}
+        faults.append(f"{path}: {fault}; lower `least_events`, or ask for fewer `folds`")
+    parts = (
+        table["fold"].groupby(person.to_numpy()).nunique() if "fold" in table else person.map(len).iloc[:0]
+    )
+    faults += [
+        f"{path}: patient {one} is in {count} folds: put all rows of a patient into one"
+        for one, count in parts[parts > 1].items()
+    ]
+    faults.refuse()
     remarks = [(name, 1, reason) for name, reason in NEVER.items() if name in table]
     if unknown := [name for name in table if name not in used and not name.startswith("Unnamed:")]:
         remarks.append(("unknown columns", len(unknown), f"of no modality, left out: {some(unknown, 5)}"))
@@ -382,12 +389,11 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
     return Patients(kept, blocks), remarks + said
 
 
-def _numbers(column: pd.Series, path: str | Path) -> pd.Series:
+def _numbers(column: pd.Series, path: str | Path, faults: Faults) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
     if (wrong := numbers.isna() & column.notna()).any():
-        raise ValueError(
-            f"{path}: {column.name} of {wrong.idxmax()} is {column[wrong].iloc[0]!r}: write categories as numbers"
-        )
+        said = f"{path}: {column.name} of {some(column.index[wrong])} is {column[wrong].iloc[0]!r}"
+        faults.append(f"{said}: write categories as numbers")
     return numbers.astype(float)
 
 

@@ -12,17 +12,8 @@ from lib.inputs.hounsfield import check_hounsfield
 from lib.inputs.masks import read_label
 from lib.inputs.volumes import Volume, read_volume, remarks, sidecar_of
 
-MEASURED = (
-    "stored_as",
-    "size",
-    "spacing_mm",
-    "tilt_deg",
-    "voxels",
-    "volume_ml",
-    "mean_hu",
-    "sd_hu",
-    "remark",
-)
+MEASURED = ("stored_as", "size", "spacing_mm", "tilt_deg", "voxels", "volume_ml", "mean_hu", "sd_hu")
+MEASURED += ("remark",)
 AIR_BELOW_HU = -500.0
 MOST_AIR = 0.05
 

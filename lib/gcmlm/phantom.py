@@ -60,16 +60,8 @@ WITHOUT = 0.04  # share of patients without CT, and of others without a slide
 SECOND_SLIDE = 6  # every how many patients
 DICOM = 20  # every how many patients' scans are DICOM series, the others NIfTI
 ORIENTATIONS = ("LPS", "RAS", "LAS", "RPI", "PSR")  # of the label map's file; the image's is LPS
-TRUTH = [
-    *SIGNALS.values(),
-    "score",
-    "log_hazard",
-    "label",
-    "has_ct",
-    "slides",
-    "as_dicom",
-    "mask_orientation",
-]
+TRUTH = [*SIGNALS.values(), "score", "log_hazard", "label"]
+TRUTH += ["has_ct", "slides", "as_dicom", "mask_orientation"]
 
 
 def draw(n: int, external: int = 0, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:

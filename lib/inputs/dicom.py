@@ -36,19 +36,9 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 PLACE = "ImagePositionPatient"
 COUNTS = {PLACE: 3, "Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}
 APART = (
-    "ConvolutionKernel",
-    "SeriesDescription",
-    "PixelSpacing",
-    "Rows",
-    "ImageType",
-    "SliceThickness",
-    "KVP",
-    "ImageOrientationPatient",
-    "AcquisitionNumber",
-    "StackID",
-    "TemporalPositionIndex",
-    "TemporalPositionIdentifier",
-    "AcquisitionTime",
+    *("ConvolutionKernel", "SeriesDescription", "PixelSpacing", "Rows", "ImageType", "SliceThickness", "KVP"),
+    *("ImageOrientationPatient", "AcquisitionNumber", "StackID", "TemporalPositionIndex"),
+    *("TemporalPositionIdentifier", "AcquisitionTime"),
 )
 """What tells stacks apart that were stored under one SeriesInstanceUID."""
 
@@ -83,7 +73,9 @@ def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: st
     folder = Path(folder)
     found = pictures(folder)
     if not found:
-        raise FileNotFoundError(f"{folder} holds no DICOM picture, nor do the folders below it")
+        raise FileNotFoundError(
+            f"{folder} holds no DICOM picture, nor do the folders below it: name the scan's"
+        )
     slices = _one_series(found, folder, series)
     slices = in_place(_without_copies(slices, folder), folder)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)

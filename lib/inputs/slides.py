@@ -7,7 +7,7 @@ four fifths of a read on compositing and copies; that the pixels are the same is
 import ctypes
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -39,6 +39,10 @@ SUFFIXES = (*TIFF, ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide",
 DICOM_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 STRIP_PX = 2**22  # pixels of a level held at a time
 LEAF_PX = 256  # side at which a search for unreadable pixels ends
+COMPARED_PX, ALIKE = (
+    256,
+    0.98,
+)  # longer side of the pictures by which levels are compared, and their correlation
 
 
 class UnreadableTile(ValueError):
@@ -120,18 +124,13 @@ class Slide:
         self.path = next(iter(sorted(path.glob("*.dcm"))), path) if path.is_dir() else path
         self._lock, self._handle = Lock(), self._opened()
         self.size = self._handle.dimensions
-        self.file_levels = tuple(
-            zip(self._handle.level_dimensions, self._handle.level_downsamples, strict=True)
-        )
-        sizes = [size for size, _ in self.file_levels]
-        self._numbers = aligned_levels(sizes)  # of the levels, for OpenSlide
-        self.level_sizes, self.downsamples = zip(*(self.file_levels[n] for n in self._numbers), strict=True)
-        lost = [str(n) for n in range(len(sizes)) if n not in self._numbers]
-        self.note = f"levels {', '.join(lost)} do not lie on level 0, and are not read" if lost else ""
+        sizes, stated = self._handle.level_dimensions, self._handle.level_downsamples
+        self.file_levels = tuple(zip(sizes, stated, strict=True))
+        self._numbers, self.level_sizes, self.downsamples = range(len(sizes)), sizes, stated
         self.um_per_px, self.scale_from = scale_of(
             self._handle.properties, self.path.name, um_per_px, self.name
         )
-        self._stored = StoredTiles(self.path, sizes)
+        self._stored = StoredTiles(self.path, list(sizes))
         if self._stored.deep:
             raise ValueError(
                 f"{self.path.name} has {self._stored.deep}: RGB of 8 bits is expected; export it again"
@@ -139,6 +138,16 @@ class Slide:
         for level in list(self._stored.pages):
             if not self._trusted(level):
                 del self._stored.pages[level]
+        true = aligned_levels(self)
+        padded = [n for n, times in true.items() if times != stated[n]]
+        lost = [n for n in range(len(sizes)) if n not in true]
+        self._numbers, self.downsamples = [*true], tuple(true.values())
+        # of a padded level the rest is canvas
+        inside = {n: [int(np.ceil(side / true[n])) for side in self.size] for n in padded}
+        self.level_sizes = tuple(tuple(map(min, sizes[n], inside.get(n, sizes[n]))) for n in true)
+        said = {"levels {} are padded, and read at their true downsample": padded}
+        said |= {"levels {} do not lie on level 0, and are not read": lost}
+        self.note = "; ".join(text.format(", ".join(map(str, of))) for text, of in said.items() if of)
 
     def read(self, x: int, y: int, size_px: int | tuple[int, int], level: int = 0) -> np.ndarray:
         """Pixels of a region, uint8 RGB (height, width, 3); `UnreadableTile` where they cannot be decoded.
@@ -147,7 +156,10 @@ class Slide:
         `level`. What lies outside the slide, and what the scanner left out, is white: the caller knows the bounds.
         """
         width, height = map(int, (size_px, size_px) if np.isscalar(size_px) else size_px)
-        number = self._numbers[level]
+        number, times = self._numbers[level], self.downsamples[level]
+        stated = self.file_levels[number][1]
+        if times != stated:  # OpenSlide divides by what it takes for the downsample
+            x, y = round(x / times * stated), round(y / times * stated)
         try:
             region = self._from_stored(int(x), int(y), width, height, number)
             # OpenSlide knows what to show where a scanner left a tile out
@@ -266,21 +278,42 @@ def is_cut_short(path: Path, pages: Iterable[tifffile.TiffPage]) -> bool:
     return max(ends, default=0) > path.stat().st_size
 
 
-def aligned_levels(sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """Numbers of the levels, by their (width, height), that lie on level 0: its sides over one power of 2, growing.
+def aligned_levels(slide: Slide) -> dict[int, float]:
+    """Number and downsample of the levels of a slide that lie on level 0: whose sides are its own over a power of 2.
 
     Some exports store every level on a canvas of whole tiles, and what is read there is displaced, the more the further
-    from the corner (openslide#137).
+    from the corner (openslide#137). Such a level counts where the whole of it, at a power of 2, shows what level 0 shows.
     """
-    kept, last = [0], 1
-    for level, (width, height) in enumerate(sizes[1:], 1):
-        times = 2 ** round(np.log2(sizes[0][0] / width))
-        if times > last and all(
-            abs(n / times - m) <= 1 for n, m in zip(sizes[0], (width, height), strict=True)
-        ):
-            kept.append(level)
-            last = times
+    kept = {0: 1.0}
+    for level, (size, stated) in enumerate(slide.file_levels[1:], 1):
+        whole = 2.0 ** np.round(np.log2(stated))
+        if all(abs(full / whole - side) <= 1 for full, side in zip(slide.size, size, strict=True)):
+            times = stated
+        else:
+            times = _true_downsample(slide, level)
+        if times > 1.5 * max(kept.values()):
+            kept[level] = times
     return kept
+
+
+def _true_downsample(slide: Slide, level: int) -> float:
+    """The power of 2 at which a level, padded behind its last row and column, shows what level 0 shows; 0 where none does."""
+    size, stated = slide.file_levels[level]
+    scale = min(1.0, COMPARED_PX / max(slide.size))
+    found = {}
+    for times in [2.0**k for k in range(1, 8) if stated / 2.2 < 2.0**k < stated * 2.2]:
+        pictures = []
+        for number, sides, by in ((0, slide.size, scale), (level, size, scale * times)):
+            small = tuple(max(1, round(side * by)) for side in sides)
+            try:
+                pictures.append(overview(slide, number, small)[0].mean(axis=2))
+            except UnreadableTile:
+                return 0.0
+        height, width = np.min([each.shape for each in pictures], axis=0)
+        whole, part = (each[:height, :width].ravel() for each in pictures)
+        found[times] = np.corrcoef(whole, part)[0, 1] if whole.std() and part.std() else 0.0
+    best = max(found, key=found.get, default=0.0)
+    return best if best and found[best] > ALIKE else 0.0
 
 
 class StoredTiles:

@@ -51,9 +51,8 @@ class Stain:
 
 REACH = 2.5  # standard deviations: beyond it nuclei and nests would leave what tissue looks like
 CELL_UM = 16.0  # of the field that outlines the tissue
+# side of the lattice of nests and stroma: a 20x tile of 256 px sees one of them, a 5x tile how they differ
 NEST_UM = 128.0
-"""Side of the lattice of nests and stroma: a 20x tile of 256 px sees one of them, a 5x tile how they differ."""
-
 DENSEST = 1.6  # optical density of one stain that is stored as 255
 GROUND = 0.12  # of haematoxylin between nuclei
 WAVER_UM = 7.0  # of the borders between nests and stroma
@@ -92,16 +91,10 @@ def write_slide(
     The light that a nucleus takes and the share of nests are the same on average whatever `fine` and `coarse` are, and
     slides differ in their staining: the mean colour tells neither. Equal arguments give equal bytes.
 
-    Parameters
-    ----------
-    fine : float
-        In standard deviations, held within 2.5. Drives what is averaged away at 5x: nuclei that are large, pale and
-        unlike each other (+), or small, dark and alike (-), where each takes the same light.
-    coarse : float
-        In standard deviations, held within 2.5. Drives what no 20x tile shows by itself: how far nests and stroma, each
-        about as large as such a tile, are set apart from each other (+), down to an even sheet (-).
-    cancer : 0 or 1
-        Stain and shape of nuclei, unless `look` gives another laboratory's.
+    `fine` and `coarse` are in standard deviations, held within 2.5. The former drives what is averaged away at 5x: nuclei that
+    are large, pale and unlike each other (+), or small, dark and alike (-), where each takes the same light; the latter what
+    no 20x tile shows by itself: how far nests and stroma, each about as large as such a tile, are set apart from each other
+    (+), down to an even sheet (-). `cancer`, 0 or 1, is stain and shape of nuclei, unless `look` gives another laboratory's.
     """
     rng = np.random.default_rng([seed, cancer])
     rgb = _painted(*np.clip([fine, coarse], -REACH, REACH), look or LOOKS[cancer], rng, side_px, um_per_px)

@@ -40,9 +40,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     table, wrong = read_texts(path).rename(columns=plain), Faults()
     if missing := [column for column in COLUMNS if column not in table and column != "note"]:
         known = nearest_name(missing[0], table)
-        raise ValueError(
-            f"{path} has no column {', '.join(missing)}: {', '.join(COLUMNS)} are expected{known}"
-        )
+        raise ValueError(f"{path} has no column {', '.join(missing)} of {', '.join(COLUMNS)}{known}")
     table = table.reindex(columns=list(dict.fromkeys([*COLUMNS, *table]))).fillna("")
     for column, allowed in (("platform", PLATFORMS), ("label_grade", GRADES)):
         table[column] = table[column].str.casefold()
@@ -65,22 +63,16 @@ def classes_of(row: Mapping) -> dict[str, float]:
     for column in COUNTS_AS:
         for name in filter(None, map(plain, str(row.get(column, "")).split(";"))):
             if declared.setdefault(name, column) != column:
-                raise ValueError(
-                    f"section {row['section']}: the section table lists {name!r} under {declared[name]} and under {column}"
-                )
+                twice = f"the section table lists {name!r} under {declared[name]} and under {column}"
+                raise ValueError(f"section {row['section']}: {twice}")
     return CLASSES | {name: COUNTS_AS[column] for name, column in declared.items()}
 
 
 def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
     """Read one section of a cohort, by the reader of its platform.
 
-    `row` is one of `read_table`'s; the section's picture is named relative to the folder of raw files.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As the reader; if the section has no label at all although its grade says so; if the labels are not of the
-        grade's kind; if the patient is not the one the files name.
+    `row` is one of `read_table`'s; the section's picture is named relative to the folder of raw files. A ValueError where there
+    is no label although the grade says so, labels are not of its kind, or the patient is not the one the files name.
     """
     name, patient, grade = row["section"], row["patient"], row["label_grade"]
     folder, classes = Path(raw_folder) / row["folder"], classes_of(row)
@@ -111,9 +103,7 @@ def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
     elif grade == "planted":
         section.obs["label_source"] = source.replace("pathologist", "planted").to_numpy(dtype=object)
     elif grade != "weak" and kinds != {grade}:
-        raise ValueError(
-            f"section {name}: label_grade {grade!r} but its labels are {sorted(kinds)}: correct the section table"
-        )
+        raise ValueError(f"section {name}: label_grade {grade!r} but its labels are {sorted(kinds)}")
     return section
 
 
@@ -151,9 +141,8 @@ def obtain(params: SpaCRDParams, folder: Path) -> pd.DataFrame:
         tables = {source_of(table): read_table(ROOT / table) for table in params.sections}
         if params.cohort in read_sources().cohorts:
             fetch_all(params.cohort)
-    table = pd.concat(
-        [table.assign(source=source) for source, table in tables.items()], ignore_index=True
-    ).fillna("")
+    parts = [table.assign(source=source) for source, table in tables.items()]
+    table = pd.concat(parts, ignore_index=True).fillna("")
     return table.set_index("section", drop=False, verify_integrity=True)
 
 

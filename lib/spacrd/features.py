@@ -30,9 +30,7 @@ def nearest(xy: np.ndarray, k: int = 7, *, radius: float | None = None) -> np.nd
     tie, in all of HER2ST; on a perfect square grid the four diagonals tie, and the two tools take others of them.
     """
     if len(xy) < k:
-        raise ValueError(
-            f"{len(xy)} spots have no {k} neighbours each: lower `neighbours` or leave the section out"
-        )
+        raise ValueError(f"{len(xy)} spots have no {k} neighbours: lower `neighbours`, leave the section out")
     distance, index = cKDTree(xy).query(xy, k=range(1, k + 1))
     itself = np.arange(len(xy))[:, None]
     # two spots at one place: the tree may name the other one first
@@ -53,20 +51,17 @@ def shared_genes(sections: Sequence[AnnData]) -> list[str]:
     section with the fewest: symbols never meet Ensembl's names, nor those of another species."""
     shared = set.intersection(*(set(section.var_names) for section in sections))
     if len(shared) < LEAST_SHARED * min(section.n_vars for section in sections):
-        named = {
-            ", ".join(section.var_names[:3]): section.uns["section"]["name"] for section in reversed(sections)
-        }
-        said = "; ".join(f"{name} has {section}" for section, name in reversed(list(named.items())[-4:]))
+        # one section for each way of naming, of the first ones
+        named = {", ".join(one.var_names[:3]): one.uns["section"]["name"] for one in reversed(sections)}
+        said = "; ".join(f"{name} has {genes}" for genes, name in reversed(list(named.items())[-4:]))
         raise ValueError(
-            f"the sections share {len(shared)} genes of at least {min(section.n_vars for section in sections)} ({said}): name the "
+            f"the sections share {len(shared)} genes of at least {min(one.n_vars for one in sections)} ({said}): name the "
             "genes alike in all, by symbol, and of one species"
         )
     return sorted(shared)
 
 
-def variable_genes(
-    sections: Sequence[AnnData], genes: Sequence[str], n: int, *, as_released: bool = False
-) -> list[str]:
+def variable_genes(sections: Sequence[AnnData], genes: Sequence[str], n: int, as_released=False) -> list[str]:
     """The `n` most variable of `genes`, which every section has (seurat_v3), in alphabetical order; all if no more than n.
 
     Give it training sections only: the genes are part of what is fitted. `as_released`: the released code's habit, the
@@ -81,9 +76,8 @@ def variable_genes(
         counts.X = normalise(counts.X)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sc.pp.highly_variable_genes(
-            counts, n_top_genes=n, flavor="seurat_v3", batch_key=None if as_released else "batch"
-        )
+        batch = None if as_released else "batch"
+        sc.pp.highly_variable_genes(counts, n_top_genes=n, flavor="seurat_v3", batch_key=batch)
     return sorted(counts.var_names[counts.var["highly_variable"]])
 
 
@@ -194,14 +188,7 @@ class Batches(IterableDataset):
     statistics need two). The order depends on `seed` and on nothing else. `made` turns rows into a batch.
     """
 
-    def __init__(
-        self,
-        pieces: Sequence[np.ndarray],
-        batch_size: int,
-        seed: int,
-        made: Callable[[np.ndarray], Any],
-        least: int = 2,
-    ):
+    def __init__(self, pieces: Sequence[np.ndarray], batch_size: int, seed: int, made: Callable, least=2):
         self.pieces, self.batch_size, self.made, self.least = pieces, batch_size, made, least
         self.random = np.random.default_rng(seed)
 
@@ -259,19 +246,9 @@ def fold_features(
     Genes are chosen on training sections alone, among those that all sections of the fold share (which names the test
     platform has is known without its counts). A spot's total is taken over the shared genes too, as in the released code.
 
-    Parameters
-    ----------
-    sections, images : mapping of str to AnnData, to ndarray
-        Raw counts (see `lib.spacrd.spots.assemble`) and encoder output by section; `images` may be None.
-    params : SpaCRDParams
-        genes, marker, neighbours, neighbour_radius (in pitches), undetermined.
-    genes, as_released : bool
-        Whether genes take part, and are chosen as the released code does.
-
-    Raises
-    ------
-    ValueError
-        A patient on both sides; no labelled spot of one class in training; sections without a shared gene.
+    `sections` and `images` are raw counts (see `lib.spacrd.spots.assemble`) and encoder output (n, d) by section; `genes` says
+    whether genes take part, `as_released` whether they are chosen as the released code does. A ValueError where a patient is
+    on both sides, no spot of one class is in training, or sections share too few genes.
     """
     patients = {name: section.uns["section"]["patient"] for name, section in sections.items()}
     refuse_leak(fold.train, fold.test, patients)

@@ -14,18 +14,7 @@ from lib.files import opened
 from lib.inputs.tables import plain, read_columns
 from lib.spacrd.her2st import SIZES_UM, read_counts
 from lib.spacrd.pictures import SLIDES, TIFFS, embedded, of_frame
-from lib.spacrd.spots import (
-    CLASSES,
-    STRAYS,
-    as_numbers,
-    assemble,
-    matched,
-    pitch_of,
-    read_labels,
-    refuse_twice,
-    the_one,
-    tissue_of,
-)
+from lib.spacrd.spots import CLASSES, as_numbers, assemble, matched, pitch_of, read_labels, the_one, tissue_of
 from lib.spacrd.tenx import ARRAY, STEP_UM, VISIUM_UM, array_scale, told_apart
 
 PICTURES = (*TIFFS, *SLIDES, ".png", ".jpg", ".jpeg")
@@ -45,32 +34,17 @@ def read_h5ad(
     classes: Mapping[str, float] = CLASSES,
     um_per_px: float | None = None,
 ) -> AnnData:
-    """Read a section from an h5ad, or from a folder with one.
+    """Read a section from an h5ad, or from a folder with one (see `lib.spacrd.spots.assemble`).
 
-    Parameters
-    ----------
-    path : path
-        The file has raw counts in X, `layers["counts"]` or `raw` (csr, csc or dense), places in `obsm["spatial"]` (pixels of
-        the full-resolution picture, x first), and where known `obs["in_tissue"]`, array_row and array_col, and
-        `uns["spatial"]` as scanpy has it. A picture of the same name beside it, or in `../wsis` as in HEST-1k, is read, else
-        the largest one in the file.
-    labels : path or str, optional
-        A table of spot and label, or the name of a column of `obs`.
-    classes : mapping
-        What each class counts as.
-    um_per_px : float, optional
-        µm per full-resolution pixel; else told by the file (`_sizes`).
-
-    Returns
-    -------
-    AnnData
-        See `lib.spacrd.spots.assemble`.
+    The file has raw counts in X, `layers["counts"]` or `raw` (csr, csc or dense), places in `obsm["spatial"]` (pixels of
+    the full-resolution picture, x first), and where known `obs["in_tissue"]`, array_row and array_col, and
+    `uns["spatial"]` as scanpy has it. A picture of the same name beside it, or in `../wsis` as in HEST-1k, is read, else
+    the largest one in the file. `labels` is a table of spot and label, or the name of a column of `obs`; `um_per_px` is told by
+    the file where it is not given (`_sizes`).
     """
     file = path if path.is_file() else the_one(path.glob("*.h5ad"), "h5ad file")
     if file is None:
-        raise FileNotFoundError(
-            f"there is no h5ad at {path}: name the file in the section table's column folder"
-        )
+        raise FileNotFoundError(f"no h5ad at {path}: name the file in the section table's column folder")
     with opened(file, "an AnnData file", "save it once more from AnnData"):
         found = anndata.read_h5ad(file)
     notes: list[str] = []
@@ -83,23 +57,18 @@ def read_h5ad(
         if not on.all():
             notes.append(f"{int((~on).sum())} spots off the tissue")
     if "spatial" not in found.obsm or found.n_obs < 2:
-        raise ValueError(
-            f"{file} has {found.n_obs} spots on tissue, places in obsm {list(found.obsm)}: obsm['spatial'] is expected"
-        )
+        where = f"obsm['spatial'] is needed, it has {list(found.obsm)}"
+        raise ValueError(f"{file} has {found.n_obs} spots on tissue; {where}")
     xy = np.asarray(found.obsm["spatial"], float)[:, :2]
     pixels = ["pxl_row_in_fullres", "pxl_col_in_fullres"]
     turned = set(pixels) <= set(found.obs) and np.array_equal(xy, found.obs[pixels])
     if turned and not np.array_equal(xy[:, 0], xy[:, 1]):
-        raise ValueError(
-            f"{file} has rows before columns in obsm['spatial'], as its obs tells: put columns first"
-        )
+        raise ValueError(f"{file} has rows before columns in obsm['spatial'] (see its obs): columns go first")
     if lost := int((~np.isfinite(xy)).any(axis=1).sum()):
         raise ValueError(f"{file} has {lost} spots without a place: leave them out")
-    factors = {
-        key: value
-        for library in found.uns.get("spatial", {}).values()
-        for key, value in library.get("scalefactors", {}).items()
-    }
+    factors = {}
+    for library in found.uns.get("spatial", {}).values():
+        factors |= library.get("scalefactors", {})
     array = found.obs[ARRAY].to_numpy(float) if set(ARRAY) <= set(found.obs) else None
     um, sizes = _sizes(xy, array, factors, um_per_px, file, notes)
     picture, scale = _picture_of(path, file, found.uns)
@@ -108,27 +77,14 @@ def read_h5ad(
     elif labels in found.obs:
         tissue = tissue_of(found.obs[labels], f"obs[{labels!r}] of {file}", classes)
     else:
-        raise FileNotFoundError(
-            f"labels {labels!r} are no file in the raw folder, and no column of {file}, which has {', '.join(found.obs) or 'none'}"
-        )
-    return assemble(
-        counts,
-        xy,
-        (xy - xy.min(axis=0)) / pitch_of(xy) if array is None else array,
-        tissue,
-        classes=classes,
-        name=name,
-        patient=patient,
-        platform="h5ad",
-        sizes_um=sizes,
-        um_per_px=um,
-        folder=path if path.is_dir() else path.parent,
-        picture=picture,
-        picture_scale=(scale, scale),
-        dropped=notes,
-        bare=bare,
-        copy=embedded(found.uns)[0],
-    )
+        there = ", ".join(found.obs) or "none"
+        raise FileNotFoundError(f"labels {labels!r} are no file, and no column of {file}, which has {there}")
+    array = (xy - xy.min(axis=0)) / pitch_of(xy) if array is None else array
+    home = path if path.is_dir() else path.parent
+    about = {"name": name, "patient": patient, "platform": "h5ad", "folder": home, "classes": classes}
+    about |= {"sizes_um": sizes, "um_per_px": um, "picture": picture, "picture_scale": (scale, scale)}
+    copy = embedded(found.uns)[0]
+    return assemble(counts, xy, array, tissue, **about, dropped=notes, bare=bare, copy=copy)
 
 
 def read_csv(
@@ -148,10 +104,9 @@ def read_csv(
     coord, table = (_named(path, name, ending) for ending in ("coord", "count"))
     counts, places, notes = read_counts(table, sep=","), read_columns(coord, index_col=0), []
     places.index, places.columns = places.index.astype(str), [plain(column) for column in places]
-    refuse_twice(places.index, coord)
     x, y = (next((one for one in names if one in places), names[0]) for names in (X_NAMES, Y_NAMES))
     places = as_numbers(places, (x, y), coord)
-    places, idle = matched(places, counts.index, STRAYS * len(places))
+    places, idle = matched(places, counts.index)
     if len(idle):
         notes.append(f"{len(idle)} places without counts")
     xy = places[[x, y]].to_numpy()
@@ -160,21 +115,11 @@ def read_csv(
     stem = coord.name.partition("_coord")[0]
     pictures = [one for one in path.rglob(f"{stem}*") if one.suffix.lower() in PICTURES]
     picture = the_one(pictures, "H&E picture")
-    return assemble(
-        AnnData(counts),
-        xy,
-        (xy - xy.min(axis=0)) / pitch_of(xy),
-        read_labels(labels, counts.index, notes, classes, filtered=True),
-        classes=classes,
-        name=name,
-        patient=patient,
-        platform="csv",
-        sizes_um=sizes,
-        um_per_px=um,
-        folder=path,
-        picture="" if picture is None else picture.relative_to(path).as_posix(),
-        dropped=notes,
-    )
+    tissue = read_labels(labels, counts.index, notes, classes, filtered=True)
+    about = {"name": name, "patient": patient, "platform": "csv", "folder": path, "classes": classes}
+    about |= {"sizes_um": sizes, "um_per_px": um, "dropped": notes}
+    about["picture"] = picture.relative_to(path).as_posix() if picture else ""
+    return assemble(AnnData(counts), xy, (xy - xy.min(axis=0)) / pitch_of(xy), tissue, **about)
 
 
 def _named(folder: Path, name: str, ending: str) -> Path:
@@ -208,12 +153,7 @@ def _raw_counts(found: AnnData, file: Path) -> AnnData:
 
 
 def _sizes(
-    xy: np.ndarray,
-    array: np.ndarray | None,
-    factors: Mapping,
-    stated: float | None,
-    file: Path,
-    notes: list[str],
+    xy: np.ndarray, array, factors: Mapping, stated: float | None, file: Path, notes: list[str]
 ) -> tuple[float, tuple[float, float]]:
     """µm per pixel, and a spot's diameter and pitch in µm: as stated (in the table, then in the file), or as the array tells."""
     pitch, diameter = pitch_of(xy), float(factors.get("spot_diameter_fullres") or np.nan)
@@ -234,18 +174,16 @@ def _sizes(
             "the column um_per_px of the section table"
         )
     um = near[0][1] / pitch
-    notes.append(
-        f"{um:.3f} µm per pixel, as spots {near[0][1]:.0f} µm apart have: the file states none (column um_per_px of the section table)"
-    )
+    said = f"{um:.3f} µm per pixel, as spots {near[0][1]:.0f} µm apart have: the file states none"
+    notes.append(f"{said} (column um_per_px of the section table)")
     return um, near[0]
 
 
 def _picture_of(path: Path, file: Path, uns: Mapping) -> tuple[str, float]:
     """The picture's name, as seen from `path` ("" for none), and its scale."""
     home = path if path.is_dir() else path.parent
-    near = [
-        one for folder in (file.parent, file.parent.parent / "wsis") for one in folder.glob(f"{file.stem}.*")
-    ]
+    folders = (file.parent, file.parent.parent / "wsis")
+    near = [one for folder in folders for one in folder.glob(f"{file.stem}.*")]
     found = the_one((one for one in near if one.suffix.lower() in PICTURES), "H&E picture")
     image, scale = embedded(uns)
     if found is None:

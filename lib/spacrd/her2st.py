@@ -22,17 +22,7 @@ from scipy.spatial import cKDTree
 
 from lib.inputs.tables import read_columns
 from lib.spacrd.pictures import DARK
-from lib.spacrd.spots import (
-    CLASSES,
-    as_numbers,
-    assemble,
-    matched,
-    pitch_of,
-    read_labels,
-    refuse_twice,
-    the_one,
-    tissue_of,
-)
+from lib.spacrd.spots import CLASSES, as_numbers, assemble, matched, pitch_of, read_labels, the_one, tissue_of
 
 SIZES_UM = (100.0, 200.0)  # diameter and pitch
 # in pitches, a little over half the diagonal of the grid: a spot inside the grid always finds a labelled one
@@ -43,30 +33,18 @@ IDLE = (3, 0.02)
 DARK_FRAMES = {"A1": (6954, 7435), "A2": (6966, 7441)}
 
 
-def read_section(
-    folder: Path, name: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
-) -> AnnData:
-    """Read one section. Files that are missing, or do not belong together, are refused.
+def read_section(folder: Path, name: str, labels: Path | None = None, classes: Mapping = CLASSES) -> AnnData:
+    """Read one section (see `lib.spacrd.spots.assemble`). Files that are missing, or do not belong together, are refused.
 
-    Parameters
-    ----------
-    folder : path
-        The repository's root: has `data/ST-cnts`, `data/ST-spotfiles`, and where known `data/ST-pat/lbl`,
-        `data/ST-imgs/<patient>/<section>/*.jpg`, `app/www/imgs` and `res/ST-cluster/lbl`.
-    name : str
-        Letters of the patient, then the number of the section: "A1".
-    labels : path, optional
-        A table of spot (or barcode) and label to read instead of the layout's own label file or a transfer.
-    classes : mapping
-        What each class counts as.
+    `folder` is the repository's root: it has `data/ST-cnts`, `data/ST-spotfiles`, and where known `data/ST-pat/lbl`,
+    `data/ST-imgs/<patient>/<section>/*.jpg`, `app/www/imgs` and `res/ST-cluster/lbl`. `name` is the patient's letters, then
+    the number of the section: "A1". `labels` is a table of spot (or barcode) and label to read instead of the layout's
+    own label file or a transfer.
 
-    Returns
-    -------
-    AnnData
-        See `lib.spacrd.spots.assemble`. With a picture of its own frame, or none, `obsm["spatial"]` is the spot
-        file's pixels; with a shrunk dark picture it is the warped position. The warp is a rigid motion, so the two
-        spots of A2 for which the file has no warped position get theirs from the motion of the other 323.
-        Transferred labels are "undetermined" with label_source "none" where no labelled spot is in reach.
+    With a picture of its own frame, or none, `obsm["spatial"]` is the spot file's pixels; with a shrunk dark picture it is the
+    warped position. The warp is a rigid motion, so the two spots of A2 for which the file has no warped position get theirs
+    from the motion of the other 323. Transferred labels are "undetermined" with label_source "none" where no labelled spot is
+    in reach.
     """
     notes: list[str] = []
     counts, places = read_counts(folder / f"data/ST-cnts/{name}.tsv.gz"), _read_places(folder, name)
@@ -80,31 +58,17 @@ def read_section(
         tissue, source = read_labels(labels, counts.index, notes, classes), "pathologist"
     else:
         tissue, source = _labels(folder, name, counts.index, notes, classes)
-    return assemble(
-        AnnData(counts),
-        xy.to_numpy(),
-        places[["x", "y"]].to_numpy(),
-        tissue,
-        source,
-        classes=classes,
-        name=name,
-        patient=patient_of(name),
-        platform="st",
-        sizes_um=SIZES_UM,
-        folder=folder,
-        picture=picture,
-        picture_scale=scale,
-        dropped=notes,
-    )
+    about = {"name": name, "patient": patient_of(name), "platform": "st", "folder": folder}
+    about |= {"classes": classes, "sizes_um": SIZES_UM, "picture": picture, "picture_scale": scale}
+    array = places[["x", "y"]].to_numpy()
+    return assemble(AnnData(counts), xy.to_numpy(), array, tissue, source, **about, dropped=notes)
 
 
 def patient_of(name: str) -> str:
     """The patient of a section: its leading letters."""
     found = re.fullmatch(r"([A-Za-z]+)(\d+)", name)
     if not found:
-        raise ValueError(
-            f"section {name!r}: expected the patient's letters and the section's number, as in 'A1'"
-        )
+        raise ValueError(f"section {name!r}: the patient's letters and a number are expected, as in 'A1'")
     return found[1]
 
 
@@ -127,8 +91,7 @@ def _table(path: Path, *numbers: str) -> pd.DataFrame:
     table = table[table[["x", "y"]].notna().all(axis=1)].copy()
     x, y = (table[axis].round().astype(int).astype(str) for axis in "xy")
     table.index = pd.Index(x + "x" + y)
-    refuse_twice(table.index, path)
-    return table
+    return as_numbers(table, (), path)
 
 
 def read_counts(path: Path, sep: str = "\t") -> pd.DataFrame:
@@ -183,9 +146,7 @@ def _warped_everywhere(folder: Path, name: str, pixels: pd.DataFrame, notes: lis
     motion = np.linalg.lstsq(frame[known], warped[known].to_numpy(), rcond=None)[0]
     off = np.linalg.norm(frame[known] @ motion - warped[known].to_numpy(), axis=1).max(initial=0)
     if known.sum() < 4 or off > 1.0:
-        raise ValueError(
-            f"warped positions of {known.sum()} spots are no affine motion of the pixels (off by {off:.1f} pixels)"
-        )
+        raise ValueError(f"warped positions of {known.sum()} spots are no affine motion of the pixels")
     if not known.all():
         lacking = ", ".join(warped.index[~known])
         notes.append(f"warped position of {lacking} not in the file: filled in from the other spots' motion")
@@ -193,9 +154,7 @@ def _warped_everywhere(folder: Path, name: str, pixels: pd.DataFrame, notes: lis
     return warped
 
 
-def _labels(
-    folder: Path, name: str, spots: pd.Index, notes: list[str], classes: Mapping[str, float]
-) -> tuple[pd.Series, str | pd.Series]:
+def _labels(folder: Path, name: str, spots: pd.Index, notes: list[str], classes: Mapping) -> tuple:
     """Tissue and label source of the spots: of the section's own file, else transferred, else none."""
     path = folder / f"data/ST-pat/lbl/{name}_labeled_coordinates.tsv"
     if path.is_file():
@@ -210,9 +169,7 @@ def _labels(
     return pd.Series("", index=spots), "none"
 
 
-def _transferred(
-    folder: Path, name: str, path: Path, spots: pd.Index, classes: Mapping[str, float]
-) -> tuple[pd.Series, pd.Series]:
+def _transferred(folder: Path, name: str, path: Path, spots: pd.Index, classes: Mapping) -> tuple:
     """Labels of the nearest labelled spot of the patient's labelled section, in warped coordinates."""
     labelled = path.name.split("_")[0]
     known = tissue_of(_table(path)["label"], str(path), classes)

@@ -86,23 +86,16 @@ class Output(NamedTuple):
 class SpaCRD(nn.Module):
     """The whole model; with one modality or with plain concatenation it is its own ablation.
 
-    Parameters
-    ----------
-    image_dim, gene_dim : int
-        Features a spot in each modality; 0 leaves the modality out, and the other one asks itself.
-    variant : {"described", "released"}
-        See the module's docstring.
-    fusion : {"attention", "concatenation"}
-        "concatenation" takes the plain mean over the k neighbours in each modality instead of attention.
+    `image_dim` and `gene_dim` are features a spot in each modality; 0 leaves the modality out, and the other one asks itself.
+    `variant`, "described" or "released": see the module's docstring. `fusion` is "attention", or "concatenation", the plain
+    mean over the k neighbours in each modality.
 
     Notes
     -----
     8,694,913 parameters with image_dim=1024, gene_dim=3000. Scores are logits: higher = more cancer-like.
     """
 
-    def __init__(
-        self, image_dim: int, gene_dim: int, *, variant: str = "described", fusion: str = "attention"
-    ):
+    def __init__(self, image_dim: int, gene_dim: int, variant: str = "described", fusion: str = "attention"):
         super().__init__()
         self.variant, self.released = variant, {"described": False, "released": True}[variant]
         self.image_encoder = Encoder(image_dim) if image_dim else None
@@ -113,15 +106,12 @@ class SpaCRD(nn.Module):
         self.fusion, self.fusion_norm = nn.Linear(streams * WIDTH, WIDTH), nn.LayerNorm(WIDTH)
         self.squeeze = nn.Sequential(nn.Linear(WIDTH, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU())
         self.mu, self.logvar = nn.Linear(128, LATENT), nn.Linear(128, LATENT)
-        self.expand = nn.Sequential(
-            nn.Linear(LATENT, 128), nn.ReLU(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, WIDTH)
-        )
+        wider = nn.Linear(LATENT, 128), nn.ReLU(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, WIDTH)
+        self.expand = nn.Sequential(*wider)
         self.class_centres = nn.Parameter(torch.randn(2, LATENT) * 0.01)
         self.head = nn.Sequential(nn.Linear(2 * LATENT, 64), nn.ReLU(), nn.Linear(64, 1))
 
-    def encode(
-        self, image: Tensor | None, genes: Tensor | None, copied: Tensor | None = None
-    ) -> list[Tensor]:
+    def encode(self, image: Tensor | None, genes: Tensor | None, copied: Tensor | None = None) -> list:
         """Each modality present -> z (n, 512), not normalised; `copied`: see `Encoder.forward`."""
         pairs = ((self.image_encoder, image), (self.gene_encoder, genes))
         return [encoder(x, copied) for encoder, x in pairs if encoder is not None]

@@ -99,20 +99,17 @@ class SpaCRDParams(StudyParams):
     @model_validator(mode="after")
     def fits_together(self) -> "SpaCRDParams":
         if (self.phantom is None) == (not self.sections):
-            raise ValueError(
-                "give either `phantom` or `sections` (the cohort's section tables), not both or neither"
-            )
+            raise ValueError("give either `phantom` or `sections`, the cohort's section tables")
         if lost := [t for t in self.sections if not (t.startswith("data/raw/") or (ROOT / t).is_file())]:
             raise ValueError(f"there is no section table at {lost[0]}, relative to the repository")
         for name, setting in self.settings.items():
             if setting.encoder and setting.encoder not in self.encoders:
-                raise ValueError(
-                    f"setting {name!r} uses encoder {setting.encoder!r}, which `encoders` does not list"
-                )
+                raise ValueError(f"setting {name!r} uses {setting.encoder!r}, which `encoders` does not list")
             fitting = [model for model in MAIN if self.sees(setting, model)]
             if not set(fitting) & set(setting.models or self.models):
+                wanted = " or ".join(fitting or MAIN)
                 raise ValueError(
-                    f"setting {name!r} trains no SpaCRD: give it an encoder or genes, and list {' or '.join(fitting or MAIN)} under `models`"
+                    f"setting {name!r} trains no SpaCRD: it needs an encoder or genes, and {wanted} under `models`"
                 )
         return self
 

@@ -75,23 +75,10 @@ def write_cohort(
     The second platform has its own pitch, spot size, depth, stain and gene levels, lacks a few of the tumour genes and
     a quarter of the others, and has as many of its own.
 
-    Parameters
-    ----------
-    folder : path
-        Where to write. "st": the layout of HER2ST; "visium": one Space Ranger folder a section.
-    seed : int
-        Same seed, same bytes.
-    patients, spots_side, genes : int
-        At most 26 patients; at least 6 spots along a side, 60 genes.
-    effect : float
-        Strength of what is planted, 0 or more; 1 gives a linear model of one modality an AUC of about 0.8 a spot.
-    null : bool
-        Labels from a domain that neither counts nor picture know: the negative control.
-
-    Returns
-    -------
-    DataFrame
-        The section table, as `lib.spacrd.cohort.read_table` gives it.
+    `platform` "st" is the layout of HER2ST, "visium" one Space Ranger folder a section. Same `seed`, same bytes. At most 26
+    patients; at least 6 spots along a side and 60 genes. `effect` is the strength of what is planted, 0 or more; 1 gives a
+    linear model of one modality an AUC of about 0.8 a spot. In a `null`, the negative control, labels are from a domain that
+    neither counts nor picture know. The table is as `lib.spacrd.cohort.read_table` gives it.
     """
     folder, made_as = Path(folder), PLATFORMS[platform]
     write = {"st": write_st, "visium": write_visium}[platform]
@@ -190,7 +177,7 @@ def _counts(activity, level, response, depth: float, rng) -> np.ndarray:
     return rng.poisson(rng.gamma(1 / DISPERSION, mean * DISPERSION)).astype(np.int32)
 
 
-def write_st(folder: Path, patient: str, section: dict, counts: pd.DataFrame, made_as: Platform, rng) -> dict:
+def write_st(folder: Path, patient: str, section: dict, counts: pd.DataFrame, made_as, rng) -> dict:
     """Write a section in the layout of HER2ST, with what misleads in it; return its row of the section table.
 
     Spots stand in lexicographic order; one spot of the spot file has no counts; label files have float x and y, pixels
@@ -222,9 +209,7 @@ def write_st(folder: Path, patient: str, section: dict, counts: pd.DataFrame, ma
     return {"section": name, "folder": "", "labels": ""}
 
 
-def write_visium(
-    folder: Path, patient: str, section: dict, counts: pd.DataFrame, made_as: Platform, rng
-) -> dict:
+def write_visium(folder: Path, patient: str, section: dict, counts: pd.DataFrame, made_as, rng) -> dict:
     """Write a section as a Space Ranger 2 folder with labels.csv beside it; return its row of the section table."""
     name = f"{patient}1"
     here = folder / name
@@ -289,19 +274,11 @@ def at(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return map_coordinates(field, np.asarray(xy, dtype=float).T[::-1], order=1, mode="nearest")
 
 
-def paint(
-    cancer: np.ndarray, tissue: np.ndarray, cell_px: int, um_per_px: float, stain: Stain, rng
-) -> np.ndarray:
-    """Paint a picture in which more, larger and darker nuclei mean more cancer-like.
+def paint(cancer: np.ndarray, tissue: np.ndarray, cell_px: int, um_per_px: float, stain, rng) -> np.ndarray:
+    """Paint a picture in which more, larger and darker nuclei mean more cancer-like: uint8 RGB.
 
-    Parameters
-    ----------
-    cancer : float array (rows, columns)
-        How cancer-like the picture is to look, in about -2 (loose stroma) to 4 (dense tumour), a value a cell.
-    tissue : bool array (rows, columns)
-        False is empty glass.
-    cell_px : int
-        Pixels along a cell of the two fields, so that the picture is uint8 (rows * cell_px, columns * cell_px, 3).
+    `cancer` (rows, columns) says how cancer-like it is to look, in about -2 (loose stroma) to 4 (dense tumour), a value a
+    cell of `cell_px` pixels; `tissue`, bool, is False on empty glass.
     """
     shape = (cancer.shape[0] * cell_px, cancer.shape[1] * cell_px)
     looks = np.clip(cancer, -2.5, 4.5)

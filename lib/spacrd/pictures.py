@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 from sklearn.metrics import roc_auc_score
 
-from lib.features.feature_files import count_white
+from lib.features.feature_files import Encoder, count_white
 from lib.inputs.slides import SUFFIXES, is_cut_short
 
 DARK = "_HE_image_dark.png"
@@ -43,13 +43,7 @@ def open_picture(path: str | Path) -> np.ndarray:
 
     `path` is a png, jpg (also packed, .gz), tif (pages or pyramids; the largest level is read), a slide that OpenSlide opens
     (level 0), or an h5ad, whose largest embedded picture is read. Returned is RGB, uint8 (height, width, 3); transparency is
-    laid over white.
-
-    Raises
-    ------
-    ValueError
-        Other than 8-bit RGB or grey (fluorescence, 16 bit, CMYK), cut off, or a dark picture of a size whose inset is
-        not known.
+    laid over white. Other than 8-bit RGB or grey (fluorescence, 16 bit, CMYK) is refused.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -62,10 +56,8 @@ def open_picture(path: str | Path) -> np.ndarray:
     rgb = _slide(path) if suffix in SLIDES else _tiff(path) if suffix in TIFFS else _plain(path)
     if path.name.endswith(DARK):
         if rgb.shape[1] != DARK_WIDTH:
-            raise ValueError(
-                f"{path} is {rgb.shape[1]} pixels wide: the inset with the pathologist's outlines is known only in "
-                f"pictures of {DARK_WIDTH} pixels, so this one would leak the label"
-            )
+            said = "the inset with the pathologist's outlines would be read, and leak the label"
+            raise ValueError(f"{path} is {rgb.shape[1]} pixels wide and not {DARK_WIDTH}: {said}")
         rgb[INSET] = 255
         rgb[(rgb == 0).all(axis=2)] = 255
     return rgb
@@ -125,11 +117,9 @@ def check_picture(
 
 def _likeness(one: np.ndarray, other: np.ndarray) -> float:
     """Correlation of two pictures of one frame, seen from afar; 1 where they are the same or of one colour."""
-    far = [
-        np.asarray(Image.fromarray(rgb).convert("L").resize((100, 100), Image.Resampling.BOX), float)
-        for rgb in (one, other)
-    ]
-    return float(np.corrcoef(far[0].ravel(), far[1].ravel())[0, 1]) if min(map(np.ptp, far)) > 0 else 1.0
+    grey = (Image.fromarray(rgb).convert("L") for rgb in (one, other))
+    far = [np.asarray(picture.resize((100, 100), Image.Resampling.BOX), float).ravel() for picture in grey]
+    return float(np.corrcoef(*far)[0, 1]) if min(map(np.ptp, far)) > 0 else 1.0
 
 
 def _at(values: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -256,23 +246,13 @@ def _tiff(path: Path) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def crop_spots(
-    picture: np.ndarray, centres: np.ndarray, size_px: float | Sequence[float], out_px: int, batch: int = 64
-) -> Iterator[np.ndarray]:
+def crop_spots(picture: np.ndarray, centres, size_px, out_px: int, batch: int = 64) -> Iterator[np.ndarray]:
     """Cut one crop round each spot and bring it to `out_px`, in batches of uint8 (n, out_px, out_px, 3).
 
-    Nothing is rounded before the antialiased (bilinear) resize. What lies beyond the picture's border is white, like
-    the glass; a centre that does is refused.
-
-    Parameters
-    ----------
-    picture : uint8 array (height, width, 3)
-        RGB.
-    centres : array (n, 2)
-        x, y in pixels of `picture`, origin top left; the first pixel's centre is at 0.5, 0.5.
-    size_px : float or (float, float)
-        Side of the crop in pixels of `picture`, or its width and height where the picture is scaled
-        differently in x and y: side_um / um_per_px * picture_scale.
+    `centres` (n, 2) are x, y in pixels of `picture`, origin top left; the first pixel's centre is at 0.5, 0.5. `size_px` is the
+    side of the crop in these pixels, or its width and height where the picture is scaled differently in x and y: side_um /
+    um_per_px * picture_scale. Nothing is rounded before the antialiased (bilinear) resize. What lies beyond the picture's
+    border is white, like the glass; a centre that does is refused.
     """
     centres, size = np.asarray(centres, float), np.broadcast_to(np.asarray(size_px, float), 2)
     inside = (centres >= 0).all(1) & (centres <= picture.shape[1::-1]).all(1)
@@ -298,26 +278,12 @@ def _crop(picture: np.ndarray, centre: np.ndarray, size: np.ndarray, out_px: int
     return np.asarray(Image.fromarray(block).resize((out_px, out_px), Image.Resampling.BILINEAR, box=box))
 
 
-def embed_spots(
-    section: AnnData, picture: np.ndarray, encoder, as_released: bool = False
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Crop the section's picture round every spot and encode the crops.
+def embed_spots(section: AnnData, picture: np.ndarray, encoder: Encoder, as_released=False) -> tuple:
+    """Crop the section's picture, uint8 RGB (height, width, 3), round every spot and encode the crops.
 
-    Parameters
-    ----------
-    section : AnnData
-        Needs obsm["spatial"] (full-resolution pixels) and uns["section"] with um_per_px and picture_scale.
-    picture : uint8 array (height, width, 3)
-        RGB, in full-resolution pixels times picture_scale.
-    encoder : lib.features.encoders.Encoder
-    as_released : bool
-        The released code's habit: position and side of a crop are whole full-resolution pixels, the side cut off, and
-        the crop begins half a side (cut off) before the position.
-
-    Returns
-    -------
-    (features, counts)
-        float32 (n, encoder.dim), in the order of the spots; n_white: crops that are mostly glass, n_failed: 0.
+    Features are float32 (n, encoder.dim), in the order of the spots; counted are n_white, crops that are mostly glass, and
+    n_failed, 0. `as_released` is the released code's habit: position and side of a crop are whole full-resolution pixels, the
+    side cut off, and the crop begins half a side (cut off) before the position.
     """
     about = section.uns["section"]
     scale = np.asarray(about["picture_scale"], float)

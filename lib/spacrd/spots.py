@@ -35,9 +35,7 @@ def label_of(tissue: pd.Series, classes: Mapping[str, float] = CLASSES) -> np.nd
     return pd.Series(tissue).fillna("").astype(str).map(classes).to_numpy(np.float32)
 
 
-def tissue_of(
-    values: pd.Series, where: str = "the label column", classes: Mapping[str, float] = CLASSES
-) -> pd.Series:
+def tissue_of(values: pd.Series, where: str, classes: Mapping[str, float] = CLASSES) -> pd.Series:
     """Tissue classes from a column of class names, or of 0 ("not cancer") and 1 ("invasive cancer"); empty is "".
 
     ValueError, by name, for a class that `classes` does not know: nobody said whether it is cancer.
@@ -56,11 +54,7 @@ def tissue_of(
 
 
 def read_labels(
-    path: str | Path | None,
-    spots: pd.Index,
-    notes: list[str],
-    classes: Mapping[str, float] = CLASSES,
-    filtered: bool = False,
+    path: Path | None, spots: pd.Index, notes: list[str], classes: Mapping = CLASSES, filtered: bool = False
 ) -> pd.Series:
     """Tissue classes of `spots` (n,), aligned by name, from a table (csv, tsv or xlsx) of a spot (or barcode,
     cell_id) and its label.
@@ -80,9 +74,7 @@ def read_labels(
     others = [column for column in table if column != key]
     label = "label" if "label" in others else others[0] if len(others) == 1 else None
     if key is None or label is None:
-        raise ValueError(
-            f"{path} has the columns {list(table)[:8]}, expected barcode (or spot, cell_id) and label"
-        )
+        raise ValueError(f"{path} has the columns {list(table)[:8]}: barcode or spot, and label are needed")
     table = table.set_index(table[key].rename(None))
     kinds = tissue_of(table[label], str(path), classes)
     refuse_twice(table.index, path)
@@ -106,10 +98,9 @@ def refuse_twice(names: pd.Index, where: object) -> None:
         raise ValueError(f"{where} gives {names[names.duplicated()][0]} twice: keep one row a spot")
 
 
-def as_numbers(
-    table: pd.DataFrame, columns: Sequence[str], where: object, gaps: bool = False
-) -> pd.DataFrame:
-    """A copy with float64 columns. Refused: a missing column, a word, an infinite or (without `gaps`) an empty cell."""
+def as_numbers(table: pd.DataFrame, columns: Sequence[str], where, gaps: bool = False) -> pd.DataFrame:
+    """A copy with float64 columns. Refused: a row twice, a missing column, a word, an infinite or (without `gaps`) an empty cell."""
+    refuse_twice(table.index, where)
     if missing := [column for column in columns if column not in table]:
         raise ValueError(f"{where} lacks the columns {missing}, it has {list(table.columns)[:8]}")
     table = table.copy()
@@ -118,10 +109,8 @@ def as_numbers(
         empty = table[column].isna() | (table[column].astype(str).str.strip() == "")
         wrong = ~np.isfinite(values) & ~(empty & gaps)
         if wrong.any():
-            row = int(wrong.to_numpy().argmax())
-            raise ValueError(
-                f"{where}: {column} of {table.index[row]} is {table[column].iloc[row]!r}, no number ({int(wrong.sum())} rows)"
-            )
+            name, cell = next(table.loc[wrong, column].items())
+            raise ValueError(f"{where}: {column} of {name} is {cell!r}, no number ({int(wrong.sum())} rows)")
         table[column] = values
     return table
 
@@ -134,11 +123,12 @@ def the_one(paths: Iterable[Path], what: str) -> Path | None:
     return paths[0] if paths else None
 
 
-def matched(places: pd.DataFrame, spots: pd.Index, most_idle: float) -> tuple[pd.DataFrame, pd.Index]:
+def matched(places: pd.DataFrame, spots: pd.Index, most_idle=None) -> tuple[pd.DataFrame, pd.Index]:
     """The rows of `places` that belong to `spots`, in their order, and the names of all other rows.
 
-    Refused: a spot without a place; more than `most_idle` places without a spot.
+    Refused: a spot without a place; more than `most_idle` places without a spot, None: more than the share `STRAYS`.
     """
+    most_idle = STRAYS * len(places) if most_idle is None else most_idle
     lost = spots.difference(places.index, sort=False)
     idle = places.index.difference(spots, sort=False)
     if len(lost) or len(idle) > most_idle:
@@ -186,23 +176,17 @@ def assemble(
         Raw counts, dense or sparse, with the names of spots and genes; var["gene_ids"] where the files have identifiers.
     xy, array_xy : float array (n, 2)
         x, y in pixels of the full-resolution picture, origin top left; and in grid steps.
-    tissue, source : sequence of str (n,)
-        Class of every spot, "" where none, from which the label follows (`label_of`); and who said so, "pathologist" or
-        "transferred" (one word may do for all; a spot without a class gets "none").
-    classes : mapping
-        What each class counts as: 1 cancer, 0 other, NaN undetermined.
-    sizes_um : (float, float)
-        Diameter of a spot and pitch, µm.
-    folder, picture, picture_scale : path, str, (sx, sy)
-        File relative to the folder ("" if none); full-resolution pixel -> pixel of that file.
-    um_per_px : float, optional
-        µm per full-resolution pixel where the platform's files give it; else pitch over the measured pitch.
+    tissue, source, classes
+        Class of every spot (n,), "" where none; who said so, "pathologist" or "transferred" (one word may do for all; a spot
+        without a class gets "none"); and what each class counts as (`label_of`).
+    sizes_um, um_per_px
+        Diameter of a spot and pitch; the latter over the measured pitch gives µm per pixel where the files do not.
+    folder, picture, picture_scale
+        File relative to the folder ("" if none); full-resolution pixel -> pixel of that file, in x and y.
     dropped : sequence of str
         What was left out of the raw files, and what else is odd in them, in words.
-    bare, most_outside, copy : array (m, 2), float, uint8 array (height, width, 3)
-        Places without tissue, on which the picture must be lighter; the share of spots that may lie beyond its border
-        (they are left out and counted); a small copy of the picture that came with the positions. See
-        `lib.spacrd.pictures.check_picture`.
+    bare, most_outside, copy
+        See `lib.spacrd.pictures.check_picture`; spots beyond the picture's border are left out and counted.
 
     Returns
     -------
@@ -212,12 +196,9 @@ def assemble(
         `uns["spatial"][name]`: picture and scale factors, as scanpy and squidpy draw them.
     """
     notes, xy = list(dropped), np.asarray(xy, np.float64)
-    section = AnnData(
-        sparse.csr_matrix(counts.X),
-        obs=pd.DataFrame(index=pd.Index(map(str, counts.obs_names))),
-        var=pd.DataFrame(index=pd.Index(map(str, counts.var_names))),
-        obsm={"spatial": xy},
-    )
+    axes = (counts.obs_names, counts.var_names)
+    obs, var = (pd.DataFrame(index=pd.Index(map(str, names))) for names in axes)
+    section = AnnData(sparse.csr_matrix(counts.X), obs=obs, var=var, obsm={"spatial": xy})
     check_section(section)
     section.X = section.X.astype(np.float32)
     section.var["gene_id"] = counts.var["gene_ids"].astype(str).to_numpy() if "gene_ids" in counts.var else ""
@@ -260,9 +241,8 @@ def _oddities(section: AnnData) -> list[str]:
         )
     totals = np.asarray(section.X.sum(axis=1)).ravel()
     if len(totals) >= 20 and totals.mean() > 0 and totals.std() < ALIKE * totals.mean():
-        notes.append(
-            f"every spot has about {totals.mean():.0f} counts: normalised and rounded? raw counts differ from spot to spot"
-        )
+        said = f"every spot has about {totals.mean():.0f} counts: normalised and rounded?"
+        notes.append(f"{said} raw counts differ from spot to spot")
     return notes
 
 

@@ -47,9 +47,7 @@ def run_of(folder: Path, *parts: str) -> Path:
     runs = sorted({path.parent if path.name == "spatial" else path for path in found})
     if len(runs) > 1 and folder not in runs:
         names = ", ".join(path.relative_to(folder).as_posix() for path in runs)
-        raise ValueError(
-            f"{folder} holds several runs: name one in the section table's column folder ({names})"
-        )
+        raise ValueError(f"{folder} holds several runs, {names}: name one in the section table's folder")
     return runs[0] if len(runs) == 1 else folder
 
 
@@ -92,9 +90,8 @@ def told_apart(counts: AnnData) -> AnnData:
     other orders.
     """
     names = pd.Index(counts.var_names.astype(str))
-    symbols = pd.Index(
-        np.where((base := names.str.replace(r"-\d$", "", regex=True)).isin(names), base, names)
-    )
+    bare = names.str.replace(r"-\d$", "", regex=True)
+    symbols = bare.where(bare.isin(names), names)
     twice = symbols.duplicated(keep=False)
     if twice.any() and "gene_ids" in counts.var:
         counts.var_names = np.where(twice, symbols + "_" + counts.var["gene_ids"].astype(str), names)
@@ -105,18 +102,10 @@ def _read_mtx(folder: Path) -> AnnData:
     names = (["matrix.mtx"], ["barcodes.tsv"], ["features.tsv", "genes.tsv"])
     paths = [part_of(folder, *endings) for endings in names]
     if None in paths:
-        raise FileNotFoundError(
-            f"{folder} has no counts: neither 10x's h5 matrix nor matrix.mtx, barcodes.tsv and features.tsv"
-        )
+        raise FileNotFoundError(f"{folder} has no h5 matrix, no matrix.mtx, barcodes.tsv and features.tsv")
     bare = {"sep": "\t", "header": None, "dtype": str, "keep_default_na": False}
     barcodes, features = (pd.read_csv(path, **bare) for path in paths[1:])
-    with unpacked(paths[0]) as file:
-        matrix = sparse.csr_matrix(io.mmread(file)).T.tocsr()
-    if matrix.shape != (len(barcodes), len(features)):
-        raise ValueError(
-            f"{paths[0]} is of {matrix.shape[1]} features and {matrix.shape[0]} barcodes, the files beside it of "
-            f"{len(features)} and {len(barcodes)}: they must come from one run"
-        )
+    matrix = sparse.csr_matrix(io.mmread(paths[0])).T.tocsr()
     var = features[[0, 2] if 2 in features else [0]].rename(columns={0: "gene_ids", 2: "feature_types"})
     var = var.set_axis(pd.Index(features[min(1, features.shape[1] - 1)], name=None))
     return AnnData(matrix, obs=pd.DataFrame(index=pd.Index(barcodes[0], name=None)), var=var)
@@ -125,27 +114,17 @@ def _read_mtx(folder: Path) -> AnnData:
 def read_visium(
     folder: Path, name: str, patient: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
 ) -> AnnData:
-    """Read one Space Ranger output folder. Files that are missing, or not of one section, are refused.
+    """Read one Space Ranger output folder (see `lib.spacrd.spots.assemble`); files of two sections are refused.
 
-    Parameters
-    ----------
-    folder : path
-        The run, or a folder with one run below it; of Visium HD the folder of one bin size (square_008um). Has
-        `filtered_feature_bc_matrix.h5` or the folder of this name, `tissue_positions.csv`, `.parquet` or
-        `tissue_positions_list.csv`, `scalefactors_json.json` and `tissue_hires_image.png` (those in `spatial/`), each with
-        any prefix, packed (.gz) or not. A full-resolution `image.tif` (or `*_image.tif`) beside them is preferred.
-    labels : path, optional
-        A table of barcode and label (class names or 0/1), see `lib.spacrd.spots.read_labels`.
-    classes : mapping
-        What each class counts as.
+    `folder` is the run, or has one run below it; of Visium HD the folder of one bin size (square_008um). It holds
+    `filtered_feature_bc_matrix.h5` or the folder of this name, `tissue_positions.csv`, `.parquet` or
+    `tissue_positions_list.csv`, `scalefactors_json.json` and `tissue_hires_image.png` (those in `spatial/`), each with
+    any prefix, packed (.gz) or not. A full-resolution `image.tif` (or `*_image.tif`) beside them is preferred. `labels` is a
+    table of barcode and label (`lib.spacrd.spots.read_labels`).
 
-    Returns
-    -------
-    AnnData
-        See `lib.spacrd.spots.assemble`. `obsm["spatial"]` is in full-resolution pixels, x (column) first;
-        `picture_scale` is 1 for the full-resolution picture and `tissue_hires_scalef` for the hires one. The size of
-        a pixel is `microns_per_pixel`, or follows from all positions on their array (`spot_diameter_fullres` is that of a
-        65 µm spot, not of 55 µm).
+    `picture_scale` is 1 for the full-resolution picture and `tissue_hires_scalef` for the hires one. The size of a pixel is
+    `microns_per_pixel`, or follows from all positions on their array (`spot_diameter_fullres` is that of a 65 µm spot, not of
+    55 µm).
 
     Raises
     ------
@@ -172,25 +151,12 @@ def read_visium(
         )
     counts, bare = counts[~off], places.loc[~on, PIXELS].to_numpy()
     places, _ = matched(places[on], counts.obs_names, np.inf)
-    picture, scale, copy = _picture_of(folder, run, factors, places[PIXELS].to_numpy())
-    return assemble(
-        counts,
-        places[PIXELS].to_numpy(),
-        places[ARRAY].to_numpy(),
-        read_labels(labels, counts.obs_names, notes, classes),
-        classes=classes,
-        name=name,
-        patient=patient,
-        platform="visium",
-        sizes_um=sizes_um,
-        um_per_px=um_per_px,
-        folder=folder,
-        picture=picture,
-        picture_scale=(scale, scale),
-        dropped=notes,
-        bare=bare,
-        copy=copy,
-    )
+    xy, array = places[PIXELS].to_numpy(), places[ARRAY].to_numpy()
+    picture, scale, copy = _picture_of(folder, run, factors, xy)
+    tissue = read_labels(labels, counts.obs_names, notes, classes)
+    about = {"name": name, "patient": patient, "platform": "visium", "folder": folder, "classes": classes}
+    about |= {"sizes_um": sizes_um, "um_per_px": um_per_px, "picture": picture, "picture_scale": [scale] * 2}
+    return assemble(counts, xy, array, tissue, **about, dropped=notes, bare=bare, copy=copy)
 
 
 def _read_positions(run: Path) -> pd.DataFrame:
@@ -207,7 +173,6 @@ def _read_positions(run: Path) -> pd.DataFrame:
         places = read_columns(path) if headed else pd.read_csv(path, header=None, names=POSITIONS)
     places.columns = [plain(column) for column in places]
     places = places.set_index(places["barcode"].astype(str).rename(None))
-    refuse_twice(places.index, path)
     truth = {"true": 1, "false": 0}
     places["in_tissue"] = places["in_tissue"].map(lambda value: truth.get(str(value).lower(), value))
     return as_numbers(places, POSITIONS[1:], path)
@@ -227,19 +192,15 @@ def _scale(places: pd.DataFrame, factors: dict, run: Path) -> tuple[float | None
     bin_um = factors.get("bin_size_um") or (float(bins[1]) if bins else None)
     sizes, steps = ((bin_um, bin_um), (bin_um, bin_um)) if bin_um else (VISIUM_UM, STEP_UM)
     fitted = array_scale(places[ARRAY].to_numpy(), places[PIXELS].to_numpy(), steps, run)
-    stated = (
-        positive(factors, "microns_per_pixel", run / "spatial") if "microns_per_pixel" in factors else None
-    )
+    key = "microns_per_pixel"
+    stated = positive(factors, key, run / "spatial") if key in factors else None
     if stated and fitted and abs(stated / fitted - 1) > MOST_OFF:
-        raise ValueError(
-            f"{run}: scalefactors_json.json says {stated:.4g} µm per pixel, the positions {fitted:.4g}: they are of two runs"
-        )
+        said = f"scalefactors_json.json says {stated:.4g} µm per pixel, the positions {fitted:.4g}"
+        raise ValueError(f"{run}: {said}: they are of two runs")
     return stated or fitted, tuple(map(float, sizes))
 
 
-def array_scale(
-    array: np.ndarray, xy: np.ndarray, steps_um: tuple[float, float], where: object
-) -> float | None:
+def array_scale(array: np.ndarray, xy: np.ndarray, steps_um: tuple[float, float], where) -> float | None:
     """µm per pixel, from where places on an array (column, row) lie in pixels; None where too few are told apart.
 
     `steps_um` are µm from column to column and row to row. All places count, not only those on tissue, and not their nearest
@@ -259,14 +220,11 @@ def array_scale(
     return float(np.sqrt(um[0] * um[1]))
 
 
-def _picture_of(
-    folder: Path, run: Path, factors: dict, xy: np.ndarray
-) -> tuple[str, float, np.ndarray | None]:
+def _picture_of(folder: Path, run: Path, factors: dict, xy: np.ndarray) -> tuple:
     """The picture's name below `folder` ("" for none), its scale, and a small copy; one of another frame than this is refused."""
     hires = part_of(run, "tissue_hires_image.png")
-    full = sorted(
-        path for place in {folder, run} for path in place.iterdir() if FULL_PICTURES.fullmatch(path.name)
-    )
+    near = (path for place in {folder, run} for path in place.iterdir())
+    full = sorted(path for path in near if FULL_PICTURES.fullmatch(path.name))
     known = hires is not None and (factors or not full)
     if known:
         scale = positive(factors, "tissue_hires_scalef", run / "spatial/scalefactors_json.json")
@@ -279,51 +237,39 @@ def _picture_of(
         return "", 1.0, None
     share = (np.ptp(xy, axis=0) * scale / size).max()
     if share < LEAST_SHARE:
-        raise ValueError(
-            f"the spots span {share:.2%} of {hires}: tissue_hires_scalef {scale:g} or the positions are of another picture"
-        )
+        said = f"tissue_hires_scalef {scale:g} or the positions are of another picture"
+        raise ValueError(f"the spots span {share:.2%} of {hires}: {said}")
     return hires.relative_to(folder).as_posix(), scale, None
 
 
 def read_xenium(
     folder: Path, name: str, patient: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
 ) -> AnnData:
-    """Read one Xenium output folder and sum its cells over a square grid; files that do not fit each other are refused.
+    """Read one Xenium output folder and sum its cells over a square grid (see `lib.spacrd.spots.assemble`).
 
     The paper's recipe for pseudo-spots is not published; this one sums the counts of all cells whose centroid lies in
     a square of 100 µm. Control probes and codewords are left out (feature type "Gene Expression" only), and so are
     squares without a cell, and squares that the picture does not cover.
 
-    Parameters
-    ----------
-    folder : path
-        The run, or a folder with one run below it. Has `cell_feature_matrix.h5` or the folder `cell_feature_matrix`, and
-        `cells.parquet`, `cells.csv.gz` or `cells.csv` (x_centroid, y_centroid in µm); for a picture, `*he_image*.tif` and
-        `*he_imagealignment.csv` (or `he_alignment.csv`, or Xenium Explorer's `*alignment_files/matrix.csv`), the 3 x 3 matrix
-        (csv without header) which takes its pixels to pixels of the morphology picture. Without a picture the positions
-        are morphology pixels.
-    labels : path, optional
-        A table of cell_id and label (class names or 0/1). A pseudo-spot with more than half of its labelled cells in
-        a cancer class takes the most frequent of these classes, with less than half the most frequent of the others,
-        with exactly half "undetermined".
-    classes : mapping
-        What each class counts as.
+    `folder` is the run, or has one run below it. It holds `cell_feature_matrix.h5` or the folder `cell_feature_matrix`, and
+    `cells.parquet`, `cells.csv.gz` or `cells.csv` (x_centroid, y_centroid in µm); for a picture, `*he_image*.tif` and
+    `*he_imagealignment.csv` (or `he_alignment.csv`, or Xenium Explorer's `*alignment_files/matrix.csv`), the 3 x 3 matrix
+    (csv without header) which takes its pixels to pixels of the morphology picture. Without a picture the positions
+    are morphology pixels.
 
-    Returns
-    -------
-    AnnData
-        See `lib.spacrd.spots.assemble`; label_source is "transferred" (from cells to squares). obs["cells"]: cells in
-        the square; obs["cancer_share"]: share of its labelled cells in a cancer class, or NaN.
+    `labels` is a table of cell_id and label. A pseudo-spot with more than half of its labelled cells in a cancer class takes
+    the most frequent of these classes, with less than half the most frequent of the others, with exactly half
+    "undetermined"; label_source is "transferred". obs["cells"] are cells in the square, obs["cancer_share"] the share of its
+    labelled cells in a cancer class, or NaN.
     """
     run = run_of(folder, "cells.parquet", "cells.csv.gz", "cells.csv")
     counts = read_counts(part_of(run, "cell_feature_matrix.h5") or run / "cell_feature_matrix")
     cells, notes = _read_cells(run), []
-    cells, idle = matched(cells, counts.obs_names, STRAYS * len(cells))
+    cells, idle = matched(cells, counts.obs_names)
     if len(idle):
         notes.append(f"{len(idle)} cells without counts")
-    squares, square = np.unique(
-        np.floor(cells[CENTROID].to_numpy() / BIN_UM).astype(int), axis=0, return_inverse=True
-    )
+    at = np.floor(cells[CENTROID].to_numpy() / BIN_UM).astype(int)
+    squares, square = np.unique(at, axis=0, return_inverse=True)
     square = square.ravel()
     member = sparse.csr_matrix((np.ones(len(square)), (square, np.arange(len(square)))), dtype=np.float32)
     total = AnnData(member @ sparse.csr_matrix(counts.X), var=counts.var)
@@ -334,26 +280,13 @@ def read_xenium(
     about = read_json(experiment) if experiment.is_file() else {}
     pixel_um = positive(about, "pixel_size", experiment) if "pixel_size" in about else PIXEL_UM
     centre = np.column_stack([(squares + 0.5) * BIN_UM / pixel_um, np.ones(len(squares))])
-    tissue, share = _majority(
-        read_labels(labels, counts.obs_names, notes, classes), classes, square, len(squares)
-    )
-    section = assemble(
-        total,
-        (centre @ np.linalg.inv(to_morphology).T)[:, :2],
-        squares,
-        tissue,
-        "transferred",
-        classes=classes,
-        name=name,
-        patient=patient,
-        platform="xenium",
-        sizes_um=(BIN_UM, BIN_UM),
-        folder=folder,
-        picture=picture,
-        um_per_px=pixel_um * np.sqrt(abs(np.linalg.det(to_morphology[:2, :2]))),
-        dropped=notes,
-        most_outside=MOST_UNCOVERED,
-    )
+    xy = (centre @ np.linalg.inv(to_morphology).T)[:, :2]
+    um_per_px = pixel_um * np.sqrt(abs(np.linalg.det(to_morphology[:2, :2])))
+    of_cells = read_labels(labels, counts.obs_names, notes, classes)
+    tissue, share = _majority(of_cells, classes, square, len(squares))
+    about = {"name": name, "patient": patient, "platform": "xenium", "folder": folder, "classes": classes}
+    about |= {"sizes_um": (BIN_UM, BIN_UM), "um_per_px": um_per_px, "picture": picture, "dropped": notes}
+    section = assemble(total, xy, squares, tissue, "transferred", **about, most_outside=MOST_UNCOVERED)
     each = pd.DataFrame({"cells": np.bincount(square, minlength=len(squares)), "cancer_share": share})
     section.obs = section.obs.join(each.set_index(total.obs_names))
     return section
@@ -368,9 +301,7 @@ def _read_cells(folder: Path) -> pd.DataFrame:
     cells.columns = [plain(column) for column in cells]
     # older runs number their cells, parquet files may hold names as bytes
     names = cells["cell_id"].map(lambda cell: cell.decode() if isinstance(cell, bytes) else str(cell))
-    cells = cells.set_index(pd.Index(names, name=None))
-    refuse_twice(cells.index, path)
-    return as_numbers(cells, CENTROID, path)
+    return as_numbers(cells.set_index(pd.Index(names, name=None)), CENTROID, path)
 
 
 def _aligned_picture_of(folder: Path, run: Path) -> tuple[str, np.ndarray]:
@@ -393,21 +324,14 @@ def _aligned_picture_of(folder: Path, run: Path) -> tuple[str, np.ndarray]:
     return picture.relative_to(folder).as_posix(), matrix
 
 
-def _majority(
-    tissue: pd.Series, classes: Mapping[str, float], square: np.ndarray, number: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _majority(tissue: pd.Series, classes: Mapping, square: np.ndarray, number: int) -> tuple:
     """Class and share of cancer cells of every square, over its labelled cells."""
     label = label_of(tissue, classes)
     table = pd.DataFrame({"square": square, "tissue": tissue.to_numpy(), "cancer": label == 1})
     table = table[~np.isnan(label)]
     share = table.groupby("square")["cancer"].mean().reindex(range(number))
     # the most frequent class on each side; of equally frequent ones the first by name
-    frequent = (
-        table.groupby(["square", "cancer", "tissue"]).size().rename("times").reset_index()
-        .sort_values(["times", "tissue"], ascending=[False, True])
-        .drop_duplicates(["square", "cancer"])
-        .set_index(["square", "cancer"])["tissue"]
-    )  # fmt: skip
+    frequent = table.groupby(["square", "cancer"])["tissue"].agg(lambda kinds: kinds.mode()[0])
     won = pd.MultiIndex.from_arrays([range(number), (share > 0.5).to_numpy()])
     winner = np.where(share == 0.5, "undetermined", frequent.reindex(won).to_numpy(dtype=object))
     return np.where(share.isna(), "", winner).astype(object), share.to_numpy()

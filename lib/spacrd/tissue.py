@@ -39,10 +39,8 @@ def live_slide(section: AnnData, scores: pd.Series) -> dict:
     kept = section.uns["spatial"][section.uns["section"]["name"]]
     scale, side = (kept["scalefactors"][name] for name in ("tissue_hires_scalef", "spot_diameter_fullres"))
     x, y = section.obsm["spatial"].T
-    values = {
-        "labels": section.obs["label"].astype(float),
-        "rank of score": scores.reindex(section.obs_names).rank(pct=True),
-    }
+    ranks = scores.reindex(section.obs_names).rank(pct=True)
+    values = {"labels": section.obs["label"].astype(float), "rank of score": ranks}
     if "ERBB2" in section.var_names:
         values["ERBB2, log of counts"] = np.log1p(np.asarray(section[:, "ERBB2"].X.sum(axis=1)).ravel())
     layers = [dict(name=name, x=x, y=y, side=side, value=value, round=True) for name, value in values.items()]
@@ -79,14 +77,11 @@ def morans_i(known: AnnData, columns: list[str]) -> pd.Series:
     if not varied:
         return pd.Series(np.nan, index=columns)
     known.obs[varied] = known.obs[varied].astype(float)
-    return squidpy.gr.spatial_autocorr(known, mode="moran", attr="obs", genes=varied, copy=True)["I"].reindex(
-        columns
-    )
+    found = squidpy.gr.spatial_autocorr(known, mode="moran", attr="obs", genes=varied, copy=True)
+    return found["I"].reindex(columns)
 
 
-def places(
-    sections: Mapping[str, AnnData], pitches: float | None = None
-) -> dict[str, tuple[pd.DataFrame, float]]:
+def places(sections: Mapping[str, AnnData], pitches: float | None) -> dict[str, tuple[pd.DataFrame, float]]:
     """Positions by spot, and the side of a spatial block in pixels (`pitches` long, or `block_side`), of each section.
 
     For `lib.statistics.metrics_table.scored_sections`.

@@ -32,29 +32,9 @@ PATCH = 512  # spots a patch, see `labelled_patches`
 NO_HISTORY = pd.DataFrame(columns=["epoch", "stage"])
 WATCH_EVERY = 5  # epochs between two looks at the held-out spots
 # parameters that say what a run reads from the disk, or how it is run, but not what is made of it
-NOT_OF_A_RUN = {
-    *(
-        "cohort",
-        "kind",
-        "sections",
-        "phantom",
-        "encoders",
-        "encoder_weights",
-        "crop_um",
-        "settings",
-        "models",
-    ),
-    *(
-        "seeds",
-        "first_seed_only",
-        "bootstrap_draws",
-        "block_pitches",
-        "shard",
-        "shards",
-        "device",
-        "max_failed",
-    ),
-}
+NOT_OF_A_RUN = {"cohort", "kind", "sections", "phantom", "encoders", "encoder_weights", "crop_um", "settings"}
+NOT_OF_A_RUN |= {"models", "seeds", "first_seed_only", "bootstrap_draws", "block_pitches"}
+NOT_OF_A_RUN |= {"shard", "shards", "device", "max_failed"}
 
 
 class Contrast(Loop):
@@ -128,23 +108,10 @@ def train(
 ) -> tuple[SpaCRD, pd.DataFrame]:
     """Train one model.
 
-    Parameters
-    ----------
-    spots : Spots
-        Training sections, scaled. A modality that is None is left out, and with it stage I.
-    seed : int
-        Weights, dropout and the order of batches.
-    held_out : Spots, optional
-        Watched for the history, never learnt from.
-    checkpoint : Checkpoint
-        Of stages II and III, which take nearly all of the time.
-
-    Returns
-    -------
-    model : SpaCRD
-        On the CPU, in evaluation mode.
-    history : DataFrame
-        One row an epoch: stage, epoch, epoch means of all loss terms, variance of h*, held-out AUC where watched.
+    `spots` are those of the training sections, scaled; a modality that is None is left out, and with it stage I. `seed`
+    decides on weights, dropout and the order of batches. `held_out` is watched for the history, never learnt from.
+    `checkpoint` is that of stages II and III, which take nearly all of the time. The model comes back on the CPU, in evaluation
+    mode; its history has one row an epoch: stage, epoch, means of all loss terms, variance of h*, held-out AUC where watched.
     """
     L.seed_everything(seed, verbose=False)
     dims = [0 if x is None else x.shape[1] for x in (spots.image, spots.genes)]
@@ -226,20 +193,13 @@ def compete(
 ) -> tuple[list[np.ndarray], pd.DataFrame, SpaCRD | None]:
     """Train one contender on a fold.
 
-    Returns
-    -------
-    scores : list of ndarray
-        Of every spot of each training section and each test section, in this order; higher = more cancer-like.
-    history : DataFrame
-        As `train`; empty where nothing is trained by epochs.
-    model : SpaCRD or None
+    Returned are scores of every spot of each training section and each test section, in this order, higher = more
+    cancer-like; history and model as of `train`, empty and None where nothing is trained by epochs.
     """
     sees, sections = CONTENDERS[name], [*training, *test]
     if sees.kind == "marker":
         if absent := [s.name for s in sections if s.marker is None]:
-            raise ValueError(
-                f"section {', '.join(absent)} lacks the marker {params.marker}: set `marker` to another"
-            )
+            raise ValueError(f"section {', '.join(absent)} lacks {params.marker}: set another `marker`")
         return [smooth(s.marker, s.neighbours) for s in sections], NO_HISTORY, None
     if sees.kind == "linear":
         pipeline = fit_linear(training, sees)
@@ -266,9 +226,7 @@ def settings_of(params: SpaCRDParams, cohort: pd.DataFrame) -> dict[str, tuple[l
         sections, known = setting.sections or [*everyone], pictured if setting.encoder else [*everyone]
         if lost := [section for section in (*sections, *setting.test) if section not in known]:
             what = "section with a picture (it has an encoder)" if setting.encoder else "section"
-            raise ValueError(
-                f"setting {name!r}: {lost[0]} is no {what} of the cohort; these are {', '.join(known)}"
-            )
+            raise ValueError(f"setting {name!r}: {lost[0]} is no {what} of the cohort: {', '.join(known)}")
         if setting.test:
             folds = [fixed_split([s for s in sections if s not in setting.test], setting.test, everyone)]
         else:
@@ -315,7 +273,7 @@ class Data:
         file = read_features(self.folder / "features" / f"{name}.{encoder}.h5")
         if list(file.names if file.names is not None else ()) != list(section.obs_names):
             raise ValueError(
-                f"features/{name}.{encoder}.h5 describes other spots than sections/{name}.h5ad: run 2-embed again"
+                f"features/{name}.{encoder}.h5 has other spots than the section: run 2-embed again"
             )
         return file.features.astype("float32")
 
@@ -335,7 +293,5 @@ def fit(run: Run, data: Data, checkpoint: Checkpoint = Checkpoint()) -> Result: 
         rows.append(pd.DataFrame(about))
     scores = pd.concat(rows, ignore_index=True)
     if not np.isfinite(scores["score"]).all():
-        raise ValueError(
-            f"{run.model} gave scores that are not finite: lower `learning_rate`, look at the history"
-        )
+        raise ValueError(f"{run.model} gave scores that are not finite: lower `learning_rate`")
     return Result(calibrated(scores), history, model.state_dict() if model else {})

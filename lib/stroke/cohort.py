@@ -39,11 +39,8 @@ PATIENT_COLUMNS = (
 )
 SESSION = re.compile(r"ses-0*(\d+)(?!\d)", re.IGNORECASE)
 SERIES = re.compile(r"(?:.*[_-])?ctp\.nii(?:\.gz)?", re.IGNORECASE)
-SPACES = (
-    "raw",
-    "ncct",
-    "derivatives",
-)  # as acquired, else brought to the NCCT's grid, else whatever there is
+# as acquired, else brought to the NCCT's grid, else whatever there is
+SPACES = ("raw", "ncct", "derivatives")
 TABLES = {"baseline table": re.compile(r"demographic|baseline"), "outcome table": re.compile(r"outcome")}
 
 

@@ -42,13 +42,8 @@ CLOCKS = (
     ("FrameReferenceTime", "", 1e-3),
     ("ContentTime", "ContentDate", 1.0),  # when the picture was made: order is right, steps may not be
 )
-COUNTERS = (
-    "TemporalPositionIndex",
-    "TemporalPositionIdentifier",
-    "AcquisitionNumber",
-    "SeriesNumber",
-    "InstanceNumber",
-)
+COUNTERS = ("TemporalPositionIndex", "TemporalPositionIdentifier")
+COUNTERS += ("AcquisitionNumber", "SeriesNumber", "InstanceNumber")
 
 
 def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series: str) -> Series:

@@ -1,7 +1,7 @@
 """CrossFusion line by line: every row, every kernel and every weight of attention on its own.
 
 Written for the tests and for `benchmarks/`, from the paper's description. It borrows parameters from a model by their
-names and shares no code with it. `Plain` spells every sum out; `Shipped` is how one would write the released scheme down.
+names and shares no code with it; every sum is spelt out.
 """
 
 import math
@@ -75,9 +75,8 @@ class Plain:
 
     def layer(self, x, name):
         y = self.norm(x, f"{name}.norm1")
-        x = (y if self.residual == "normalised" else x) + self.attention(
-            y, y, f"{name}.attention", self.attend
-        )
+        base = y if self.residual == "normalised" else x
+        x = base + self.attention(y, y, f"{name}.attention", self.attend)
         y = self.norm(x, f"{name}.norm2")
         return (y if self.residual == "normalised" else x) + self.feed_forward(y, f"{name}.feed_forward")
 
@@ -87,10 +86,8 @@ class Plain:
 
     def convolutions(self, picture, name, sizes, groups):
         parts = [self.get(f"{name}.{i}") for i in range(len(sizes))]
-        return sum(
-            F.conv2d(picture, *part, padding=size // 2, groups=groups)
-            for part, size in zip(parts, sizes, strict=True)
-        )
+        each = zip(parts, sizes, strict=True)
+        return sum(F.conv2d(picture, *part, padding=n // 2, groups=groups) for part, n in each)
 
     def pad_transformer(self, x, name, class_tokens=0):
         x = self.layers(x, f"{name}.before")
@@ -138,28 +135,3 @@ class Plain:
             fused = self.conv_fusion(streams)
         tokens = torch.cat([self.parameters["class_token"][0], fused])
         return self.linear(self.pad_transformer(tokens, "final", 1)[:1], "head")[0]
-
-
-class Shipped(Plain):
-    """With the library's functions and the released dropout: 0.3, and 0.2 on the weights of self-attention."""
-
-    def linear(self, x, name):
-        return F.linear(x, *self.get(name))
-
-    def norm(self, x, name):
-        return F.layer_norm(x, x.shape[1:], *self.get(name))
-
-    def gelu(self, x):
-        return F.gelu(x)
-
-    def dropped(self, x):
-        return F.dropout(x, 0.3)
-
-    def channels_dropped(self, picture):
-        return F.dropout2d(picture, 0.3)
-
-    def attend(self, q, k, v):
-        return F.scaled_dot_product_attention(q[None], k[None], v[None], dropout_p=0.2)[0]
-
-    def cross(self, q, k, v):
-        return F.scaled_dot_product_attention(q[None], k[None], v[None])[0]

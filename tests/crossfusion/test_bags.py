@@ -163,9 +163,8 @@ def test_a_lone_tile_of_clam_has_its_centre_told_by_the_other_scales(tmp_path):
 
 def test_a_patients_slides_follow_each_other_and_do_not_touch():
     left, right = bag_of(3, 2), bag_of(2, 4)
-    halved = {
-        s: TileFeatures(tiles.features, tiles.coords / 2) for s, tiles in right.items()
-    }  # scanned at 20x
+    # scanned at 20x
+    halved = {s: TileFeatures(tiles.features, tiles.coords / 2) for s, tiles in right.items()}
     bag = patient_bag([left, halved, left])
     for scale in SIDE:
         parts = [left[scale].features, right[scale].features, left[scale].features]
@@ -182,10 +181,8 @@ def test_a_patients_slides_follow_each_other_and_do_not_touch():
 
 
 def test_slides_of_one_tile_keep_it_together():
-    lone = {
-        scale: TileFeatures(np.ones((1, 3), np.float32), np.full((1, 2), 1e4 + scale, np.float32))
-        for scale in SIDE
-    }
+    one = np.ones((1, 3), np.float32)
+    lone = {scale: TileFeatures(one, np.full((1, 2), 1e4 + scale, np.float32)) for scale in SIDE}
     bag = patient_bag([bag_of(2, 1), lone, lone])
     for tiles in bag.values():
         assert len(cells(tiles, 4)) == 4
@@ -200,9 +197,8 @@ def test_what_is_drawn_is_the_same_tissue_at_every_scale():
     assert [len(tiles.features) for tiles in found.values()] == [320, 80, 20]
     assert cells(found[20]) == cells(found[10]) == cells(found[5])
     for tiles in found.values():
-        np.testing.assert_array_equal(
-            tiles.features[:, :2], tiles.coords - SIDE[int(tiles.features[0, 2])] / 2
-        )
+        half = SIDE[int(tiles.features[0, 2])] / 2
+        np.testing.assert_array_equal(tiles.features[:, :2], tiles.coords - half)
     for scale, tiles in found.items():  # in the bag's order
         rows = {tuple(row): i for i, row in enumerate(bag[scale].features)}
         order = [rows[tuple(row)] for row in tiles.features]
@@ -235,11 +231,8 @@ def test_the_draw_does_not_depend_on_the_unit_or_on_rounded_corners():
     for scale, tiles in bag.items():
         corners = np.rint((tiles.coords - SIDE[scale] / 2) * side)
         odd[scale] = TileFeatures(tiles.features, (corners + SIDE[scale] * side / 2).astype(np.float32))
-    for other in (
-        odd,
-        {scale: TileFeatures(tiles.features, tiles.coords * 0.2525) for scale, tiles in odd.items()},
-        patient_bag([odd]),
-    ):
+    um = {scale: TileFeatures(tiles.features, tiles.coords * 0.2525) for scale, tiles in odd.items()}
+    for other in (odd, um, patient_bag([odd])):
         for scale, tiles in drawn(other, 500, 4).items():
             np.testing.assert_array_equal(tiles.features, drawn(bag, 500, 4)[scale].features)
 

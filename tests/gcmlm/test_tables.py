@@ -330,13 +330,3 @@ def test_mixed_files_are_refused(folder, slides, changed, said):
     write(folder, "S3", np.ones((4, changed.pop("dim", 6))), **changed)
     with pytest.raises(ValueError, match=said):
         slide_table(slides, folder)
-
-
-def test_files_without_encoder_go_together_but_not_with_others(folder, slides):
-    for slide in ("S1", "S2"):
-        tiles, coords = tiles_of(folder, slide)
-        with h5py.File(folder / "x20" / f"{slide}.h5", "w") as file:  # as CLAM writes it
-            file["features"], file["coords"] = tiles.astype(np.float32), coords.astype(np.int32)
-    assert len(slide_table(slides.iloc[:2], folder)) == 2
-    with pytest.raises(ValueError, match="slides S1 and S3 do not go together: encoder is ''"):
-        slide_table(slides, folder)

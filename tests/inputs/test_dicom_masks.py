@@ -18,6 +18,9 @@ SIZE = (24, 20, 8)
 GRID = Geometry((0.8, 0.9, 5.0), (-50.0, -40.0, 100.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), SIZE)
 
 
+STUDY = ("StudyDate", "StudyTime", "StudyID")
+
+
 def outlined() -> dict[str, np.ndarray]:
     """Two regions that share voxels."""
     tumour, liver = np.zeros((2, *SIZE[::-1]), bool)
@@ -41,15 +44,7 @@ def segmentation(scan, masks, path, kind="BINARY"):
     sources = [pydicom.dcmread(each) for each in sorted(scan.iterdir())]
     sources.sort(key=lambda each: each.ImagePositionPatient[2])
     for each in sources:
-        for name in (
-            "PatientID",
-            "PatientBirthDate",
-            "PatientSex",
-            "AccessionNumber",
-            "StudyDate",
-            "StudyTime",
-            "StudyID",
-        ):
+        for name in ("PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", *STUDY):
             setattr(each, name, each.get(name, ""))
     described = [
         SegmentDescription(n, name, codes.SCT.Organ, codes.SCT.Organ, SegmentAlgorithmTypeValues.MANUAL)
@@ -58,20 +53,9 @@ def segmentation(scan, masks, path, kind="BINARY"):
     pixels = np.stack([*masks.values()], -1)
     if kind == "LABELMAP":
         pixels = pixels.argmax(-1) + pixels.any(-1)
-    made = Segmentation(
-        sources,
-        pixels.astype(np.uint8) if kind != "FRACTIONAL" else pixels * 0.8,
-        kind,
-        described,
-        generate_uid(),
-        50,
-        generate_uid(),
-        1,
-        "made",
-        "up",
-        "1",
-        "1",
-    )
+    pixels = pixels.astype(np.uint8) if kind != "FRACTIONAL" else pixels * 0.8
+    about = (generate_uid(), 50, generate_uid(), 1, "made", "up", "1", "1")
+    made = Segmentation(sources, pixels, kind, described, *about)
     made.save_as(path)
     return path
 

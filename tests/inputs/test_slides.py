@@ -18,7 +18,6 @@ from lib.inputs.slides import (
     UNKNOWN,
     StoredTiles,
     UnreadableTile,
-    aligned_levels,
     found_slides,
     open_slide,
     overview,
@@ -187,23 +186,53 @@ def test_a_tiff_in_strips_is_no_broken_download(tmp_path, rgb):
     [
         ([(4443, 3567), (2221, 1783), (1110, 891), (555, 445)], [0, 1, 2, 3]),  # halved and cut off
         ([(36832, 38432), (9208, 9608), (2302, 2402), (575, 600)], [0, 1, 2, 3]),
-        ([(2560, 2560), (1536, 1536), (1024, 1024), (512, 512)], [0]),  # each padded to whole tiles
-        ([(2050, 2050), (1200, 1025), (512, 512)], [0, 2]),  # padded in width alone
+        ([(2050, 2050), (1200, 1025), (512, 512)], [0, 2]),  # padded in width alone, and nothing to compare
         ([(2048, 2048), (1024, 1024), (1024, 1024)], [0, 1]),  # the second is a quarter on a tile too large
-        ([(1000, 1000)], [0]),
     ],
 )
-def test_a_level_lies_on_level_0_where_its_sides_are_those_over_a_power_of_2(sizes, kept):
-    assert aligned_levels(sizes) == kept
+def test_a_level_lies_on_level_0_where_its_sides_are_those_over_a_power_of_2(monkeypatch, sizes, kept):
+    monkeypatch.setattr(slides, "overview", lambda *_: (np.zeros((8, 8, 3)), None))
+    levels = [(size, np.mean(np.divide(sizes[0], size))) for size in sizes]
+    assert [*slides.aligned_levels(SimpleNamespace(size=sizes[0], file_levels=levels))] == kept
 
 
-def test_a_level_that_is_padded_is_not_read_and_the_others_are(tmp_path, rgb):
-    padded = np.pad(rgb[::2, ::2], ((0, -320 % 256), (0, 0), (0, 0)))
-    write_pyramid(tmp_path / "s.tif", [rgb, padded, rgb[::4, ::4]], 0.5)
-    with open_slide(tmp_path / "s.tif") as slide:
-        assert slide.note == "levels 1 do not lie on level 0, and are not read"
-        assert (slide.downsamples, slide.level_sizes) == ((1.0, 4.0), ((768, 640), (192, 160)))
-        np.testing.assert_array_equal(slide.read(400, 200, 64, 1), plainly(slide.path, 400, 200, (64, 64), 2))
+def pieces(side=2050):
+    """Two round pieces of speckled tissue on glass."""
+    rgb, (y, x) = np.full((side, side, 3), 244, np.uint8), np.indices((side, side))
+    grain = cv2.GaussianBlur(np.random.default_rng(1).normal(0, 1, (side, side)), (0, 0), 9)
+    tissue = np.clip(150 + 40 * grain[..., None] / grain.std() + (40, -40, 20), 0, 255).astype(np.uint8)
+    inside = ((x - 1600) ** 2 + (y - 1500) ** 2 < 380**2) | ((x - 450) ** 2 + (y - 700) ** 2 < 300**2)
+    rgb[inside] = tissue[inside]
+    return rgb
+
+
+PADDINGS = {  # (top, bottom), (left, right) of a level of this height and width
+    "to whole tiles": lambda h, w: ((0, -h % 512), (0, -w % 512)),
+    "in width alone": lambda h, w: ((0, 0), (0, -w % 300)),
+    "on all sides": lambda h, w: ((96, 96), (96, 96)),
+    "at the left, by a little": lambda h, w: ((0, 0), (12, 0)),
+}
+
+
+@pytest.mark.parametrize("how", PADDINGS)
+def test_a_level_that_is_padded_is_read_at_its_place_or_not_at_all(tmp_path, how):
+    levels = [pieces()]
+    levels += [cv2.resize(levels[0], (2050 // times,) * 2, interpolation=cv2.INTER_AREA) for times in (2, 4)]
+    pad = [((0, -2050 % 512),) * 2 if how == "to whole tiles" else ((0, 0), (0, 0))]
+    pad += [PADDINGS[how](*level.shape[:2]) for level in levels[1:]]
+    padded = [np.pad(a, [*b, (0, 0)], constant_values=244) for a, b in zip(levels, pad, strict=True)]
+    write_pyramid(tmp_path / "padded.tif", padded, 0.5)
+    write_pyramid(tmp_path / "control.tif", levels, 0.5)
+    with open_slide(tmp_path / "padded.tif") as slide, open_slide(tmp_path / "control.tif") as control:
+        assert (control.downsamples, control.note) == ((1.0, 2.0, pytest.approx(4.0, abs=0.01)), "")
+        assert "levels 1, 2" in slide.note
+        # what is added behind the last row or column moves nothing, once the true downsample is known
+        behind = how in ("to whole tiles", "in width alone")
+        assert slide.downsamples == ((1.0, 2.0, 4.0) if behind else (1.0,))
+        for level in range(len(slide.downsamples)):
+            for x, y in ((1500, 1400), (400, 600)):
+                ours, theirs = (each.read(x, y, 90, level).astype(float) for each in (slide, control))
+                assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.98
 
 
 # stored tiles, read directly

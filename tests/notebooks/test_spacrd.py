@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from lib.features.feature_files import read_features
-from lib.files import sha256_of
 from lib.statistics.metrics_table import COLUMNS
 
 STAGES = ["1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures"]
@@ -45,18 +44,6 @@ def test_what_readers_see_is_printable_and_of_no_machine(whole, stage):
         if "#| label: fig-" in cell.source:
             forms = {mime for output in cell.outputs for mime in output.get("data", ())}
             assert forms & {"image/png", "image/svg+xml"}, cell.source[:80]
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_manifest_is_true(whole, stage):
-    found = manifest(whole, stage)
-    about = (found["study"], found["cohort"], found["stage"], found["failed"])
-    assert about == ("spacrd", "small", stage, {})
-    assert found["outputs"] == {name: sha256_of(whole.folder / name) for name in found["outputs"]}
-    assert (found["parameters"]["seeds"], found["parameters"]["genes"]) == ([1], 100)
-    assert {"torch", "numpy", "python"} <= set(found["versions"])
-    assert found["commit"]
-    assert str(whole.results) not in json.dumps(found)
 
 
 def test_manifests_form_a_chain(whole):
@@ -175,16 +162,6 @@ def test_second_run_makes_nothing_and_leaves_the_same_bytes(after):
 # killed and resumed
 
 
-def test_embedding_killed_in_the_middle_resumes_to_the_same_bytes(whole, after, tmp_path):
-    study = after("1-preprocess")
-    study.kill("2-embed", "features/B1.colour.h5", tmp_path / "hold")
-    assert list(study.hashes("features/*.h5")) == ["features/A1.colour.h5"]
-    study.must_run("2-embed")
-    assert "2 made now, 1 kept" in study.printed("2-embed", "stderr")
-    assert study.hashes("features/*.h5") == whole.hashes("features/*.h5")
-    assert manifest(study, "2-embed") == manifest(whole, "2-embed")
-
-
 def test_training_killed_in_the_middle_resumes_to_the_same_bytes(whole, after, tmp_path):
     study, patterns = after("2-embed"), ("train/*", "weights/*", "predictions.csv", "history.csv")
     study.kill("3-train", "train/both.B.concatenation.s1.history.csv", tmp_path / "hold")
@@ -197,18 +174,6 @@ def test_training_killed_in_the_middle_resumes_to_the_same_bytes(whole, after, t
     assert "8 made now, 4 kept" in study.printed("3-train", "stderr")
     assert study.hashes(*patterns) == whole.hashes(*patterns)
     assert manifest(study, "3-train") == manifest(whole, "3-train")
-
-
-def test_shards_gather_to_what_one_run_makes(whole, after):
-    study, patterns = after("2-embed"), ("train/*", "weights/*", "predictions.csv", "history.csv")
-    for shard in ("0", "1"):
-        code, said = study.run("3-train", "-p", "shard", shard, "-p", "shards", "2")
-        assert code == 0, said[-6000:]
-        assert f"shard {shard} of 2: 6 of 6 units are whole" in study.printed("3-train", "stdout")
-        assert not (study.folder / "predictions.csv").exists()
-    study.must_run("3-train")
-    assert "0 made now, 12 kept" in study.printed("3-train", "stderr")
-    assert study.hashes(*patterns) == whole.hashes(*patterns)
 
 
 # misused

@@ -94,15 +94,6 @@ def test_each_scale_tells_what_was_planted_there_and_mean_colour_nothing(cohort)
     assert max(abs(correlation(colour, planted)) for planted in (fine, coarse)) < 0.5
 
 
-def test_nothing_is_told_of_what_was_not_planted(cohort):
-    # the same slides' descriptors against standard normals that did not make them
-    _, features = cohort
-    strangers = np.random.default_rng(9).standard_normal((12, SLIDES))
-    for scale in features:
-        # 1 / sqrt(40) is 0.16 a draw; cross-validation pulls below 0
-        assert abs(np.mean([correlation(features[scale], stranger, 3) for stranger in strangers])) < 0.2
-
-
 @pytest.fixture
 def made(tmp_path):
     """Function: the pixels of a slide."""
@@ -125,16 +116,6 @@ def test_equal_arguments_give_equal_bytes_and_a_seed_another_slide(tmp_path):
     assert a != c
 
 
-def test_cancer_types_look_different_and_seeds_alike(made):
-    def colour(rgb):
-        return rgb[256:768, 256:768].reshape(-1, 3).mean(0)
-
-    first, second = ([colour(made(cancer=cancer, seed=seed)) for seed in range(5)] for cancer in (0, 1))
-    within = max(np.ptp(first, axis=0).max(), np.ptp(second, axis=0).max())
-    assert np.abs(np.mean(first, 0) - np.mean(second, 0)).max() > 0.5 * within
-    assert np.abs(np.mean(first, 0) - np.mean(second, 0)).max() > 8
-
-
 def test_another_look_stains_the_same_tissue(made):
     plain, other = made(), made(look=Look(LOOKS[0].stain, eosin=0.4, stretch=LOOKS[0].stretch))
     np.testing.assert_array_equal(plain, made(look=LOOKS[0]))
@@ -151,14 +132,6 @@ def test_outline_and_places_of_nuclei_do_not_depend_on_the_morphology(made):
     for other in (fine, coarse):
         assert (glass != (other.min(2) > 235)).mean() < 0.01
         assert np.abs(plain[~glass].mean(0) - other[~glass].mean(0)).max() < 4
-
-
-def test_extremes_are_held_within_tissue(made):
-    np.testing.assert_array_equal(made(fine=2.5, coarse=-2.5), made(fine=9, coarse=-9))
-    for cancer in (0, 1):
-        for value in (-9, 9):
-            rgb = made(fine=value, coarse=value, cancer=cancer)
-            assert rgb[256:768, 256:768].mean() < 200
 
 
 def test_openslide_reads_levels_and_scale(tmp_path):

@@ -34,13 +34,8 @@ def toy():
             part[:, :5] += effect * labels[:, None]
         labels[[7, 33]] = np.nan
         tensors = [torch.as_tensor(part) if part.shape[1] else None for part in parts]
-        return Spots(
-            *tensors,
-            torch.as_tensor(labels),
-            torch.as_tensor(nearest(xy, 7, radius=2.2)),
-            xy,
-            np.full(len(xy), name),
-        )
+        neighbours = torch.as_tensor(nearest(xy, 7, radius=2.2))
+        return Spots(*tensors, torch.as_tensor(labels), neighbours, xy, np.full(len(xy), name))
 
     return made
 

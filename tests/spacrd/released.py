@@ -31,17 +31,17 @@ class SlowSpaCRD(nn.Module):
         super().__init__()
         self.axis = axis
         self.encoders = nn.ModuleList([mlp(image_dim), mlp(gene_dim)])
-        self.attentions = nn.ModuleList(
-            nn.ModuleDict({n: nn.Linear(512, 512) for n in "qkvo"} | {"norm": nn.LayerNorm(512)})
-            for _ in range(2)
-        )
+
+        def attention():
+            return nn.ModuleDict({n: nn.Linear(512, 512) for n in "qkvo"} | {"norm": nn.LayerNorm(512)})
+
+        self.attentions = nn.ModuleList(attention() for _ in range(2))
         self.attention_dropout = nn.Dropout(0.1)
         self.fusion, self.fusion_norm = nn.Linear(1024, 512), nn.LayerNorm(512)
         self.squeeze = nn.Sequential(nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU())
         self.mu, self.logvar = nn.Linear(128, 64), nn.Linear(128, 64)
-        self.expand = nn.Sequential(
-            nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 512)
-        )
+        wider = nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 512)
+        self.expand = nn.Sequential(*wider)
         self.centres = nn.Parameter(torch.randn(2, 64) * 0.01)
         self.head = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 1))
 
@@ -60,10 +60,8 @@ class SlowSpaCRD(nn.Module):
             F.normalize(encoder(x.reshape(b * k, -1)).view(b, k, 512), dim=self.axis)
             for encoder, x in zip(self.encoders, (image, genes), strict=True)
         ]
-        asked = [
-            self.attend(layer, *pair)
-            for layer, pair in zip(self.attentions, (spots, spots[::-1]), strict=True)
-        ]
+        pairs = zip(self.attentions, (spots, spots[::-1]), strict=True)
+        asked = [self.attend(layer, *pair) for layer, pair in pairs]
         fused = self.fusion_norm(self.fusion(torch.cat([a[:, 0] for a in asked], -1)))
         hidden = self.squeeze(fused)
         mu, logvar = self.mu(hidden), self.logvar(hidden)
@@ -76,11 +74,8 @@ def total_loss(model, outputs, labels, *, classify):
     logit, fused, rebuilt, mu, logvar = outputs
     own = torch.stack([model.centres[int(label)] for label in labels])
     divergence = 0.5 * (logvar.exp() + (mu - own) ** 2 - logvar - 1).sum() / len(labels)
-    loss = (
-        ((rebuilt - fused) ** 2).mean()
-        + 0.5 * divergence
-        - 0.1 * (model.centres[0] - model.centres[1]).norm()
-    )
+    apart = (model.centres[0] - model.centres[1]).norm()
+    loss = ((rebuilt - fused) ** 2).mean() + 0.5 * divergence - 0.1 * apart
     if classify:
         loss = F.binary_cross_entropy_with_logits(logit, labels.float()) + 0.1 * loss
     return loss
@@ -111,9 +106,8 @@ def load(slow, fast):
 def formula_sections():
     """Two sections to train on and one to test, their genes only partly the same: AnnData by name."""
     sections = {}
-    for number, (name, spots, genes) in enumerate(
-        [("A1", 29, range(0, 60)), ("B1", 32, range(10, 90)), ("C1", 24, range(5, 50))]
-    ):
+    kinds = [("A1", 29, range(0, 60)), ("B1", 32, range(10, 90)), ("C1", 24, range(5, 50))]
+    for number, (name, spots, genes) in enumerate(kinds):
         random = np.random.RandomState(number)
         level = np.random.RandomState(9).gamma(0.6, 8, 90)[list(genes)]
         cancer = np.arange(spots) % 3 == 0

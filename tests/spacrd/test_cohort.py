@@ -75,7 +75,7 @@ def table_text(**changed) -> str:
         (table_text(label_grade="sure"), "section A1 has label_grade 'sure'"),
         (table_text(patient=""), "patient"),
         (table_text() + "A1,A,st,,,weak,\n", "section A1 stands twice"),
-        ("section,patient\nA1,A\n", "no column platform, folder, labels, label_grade: "),
+        ("section,patient\nA1,A\n", "no column platform, folder, labels, label_grade of section"),
         (",".join(COLUMNS) + "\n", ": no section"),
     ],
 )
@@ -92,9 +92,8 @@ def test_a_table_as_a_spreadsheet_writes_it_and_all_that_is_wrong_with_it(tmp_pa
     plain = read_table(path)
     assert list(plain.columns) == list(COLUMNS)
     head, row = text.split("\n", 1)
-    path.write_text(
-        "\ufeff" + (head.title() + "\n" + row.replace("st", "ST")).replace(",", ";"), encoding="utf-8"
-    )
+    text = (head.title() + "\n" + row.replace("st", "ST")).replace(",", ";")
+    path.write_text("\ufeff" + text, encoding="utf-8")
     pd.testing.assert_frame_equal(read_table(path), plain)
     path.write_text(table_text(platform="vizium", label_grade="sure") + "A1,=A,st,,,weak,\n")
     with pytest.raises(ValueError, match="A1 stands twice") as said:
@@ -116,11 +115,8 @@ def test_classes_of_the_table(st):
 def test_the_words_of_the_colorectal_pathologists_are_all_declared(root: Path):
     """Those of the 14 files of Pathology_SpotAnnotations, as public projects that read them list them; a few of them."""
     classes = classes_of(read_table(root / "data/cohorts/spacrd/crc.csv").iloc[0])
-    assert [classes[word] for word in ("tumor", "tumor&stroma_ic med to high", "ic aggregate_submucosa")] == [
-        1,
-        1,
-        0,
-    ]
+    words = ("tumor", "tumor&stroma_ic med to high", "ic aggregate_submucosa")
+    assert [classes[word] for word in words] == [1, 1, 0]
     assert np.isnan(classes["exclude"])
 
 

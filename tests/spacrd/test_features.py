@@ -18,11 +18,9 @@ from lib.spacrd.features import (
     fold_features,
     labelled_patches,
     nearest,
-    normalise,
     patches,
     scale,
     shared_genes,
-    smooth,
     variable_genes,
 )
 from lib.spacrd.params import SpaCRDParams
@@ -57,9 +55,7 @@ def test_shared_genes_are_sorted_whatever_the_order_of_sections():
     b = counted("B", np.ones((2, 3)), ["KRT8", "ERBB2", "GRB7"])
     c = counted("C", np.ones((2, 2)), ["ENSG00000141736", "ENSG00000075624"])
     assert shared_genes([a, b]) == shared_genes([b, a]) == ["ERBB2", "KRT8"]
-    with pytest.raises(
-        ValueError, match=r"share 0 genes of at least 2 \(A has TP53.*; C has ENSG00000141736.*by symbol"
-    ):
+    with pytest.raises(ValueError, match=r"share 0 genes of at least 2 \(A has TP53.*; C has ENSG00000"):
         shared_genes([a, c])
     few = counted("D", np.ones((2, 10)), ["ERBB2", "KRT8", *(f"ENSG{i:011d}" for i in range(8))])
     many = counted("E", np.ones((2, 10)), ["ERBB2", "KRT8", *(f"G{i}" for i in range(8))])
@@ -94,32 +90,6 @@ def test_released_habit_looks_at_the_first_section_alone():
     assert variable_genes(changed, genes, 5) != variable_genes(sections, genes, 5)
 
 
-@pytest.mark.filterwarnings("ignore:Some cells have zero counts")
-def test_normalise_equals_a_naive_loop():
-    counts = np.random.default_rng(0).poisson(0.7, (12, 9)).astype(np.float32)
-    counts[4] = 0
-    naive = np.zeros(counts.shape)
-    for i, row in enumerate(counts):
-        if row.sum():
-            for j, count in enumerate(row):
-                naive[i, j] = np.log(1 + 10_000 * count / row.sum())
-    matrix = sparse.csr_matrix(counts)
-    found = normalise(matrix)
-    np.testing.assert_allclose(found.toarray(), naive, rtol=1e-5)
-    assert not found.toarray()[4].any()
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(matrix.toarray(), counts)
-
-
-def test_expression_divides_by_the_total_of_all_genes():
-    one = counted("A", [[1, 3, 0], [0, 0, 5]], ["a", "b", "c"])
-    found = expression(one, ["c", "a"])
-    np.testing.assert_allclose(found, np.log1p([[0, 2500], [10_000, 0]]), rtol=1e-5)
-    assert found.dtype == np.float32
-    with pytest.raises(KeyError, match="ERBB2"):
-        expression(one, ["a", "ERBB2"])
-
-
 def test_a_panel_reads_as_the_whole_transcriptome_does_on_its_genes():
     """The same spots counted on 600 genes and on 60 of them; the authors cut to the shared genes before they take totals."""
     random = np.random.default_rng(0)
@@ -144,9 +114,8 @@ def test_a_panel_reads_as_the_whole_transcriptome_does_on_its_genes():
 
 
 def test_scaling():
-    features = np.random.default_rng(0).normal(3, 5, (401, 4)).astype(np.float32) * np.float32(
-        [1, 10, 0.01, 0]
-    )
+    features = np.random.default_rng(0).normal(3, 5, (401, 4)) * [1, 10, 0.01, 0]
+    features = features.astype(np.float32)
     features[:, 3] = 0.1  # constant, and its float32 mean is not exactly 0.1
     minmax, zscore = scale(features, "minmax"), scale(features, "zscore")
     np.testing.assert_array_equal([minmax.min(0), minmax.max(0)], [[0] * 4, [1, 1, 1, 0]])
@@ -213,39 +182,6 @@ def test_a_spot_comes_first_among_spots_at_its_own_place(copies):
     np.testing.assert_array_equal(nearest(xy, 7, radius=0.5)[:, 0], np.arange(len(xy)))
 
 
-def test_no_neighbour_across_a_gap_in_the_tissue():
-    left = square(3, 2)
-    xy = np.concatenate([left, left + np.array([10, 0])])
-    side = np.arange(12) // 6
-    near, anywhere = nearest(xy, 7, radius=2.2), nearest(xy, 7)
-    assert (side[near] == side[:, None]).all()
-    far = distances(xy, anywhere) > 2.2
-    assert far.any(axis=1).all()
-    np.testing.assert_array_equal(near, np.where(far, np.arange(12)[:, None], anywhere))
-    with pytest.raises(ValueError, match="6 spots have no 7 neighbours"):
-        nearest(left, 7)
-
-
-def test_shift_rotation_and_scale_do_not_change_the_neighbours():
-    xy, angle = scattered(), 0.7
-    turned = xy @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    before = nearest(xy, 7, radius=1.1)
-    assert (before == np.arange(len(xy))[:, None])[:, 1:].any(), "no neighbour lies beyond the radius"
-    np.testing.assert_array_equal(nearest(xy + np.array([1e4, -300]), 7, radius=1.1), before)
-    np.testing.assert_array_equal(nearest(turned, 7, radius=1.1), before)
-    np.testing.assert_array_equal(nearest(37 * xy, 7, radius=37 * 1.1), before)
-
-
-def test_smooth_equals_a_naive_loop():
-    xy = scattered(60)
-    values = np.random.default_rng(2).normal(size=(60, 3)).astype(np.float32)
-    index = nearest(xy, 7, radius=1.0)
-    loop = np.array([sum(values[j].astype(float) for j in row) / 7 for row in index])
-    found = smooth(values, index)
-    np.testing.assert_allclose(found, loop, rtol=1e-4, atol=1e-6)
-    assert found.dtype == np.float32
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("jitter", [0.02, 0.2])
 def test_nearest_are_squidpys_neighbours_where_no_distances_tie(jitter):
@@ -293,19 +229,6 @@ def test_patches_partition_every_section(size):
     assert all(len(set(spots.section[piece])) == 1 for piece in pieces)
 
 
-def test_patches_are_compact():
-    """Eight by eight spots have a rim; as many spots taken anywhere drag six strangers each along."""
-    spots = stacked([32])
-    pieces = patches(spots, 64)
-    random = np.random.default_rng(0).permutation(len(spots)).reshape(-1, 64)
-    assert {len(piece) for piece in pieces} == {64}
-    extra, strangers = (
-        np.mean([len(spots.neighbours[piece].unique()) - 64 for piece in cut]) for cut in (pieces, random)
-    )
-    assert extra <= 32  # the rim of a square: stripes would have 64
-    assert strangers > 4 * extra
-
-
 def test_a_batch_is_what_naive_indexing_gives():
     spots = stacked([9, 7])
     centres = np.random.default_rng(1).permutation(len(spots))[:23]
@@ -333,19 +256,6 @@ def test_an_epoch_visits_every_labelled_spot_once(batch_size, patch_size):
         sizes = [len(b["labels"]) for b in seen]
         assert max(sizes) < batch_size + patch_size
         assert min(sizes[:-1], default=batch_size) >= batch_size
-
-
-def test_undetermined_spots_are_neighbours_but_no_centres():
-    spots = stacked([9, 14], undetermined=0.3)
-    unknown = set(torch.isnan(spots.labels).nonzero()[:, 0].tolist())
-    encoded, centres = set(), set()
-    for batch in Batches(labelled_patches(spots, 16), 40, 0, spots.batch):
-        rows = batch["image"][:, 0].int()
-        encoded |= set(rows.tolist())
-        centres |= set(rows[batch["neighbours"][:, 0]].tolist())
-    assert len(unknown) > 50
-    assert not centres & unknown
-    assert len(encoded & unknown) > 0.9 * len(unknown)
 
 
 def test_the_seed_alone_orders_the_batches_and_no_batch_is_one_spot():

@@ -23,14 +23,8 @@ def made(counts=COUNTS, diameter=110.0, var=None, **parts) -> AnnData:
 
 
 def row(**changed) -> dict:
-    told = {
-        "section": "S1",
-        "patient": "S",
-        "platform": "h5ad",
-        "folder": "a.h5ad",
-        "labels": "",
-        "label_grade": "none",
-    }
+    told = {"section": "S1", "patient": "S", "platform": "h5ad", "folder": "a.h5ad", "labels": ""}
+    told["label_grade"] = "none"
     return {**told, "note": "", **changed}
 
 
@@ -151,9 +145,7 @@ def test_pictures_in_the_file_and_of_hest(tmp_path):
     with pytest.raises(ValueError, match="does not lie on the spots"):  # all of it is as dark
         read_section(told, tmp_path)
     Image.fromarray(full).resize((5600, 6000)).save(tmp_path / "hest/wsis/T1.tif")
-    with pytest.raises(
-        ValueError, match=r"T1.tif has 5600 x 6000 pixels, but the picture in T1.h5ad .* 2800 x 3000"
-    ):
+    with pytest.raises(ValueError, match=r"T1.tif has 5600 x 6000 pixels, but .* T1.h5ad .* 2800 x 3000"):
         read_section(told, tmp_path)
 
 
@@ -164,28 +156,22 @@ def test_stimage(tmp_path):
         (home / folder).mkdir(parents=True)
     for slide in ("Breast_ST_A1", "Breast_ST_B1"):
         names = [f"{slide}_{i}" for i in range(len(PLACES))]
-        coord = pd.DataFrame(
-            {"yaxis": PLACES[:, 1], "xaxis": PLACES[:, 0] + (slide[-2] == "B"), "r": 49.4}, index=names
-        )
+        x = PLACES[:, 0] + (slide[-2] == "B")
+        coord = pd.DataFrame({"yaxis": PLACES[:, 1], "xaxis": x, "r": 49.4}, index=names)
         coord.to_csv(home / f"coord/{slide}_coord.csv")
-        pd.DataFrame(COUNTS.astype(int), index=names, columns=GENES).to_csv(
-            home / f"gene_exp/{slide}_count.csv"
-        )
+        counts = pd.DataFrame(COUNTS.astype(int), index=names, columns=GENES)
+        counts.to_csv(home / f"gene_exp/{slide}_count.csv")
         Image.new("RGB", (2800, 2800), (190, 120, 180)).save(home / f"image/{slide}.png")
     pd.DataFrame({"spot": names, "label": "invasive"}).to_csv(tmp_path / "anno.csv", index=False)
-    told = row(
-        section="Breast_ST_B1", platform="csv", folder="ST", labels="anno.csv", label_grade="pathologist"
-    )
+    told = {"labels": "anno.csv", "label_grade": "pathologist"}
+    told = row(section="Breast_ST_B1", platform="csv", folder="ST", **told)
     section = read_section({**told, "cancer": "invasive"}, tmp_path)
     np.testing.assert_array_equal(section.X.toarray(), COUNTS)
     np.testing.assert_array_equal(section.obsm["spatial"], PLACES + np.array([1, 0]))
     assert set(section.obs["label"]) == {1}
     about = section.uns["section"]
-    assert (about["um_per_px"], about["pitch_um"], about["picture"]) == (
-        1.0,
-        200,
-        "ST/image/Breast_ST_B1.png",
-    )
+    assert (about["um_per_px"], about["pitch_um"]) == (1.0, 200)
+    assert about["picture"] == "ST/image/Breast_ST_B1.png"
     with pytest.raises(ValueError, match=r"which is the table of section other"):
         read_section({**told, "section": "other"}, tmp_path)
 

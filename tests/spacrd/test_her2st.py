@@ -46,11 +46,8 @@ def test_against_a_slow_reading_of_the_same_files(st_tree):
         place = next(spot for spot in spots[1:] if f"{spot[0]}x{spot[1]}" == name)
         np.testing.assert_array_equal(section.obsm["spatial"][i], [float(place[4]), float(place[5])])
         assert section.obs["array_x"].iloc[i] == float(place[0])
-        kind = next(
-            label[5]
-            for label in labels[1:]
-            if label[1] and f"{float(label[1]):.0f}x{float(label[2]):.0f}" == name
-        )
+        placed = (label for label in labels[1:] if label[1])
+        kind = next(row[5] for row in placed if f"{float(row[1]):.0f}x{float(row[2]):.0f}" == name)
         assert section.obs["tissue"].iloc[i] == kind
         assert section.obs["label_source"].iloc[i] == "pathologist"
 
@@ -185,9 +182,8 @@ def test_a_dark_picture_is_in_warped_coordinates(pair, monkeypatch):
     Image.new("RGB", (2000, 2400), "pink").save(dark)
     spots = pd.read_csv(pair / "data/ST-spotfiles/A2_selection.tsv", sep="\t")
     warped = pd.read_csv(pair / CLUSTERS.format("A2"), sep="\t", index_col=0)
-    warped[["warped_x", "warped_y"]] = turned(
-        spots.loc[warped.index, ["pixel_x", "pixel_y"]].to_numpy(), -0.1, (500.0, 400.0)
-    )
+    places = spots.loc[warped.index, ["pixel_x", "pixel_y"]].to_numpy()
+    warped[["warped_x", "warped_y"]] = turned(places, -0.1, (500.0, 400.0))
     warped.to_csv(pair / CLUSTERS.format("A2"), sep="\t")
     section = read_section(pair, "A2")
     spots.index = [f"{x}x{y}" for x, y in spots[["x", "y"]].to_numpy()]
@@ -274,9 +270,8 @@ def test_real_transferred_sections(real):
         assert (obs["tissue"] == "undetermined").sum() == undetermined == obs["label"].isna().sum()
         assert (obs["label_source"] == "none").sum() == alone
         assert (obs["label"] == 1).sum() == cancer
-    placed = (
-        pd.read_csv(folder / CLUSTERS.format("B4"), sep="\t")[["x", "y"]].astype(str).agg("x".join, axis=1)
-    )
+    placed = pd.read_csv(folder / CLUSTERS.format("B4"), sep="\t")[["x", "y"]]
+    placed = placed.astype(str).agg("x".join, axis=1)
     assert (~sections["B4"].obs_names.isin(placed)).sum() == 61
 
 

@@ -16,7 +16,6 @@ from PIL import Image
 from scipy import io, sparse
 
 from lib.spacrd import tenx
-from lib.spacrd.cohort import read_section as read_row
 from lib.spacrd.tenx import read_counts, read_visium, read_xenium
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -47,10 +46,9 @@ def test_antibodies_are_no_genes_and_genes_named_twice_are_kept_apart(tmp_path):
     assert counts.obs_names.tolist() == BARCODES
     assert counts.var_names.tolist() == ["ERBB2", "KRT8_E1", "KRT8_E2"]
     assert counts.var["gene_ids"].tolist() == ["E0", "E1", "E2"]
+    twice = write_matrix(tmp_path / "m.h5", COUNTS, [BARCODES[0], *BARCODES[:1], *BARCODES[2:]], GENES, KINDS)
     with pytest.raises(ValueError, match="AAA-1 twice"):
-        read_counts(
-            write_matrix(tmp_path / "m.h5", COUNTS, [BARCODES[0], *BARCODES[:1], *BARCODES[2:]], GENES, KINDS)
-        )
+        read_counts(twice)
     with pytest.raises(ValueError, match="no feature of type"):
         read_counts(write_matrix(tmp_path / "m.h5", COUNTS, BARCODES, GENES, KINDS[3:] * 4))
 
@@ -78,28 +76,8 @@ def read(folder):
     return read_visium(folder, "VA1", "VA", labels if labels.is_file() else None)
 
 
-def test_visium_against_its_files(visium):
-    section = read(visium)
-    with h5py.File(visium / MATRIX) as file:
-        barcodes, genes = ([n.decode() for n in file["matrix"][key]] for key in ("barcodes", "features/name"))
-    places = pd.read_csv(visium / POSITIONS).set_index("barcode")
-    labels = pd.read_csv(visium / "labels.csv").set_index("barcode")["label"]
-    assert section.obs_names.tolist() == barcodes
-    assert section.var_names.tolist() == genes
-    np.testing.assert_array_equal(section.X.toarray(), matrix_of(visium / MATRIX))
-    for spot, xy in zip(barcodes, section.obsm["spatial"], strict=True):
-        row = section.obs.loc[spot]
-        assert row["tissue"] == labels[spot]
-        assert (row["array_x"], row["array_y"]) == tuple(places.loc[spot, ["array_col", "array_row"]])
-        assert tuple(xy) == tuple(places.loc[spot, ["pxl_col_in_fullres", "pxl_row_in_fullres"]])
-    about, factor = section.uns["section"], json.loads((visium / FACTORS).read_text())["tissue_hires_scalef"]
-    assert (about["picture"], about["picture_scale"]) == (HIRES, [factor, factor])
-    assert about["um_per_px"] == pytest.approx(1.25, rel=0.02)
-    assert (about["pitch_um"], about["spot_diameter_um"]) == (100, 55)
-
-
-def test_as_squidpy_reads_it(visium):
-    """Counts, places and picture, by a reader that knows nothing of ours."""
+def test_visium_is_as_squidpy_reads_it_and_as_its_files_say(visium):
+    """Counts, places and picture, by a reader that knows nothing of ours; array and labels by name."""
     theirs, ours = squidpy.read.visium(visium), read(visium)
     ours = ours[theirs.obs_names]
     assert (ours.X != theirs.X).nnz == 0
@@ -107,9 +85,18 @@ def test_as_squidpy_reads_it(visium):
     (about,) = theirs.uns["spatial"].values()
     kept = ours.uns["spatial"]["VA1"]
     assert set(kept["images"]) == set(about["images"])
-    ratio = kept["scalefactors"]["tissue_hires_scalef"] / about["scalefactors"]["tissue_hires_scalef"]
+    factor = about["scalefactors"]["tissue_hires_scalef"]
+    ratio = kept["scalefactors"]["tissue_hires_scalef"] / factor
     expected = [side * ratio for side in about["images"]["hires"].shape[:2]]
     assert kept["images"]["hires"].shape[:2] == pytest.approx(expected, abs=1)
+    places, labels = (pd.read_csv(visium / name, index_col="barcode") for name in (POSITIONS, "labels.csv"))
+    places, labels = places.loc[ours.obs_names], labels.loc[ours.obs_names, "label"]
+    np.testing.assert_array_equal(ours.obs[["array_x", "array_y"]], places[["array_col", "array_row"]])
+    assert ours.obs["tissue"].tolist() == labels.tolist()
+    about = ours.uns["section"]
+    assert (about["picture"], list(about["picture_scale"])) == (HIRES, [factor, factor])
+    assert about["um_per_px"] == pytest.approx(1.25, rel=0.02)
+    assert (about["pitch_um"], about["spot_diameter_um"]) == (100, 55)
 
 
 def test_a_full_resolution_picture_is_preferred_unless_it_is_the_hires_one(visium):
@@ -217,9 +204,7 @@ def test_parts_of_another_slide_are_refused(made, tmp_path):
     assert 0.6 < on.isin(first["on"]).mean() < 0.95
     labels = pd.DataFrame({"barcode": on, "label": "stroma"})
     labels.to_csv(tmp_path / "labels.csv", index=False)
-    with pytest.raises(
-        ValueError, match=r"labelled spots in labels.csv are not in the section .* of another section"
-    ):
+    with pytest.raises(ValueError, match=r"labelled spots in labels.csv are not in the section"):
         again(folder, labels=tmp_path / "labels.csv")
     few = first["on"].tolist() + on[~on.isin(first["on"])].tolist()[:2]
     pd.DataFrame({"barcode": few, "label": "stroma"}).to_csv(tmp_path / "labels.csv", index=False)
@@ -227,9 +212,7 @@ def test_parts_of_another_slide_are_refused(made, tmp_path):
     assert said.startswith("2 of the ")
     shutil.rmtree(folder / "spatial")
     shutil.copytree(tmp_path / "other" / "spatial", folder / "spatial")
-    with pytest.raises(
-        ValueError, match=r"spots with counts off the tissue and \d+ spots on tissue without counts"
-    ):
+    with pytest.raises(ValueError, match=r"off the tissue and \d+ spots on tissue without counts"):
         again(folder)
 
 
@@ -252,9 +235,8 @@ def test_a_picture_that_does_not_lie_on_the_spots_is_refused(made, turn, hires):
         (folder / HIRES).unlink()
     assert again(folder).uns["section"]["picture"] == "image.tif"
     TURNS[turn](about["picture"]).save(folder / "image.tif")
-    with pytest.raises(
-        ValueError, match=r"of another scale, turned|does not lie on the spots|lie outside|a small copy came"
-    ):
+    said = r"of another scale, turned|does not lie on the spots|lie outside|a small copy came"
+    with pytest.raises(ValueError, match=said):
         again(folder)
 
 
@@ -279,9 +261,7 @@ def test_of_two_pictures_the_one_of_the_frame_is_read(made):
     """10x ships the CytAssist's own picture beside the microscope's."""
     folder, about = made
     about["picture"].resize((3000, 3000)).save(folder / "CytAssist_FFPE_Breast_image.tif")
-    with pytest.raises(
-        ValueError, match=r"CytAssist_FFPE_Breast_image.tif has 3000 x 3000 .*tissue_hires_image.png is read"
-    ):
+    with pytest.raises(ValueError, match=r"CytAssist_FFPE_Breast_image.tif has 3000 x 3000 "):
         again(folder)
     about["picture"].save(folder / "CytAssist_FFPE_Breast_tissue_image.tif")
     assert again(folder).uns["section"]["picture"] == "CytAssist_FFPE_Breast_tissue_image.tif"
@@ -318,13 +298,10 @@ def test_visium_hd(tmp_path, um, form):
     (folder / "spatial").mkdir(parents=True)
     rows, columns = (axis.ravel() for axis in np.mgrid[:side, :side])
     names = [f"s_{um:03d}um_{row:05d}_{column:05d}-1" for row, column in zip(rows, columns, strict=True)]
-    positions = pd.DataFrame(
-        {"barcode": names, "in_tissue": (columns > 5).astype(int), "array_row": rows, "array_col": columns}
-    )
-    positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = (
-        (rows + 0.5) * um / mpp,
-        (columns + 0.5) * um / mpp,
-    )
+    positions = pd.DataFrame({"barcode": names, "in_tissue": (columns > 5).astype(int)})
+    positions["array_row"], positions["array_col"] = rows, columns
+    positions["pxl_row_in_fullres"] = (rows + 0.5) * um / mpp
+    positions["pxl_col_in_fullres"] = (columns + 0.5) * um / mpp
     if form == "csv":
         positions.to_csv(folder / "spatial/tissue_positions_list.csv", index=False)
     else:
@@ -332,12 +309,7 @@ def test_visium_hd(tmp_path, um, form):
     full = np.full((int(side * um / mpp),) * 2 + (3,), 240, np.uint8)
     full[:, int(6 * um / mpp) :] = (190, 120, 180)
     Image.fromarray(full).resize((full.shape[1] // 4,) * 2).save(folder / "spatial/tissue_hires_image.png")
-    factors = {
-        "bin_size_um": um,
-        "microns_per_pixel": mpp,
-        "tissue_hires_scalef": 0.25,
-        "spot_diameter_fullres": um / mpp,
-    }
+    factors = {"bin_size_um": um, "microns_per_pixel": mpp, "tissue_hires_scalef": 0.25}
     if form == "without microns_per_pixel":
         factors = {"tissue_hires_scalef": 0.25}
     (folder / "spatial/scalefactors_json.json").write_text(json.dumps(factors))
@@ -352,14 +324,11 @@ def test_visium_hd(tmp_path, um, form):
     assert about["picture"].endswith(HIRES)
     assert about["dropped"] == "9 spots on tissue without counts"
     shutil.copytree(folder, folder.with_name("square_002um"))
-    with pytest.raises(
-        ValueError, match=r"several runs: .*column folder \(outs/binned_outputs/square_002um, "
-    ):
+    with pytest.raises(ValueError, match=r"several runs, outs/binned_outputs/square_002um, "):
         again(tmp_path)
     if form == "parquet":
-        (folder / "spatial/scalefactors_json.json").write_text(
-            json.dumps(factors | {"microns_per_pixel": 0.5})
-        )
+        other = json.dumps(factors | {"microns_per_pixel": 0.5})
+        (folder / "spatial/scalefactors_json.json").write_text(other)
         with pytest.raises(ValueError, match=r"says 0.5 µm per pixel, the positions 0.25"):
             again(folder)
 
@@ -375,9 +344,8 @@ def test_layouts_as_they_are_handed_round_are_one_section(made):
     table = pd.read_csv(positions)
     table.to_csv(positions, index=True)  # saved once more by pandas
     same(again(folder), whole)
-    table.assign(in_tissue=table["in_tissue"].astype(bool)).rename(columns={"barcode": "Barcode"}).to_csv(
-        positions, index=False
-    )
+    words = table.assign(in_tissue=table["in_tissue"].astype(bool)).rename(columns={"barcode": "Barcode"})
+    words.to_csv(positions, index=False)
     (folder / "spatial/._tissue_positions.csv").write_bytes(b"of a Mac")
     same(again(folder), whole)
     (folder / "spatial/._tissue_positions.csv").unlink()
@@ -413,9 +381,8 @@ def test_a_symbol_of_two_genes_is_told_apart_by_its_identifier(tmp_path):
             file["matrix/data"][:] = data
         section = again(tmp_path / str(seed))
         assert section.var.loc["TBCE_E1", "gene_id"] == "E1"
-        means[seed] = section.X.mean(axis=0).A1[
-            [section.var_names.get_loc(name) for name in ("TBCE_E1", "TBCE_E2")]
-        ]
+        both = [section.var_names.get_loc(name) for name in ("TBCE_E1", "TBCE_E2")]
+        means[seed] = section.X.mean(axis=0).A1[both]
     np.testing.assert_allclose(means[1], means[5], rtol=0.1)
     assert means[1][0] > 8 * means[1][1]
 
@@ -528,20 +495,6 @@ def test_cells_as_parquet_with_bytes(xenium):
     pd.testing.assert_frame_equal(again.obs, section.obs)
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda t: t.drop(columns="x_centroid"), r"lacks the columns \['x_centroid'\]"),
-        (lambda t: t.iloc[9:], "9 of 300 spots have no position"),
-        (lambda t: t.assign(y_centroid=np.nan), "y_centroid of .*no number"),
-    ],
-)
-def test_bad_cells(xenium, change, says):
-    change(pd.read_csv(xenium / "cells.csv.gz")).to_csv(xenium / "cells.csv.gz", index=False)
-    with pytest.raises(ValueError, match=says):
-        binned(xenium)
-
-
 def test_squares_that_the_picture_does_not_cover_are_left_out_and_counted(xenium):
     whole = binned(xenium)
     Image.new("RGB", (1300, 2100), "pink").save(xenium / "S_he_image.tif")  # of 2,400 pixels
@@ -580,17 +533,3 @@ def test_xenium_as_10x_ships_it_today(xenium):
         path.rename(inside / path.name)
     about = binned(xenium).uns["section"]
     assert (about["picture"], about["um_per_px"]) == ("outs/S_he_image.ome.tif", pytest.approx(0.5))
-
-
-def test_cells_that_nobody_named_are_refused_until_it_is_said_what_they_count_as(xenium):
-    labels = pd.read_csv(xenium / "labels.csv", keep_default_na=False)
-    labels.loc[::3, "label"] = "Unlabeled"
-    labels.to_csv(xenium / "labels.csv", index=False)
-    with pytest.raises(ValueError, match="classes 'unlabeled', and nobody said"):
-        binned(xenium)
-    row = {"section": "X1", "patient": "X", "platform": "xenium", "folder": "", "labels": "labels.csv"}
-    told = read_row({**row, "note": "", "label_grade": "weak", "undetermined": "Unlabeled"}, xenium)
-    assert set(told.obs["label_source"]) <= {"transferred", "none"}
-    labels.loc[::3, "label"] = ""
-    labels.to_csv(xenium / "labels.csv", index=False)
-    np.testing.assert_array_equal(told.obs["label"], binned(xenium).obs["label"])

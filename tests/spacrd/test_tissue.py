@@ -77,7 +77,7 @@ def test_a_blocks_side_is_given_in_pitches_or_is_how_far_labels_agree(section_an
     assert side == 0.5 * pitch
     np.testing.assert_array_equal(xy, section.obsm["spatial"])
     assert list(xy.index) == list(section.obs_names)
-    patches = tissue.places({"A": section})["A"][1] / pitch
+    patches = tissue.places({"A": section}, None)["A"][1] / pitch
     section.obs["label"] = np.random.default_rng(0).permutation(section.obs["label"])
-    scattered = tissue.places({"A": section})["A"][1] / pitch
+    scattered = tissue.places({"A": section}, None)["A"][1] / pitch
     assert patches > scattered == 2

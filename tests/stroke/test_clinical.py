@@ -51,26 +51,19 @@ def read(raw, mapping=(), **others):
     return mapped(raw, MAPPING | dict(mapping), **others)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        *(
-            ("83", 83),
-            ("83.5", 83.5),
-            ("1:23", 83),
-            ("01:23:00", 83),
-            ("1:23:30.6", 83.51),
-            ("27:10:00", 1630),
-        ),
-        *(
-            ("-0:05:00", -5),
-            ("-12", -12),
-            ("0 days 01:23:00", 83),
-            ("1 day, 1:00:00", 1500),
-            ("null", np.nan),
-        ),
-    ],
-)
+MINUTES = {
+    "83": 83,
+    "83.5": 83.5,
+    "1:23": 83,
+    "01:23:00": 83,
+    "1:23:30.6": 83.51,
+    "27:10:00": 1630,
+    "-12": -12,
+}
+MINUTES |= {"-0:05:00": -5, "0 days 01:23:00": 83, "1 day, 1:00:00": 1500, "null": np.nan}
+
+
+@pytest.mark.parametrize(("text", "expected"), MINUTES.items())
 def test_minutes(text, expected):
     assert minutes(text) == pytest.approx(expected, nan_ok=True)
 
