@@ -259,8 +259,7 @@ def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(ca
         pair | {"model": "cox-clinical", "minus": "age", "minus_words": "a", "than": "one"},
         pair | {"model": "mcat:MCAT", "minus": "age", "minus_words": "b", "than": "plain"},
     ]
-    made = cancer.parts("home")
-    said = made["fusion-says"]
+    said = (made := cancer.parts("home"))["fusion-says"]
     assert said.startswith(
         "**Not shown.** On 1 cohorts with 80 real patients, fusion ranks better than one of its modalities alone in **1 of 1**"
     )
