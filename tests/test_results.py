@@ -512,7 +512,7 @@ def test_a_model_trained_here_answers_with_its_paired_difference_and_an_unknown_
     assert said["answer-age ucec"].startswith("**Not shown in this copy.**")
     assert "`make run STUDY=crossfusion COHORT=ucec`" in said["answer-age ucec"]
     cancer.cohort("crossfusion", "blca", main[1:], kind="open")
-    assert "The ages of `blca`'s patients are not known here." in cancer.parts()["answer-age blca"]
+    assert "The ages of the patients are not known here." in cancer.parts()["answer-age blca"]
 
 
 def test_ours_stands_beside_a_printed_number_only_where_it_is_of_the_same_real_cohort(bare):

@@ -311,15 +311,6 @@ def test_a_patch_level_makes_tiles_of_two_sizes_on_scanners_of_two_resolutions(w
         assert read_features(paths[20]).attributes["crop_um"] == um
 
 
-def test_steps_of_coarser_scales_are_as_much_longer(waves):
-    grid = clam_grid(waves, BIOPSY, (20, 10, 5), 64, 32, 0)
-    for scale, side in ((20, 64), (10, 128), (5, 256)):
-        expected = clam_tiles(waves, BIOPSY, segment(waves, BIOPSY), side, side // 2).coords
-        np.testing.assert_array_equal(grid.tiles[scale].coords, expected)
-        corners = grid.origins[grid.tiles[scale].origins] + grid.tiles[scale].places * side
-        np.testing.assert_array_equal(corners, expected)
-
-
 def test_mask_and_stitch_are_drawn_as_clams(waves, tmp_path):
     """CLAM's own masks/waves.jpg equals ours in every pixel; its stitch reads each tile anew, and is 0.8 grey levels apart."""
     grid = clam_grid(waves, BIOPSY, (20,), 64, patch_level=0)

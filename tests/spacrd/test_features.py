@@ -229,18 +229,6 @@ def test_patches_partition_every_section(size):
     assert all(len(set(spots.section[piece])) == 1 for piece in pieces)
 
 
-def test_patches_are_compact():
-    """Eight by eight spots have a rim; as many spots taken anywhere drag six strangers each along."""
-    spots = stacked([32])
-    pieces = patches(spots, 64)
-    random = np.random.default_rng(0).permutation(len(spots)).reshape(-1, 64)
-    assert {len(piece) for piece in pieces} == {64}
-    cuts = (pieces, random)
-    extra, strangers = (np.mean([len(spots.neighbours[p].unique()) - 64 for p in cut]) for cut in cuts)
-    assert extra <= 32  # the rim of a square: stripes would have 64
-    assert strangers > 4 * extra
-
-
 def test_a_batch_is_what_naive_indexing_gives():
     spots = stacked([9, 7])
     centres = np.random.default_rng(1).permutation(len(spots))[:23]

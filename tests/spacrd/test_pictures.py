@@ -162,12 +162,6 @@ def test_centres_and_sides_between_pixels_are_not_rounded():
     assert wide[-1, 0, 1] - wide[0, 0, 1] == pytest.approx(9, abs=1)
 
 
-def test_shrinking_averages():
-    rows = np.zeros((64, 64, 3), np.uint8)
-    rows[::2] = 200
-    assert abs(crops_of(rows, [[32, 32]], 64, out_px=8).astype(int) - 100).max() <= 10
-
-
 @pytest.mark.parametrize("outside", [(-0.1, 5), (80.1, 5), (5, 61), (np.nan, 5)])
 def test_a_centre_outside_raises_at_once_with_its_index(outside):
     with pytest.raises(ValueError, match=r"spot 2 .*outside the picture of 80 x 60 .*1 such"):
