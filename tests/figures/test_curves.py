@@ -238,20 +238,14 @@ def test_models_share_a_row_side_by_side(ax, words):
 
 
 def test_a_difference_has_its_sign_what_is_pooled_a_diamond_and_a_key_leaves_the_axes_their_width(words):
-    """The key of long names lies below the whole figure: the axes are as wide as without it."""
     frame = TABLE.drop(1).assign(estimate=[-0.1, 0.1], low=[-0.2, 0.0], high=[0.0, 0.2], pooled=[True, False])
-    widths = []
+    widths = []  # the key of long names lies below the whole figure
     for given in (frame, frame.assign(group=["a long name of what it is held against", "and of another"])):
         figure = forest_figure(given, 0, "difference", near=0.01)
-        figure.draw_without_rendering()
-        widths.append(figure.axes[0].get_position().width)
-        said = words(figure.axes[0])
-        assert "−0.100 (−0.200 to +0.000)" in said
-        assert "+0.100 (+0.000 to +0.200)" in said
-        marks = {
-            line.get_marker(): line.get_xdata() for line in figure.axes[0].lines if len(line.get_xdata()) == 1
-        }
-        assert list(marks["D"]) == [-0.1]
+        said = words(ax := figure.axes[0])
+        widths.append(ax.get_position().width)
+        assert "\n".join(["−0.100 (−0.200 to +0.000)", "+0.100 (+0.000 to +0.200)"]) in said
+        assert [list(line.get_xdata()) for line in ax.lines if line.get_marker() == "D"] == [[-0.1]]
         plt.close(figure)
     assert widths[0] == pytest.approx(widths[1], abs=0.01)
 
