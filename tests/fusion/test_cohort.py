@@ -354,7 +354,7 @@ def test_own_tables_that_cannot_be_right_are_refused(tmp_path, change, said):
 
 def test_all_faults_of_an_own_table_are_said_at_once(tmp_path):
     rows = rows_of(event=[2] + [0, 1] * 3 + [1], g1=["high", *range(7)]).rename(columns={"age": "years"})
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match="has no column age") as refused:
         own(tmp_path, rows)
     said = str(refused.value).splitlines()
     assert len(said) == 3
