@@ -152,7 +152,7 @@ def test_every_part_says_something_where_nothing_was_run(bare):
         *("paper ablation spacrd", "paper accuracies stroke"),
         *(
             f"chapter {part} crossfusion"
-            for part in CHAPTER | {"answer", "models", "folds", "failures", "cut"}
+            for part in CHAPTER | {"lung", "answer", "models", "folds", "failures", "cut"}
         ),
         *(f"chapter {part} spacrd" for part in CHAPTER | {"boxes", "sections", "section", "leak", "alarms"}),
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
@@ -314,7 +314,7 @@ PROVENANCE = {
 
 
 TITLES = [
-    (-0.12, 0.10, "PET alone ranks recurrence as well as CT, PET and the clinic together"),
+    (-0.12, 0.10, "CT, PET and the clinic together are not shown to rank recurrence better than PET alone"),
     (-0.12, -0.01, "CT, PET and the clinic together rank recurrence worse than PET alone"),
     (0.01, 0.10, "CT, PET and the clinic together rank recurrence better than PET alone"),
 ]
@@ -729,6 +729,19 @@ def test_the_papers_figures_have_ours_beside_them_where_the_same_cohort_was_eval
 GROUPS = "model,cut,p\nmcat:AMIL,fold_median,0.066\nmcat:AMIL,pooled_median,0.848\n"
 
 
+def test_who_asks_of_lung_cancer_is_answered_by_both_differences(cancer):
+    matplotlib.use("agg")
+
+    def said(low):
+        table = "model,minus,difference,low,high,setting\nmcat:MCAT,mcat:AMIL,0.1,0.05,0.15,luad\n"
+        table += f"mcat:MCAT,cox-clinical,0.1,{low},0.2,luad\n"
+        cancer.cohort("crossfusion", "luad", [("age", "luad", "c_index", 0.5, 0.4, 0.6)], "open", table)
+        return cancer.parts("real-crossfusion")["chapter lung crossfusion"]
+
+    assert said(0.01).startswith("**In lung cancer: shown.**")
+    assert said(-0.01).startswith("**In lung cancer: not shown.**")
+
+
 def test_a_chapters_title_and_its_six_pairs_follow_the_numbers(cancer):
     """The clinic better than slides, then the same numbers turned round; the two cuts of one model stand beside each other."""
     matplotlib.use("agg")
@@ -746,6 +759,7 @@ def test_a_chapters_title_and_its_six_pairs_follow_the_numbers(cancer):
     assert rows(second["chapter six crossfusion"])[1] == [
         "Bladder",
         "−0.120 (−0.190 to −0.040): **worse**",
+        "–",
         "–",
     ]
     assert rows(first["chapter printed crossfusion"])[1][1:3] == ["0.630 (0.027)", "–"]

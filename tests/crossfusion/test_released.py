@@ -214,6 +214,16 @@ def test_the_clamp_is_passed_in_training_and_only_as_a_habit():
         assert (loss.item(), logits.grad[0, 0].item()) == pytest.approx(expected, abs=1e-4)
 
 
+def test_half_precision_meets_the_clamp_at_a_logit_of_nine():
+    """The released training runs in float16: survival below 1 - h = 5e-4 is 0 there, which float32 holds to 1e-7."""
+    found = {}
+    for precision in (torch.float16, torch.float32):
+        z = torch.tensor([[9.0, 0, 0, 0]], dtype=precision, requires_grad=True)
+        survival_nll(z, torch.tensor([0]), torch.tensor([0]), 0.0, 1e-7).sum().backward()
+        found[precision] = z.grad[0, 0].item()
+    assert found == {torch.float16: 0, torch.float32: pytest.approx(1, abs=1e-3)}
+
+
 def test_cross_entropy_keeps_a_loss_where_chances_are_rounded_away():
     """Dead in a bin that the model thinks impossible: the released form is infinite, 1 - S is 0 in float32."""
     z = torch.full((1, 4), -20.0, requires_grad=True)
