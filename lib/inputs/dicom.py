@@ -21,6 +21,7 @@ from pydicom.uid import UID
 from lib.inputs.hounsfield import another_map
 from lib.inputs.volumes import (
     AIR_HU,
+    Geometry,
     Volume,
     brought_onto,
     corners_of,
@@ -419,11 +420,13 @@ def _frame_values(path: str) -> np.ndarray:
         ) from error
 
 
-def unsheared(image: sitk.Image, way: np.ndarray, across: np.ndarray, outside: float) -> sitk.Image:
-    """A stack whose slices are shifted against each other, on the patient's axes; `outside` lies beyond it.
+def unsheared(
+    image: sitk.Image, way: np.ndarray, across: np.ndarray, outside: float, like: Geometry | None = None
+) -> sitk.Image:
+    """A stack whose slices are shifted against each other, on the patient's axes; or a mask, on voxels as those of `like`.
 
     The image has the slices straight above each other; `way` leads from the first to the last, mm, and the rows of `across`
-    (3, 3) are the directions of x, y and of the stack.
+    (3, 3) are the directions of x, y and of the stack. `outside` is the value of what lies beyond.
     """
     # a point of the plain stack plus its height times the lean is its place in the patient
     shear = np.eye(3) + np.outer(way / (way @ across[2]) - across[2], across[2])
@@ -431,5 +434,11 @@ def unsheared(image: sitk.Image, way: np.ndarray, across: np.ndarray, outside: f
     origin = np.asarray(plain.origin_mm)
     corners = origin + (plain.points(corners_of(plain)) - origin) @ shear.T
     back = sitk.AffineTransform(np.linalg.inv(shear).ravel().tolist(), [0.0] * 3, origin.tolist())
-    spacing = np.take(plain.spacing_mm, np.abs(np.reshape(plain.direction, (3, 3))).argmax(1))
-    return brought_onto(image, upright_grid(corners, spacing), outside, transform=back)
+    if like is None:
+        spacing = np.take(plain.spacing_mm, np.abs(np.reshape(plain.direction, (3, 3))).argmax(1))
+        return brought_onto(image, upright_grid(corners, spacing), outside, transform=back)
+    at = (corners - like.origin_mm) @ (np.reshape(like.direction, (3, 3)) / like.spacing_mm)
+    low, high = np.floor(at.min(0) + 1e-6), np.ceil(at.max(0) - 1e-6)
+    size = tuple((high - low).astype(int).tolist())
+    grid = like._replace(origin_mm=tuple(like.points(low[None])[0].tolist()), size=tuple(n + 1 for n in size))
+    return brought_onto(image, grid, outside, sitk.sitkNearestNeighbor, back)

@@ -18,12 +18,15 @@ from pydicom import Dataset
 from pydicom.misc import is_dicom
 from skimage.draw import polygon2mask
 
+from lib.inputs.dicom import unsheared
 from lib.inputs.volumes import Geometry, geometry_of, upright
 
 KINDS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3"}
 MUCH = 1.5  # times the usual distance: planes are missing between
 IN_SLICE = 0.2  # of the distance of slices: a contour that is nearer to one was drawn in it
+LEANING = 0.01  # sine of the angle between the way of the planes and their normal: half a degree
 SAME_MM = 0.01  # planes of several segments at one place
+IN_LINE_MM = 0.3  # that a leaning plane may lie beside the line of the others
 IN_PLANE = 0.1  # of the distance of slices: how far the points of a contour may lie out of one
 
 
@@ -89,11 +92,13 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
     groups = [*dataset.get("SharedFunctionalGroupsSequence", []), *dataset.PerFrameFunctionalGroupsSequence]
     measures = [each.PixelMeasuresSequence[0] for each in groups if "PixelMeasuresSequence" in each]
     try:
-        if not any("SpacingBetweenSlices" in each for each in measures):
-            # empty planes are left out of most files: a region in two pieces looks like one whose planes lie far apart
-            step, normal = _least_step(groups)
-            usual = like.spacing_mm[int(np.abs(normal @ np.reshape(like.direction, (3, 3))).argmax())]
+        normal, step, way = _stacked(groups)
+        if way is not None or not any("SpacingBetweenSlices" in each for each in measures):
+            # empty planes are left out of most files: a region in two pieces looks like one whose planes lie far apart; and
+            # where the gantry was tilted, what is stated is the way of the table
+            axis = int(np.abs(normal @ np.reshape(like.direction, (3, 3))).argmax())
             thick = max((float(each.get("SliceThickness") or 0) for each in measures), default=0.0)
+            usual = like.spacing_mm[axis]
             step = step if 0 < step <= MUCH * max(usual, thick) else usual
             if step > MUCH * usual:
                 warnings.warn(
@@ -102,7 +107,8 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
             for each in measures:
                 each.SpacingBetweenSlices = f"{step:.8g}"
         segments = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
-        volume = segments.get_volume(segment_numbers=numbers)
+        lean = None if way is None else 1.0
+        volume = segments.get_volume(segment_numbers=numbers, perpendicular_tol=lean)
     except (RuntimeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{found.path}: its planes cannot be stacked ({error}); give the mask on the grid of its scan, as NIfTI"
@@ -113,13 +119,18 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
     image = sitk.GetImageFromArray(inside.astype(np.uint8))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(volume.affine[:3, 3].tolist())
-    image.SetDirection((steps / spacing).ravel().tolist())
+    image.SetDirection((steps / np.linalg.norm(steps, axis=0)).ravel().tolist())
+    if way is not None:
+        across = (steps / np.linalg.norm(steps, axis=0)).T
+        image = unsheared(image, way, across, 0, like)
     image = upright(image, found.path, "keep", 0)
     return sitk.GetArrayFromImage(image) > 0, geometry_of(image)
 
 
-def _least_step(groups: list[Dataset]) -> tuple[float, np.ndarray]:
-    """Least distance of two planes of a segmentation, mm, 0 of one alone, and their normal."""
+def _stacked(groups: list[Dataset]) -> tuple[np.ndarray, float, np.ndarray | None]:
+    """How the planes of a segmentation lie: their normal, the least distance of two (0 of one alone), mm, and, where a tilted
+    gantry shifts them against each other, the way from the first to the last, mm; else None.
+    """
     rows, places = (
         np.array([each[part][0][name].value for each in groups if part in each], float)
         for part, name in (
@@ -127,13 +138,21 @@ def _least_step(groups: list[Dataset]) -> tuple[float, np.ndarray]:
             ("PlanePositionSequence", "ImagePositionPatient"),
         )
     )
-    normal = np.cross(*rows[0].reshape(2, 3))
-    gaps = np.diff(np.sort(places @ normal))
-    return float(min(gaps[gaps > SAME_MM], default=0.0)), normal
+    axes = rows[0].reshape(2, 3)
+    normal = np.cross(*axes)
+    places = places[np.argsort(places @ normal)]
+    gaps, way = np.diff(places @ normal), places[-1] - places[0]
+    step = float(min(gaps[gaps > SAME_MM], default=0.0))
+    if np.linalg.norm(axes @ way) <= LEANING * np.linalg.norm(way):
+        return normal, step, None
+    beside = np.cross(places - places[0], way / np.linalg.norm(way))
+    if np.linalg.norm(beside, axis=1).max() > IN_LINE_MM:
+        raise ValueError("they do not lie in a line")
+    return normal, step, way
 
 
 def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.ndarray, Geometry]:
-    """Closed contours of a structure as voxels, on the planes of the scan in which they were drawn.
+    """Closed contours of a structure as voxels, on the planes in which they were drawn.
 
     Contours of one plane exclude each other (a hole is a contour within a contour). A plane reaches half-way to the next
     one, so that a structure drawn in every second slice is whole.
@@ -148,11 +167,12 @@ def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.n
             drawn += [(int(each.ReferencedROINumber), p) for p in points]
     if not drawn:
         return np.zeros(like.size[::-1], bool), like
-    axes = np.reshape(like.direction, (3, 3)) / like.spacing_mm
-    contours = [(owner, (points - like.origin_mm) @ axes) for owner, points in drawn]
+    planar = _in_their_planes([points for _, points in drawn], like)
+    axes = np.reshape(planar.direction, (3, 3)) / planar.spacing_mm
+    contours = [(owner, (points - planar.origin_mm) @ axes) for owner, points in drawn]
     if any(np.ptp(points[:, 2]) > IN_PLANE for _, points in contours):
         raise ValueError(
-            f"{found.path}: its contours do not lie in the planes of the scan; give the mask as NIfTI, or oblique: keep"
+            f"{found.path}: its contours do not lie in parallel planes, as slices do; give the mask as NIfTI"
         )
     depths = np.array([points[:, 2].mean() for _, points in contours])
     in_slices = np.abs(depths - np.rint(depths)).max() <= IN_SLICE
@@ -169,7 +189,31 @@ def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.n
         k = int(np.rint((depth - planes[0]) / step))
         own = mask.setdefault(owner, np.zeros(size[::-1], bool))
         own[k] ^= polygon2mask(size[1::-1], (points[:, :2] - low)[:, ::-1])
-    origin = like.points([[*low, planes[0]]])[0]
-    spacing = (*like.spacing_mm[:2], like.spacing_mm[2] * step)
-    grid = like._replace(spacing_mm=spacing, origin_mm=tuple(origin), size=size)
+    origin = planar.points([[*low, planes[0]]])[0]
+    grid = planar._replace(
+        spacing_mm=(*planar.spacing_mm[:2], planar.spacing_mm[2] * step), origin_mm=tuple(origin), size=size
+    )
     return np.logical_or.reduce([*mask.values()]), grid
+
+
+def _in_their_planes(contours: list[np.ndarray], like: Geometry) -> Geometry:
+    """The grid itself where contours (n, 3), mm, lie in its slices; else one turned into their planes, as of a tilted gantry."""
+    axes = np.reshape(like.direction, (3, 3))
+    if all(np.ptp(points @ axes[:, 2]) <= IN_PLANE * like.spacing_mm[2] for points in contours):
+        return like
+    spread = np.concatenate([points - points.mean(0) for points in contours])
+    normal = np.linalg.eigh(spread.T @ spread)[1][:, 0]
+    normal = normal * np.sign(normal @ axes[:, 2])
+    x = axes[:, 0] - (axes[:, 0] @ normal) * normal
+    x /= np.linalg.norm(x)
+    turned = np.stack([x, np.cross(normal, x), normal], axis=1)
+    # columns of voxels fall onto those of the scan where the planes were turned about them
+    first = contours[0].mean(0)
+    first = first - ((first - like.origin_mm) @ axes[:, 0] % like.spacing_mm[0]) * x
+    gaps = np.diff(np.sort([points.mean(0) @ normal for points in contours]))
+    step = min(gaps[gaps > like.spacing_mm[2] / 2], default=like.spacing_mm[2])
+    return like._replace(
+        spacing_mm=(*like.spacing_mm[:2], float(step)),
+        origin_mm=tuple(first),
+        direction=tuple(turned.ravel()),
+    )

@@ -202,7 +202,7 @@ def test_what_does_not_belong_to_the_scan(scan, tmp_path):
             for points in drawn_boxes()["tumour"]
         ]
     }
-    with pytest.raises(ValueError, match="do not lie in the planes of the scan"):
+    with pytest.raises(ValueError, match="do not lie in parallel planes"):
         read_label(structures(tmp_path / "twisted.dcm", twisted), GRID, "tumour")
     with pytest.raises(ValueError, match="drawn in another frame of reference"):
         read_region(scan, structures(tmp_path / "other.dcm", drawn_boxes(), frame="1.2.9"), "tumour")
@@ -211,11 +211,63 @@ def test_what_does_not_belong_to_the_scan(scan, tmp_path):
     assert regions(next(scan.iterdir())) is None
 
 
-def test_planes_that_a_tilted_gantry_shifts_are_refused(scan, tmp_path):
-    header = pydicom.dcmread(segmentation(scan, outlined(), tmp_path / "seg.dcm"))
-    for group in header.PerFrameFunctionalGroupsSequence:
-        place = group.PlanePositionSequence[0].ImagePositionPatient
-        place[1] += (place[2] - 100) / 5
-    header.save_as(tmp_path / "seg.dcm")
-    with pytest.raises(ValueError, match=r"seg.dcm: its planes cannot be stacked .* as NIfTI"):
-        read_label(tmp_path / "seg.dcm", GRID, "tumour")
+BALL, RADIUS_MM = np.array([3.0, 21.0, 38.0]), 14.0
+
+
+@pytest.mark.parametrize("sheared", [True, False], ids=["gantry", "turned"])
+def test_masks_follow_a_scan_of_a_tilted_gantry(tmp_path, sheared):
+    """A ball of 90 HU, outlined in leaning slices: it is where it was, and as large, on the scan that was straightened."""
+    lean = np.radians(15)
+    across = np.array([[1, 0, 0], [0, np.cos(lean), np.sin(lean)], [0, -np.sin(lean), np.cos(lean)]])
+    size, step = (48, 48, 26), np.array([0, 0, 3.0]) if sheared else 3 * across[2]
+    grid = Geometry((1.1, 1.0, 3.0), (-24.0, 0, 0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), size)
+    k, j, i = np.indices(size[::-1])
+    starts = np.array([-24.0, 0, 0]) + np.arange(size[2])[:, None] * step
+    places = starts[k] + 1.1 * i[..., None] * across[0] + 1.0 * j[..., None] * across[1]
+    ball = np.linalg.norm(places - BALL, axis=-1) < RADIUS_MM
+    scan = tmp_path / "scan"
+    values = np.where(ball, 90, 20)
+    values[:, :2] = -1000
+    write_dicom(scan, values.astype(np.int16), grid, "P1")
+    for path in scan.iterdir():
+        header = pydicom.dcmread(path)
+        at = starts[round(float(header.ImagePositionPatient[2]) / 3)]
+        header.ImagePositionPatient = [f"{number:.8g}" for number in at]
+        header.ImageOrientationPatient = [f"{number:.8g}" for number in across[:2].ravel()]
+        header.save_as(path)
+    circle = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    outlines = []
+    for start in starts:
+        height = (start - BALL) @ across[2]
+        if abs(height) < RADIUS_MM - 0.5:
+            radius = np.sqrt(RADIUS_MM**2 - height**2)
+            round_ = np.cos(circle)[:, None] * across[0] + np.sin(circle)[:, None] * across[1]
+            outlines.append(BALL + height * across[2] + radius * round_)
+    drawn = {
+        "seg": segmentation(scan, {"ball": ball}, tmp_path / "seg.dcm"),
+        "rtstruct": structures(tmp_path / "rs.dcm", {"ball": outlines}, header.FrameOfReferenceUID),
+    }
+    for name, path in drawn.items():
+        volume, inside = read_region(scan, path, "ball", oblique="resample")
+        assert volume.geometry.tilt_deg < 1e-3
+        assert inside.sum() * volume.geometry.voxel_ml == pytest.approx(4 / 3 * np.pi * 1.4**3, rel=0.03), (
+            name
+        )
+        at = volume.geometry.points(np.argwhere(inside)[:, ::-1])
+        np.testing.assert_allclose(at.mean(0), BALL, atol=0.2, err_msg=name)
+        assert np.linalg.norm(at - BALL, axis=1).max() < RADIUS_MM + 2.5
+        assert volume.values[inside].mean() > 85, name
+    if sheared:
+        header = pydicom.dcmread(drawn["seg"])
+        header.PerFrameFunctionalGroupsSequence[3].PlanePositionSequence[0].ImagePositionPatient[0] = -21
+        header.save_as(tmp_path / "moved.dcm")
+        with pytest.raises(
+            ValueError, match=r"moved.dcm: its planes cannot be stacked \(they do not lie in a line"
+        ):
+            read_region(scan, tmp_path / "moved.dcm", "ball", oblique="resample")
+        with pytest.raises(ValueError, match="set oblique to 'resample'"):
+            read_region(scan, drawn["seg"], "ball", oblique="keep")
+    else:
+        for name, path in drawn.items():
+            volume, inside = read_region(scan, path, "ball", oblique="keep")
+            assert (inside == ball).mean() > 0.998, name
