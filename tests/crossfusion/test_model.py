@@ -245,3 +245,34 @@ def test_wrong_bags_are_refused():
         model(x5, x10, x20[..., :6])
     with pytest.raises(ValueError, match=r"x10 .*one tile at least.*\(1, 0, 7\)"):
         model(x5, x10[:, :0], x20)
+
+
+def test_biases_of_queries_keys_and_values():
+    """As the released code has them; softmax does not see a shift that is common to all keys."""
+    with torch.device("meta"):
+        named = dict(CrossFusion(2048).named_parameters())
+    counts = {
+        part: sum(p.numel() for name, p in named.items() if name.endswith(f"{part}.bias"))
+        for part in ("query", "key", "value")
+    }
+    assert counts == dict.fromkeys(counts, 5120)
+    model, x = small().eval(), bags((5, 12, 40))
+    before = model(*x).logits
+    moved = {}
+    for part in counts:
+        changed = small().eval()
+        with torch.no_grad():
+            for name, p in changed.named_parameters():
+                if name.endswith(f"{part}.bias"):
+                    p.add_(torch.linspace(-1, 1, len(p)))
+        moved[part] = (changed(*x).logits - before).abs().max().item()
+    assert moved["key"] < 1e-4
+    assert min(moved["query"], moved["value"]) > 1e-2
+
+
+def test_grouped_convolutions_of_the_fusion():
+    """As the released code has them: each of 256 channels out reads two of 512, with four kernels."""
+    with torch.device("meta"):
+        parts = CrossFusion(2048).fusion.parts
+    assert sum(p.numel() for p in parts.parameters()) == 44_032
+    assert {(part.in_channels, part.out_channels, part.groups) for part in parts} == {(512, 256, 256)}

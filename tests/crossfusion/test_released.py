@@ -233,3 +233,9 @@ def test_cross_entropy_keeps_a_loss_where_chances_are_rounded_away():
     loss.sum().backward()
     assert loss.item() == pytest.approx(20 - 0.8 * np.log(3), rel=1e-6)
     assert torch.isfinite(z.grad).all()
+
+
+def test_a_kind_that_nobody_is_of_has_no_weight():
+    """Theirs divides by the number of every kind; here nobody was censored in the last bin."""
+    bins, event = np.array([0, 0, 1, 1, 2, 2, 3]), np.array([0, 1, 0, 1, 0, 1, 1])
+    assert training.sampling_weights(bins, event).tolist() == [1] * 7

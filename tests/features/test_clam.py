@@ -354,3 +354,13 @@ def test_level_is_the_coarsest_up_to_64_times_and_never_too_large(drawn, monkeyp
 def test_blank_slide_has_no_contour_and_is_no_error(tmp_path):
     found = segment(opened(tmp_path, np.full((600, 600, 3), 242, np.uint8)), BIOPSY)
     assert (found.contours, found.seen, found.sentence) == ([], 0, "no contour found")
+
+
+@pytest.mark.parametrize(("changed", "tiles", "checksum"), CLAMS)
+def test_a_level_that_is_no_whole_number_of_times_coarser_is_segmented_as_clam_does(
+    waves, changed, tiles, checksum
+):
+    preset = replace(BIOPSY, **changed)
+    coords = clam_tiles(waves, preset, segment(waves, preset), 64).coords
+    assert len(coords) == tiles
+    assert hashlib.sha256(coords.astype("<i8").tobytes()).hexdigest()[:16] == checksum
