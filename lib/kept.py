@@ -15,13 +15,17 @@ from pathlib import Path
 from lib import results
 from lib.files import sha256_of, write_json, written
 
-LARGEST = 8_000_000  # bytes, all cohorts together
-# a table with such a column has a row a patient, slide or spot, unless "n" says how many a row sums up
-SINGLE = {"patient", "case", "case_id", "slide", "slide_id", "spot", "barcode"}
+LARGEST, LARGEST_TABLE = (
+    8_000_000,
+    500_000,
+)  # bytes: all cohorts together, and a table that is not metrics.csv
+# a table with such a column has a row a patient, slide, spot or trial of tuning, unless "n" says how many a row sums up
+SINGLE = {"patient", "case", "case_id", "slide", "slide_id", "spot", "barcode", "trial"}
 
 
 def fit_to_keep(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Files of a cohort's results that may be committed, with their SHA-256, and tables with rows of single patients.
+    """Files of a cohort's results that may be committed, with their SHA-256, and the tables that may not: they have rows of
+    single patients or trials, or are too large.
 
     ValueError where a file is not the one its stage wrote, a stage ran on code that no commit has, or the cohort is a phantom.
     """
@@ -41,7 +45,8 @@ def fit_to_keep(folder: Path) -> tuple[dict[str, str], list[str]]:
             if not (folder / name).is_file() or sha256_of(folder / name) != digest:
                 raise ValueError(f"{where}: {name} is not the file that its stage wrote: make run")
             table = results.read(folder / name)
-            if SINGLE & set(table) and "n" not in table:
+            size = (folder / name).stat().st_size
+            if (SINGLE & set(table) and "n" not in table) or (name != "metrics.csv" and size > LARGEST_TABLE):
                 single.append(name)
             else:
                 files[name] = digest
@@ -70,7 +75,9 @@ def keep(root: Path, study: str, cohort: str) -> str:
         with written(there / name) as part:
             shutil.copyfile(folder / name, part)
     write_json(results.provenance(folder) | {"files": files}, there / results.PROVENANCE)
-    left = f"; left out, rows of single patients: {', '.join(single)}" if single else ""
+    left = (
+        f"; left out, rows of single patients or trials, or too large: {', '.join(single)}" if single else ""
+    )
     return f"{results.KEPT}/{study}/{cohort}: {len(files)} files{left}"
 
 

@@ -49,7 +49,7 @@ def run(tmp_path, monkeypatch):
 
 def test_tables_are_kept_with_their_origin_and_rows_of_single_patients_are_not(run):
     root = run()
-    assert kept.keep(root, "crossfusion", "luad").endswith("rows of single patients: tables/clinical.csv")
+    assert kept.keep(root, "crossfusion", "luad").endswith(": tables/clinical.csv")
     there = root / "data/results/crossfusion/luad"
     found = {path.relative_to(there).as_posix() for path in there.rglob("*.*")}
     assert found == {"metrics.csv", "tables/differences.csv", "tables/sections.csv", "provenance.json"}
