@@ -44,6 +44,7 @@ crossbook.piece("threshold", (live, data, box) => {
       svg.append(make("rect", { x: x(cut), y: TALL + 18 - up, width: wide, height: up, style: `fill: ${CANCER}` }));
       svg.append(make("rect", { x: x(cut), y: TALL + 19, width: wide, height: down, style: `fill: ${OTHER}` }));
     }
+    svg.append(make("path", { class: "pointer", d: "" })); // below the words that it may cross
     svg.append(make("text", { x: LEFT + 4, y: 12, style: `fill: ${CANCER}` }, "cancer spots"));
     svg.append(make("text", { x: LEFT + 4, y: 2 * TALL + 33, style: `fill: ${OTHER}` }, "other spots"));
     const top = 2 * TALL + 56, y = (share) => top + (1 - share) * F1;
@@ -53,7 +54,6 @@ crossbook.piece("threshold", (live, data, box) => {
       d: steps.map((row, at) => `${at ? "L" : "M"}${x(row.cut)},${y(f1(row))}`).join("") }));
     svg.append(make("text", { class: "quiet", x: LEFT + 4, y: top + 10 }, "F1 of each cut"));
     svg.append(make("text", { class: "quiet", x: width - RIGHT, y: top + F1 + 18, "text-anchor": "end" }, "score, higher: more like cancer"));
-    svg.append(make("path", { class: "pointer", d: "" }));
     svg.addEventListener("pointermove", (event) => {
       if (!event.buttons && event.pointerType !== "mouse") return;
       const share = (event.clientX - svg.getBoundingClientRect().left - LEFT) / (width - LEFT - RIGHT);

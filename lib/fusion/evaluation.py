@@ -89,10 +89,10 @@ def across_cancers(rows: pd.DataFrame, centre: float, reach: float) -> plt.Figur
     `rows` has label, setting and estimate; the palest colour is at `centre`, the darkest `reach` from it.
     """
     table = rows.pivot(index="label", columns="setting", values="estimate").reindex(rows["label"].unique())
-    table = table.rename(index=name, columns=lambda one: name(one, "settings")).assign(
-        mean=table.mean(axis=1).to_numpy()
-    )
-    figure, ax = plt.subplots(figsize=(3 + 0.42 * table.shape[1], 1.6 + 0.21 * len(table)))
+    mean = table.mean(axis=1).to_numpy()
+    table = table.rename(index=name, columns=lambda one: name(one, "settings")).assign(mean=mean)
+    high = 0.4 + 0.07 * table.columns.str.len().max() + 0.21 * len(table)
+    figure, ax = plt.subplots(figsize=(3 + 0.42 * table.shape[1], high))  # the columns' words stand upright
     how = {"cmap": "vlag", "vmin": centre - reach, "vmax": centre + reach, "annot_kws": {"size": 7}}
     sns.heatmap(table, annot=True, fmt=".2f", cbar=False, ax=ax, **how)
     ax.set(xlabel="", ylabel="")
