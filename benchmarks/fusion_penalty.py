@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--cancers", nargs="+", default=CANCERS)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    options.own, options.models, rows = [], ["clinic"], []
+    options.own, options.seeds, options.models, rows = [], [1], ["clinic"], []
     for name in options.cancers:
         params, patients = cohort(name, options)
         found: dict[tuple, list] = {}

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    options.own = []
+    options.own, options.seeds = [], [1]
     rows = pd.read_csv(options.out).to_dict("records") if options.out.is_file() else []
     done = {(row["cancer"], row["repeat"]) for row in rows}
     for repeat in range(1, options.repeats + 1):

@@ -179,8 +179,8 @@ def preview(folder: Path) -> Path:
         number = f'<h1 data-number="{numbers[place]}"' if place in numbers else "<h1"
         with written(made / Path(place).with_suffix(".html")) as part:
             part.write_text(_anchored(page).replace("<h1", number, 1), encoding="utf-8")
-    for picture in sorted((folder / "book").rglob("*.*")):
-        if picture.suffix in (".svg", ".png", ".jpg"):
+    for picture in sorted(folder.rglob("*.*")):
+        if picture.suffix in (".svg", ".png", ".jpg") and made not in picture.parents:
             target = made / picture.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture, target)

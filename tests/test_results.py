@@ -154,7 +154,10 @@ def test_every_part_says_something_where_nothing_was_run(bare):
             f"chapter {part} crossfusion"
             for part in CHAPTER | {"lung", "answer", "models", "folds", "failures", "cut"}
         ),
-        *(f"chapter {part} spacrd" for part in CHAPTER | {"boxes", "sections", "section", "leak", "alarms"}),
+        *(
+            f"chapter {part} spacrd"
+            for part in CHAPTER | {"answer", "settings", "boxes", "sections", "section", "leak", "alarms"}
+        ),
         *(f"cells {name}" for name in ("maps", "attention", "windows", "cost")),
         *("survival stad", "subsets lro", "folds lro", "table lro"),
         *(f"{part} isles24-clinical" for part in ("hospitals", "table", "models")),
@@ -593,7 +596,10 @@ def test_the_estimate_by_hand_and_six_times_the_slides_cost_six_times_as_much(ba
     measured = ["slide_embedding", "crossfusion_step", "tile_decoding"]
     for name in ("data/assumptions/cost.csv", *(f"benchmarks/results/{name}.csv" for name in measured)):
         bare.write(name, (root / name).read_text(encoding="utf-8"))
+    asked = "'*/*': {3-train: {mem_mb: 2000}}\ncrossfusion/*: {3-train: {mem_mb: 10500}}\n"
+    bare.write("params/resources.yaml", asked)
     _, one = bare.notebook("costs")
+    assert [one["memory"](*given) for given in (("spacrd",), ("crossfusion", 16))] == ["2 GB", "168 GB"]
     v, cores, hours = one["v"], 16 * 0.85, one["hours"]["16 such cores"]
     assert v[["tiles_20x", "tiles_10x", "tiles_5x"]].sum() == 17_840
     cut = pd.read_csv(root / "benchmarks/results/tile_decoding.csv").query("tool == 'crossbook'").iloc[-1]
@@ -756,6 +762,8 @@ def test_a_chapters_title_and_its_six_pairs_follow_the_numbers(cancer):
     words = "of 1 cancers the clinic ranks survival better than a network that saw slides {.unnumbered}"
     assert first["chapter finding crossfusion"] == f"# In 1 {words}\n"
     assert second["chapter finding crossfusion"] == f"# In 0 {words}\n"
+    assert "in **1 of 1** cancers, worse in 0, not settled in 0." in first["chapter answer crossfusion"]
+    assert "in **0 of 1** cancers, worse in 1, not settled in 0." in second["chapter answer crossfusion"]
     assert rows(second["chapter six crossfusion"])[1] == [
         "Bladder",
         "−0.120 (−0.190 to −0.040): **worse**",
@@ -812,5 +820,10 @@ def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_s
     assert parts["chapter finding spacrd"] == "# On 8 patients " + said.format("finds cancer better than")
     assert "0.800 (0.500 to 0.900), and 0.700 (0.500 to 0.900) where" in parts["chapter distrust spacrd"]
     bare.write(f"{folder}/tables/differences.csv", pair.format(3))
-    few = bare.parts("real-spacrd")["chapter finding spacrd"]
-    assert few == "# On 3 patients " + said.format("is not shown to find cancer better than")
+    assert parts["chapter answer spacrd"].startswith("**Not beyond such patients.** On 8 patients")
+    assert "counts alone 8." in parts["chapter settings spacrd"]
+    few = bare.parts("real-spacrd")
+    assert few["chapter answer spacrd"].startswith("**Not on this evidence.** On 3 patients")
+    assert few["chapter finding spacrd"] == "# On 3 patients " + said.format(
+        "is not shown to find cancer better than"
+    )

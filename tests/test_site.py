@@ -172,7 +172,10 @@ def pages(root, tmp_path_factory):
     }
     template = (root / "book/preview.html.j2").read_text(encoding="utf-8")
     texts = PAGES | {"_quarto.yml": yaml.safe_dump({"bibliography": "a.bib", "book": book})}
-    for name, text in (texts | {"book/preview.html.j2": template}).items():
+    texts["index.qmd"] += "\n![A picture beside the first page.](index/a.svg)\n"
+    for name, text in (
+        texts | {"book/preview.html.j2": template, "index/a.svg": "<svg><path/></svg>"}
+    ).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     (folder / PLACE).parent.mkdir()
