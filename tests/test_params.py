@@ -212,8 +212,8 @@ LATE = {"admission": ["late-fusion", "ctp", "clinical-branch"]}
     ("study", "values", "said"),
     [
         ("spacrd", {"phantom": None}, "give either `phantom` or `sections`"),
-        ("spacrd", {"settings": {"both": {"encoder": "uni"}}}, "setting 'both' uses encoder 'uni'"),
-        ("spacrd", {"settings": {"none": {"encoder": "", "genes": False}}}, "give it an encoder or genes"),
+        ("spacrd", {"settings": {"both": {"encoder": "uni"}}}, "setting 'both' uses 'uni'"),
+        ("spacrd", {"settings": {"none": {"encoder": "", "genes": False}}}, "it needs an encoder or genes"),
         ("spacrd", {"shard": 2, "shards": 2}, "shard 2 of 2 shards does not exist"),
         ("crossfusion", {"outcomes": "tcga/x.csv"}, "give either `phantom` or `outcomes`"),
         ("crossfusion", {"phantom": None, "outcomes": "x.csv"}, "which comes from `clinical_table`"),
