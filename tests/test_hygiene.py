@@ -220,7 +220,7 @@ def test_no_folder_of_somebodys_machine_is_named():
 def test_no_real_data_and_no_large_file_is_committed():
     known = {"data/README.md", "data/sources.yaml", "data/names.yaml"}
     for path in committed():
-        assert path.stat().st_size < 2_000_000, named(path)
+        assert path.stat().st_size < 1_000_000, named(path)
         if named(path).startswith("data/") and named(path) not in known:
             places = ("data/assumptions/", "data/published/", "data/cohorts/", "data/results/")
             assert named(path).startswith(places), named(path)

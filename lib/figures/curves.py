@@ -466,3 +466,18 @@ def scores_by_class(ax: Axes, frame: pd.DataFrame) -> Axes:
     style.rows(ax, [f"{name} (n = {sizes[name]})" for name in order])
     ax.set(xlabel="score", ylabel="")
     return ax
+
+
+def across_cancers(rows: pd.DataFrame, centre: float, reach: float) -> Figure:
+    """Rows of label, setting and estimate as a map, a column a setting, their mean last: a panel a cancer would be metres high.
+
+    The palest colour is at `centre`, the darkest `reach` from it.
+    """
+    table = rows.pivot(index="label", columns="setting", values="estimate").reindex(rows["label"].unique())
+    mean = table.mean(axis=1).to_numpy()
+    table = table.rename(index=names.name, columns=lambda one: names.name(one, "settings")).assign(mean=mean)
+    high = 0.4 + 0.07 * table.columns.str.len().max() + 0.21 * len(table)
+    figure, ax = plt.subplots(figsize=(3 + 0.42 * table.shape[1], high))  # the columns' words stand upright
+    how = {"vmin": centre - reach, "vmax": centre + reach, "annot_kws": {"size": 7}, "cbar": False}
+    sns.heatmap(table, cmap="vlag", annot=True, fmt=".2f", ax=ax, **how).set(xlabel="", ylabel="")
+    return figure

@@ -6,17 +6,14 @@ is then the AUC, and the Brier score at 1 the plain one, so both kinds of outcom
 
 from collections.abc import Collection, Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from scipy.special import comb
 from scipy.stats import norm
 
 from lib.figures import style
 from lib.figures.curves import calibration_at_horizon as draw_calibration
 from lib.fusion.params import CONTENDERS, HEADS, OFFSET, RIVALS, FusionParams
-from lib.names import name
 from lib.statistics import metrics_table
 from lib.statistics.calibration import calibration_at_horizon
 from lib.statistics.classification import NotComputable
@@ -81,22 +78,6 @@ def of_people(rows: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
     people = cohort["person"].nunique()
     rows = rows.assign(how=rows["how"] + f"; no interval: spots of {people} patients are not independent")
     return rows.assign(**dict.fromkeys({"low", "high", "error", "p", "p_holm"} & {*rows}, np.nan))
-
-
-def across_cancers(rows: pd.DataFrame, centre: float, reach: float) -> plt.Figure:
-    """Estimates as a map, a row a label, a column a setting, their mean last: a panel a cancer of pan would be metres high.
-
-    `rows` has label, setting and estimate; the palest colour is at `centre`, the darkest `reach` from it.
-    """
-    table = rows.pivot(index="label", columns="setting", values="estimate").reindex(rows["label"].unique())
-    mean = table.mean(axis=1).to_numpy()
-    table = table.rename(index=name, columns=lambda one: name(one, "settings")).assign(mean=mean)
-    high = 0.4 + 0.07 * table.columns.str.len().max() + 0.21 * len(table)
-    figure, ax = plt.subplots(figsize=(3 + 0.42 * table.shape[1], high))  # the columns' words stand upright
-    how = {"cmap": "vlag", "vmin": centre - reach, "vmax": centre + reach, "annot_kws": {"size": 7}}
-    sns.heatmap(table, annot=True, fmt=".2f", cbar=False, ax=ax, **how)
-    ax.set(xlabel="", ylabel="")
-    return figure
 
 
 def family(models: Mapping[str, HeldOut], names: Sequence[str] = CROSS_ATTENTION) -> HeldOut | None:
@@ -217,6 +198,6 @@ def calibration_panel(ax, models: Mapping[str, HeldOut], horizon: float) -> None
         try:
             bins = calibration_at_horizon(one.time, one.event, died, horizon)
         except NotComputable as reason:
-            print(f"{name(model)} is not drawn: {reason}")
+            print(f"{model} is not drawn: {reason}")
             continue
         draw_calibration(ax, bins, horizon, model, style.PALETTE[number % len(style.PALETTE)])

@@ -6,6 +6,7 @@ from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
 
 from benchmarks._controls import Held, asked_again, exchanged, noised, permuted, planted, predictions
+from benchmarks.fusion_penalty import by_way
 from lib.fusion.params import FusionParams
 from lib.fusion.tokens import Inputs
 from lib.fusion.train import fit
@@ -160,3 +161,9 @@ def test_an_offset_moves_a_network_with_offset_and_no_other():
             fit(Run("x", folds_of(table)[0], model, 1), held(table, some)).scores for some in (inputs, moved)
         )
         assert one.equals(other) == same
+
+
+def test_each_way_to_choose_a_penalty_takes_its_own():
+    order, likely, held_out = ([row] for row in ((0.6, 0.604, 0.5), (3.0, 1.0, 9.0), (0.1, 0.2, 0.3)))
+    found = by_way(*map(np.array, (order, likely, held_out)))
+    assert [found[way][0] for way in ("order", "likelihood", "near", "the best")] == [0.2, 0.3, 0.1, 0.3]

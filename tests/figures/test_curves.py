@@ -6,6 +6,7 @@ import pytest
 
 from lib.figures import style
 from lib.figures.curves import (
+    across_cancers,
     by_fold,
     calibration_at_horizon,
     calibration_plot,
@@ -277,3 +278,11 @@ def test_classes_fall_by_median_and_tell_their_size_in_their_colour(ax):
     assert np.rint(points.get_offsets()[:, 1]).tolist() == [2] * 3 + [0] * 4 + [1] * 2
     colours = [mpl.colors.to_hex(colour).upper() for colour in points.get_facecolor()]
     assert colours == [style.OTHER] * 3 + [style.CANCER] * 4 + [style.UNDETERMINED] * 2
+
+
+def test_a_map_of_cancers_ends_with_their_mean():
+    rows = pd.DataFrame({"label": ["concat", "concat", "age"], "setting": ["blca", "luad", "blca"]})
+    figure = across_cancers(rows.assign(estimate=[0.6, 0.7, 0.5]), 0.5, 0.3)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.60", "0.70", "0.65", "0.50", "0.50"]
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()][-1] == "mean"
+    plt.close(figure)

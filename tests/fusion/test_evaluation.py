@@ -2,7 +2,6 @@
 
 from itertools import combinations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -139,11 +138,3 @@ def test_yardsticks_meet_the_same_model_of_the_same_cancer(root):
     )
     found = evaluation.against_yardsticks(before, metrics).set_index("setting")
     assert found["apart"].round(3).to_dict() == {"blca": 0.006, "brca": -0.004}
-
-
-def test_a_map_of_cancers_ends_with_their_mean():
-    rows = pd.DataFrame({"label": ["concat", "concat", "age"], "setting": ["blca", "luad", "blca"]})
-    figure = evaluation.across_cancers(rows.assign(estimate=[0.6, 0.7, 0.5]), 0.5, 0.3)
-    assert [text.get_text() for text in figure.axes[0].texts] == ["0.60", "0.70", "0.65", "0.50", "0.50"]
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()][-1] == "mean"
-    plt.close(figure)
