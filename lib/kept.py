@@ -77,7 +77,8 @@ def keep(root: Path, study: str, cohort: str) -> str:
         with written(there / name) as part:
             shutil.copyfile(folder / name, part)
     if (metrics := there / "metrics.csv").stat().st_size > 1_000_000:  # of many cancers
-        write_csv(pd.read_csv(metrics, dtype=str).assign(how="as its run says"), metrics)
+        rows = pd.read_csv(metrics, dtype=str)  # what has no value keeps its reason
+        write_csv(rows.assign(how=rows["how"].where(rows["estimate"].isna(), "as its run says")), metrics)
         files["metrics.csv"] = sha256_of(metrics)
     write_json(results.provenance(folder) | {"files": files}, there / results.PROVENANCE)
     left = (
