@@ -96,10 +96,11 @@ def _table(path: Path, *numbers: str) -> pd.DataFrame:
 
 def read_counts(path: Path, sep: str = "\t") -> pd.DataFrame:
     """Counts (spots x genes) of a table with a row a spot, whose header names the genes; ValueError for what is no number."""
-    # header and body apart: pandas would rename a gene's second column to "GENE.1" without a word
-    genes = pd.read_csv(path, sep=sep, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0, 1:]
+    # header and body apart: pandas would rename a gene's second column to "GENE.1" without a word, and takes its time
+    words = {"comments": None, "quotechar": '"', "encoding": "utf-8-sig"}
+    genes = np.loadtxt(path, str, delimiter=sep, max_rows=1, ndmin=1, **words)[1:]
     counts = pd.read_csv(path, sep=sep, header=None, skiprows=1, index_col=0, low_memory=False)
-    genes = genes.str.strip()
+    genes = pd.Series(genes, dtype=str).str.strip()
     odd = [i for i, kind in enumerate(counts.dtypes) if kind.kind not in "iuf"]
     if len(genes) != counts.shape[1] or not len(genes) or (genes == "").any() or odd:
         raise ValueError(

@@ -89,8 +89,8 @@ def test_planted_signal_is_found(cases):
 
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if "+" not in name])
 def test_every_contender_trains_and_scores(cases, name):
-    result = trained(cases, name, small(epochs=1, accumulate=8))
-    risk, _ = scores(result.model, cases[60:])
+    result = train_model(name, cases[:16], cases[60:70], small(epochs=1, accumulate=8), seed=1, device="cpu")
+    risk, _ = scores(result.model, cases[60:70])
     assert np.isfinite(risk).all()
     assert result.history["chosen"].sum() == 1
 
@@ -126,7 +126,9 @@ def test_best_epoch_is_a_habit_that_looks_at_the_held_out(cases, pool_with):
 
 def test_the_epoch_that_is_kept_is_best_by_the_number_that_is_drawn(cases):
     """Dropout in evaluation gives other scores each time: the released loop, too, scores the held out once an epoch."""
-    result = trained(cases, "crossfusion-released", small(epochs=8, accumulate=8))
+    some = [*cases[:8], *cases[60:]]
+    how = small(epochs=8, accumulate=8)
+    result = train_model("crossfusion-released", some[:8], some[8:], how, seed=1, device="cpu")
     late = result.history["held_out_c_index"][5:]
     assert result.history["chosen"].idxmax() == late.idxmax()
 
@@ -209,10 +211,10 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("name", ["crossfusion", "crossfusion-released", "mean-pool"])
 def test_killed_training_ends_as_an_undisturbed_one(cases, name, tmp_path, monkeypatch):
-    # three cases a step: of twenty two are left over, whose gradients the released loop carries into the next epoch
+    # three cases a step: of eleven two are left over, whose gradients the released loop carries into the next epoch
     how, checkpoint = small(epochs=3, cap=4, accumulate=3), Checkpoint(tmp_path / "c", "key", 0)
-    some = [*cases[:20], *cases[60:70]]
-    whole = train_model(name, some[:20], some[20:], how, seed=3, device="cpu")
+    some = [*cases[:11], *cases[60:70]]
+    whole = train_model(name, some[:11], some[11:], how, seed=3, device="cpu")
 
     def save(survival, *rest):
         saved(survival, *rest)
@@ -223,9 +225,9 @@ def test_killed_training_ends_as_an_undisturbed_one(cases, name, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(runs, "save_checkpoint", save)
         with pytest.raises(Killed):
-            train_model(name, some[:20], some[20:], how, seed=3, device="cpu", checkpoint=checkpoint)
+            train_model(name, some[:11], some[11:], how, seed=3, device="cpu", checkpoint=checkpoint)
     torch.manual_seed(99)  # another process, other random numbers
-    again = train_model(name, some[:20], some[20:], how, seed=3, device="cpu", checkpoint=checkpoint)
+    again = train_model(name, some[:11], some[11:], how, seed=3, device="cpu", checkpoint=checkpoint)
     for one, other in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
     assert whole.history.equals(again.history)

@@ -82,9 +82,10 @@ def test_ink_is_found_and_tissue_around_it_stays(tmp_path, phantom, pen):
 def slab(colour, glass=GLASS, noise=1.5, seed=0):
     """A square of one colour with nuclei, 512 to 2048 px, on glass of another, 2304 px wide."""
     rng = np.random.default_rng(seed)
-    rgb = np.array(glass, float) + rng.normal(0, noise, (2304, 2304, 3))
-    inside = np.array(colour) * np.array(glass) / 245 + rng.normal(0, noise, (1536, 1536, 3))
-    nuclei = cv2.GaussianBlur(rng.normal(0, 1, (1536, 1536)), (0, 0), 5)
+    grain = rng.normal(0, noise, (2, 256, 256, 3)).astype(np.float32)  # the same in every field of 256 px
+    rgb = np.array(glass, np.float32) + np.tile(grain[0], (9, 9, 1))
+    inside = np.array(colour, np.float32) * np.array(glass) / 245 + np.tile(grain[1], (6, 6, 1))
+    nuclei = cv2.GaussianBlur(rng.standard_normal((1536, 1536), np.float32), (0, 0), 5)
     rgb[512:2048, 512:2048] = inside - 25 * (nuclei / nuclei.std()).clip(0)[..., None]
     return np.clip(rgb, 0, 255).astype(np.uint8)
 
@@ -148,7 +149,8 @@ def fluorescence(kind, seed=0):
         rgb += 8 + 60 * nuclei[..., None]
     else:
         rgb[..., 2], rgb[..., 1], rgb[..., 0] = nuclei * 255, field**3 * 255, np.roll(nuclei, 90, 1) * 200
-    return np.clip(rgb + rng.normal(2, 1, rgb.shape), 0, 255).astype(np.uint8)
+    grain = np.tile(rng.normal(2, 1, (256, 256, 3)), (9, 9, 1))
+    return np.clip(rgb + grain, 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("kind", ["DAPI", "grey", "dim", "three colours"])

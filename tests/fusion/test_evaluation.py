@@ -41,6 +41,11 @@ def models(predictions, cohort):
     return evaluation.held_out_patients(predictions, evaluation.outcomes(cohort), MODELS)
 
 
+@pytest.fixture(scope="module")
+def differences(models) -> pd.DataFrame:
+    return evaluation.difference_rows(models, draws=200)
+
+
 def test_a_yes_or_no_outcome_gives_the_auc_and_the_plain_brier_score(cohort, predictions):
     one = predictions[predictions["model"] == "concat"].drop(columns=["survival_12", "survival_36"])
     one = one.assign(probability=1 / (1 + np.exp(-one["score"])))
@@ -55,22 +60,22 @@ def test_a_yes_or_no_outcome_gives_the_auc_and_the_plain_brier_score(cohort, pre
     assert rows["brier_t_1"] == pytest.approx(brier.groupby("fold").mean().mean(), abs=1e-12)
 
 
-def test_the_family_is_the_mean_of_its_heads_and_nothing_without_one_of_them(models):
+def test_the_family_is_the_mean_of_its_heads_and_nothing_without_one_of_them(models, differences):
     heads = models["blca"]
-    rows = evaluation.difference_rows(models, draws=100).set_index(["model", "minus"])["difference"]
+    rows = differences.set_index(["model", "minus"])["difference"]
     mean = np.mean([rows[head, "concat"] for head in CROSS_ATTENTION])
     assert rows[FAMILY, "concat"] == pytest.approx(mean, abs=1e-12)
-    some = {"blca": {name: one for name, one in heads.items() if name != "mcat"}}
+    some = {"blca": {name: heads[name] for name in ("concat", *CROSS_ATTENTION) if name != "mcat"}}
     assert FAMILY not in set(evaluation.difference_rows(some, draws=100)["model"])
 
 
-def test_the_mean_of_heads_is_surer_than_one_of_them(models):
-    rows = evaluation.difference_rows(models, draws=200).set_index(["model", "minus"])["error"]
+def test_the_mean_of_heads_is_surer_than_one_of_them(differences):
+    rows = differences.set_index(["model", "minus"])["error"]
     assert rows[FAMILY, "concat"] < min(rows[head, "concat"] for head in CROSS_ATTENTION)
 
 
-def test_p_agrees_with_the_interval_and_holm_counts_its_kind(models):
-    rows = evaluation.difference_rows(models, draws=200)
+def test_p_agrees_with_the_interval_and_holm_counts_its_kind(differences):
+    rows = differences
     out = (rows["low"] > 0) | (rows["high"] < 0)
     assert ((rows["p"] < 0.05) == out).all()
     assert (rows["p_holm"] >= rows["p"]).all()

@@ -1,11 +1,16 @@
-"""Notebooks' code cells, run in the tests' own process: what a kernel would do, in less time."""
+"""Notebooks' code cells, run in the tests' own process: what a kernel would do, in less time.
+
+python cells.py RESULTS STUDY PARAMETERS STAGE ...    in a clone: stages one after another, in a process of the clone's
+"""
 
 import ast
 import base64
 import io
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -15,6 +20,7 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
+import yaml
 from IPython.core.formatters import DisplayFormatter
 from threadpoolctl import threadpool_limits
 
@@ -31,9 +37,14 @@ TEXT = {"patient": str, "slide": str, "fold": str}
 class Cells:
     """The code cells of a study's notebooks, run here one after another.
 
-    `begin` looks at the cells run so far, as a kernel keeps them in `In`; papermill's own cell is one of them. With
-    `pages`, `executed` holds each stage's notebook with what its cells printed, displayed, ended with and drew.
+    `begin` looks at the cells run so far, as a kernel keeps them in `In`; papermill's own cell is one of them. `executed`
+    holds each stage's notebook with what its cells printed; with `pages` also what they displayed, ended with and drew.
     """
+
+    quick, png = (
+        True,
+        False,
+    )  # pictures are small, and without png: how figures are printed is tested elsewhere
 
     def __init__(
         self,
@@ -59,6 +70,9 @@ class Cells:
             patch.setenv("CROSSBOOK_RESULTS", str(self.folder.parents[1]))
             for module in ("params", "stage"):
                 patch.setattr(f"lib.{module}.ROOT", self.tree)
+            if self.quick:
+                patch.setitem(style.RC, "savefig.dpi", 50)
+                patch.setattr(style, "save", partial(style.save, png=self.png))
             mpl.use("agg")
             threads = torch.get_num_threads()
             torch.set_num_threads(1)
@@ -79,17 +93,15 @@ class Cells:
                 given = "\n".join(f"{name} = {value!r}" for name, value in values.items())
                 cells.append(nbformat.v4.new_code_cell(f"# Parameters\n{given}"))
                 cells[-1].metadata["tags"] = ["injected-parameters"]
-        notebook.cells = cells
+        notebook.cells, self.executed[stage] = cells, notebook
         namespace = {"__name__": "__main__", "In": []}
         for cell in cells:
-            if cell.cell_type == "code":
+            if cell.cell_type == "code" and "ended" not in namespace:
                 namespace["In"].append(cell.source)
                 cell.outputs, cell.execution_count = self._cell(cell.source, stage, namespace, said), 1
-        if self.pages:
-            self.executed[stage] = notebook
 
     def _cell(self, source: str, stage: str, namespace: dict, said: io.StringIO) -> list:
-        """What a cell shows; without `pages`, nothing is looked at but what it prints."""
+        """What a cell shows; without `pages`, what it prints."""
         printed, shown = io.StringIO(), []
         namespace["display"] = shown.append
         tree = ast.parse(source)
@@ -99,19 +111,23 @@ class Cells:
                 exec(compile(tree, stage, "exec"), namespace)
                 if last is not None:
                     shown.append(eval(compile(ast.Expression(last.value), stage, "eval"), namespace))
+        except SystemExit as end:  # as papermill has it: the cells that follow are not run
+            if end.code:
+                raise
+            namespace["ended"] = True
         finally:
             said.write(printed.getvalue())
+        text = printed.getvalue()
+        stream = [nbformat.v4.new_output("stream", name="stdout", text=text)] if text else []
         if not self.pages:
-            return []
+            return stream
         shown = [DisplayFormatter().format(each)[0] for each in shown if each is not None]
         for number in plt.get_fignums():
             picture = io.BytesIO()
             plt.figure(number).savefig(picture, format="png", dpi=40)
             shown.append({"image/png": base64.b64encode(picture.getvalue()).decode()})
         plt.close("all")
-        outputs = [nbformat.v4.new_output("display_data", data=data) for data in shown]
-        text = printed.getvalue()
-        return [nbformat.v4.new_output("stream", name="stdout", text=text), *outputs] if text else outputs
+        return stream + [nbformat.v4.new_output("display_data", data=data) for data in shown]
 
     def read(self, name: str, **options) -> pd.DataFrame:
         return pd.read_csv(self.folder / name, dtype=TEXT, **options)
@@ -121,3 +137,15 @@ class Cells:
         found = {path for pattern in self.patterns for path in self.folder.glob(pattern) if path.is_file()}
         names = {path.relative_to(self.folder).as_posix(): path for path in sorted(found)}
         return {name: sha256_of(path) for name, path in names.items() if not name.startswith("runs/")}
+
+
+if __name__ == "__main__":
+    Cells.quick = False
+    results, study, parameters, *stages = sys.argv[1:]
+    cells = Cells(
+        Path.cwd(), Path(results), yaml.safe_load(Path(parameters).read_text(encoding="utf-8")), study
+    )
+    for stage in stages:
+        print(cells.run(stage))
+        (cells.folder / "notebooks").mkdir(exist_ok=True)
+        nbformat.write(cells.executed[stage], cells.folder / "notebooks" / f"{stage}.ipynb")

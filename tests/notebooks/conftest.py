@@ -1,4 +1,4 @@
-"""Notebooks run as a reader's machine runs them: by papermill, in a process of their own."""
+"""Notebooks run as a reader's machine runs them, by papermill, in a process of their own; or all in one, without kernels."""
 
 import os
 import shutil
@@ -55,8 +55,11 @@ class Study:
 
     def start(self, stage: str, *options: str, **environment: str) -> subprocess.Popen:
         self.executed(stage).parent.mkdir(parents=True, exist_ok=True)
-        notebook = f"notebooks/{self.study}/{stage}.ipynb"
-        command = [sys.executable, "-m", "papermill", notebook, self.executed(stage)]
+        command = ["-m", "papermill", f"notebooks/{self.study}/{stage}.ipynb", self.executed(stage)]
+        command += ["-f", self.parameters, *options, "--no-progress-bar"]
+        return self._python(*command, **environment)
+
+    def _python(self, *command: str | Path, **environment: str) -> subprocess.Popen:
         surroundings = {
             **os.environ,
             "PYTHONPATH": str(self.tree),
@@ -67,7 +70,7 @@ class Study:
             **environment,
         }
         return subprocess.Popen(
-            [*map(str, command), "-f", str(self.parameters), *options, "--no-progress-bar"],
+            [sys.executable, *map(str, command)],
             cwd=self.tree,
             env=surroundings,
             stdout=subprocess.PIPE,
@@ -80,6 +83,17 @@ class Study:
         process = self.start(stage, *options)
         said, _ = process.communicate(timeout=600)
         return process.returncode, said
+
+    def run_cells(self, *stages: str) -> tuple[int, str]:
+        """As `run`, but papermill and a kernel a stage: one process has the cells of all stages, and imports once."""
+        script = Path(__file__).with_name("cells.py")
+        process = self._python(script, self.results, self.study, self.parameters, *stages)
+        said, _ = process.communicate(timeout=600)
+        return process.returncode, said
+
+    def must_run_cells(self, *stages: str) -> None:
+        code, said = self.run_cells(*stages)
+        assert code == 0, said[-6000:]
 
     def must_run(self, *stages: str) -> None:
         for stage in stages:

@@ -21,7 +21,7 @@ def study(checkout, mirror, notebooks, tmp_path_factory):
     study = notebooks(
         tree, tree / "results", parameters, {"CROSSBOOK_MIRROR": str(mirror.resolve())}, study="crossfusion"
     )
-    study.must_run("1-preprocess", "4-evaluate")
+    study.must_run_cells("1-preprocess", "4-evaluate")
     return study
 
 

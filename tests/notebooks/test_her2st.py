@@ -43,7 +43,7 @@ def study(checkout, mirror, notebooks, tmp_path_factory):
         yaml.safe_dump(yaml.safe_load(parameters.read_text(encoding="utf-8")) | FOLD, sort_keys=False)
     )
     study = notebooks(tree, tree / "results", parameters, {"CROSSBOOK_MIRROR": str(mirror.resolve())})
-    study.must_run("1-preprocess", "3-train", "4-evaluate")
+    study.must_run_cells("1-preprocess", "3-train", "4-evaluate")
     return study
 
 

@@ -30,7 +30,7 @@ def study(checkout, mirror, notebooks, tmp_path_factory):
 
 def test_slide_without_scale_is_refused_by_name(study):
     refused = study(um_per_px={})
-    code, said = refused.run("1-preprocess")
+    code, said = refused.run_cells("1-preprocess")
     assert code != 0
     assert f"the first is {BARE}: ValueError: " in said
     assert "names neither µm per pixel nor objective power" in said
@@ -39,7 +39,7 @@ def test_slide_without_scale_is_refused_by_name(study):
 
 def test_both_slides_pass_once_the_scale_is_given(study):
     given = study()
-    given.must_run("1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures")
+    given.must_run_cells("1-preprocess", "2-embed", "3-train", "4-evaluate", "5-figures")
     slides = pd.read_csv(given.folder / "slides.csv").set_index("slide")
     assert slides["status"].to_dict() == {"cmu-1-small-region": "ok", BARE: "ok"}
     assert slides["um_per_px"].to_dict() == pytest.approx({"cmu-1-small-region": 0.499, BARE: 0.5})
