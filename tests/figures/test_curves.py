@@ -10,6 +10,7 @@ from lib.figures.curves import (
     by_fold,
     calibration_at_horizon,
     calibration_plot,
+    critical_difference,
     decision_curve,
     epoch_panels,
     forest,
@@ -25,6 +26,7 @@ from lib.figures.curves import (
 from lib.statistics.calibration import calibration_bins
 from lib.statistics.classification import auc
 from lib.statistics.intervals import Interval, ScoredSection, interval
+from lib.statistics.over_cohorts import average_ranks, cliques
 
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random(150) < 0.4).astype(float)
@@ -285,4 +287,21 @@ def test_a_map_of_cancers_ends_with_their_mean():
     figure = across_cancers(rows.assign(estimate=[0.6, 0.7, 0.5]), 0.5, 0.3)
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.60", "0.70", "0.65", "0.50", "0.50"]
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()][-1] == "mean"
+    plt.close(figure)
+
+
+def test_dots_stand_at_the_ranks_and_bars_join_the_cliques(tmp_path):
+    random = np.random.default_rng(2)
+    values = pd.DataFrame(random.normal([0.7, 0.69, 0.65, 0.6, 0.5], 0.02, (10, 5)), columns=list("edcba"))
+    ranks = average_ranks(values)
+    style.use()
+    figure, ax = plt.subplots(figsize=(5, 2.6))
+    critical_difference(ax, ranks, marked=("c",))
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in dots] == ranks.ranks.tolist()
+    assert [line.get_color() == style.CANCER for line in dots] == [name == "c" for name in ranks.ranks.index]
+    bars = [tuple(line.get_ydata()) for line in ax.lines if line.get_linewidth() == 2.5]
+    assert bars == cliques(ranks)
+    assert len(bars) > 1
+    figure.savefig(tmp_path / "ranks.png", dpi=120)
     plt.close(figure)
