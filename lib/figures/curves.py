@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from seaborn.utils import relative_luminance
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lib import names
@@ -480,4 +481,9 @@ def across_cancers(rows: pd.DataFrame, centre: float, reach: float) -> Figure:
     figure, ax = plt.subplots(figsize=(3 + 0.42 * table.shape[1], high))  # the columns' words stand upright
     how = {"vmin": centre - reach, "vmax": centre + reach, "annot_kws": {"size": 7}, "cbar": False}
     sns.heatmap(table, cmap="vlag", annot=True, fmt=".2f", ax=ax, **how).set(xlabel="", ylabel="")
+    cells = ax.collections[0]
+    valued = ~np.ma.getmaskarray(cells.get_array()).ravel()
+    for text, colour in zip(ax.texts, cells.get_facecolors()[valued], strict=True):
+        # below this luminance white stands out more (seaborn's bound is .41, which leaves white on pale red)
+        text.set_color("white" if relative_luminance(colour) < 0.179 else "black")
     return figure

@@ -1,17 +1,20 @@
 """The small benches: what is read of other studies' data, from made files, and of the real ones where they are."""
 
 import anndata
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 
 import lib.fusion.benches as benches
 from lib.files import written_hdf5
-from lib.fusion.evaluation import of_people
+from lib.fusion.evaluation import calibration_panel, of_people
 from lib.fusion.params import FusionParams
 from lib.gcmlm.cohort import read_stad
 from lib.params import load
 from lib.stage import Stage
+from lib.statistics.survival import HeldOut
 from lib.training.folds import folds_of
 
 
@@ -139,3 +142,22 @@ def test_spots_have_no_interval():
     spots = of_people(rows, pd.DataFrame({"person": ["A", "A", "B"]}))
     assert spots[["low", "high"]].isna().all(axis=None)
     assert spots["how"].item().endswith("no interval: spots of 2 patients are not independent")
+
+
+def test_spots_have_no_bars_in_the_calibration_and_patients_have():
+    random = np.random.default_rng(2)
+    risk, time = random.uniform(0.1, 0.9, 80), random.choice([1.0, 2.0], 80)
+    fold, event = np.repeat(["0", "1"], 40), time == 1
+    names = np.array([f"S{number}" for number in range(80)])
+    one = HeldOut(names, fold, time, event, risk[None], (1 - risk)[None, :, None], np.array([1.0]), True)
+    bars = []
+    for cohort in (pd.DataFrame({"event": event}), pd.DataFrame({"person": fold})):
+        figure, ax = plt.subplots()
+        calibration_panel(ax, {"clinic": one}, 1.0, cohort)
+        (drawn,) = (each for each in ax.collections if isinstance(each, LineCollection))
+        bars.append([np.isfinite(path.vertices).all() for path in drawn.get_paths() if len(path.vertices)])
+        dots = next(line for line in ax.lines if line.get_label() == "Clinic")
+        assert np.isfinite(dots.get_ydata()).sum() == 5
+        plt.close(figure)
+    assert bars[0] == [True] * 5
+    assert not any(bars[1])

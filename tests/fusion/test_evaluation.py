@@ -8,11 +8,12 @@ import pytest
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from lib.fusion import evaluation
-from lib.fusion.evaluation import CROSS_ATTENTION, FAMILY
+from lib.fusion.evaluation import BEST_REGRESSION, CROSS_ATTENTION, FAMILY, OFFSET
 from lib.fusion.params import FusionParams
 
 PATIENTS, FOLDS, SEEDS = 90, 3, (1, 2)
-MODELS = ("concat", "late", *CROSS_ATTENTION, "clinic", "clinic-offset+rna")
+GIVEN = tuple(name + OFFSET for name in CROSS_ATTENTION)
+MODELS = ("concat", "late", *CROSS_ATTENTION, *GIVEN, "clinic", BEST_REGRESSION)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,16 @@ def test_the_family_is_the_mean_of_its_heads_and_nothing_without_one_of_them(mod
     assert rows[FAMILY, "concat"] == pytest.approx(mean, abs=1e-12)
     some = {"blca": {name: one for name, one in heads.items() if name != "mcat"}}
     assert FAMILY not in set(evaluation.difference_rows(some, draws=100)["model"])
+
+
+def test_heads_with_the_offset_are_held_against_the_regression_with_one(models):
+    rows = evaluation.difference_rows(models, draws=100).set_index(["contrast", "model", "minus"])
+    apart = rows["difference"]
+    like, clinic = apart["offset minus regression"], apart["offset minus clinic"]
+    assert set(like.index) == {(name, BEST_REGRESSION) for name in (*GIVEN, FAMILY + OFFSET)}
+    added = apart["regression minus clinic", BEST_REGRESSION, "clinic"]
+    for model in (*GIVEN, FAMILY + OFFSET):  # what both add to the clinic, one minus the other
+        assert like[model, BEST_REGRESSION] == pytest.approx(clinic[model, "clinic"] - added, abs=1e-12)
 
 
 def test_the_mean_of_heads_is_surer_than_one_of_them(models):
