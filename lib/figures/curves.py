@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from seaborn.utils import relative_luminance
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from lib import names
@@ -222,9 +223,10 @@ def calibration_at_horizon(
 
 
 def calibration_panel(
-    ax: Axes, models: Mapping[str, HeldOut], months: float
+    ax: Axes, models: Mapping[str, HeldOut], months: float, bars: bool = True
 ) -> dict[str, tuple[np.ndarray, str]]:
     """`calibration_at_horizon` of the models that give probabilities, each in its colour; who cannot be drawn is printed.
+    No `bars` where several rows are one person's, which are no independent patients.
 
     Returned are, of each that is drawn, the probability of the event by the horizon (n,), mean over seeds, and the colour.
     """
@@ -236,6 +238,8 @@ def calibration_panel(
         except NotComputable as reason:
             print(f"{name} is not drawn: {reason}")
             continue
+        if not bars:
+            groups[["observed_low", "observed_high"]] = np.nan
         calibration_at_horizon(ax, groups, months, name, colour)
         drawn[name] = died, colour
     return drawn
@@ -428,6 +432,11 @@ def across_cancers(rows: pd.DataFrame, centre: float, reach: float) -> Figure:
     figure, ax = plt.subplots(figsize=(3 + 0.42 * table.shape[1], high))  # the columns' words stand upright
     how = {"vmin": centre - reach, "vmax": centre + reach, "annot_kws": {"size": 7}, "cbar": False}
     sns.heatmap(table, cmap="vlag", annot=True, fmt=".2f", ax=ax, **how).set(xlabel="", ylabel="")
+    cells = ax.collections[0]
+    valued = ~np.ma.getmaskarray(cells.get_array()).ravel()
+    for text, colour in zip(ax.texts, cells.get_facecolors()[valued], strict=True):
+        # below this luminance white stands out more (seaborn's bound is .41, which leaves white on pale red)
+        text.set_color("white" if relative_luminance(colour) < 0.179 else "black")
     return figure
 
 

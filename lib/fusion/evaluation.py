@@ -1,4 +1,4 @@
-"""What is measured of the bench's predictions: each contender, the contrasts that were fixed before, and what tuning gave.
+"""What is measured of the bench's predictions: each contender, contrasts between them, and what tuning gave.
 
 A yes-or-no outcome is a survival with one moment: who has it, has it at 1, all others are followed to 2. Harrell's c-index
 is then the AUC, and the Brier score at 1 the plain one, so both kinds of outcome go one way.
@@ -93,11 +93,13 @@ def family(models: Mapping[str, HeldOut], names: Sequence[str] = CROSS_ATTENTION
 
 
 def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
-    """(contrast, contender, minus) of what is compared: fixed before anything was measured, of those that were trained.
+    """(contrast, contender, minus) of what is compared, of those that were trained. All but the last were fixed before anything
+    was measured; "offset minus regression" was added after the first results had been seen.
 
     primary: cross-attention, the mean of its heads, minus tokens concatenated. by head: each head minus the same. minus
     late, minus regression: against late fusion of networks, and the Cox model that keeps the clinic apart. offset minus
-    clinic: what a head adds to the clinic that it is given. regression minus clinic: what a Cox model adds.
+    clinic: what a head adds to the clinic that it is given. regression minus clinic: what a Cox model adds. offset minus
+    regression: a head against that Cox model, the clinic kept apart in both.
     """
     # heads that somebody brought
     own = sorted({name.removesuffix(OFFSET) for name in models} - {FAMILY, *CONTENDERS})
@@ -108,6 +110,7 @@ def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
     pairs += [("minus regression", head, BEST_REGRESSION) for head in heads]
     pairs += [("offset minus clinic", head + OFFSET, "clinic") for head in heads]
     pairs += [("regression minus clinic", name, "clinic") for name in REGRESSIONS]
+    pairs += [("offset minus regression", head + OFFSET, BEST_REGRESSION) for head in heads]
     return [pair for pair in pairs if set(pair[1:]) <= set(models)]
 
 
@@ -125,15 +128,13 @@ def difference_rows(models: Models, draws: int, metric: str = "c_index") -> pd.D
             pair = {first: able[first], minus: able[minus]}
             row = metrics_table.survival_differences(pair, metric, draws=draws)
             parts.append(row.assign(setting=setting, contrast=contrast))
+    columns = ["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
     if not parts:
-        return pd.DataFrame(
-            columns=["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
-        )
+        return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True)
     table["error"] = (table["high"] - table["low"]) / (2 * norm.isf(0.025))
     table["p"] = 2 * norm.sf((table["difference"] / table["error"]).abs())
     table["p_holm"] = table.groupby(["setting", "contrast"])["p"].transform(holm)
-    columns = ["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
     return table[[*columns, "p", "p_holm", "n", "how"]]
 
 
@@ -148,9 +149,7 @@ def expected_best(tuning: pd.DataFrame) -> pd.DataFrame:
     for (model, _), some in tuning.dropna(subset="inner_c").groupby(["model", "fold"], sort=False):
         values, n = np.sort(some["inner_c"].to_numpy(float)), len(some)
         for trials in range(1, n + 1):
-            largest = comb(np.arange(n), trials - 1) / comb(
-                n, trials
-            )  # chance that each is the largest drawn
+            largest = comb(np.arange(n), trials - 1) / comb(n, trials)  # chance that each is the largest
             rows.append((model, trials, float(largest @ values)))
     table = pd.DataFrame(rows, columns=["model", "trials", "c_index"])
     return table.groupby(["model", "trials"], sort=False, as_index=False).mean()
