@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 
+from lib.crossfusion.cohort import CoxBaseline
 from lib.crossfusion.phantom import planted_patients
-from lib.training.regressions import CoxBaseline
 
 
 @pytest.fixture(scope="module")
