@@ -1,4 +1,4 @@
-"""A cohort of slides: raw tables and slides, published folds, what the clinic knows, predictions others stored; phantoms."""
+"""A cohort of slides: raw tables and slides, published folds, what the clinic knows, predictions others stored."""
 
 import io
 import pickle
@@ -12,10 +12,11 @@ import pandas as pd
 from numpy._core.multiarray import _reconstruct, scalar
 
 from lib.crossfusion.params import CATEGORIES, CrossFusionParams
+from lib.crossfusion.phantom import CANCERS, planted_patients, write_planted
 from lib.data import RAW, fetch_all, read_sources
 from lib.features.feature_files import bag_files
 from lib.features.tiles import LEFT_OUT, SCALES, embedding_paths, presets_of, read_grid
-from lib.files import also_there, write_csv
+from lib.files import also_there
 from lib.inputs import tcga
 from lib.inputs.slides import SUFFIXES, Slide, check_scales, found_slides, open_slide
 from lib.names import some
@@ -254,76 +255,3 @@ def stored_predictions(folder: str | Path) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["model", "cancer", "fold", "patient", "risk", "time", "event"])
     table["event"] = 1 - table["event"].astype(int)
     return table.sort_values(["model", "cancer", "fold"], kind="stable", ignore_index=True)
-
-
-# ------------------------------- phantoms: time to death depends on age, on stage and on something their slides would show
-
-MEDIAN_MONTHS = 30.0  # of a patient whose risk is average
-FOLLOW_UP = (6.0, 120.0)  # months until the study ends for a patient, uniform
-CANCERS = ("phantom-a", "phantom-b")
-STAGES = ("Stage I", "Stage II", "Stage III", "Stage IV")
-
-
-def planted_patients(
-    patients: int, seed: int, age_effect: float = 0.4, stage_effect: float = 0.4, slide_effect: float = 0.8
-) -> pd.DataFrame:
-    """Draw a cohort: exponential times whose log hazard is linear in what is planted, censored at random.
-
-    Effects are log hazard ratios per standard deviation of age, stage, and the slide's hidden pattern; all 0 in a null
-    cohort, where nothing tells who dies early. Columns are patient, cancer (every second one each of `CANCERS`), age (years),
-    female (0 or 1), stage; fine and coarse (standard normal: what the slides show at 20x only and at 5x only) and pattern,
-    their sum over the root of 2, which is what a slide model should find; time (months), event (1 died), log_hazard.
-    """
-    random = np.random.default_rng(seed)
-    age, fine, coarse = random.normal(size=(3, patients))
-    pattern = (fine + coarse) / np.sqrt(2)
-    stage = random.integers(1, 5, patients)
-    log_hazard = age_effect * age + stage_effect * (stage - 2.5) / np.sqrt(1.25) + slide_effect * pattern
-    death = random.exponential(MEDIAN_MONTHS / np.log(2) * np.exp(-log_hazard))
-    end = random.uniform(*FOLLOW_UP, patients)
-    return pd.DataFrame(
-        {
-            "patient": [f"PHANTOM-{number:04d}" for number in range(patients)],
-            "cancer": [CANCERS[number % 2] for number in range(patients)],
-            "age": np.clip(np.round(62 + 11 * age), 20, 95),
-            "female": random.integers(0, 2, patients),
-            "stage": np.take(STAGES, stage - 1),
-            "fine": fine,
-            "coarse": coarse,
-            "pattern": pattern,
-            "time": np.round(np.minimum(death, end), 2),
-            "event": (death <= end).astype(int),
-            "log_hazard": log_hazard,
-        }
-    )
-
-
-def write_planted(folder: Path, cohort: pd.DataFrame, seed: int) -> None:
-    """Write a phantom cohort as TCGA's tables are written: outcomes (one row a slide), clinical table, predictions.
-
-    Every fifth patient has two slides. `predictions.csv` holds two models' risks for every patient: "seen", the
-    hidden pattern with noise, and "blind", noise alone.
-    """
-    slides = cohort.loc[cohort.index.repeat(np.where(np.arange(len(cohort)) % 5 == 0, 2, 1))]
-    number = slides.groupby("patient").cumcount() + 1
-    outcomes = pd.DataFrame(
-        {
-            "case_id": slides["patient"],
-            "slide_id": slides["patient"] + "-01Z-00-DX" + number.astype(str) + ".svs",
-            "oncotree_code": slides["cancer"],
-            "site": "PH",
-            "is_female": slides["female"].astype(float),
-            "age": slides["age"],
-            "survival_months": slides["time"],
-            "censorship": 1.0 - slides["event"],
-        }
-    )
-    write_csv(outcomes, folder / "outcomes.csv")
-    names = ["bcr_patient_barcode", "ajcc_pathologic_tumor_stage"]
-    clinical = cohort[["patient", "stage"]].set_axis(names, axis=1)
-    write_csv(clinical.assign(type="PHANTOM"), folder / "clinical.csv")
-    noise = np.random.default_rng([seed, 1]).normal(size=(2, len(cohort)))
-    risks = {"seen": cohort["pattern"] + 0.7 * noise[0], "blind": noise[1]}
-    tables = [cohort[["patient"]].assign(risk=risk).assign(model=model) for model, risk in risks.items()]
-    tables = pd.concat(tables, ignore_index=True)[["model", "patient", "risk"]]
-    write_csv(tables, folder / "predictions.csv")

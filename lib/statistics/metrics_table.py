@@ -435,17 +435,8 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
             except NotComputable as reason:
                 row["why"] = str(reason)
             rows.append(row)
-    columns = [
-        "model",
-        "cut",
-        "high",
-        "high_events",
-        "low",
-        "low_events",
-        *_medians("high"),
-        *_medians("low"),
-    ]
-    columns += ["chi_square", "p", *RATIO, "why"]
+    columns = ["model", "cut", "high", "high_events", "low", "low_events"]
+    columns += [*_medians("high"), *_medians("low"), "chi_square", "p", *RATIO, "why"]
     return pd.DataFrame(rows, columns=columns)
 
 

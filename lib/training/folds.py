@@ -64,27 +64,11 @@ def folds_of(table: pd.DataFrame) -> list[Fold]:
 def stratified_folds(
     patients: Mapping[str, str], strata: Mapping[str, object], k: int = 5, seed: int = 0
 ) -> list[Fold]:
-    """Folds that hold about equally many patients of each stratum; all rows of a patient stay together.
+    """Folds "0" to k - 1 that hold about equally many patients of each stratum; all rows of a patient stay together.
 
-    Parameters
-    ----------
-    patients : mapping
-        Section (slide, case) -> patient.
-    strata : mapping
-        Patient -> what to balance, as 1 died, 0 censored.
-    k, seed : int
-        How many folds, and the seed of the draw.
-
-    Returns
-    -------
-    list of Fold
-        Named "0" to k - 1. Who is tested where depends on patients, strata and seed, not on the order of the rows,
-        which is kept.
-
-    Raises
-    ------
-    ValueError
-        A stratum with fewer patients than folds.
+    `patients` is section (slide, case) -> patient, `strata` patient -> what to balance, as 1 died, 0 censored. Who is tested
+    where depends on patients, strata and seed, not on the order of the rows, which is kept. A ValueError for a stratum with
+    fewer patients than folds.
     """
     people = sorted(set(patients.values()))
     kinds = [str(strata[person]) for person in people]
@@ -96,15 +80,3 @@ def stratified_folds(
     splitter = StratifiedKFold(k, shuffle=True, random_state=seed).split(np.zeros(len(people)), kinds)
     tested = [{people[index] for index in places} for _, places in splitter]
     return [_split(patients, some, str(number)) for number, some in enumerate(tested)]
-
-
-def nested(
-    fold: Fold, patients: Mapping[str, str], strata: Mapping[str, object], k: int = 5, seed: int = 0
-) -> list[Fold]:
-    """Folds within a fold's training part ("<fold>.0", ...), to choose an epoch or a setting without its tested part.
-
-    Parameters as in `stratified_folds`; rows the fold does not train on are ignored.
-    """
-    refuse_leak(fold.train, fold.test, patients)
-    inner = stratified_folds({row: patients[row] for row in fold.train}, strata, k, seed)
-    return [Fold(f"{fold.name}.{one.name}", one.train, one.test) for one in inner]

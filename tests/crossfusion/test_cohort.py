@@ -8,15 +8,9 @@ import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 
-from lib.crossfusion.cohort import (
-    Cohort,
-    embedded_slides,
-    planted_patients,
-    read_arrays,
-    stored_predictions,
-    write_planted,
-)
+from lib.crossfusion.cohort import Cohort, embedded_slides, read_arrays, stored_predictions
 from lib.crossfusion.params import CrossFusionParams
+from lib.crossfusion.phantom import planted_patients, write_planted
 from lib.features.tiles import LEFT_OUT
 from lib.inputs.tcga import by_patient, read_outcomes
 from lib.statistics.concordance import harrell

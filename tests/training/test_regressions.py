@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 
-from lib.crossfusion.cohort import planted_patients
+from lib.crossfusion.phantom import planted_patients
 from lib.training.regressions import CoxBaseline
 
 
