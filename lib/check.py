@@ -53,8 +53,12 @@ class Looked(NamedTuple):
 
 
 def look(study: str, cohort: str) -> Looked:
-    """Run the first stage of a cohort, whatever fails in it, and gather what it says. A FileNotFoundError or ValueError
-    where there is no such cohort, or its parameters are wrong.
+    """Run the first stage of a cohort, whatever fails in it, and gather what it says.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        There is no such cohort, or its parameters are wrong.
     """
     params, began = load(ROOT / "params" / study / f"{cohort}.yaml"), time.time()
     notebook = next((ROOT / "notebooks" / study).glob("1-*.ipynb"))
