@@ -47,9 +47,12 @@ def read_label(path: str | os.PathLike, like: Geometry, label: int | str | None 
     one. `like` is the volume's. `label` is the number of the region, 1 or more, or its name (see `label_number`); None:
     everything above 0.
 
-    A FileNotFoundError; a ValueError for values that are no whole numbers of 0 or more; an empty map, or one without the
-    label; a name that is not known; the size of the volume with another header, or more than 2 % of the region lost
-    (`lib.inputs.volumes.placed`).
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Values that are no whole numbers of 0 or more; an empty map, or one without the label; a name that is not known;
+        the size of the volume with another header, or more than 2 % of the region lost (`lib.inputs.volumes.placed`).
     """
     found, number, what = regions(path), None, "the mask"
     labels = None if found else read_labels(path)

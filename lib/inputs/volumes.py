@@ -400,16 +400,19 @@ def check_hounsfield(
     """Refuse values that are no HU, by what the header says and by signs that no part of a CT scan shows.
 
     `values`, of any shape, are a scan, or a film's frames before the contrast arrives. `modality`, `units` and `image_type`
-    are DICOM's Modality, RescaleType and ImageType, or a sidecar's, "" where nothing says it; RescaleType US is
-    "unspecified", which many scanners write of HU. `whole` says that the field of view is as it was scanned (a DICOM
-    series), so that air or fat must be there. Returned is what is odd and yet may be HU, for the table that the stage shows;
-    "" if nothing is.
+    are DICOM's Modality, RescaleType and ImageType, or a sidecar's, "" where nothing says it; RescaleType US is "unspecified",
+    which many scanners write of HU. `whole` says that the field of view is as it was scanned (a DICOM series), so that air or
+    fat must be there. Returned is what is odd and yet may be HU, for the table that the stage shows; "" if nothing is.
 
-    A ValueError for another modality or unit, or a map of a material. For one value throughout; all within 20 of 0 (scaled);
-    any above 32,767 or 3 in 100 above 4,000 (signed numbers read as unsigned); exactly 0 to 255; fewer than 1 in 100 voxels
-    below -50 and, of those above 200, more than half around 1024 (rescale forgotten); fewer than 1 in 100 voxels within -200
-    to 300; a window cut out (1 in 20 voxels have the lowest value) and moved, so that tissue's most frequent value is not
-    within -150 to 180, or is above 80 where the window ends at 0; a whole scan without fat or air.
+    Raises
+    ------
+    ValueError
+        Another modality or unit, or a map of a material. One value throughout; all within 20 of 0 (scaled); any above
+        32,767 or 3 in 100 above 4,000 (signed numbers read as unsigned); exactly 0 to 255; fewer than 1 in 100 voxels
+        below -50 and, of those above 200, more than half around 1024 (rescale forgotten); fewer than 1 in 100 voxels
+        within -200 to 300; a window cut out (1 in 20 voxels have the lowest value) and moved, so that tissue's most
+        frequent value is not within -150 to 180, or is above 80 where the window ends at 0; a whole scan without fat or
+        air.
     """
     if said := _said_by_header(modality, units, image_type):
         raise ValueError(f"{path} is not in HU: {said}")

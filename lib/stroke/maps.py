@@ -352,12 +352,20 @@ def lesion_volumes(
 ) -> Lesions:
     """Core: CBF below a share of the normal side's and Tmax late. Hypoperfused: Tmax late.
 
-    Connected pieces (faces) of less than `SMALLEST_ML` are dropped, of either. `mask` (z, y, x) is brain tissue: CSF has no
-    flow and would be taken for core, see `parenchyma`; vessels are left out here. `geometry` has LPS axes (x to the
-    patient's left). `core_rcbf` is the share of the mean CBF of normal tissue (other side, Tmax not late): .30, as RAPID
-    (doi 10.1038/s41598-023-48700-6); .38 is the alternative (Cereda et al., doi 10.1177/0271678X15610586). Noise raises low
-    CBF, so .30 finds less than the core: half of it in phantoms at 2 to 3 HU, .38 three quarters. Tissue above `tmax_s`, s,
-    is hypoperfused.
+    Thresholds: doi 10.1038/s41598-023-48700-6; .38: Cereda et al., doi 10.1177/0271678X15610586. Connected pieces (faces) of
+    less than `SMALLEST_ML` are dropped, of either.
+
+    Parameters
+    ----------
+    mask : bool array (z, y, x)
+        Brain tissue: CSF has no flow and would be taken for core, see `parenchyma`. Vessels are left out here.
+    geometry : Geometry
+        LPS axes (x to the patient's left) and spacing in mm.
+    core_rcbf : float
+        Share of the mean CBF of normal tissue: other side, Tmax not late. .30, as RAPID; .38 is the alternative. Noise
+        raises low CBF, so .30 finds less than the core: half of it in phantoms at 2 to 3 HU, .38 three quarters.
+    tmax_s : float
+        s; tissue above it is hypoperfused.
     """
     tissue, voxel_ml = mask & ~maps.vessels, geometry.voxel_ml
     late = tissue & (maps.tmax > tmax_s)
