@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ValueError(
                     f"{folder.relative_to(ROOT)} is not empty: a made-up hospital goes into no real one"
                 )
-            importlib.import_module(f"lib.{asked.study}.hospital").write_hospital(folder)
+            importlib.import_module(f"lib.{asked.study}.phantom").write_hospital(folder)
             print(
                 f"{folder.relative_to(ROOT)} holds a made-up hospital: make check STUDY={asked.study} COHORT=patients"
             )

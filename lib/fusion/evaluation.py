@@ -11,12 +11,8 @@ import pandas as pd
 from scipy.special import comb
 from scipy.stats import norm
 
-from lib.figures import style
-from lib.figures.curves import calibration_at_horizon as draw_calibration
 from lib.fusion.params import CONTENDERS, HEADS, OFFSET, RIVALS, FusionParams
 from lib.statistics import metrics_table
-from lib.statistics.calibration import calibration_at_horizon
-from lib.statistics.classification import NotComputable
 from lib.statistics.comparison import holm
 from lib.statistics.survival import HeldOut
 
@@ -187,20 +183,3 @@ def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(text=rows.apply(metrics_table.written_out, axis=1))
     wide = rows.pivot(index="model", columns="metric", values="text")
     return wide.reindex(index=rows["model"].unique(), columns=wanted).reset_index()
-
-
-def calibration_panel(ax, models: Mapping[str, HeldOut], horizon: float, cohort: pd.DataFrame) -> None:
-    """Predicted against observed probability of the event by the horizon, of the models that give probabilities; without
-    intervals where several rows of the cohort are one person's, as `of_people`.
-    """
-    sure = {model: one for model, one in models.items() if one.survival is not None}
-    for number, (model, one) in enumerate(sure.items()):
-        died = 1 - one.survival.mean(axis=0)[:, list(one.times).index(horizon)]
-        try:
-            bins = calibration_at_horizon(one.time, one.event, died, horizon)
-        except NotComputable as reason:
-            print(f"{model} is not drawn: {reason}")
-            continue
-        if "person" in cohort:
-            bins[["observed_low", "observed_high"]] = np.nan
-        draw_calibration(ax, bins, horizon, model, style.PALETTE[number % len(style.PALETTE)])

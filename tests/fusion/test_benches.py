@@ -1,19 +1,17 @@
 """The small benches: what is read of other studies' data, from made files, and of the real ones where they are."""
 
 import anndata
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 import lib.fusion.benches as benches
 from lib.files import written_hdf5
-from lib.fusion.evaluation import calibration_panel, of_people
+from lib.fusion.evaluation import of_people
 from lib.fusion.params import FusionParams
 from lib.gcmlm.cohort import read_stad
 from lib.params import load
 from lib.stage import Stage
-from lib.statistics.survival import HeldOut
 from lib.training.folds import folds_of
 
 
@@ -141,15 +139,3 @@ def test_spots_have_no_interval():
     spots = of_people(rows, pd.DataFrame({"person": ["A", "A", "B"]}))
     assert spots[["low", "high"]].isna().all(axis=None)
     assert spots["how"].item().endswith("no interval: spots of 2 patients are not independent")
-
-
-def test_spots_have_no_bars_in_the_calibration_and_patients_have():
-    time, risk = np.tile([1.0, 2.0, 2.0, 1.0], 20), np.linspace(0.1, 0.9, 80)
-    fold, alive = np.repeat(["A", "B"], 40), 1 - risk[None, :, None]
-    one = HeldOut(np.arange(80), fold, time, time == 1, risk[None], alive, np.array([1.0]))
-    for cohort, bars in ((pd.DataFrame({"age": risk}), 5), (pd.DataFrame({"person": fold}), 0)):
-        figure, ax = plt.subplots()
-        calibration_panel(ax, {"clinic": one}, 1.0, cohort)
-        assert np.isfinite(ax.lines[-1].get_ydata()).sum() == 5
-        assert sum(np.isfinite(path.vertices).all() for path in ax.collections[-1].get_paths()) == bars
-        plt.close(figure)
