@@ -171,7 +171,6 @@ def sections(looked: Looked) -> list[tuple[str, list[str]]]:
 
 
 def verdict(looked: Looked) -> str:
-    """One sentence."""
     if looked.stops:
         return f"Not ready: {len(looked.stops)} to mend, each would stop the study or drop a patient, a slide or a scan."
     return f"Ready: everything was read; {len(looked.odd)} remarks."

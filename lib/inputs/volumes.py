@@ -72,7 +72,6 @@ class Geometry(NamedTuple):
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of a voxel, ml."""
         return float(np.prod(self.spacing_mm)) / 1000
 
     def points(self, indices: np.ndarray) -> np.ndarray:
@@ -81,7 +80,6 @@ class Geometry(NamedTuple):
         return np.asarray(self.origin_mm) + np.asarray(indices, dtype=float) @ steps.T
 
     def __str__(self) -> str:
-        """In words, for messages."""
         size, spacing, origin = (
             sep.join(f"{number:.6g}" for number in numbers)
             for sep, numbers in ((" x ", self.size), (" x ", self.spacing_mm), (", ", self.origin_mm))

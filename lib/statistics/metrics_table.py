@@ -121,7 +121,6 @@ def _of_spots(
 
 
 def _cuts(section: ScoredSection, rule: str) -> list[float]:
-    """Cut of each seed's scores."""
     if rule == "gmm":
         return [classification.gmm_threshold(scores) for scores in section.every_score()]
     if rule == "oracle":
