@@ -242,8 +242,11 @@ def _short(path: Path) -> str:
 class Resources(Checked):
     """What a stage asks of a machine. No result depends on it, so changing it makes nothing run again.
 
-    mem_mb is memory (a job that is tried again asks for twice, then three times as much); minutes the longest time; threads
-    are processors, and the threads of the numerical libraries, whose sums may round differently with another number.
+    Attributes
+    ----------
+    mem_mb, minutes, gpus, threads : int
+        Memory (a job that is tried again asks for twice, then three times as much); longest time; processors, which
+        are also the threads of the numerical libraries, whose sums may round differently with another number.
     """
 
     mem_mb: int = Field(ge=100)

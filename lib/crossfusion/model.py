@@ -152,15 +152,26 @@ class ConcatFusion(nn.Module):
 
 
 class CrossFusion(nn.Module):
-    """The whole model and its two ablations: 24,536,584 parameters ("conv"), 25,147,908 ("concat"), 9,730,564 ("single")
-    with in_dim=2048 and 4 bins.
+    """The whole model and its two ablations.
 
-    `in_dim` are features a tile; where they are as many as `width` they are taken as they are, not projected. `fusion` is
-    "conv", the model, "concat", which mixes the streams by a linear layer, or "single", which reads 20x only. `layers` of
-    self-attention stand before, and as many after, the convolutions of each Pad-Transformer. `dropout` is of feed-forward
-    layers and of the channels of the convolution, in training only; `attention_dropout` of self-attention. `bf16`: matrix
-    products in bfloat16; parameters, gradients and logits stay float32. For `variant`, `residual` and
-    `dropout_in_evaluation` see the module.
+    Parameters
+    ----------
+    in_dim : int
+        Features a tile. Equal to `width`: they are taken as they are, not projected.
+    fusion : {"conv", "concat", "single"}
+        "conv" is the model; "concat" mixes the streams by a linear layer; "single" reads 20x only.
+    variant, residual, dropout_in_evaluation
+        See the module's docstring.
+    layers : int
+        Of self-attention before, and as many after, the convolutions of each Pad-Transformer.
+    dropout, attention_dropout : float
+        Of feed-forward layers and of the channels of the convolution, in training only; of self-attention.
+    bf16 : bool
+        Matrix products in bfloat16; parameters, gradients and logits stay float32.
+
+    Notes
+    -----
+    24,536,584 parameters ("conv"), 25,147,908 ("concat"), 9,730,564 ("single") with in_dim=2048 and 4 bins.
     """
 
     def __init__(

@@ -45,8 +45,8 @@ def roc(
     """Mean over folds of the sensitivity at each specificity, with the mean AUC in the key; models may share the axes.
 
     `folds` are pairs (labels, scores), (n,) each, one a fold and seed: labels 1 the outcome, 0 none; a higher score, the
-    likelier. Scores are compared within a fold only, so folds are never pooled, and the key says what the tables say. A
-    model with a fold of one class has no curve, and the key says so. `label` names the model.
+    likelier. Scores are compared within a fold only, so folds are never pooled, and the key says what the tables say. A model
+    with a fold of one class has no curve, and the key says so. `label` names the model.
     """
     pairs = [(np.asarray(labels, float), np.asarray(scores, float)) for labels, scores in folds]
     try:
@@ -63,7 +63,7 @@ def roc(
 
 def null_histogram(ax: Axes, nulls: Sequence[Interval], own: pd.Series, name: str = "AUC") -> Axes:
     """Histogram of what a cheap model reached where there is nothing to find (`nulls`, of outcomes dealt out anew:
-    `lib.statistics.comparison`), chance, and above it a study's own row of metrics.csv (model, estimate, low, high).
+    `lib.statistics.comparison`), chance, and above it a study's own result, a row of metrics.csv: model, estimate, low, high.
     """
     counts, _, _ = ax.hist([each.estimate for each in nulls], bins=15, color="0.75", label="nothing to find")
     top = 1.12 * counts.max()
@@ -101,10 +101,10 @@ def _mean_over_patients(ax, sections, curve, label, color, each) -> None:
 def mean_roc(
     ax: Axes, sections: Sequence[ScoredSection], row: pd.Series, label: str = "", color: str = "C0", each=True
 ) -> Axes:
-    """Mean over patients of the sensitivity at each specificity, each patient's curve behind it (`each`).
+    """Mean over patients of the sensitivity at each specificity, with each patient's curve behind it where `each` asks for it.
 
-    Scores (no calls) are compared within a section only, and every section needs both classes, so sections are never pooled;
-    the area under the mean curve is the mean AUC. `row` is that of metrics.csv, of the metric "auc", for the key.
+    Scores (no calls) are compared within a section only, and every section needs both classes, so sections are never pooled; the
+    area under the mean curve is the mean AUC. `row` is that of metrics.csv, of the metric "auc", for the key.
     """
     _diagonal(ax)
     _mean_over_patients(ax, sections, _roc_at, _named(label, "AUC", row), color, each)
@@ -135,10 +135,9 @@ def history(
 ) -> Axes:
     """Mean of a logged number over the runs at each epoch, with the band from the lowest to the highest.
 
-    `frame` is long: epoch, `value` (the column drawn, and the label of the y axis), `by`, one row a run (fold, seed) and
-    epoch; rows where `value` is NaN were not logged and are skipped. `by` is a column that splits runs into lines (loss
-    term, model, stage), `order` the names that may occur in it: each keeps its colour over several panels, whichever of them
-    a panel shows.
+    `frame` is long: epoch, `value` (the column drawn, and the label of the y axis), `by`, one row a run (fold, seed) and epoch;
+    rows where `value` is NaN were not logged and are skipped. `by` is a column that splits runs into lines (loss term, model,
+    stage), `order` the names that may occur in it: each keeps its colour over several panels, whichever of them a panel shows.
     """
     logged, lines = frame.dropna(subset=[value]), {}
     if by:
@@ -173,10 +172,10 @@ def epoch_panels(frame: pd.DataFrame, value: str, label: str) -> Figure:
 def calibration_plot(
     ax: Axes, bins: pd.DataFrame, label: str = "", color: str | None = None, outcome: str = "cancer"
 ) -> Axes:
-    """Observed share of cases against mean predicted probability; the area of a dot is its share of cases (0: none).
+    """Observed share of cases against mean predicted probability; the area of a dot is its share of cases, empty bins have none.
 
-    `bins` are of `lib.statistics.calibration.calibration_bins`; `label` names the model, and several may share the axes;
-    `outcome` is what is predicted, for the axes.
+    `bins` are of `lib.statistics.calibration.calibration_bins`; `label` names the model, and several may share the axes; `outcome`
+    is what is predicted, for the axes.
     """
     filled = bins[bins["n"] > 0]
     _diagonal(ax)
@@ -194,10 +193,9 @@ def calibration_at_horizon(
 ) -> Axes:
     """Share that died by a horizon (Kaplan-Meier, with its band) against the mean prediction of a group.
 
-    Both axes start at 0, share a scale and end above the highest band. A group whose follow-up ends before the horizon has
-    no dot, and a note counts those groups; ValueError where no group has a value. `groups` has predicted, observed,
-    observed_low, observed_high (`lib.statistics.calibration`); `months` is the horizon; `label` names the model, several may
-    share the axes.
+    Both axes start at 0, share a scale and end above the highest band. A group whose follow-up ends before the horizon has no
+    dot, and a note counts those groups; ValueError where no group has a value. `groups` has predicted, observed, observed_low,
+    observed_high (`lib.statistics.calibration`); `months` is the horizon; `label` names the model, several may share the axes.
     """
     known = groups.dropna(subset=["observed"])
     if known.empty:
@@ -250,10 +248,9 @@ def calibration_panel(
 def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | None = None) -> Axes:
     """Net benefit of a model against treating all and treating none; several models of the same patients may share the axes.
 
-    The x axis ends where no patient is called any more, the y axis a little below 0, under which no model is worth using;
-    treating all falls further. `table`, of `lib.statistics.calibration`, has threshold (0 to 1), called (patients),
-    net_benefit (true positives per patient, less the false ones at the threshold's odds; NaN is a gap), treat_all; with low
-    and high a band is drawn.
+    The x axis ends where no patient is called any more, the y axis a little below 0, under which no model is worth using; treating
+    all falls further. `table`, of `lib.statistics.calibration`, has threshold (0 to 1), called (patients), net_benefit (true
+    positives per patient, less the false ones at the threshold's odds; NaN is a gap), treat_all; with low and high a band is drawn.
     """
     table = table.sort_values("threshold")
     if not ax.lines:
@@ -282,8 +279,8 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
 def shift_plot(ax: Axes, groups: Mapping[str, ArrayLike], unfavourable_from: int = 3) -> Axes:
     """Share of each grade of the modified Rankin scale in each group, from no symptoms (0) to death (6), stacked.
 
-    `groups` maps labels to the mRS of the group's patients, whole numbers 0 to 6, drawn from top to bottom. A thicker line
-    stands before `unfavourable_from`, the first grade that counts as an unfavourable outcome.
+    `groups` maps labels to the mRS of the group's patients, whole numbers 0 to 6, drawn from top to bottom. A thicker line stands
+    before `unfavourable_from`, the first grade that counts as an unfavourable outcome.
     """
     colours = mpl.colormaps["viridis_r"](np.linspace(0.08, 0.95, 7))
     for row, grades in enumerate(groups.values()):
@@ -313,10 +310,10 @@ def forest(
 ) -> Axes:
     """Forest of estimates, first row on top, with a line at the value of no effect and a band behind every other row.
 
-    `frame` has label, estimate, low, high; optionally `group` (a model; groups share a label's row, each its colour) and
-    `pooled` (True: a diamond, for what several rows say together). An estimate that is NaN is written "not computable".
-    `reference` is 0.5 for AUC, 0 for a difference; `name` the metric's, for the x axis; `numbers` writes estimate and
-    interval at the right. What lies no farther than `near` from the reference nobody would notice: it is shaded.
+    `frame` has label, estimate, low, high; optionally `group` (a model; groups share a label's row, each its colour) and `pooled`
+    (True: a diamond, for what several rows say together). An estimate that is NaN is written "not computable". `reference` is 0.5
+    for AUC, 0 for a difference; `name` the metric's, for the x axis; `numbers` writes estimate and interval at the right. What lies
+    no farther than `near` from the reference nobody would notice: it is shaded.
     """
     labels, grouped = list(dict.fromkeys(frame["label"])), "group" in frame
     groups = list(dict.fromkeys(frame["group"])) if grouped else [None]
@@ -403,8 +400,8 @@ def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame) -> Axes:
 def scores_by_class(ax: Axes, frame: pd.DataFrame) -> Axes:
     """Box (quartiles, median; whiskers to 1.5 interquartile ranges) and points for each tissue class, by falling median.
 
-    `frame` has tissue (class a spot was given; "" is drawn as "unlabelled"), score (higher = more cancer-like) and perhaps
-    `label` (1 cancer, 0 other, NaN undetermined), which colours a class.
+    `frame` has tissue (class a spot was given; "" is drawn as "unlabelled"), score (higher = more cancer-like) and perhaps `label`
+    (1 cancer, 0 other, NaN undetermined), which colours a class.
     """
     frame = frame.assign(tissue=frame["tissue"].replace("", "unlabelled"))
     by_class = frame.groupby("tissue")

@@ -18,11 +18,16 @@ from lib.files import written
 
 
 def slide(size: tuple[int, int], layers: Sequence[Mapping]) -> dict:
-    """Layers of marks over the picture of a slide or section ("slide"), which is `size` (width, height) pixels.
+    """Layers of marks over the picture of a slide or section ("slide").
 
-    Each of `layers` has name; x, y (n,) centres and side (edge of a square mark or diameter of a round one), in those
-    pixels; value (n,); round (default False); classes: names where values are their numbers, else `low` and `high`, the ends
-    of the colours (default: of the values).
+    Parameters
+    ----------
+    size : (width, height)
+        Of the picture that the marks' places count in, pixels.
+    layers : sequence of mappings
+        name; x, y (n,) centres and side (edge of a square mark or diameter of a round one), in those pixels; value (n,);
+        round (default False); classes: names where values are their numbers, else `low` and `high`, the ends of the colours
+        (default: of the values).
     """
     made = []
     for layer in layers:
@@ -58,10 +63,18 @@ def film(
 ) -> dict:
     """One slice of a perfusion film, with the curve of the voxel under the pointer, and its maps ("film").
 
-    `frames` (frames, rows, columns) are enhancement above baseline, HU, taken at `seconds` (frames,). Outside `mask` (rows,
-    columns), the brain, nothing is shown, and what lies around it is cut off. `maps` has by name an array (rows, columns;
-    NaN is not shown), its unit, the ends of its colours, and whether high is dark. A slice of more than `most` rows or
-    columns is averaged in blocks.
+    Parameters
+    ----------
+    frames : array (frames, rows, columns)
+        Enhancement above baseline, HU.
+    seconds : array (frames,)
+        When each was taken.
+    mask : array (rows, columns)
+        Brain; outside nothing is shown, and what lies around it is cut off.
+    maps : mapping of name to (array (rows, columns), unit, ends of its colours, whether high is dark)
+        Maps of the same slice; NaN is not shown.
+    most : int
+        Rows and columns at most: a larger slice is averaged in blocks.
     """
     mask = np.asarray(mask, dtype=bool)
     rows, columns = (slice(found.min(), found.max() + 1) for found in np.nonzero(mask))

@@ -42,13 +42,33 @@ def picture_with_spots(
 ) -> Axes:
     """Draw a section's spots, by value or by label, over its picture or on white.
 
-    The view is cut to the spots and a margin, so that an inset beside the tissue is not shown. `picture` is the H&E picture
-    as its file holds it, uint8 (height, width, 3); None is white. `xy` (n, 2) are centres, and `spot_px` the diameter, in
-    pixels of the full-resolution picture, origin top left; `picture_scale` takes these to pixels of the given one, along x
-    and y. `values` (n,), higher = more cancer-like, NaN grey; or `labels` (n,), 1 cancer, 0 other, NaN undetermined, in
-    three fixed colours; or neither, outlines only. `um_per_px`, µm a full-resolution pixel, draws a scale bar. `limits` are
-    the values at the two ends of the colours (by default the smallest and the largest), `value_name` the colour bar's title,
-    `legend` draws it or the key of the classes, `opacity` is 0 to 1.
+    The view is cut to the spots and a margin, so that an inset beside the tissue is not shown.
+
+    Parameters
+    ----------
+    picture : (height, width, 3) uint8 array, PIL image, or None
+        The H&E picture as its file holds it; None draws the spots on white.
+    xy : array (n, 2)
+        Spot centres in pixels of the full-resolution picture, origin top left.
+    spot_px : float
+        Spot diameter in the same pixels. Drawn to scale.
+    values : array (n,), optional
+        A number a spot, higher = more cancer-like; NaN is drawn grey. Either this or `labels`, or neither
+        (outlines only).
+    labels : array (n,), optional
+        1 cancer, 0 other, NaN undetermined: three fixed colours.
+    picture_scale : (float, float)
+        Full-resolution pixel to pixel of the given picture, along x and y.
+    um_per_px : float, optional
+        µm a full-resolution pixel; draws a scale bar.
+    limits : (float, float), optional
+        Values at the two ends of the colours; the smallest and largest value by default.
+    value_name : str
+        Title of the colour bar.
+    legend : bool
+        Draw the colour bar or the key of the classes.
+    opacity : float
+        0 to 1, of the spots.
     """
     xy = np.asarray(xy, dtype=float)
     margin = 1.5 * spot_px
@@ -134,9 +154,14 @@ def draw_tissue(
     outlines: Sequence[np.ndarray] = (),
     holes: Sequence[np.ndarray] = (),
 ) -> Axes:
-    """Draw the slide (`thumbnail`, uint8 (height, width, 3), of any size) with outlines of its tissue and a scale bar.
+    """Draw the slide with outlines of its tissue and a scale bar.
 
-    `outlines` and `holes`, each (m, 2), are level-0 pixels: of `Tissue.outlines`, or a `Segmentation`'s contours and holes.
+    Parameters
+    ----------
+    thumbnail : uint8 array (height, width, 3)
+        The whole slide, of any size.
+    outlines, holes : sequences of array (m, 2)
+        Of tissue, level-0 pixels: of `Tissue.outlines`, or a `Segmentation`'s contours and holes.
     """
     _draw_slide(ax, thumbnail, grid)
     for lines, colour, name in ((outlines, OUTLINE, "tissue"), (holes, HOLE, "hole")):
@@ -201,8 +226,15 @@ def _draw_slide(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, opacity: float =
 def draw_received(ax: Axes, thumbnail: ArrayLike, grid: TileGrid, scale: int, attention: ArrayLike) -> Axes:
     """Draw each tile of a scale in the colour of its rank among the slide's tiles, over the slide.
 
-    `attention` is one number a tile of `grid.tiles[scale]`; higher = more is taken from it. Only its order is drawn.
-    ValueError where it is not one a tile: features and tiles are not of one run, or tiles failed to decode.
+    Parameters
+    ----------
+    attention : array (n,)
+        One number a tile of `grid.tiles[scale]`; higher = more is taken from it. Only its order is drawn.
+
+    Raises
+    ------
+    ValueError
+        Not one number a tile: features and tiles are not of one run, or tiles failed to decode.
     """
     attention, squares = np.asarray(attention, dtype=float), _squares(grid, scale)
     if attention.shape != (len(squares),):

@@ -42,15 +42,34 @@ def kaplan_meier(
     risk; both belong to the axes, so a constrained or tight layout makes room for them. More than three groups have the key
     at the right: give such a panel 3 inches or more. Test and ratio are of the whole follow-up.
 
-    `time` (n,) is follow-up in months, 0 or longer; `event` (n,) 1 where it happened, 0 censored. `group` (n,) names each
-    patient's group ("low" and "high", or False and True, take the colours of the risk groups); without it all are one
-    cohort. `labels` are names to print by group. `band`, "pointwise" or "equal-precision": it covers each time by itself, or
-    the whole curve at once. `trained`: the groups come from held-out risks of models that share training patients
-    (`lib.statistics.survival.logrank`). `title` is the panel's; one set by `ax.set_title` would lie on the key. `until`:
-    months at which the axis ends, for panels that share it; else at the end of the longest curve (`end_of`). `tail` draws
-    what lies beyond the last `FEWEST` at risk as a thin line.
+    Parameters
+    ----------
+    time : array (n,)
+        Follow-up in months, 0 or longer.
+    event : array (n,)
+        1 the event happened, 0 censored.
+    group : array (n,), optional
+        Name of each patient's group. "low" and "high" (or False and True) take the colours of the risk
+        groups. Without it all patients are one cohort.
+    labels : mapping of group to str, optional
+        Names to print.
+    band : "pointwise" or "equal-precision"
+        Whether the band covers each time by itself or the whole curve at once.
+    trained : bool
+        The groups come from held-out risks of models that share training patients (`lib.statistics.survival.logrank`).
+    title : str
+        Of the panel; a title set by `ax.set_title` would lie on the key.
+    until : float, optional
+        Months at which the axis ends, for panels that share it; else at the end of the longest curve (`end_of`).
+    tail : bool
+        Draw what lies beyond the last `FEWEST` at risk as well, as a thin line.
 
-    ValueError for unusable outcomes, or a `group` of another length or with a missing name; NotComputable of no patient.
+    Raises
+    ------
+    ValueError
+        Outcomes unusable, or `group` of another length or with a missing name.
+    NotComputable
+        No patient.
     """
     time, event = checked_outcomes(time, event)
     alone = group is None

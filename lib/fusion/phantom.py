@@ -28,8 +28,13 @@ STAGES = ("Stage I", "Stage II", "Stage III", "Stage IV")
 def planted_patients(phantom: Phantom) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Patients and what was planted in them, and their molecular columns; see the module.
 
-    The former have patient, age, female, stage, grade, one column a group of genes (standard normal: what it measures), time
-    (months), event (1 died), log_hazard; the latter columns named as PORPOISE names them: <gene>_rnaseq, _cnv, _mut.
+    Returns
+    -------
+    patients : DataFrame
+        patient, age, female, stage, grade, one column a group of genes (standard normal: what it measures), time (months),
+        event (1 died), log_hazard.
+    molecules : DataFrame
+        Columns named as PORPOISE names them: <gene>_rnaseq, _cnv, _mut.
     """
     random, number = np.random.default_rng(phantom.seed), phantom.patients
     age = random.normal(size=number)

@@ -67,17 +67,27 @@ def multivariable(
 ) -> pd.DataFrame:
     """Cox regression on all columns together, on complete cases, unpenalised, Efron's ties, Wald intervals of 95 %.
 
-    `table` has a row a patient; `time` and `event` name its columns of the follow-up (0 or longer) and of the event (1) or
-    censoring (0), none missing. `columns` are numbers, whose hazard ratio is per standard deviation of the patients in the
-    fit (of 0 and 1: of 1 against 0), or words and booleans, which are categories: each level against the most frequent one
-    of the table. `trained` are those of them that are held-out scores of a cross-validation. Its models share training
-    patients, which nearly doubles the variance of the coefficient where the score is worth nothing
-    (`lib.statistics.intervals.training_share`): else 14 to 17 % of such scores have p < .05.
+    Parameters
+    ----------
+    table : DataFrame
+        One row a patient.
+    time, event : str
+        Columns of the follow-up (0 or longer) and of the event (1) or censoring (0); none missing.
+    columns : sequence of str
+        Numbers, whose hazard ratio is per standard deviation of the patients in the fit (of 0 and 1: of 1 against 0), or
+        words and booleans, which are categories: each level against the most frequent one of the table.
+    trained : sequence of str
+        Those that are held-out scores of a cross-validation. Its models share training patients, which nearly doubles the
+        variance of the coefficient where the score is worth nothing (`lib.statistics.intervals.training_share`): else 14 to
+        17 % of such scores have p < .05.
 
-    Returned are column; level (for a number its step); hazard_ratio (above 1: earlier event), low, high, p (Wald); n, events
-    (of the level, or of the fit for a number); ph_p, of the score test `proportional_hazards`, small where the ratio changes
-    over time; how: what was left out, what is doubtful. The level compared with has hazard ratio 1 and no interval. Without
-    a value: NaN, and the reason in `how`.
+    Returns
+    -------
+    DataFrame
+        column; level (for a number its step); hazard_ratio (above 1: earlier event), low, high, p (Wald); n, events
+        (of the level, or of the fit for a number); ph_p, of the score test `proportional_hazards`, small where the ratio
+        changes over time; how: what was left out, what is doubtful. The level compared with has hazard ratio 1 and no
+        interval. Without a value: NaN, and the reason in `how`.
     """
     whole = table[list(columns)].notna().all(axis=1)
     cases = table[whole].reset_index(drop=True)
@@ -208,6 +218,8 @@ def proportional_hazards(
     times rank is a new covariate, at the `coefficients` (columns,) of a fit with Efron's ties and without a penalty. The
     older approximation, which lifelines has, errs by up to .7 in p where events are few.
 
+    References
+    ----------
     Grambsch and Therneau, Biometrika 81 (1994), 515, doi:10.1093/biomet/81.3.515.
     """
     time, event = checked_outcomes(time, event)
@@ -253,11 +265,16 @@ def stability(
 ) -> tuple[pd.DataFrame, Agreement]:
     """Fit again and again on a share of the patients, drawn without replacement within each label, and count.
 
-    `fit` takes table and label of some patients and gives a coefficient a feature, 0 where not selected; everything learned
-    is to be learned inside. Returned is one row a feature, most often selected first: feature; coefficient (fitted on all
-    patients); mean, low, high (mean, 2.5 % and 97.5 % quantiles over resamples, 0 where not selected); frequency (share of
-    resamples that select it, 0 to 1); sign_agreement (of those, the share with the commoner sign, 0.5 to 1; NaN where never
-    selected); and the `Agreement`.
+    `fit` takes table and label of some patients and gives a coefficient a feature, 0 where not selected; everything
+    learned is to be learned inside.
+
+    Returns
+    -------
+    DataFrame
+        One row a feature, most often selected first: feature; coefficient (fitted on all patients); mean, low, high
+        (mean, 2.5 % and 97.5 % quantiles over resamples, 0 where not selected); frequency (share of resamples that select
+        it, 0 to 1); sign_agreement (of those, the share with the commoner sign, 0.5 to 1; NaN where never selected).
+    Agreement
     """
     codes = pd.factorize(label)[0]
     strata = [np.flatnonzero(codes == each) for each in np.unique(codes)]
@@ -293,6 +310,8 @@ def nogueira(chosen: ArrayLike) -> Agreement:
     patients: it says how well this many resamples know the index, not what other patients would give. NaN where no set
     holds any feature, or all hold every one: chance is then no yardstick.
 
+    References
+    ----------
     Nogueira, Sechidis and Brown, JMLR 18(174) (2018): definition 4, theorem 7, corollary 9.
     """
     chosen = np.asarray(chosen).astype(float)

@@ -51,7 +51,6 @@ class Data:
     shared: dict[tuple, dict] = field(default_factory=dict)
 
     def files(self, run: Run) -> list[Path]:
-        """What a run reads."""
         return [
             self.folder / "cohort.csv",
             *(self.folder / "tables" / f"{name}.csv" for name in run.setting.split("+")),
@@ -61,9 +60,11 @@ class Data:
 def fit(run: Run, data: Data, checkpoint: Checkpoint | None = None) -> Result:
     """Fit a subset of the modalities on a fold.
 
-    The result's scores are `PREDICTIONS`; its "train" rows are cross-fitted: no training patient is scored by models that
-    saw them. Its history is the loss by epoch, of attention; its tables are "coefficients" (of signature) and "report" (one
-    row).
+    Returns
+    -------
+    Result
+        scores: see `PREDICTIONS`; the "train" rows are cross-fitted: no training patient is scored by models that saw
+        them. history: loss by epoch, of attention. tables: "coefficients" (of signature), "report" (one row).
     """
     outcome = data.cohort[["label", "time_months", "event"]].loc[list(run.fold.train)].astype(float)
     if run.model == "signature":

@@ -18,11 +18,11 @@ import SimpleITK as sitk
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from lib.inputs.hounsfield import another_map
 from lib.inputs.volumes import (
     AIR_HU,
     Geometry,
     Volume,
+    another_map,
     brought_onto,
     corners_of,
     geometry_of,
@@ -55,16 +55,21 @@ FRAME_WORDS = {
 def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: str = "refuse") -> Volume:
     """Read one DICOM series of CT of a folder, as stored values times rescale slope plus intercept (HU for CT), in LPS.
 
-    `folder` holds files of any name, itself or in its subfolders, or is one file of many frames (enhanced CT). Files that
-    are no DICOM are passed over; other series, DICOM without a picture (DICOMDIR, structures, reports) and exact copies of
-    slices too, with a warning. `series` chooses where there are several of CT that state a place, localisers and maps in
-    other units apart: SeriesInstanceUID, series number, description, or what tells its stacks apart (`APART`: the kernel,
-    "B30f"). For `oblique` see `lib.inputs.volumes.upright`; a gantry tilted against the table shears the stack, which no
-    grid can hold, so that "keep" is refused for it; "resample" interpolates every voxel from its place. Where the distance
-    of slices changes within a stack whose numbers have no gap, it is interpolated to the smallest.
+    `folder` holds files of any name, itself or in its subfolders, or is one file of many frames (enhanced CT). Files that are
+    no DICOM are passed over; other series, DICOM without a picture (DICOMDIR, structures, reports) and exact copies of slices
+    too, with a warning. `series` chooses where there are several of CT that state a place, localisers and maps in other units
+    apart: SeriesInstanceUID, series number, description, or what tells its stacks apart (`APART`: the kernel, "B30f"). For
+    `oblique` see `lib.inputs.volumes.upright`; a gantry tilted against the table shears the stack, which no grid can hold, so
+    that "keep" is refused for it; "resample" interpolates every voxel from its place. Where the distance of slices changes
+    within a stack whose numbers have no gap, it is interpolated to the smallest.
 
-    A FileNotFoundError for no such folder, or no DICOM in it; a ValueError for a damaged file, several series, another
-    modality, a localiser, colour, slices of mixed size or orientation, missing, doubled, out of line, oblique.
+    Raises
+    ------
+    FileNotFoundError
+        No such folder, or no DICOM in it.
+    ValueError
+        A file is damaged; several series; another modality, localiser, colour; slices of mixed size or orientation,
+        missing, doubled, out of line; oblique.
     """
     folder = Path(folder)
     found = pictures(folder)
@@ -80,7 +85,7 @@ def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: st
 
 
 def kind_of(header: Mapping[str, object] | Dataset) -> dict[str, str]:
-    """What a slice, or a sidecar of dcm2niix, says it is, as `lib.inputs.hounsfield.check_hounsfield` takes it."""
+    """What a slice, or a sidecar of dcm2niix, says it is, as `lib.inputs.volumes.check_hounsfield` takes it."""
     tags = {"modality": "Modality", "units": "RescaleType", "image_type": "ImageType"}
     return {name: str(header.get(tag, "")) for name, tag in tags.items()}
 

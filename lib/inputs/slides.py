@@ -100,14 +100,21 @@ def _dicom_slides(
 class Slide:
     """An open slide, of whatever OpenSlide reads; close it, or use it in a with statement. Threads may share it.
 
-    `um_per_px`, µm per level-0 pixel that the user vouches for, is taken instead of the slide's metadata. A ValueError where
-    it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
+    `um_per_px`, µm per level-0 pixel that the user vouches for, is taken instead of the slide's metadata. A ValueError
+    where it is no slide, or its scale is missing, contradictory or outside 0.1 to 2.4 µm.
 
-    It has path; name (the file's without suffix, unless one is given; the folder's of a DICOM series); size, level_sizes,
-    downsamples ((width, height) of level 0 and of each level, pixels, and 1 for level 0; without levels that do not lie on
-    level 0); file_levels (size and downsample of every level of the file, as OpenSlide numbers them); um_per_px, µm per
-    level-0 pixel, and scale_from, where it was read ("mpp", "objective" or "override"); note, what is odd about the file, ""
-    if nothing.
+    Attributes
+    ----------
+    path, name : Path, str
+        The name is the file's without suffix, unless one is given; the folder's of a DICOM series.
+    size, level_sizes, downsamples
+        (width, height) of level 0 and of each level, pixels, and 1 for level 0; without levels that do not lie on level 0.
+    file_levels : tuple of ((int, int), float)
+        Size and downsample of every level of the file, as OpenSlide numbers them.
+    um_per_px, scale_from : float, "mpp" | "objective" | "override"
+        µm per level-0 pixel.
+    note : str
+        What is odd about the file, "" if nothing.
     """
 
     def __init__(self, path: str | os.PathLike, um_per_px: float | None = None, name: str = ""):
@@ -184,7 +191,6 @@ class Slide:
         return overview(self, level, size)[0]
 
     def close(self) -> None:
-        """Close the files."""
         self._handle.close()
         self._stored.close()
 

@@ -31,8 +31,12 @@ class Hazards(NamedTuple):
 
 
 def check_bag(bag: Tensor | None, in_dim: int, scale: str) -> Tensor:
-    """Return `bag` if it is (1, n, in_dim) with n at least 1; `scale` ("x5", "x10", "x20") names it in the ValueError for no
-    bag, no tile, several slides at once, or features of another width.
+    """Return `bag` if it is (1, n, in_dim) with n at least 1; `scale` ("x5", "x10", "x20") names it in the error.
+
+    Raises
+    ------
+    ValueError
+        No bag, no tile, several slides at once, or features of another width.
     """
     if bag is None or bag.ndim != 3 or bag.shape[0] != 1 or bag.shape[1] < 1 or bag.shape[2] != in_dim:
         found = "nothing" if bag is None else f"shape {tuple(bag.shape)}"
@@ -210,9 +214,15 @@ class MeanPool(TileModel):
 class DSMIL(TileModel):
     """One stream scores tiles, the other weighs them by their likeness to the highest-scored one; each bin has its own.
 
-    319,752 parameters in both variants. The map (1, bins, tiles) sums to 1 in each bin. Of the "described" variant logits
-    are the mean of both streams'; of the "released" one the bag stream's alone, so that the tile stream never learns and the
-    critical tile is chosen by a random direction. `query` is the width in which tiles are compared.
+    319,752 parameters in both variants. The map (1, bins, tiles) sums to 1 in each bin.
+
+    Parameters
+    ----------
+    variant : {"described", "released"}
+        Described: logits are the mean of both streams'. Released: the bag stream's alone, so that the tile stream never
+        learns and the critical tile is chosen by a random direction.
+    query : int
+        Width in which tiles are compared.
     """
 
     def __init__(self, in_dim: int, variant: str = "described", *, bins: int = 4, query: int = 128):

@@ -84,12 +84,15 @@ class Output(NamedTuple):
 
 
 class SpaCRD(nn.Module):
-    """The whole model; with one modality or with plain concatenation it is its own ablation. 8,694,913 parameters with
-    image_dim=1024, gene_dim=3000. Scores are logits: higher = more cancer-like.
+    """The whole model; with one modality or with plain concatenation it is its own ablation.
 
-    `image_dim` and `gene_dim` are features a spot in each modality; 0 leaves the modality out, and the other one asks
-    itself. `variant`, "described" or "released": see the module's docstring. `fusion` is "attention", or "concatenation",
-    the plain mean over the k neighbours in each modality.
+    `image_dim` and `gene_dim` are features a spot in each modality; 0 leaves the modality out, and the other one asks itself.
+    `variant`, "described" or "released": see the module's docstring. `fusion` is "attention", or "concatenation", the plain
+    mean over the k neighbours in each modality.
+
+    Notes
+    -----
+    8,694,913 parameters with image_dim=1024, gene_dim=3000. Scores are logits: higher = more cancer-like.
     """
 
     def __init__(self, image_dim: int, gene_dim: int, variant: str = "described", fusion: str = "attention"):

@@ -170,18 +170,30 @@ def assemble(
 ) -> AnnData:
     """Put a section of n spots together and check it.
 
-    `counts` are raw, dense or sparse, (n, g), with the names of spots and genes, and var["gene_ids"] where the files have
-    identifiers. `xy` and `array_xy` (n, 2) are x, y in pixels of the full-resolution picture, origin top left, and in grid
-    steps. `tissue` is the class of every spot, "" where none; `source` who said so, "pathologist" or "transferred" (one word
-    may do for all; a spot without a class gets "none"); `classes` what each counts as (`label_of`). `sizes_um` are diameter
-    of a spot and pitch; the latter over the measured pitch gives `um_per_px` where the files do not. `picture` is a file
-    relative to `folder` ("" if none), `picture_scale` takes a full-resolution pixel to a pixel of it, in x and y. `dropped`
-    says in words what was left out of the raw files, and what else is odd in them. For `bare`, `most_outside` and `copy` see
-    `lib.spacrd.pictures.check_picture`; spots beyond the picture's border are left out and counted.
+    Parameters
+    ----------
+    counts : AnnData (n spots, g genes)
+        Raw counts, dense or sparse, with the names of spots and genes; var["gene_ids"] where the files have identifiers.
+    xy, array_xy : float array (n, 2)
+        x, y in pixels of the full-resolution picture, origin top left; and in grid steps.
+    tissue, source, classes
+        Class of every spot (n,), "" where none; who said so, "pathologist" or "transferred" (one word may do for all; a spot
+        without a class gets "none"); and what each class counts as (`label_of`).
+    sizes_um, um_per_px
+        Diameter of a spot and pitch; the latter over the measured pitch gives µm per pixel where the files do not.
+    folder, picture, picture_scale
+        File relative to the folder ("" if none); full-resolution pixel -> pixel of that file, in x and y.
+    dropped : sequence of str
+        What was left out of the raw files, and what else is odd in them, in words.
+    bare, most_outside, copy
+        See `lib.spacrd.pictures.check_picture`; spots beyond the picture's border are left out and counted.
 
-    Returned has X, csr float32 raw counts; var gene_id; `obsm["spatial"]` (n, 2) full-resolution pixels; obs array_x,
-    array_y, tissue, label (1 cancer, 0 other, NaN undetermined or unlabelled), label_source; `uns["section"]`: what is known
-    of it; `uns["spatial"][name]`: picture and scale factors, as scanpy and squidpy draw them.
+    Returns
+    -------
+    AnnData
+        X: csr float32 raw counts; var gene_id; `obsm["spatial"]` (n, 2) full-resolution pixels; obs array_x, array_y, tissue,
+        label (1 cancer, 0 other, NaN undetermined or unlabelled), label_source; `uns["section"]`: what is known of it;
+        `uns["spatial"][name]`: picture and scale factors, as scanpy and squidpy draw them.
     """
     notes, xy = list(dropped), np.asarray(xy, np.float64)
     axes = (counts.obs_names, counts.var_names)

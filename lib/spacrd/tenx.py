@@ -118,15 +118,19 @@ def read_visium(
 
     `folder` is the run, or has one run below it; of Visium HD the folder of one bin size (square_008um). It holds
     `filtered_feature_bc_matrix.h5` or the folder of this name, `tissue_positions.csv`, `.parquet` or
-    `tissue_positions_list.csv`, `scalefactors_json.json` and `tissue_hires_image.png` (those in `spatial/`), each with any
-    prefix, packed (.gz) or not. A full-resolution `image.tif` (or `*_image.tif`) beside them is preferred. `labels` is a
+    `tissue_positions_list.csv`, `scalefactors_json.json` and `tissue_hires_image.png` (those in `spatial/`), each with
+    any prefix, packed (.gz) or not. A full-resolution `image.tif` (or `*_image.tif`) beside them is preferred. `labels` is a
     table of barcode and label (`lib.spacrd.spots.read_labels`).
 
     `picture_scale` is 1 for the full-resolution picture and `tissue_hires_scalef` for the hires one. The size of a pixel is
-    `microns_per_pixel`, or follows from all positions on their array (`spot_diameter_fullres` is that of a 65 µm spot, not
-    of 55 µm). A ValueError also where more than `STRAYS` of the spots with counts are not those on tissue (the matrix is of
-    another section), the positions do not lie on an array, or the picture not on the spots
-    (`lib.spacrd.pictures.check_picture`).
+    `microns_per_pixel`, or follows from all positions on their array (`spot_diameter_fullres` is that of a 65 µm spot, not of
+    55 µm).
+
+    Raises
+    ------
+    ValueError
+        Also where more than `STRAYS` of the spots with counts are not those on tissue (the matrix is of another section), the
+        positions do not lie on an array, or the picture not on the spots (`lib.spacrd.pictures.check_picture`).
     """
     run = run_of(folder, "*tissue_positions*")
     matrix = part_of(run, "filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix")

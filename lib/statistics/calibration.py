@@ -72,6 +72,8 @@ def intercept_slope(
     right, above 0 the probabilities are too low on the whole. The slope is the coefficient of that logit: 1 is right,
     below 1 the probabilities are too extreme (overfitting).
 
+    References
+    ----------
     Cox, Biometrika 45:562 (1958), doi:10.1093/biomet/45.3-4.562; Van Calster et al., BMC Med 17:230 (2019),
     doi:10.1186/s12916-019-1466-7.
     """
@@ -172,6 +174,8 @@ def survival_calibration(
     percentile of the distance between predicted and regressed probability; 0 is right, though even a calibrated model's are
     above 0 in a finite sample.
 
+    References
+    ----------
     Austin, Harrell and van Klaveren, Statistics in Medicine 39 (2020), 2714, doi:10.1002/sim.8570.
     """
     time, event = checked_outcomes(time, event)
@@ -260,6 +264,8 @@ def decision_curve(
     threshold, n, called, net_benefit (at most the prevalence), treat_all, treat_none (0); with `draws`, low and high, its
     band (95 % at each threshold, percentiles of resampled patients, so the prevalence is uncertain too).
 
+    References
+    ----------
     Vickers and Elkin, Med Decis Making 26:565 (2006), doi:10.1177/0272989X06295361.
     """
     labels, probabilities = checked_probabilities(labels, probabilities)
@@ -285,6 +291,8 @@ def decision_curve_at_horizon(
     `decision_curve`; net_benefit is NaN where somebody is called but the follow-up of those called ends before the
     horizon (and such a draw is left out), and NotComputable where that of all does.
 
+    References
+    ----------
     Vickers, Cronin, Elkin and Gonen, BMC Med Inform Decis Mak 8:53 (2008), doi:10.1186/1472-6947-8-53.
     """
     time, event = checked_outcomes(time, event)

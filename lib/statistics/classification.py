@@ -300,6 +300,8 @@ def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np
 
     Their dependence is not seen where a patient has several rows: take `intervals.patient_interval`.
 
+    References
+    ----------
     DeLong, DeLong and Clarke-Pearson, Biometrics 44:837 (1988), doi:10.2307/2531595; by midranks as Sun and
     Xu, IEEE Signal Process Lett 21:1389 (2014), doi:10.1109/LSP.2014.2337313.
     """

@@ -74,16 +74,21 @@ def differences(
 ) -> pd.DataFrame:
     """Paired comparison of all pairs of models of a yes-or-no outcome, on the patients that both held out.
 
-    The models' tables hold patient, fold, seed, label, probability; one row a held-out patient and seed. A patient is called
-    at a probability of `cut` or more, for McNemar's test. `trained`: the models of different folds share training patients,
-    so interval and DeLong's variance are raised alike (`intervals.training_share`). McNemar's test takes the models as
-    given, so it may call somewhat more than 5 % of equals different.
+    `trained`: the models of different folds share training patients, so interval and DeLong's variance are raised alike
+    (`intervals.training_share`). McNemar's test takes the models as given, so it may call somewhat
+    more than 5 % of equals different.
 
-    Returned are model, minus; auc, low, high: difference of the AUC, mean over seeds, then folds, with its 95 % bootstrap
-    interval; above 0 the first is better. delong_p: of the mean probability over seeds, within the folds. only_first,
-    only_second: patients that only this one of the two calls rightly; mcnemar_p: of the same, all folds together, which
-    supposes that a probability means the same in every fold. delong_holm, mcnemar_holm: `holm` over the table. NaN where
-    something has no value; `why` says the reason.
+    The models' tables hold patient, fold, seed, label, probability; one row a held-out patient and seed. A patient is
+    called at a probability of `cut` or more, for McNemar's test.
+
+    Returns
+    -------
+    DataFrame
+        model, minus; auc, low, high: difference of the AUC, mean over seeds, then folds, with its 95 % bootstrap
+        interval; above 0 the first is better. delong_p: of the mean probability over seeds, within the folds.
+        only_first, only_second: patients that only this one of the two calls rightly; mcnemar_p: of the same, all folds
+        together, which supposes that a probability means the same in every fold. delong_holm, mcnemar_holm: `holm`
+        over the table. NaN where something has no value; `why` says the reason.
     """
     pairs = combinations(models.items(), 2)
     rows = [

@@ -80,6 +80,8 @@ def harrell(time: ArrayLike, event: ArrayLike, risk: ArrayLike, tied_tol: float 
     Two patients are comparable if one had the event and the other outlived it: a longer time, or the same time and
     censored. Tied risks (`tied_ranks`) count half. So do lifelines and R's `survival::concordance`, with tied_tol = 0.
 
+    References
+    ----------
     Harrell et al., JAMA 247 (1982), 2543, doi:10.1001/jama.1982.03320430047030.
     """
     (value,) = harrell_draws(time, event, risk, np.ones((1, np.size(time))), tied_tol)
@@ -99,6 +101,8 @@ def uno(
     event (NotComputable), unless nobody outlived that event, so that no pair needs it. Equals R's
     `survival::concordance(timewt = "n/G2")`, and scikit-survival where nobody is censored at the time of an event.
 
+    References
+    ----------
     Uno et al., Statistics in Medicine 30 (2011), 1105, doi:10.1002/sim.4154, equation 6.
     """
     time, event = checked_outcomes(time, event)
@@ -116,6 +120,8 @@ def auc_at(
     was censored by then is neither. Tied risks (`tied_ranks`) count half. Equals R's `riskRegression::Score`. NaN in a
     draw without a case or without a control; NotComputable where G is 0 or unknown before a case.
 
+    References
+    ----------
     Uno et al., JASA 102 (2007), 527, doi:10.1198/016214507000000149.
     Hung and Chiang, Canadian Journal of Statistics 38 (2010), 8, doi:10.1002/cjs.10046.
     """
@@ -139,6 +145,8 @@ def brier_at(
     0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals R's `riskRegression::Score`.
     NotComputable where G is 0 or unknown where it is needed, or t lies beyond what is known of G.
 
+    References
+    ----------
     Graf et al., Statistics in Medicine 18 (1999), 2529,
     doi:10.1002/(SICI)1097-0258(19990915/30)18:17/18<2529::AID-SIM274>3.0.CO;2-5.
     """

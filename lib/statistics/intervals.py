@@ -81,6 +81,8 @@ def training_share(signal: ArrayLike) -> np.ndarray:
     0.85 / (1 + (signal / 4)^2), was chosen so that intervals, differences and tests miss in about 2 to 6 % of the studies
     simulated in `benchmarks/interval_coverage.py`. The corrected resampled t adds 1 / (1 - 1 / folds) whatever the signal.
 
+    References
+    ----------
     Bengio and Grandvalet, JMLR 5 (2004), 1089. Nadeau and Bengio, Machine Learning 52 (2003), 239,
     doi:10.1023/A:1024068626366. Bates, Hastie and Tibshirani, JASA 119 (2024), 1434, doi:10.1080/01621459.2023.2197686.
     """
@@ -346,6 +348,8 @@ def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float, correlation: floa
     `correlation`; at least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more
     than 3,000 spots every so-manieth is asked. Labels of one kind only get 5 pitches.
 
+    References
+    ----------
     Lahiri, Resampling Methods for Dependent Data (2003), chapter 12: blocks have to outgrow the range of the dependence.
     """
     known = ~np.isnan(labels := np.asarray(labels, dtype=float))

@@ -72,6 +72,8 @@ def pooled(differences: ArrayLike, errors: ArrayLike, level: float = 0.95) -> Po
     """Random-effects mean (Paule-Mandel) of differences (cohorts,) with the interval of Hartung, Knapp, Sidik and Jonkman:
     Student's, of the weighted spread of the cohorts. By statsmodels. NotComputable of fewer than two cohorts.
 
+    References
+    ----------
     Sidik and Jonkman, Statistics in Medicine 21 (2002), 3153, doi:10.1002/sim.1262. IntHout et al., BMC Medical Research
     Methodology 14 (2014), 25, doi:10.1186/1471-2288-14-25.
     """
@@ -91,6 +93,8 @@ def posterior(differences: ArrayLike, errors: ArrayLike, region: float = 0.01) -
 
     The mean given the spread is normal, so only the spread is integrated, on a grid. NotComputable of fewer than three cohorts.
 
+    References
+    ----------
     Gelman et al., Bayesian Data Analysis (2013), 5.4. Corani, Benavoli et al., Machine Learning 106 (2017), 1817,
     doi:10.1007/s10994-017-5641-9. Benavoli, Corani, Demsar and Zaffalon, JMLR 18 (2017), 77.
     """
@@ -152,6 +156,8 @@ def average_ranks(values: pd.DataFrame, higher_is_better: bool = True, alpha: fl
     """Ranks of models (columns) within cohorts (rows), averaged; ties share. ValueError where a model lacks a cohort,
     NotComputable of fewer than three models or two cohorts.
 
+    References
+    ----------
     Demsar, JMLR 7 (2006), 1.
     """
     if values.isna().any(axis=None):

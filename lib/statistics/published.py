@@ -21,10 +21,13 @@ def published_against_ours(published: pd.DataFrame, metrics: pd.DataFrame) -> pd
     testable ("yes" / "no"), why (why not, or what to keep in mind), ours_model, ours_cohort, ours_setting (empty where not
     testable).
 
-    Returned are item, where, published, certainty, ours, low, high, verdict, note, in the order of `published`. verdict, by
-    `compared`: "compatible", "incompatible" or "uninformative", with the difference's interval; where nobody has verified
-    the published value, the same of a number that may be none; where it was recomputed from the predictions that ours are
-    made of too, that it agrees by construction; or "not testable here: " and the reason.
+    Returns
+    -------
+    DataFrame
+        item, where, published, certainty, ours, low, high, verdict, note; the order of `published`. verdict, by `compared`:
+        "compatible", "incompatible" or "uninformative", with the difference's interval; where nobody has verified the
+        published value, the same of a number that may be none; where it was recomputed from the predictions that ours are
+        made of too, that it agrees by construction; or "not testable here: " and the reason.
     """
     if odd := sorted(set(published["testable"]) - {"yes", "no"}):
         raise ValueError(f'`testable` must be "yes" or "no", found {odd}')
@@ -81,6 +84,8 @@ def compared(
     neither, the data settle nothing. The interval is MOVER's: ours, and a printed value with the standard error of its
     folds, fold_sd sqrt(1 / folds + 1 / (folds - 1)), which counts shared training patients.
 
+    References
+    ----------
     Schuirmann, J Pharmacokinet Biopharm 15 (1987), 657, doi:10.1007/BF01068419. Zou and Donner, Statistics in Medicine 27
     (2008), 1693, doi:10.1002/sim.3095. Nadeau and Bengio (2003), doi:10.1023/A:1024068626366.
     """

@@ -58,6 +58,8 @@ def kaplan_meier(
     each time by itself; one of "equal-precision" the whole curve at once, from the first event to the last that
     somebody outlives (NaN beyond).
 
+    References
+    ----------
     Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data (2002), section 1.4. Nair, Technometrics
     26 (1984), 265, doi:10.1080/00401706.1984.10487964, with the tail of Miller and Siegmund (1982).
     """

@@ -83,14 +83,24 @@ def mapped(
 ) -> pd.DataFrame:
     """Clinical variables from a table of texts, by a declared mapping: float64, NaN = missing, and note (str), by patient.
 
-    `raw` has one row a patient, who is the index; "" where a patient's file has no such column. `mapping` is variable (the
-    nine, and `mrs`) to a column's name; to a sum or a difference of two or more, "Onset to door + Door to imaging", missing
-    where one of them is; to names of which a patient's table has one, "TICI | mTICI"; to a number, the same for all
-    patients; or to "", missing for all. `levels` are categories, text to code. `implausible` ("refuse" | "missing") says
-    what becomes of a number out of `RANGES`; the latter is said in `note`.
+    Parameters
+    ----------
+    raw : DataFrame
+        Texts, one row a patient, who is the index; "" where a patient's file has no such column.
+    mapping : dict
+        Variable (the nine, and `mrs`) to a column's name; to a sum or a difference of two or more, "Onset to door +
+        Door to imaging", missing where one of them is; to names of which a patient's table has one, "TICI | mTICI"; to
+        a number, the same for all patients; or to "", missing for all.
+    levels : dict
+        Categories, text to code.
+    implausible : "refuse" | "missing"
+        What becomes of a number out of `RANGES`; the latter is said in `note`.
 
-    A ValueError for an unknown variable or column, with the nearest name; a value that cannot be read or is implausible,
-    with patient and column; plain numbers among clock times, whose unit is then not known.
+    Raises
+    ------
+    ValueError
+        An unknown variable or column, with the nearest name; a value that cannot be read or is implausible, with
+        patient and column; plain numbers among clock times, whose unit is then not known.
     """
     known = (*POSTPROCEDURAL, "mrs")
     wrong = Faults(

@@ -40,15 +40,24 @@ def read_patients(
 ) -> tuple[pd.DataFrame, Path, list[str]]:
     """Read the table of one's own patients.
 
-    `mapping` is variable to what the table calls it, see `lib.stroke.clinical.mapped`; one that is not named is looked for
-    by its own name. `implausible` ("refuse" | "missing") says what becomes of a number that no patient has.
+    `mapping` is variable to what the table calls it, see `lib.stroke.clinical.mapped`; one that is not named is looked for by
+    its own name. `implausible` ("refuse" | "missing") says what becomes of a number that no patient has.
 
-    Returned are the table by patient, film (path, beginning with the folder), series (""), interval_s (NaN where empty),
-    problem (why the film cannot be read, ""), hospital (where the table has it), the nine variables and mrs (float64, NaN
-    missing), note; its path; and remarks, columns that are not read and variables without a column.
+    Returns
+    -------
+    table : DataFrame
+        By patient: film (path, beginning with the folder), series (""), interval_s (NaN where empty), problem (why the film
+        cannot be read, ""), hospital (where the table has it), the nine variables and mrs (float64, NaN missing), note.
+    path : Path
+        Of the table.
+    remarks : list of str
+        Columns that are not read and variables without a column.
 
-    A ValueError for no column patient, film or mrs; a patient twice or without a name; a film of two patients, or outside
-    the folder; an interval outside 0.05 to 20 s; what `mapped` refuses.
+    Raises
+    ------
+    ValueError
+        No column patient, film or mrs; a patient twice or without a name; a film of two patients, or outside the
+        folder; an interval outside 0.05 to 20 s; what `mapped` refuses.
     """
     folder, wrong = Path(folder), Faults()
     path = table_in(folder, "patients")

@@ -20,10 +20,23 @@ def fit_bins(time: ArrayLike, event: ArrayLike, bins: int = 4) -> np.ndarray:
     """Edges of bins that hold about equally many events each: quantiles of the event times; where these coincide, as in
     whole months, the distinct event times nearest to equal shares that leave no bin without an event.
 
-    Fit them on the training patients: `time` (n,) follow-up, 0 or longer; `event` (n,) 1 died, 0 censored. CrossFusion and
-    MCAT fit them on all patients, those of validation included. Returned are float64 (bins + 1,), ascending; bin k is
-    [edges[k], edges[k + 1]). The first edge is the shortest time less 1e-6, the last the longest plus 1e-6, censored
-    patients included. A ValueError for fewer distinct event times than bins, or a missing time.
+    Fit them on the training patients. CrossFusion and MCAT fit them on all patients, those of validation included.
+
+    Parameters
+    ----------
+    time, event : arrays (n,)
+        Follow-up, 0 or longer; 1 died, 0 censored.
+
+    Returns
+    -------
+    float64 array (bins + 1,)
+        Ascending. Bin k is [edges[k], edges[k + 1]). The first edge is the shortest time less 1e-6, the last the
+        longest plus 1e-6, censored patients included.
+
+    Raises
+    ------
+    ValueError
+        Fewer distinct event times than bins, or a missing time.
     """
     time, event = np.asarray(time, dtype=float), np.asarray(event)
     died = time[event.astype(bool)]
@@ -58,13 +71,24 @@ def bin_of(time: ArrayLike, edges: ArrayLike) -> np.ndarray:
 def survival_nll(
     hazard_logits: Tensor, bin: Tensor, event: Tensor, alpha: float = 0.0, clamp: float | None = None
 ) -> Tensor:
-    """Negative log-likelihood of each patient's follow-up under the predicted hazards, (n,); the released code takes the
-    mean.
+    """Negative log-likelihood of each patient's follow-up under the predicted hazards.
 
-    `hazard_logits` (n, bins) are before the sigmoid; `bin` (n,) as of `bin_of`; `event` (n,) 1 died, 0 censored. `alpha`, in
-    [0, 1], is how much less censored patients weigh: CrossFusion trains with 0.2 and validates with 0. With `clamp`
-    logarithms are of probabilities no smaller than this, as the released code does with 1e-7: a confident model then gets no
-    gradient. None takes them through log-sigmoid, which loses nothing.
+    Parameters
+    ----------
+    hazard_logits : float tensor (n, bins)
+        Before the sigmoid.
+    bin, event : integer tensors (n,)
+        See `bin_of`; 1 died, 0 censored.
+    alpha : float
+        In [0, 1]; how much less censored patients weigh. CrossFusion trains with 0.2 and validates with 0.
+    clamp : float, optional
+        Take logarithms of probabilities no smaller than this, as the released code does with 1e-7: a confident
+        model then gets no gradient. None takes them through log-sigmoid, which loses nothing.
+
+    Returns
+    -------
+    float tensor (n,)
+        Loss of each patient; the released code takes the mean over a batch.
     """
     if clamp is None:
         log_hazard = F.logsigmoid(hazard_logits)
@@ -82,11 +106,14 @@ def survival_nll(
 def survival_cross_entropy(
     hazard_logits: Tensor, bin: Tensor, event: Tensor, alpha: float = 0.0, clamp: float | None = None
 ) -> Tensor:
-    """Cross-entropy (n,) of having died within the bin, `ce_surv` of MCAT and CrossFusion; arguments as `survival_nll`
-    takes.
+    """Cross-entropy of having died within the bin, `ce_surv` of MCAT and CrossFusion; arguments as `survival_nll` takes.
 
-    Who died costs -(1 - alpha) log(1 - S(Y)) + alpha U, who was censored -(1 - alpha) log S(Y): "dead by the end of the bin"
-    is one answer, whichever the bin. `clamp` is added to S(Y - 1), where the released code adds it.
+    Who died costs -(1 - alpha) log(1 - S(Y)) + alpha U, who was censored -(1 - alpha) log S(Y): "dead by the end of the
+    bin" is one answer, whichever the bin. `clamp` is added to S(Y - 1), where the released code adds it.
+
+    Returns
+    -------
+    float tensor (n,)
     """
     here = bin.long().unsqueeze(1)
     if clamp is None:

@@ -64,11 +64,27 @@ def folds_of(table: pd.DataFrame) -> list[Fold]:
 def stratified_folds(
     patients: Mapping[str, str], strata: Mapping[str, object], k: int = 5, seed: int = 0
 ) -> list[Fold]:
-    """Folds "0" to k - 1 that hold about equally many patients of each stratum; all rows of a patient stay together.
+    """Folds that hold about equally many patients of each stratum; all rows of a patient stay together.
 
-    `patients` is section (slide, case) -> patient, `strata` patient -> what to balance, as 1 died, 0 censored. Who is tested
-    where depends on patients, strata and seed, not on the order of the rows, which is kept. A ValueError for a stratum with
-    fewer patients than folds.
+    Parameters
+    ----------
+    patients : mapping
+        Section (slide, case) -> patient.
+    strata : mapping
+        Patient -> what to balance, as 1 died, 0 censored.
+    k, seed : int
+        How many folds, and the seed of the draw.
+
+    Returns
+    -------
+    list of Fold
+        Named "0" to k - 1. Who is tested where depends on patients, strata and seed, not on the order of the rows,
+        which is kept.
+
+    Raises
+    ------
+    ValueError
+        A stratum with fewer patients than folds.
     """
     people = sorted(set(patients.values()))
     kinds = [str(strata[person]) for person in people]

@@ -15,9 +15,15 @@ from lib.training.folds import Fold, refuse_leak
 def read_folds(folder: str | Path) -> list[Fold]:
     """`splits_0.csv`, `splits_1.csv`, ... of a folder, as MCAT, PORPOISE and CrossFusion publish them.
 
-    An id is a patient's barcode or, in CrossFusion's COAD, a slide's name. val is the tested part; the shorter of the two
-    columns is padded with blanks. A FileNotFoundError where there is no such file, or a number is skipped; a ValueError
-    where an id is tested twice, or its patient is on both sides of a fold.
+    An id is a patient's barcode or, in CrossFusion's COAD, a slide's name. val is the tested part; the shorter of the
+    two columns is padded with blanks.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file, or a number is skipped.
+    ValueError
+        An id is tested twice, or its patient is on both sides of a fold.
     """
     folds, count = [], len(list(Path(folder).glob("splits_*.csv")))
     for number in range(max(count, 1)):
@@ -45,8 +51,12 @@ def _checked(folds: list[Fold], where: object) -> list[Fold]:
 
 
 def with_outcomes(folds: Iterable[Fold], known: Iterable[str]) -> tuple[list[Fold], list[str]]:
-    """Keep the ids of published folds whose outcome is known; one sentence for each kind of misfit. A ValueError where a
-    part of a fold would be empty: folds and outcomes do not belong together.
+    """Keep the ids of published folds whose outcome is known; one sentence for each kind of misfit.
+
+    Raises
+    ------
+    ValueError
+        A part of a fold would be empty: folds and outcomes do not belong together.
     """
     folds, known = list(folds), set(known)
     kept = [Fold(f.name, *(tuple(one for one in part if one in known) for part in f[1:])) for f in folds]

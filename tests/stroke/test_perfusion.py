@@ -1,4 +1,6 @@
-"""Preparation of a scan against a naive version and a known small head; films broken in time are refused, sound ones not."""
+"""Preparation of a scan: against a naive version, against what is known of a small head, and refused where it must be; films
+broken in time are refused, and sound ones of any interval, start and noise are not.
+"""
 
 import itertools
 
@@ -330,6 +332,8 @@ def test_grid_around_rounds_up_to_multiples():
     finer = grid_around(mask, GRID, (2.0, 3.6, 8.0), (None, 16, None))
     assert finer.size == (80, 16, 16)
 
+
+# films broken in time
 
 ROUGHEST = Preparation().roughest
 
