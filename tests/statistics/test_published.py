@@ -33,9 +33,8 @@ def verdict(published, metrics):
 def test_words_that_can_be_false():
     """Two one-sided tests within .05 either way; a wide interval says neither yes nor no."""
     sure = {"estimate": 0.8, "low": 0.77, "high": 0.83}
-    assert (
-        verdict(printed(value=0.81), measured(**sure)) == "compatible (ours minus printed −0.040 to +0.020)"
-    )
+    said = "compatible (ours minus printed −0.040 to +0.020)"
+    assert verdict(printed(value=0.81), measured(**sure)) == said
     assert verdict(printed(value=0.85), measured(**sure)).startswith("incompatible (")
     assert verdict(printed(value=0.82), measured(low=0.7, high=0.9)).startswith("uninformative (")
     # a printed spread of folds makes the printed value itself uncertain: .05 sqrt(1/5 + 1/4) = .034
@@ -49,21 +48,15 @@ def test_words_that_can_be_false():
 def test_an_interval_that_reproduces_every_rival_says_nothing(root):
     """MCAT's LUAD interval held 14 of 14 values of the paper's table; none of them is now called alike or unlike."""
     table = pd.read_csv(root / "data" / "published" / "crossfusion.csv")
-    luad = table[
-        (table["cohort"] == "luad") & table["fold_sd"].notna() & (table["source"].str.contains("Table 1"))
-    ]
-    words = {
-        compared(v, 0.616, 0.561, 0.670, sd, k).split(" ")[0]
-        for v, sd, k in luad[["value", "fold_sd", "folds"]].to_numpy()
-    }
-    assert len(luad) >= 14
+    luad = table.query("cohort == 'luad'").dropna(subset="fold_sd")
+    rows = luad.loc[luad["source"].str.contains("Table 1"), ["value", "fold_sd", "folds"]].to_numpy()
+    words = {compared(v, 0.616, 0.561, 0.670, sd, k).split(" ")[0] for v, sd, k in rows}
+    assert len(rows) >= 14
     assert words == {"uninformative"}
 
 
 def test_what_cannot_be_compared():
-    assert (
-        verdict(printed(testable="no", why="UNI is gated"), measured()) == "not testable here: UNI is gated"
-    )
+    assert verdict(printed(testable="no", why="gated"), measured()) == "not testable here: gated"
     said = verdict(printed(), measured(metric="ap"))
     assert said.startswith("not testable here: spacrd-genes was not run on ")
     assert said.endswith(" (auc)")
