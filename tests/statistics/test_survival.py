@@ -86,16 +86,13 @@ def test_freireichs_remissions():
 
 def test_scikit_survival_draws_the_same_band():
     nonparametric = pytest.importorskip("sksurv.nonparametric")
-    for level in (0.8, 0.95):
-        times, survival, band = nonparametric.kaplan_meier_estimator(
-            np.array(OBSERVED, bool), np.array(TREATED, float), conf_level=level, conf_type="log-log"
-        )
-        table = kaplan_meier(TREATED, OBSERVED, level).iloc[1:]
-        np.testing.assert_array_equal(table.time, times)
-        np.testing.assert_allclose(table.survival, survival)
-        np.testing.assert_allclose(table[["low", "high"]].T, band)
-    with pytest.raises(ValueError, match="level is 95"):
-        kaplan_meier([1, 2], [1, 0], 95)
+    times, survival, band = nonparametric.kaplan_meier_estimator(
+        np.array(OBSERVED, bool), np.array(TREATED, float), conf_type="log-log"
+    )
+    table = kaplan_meier(TREATED, OBSERVED).iloc[1:]
+    np.testing.assert_array_equal(table.time, times)
+    np.testing.assert_allclose(table.survival, survival)
+    np.testing.assert_allclose(table[["low", "high"]].T, band)
 
 
 def test_survival_at_steps_down_at_the_event():
