@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.inputs.hounsfield import check_hounsfield
+from lib.inputs.volumes import check_hounsfield
 
 
 def body(seed: int = 0) -> np.ndarray:

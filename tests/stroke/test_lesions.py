@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 
 from lib.inputs.volumes import Geometry
-from lib.stroke.lesions import left_of_midline, lesion_volumes, mismatch, parenchyma
-from lib.stroke.maps import Maps, arterial_input, perfusion_maps
+from lib.stroke.maps import (
+    Maps,
+    arterial_input,
+    left_of_midline,
+    lesion_volumes,
+    mismatch,
+    parenchyma,
+    perfusion_maps,
+)
 from lib.stroke.params import Preparation
 from lib.stroke.perfusion import prepare
 from lib.stroke.phantom import draw, series_path, write_patient
