@@ -21,7 +21,7 @@ ROOMS = [
     *("results", "site", "pieces", "paper", "book"),
 ]
 # the goal is 600, 18,000, 90, 24,000, 25; a number above it is what stands at present
-LONGEST_FILE, LIB_LINES, LIB_FILES, TEST_LINES, RAISES = 600, 26_977, 104, 31_081, 26
+LONGEST_FILE, LIB_LINES, LIB_FILES, TEST_LINES, RAISES = 600, 26_977, 104, 31_080, 26
 
 
 def committed() -> list[Path]:
@@ -162,9 +162,7 @@ def test_lib_names_no_study_outside_its_folder():
     ("file", "line"),
     [
         ("inputs/spots", "import lib.figures.style"),
-        ("inputs/spots", "from lib.figures import style"),
         ("inputs/spots", "from lib import training"),
-        ("inputs/spots", "import lib.spacrd"),
         ("stroke/cohort", "from lib.spacrd import spots"),
         ("files", "from lib.inputs.tables import plain"),
     ],

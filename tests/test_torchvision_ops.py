@@ -15,18 +15,14 @@ def run(code: str, root) -> str:
     return done.stdout.strip()
 
 
-def test_import_of_lib_is_cheap_and_imports_neither_torch_nor_torchvision(root):
+def test_import_of_lib_imports_neither_torch_nor_torchvision(root):
     code = """
-        import sys, time
-        start = time.perf_counter()
-        import lib
-        print(time.perf_counter() - start)
-        import importlib.util
+        import importlib.util, sys, lib
         assert importlib.util.find_spec("torchvision") is not None
         assert importlib.util.find_spec("torchvision_of_nobody") is None
         assert not {"torch", "torchvision", "numpy", "timm"} & set(sys.modules), "something heavy was imported"
     """
-    assert min(float(run(code, root)) for _ in range(3)) < 0.05
+    assert run(code, root) == ""
 
 
 def test_torchvision_can_be_imported_and_could_not_without_the_guard_where_its_extension_does_not_load(root):

@@ -84,8 +84,7 @@ def test_the_mean_of_heads_is_surer_than_one_of_them(differences):
 
 
 def test_p_agrees_with_the_interval_and_holm_counts_its_kind(differences):
-    rows = differences
-    out = (rows["low"] > 0) | (rows["high"] < 0)
+    out = ((rows := differences)["low"] > 0) | (rows["high"] < 0)
     assert ((rows["p"] < 0.05) == out).all()
     assert (rows["p_holm"] >= rows["p"]).all()
     lone = rows["contrast"].map(rows["contrast"].value_counts()) == 1

@@ -8,7 +8,7 @@ import base64
 import io
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -41,19 +41,11 @@ class Cells:
     holds each stage's notebook with what its cells printed; with `pages` also what they displayed, ended with and drew.
     """
 
-    quick, png = (
-        True,
-        False,
-    )  # pictures are small, and without png: how figures are printed is tested elsewhere
+    # pictures are small, and without png: how figures are printed is tested elsewhere
+    quick, png = True, False
 
     def __init__(
-        self,
-        tree: Path,
-        results: Path,
-        values: Mapping,
-        study: str,
-        patterns: Sequence[str] = ("**/*",),
-        pages: bool = False,
+        self, tree: Path, results: Path, values: Mapping, study: str, patterns=("**/*",), pages=False
     ):
         self.tree, self.values, self.study, self.patterns = tree, dict(values), study, patterns
         self.pages, self.executed = pages, {}

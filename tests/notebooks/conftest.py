@@ -139,9 +139,17 @@ class Study:
 
 
 @pytest.fixture(scope="session")
-def notebooks() -> type[Study]:
-    """To run the notebooks of another tree or cohort."""
-    return Study
+def open_study(checkout, mirror, tmp_path_factory) -> Callable[..., Study]:
+    """Function (study, cohort, changed parameters) -> it in a clone of its own; raw files come from the mirror, checksums and all."""
+
+    def cloned(study: str, cohort: str, **changes) -> Study:
+        tree = checkout(tmp_path_factory.mktemp(cohort))
+        parameters = tree / "params" / study / f"{cohort}.yaml"
+        values = yaml.safe_load(parameters.read_text(encoding="utf-8")) | changes
+        parameters.write_text(yaml.safe_dump(values, sort_keys=False))
+        return Study(tree, tree / "results", parameters, {"CROSSBOOK_MIRROR": str(mirror.resolve())}, study)
+
+    return cloned
 
 
 @pytest.fixture(scope="session")

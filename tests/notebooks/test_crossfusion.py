@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-import yaml
 
 pytestmark = pytest.mark.real
 
@@ -12,15 +11,9 @@ P_VALUES = {"logrank_p_pooled_median": 0.848, "logrank_p_fold_median": 0.0662}
 
 
 @pytest.fixture(scope="module")
-def study(checkout, mirror, notebooks, tmp_path_factory):
-    """Lung adenocarcinoma, whole; the raw files come from the mirror, checksums and all."""
-    tree = checkout(tmp_path_factory.mktemp("luad"))
-    parameters = tree / "params/crossfusion/luad.yaml"
-    values = yaml.safe_load(parameters.read_text(encoding="utf-8")) | {"bootstrap_draws": 200}
-    parameters.write_text(yaml.safe_dump(values, sort_keys=False))
-    study = notebooks(
-        tree, tree / "results", parameters, {"CROSSBOOK_MIRROR": str(mirror.resolve())}, study="crossfusion"
-    )
+def study(open_study):
+    """Lung adenocarcinoma, whole."""
+    study = open_study("crossfusion", "luad", bootstrap_draws=200)
     study.must_run_cells("1-preprocess", "4-evaluate")
     return study
 

@@ -406,15 +406,6 @@ def test_bad_scans_end_the_stage_and_with_max_failed_the_others_go_on(hospital, 
     assert not {CUT, LOST} & set(done.read("tables/slide.csv")["patient"])
 
 
-def test_bad_table_is_one_sentence(hospital, tmp_path):
-    done, raw = hospital(tmp_path)
-    edit(raw / "clinical.csv", lambda table: pd.concat([table, table[table["patient"] == "GC-0003"]]))
-    with pytest.raises(ValueError, match=r"clinical\.csv: patient GC-0003 stands twice") as ended:
-        done.run("1-preprocess")
-    assert "\n" not in str(ended.value)
-    assert not (done.folder / "cohort.csv").exists()
-
-
 def test_hospital_without_patients_is_not_taken_for_an_external_one(hospital, tmp_path):
     done, _ = hospital(tmp_path)
     with pytest.raises(ValueError, match=r"external_hospitals names C, where no patient is: known are A, B$"):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,17 +31,12 @@ FOLD = {
 
 
 @pytest.fixture(scope="module")
-def study(checkout, mirror, notebooks, tmp_path_factory):
-    """A clone whose cohort her2st is cut to four sections; the raw files come from the mirror, checksums and all."""
-    tree = checkout(tmp_path_factory.mktemp("her2st"))
-    table = pd.read_csv(tree / "data/cohorts/spacrd/her2st.csv", dtype=str, keep_default_na=False)
-    fold = table[table["section"].isin(FOLD["settings"]["one-fold"]["sections"])]
-    fold.to_csv(tree / "data/cohorts/spacrd/her2st.csv", index=False)
-    parameters = tree / "params/spacrd/her2st.yaml"
-    parameters.write_text(
-        yaml.safe_dump(yaml.safe_load(parameters.read_text(encoding="utf-8")) | FOLD, sort_keys=False)
-    )
-    study = notebooks(tree, tree / "results", parameters, {"CROSSBOOK_MIRROR": str(mirror.resolve())})
+def study(open_study):
+    """Of the cohort her2st four sections."""
+    study = open_study("spacrd", "her2st", **FOLD)
+    path = study.tree / "data/cohorts/spacrd/her2st.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table[table["section"].isin(FOLD["settings"]["one-fold"]["sections"])].to_csv(path, index=False)
     study.must_run_cells("1-preprocess", "3-train", "4-evaluate")
     return study
 

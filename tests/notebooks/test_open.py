@@ -18,12 +18,7 @@ COHORTS = [
 
 
 @pytest.mark.parametrize(("study", "cohort"), COHORTS)
-def test_no_number_moves(study, cohort, checkout, mirror, notebooks, tmp_path):
-    clone = checkout(tmp_path / "tree")
-    parameters, surroundings = (
-        clone / f"params/{study}/{cohort}.yaml",
-        {"CROSSBOOK_MIRROR": str(mirror.resolve())},
-    )
-    run = notebooks(clone, tmp_path / "results", parameters, surroundings, study=study)
+def test_no_number_moves(study, cohort, open_study):
+    run = open_study(study, cohort)
     run.must_run(*STAGES)
     assert moved(golden_of(study, cohort), summary(run.folder)) == []

@@ -1,9 +1,10 @@
 """Two real slides through the first two stages; the one whose file holds no scale is refused until it is given one."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from lib.crossfusion.bags import read_bag
 
@@ -12,20 +13,8 @@ BARE = "tcga-cr-7395-01a-01-ts1"
 
 
 @pytest.fixture(scope="module")
-def study(checkout, mirror, notebooks, tmp_path_factory):
-    def of(**changes):
-        tree = checkout(tmp_path_factory.mktemp("cmu"))
-        parameters = tree / "params/crossfusion/cmu.yaml"
-        values = (
-            yaml.safe_load(parameters.read_text(encoding="utf-8"))
-            | {"encoder": "colour", "encoder_weights": ""}
-            | changes
-        )
-        parameters.write_text(yaml.safe_dump(values, sort_keys=False))
-        surroundings = {"CROSSBOOK_MIRROR": str(mirror.resolve())}
-        return notebooks(tree, tree / "results", parameters, surroundings, study="crossfusion")
-
-    return of
+def study(open_study):
+    return partial(open_study, "crossfusion", "cmu", encoder="colour", encoder_weights="")
 
 
 def test_slide_without_scale_is_refused_by_name(study):

@@ -220,15 +220,6 @@ def test_values_and_scans_of_isles_are_those_in_the_files(isles):
     assert volumes["hypoperfused_ml"].ge(volumes["core_ml"]).all()
 
 
-def test_unknown_column_in_mapping_names_the_nearest(isles):
-    done, _, _ = isles
-    before = sha256_of(done.folder / "cohort.csv")
-    sentence = "nihss: no table has a column 'NIHSS at admision'; nearest: NIHSS at admission"
-    with pytest.raises(ValueError, match=sentence):
-        done.run("1-preprocess", mapping={"nihss": "NIHSS at admision"})
-    assert sha256_of(done.folder / "cohort.csv") == before, "nothing is overwritten by a run that ends badly"
-
-
 def test_scans_that_are_no_film_are_named_all_at_once(scans, tmp_path):
     root, names = tmp_path / "data/raw/fake/train", [f"sub-stroke000{number}" for number in range(1, 5)]
     paths = [root / "raw_data" / name / "ses-01" / f"{name}_ses-01_ctp.nii.gz" for name in names]

@@ -180,9 +180,7 @@ def test_mapping_is_declared(tmp_path):
     other = read(tmp_path, {"smoking": "diabetes", "mrs": "mRS DISCHARGE"})
     assert other.iloc[0][["smoking", "mrs"]].tolist() == [0, 4]
     assert read(tmp_path, {"smoking": 1})["smoking"].tolist() == [1]
-    with pytest.raises(
-        ValueError, match="nihss: no table has a column 'NIHSS at admision'; nearest: NIHSS at ad"
-    ):
+    with pytest.raises(ValueError, match="no table has a column 'NIHSS at admision'; nearest: NIHSS at ad"):
         read(tmp_path, {"nihss": "NIHSS at admision"})
 
 
