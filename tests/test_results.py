@@ -699,11 +699,9 @@ def test_the_slide_of_cells_is_printed_from_committed_tables(bare):
 
 
 @pytest.mark.real
-def test_shipped_scores_of_the_real_section(bare, mirror):
+def test_shipped_scores_of_the_real_section(bare, mirrored):
     """.902 is the AUC of SpaCRD's scores against its labels (both at 91eebc18e3f1), .913 against SEDR's classes."""
-    at = mirror / "vihbc" / "shipped"
-    if not at.is_dir():
-        pytest.skip("the mirror has no vihbc/shipped")
+    at = mirrored("vihbc/shipped")
     (bare.root / "data/raw/vihbc").mkdir(parents=True)
     (bare.root / "data/raw/vihbc/shipped").symlink_to(at)
     made = bare.parts("shipped")["shipped vihbc"]

@@ -524,7 +524,7 @@ def calibration_rows(
     return pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("cohort", "setting")])
 
 
-COLUMNS = ["model", "cut", "group", "time", "at_risk", "survival", "low", "high"]
+CURVES = ["model", "cut", "group", "time", "at_risk", "survival", "low", "high"]
 
 
 def group_curves(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> pd.DataFrame:
@@ -537,15 +537,15 @@ def group_curves(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> pd.D
         curve = kaplan_meier(time[group == side], event[group == side])
         steps = curve[(curve["events"] > 0) | curve.index.isin([0, len(curve) - 1])]
         parts.append(steps.assign(group=side))
-    found = pd.concat(parts)[COLUMNS[2:]].round({"time": 2, "survival": 4, "low": 4, "high": 4})
+    found = pd.concat(parts)[CURVES[2:]].round({"time": 2, "survival": 4, "low": 4, "high": 4})
     return found.reset_index(drop=True)
 
 
 def risk_curves(models: Mapping[str, HeldOut]) -> pd.DataFrame:
-    """Curves of high and low risk of every model under every rule of `RISK_CUTS`, columns `COLUMNS`; a cut that makes no two
+    """Curves of high and low risk of every model under every rule of `RISK_CUTS`, columns `CURVES`; a cut that makes no two
     groups has no rows.
     """
-    parts = [pd.DataFrame(columns=COLUMNS)]
+    parts = [pd.DataFrame(columns=CURVES)]
     for name, model in models.items():
         for rule in RISK_CUTS:
             try:
@@ -553,4 +553,4 @@ def risk_curves(models: Mapping[str, HeldOut]) -> pd.DataFrame:
             except NotComputable:
                 continue
             parts.append(group_curves(model.time, model.event, sides).assign(model=name, cut=rule))
-    return pd.concat(parts[1:] or parts, ignore_index=True)[COLUMNS]
+    return pd.concat(parts[1:] or parts, ignore_index=True)[CURVES]

@@ -309,10 +309,8 @@ def test_file_without_an_orientation_is_read_with_a_warning(tmp_path):
 
 
 @pytest.mark.real
-def test_real_ct_and_its_mask(mirror):
-    folder = mirror / "ct" / "totalsegmentator"
-    if not folder.is_dir():
-        pytest.skip("no CT in the mirror")
+def test_real_ct_and_its_mask(mirrored):
+    folder = mirrored("ct/totalsegmentator")
     ct = read_volume(folder / "example_ct_sm.nii.gz")
     assert ct.values.shape == (30, 101, 122)
     assert ct.stored_as == "RAS"
@@ -333,10 +331,8 @@ def test_real_ct_and_its_mask(mirror):
 
 
 @pytest.mark.real
-def test_real_nrrd_stored_upside_down_keeps_its_label(mirror):
-    folder = mirror / "ct" / "pyradiomics"
-    if not folder.is_dir():
-        pytest.skip("no MR in the mirror")
+def test_real_nrrd_stored_upside_down_keeps_its_label(mirrored):
+    folder = mirrored("ct/pyradiomics")
     brain = read_volume(folder / "brain1_image.nrrd")
     mask = read_mask(folder / "brain1_label.nrrd", brain.geometry)
     assert brain.stored_as == "LAS"

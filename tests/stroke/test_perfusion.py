@@ -194,10 +194,8 @@ def test_mask_keeps_the_largest_part_and_what_touches_the_scan_s_edge():
 
 
 @pytest.mark.real
-def test_mask_of_a_real_ct_holds_its_organs(mirror):
-    folder = mirror / "ct" / "totalsegmentator"
-    if not folder.is_dir():
-        pytest.skip("no CT in the mirror")
+def test_mask_of_a_real_ct_holds_its_organs(mirrored):
+    folder = mirrored("ct/totalsegmentator")
     ct = read_volume(folder / "example_ct_sm.nii.gz")
     labels = read_volume(folder / "example_seg.nii.gz").values
     mask = tissue_mask(ct.values, ct.geometry, PLAIN)
