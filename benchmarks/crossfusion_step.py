@@ -1,6 +1,6 @@
 """One training step of CrossFusion, forward and backward, beside the released scheme, in one run.
 
-    .venv/bin/python benchmarks/crossfusion_step.py
+    .venv/bin/python -m benchmarks.crossfusion_step
 
 One thread, random features 1,024 wide: the mean slide of the paper (13,496, 3,449, 895 tiles at 20x, 10x, 5x), and
 4,096, 1,047, 272. Each scheme has its own process, so that its peak memory is its own. Seconds are the processor's, of
@@ -18,14 +18,13 @@ the peak memory, at 4,096 0.85 of the time. The ratios to `shipped`, which lacks
 """
 
 import argparse
-import importlib.util
 import json
 import os
-import resource
-import subprocess
-import sys
 import time
+from itertools import product
 from pathlib import Path
+
+from benchmarks._process import in_its_own_process, megabytes, of_tests
 
 SIZES = {"mean slide": (895, 3_449, 13_496), "4,096": (272, 1_047, 4_096)}
 SCHEMES = {
@@ -37,12 +36,6 @@ SCHEMES = {
 }
 WIDTH = 1_024
 BARS = {("mean slide", "time"): 0.5, ("mean slide", "peak"): 0.3, ("4,096", "time"): 0.85}
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def megabytes() -> float:
-    """The most memory this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
 
 
 def shipped_scheme() -> type:
@@ -51,11 +44,7 @@ def shipped_scheme() -> type:
     """
     import torch.nn.functional as F
 
-    place = importlib.util.spec_from_file_location("plain", ROOT / "tests/crossfusion/plain_crossfusion.py")
-    plain = importlib.util.module_from_spec(place)
-    place.loader.exec_module(plain)
-
-    class Shipped(plain.Plain):
+    class Shipped(of_tests("crossfusion/plain_crossfusion.py").Plain):
         def linear(self, x, name):
             return F.linear(x, *self.get(name))
 
@@ -128,19 +117,6 @@ def measured(size: str, scheme: str, repeats: int) -> dict:
     return row
 
 
-def in_its_own_process(size: str, scheme: str, repeats: int) -> dict:
-    command = [sys.executable, __file__, "--size", size, "--scheme", scheme, "--repeats", str(repeats)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def verdicts(table) -> list[str]:
     described = table[table.scheme == "described"].set_index("size")
     lines = []
@@ -169,7 +145,10 @@ def main() -> None:
         return
 
     load = round(os.getloadavg()[0], 2)
-    rows = [in_its_own_process(size, scheme, options.repeats) for size in options.sizes for scheme in SCHEMES]
+    rows = []
+    for size, scheme in product(options.sizes, SCHEMES):
+        asked = ("--size", size, "--scheme", scheme, "--repeats", options.repeats)
+        rows.append(in_its_own_process("crossfusion_step", *asked, OMP_NUM_THREADS="1"))
 
     import pandas as pd
 

@@ -78,6 +78,8 @@ def run_permuted(options) -> Iterator[list[dict]]:
         params, patients = cohort(name, options)
         data = held(params, patients)
         for number in range(options.permutations):
+            if (name, number) in options.done:
+                continue
             data.table = permuted(patients.table, number)
             scores = predictions(data, options.models)
             about, rows = {"cancer": name, "permutation": number}, []
@@ -228,6 +230,11 @@ def main() -> None:
     )
     parser.add_argument("--deals", type=int, default=5, help="of a modality among held-out patients")
     parser.add_argument("--permutations", type=int, default=20)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="permuted: deals that the table has are kept, and not made again",
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[400, 4000])
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0, 2.0])
     parser.add_argument("--repeats", type=int, default=3)
@@ -239,7 +246,9 @@ def main() -> None:
         options.cancers, options.models, options.seeds = (
             a or b.get(part, [1]) for a, b in zip(asked, (CANCERS, MODELS, SEEDS), strict=True)
         )
-        table = pd.DataFrame()
+        before = options.out / f"fusion_{part}.csv"
+        table = pd.read_csv(before) if options.resume and before.is_file() else pd.DataFrame()
+        options.done = {*zip(table.get("cancer", []), table.get("permutation", []), strict=True)}
         for rows in PARTS[part](options):  # written as it grows: what was not reached is missing, and no more
             table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True).round(4)
             write_csv(table, options.out / f"fusion_{part}.csv")

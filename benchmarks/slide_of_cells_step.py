@@ -12,12 +12,11 @@ schemes are measured at 448 pixels only: a training step of theirs at 256 would 
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from benchmarks.crossfusion_step import ROOT, SCHEMES, megabytes, shipped_scheme
+from benchmarks._process import ROOT, in_its_own_process, megabytes
+from benchmarks.crossfusion_step import SCHEMES, shipped_scheme
 
 SIDES = (448, 256)
 OURS = "described"
@@ -70,14 +69,11 @@ def main() -> None:
     if options.row is not None:
         print(json.dumps(measured(*ROWS[options.row])))
         return
-    rows, environment = [], os.environ | {"OMP_NUM_THREADS": "1"}
+    rows = []
     for number in range(len(ROWS)):
-        command = [sys.executable, "-m", "benchmarks.slide_of_cells_step", "--row", str(number)]
         load = round(os.getloadavg()[0], 2)
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=ROOT
-        )
-        rows.append(json.loads(done.stdout.splitlines()[-1]) | {"load_before": load})
+        row = in_its_own_process("slide_of_cells_step", "--row", number, OMP_NUM_THREADS="1")
+        rows.append(row | {"load_before": load})
         print(rows[-1], flush=True)
 
     import pandas as pd

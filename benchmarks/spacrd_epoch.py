@@ -1,6 +1,6 @@
 """One stage-II epoch of SpaCRD, 2,868 spots x 3,000 genes, in ours and in a straightforward way, in one run.
 
-    .venv/bin/python benchmarks/spacrd_epoch.py
+    .venv/bin/python -m benchmarks.spacrd_epoch
 
 Forward, losses, backward, Adam's step. Random numbers in sections as large as seven of HER2ST's: speed does not depend
 on what is in them. Each scheme has its own process, so that its peak memory is its own; the median epoch counts.
@@ -15,26 +15,19 @@ Bars, against straightforward: described at most 0.15 of the time, released at m
 """
 
 import argparse
-import importlib.util
 import json
 import os
-import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
+
+from benchmarks._process import in_its_own_process, megabytes, of_tests
 
 SECTIONS = (295, 176, 306, 587, 691, 467, 346)
 SCHEMES = ("straightforward", "released", "described")
 TIME_BARS = {"released": 0.5, "described": 0.15}
 MEMORY_BAR = 0.5
 WARM_UP = 3  # batches
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def megabytes() -> float:
-    """The most memory this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
 
 
 def measured(scheme: str, options: argparse.Namespace) -> dict:
@@ -47,10 +40,7 @@ def measured(scheme: str, options: argparse.Namespace) -> dict:
     from lib.spacrd.features import Batches, Spots, labelled_patches, nearest
     from lib.spacrd.model import SpaCRD, fusion_losses
 
-    place = importlib.util.spec_from_file_location("slow", ROOT / "tests" / "spacrd" / "released.py")
-    slow = importlib.util.module_from_spec(place)
-    place.loader.exec_module(slow)
-
+    slow = of_tests("spacrd/released.py")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # the first step imports a good deal
@@ -129,12 +119,6 @@ def measured(scheme: str, options: argparse.Namespace) -> dict:
     }
 
 
-def in_its_own_process(scheme: str, arguments: list[str]) -> dict:
-    command = [sys.executable, __file__, *arguments, "--scheme", scheme]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def verdicts(table) -> list[str]:
     lines = []
     for row in table.itertuples():
@@ -164,7 +148,7 @@ def main() -> None:
         return
 
     load = round(os.getloadavg()[0], 2)
-    rows = [in_its_own_process(scheme, sys.argv[1:]) for scheme in SCHEMES]
+    rows = [in_its_own_process("spacrd_epoch", *sys.argv[1:], "--scheme", scheme) for scheme in SCHEMES]
 
     import pandas as pd
 

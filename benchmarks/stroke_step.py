@@ -1,7 +1,7 @@
 """One training step of StrokeNet on 128 x 128 x 16 voxels and 32 frames, beside a straightforward port, in one run.
 
-    .venv/bin/python benchmarks/stroke_step.py
-    .venv/bin/python benchmarks/stroke_step.py --full      # also one step at 512 x 512 x 16: minutes, up to 12 GB
+    .venv/bin/python -m benchmarks.stroke_step
+    .venv/bin/python -m benchmarks.stroke_step --full      # also one step at 512 x 512 x 16: minutes, up to 12 GB
 
 One thread, one patient of random numbers; forward, L2, backward and Adam, without dropout, so that all schemes but the
 last compute the same. Each has its own process, so that its peak memory is its own. Seconds are the processor's, of the
@@ -17,14 +17,12 @@ below 12 GB.
 """
 
 import argparse
-import importlib.util
 import json
 import os
-import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+from benchmarks._process import in_its_own_process, megabytes, of_tests
 
 SCHEMES = {
     "port": {},
@@ -35,12 +33,6 @@ SCHEMES = {
 SIZES = {"128": (128, 128, 16), "full": (512, 512, 16)}
 BARS = {"time": 0.7, "peak": 0.5}
 FULL_MB = 12_000
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def megabytes() -> float:
-    """The most memory this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
 
 
 def measured(size: str, scheme: str, repeats: int) -> dict:
@@ -53,10 +45,9 @@ def measured(size: str, scheme: str, repeats: int) -> dict:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = StrokeNet(SIZES[size], dropout=0.0, **SCHEMES[scheme]).train()
-    place = importlib.util.spec_from_file_location("plain", ROOT / "tests" / "stroke" / "plain_stroke.py")
-    plain = importlib.util.module_from_spec(place)
-    place.loader.exec_module(plain)
-    port = plain.Plain(dict(model.named_parameters()) | dict(model.named_buffers()))
+    port = of_tests("stroke/plain_stroke.py").Plain(
+        dict(model.named_parameters()) | dict(model.named_buffers())
+    )
     adam = torch.optim.Adam(model.parameters(), lr=1e-4)
     series = torch.randn(1, model.frames, *model.shape)
     clinical = torch.rand(1, 4), torch.tensor([[1, 0, 1, 0, 2]])
@@ -83,19 +74,6 @@ def measured(size: str, scheme: str, repeats: int) -> dict:
         "logit_later": round(taken[-1][2], 6),
         "torch": torch.__version__,
     }
-
-
-def in_its_own_process(size: str, scheme: str, repeats: int) -> dict:
-    command = [sys.executable, __file__, "--size", size, "--scheme", scheme, "--repeats", str(repeats)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def verdicts(table) -> list[str]:
@@ -125,9 +103,12 @@ def main() -> None:
         return
 
     load = round(os.getloadavg()[0], 2)
-    rows = [in_its_own_process("128", scheme, options.repeats) for scheme in SCHEMES]
-    if options.full:
-        rows.append(in_its_own_process("full", "described", 1))
+    runs = [("128", scheme, options.repeats) for scheme in SCHEMES]
+    runs += [("full", "described", 1)] * options.full
+    rows = []
+    for size, scheme, repeats in runs:
+        asked = ("--size", size, "--scheme", scheme, "--repeats", repeats)
+        rows.append(in_its_own_process("stroke_step", *asked, OMP_NUM_THREADS="1"))
 
     import pandas as pd
 

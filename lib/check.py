@@ -171,7 +171,6 @@ def sections(looked: Looked) -> list[tuple[str, list[str]]]:
 
 
 def verdict(looked: Looked) -> str:
-    """One sentence."""
     if looked.stops:
         return f"Not ready: {len(looked.stops)} to mend, each would stop the study or drop a patient, a slide or a scan."
     return f"Ready: everything was read; {len(looked.odd)} remarks."
@@ -216,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ValueError(
                     f"{folder.relative_to(ROOT)} is not empty: a made-up hospital goes into no real one"
                 )
-            importlib.import_module(f"lib.{asked.study}.hospital").write_hospital(folder)
+            importlib.import_module(f"lib.{asked.study}.phantom").write_hospital(folder)
             print(
                 f"{folder.relative_to(ROOT)} holds a made-up hospital: make check STUDY={asked.study} COHORT=patients"
             )

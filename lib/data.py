@@ -90,7 +90,6 @@ class Sources(Checked):
 
 
 def read_sources(path: str | os.PathLike = ROOT / "data" / "sources.yaml") -> Sources:
-    """Read and check the list of sources."""
     return Sources.model_validate(read_yaml(Path(path)))
 
 

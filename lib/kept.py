@@ -112,7 +112,6 @@ def faults(root: Path) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lib.kept", description=__doc__.splitlines()[0])
     parser.add_argument("study", help="such as crossfusion")
     parser.add_argument("cohorts", nargs="+", help="such as luad")

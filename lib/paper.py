@@ -107,7 +107,6 @@ def make_pdf(root: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lib.paper", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="the repository's folder")
     try:

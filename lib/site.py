@@ -11,8 +11,10 @@ import sys
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import takewhile
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, takewhile
+from pathlib import Path, PurePosixPath
+from queue import SimpleQueue
 from urllib.parse import unquote, urlsplit
 
 import nbformat
@@ -123,16 +125,55 @@ def find_quarto() -> tuple[str, str] | None:
 def quarto(program: str, folder: Path, log: Path) -> tuple[Path, list[str]]:
     """Render the book project in a folder: the site, and a sentence a complaint (Quarto exits with 0 in spite of them).
 
+    Quarto renders one page after the other. So its folders are rendered side by side, each processor in a copy of the
+    project, and laid together: a page is the same, byte for byte. A reference (`@fig-x`) reaches the pages of its own folder.
     RuntimeError, with the end of what Quarto said, where it fails.
     """
+    listed = [place for _, place in places(read_contents(folder))]
+    # those of the top, and the one that lists what all others cite, come last
+    last = [
+        place
+        for place in listed
+        if "/" not in place or "{#refs" in (folder / place).read_text(encoding="utf-8")
+    ]
+    parts = [PurePosixPath(place).parts for place in listed if place not in last]
+    folders = Counter("/".join(part[: 2 if part[0] == "notebooks" else 1]) for part in parts)
+    copies: SimpleQueue[Path] = SimpleQueue()
+    workers = min(len(folders), os.cpu_count() or 1)
+    made = [folder.with_name(f"{folder.name}-{number}") for number in range(workers)]
+    for copy in made:
+        shutil.rmtree(copy, ignore_errors=True)
+        copies.put(shutil.copytree(folder, copy))
+
+    def render(part: str) -> list[str]:
+        copy = copies.get()
+        try:
+            return _rendered(program, copy / part, log.with_stem(f"{log.stem}-{PurePosixPath(part).name}"))
+        finally:
+            copies.put(copy)
+
+    with ThreadPoolExecutor(workers) as pool:
+        found = list(pool.map(render, [part for part, _ in folders.most_common()]))
+    entries = []
+    for copy in made:
+        entries += json.loads((copy / "_book" / "search.json").read_text(encoding="utf-8"))
+        shutil.copytree(copy / "_book", folder / "_book", dirs_exist_ok=True)
+        shutil.rmtree(copy)
+    (folder / "_book" / "search.json").write_text(json.dumps(entries), encoding="utf-8")
+    found += [_rendered(program, folder / page, log) for page in last]
+    return folder / "_book", list(dict.fromkeys(chain.from_iterable(found)))
+
+
+def _rendered(program: str, part: Path, log: Path) -> list[str]:
+    """Render a page of a project, or all below a folder; the complaints."""
     log.unlink(missing_ok=True)
     # a profile of the user's would change the table of contents
     environment = {key: os.environ[key] for key in set(os.environ) - {"QUARTO_PROFILE", "QUARTO_LOG_LEVEL"}}
-    command = [program, "render", str(folder), "--log", str(log), "--log-format", "json-stream"]
+    command = [program, "render", str(part), "--log", str(log), "--log-format", "json-stream"]
     answer = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     if answer.returncode:
         raise RuntimeError(f"quarto exited with {answer.returncode}: {answer.stderr.strip()[-2000:]}")
-    return folder / "_book", complaints(log.read_text(encoding="utf-8"), answer.stderr)
+    return complaints(log.read_text(encoding="utf-8"), answer.stderr)
 
 
 def complaints(log: str, stderr: str) -> list[str]:

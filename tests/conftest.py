@@ -34,6 +34,18 @@ def mirror() -> Path:
 
 
 @pytest.fixture(scope="session")
+def mirrored(mirror) -> Callable[[str], Path]:
+    """Function: a folder or file of the mirror, by its place; where it is not there the test is skipped."""
+
+    def found(place: str) -> Path:
+        if not (mirror / place).exists():
+            pytest.skip(f"the mirror has no {place}")
+        return mirror / place
+
+    return found
+
+
+@pytest.fixture(scope="session")
 def checkout() -> Callable[[Path], Path]:
     """Copy what runs (no results, no raw data) into a new folder, where a test may change it and leave results."""
 

@@ -258,6 +258,50 @@ def test_quarto_is_found_beside_python_or_on_the_path(tmp_path, monkeypatch):
         assert site.find_quarto() == (found and (str(program), found))
 
 
+QUARTO = """#!{python}
+import json, sys
+from pathlib import Path
+part, log = Path(sys.argv[2]), Path(sys.argv[4])
+root = next(folder for folder in part.parents if (folder / "_quarto.yml").is_file())
+pages = [part] if part.is_file() else sorted(part.rglob("*.qmd"))
+made, index = root / "_book", root / "_book" / "search.json"
+entries = json.loads(index.read_text()) if index.is_file() else []
+for page in pages:
+    place = page.relative_to(root).with_suffix(".html")
+    (made / place).parent.mkdir(parents=True, exist_ok=True)
+    there = len(list(made.rglob("*.html")))
+    (made / place).write_text(f"{{page.read_text()}} after {{there}}")
+    entries.append({{"objectID": str(place)}})
+index.write_text(json.dumps(entries))
+log.write_text(json.dumps({{"msg": f"looked at {{len(pages)}} in {{part.name}}", "levelName": "WARN"}}))
+"""
+
+
+def test_quarto_renders_folders_side_by_side_and_what_needs_all_of_them_last(tmp_path):
+    program, folder = tmp_path / "quarto", tmp_path / "book"
+    program.write_text(QUARTO.format(python=sys.executable))
+    program.chmod(0o755)
+    pages = ["index.qmd", "book/a.qmd", "book/results/b.qmd", "book/refs.qmd"]
+    pages += [f"notebooks/{study}/demo/{number}.qmd" for study in ("one", "two") for number in (1, 2, 3)]
+    for page in pages:
+        (folder / page).parent.mkdir(parents=True, exist_ok=True)
+        (folder / page).write_text("::: {#refs}" if page == "book/refs.qmd" else page)
+    (folder / "_quarto.yml").write_text(yaml.safe_dump({"book": {"chapters": pages}}))
+    made, found = site.quarto(str(program), folder, tmp_path / "quarto.log")
+    entries = {entry["objectID"] for entry in json.loads((made / "search.json").read_text())}
+    assert entries == {page.replace(".qmd", ".html") for page in pages}
+    assert {str(path.relative_to(made)) for path in made.rglob("*.html")} == entries
+    assert (
+        made / "index.html"
+    ).read_text() == f"index.qmd after {len(pages) - 1}"  # the copies never rendered it
+    assert (made / "book/refs.html").read_text() == f"::: {{#refs}} after {len(pages)}"
+    assert sorted(found) == [
+        f"quarto warns: looked at {n} in {name}"
+        for n, name in ((1, "index.qmd"), (1, "refs.qmd"), (3, "book"), (3, "one"), (3, "two"))
+    ]
+    assert [path.name for path in tmp_path.glob("book*")] == ["book"]
+
+
 def test_warnings_are_found_in_log_and_stderr():
     log = [
         {"msg": "[1/2] index.qmd", "levelName": "INFO"},

@@ -66,7 +66,7 @@ crossbook.piece("threshold", (live, data, box) => {
   function move(row) {
     shown = row;
     slider.value = steps.filter((each) => each.cut <= row.cut).length - 1;
-    place.querySelector(".pointer")?.setAttribute("d", `M${x(row.cut)},8V${2 * TALL + 56 + F1}`);
+    place.querySelector(".pointer")?.setAttribute("d", `M${x(row.cut)},18V${2 * TALL + 56 + F1}`);
     head.replaceChildren(
       make("span", {}, "F1 ", make("b", {}, number(f1(row), 3))),
       make("span", {}, `of all cuts the best ${number(Math.max(...[...steps, ...rules].map(f1)), 3)}`),

@@ -22,8 +22,6 @@ def finest_side(coords: Mapping[int, np.ndarray]) -> float:
 
 
 class TileFeatures(NamedTuple):
-    """The tiles of one scale."""
-
     features: np.ndarray  # (n, dim) float16 or float32, as stored
     coords: np.ndarray | None  # (n, 2) float32, centres; None where the file holds none (a bare tensor)
 

@@ -1,21 +1,27 @@
-"""A cohort of slides: raw tables and slides, published folds, what the clinic knows, predictions others stored; phantoms."""
+"""A cohort of slides: raw tables and slides, published folds, what the clinic knows, predictions others stored."""
 
 import io
 import pickle
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from lifelines import CoxPHFitter
 from numpy._core.multiarray import _reconstruct, scalar
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lib.crossfusion.params import CATEGORIES, CrossFusionParams
+from lib.crossfusion.phantom import CANCERS, planted_patients, write_planted
 from lib.data import RAW, fetch_all, read_sources
 from lib.features.feature_files import bag_files
 from lib.features.tiles import LEFT_OUT, SCALES, embedding_paths, presets_of, read_grid
-from lib.files import also_there, write_csv
+from lib.files import also_there
 from lib.inputs import tcga
 from lib.inputs.slides import SUFFIXES, Slide, check_scales, found_slides, open_slide
 from lib.names import some
@@ -24,7 +30,6 @@ from lib.stage import Stage
 from lib.statistics.concordance import null_survival
 from lib.training.folds import Fold, stratified_folds
 from lib.training.published_folds import of_patients, read_folds, with_outcomes
-from lib.training.regressions import CoxBaseline
 
 NORMAL_TISSUE = "normal tissue, left out"
 
@@ -256,74 +261,58 @@ def stored_predictions(folder: str | Path) -> pd.DataFrame:
     return table.sort_values(["model", "cancer", "fold"], kind="stable", ignore_index=True)
 
 
-# ------------------------------- phantoms: time to death depends on age, on stage and on something their slides would show
+class CoxBaseline:
+    """Cox regression with everything fitted on the training patients: medians, scales, categories, coefficients.
 
-MEDIAN_MONTHS = 30.0  # of a patient whose risk is average
-FOLLOW_UP = (6.0, 120.0)  # months until the study ends for a patient, uniform
-CANCERS = ("phantom-a", "phantom-b")
-STAGES = ("Stage I", "Stage II", "Stage III", "Stage IV")
-
-
-def planted_patients(
-    patients: int, seed: int, age_effect: float = 0.4, stage_effect: float = 0.4, slide_effect: float = 0.8
-) -> pd.DataFrame:
-    """Draw a cohort: exponential times whose log hazard is linear in what is planted, censored at random.
-
-    Effects are log hazard ratios per standard deviation of age, stage, and the slide's hidden pattern; all 0 in a null
-    cohort, where nothing tells who dies early. Columns are patient, cancer (every second one each of `CANCERS`), age (years),
-    female (0 or 1), stage; fine and coarse (standard normal: what the slides show at 20x only and at 5x only) and pattern,
-    their sum over the root of 2, which is what a slide model should find; time (months), event (1 died), log_hazard.
+    Numbers are standardised, and missing ones take the training median: that a number is missing says more of the
+    hospital than of the patient, so it is no column of its own. Categories seen in fewer than `rare` training patients,
+    or never, share one column. `ridge` is the weight of the L2 penalty on standardised coefficients, against the mean log
+    likelihood. Cox, J. R. Stat. Soc. B 34:187 (1972); Efron's ties and Breslow's baseline, by lifelines.
     """
-    random = np.random.default_rng(seed)
-    age, fine, coarse = random.normal(size=(3, patients))
-    pattern = (fine + coarse) / np.sqrt(2)
-    stage = random.integers(1, 5, patients)
-    log_hazard = age_effect * age + stage_effect * (stage - 2.5) / np.sqrt(1.25) + slide_effect * pattern
-    death = random.exponential(MEDIAN_MONTHS / np.log(2) * np.exp(-log_hazard))
-    end = random.uniform(*FOLLOW_UP, patients)
-    return pd.DataFrame(
-        {
-            "patient": [f"PHANTOM-{number:04d}" for number in range(patients)],
-            "cancer": [CANCERS[number % 2] for number in range(patients)],
-            "age": np.clip(np.round(62 + 11 * age), 20, 95),
-            "female": random.integers(0, 2, patients),
-            "stage": np.take(STAGES, stage - 1),
-            "fine": fine,
-            "coarse": coarse,
-            "pattern": pattern,
-            "time": np.round(np.minimum(death, end), 2),
-            "event": (death <= end).astype(int),
-            "log_hazard": log_hazard,
-        }
-    )
 
+    def __init__(
+        self, numbers: Sequence[str], categories: Sequence[str] = (), ridge: float = 0.01, rare: int = 10
+    ):
+        self.numbers, self.categories = list(numbers), list(categories)
+        self.ridge, self.rare = ridge, rare
 
-def write_planted(folder: Path, cohort: pd.DataFrame, seed: int) -> None:
-    """Write a phantom cohort as TCGA's tables are written: outcomes (one row a slide), clinical table, predictions.
+    def fit(self, table: pd.DataFrame, time: Sequence[float], event: Sequence[int]) -> "CoxBaseline":
+        """Fit on the training patients; ValueError where a column is constant, or no event happened."""
+        event = np.asarray(event).astype(bool)
+        columns = [*self.numbers, *self.categories]
+        if not event.any():
+            raise ValueError(f"none of the {event.size} training patients had an event: nothing to fit")
+        if constant := [name for name in columns if table[name].nunique(dropna=True) < 2]:
+            raise ValueError(f"column {constant[0]} is the same for every training patient: leave it out")
+        standardised = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+        one_hot = OneHotEncoder(
+            drop="first", min_frequency=self.rare, handle_unknown="infrequent_if_exist", sparse_output=False
+        )
+        named = make_pipeline(SimpleImputer(strategy="constant", fill_value="unknown"), one_hot)
+        parts = [("n", standardised, self.numbers), ("c", named, self.categories)]
+        self._columns = ColumnTransformer(parts, verbose_feature_names_out=False)
+        encoded = self._columns.set_output(transform="pandas").fit_transform(table)
+        encoded = encoded.loc[:, encoded.std() > 0]  # a column of one value has no coefficient
+        self.used = list(encoded.columns)
+        self.model = CoxPHFitter(penalizer=self.ridge)
+        self.model.fit(encoded.assign(_time=np.asarray(time, dtype=float), _event=event), "_time", "_event")
+        return self
 
-    Every fifth patient has two slides. `predictions.csv` holds two models' risks for every patient: "seen", the
-    hidden pattern with noise, and "blind", noise alone.
-    """
-    slides = cohort.loc[cohort.index.repeat(np.where(np.arange(len(cohort)) % 5 == 0, 2, 1))]
-    number = slides.groupby("patient").cumcount() + 1
-    outcomes = pd.DataFrame(
-        {
-            "case_id": slides["patient"],
-            "slide_id": slides["patient"] + "-01Z-00-DX" + number.astype(str) + ".svs",
-            "oncotree_code": slides["cancer"],
-            "site": "PH",
-            "is_female": slides["female"].astype(float),
-            "age": slides["age"],
-            "survival_months": slides["time"],
-            "censorship": 1.0 - slides["event"],
-        }
-    )
-    write_csv(outcomes, folder / "outcomes.csv")
-    names = ["bcr_patient_barcode", "ajcc_pathologic_tumor_stage"]
-    clinical = cohort[["patient", "stage"]].set_axis(names, axis=1)
-    write_csv(clinical.assign(type="PHANTOM"), folder / "clinical.csv")
-    noise = np.random.default_rng([seed, 1]).normal(size=(2, len(cohort)))
-    risks = {"seen": cohort["pattern"] + 0.7 * noise[0], "blind": noise[1]}
-    tables = [cohort[["patient"]].assign(risk=risk).assign(model=model) for model, risk in risks.items()]
-    tables = pd.concat(tables, ignore_index=True)[["model", "patient", "risk"]]
-    write_csv(tables, folder / "predictions.csv")
+    def risk(self, table: pd.DataFrame) -> np.ndarray:
+        """Log partial hazard, (n,): higher = earlier event; 0 is the average training patient."""
+        return self.model.predict_log_partial_hazard(self._encoded(table)).to_numpy()
+
+    def survival(self, table: pd.DataFrame, times: Sequence[float]) -> np.ndarray:
+        """Probability of being free of the event at each time, (n, times), 0 to 1."""
+        return self.model.predict_survival_function(self._encoded(table), times=list(times)).to_numpy().T
+
+    def hazard_ratios(self) -> pd.DataFrame:
+        """Column, hazard ratio per standard deviation (or against the first category), 95 % interval, p: with a ridge those
+        of a shrunken fit, for orientation, not for testing.
+        """
+        names = {"exp(coef)": "hazard_ratio", "exp(coef) lower 95%": "low", "exp(coef) upper 95%": "high"}
+        table = self.model.summary.rename(columns=names)[[*names.values(), "p"]]
+        return table.rename_axis("column").reset_index()
+
+    def _encoded(self, table: pd.DataFrame) -> pd.DataFrame:
+        return self._columns.transform(table)[self.used]

@@ -15,13 +15,11 @@ from lib.crossfusion.params import NUMBERS, CrossFusionParams
 from lib.data import RAW
 from lib.features.feature_files import bag_files, read_foreign
 from lib.features.tiles import CELL_SCALE, TileGrid, Tiles, read_grid
-from lib.figures import style
-from lib.figures.curves import calibration_at_horizon as draw_calibration
-from lib.figures.curves import decision_curve
+from lib.figures.curves import calibration_panel, decision_curve
 from lib.figures.pictures import draw_received, tile_row
 from lib.stage import Stage
 from lib.statistics import metrics_table
-from lib.statistics.calibration import calibration_at_horizon, decision_curve_at_horizon
+from lib.statistics.calibration import decision_curve_at_horizon
 from lib.statistics.classification import NotComputable
 from lib.statistics.comparison import false_alarms, survival_null
 from lib.statistics.survival import HeldOut
@@ -120,18 +118,9 @@ def calibration_panels(axes, models: Mapping[str, HeldOut], horizon: float, draw
     benefit has the form (cox-clinical) and the model of the study, for more would hide one another.
     """
     sure = {n: one for n, one in models.items() if one.survival is not None and np.ptp(one.risk) > 0}
-    most = max((one.patient.size for one in sure.values()), default=0)
-    for number, (name, one) in enumerate(sure.items()):
-        colour = style.PALETTE[number % len(style.PALETTE)]
-        dead = 1 - one.survival.mean(axis=0)[:, list(one.times).index(horizon)]
-        try:
-            bins = calibration_at_horizon(one.time, one.event, dead, horizon)
-        except NotComputable as reason:
-            print(f"{name} is not drawn: {reason}")
-            continue
-        draw_calibration(axes[0], bins, horizon, name, colour)
-        if one.patient.size == most:
-            thresholds = np.arange(0.02, 0.7, 0.02)
+    most, thresholds = max((one.time.size for one in sure.values()), default=0), np.arange(0.02, 0.7, 0.02)
+    for name, (dead, colour) in calibration_panel(axes[0], sure, horizon).items():
+        if (one := sure[name]).time.size == most:
             shown = draws if name in ("cox-clinical", "crossfusion") else 0
             benefit = decision_curve_at_horizon(one.time, one.event, dead, horizon, thresholds, shown)
             decision_curve(axes[1], benefit, name, colour)

@@ -51,7 +51,6 @@ class Case(NamedTuple):
 
     @property
     def bag(self) -> Bag:
-        """Its tiles at every scale."""
         return self.read()
 
 
@@ -259,7 +258,6 @@ class Data:
         return settings, obstacles
 
     def files(self, run: Run) -> list[Path]:
-        """Feature files that a run reads."""
         slides = [slide for patient in (*run.fold.train, *run.fold.test) for slide in self.slides[patient]]
         return [path for slide in slides for path in bag_files(self.features, slide).values()]
 

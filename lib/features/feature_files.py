@@ -55,8 +55,6 @@ class Encoder:
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """The content of a feature file."""
-
     features: np.ndarray  # float16 or float32 as stored, (n, dim)
     # float32, (n, 2): x, y in the unit attributes["coords_unit"]; None where a foreign file holds none
     coords: np.ndarray | None

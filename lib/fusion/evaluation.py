@@ -1,4 +1,4 @@
-"""What is measured of the bench's predictions: each contender, the contrasts that were fixed before, and what tuning gave.
+"""What is measured of the bench's predictions: each contender, contrasts between them, and what tuning gave.
 
 A yes-or-no outcome is a survival with one moment: who has it, has it at 1, all others are followed to 2. Harrell's c-index
 is then the AUC, and the Brier score at 1 the plain one, so both kinds of outcome go one way.
@@ -11,12 +11,8 @@ import pandas as pd
 from scipy.special import comb
 from scipy.stats import norm
 
-from lib.figures import style
-from lib.figures.curves import calibration_at_horizon as draw_calibration
 from lib.fusion.params import CONTENDERS, HEADS, OFFSET, RIVALS, FusionParams
 from lib.statistics import metrics_table
-from lib.statistics.calibration import calibration_at_horizon
-from lib.statistics.classification import NotComputable
 from lib.statistics.comparison import holm
 from lib.statistics.survival import HeldOut
 
@@ -97,11 +93,13 @@ def family(models: Mapping[str, HeldOut], names: Sequence[str] = CROSS_ATTENTION
 
 
 def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
-    """(contrast, contender, minus) of what is compared: fixed before anything was measured, of those that were trained.
+    """(contrast, contender, minus) of what is compared, of those that were trained. All but the last were fixed before anything
+    was measured; "offset minus regression" was added after the first results had been seen.
 
     primary: cross-attention, the mean of its heads, minus tokens concatenated. by head: each head minus the same. minus
     late, minus regression: against late fusion of networks, and the Cox model that keeps the clinic apart. offset minus
-    clinic: what a head adds to the clinic that it is given. regression minus clinic: what a Cox model adds.
+    clinic: what a head adds to the clinic that it is given. regression minus clinic: what a Cox model adds. offset minus
+    regression: a head against that Cox model, the clinic kept apart in both.
     """
     # heads that somebody brought
     own = sorted({name.removesuffix(OFFSET) for name in models} - {FAMILY, *CONTENDERS})
@@ -112,6 +110,7 @@ def contrasts(models: Collection[str]) -> list[tuple[str, str, str]]:
     pairs += [("minus regression", head, BEST_REGRESSION) for head in heads]
     pairs += [("offset minus clinic", head + OFFSET, "clinic") for head in heads]
     pairs += [("regression minus clinic", name, "clinic") for name in REGRESSIONS]
+    pairs += [("offset minus regression", head + OFFSET, BEST_REGRESSION) for head in heads]
     return [pair for pair in pairs if set(pair[1:]) <= set(models)]
 
 
@@ -129,15 +128,13 @@ def difference_rows(models: Models, draws: int, metric: str = "c_index") -> pd.D
             pair = {first: able[first], minus: able[minus]}
             row = metrics_table.survival_differences(pair, metric, draws=draws)
             parts.append(row.assign(setting=setting, contrast=contrast))
+    columns = ["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
     if not parts:
-        return pd.DataFrame(
-            columns=["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
-        )
+        return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True)
     table["error"] = (table["high"] - table["low"]) / (2 * norm.isf(0.025))
     table["p"] = 2 * norm.sf((table["difference"] / table["error"]).abs())
     table["p_holm"] = table.groupby(["setting", "contrast"])["p"].transform(holm)
-    columns = ["setting", "contrast", "model", "minus", "difference", "low", "high", "error"]
     return table[[*columns, "p", "p_holm", "n", "how"]]
 
 
@@ -152,9 +149,7 @@ def expected_best(tuning: pd.DataFrame) -> pd.DataFrame:
     for (model, _), some in tuning.dropna(subset="inner_c").groupby(["model", "fold"], sort=False):
         values, n = np.sort(some["inner_c"].to_numpy(float)), len(some)
         for trials in range(1, n + 1):
-            largest = comb(np.arange(n), trials - 1) / comb(
-                n, trials
-            )  # chance that each is the largest drawn
+            largest = comb(np.arange(n), trials - 1) / comb(n, trials)  # chance that each is the largest
             rows.append((model, trials, float(largest @ values)))
     table = pd.DataFrame(rows, columns=["model", "trials", "c_index"])
     return table.groupby(["model", "trials"], sort=False, as_index=False).mean()
@@ -188,16 +183,3 @@ def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(text=rows.apply(metrics_table.written_out, axis=1))
     wide = rows.pivot(index="model", columns="metric", values="text")
     return wide.reindex(index=rows["model"].unique(), columns=wanted).reset_index()
-
-
-def calibration_panel(ax, models: Mapping[str, HeldOut], horizon: float) -> None:
-    """Predicted against observed probability of the event by the horizon, of the models that give probabilities."""
-    sure = {model: one for model, one in models.items() if one.survival is not None}
-    for number, (model, one) in enumerate(sure.items()):
-        died = 1 - one.survival.mean(axis=0)[:, list(one.times).index(horizon)]
-        try:
-            bins = calibration_at_horizon(one.time, one.event, died, horizon)
-        except NotComputable as reason:
-            print(f"{model} is not drawn: {reason}")
-            continue
-        draw_calibration(ax, bins, horizon, model, style.PALETTE[number % len(style.PALETTE)])

@@ -284,7 +284,6 @@ def _scans(folder: Path, known: set[str], label: int | str, one: tuple | None, w
 
 
 def _slides(folder: Path, known: set[str], one: tuple | None, wrong: Faults) -> pd.DataFrame:
-    """Any number of slides a patient."""
     rows, path = _rows(folder, "slides", "path", ("slide", "um_per_px"), known, one, wrong)
     stems = rows["path"].map(lambda text: PurePosixPath(text.replace("\\", "/")).stem)
     rows["slide"] = rows["slide"].where(rows["slide"] != "", stems)

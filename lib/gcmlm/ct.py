@@ -7,10 +7,8 @@ import numpy as np
 from pydicom.misc import is_dicom
 
 from lib.inputs.dicom import kind_of, read_dicom
-from lib.inputs.dicom_masks import regions
-from lib.inputs.hounsfield import check_hounsfield
-from lib.inputs.masks import read_label
-from lib.inputs.volumes import Volume, read_volume, remarks, sidecar_of
+from lib.inputs.masks import read_label, regions
+from lib.inputs.volumes import Volume, check_hounsfield, read_volume, remarks, sidecar_of
 
 MEASURED = ("stored_as", "size", "spacing_mm", "tilt_deg", "voxels", "volume_ml", "mean_hu", "sd_hu")
 MEASURED += ("remark",)
@@ -22,7 +20,7 @@ def read_ct(path: str | os.PathLike, oblique: str = "refuse", series: str = "") 
     """Read a CT scan in HU: a folder with DICOM, a file of many frames, or one file (.nii, .nii.gz, .nrrd, .mha).
 
     `oblique`: see `lib.inputs.volumes.upright`; `series`: see `lib.inputs.dicom.read_dicom`. Values that are no HU are
-    refused by `lib.inputs.hounsfield.check_hounsfield`, which for a NIfTI heeds the sidecar that dcm2niix writes. What was
+    refused by `lib.inputs.volumes.check_hounsfield`, which for a NIfTI heeds the sidecar that dcm2niix writes. What was
     odd is the volume's `remark`.
     """
     path = Path(path)

@@ -183,11 +183,9 @@ class Nomogram:
         self.most = effects.sum() / self.per_point
 
     def points(self, name: str, value: float | np.ndarray) -> float | np.ndarray:
-        """Points of one variable's value."""
         return (self.slope[name] * value - self.ends.loc[name].min()) / self.per_point
 
     def total(self, patient: Mapping[str, float]) -> float:
-        """Points of a patient: one value a variable."""
         return sum(self.points(name, patient[name]) for name in self.rows.index)
 
     def probability(self, total: float) -> float:

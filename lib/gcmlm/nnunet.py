@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
@@ -184,7 +185,7 @@ def _run(command: list[str], home: Path, stage: str, variables: Mapping[str, str
     path = [str(Path(lib.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     with open(log, "ab") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lib.gcmlm.nnunet_command", *command],
+            [sys.executable, "-m", "lib.gcmlm.nnunet", *command],
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -212,3 +213,12 @@ def _remove_damaged(paths: Iterable[Path]) -> None:
             opened(path)
         except ValueError:
             path.unlink()
+
+
+# `python -m lib.gcmlm.nnunet NAME ...` runs a command of nnU-Net. Its console script would stop at "operator torchvision::nms
+# does not exist" where torchvision cannot load; importing `lib` prevents that (`lib.torchvision_ops`), in nnU-Net's worker
+# processes too, which import this module again.
+if __name__ == "__main__":
+    sys.argv = sys.argv[1:]
+    (script,) = entry_points(group="console_scripts", name=sys.argv[0])
+    sys.exit(script.load()())

@@ -234,7 +234,6 @@ class Telling(SelectorMixin, BaseEstimator):
     """Columns that are not empty for most training patients, and not the same for nearly all."""
 
     def fit(self, x: pd.DataFrame, y=None) -> "Telling":
-        """Learn which."""
         values = validate_data(self, x, ensure_all_finite="allow-nan", dtype=np.float64)
         gaps = np.isnan(values).sum(0)
         few = gaps > MAX_MISSING * len(values)

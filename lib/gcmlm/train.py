@@ -51,7 +51,6 @@ class Data:
     shared: dict[tuple, dict] = field(default_factory=dict)
 
     def files(self, run: Run) -> list[Path]:
-        """What a run reads."""
         return [
             self.folder / "cohort.csv",
             *(self.folder / "tables" / f"{name}.csv" for name in run.setting.split("+")),

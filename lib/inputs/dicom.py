@@ -18,11 +18,11 @@ import SimpleITK as sitk
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from lib.inputs.hounsfield import another_map
 from lib.inputs.volumes import (
     AIR_HU,
     Geometry,
     Volume,
+    another_map,
     brought_onto,
     corners_of,
     geometry_of,
@@ -85,7 +85,7 @@ def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: st
 
 
 def kind_of(header: Mapping[str, object] | Dataset) -> dict[str, str]:
-    """What a slice, or a sidecar of dcm2niix, says it is, as `lib.inputs.hounsfield.check_hounsfield` takes it."""
+    """What a slice, or a sidecar of dcm2niix, says it is, as `lib.inputs.volumes.check_hounsfield` takes it."""
     tags = {"modality": "Modality", "units": "RescaleType", "image_type": "ImageType"}
     return {name: str(header.get(tag, "")) for name, tag in tags.items()}
 

@@ -191,7 +191,6 @@ class Slide:
         return overview(self, level, size)[0]
 
     def close(self) -> None:
-        """Close the files."""
         self._handle.close()
         self._stored.close()
 

@@ -345,3 +345,17 @@ def _nuclei(shape, xy, radius, dark, rng) -> np.ndarray:
     place = row[kept] * shape[1] + column[kept]
     density = np.bincount(place, weights=value[kept], minlength=shape[0] * shape[1])
     return density.reshape(shape).astype(np.float32)
+
+
+def write_hospital(folder: Path) -> None:
+    """Write a made-up hospital's files: six sections of six patients, three in the layout of HER2ST, three of Space Ranger.
+
+    Of the latter one is given the labels of another, and one has a spot without counts in its table of labels.
+    """
+    small = {"seed": 11, "patients": 3, "spots_side": 10, "effect": 1.5, "genes": 200}
+    old, new = (write_cohort(folder, platform=platform, **small) for platform in ("st", "visium"))
+    table = pd.concat([old, new], ignore_index=True).assign(label_grade="pathologist", note="")
+    table.loc[4, "labels"] = table.loc[5, "labels"]
+    with open(folder / table.loc[3, "labels"], "a", encoding="utf-8") as labels:
+        labels.write("ACGTACGTACGTACGT-1,connective tissue\n")
+    write_csv(table, folder / "sections.csv")

@@ -46,13 +46,11 @@ class Contrast(Loop):
         self.terms: list[dict[str, Tensor]] = []
 
     def descent(self):
-        """Adam at a constant rate."""
         trained = [p for p in self.model.parameters() if p.requires_grad]
         adam = torch.optim.Adam(trained, lr=self.params.learning_rate, fused=True)
         return adam, torch.optim.lr_scheduler.ConstantLR(adam, factor=1.0), "epoch"
 
     def loss_of(self, batch) -> Tensor:
-        """Contrastive loss of a batch of pairs."""
         loss = contrastive_loss(*self.model.encode(*batch))
         self.terms.append({"contrastive": loss.detach()})
         return loss
@@ -246,19 +244,16 @@ class Data:
         self._features = lru_cache(maxsize=2)(self._read)
 
     def files(self, run: Run) -> list[Path]:
-        """Files a run reads."""
         names, encoder = (*run.fold.train, *run.fold.test), self.params.settings[run.setting].encoder
         features = [self.folder / "features" / f"{n}.{encoder}.h5" for n in names] if encoder else []
         return [*(self.folder / "sections" / f"{n}.h5ad" for n in names), *features]
 
     def depends(self, run: Run) -> dict[str, Any]:
-        """What else a run's result depends on."""
         setting = self.params.settings[run.setting]
         about = {"encoder": setting.encoder, "genes_seen": setting.genes}
         return self.params.model_dump(exclude=NOT_OF_A_RUN) | about
 
     def features(self, run: Run) -> tuple[list[SectionFeatures], list[SectionFeatures]]:
-        """Features of a run's training and test sections."""
         setting = self.params.settings[run.setting]
         variant = CONTENDERS[run.model].variant or self.params.variant
         return self._features(setting.encoder, setting.genes, run.fold, variant == "released")

@@ -13,7 +13,7 @@ from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
 from lib.statistics.classification import NotComputable, checked_probabilities
-from lib.statistics.intervals import DrawsFunction, Interval, draw_counts
+from lib.statistics.intervals import LEVEL, DrawsFunction, Interval, draw_counts
 from lib.statistics.survival import checked_outcomes, event_share
 
 Edges = Literal["width", "quantile"]
@@ -63,10 +63,8 @@ def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edge
     return float((table["n"] * distance).sum() / table["n"].sum())
 
 
-def intercept_slope(
-    labels: ArrayLike, probabilities: ArrayLike, level: float = 0.95
-) -> tuple[Interval, Interval]:
-    """Calibration intercept (in the large) and slope, with Wald intervals, which know one row a patient only.
+def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interval, Interval]:
+    """Calibration intercept (in the large) and slope, with 95 % Wald intervals, which know one row a patient only.
 
     The intercept is that of a logistic regression of the outcome with the logit of the probability as an offset: 0 is
     right, above 0 the probabilities are too low on the whole. The slope is the coefficient of that logit: 1 is right,
@@ -93,7 +91,7 @@ def intercept_slope(
 
     def last(model: GLM, name: str) -> Interval:
         fit = model.fit()
-        estimate, (low, high) = fit.params[-1], fit.conf_int(alpha=1 - level)[-1]
+        estimate, (low, high) = fit.params[-1], fit.conf_int(alpha=1 - LEVEL)[-1]
         ends = (float(value) for value in (estimate, low, high))
         return Interval(*ends, labels.size, int(labels.sum()), f"logistic calibration {name}, Wald")
 
@@ -112,7 +110,6 @@ def calibration_at_horizon(
     probabilities: ArrayLike,
     horizon: float,
     groups: int = 5,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Share with an event by Kaplan-Meier against mean predicted probability (n,) of it by the horizon (1 - survival), in
     quantile groups of the prediction (fewer where predictions tie). An event at the horizon counts.
@@ -130,7 +127,7 @@ def calibration_at_horizon(
         times, events = time[home == group], event[home == group]
         about = edges[group], edges[group + 1], times.size, (events & (times <= horizon)).sum()
         followed, predicted = (times >= horizon).sum(), probabilities[home == group].mean()
-        rows.append((*about, followed, predicted, *event_share(times, events, horizon, level)))
+        rows.append((*about, followed, predicted, *event_share(times, events, horizon)))
     shares = ["predicted", "observed", "observed_low", "observed_high"]
     return pd.DataFrame(rows, columns=["low", "high", "n", "events", "at_risk", *shares])
 

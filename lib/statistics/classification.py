@@ -198,25 +198,19 @@ def _several(scores: ArrayLike) -> np.ndarray:
     return scores
 
 
-def gmm_threshold(scores: ArrayLike, variant: str = "described") -> float:
+def gmm_threshold(scores: ArrayLike) -> float:
     """Cut where two Gaussians fitted to a section's scores (n,) are equally likely; needs no label.
 
     The root of the difference of the two weighted densities between the means, or the midpoint of the means where the
     difference keeps its sign there. It is the rule that SpaCRD's paper names (arXiv 2603.06186). The released code
     defines it, never calls it (see `prevalence_threshold`), and sorts the means but leaves spreads and weights in the
-    order of the fit, so that each mean may get the other's: variant "released" repeats that, for comparison.
+    order of the fit, so that each mean may get the other's.
     """
-    if variant not in ("described", "released"):
-        raise ValueError(f'variant must be "described" or "released", got "{variant}"')
-    scores = _several(scores)
-    if variant == "described":
-        scores = np.sort(scores)  # the fit's start depends on the order of the spots; the cut must not
+    scores = np.sort(_several(scores))  # the fit's start depends on the order of the spots; the cut must not
     mixture = GaussianMixture(n_components=2, random_state=0).fit(scores[:, None])
     order = np.argsort(mixture.means_.ravel())
-    mean, spread = mixture.means_.ravel()[order], np.sqrt(mixture.covariances_.ravel())
-    share = mixture.weights_
-    if variant == "described":
-        spread, share = spread[order], share[order]
+    mean, spread = mixture.means_.ravel()[order], np.sqrt(mixture.covariances_.ravel())[order]
+    share = mixture.weights_[order]
 
     def difference(x: float) -> float:
         # logarithms: far from a narrow component its density underflows, and the sign with it

@@ -43,7 +43,6 @@ def paired_difference(
     metric: str,
     draws: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
     trained: bool = False,
 ) -> Interval:
     """Metric of model a minus metric of model b, with an interval from draws that both models share (`intervals.interval`).
@@ -60,7 +59,7 @@ def paired_difference(
         pairs = ((section.labels, b[name].labels), (section.blocks, b[name].blocks))
         if not all(np.array_equal(one, other) for one, other in pairs):
             raise ValueError(f"{name}: the two models' spots differ in labels, blocks or order")
-    difference = interval(sections_a, metric, draws, seed, level, minus=sections_b, trained=trained)
+    difference = interval(sections_a, metric, draws, seed, minus=sections_b, trained=trained)
     return replace(difference, how=f"paired; {difference.how}")
 
 

@@ -34,6 +34,7 @@ DrawsFunction = Callable[[np.ndarray], np.ndarray]  # counts (draws, rows) -> va
 CELLS = 4_000_000  # counts given to a draws function at once: 16 MB
 ATTEMPTS = 100
 CHANCE = {"auc": 0.5, "c_index": 0.5, "c_index_ipcw": 0.5}  # what a model that knows nothing gets
+LEVEL = 0.95  # of every interval
 MOST = 0.85  # what training adds to the variance at chance, by simulation
 STEADY = 4.0  # standard errors from chance at which it adds half of that
 SHARED = "widened for shared training patients"
@@ -92,14 +93,13 @@ def training_share(signal: ArrayLike) -> np.ndarray:
 def ends(
     estimate: float,
     sd: float,
-    level: float = 0.95,
     *,
     chance: float | None = None,
     share: float = 0.0,
     df: float = np.inf,
     bounded: bool = True,
 ) -> tuple[float, float]:
-    """The two ends of an interval around an estimate with standard error `sd`, Student's with `df` degrees of freedom.
+    """The two ends of a 95 % interval around an estimate with standard error `sd`, Student's with `df` degrees of freedom.
 
     `bounded` metrics (0 to 1) get theirs on the logit scale. The variance is raised by `share`, or, with `chance`, by
     `training_share` of each truth that is tried (those that a test at that truth would not reject). NaN where the draws did
@@ -107,7 +107,7 @@ def ends(
     """
     if not sd > 0 or (bounded and not 0 < estimate < 1):
         return np.nan, np.nan
-    quantile = student.isf((1 - level) / 2, df)
+    quantile = student.isf((1 - LEVEL) / 2, df)
     centre, sd = (logit(estimate), sd / (estimate * (1 - estimate))) if bounded else (estimate, sd)
     reach = np.array([-1.0, 1.0]) * quantile * np.sqrt(1 + share)
     if chance is not None:
@@ -189,7 +189,6 @@ def patient_interval(
     draws: int = 1000,
     seed: int = 0,
     strata: Sequence[Hashable] | None = None,
-    level: float = 0.95,
     chance: float | None = None,
     trained: bool = False,
     share: float | None = None,
@@ -242,7 +241,7 @@ def patient_interval(
         share = float(np.mean(training_share(signals)))
     how += f", {SHARED} (variance {1 + share:.2f} times)" if share else ""
     inverted = chance if trained and minus is None else None
-    low, high = ends(estimate, sd, level, chance=inverted, share=share, bounded=bounded)
+    low, high = ends(estimate, sd, chance=inverted, share=share, bounded=bounded)
     if trained and not known:
         how = (
             "no interval, for training adds what one cross-validation does not show; "
@@ -268,7 +267,7 @@ def paired_patient_difference(
         whole = np.ones((1, len(patients)), np.int32)
         folds = np.ravel(first.by_fold(whole)) - np.ravel(second.by_fold(whole))
         sd = folds.std(ddof=1) * np.sqrt(1 / folds.size + 1 / (folds.size - 1)) if folds.size > 1 else 0.0
-        low, high = ends(paired.estimate, sd, options.get("level", 0.95), df=folds.size - 1, bounded=False)
+        low, high = ends(paired.estimate, sd, df=folds.size - 1, bounded=False)
         paired = replace(paired, low=low, high=high, how=f"corrected resampled t over {folds.size} folds")
     return replace(paired, how=f"paired; {paired.how}")
 
@@ -476,7 +475,6 @@ def interval(
     metric: str,
     draws: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
     left_out: Mapping[str, str] | None = None,
     minus: Sequence[ScoredSection] | None = None,
     trained: bool = False,
@@ -527,7 +525,7 @@ def interval(
         signals = [_signal(*one, chance) for one in zip(means, sds, strict=True)]
         share = float(np.mean(training_share(signals)))
     inverted = chance if minus is None else None
-    low, high = ends(estimate, sd, level, chance=inverted, share=share, df=df, bounded=minus is None)
+    low, high = ends(estimate, sd, chance=inverted, share=share, df=df, bounded=minus is None)
     low, high = (
         float(end) for end in np.clip([low, high], -1, 1)
     )  # few patients, two models that differ much

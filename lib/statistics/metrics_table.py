@@ -26,7 +26,15 @@ from lib.statistics.intervals import (
     ScoredSection,
     patient_interval,
 )
-from lib.statistics.survival import Censoring, HeldOut, hazard_ratio, logrank, median_groups, medians
+from lib.statistics.survival import (
+    Censoring,
+    HeldOut,
+    hazard_ratio,
+    kaplan_meier,
+    logrank,
+    median_groups,
+    medians,
+)
 from lib.training.folds import folds_of
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
@@ -113,7 +121,6 @@ def _of_spots(
 
 
 def _cuts(section: ScoredSection, rule: str) -> list[float]:
-    """Cut of each seed's scores."""
     if rule == "gmm":
         return [classification.gmm_threshold(scores) for scores in section.every_score()]
     if rule == "oracle":
@@ -435,17 +442,8 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
             except NotComputable as reason:
                 row["why"] = str(reason)
             rows.append(row)
-    columns = [
-        "model",
-        "cut",
-        "high",
-        "high_events",
-        "low",
-        "low_events",
-        *_medians("high"),
-        *_medians("low"),
-    ]
-    columns += ["chi_square", "p", *RATIO, "why"]
+    columns = ["model", "cut", "high", "high_events", "low", "low_events"]
+    columns += [*_medians("high"), *_medians("low"), "chi_square", "p", *RATIO, "why"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -524,3 +522,35 @@ def calibration_rows(
             (name, f"{each}_{horizon:g}", *row, *counts) for each, row in zip(MEASURES, values.T, strict=True)
         ]
     return pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("cohort", "setting")])
+
+
+CURVES = ["model", "cut", "group", "time", "at_risk", "survival", "low", "high"]
+
+
+def group_curves(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> pd.DataFrame:
+    """Curves of groups (n,): group, time (months), at_risk, survival and its 95 % band low to high, four digits.
+
+    Rows are the start, each time at which somebody died (`at_risk` is just before it), and the last look.
+    """
+    parts = []
+    for side in sorted(set(group)):
+        curve = kaplan_meier(time[group == side], event[group == side])
+        steps = curve[(curve["events"] > 0) | curve.index.isin([0, len(curve) - 1])]
+        parts.append(steps.assign(group=side))
+    found = pd.concat(parts)[CURVES[2:]].round({"time": 2, "survival": 4, "low": 4, "high": 4})
+    return found.reset_index(drop=True)
+
+
+def risk_curves(models: Mapping[str, HeldOut]) -> pd.DataFrame:
+    """Curves of high and low risk of every model under every rule of `RISK_CUTS`, columns `CURVES`; a cut that makes no two
+    groups has no rows.
+    """
+    parts = [pd.DataFrame(columns=CURVES)]
+    for name, model in models.items():
+        for rule in RISK_CUTS:
+            try:
+                sides = risk_group(model, rule)
+            except NotComputable:
+                continue
+            parts.append(group_curves(model.time, model.event, sides).assign(model=name, cut=rule))
+    return pd.concat(parts[1:] or parts, ignore_index=True)[CURVES]

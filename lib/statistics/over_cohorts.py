@@ -22,6 +22,7 @@ from scipy.stats import t as student
 from statsmodels.stats.meta_analysis import combine_effects
 
 from lib.statistics.classification import NotComputable
+from lib.statistics.intervals import LEVEL
 
 GRID = 2001  # values of the spread between cohorts
 
@@ -68,7 +69,7 @@ def _checked(differences: ArrayLike, errors: ArrayLike, least: int) -> tuple[np.
     return differences, errors
 
 
-def pooled(differences: ArrayLike, errors: ArrayLike, level: float = 0.95) -> Pooled:
+def pooled(differences: ArrayLike, errors: ArrayLike) -> Pooled:
     """Random-effects mean (Paule-Mandel) of differences (cohorts,) with the interval of Hartung, Knapp, Sidik and Jonkman:
     Student's, of the weighted spread of the cohorts. By statsmodels. NotComputable of fewer than two cohorts.
 
@@ -80,7 +81,7 @@ def pooled(differences: ArrayLike, errors: ArrayLike, level: float = 0.95) -> Po
     differences, errors = _checked(differences, errors, 2)
     found = combine_effects(differences, errors**2, method_re="iterated")
     mean, error, df = float(found.mean_effect_re), float(found.sd_eff_w_re_hksj), differences.size - 1
-    reach = student.isf((1 - level) / 2, df) * error
+    reach = student.isf((1 - LEVEL) / 2, df) * error
     p = float(2 * student.sf(abs(mean) / error, df)) if error > 0 else np.nan
     between = float(np.sqrt(max(found.tau2, 0.0)))
     return Pooled(mean, mean - reach, mean + reach, p, between, differences.size)

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from lib.names import with_interval
+
 MARGIN = 0.05  # of an AUC, a c-index, or another number from 0 to 1: what would matter to a reader
 _KEYS = {"ours_model": "model", "ours_cohort": "cohort", "ours_setting": "setting", "metric": "metric"}
 _ENDS = ["estimate", "low", "high"]
@@ -103,29 +105,27 @@ def compared(
 def published_markdown(verdicts: pd.DataFrame) -> str:
     """The verdicts (of `published_against_ours`, not empty) as a Markdown table for a page.
 
-    Decimals stand below each other, our interval beside our estimate. How sure a number is stands in its row where that
-    differs, else below, as the sources do; what to keep in mind of a comparison stands behind its verdict.
+    Decimals stand below each other. What most rows say of how sure a number is, or of why none can be tested, stands below,
+    as the sources do; what to keep in mind of a comparison stands behind its verdict.
     """
-    tested = verdicts["ours"].notna()
+    tested, below = verdicts["ours"].notna(), []
     notes = [f"; {note}" if note else "" for note in verdicts["note"].fillna("").where(tested, "")]
-    shown = {
-        "item": verdicts["item"],
-        "published": verdicts["published"].map(as_printed),
-        "ours": [
-            f"{row.ours:.3f} ({row.low:.3f} to {row.high:.3f})" if pd.notna(row.ours) else ""
-            for row in verdicts.itertuples()
-        ],
-        "verdict": verdicts["verdict"] + notes,
-        "certainty": verdicts["certainty"],
-    }
-    if not tested.any():
-        del shown["ours"]
-    below = f"Sources: {'; '.join(dict.fromkeys(verdicts['where']))}."
-    if verdicts["certainty"].nunique() == 1:
-        below = f"How sure: {shown.pop('certainty').iloc[0]}. {below}"
-    align = ["right" if name in ("published", "ours") else "left" for name in shown]
-    table = pd.DataFrame(shown).to_markdown(index=False, colalign=align, disable_numparse=True)
-    return f"{table}\n\n{below}"
+    shown = pd.DataFrame({"Number": verdicts["item"], "Printed": verdicts["published"].map(as_printed)})
+    if tested.any():
+        shown["Ours"] = [with_interval(row.ours, row.low, row.high) for row in verdicts.itertuples()]
+    shown = shown.assign(**{"So": verdicts["verdict"] + notes, "How sure": verdicts["certainty"]})
+    for head in ["How sure"] if tested.any() else ["So", "How sure"]:
+        parts = shown[head].str.partition("; " if shown[head].nunique() > 1 else "\n")
+        often = parts[0].mode()[0]
+        if 2 * (mine := parts[0] == often).sum() > len(parts):
+            shown[head] = parts[2].where(mine, shown[head])
+            unless = "" if mine.all() else ", unless its row says otherwise"
+            words = often.removeprefix("not testable here: ").replace("verified: ", "verified, ")
+            below.append(f"{'Not testable here' if head == 'So' else head}{unless}: {words}.")
+    below.append(f"Sources: {'; '.join(dict.fromkeys(verdicts['where']))}.")
+    shown = shown.loc[:, shown.ne("").any()]
+    align = ["right" if name in ("Printed", "Ours") else "left" for name in shown]
+    return f"{shown.to_markdown(index=False, colalign=align, disable_numparse=True)}\n\n{' '.join(below)}"
 
 
 def as_printed(value: float) -> str:

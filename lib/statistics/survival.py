@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
 from lib.statistics.classification import NotComputable
-from lib.statistics.intervals import MOST
+from lib.statistics.intervals import LEVEL, MOST
 
 
 def checked_outcomes(time: ArrayLike, event: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -47,10 +47,8 @@ def checked_risk(risk: ArrayLike, patients: int) -> np.ndarray:
     return risk
 
 
-def kaplan_meier(
-    time: ArrayLike, event: ArrayLike, level: float = 0.95, band: str = "pointwise"
-) -> pd.DataFrame:
-    """Kaplan-Meier curve with its log-log band ("exponential Greenwood"), and who was at risk.
+def kaplan_meier(time: ArrayLike, event: ArrayLike, band: str = "pointwise") -> pd.DataFrame:
+    """Kaplan-Meier curve with its 95 % log-log band ("exponential Greenwood"), and who was at risk.
 
     A row for time 0 and each distinct time, increasing: `time`; `at_risk` just before it (who is censored at the time of
     an event was at risk of it), `events` and `censored` at it; `survival` from it on; `low`, `high`: its band, both 1
@@ -64,8 +62,8 @@ def kaplan_meier(
     26 (1984), 265, doi:10.1080/00401706.1984.10487964, with the tail of Miller and Siegmund (1982).
     """
     time, event = checked_outcomes(time, event)
-    if not 0 < level < 1 or band not in ("pointwise", "equal-precision"):
-        raise ValueError(f'the band\'s level is {level}; it lies between 0 and 1; band "{band}"')
+    if band not in ("pointwise", "equal-precision"):
+        raise ValueError(f'band "{band}": it is "pointwise" or "equal-precision"')
     times = np.unique(np.r_[0.0, time])
     place = np.searchsorted(times, time)
     leaving, events = (
@@ -75,11 +73,11 @@ def kaplan_meier(
     survival = np.cumprod(1 - events / at_risk)
     left = at_risk - events
     variance = np.cumsum(events / (at_risk * np.where(left > 0, left, np.inf)))  # of log survival
-    width, last = norm.isf((1 - level) / 2), np.inf
+    width, last = norm.isf((1 - LEVEL) / 2), np.inf
     inner = (events > 0) & (left > 0)
     if band == "equal-precision" and inner.any():
         log_ratio, last = np.log(variance[inner][-1] / variance[inner][0]), times[inner][-1]
-        width = brentq(lambda c: norm.pdf(c) * (4 / c + (c - 1 / c) * log_ratio) - (1 - level), 1, 40)
+        width = brentq(lambda c: norm.pdf(c) * (4 / c + (c - 1 / c) * log_ratio) - (1 - LEVEL), 1, 40)
     logs = np.log(survival, out=np.full(survival.size, -np.inf), where=survival > 0)
     spread = np.exp(width * np.sqrt(variance) / np.where(logs < 0, -logs, 1))
     ends = np.where((survival > 0) & (times <= last), survival ** np.array([spread, 1 / spread]), np.nan)
@@ -121,13 +119,13 @@ def _halved(times: pd.Series, values: pd.Series) -> float:
     return float(times[[low[0], lower[0]]].mean() if midpoint else times[low[0]])
 
 
-def medians(time: ArrayLike, event: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+def medians(time: ArrayLike, event: ArrayLike) -> tuple[float, float, float]:
     """Median survival, where the Kaplan-Meier curve falls below 0.5 (where it is 0.5 for a while: the middle of that
     stretch), and its interval, where the pointwise log-log band does; NaN where one never does.
 
     R's `survfit(conf.type = "log-log")`. Brookmeyer and Crowley, Biometrics 38 (1982), 29, doi:10.2307/2530286.
     """
-    table = kaplan_meier(time, event, level)
+    table = kaplan_meier(time, event)
     return tuple(_halved(table.time, table[name]) for name in ("survival", "low", "high"))
 
 
@@ -143,14 +141,14 @@ def median_follow_up(time: ArrayLike, event: ArrayLike) -> float:
     return median
 
 
-def event_share(time: ArrayLike, event: ArrayLike, horizon: float, level: float = 0.95) -> np.ndarray:
+def event_share(time: ArrayLike, event: ArrayLike, horizon: float) -> np.ndarray:
     """1 - Kaplan-Meier at a horizon (an event at it counts) and its band, (3,): share, low, high.
 
     NaN for no patient, and where follow-up ends before the horizon with somebody still free of the event: nothing is known.
     """
     if not np.size(time):
         return np.full(3, np.nan)
-    curve = kaplan_meier(time, event, level)
+    curve = kaplan_meier(time, event)
     last = curve[curve.time <= horizon].iloc[-1]
     known = np.max(time) >= horizon or last.survival == 0
     return 1 - last[["survival", "high", "low"]].to_numpy() if known else np.full(3, np.nan)
@@ -214,46 +212,14 @@ class Censoring:
 LogRank = namedtuple("LogRank", "statistic p degrees")  # chi-squared, its p-value, groups less one
 
 
-def _logrank_weights(weighting: str, dead: np.ndarray, alive: np.ndarray, p: float, q: float) -> np.ndarray:
-    """Weight of each event time (m,), from the numbers of events and at risk there."""
-    before = np.cumprod(np.r_[1.0, 1 - dead / alive])[:-1]
-    weights = {
-        "none": np.ones(dead.size),
-        "wilcoxon": alive,
-        "tarone-ware": np.sqrt(alive),
-        "peto": np.cumprod(1 - dead / (alive + 1)),
-        "fleming-harrington": before**p * (1 - before) ** q if p >= 0 and q >= 0 else None,
-    }
-    if weights.get(weighting) is None:
-        known = ", ".join(weights)
-        raise ValueError(f'weighting "{weighting}", p {p}, q {q}: known are {known}, p and q are 0 or more')
-    return weights[weighting]
+def logrank(time: ArrayLike, event: ArrayLike, group: ArrayLike, *, trained: bool = False) -> LogRank:
+    """Log-rank test of two or more groups (n,). Klein and Moeschberger, Survival Analysis (2003), section 7.3.
 
-
-def logrank(
-    time: ArrayLike,
-    event: ArrayLike,
-    group: ArrayLike,
-    weighting: str = "none",
-    p: float = 1,
-    q: float = 0,
-    *,
-    trained: bool = False,
-) -> LogRank:
-    """Log-rank test of two or more groups (n,), optionally weighted over time.
-
-    Own code: lifelines answers with a pseudo-inverse where the groups cannot be compared, and fails under
-    Fleming-Harrington with a time of 0. Weights of an event time: "none" 1; "wilcoxon" (Gehan, Breslow) the number at
-    risk; "tarone-ware" its root; "peto" the survival estimate of Peto and Peto, modified; "fleming-harrington"
-    S(t-)^p (1 - S(t-))^q. All but "none", and Fleming-Harrington with q > 0, look harder at early differences.
+    Own code: lifelines, whose test can be weighted over time, answers with a pseudo-inverse where groups cannot be compared.
 
     `trained`: the groups come from held-out risks of models that share training patients. Without effect that nearly doubles
     the variance (`intervals.training_share`), and the statistic is divided by 1.85: else 12 to 15 % of models that know
     nothing are called significant at 5 %.
-
-    References
-    ----------
-    Klein and Moeschberger, Survival Analysis (2003), sections 7.3 and 7.4.
     """
     time, event = checked_outcomes(time, event)
     code, names = pd.factorize(np.asarray(group), sort=True)
@@ -268,9 +234,8 @@ def logrank(
     np.add.at(deaths, (code[event], place), 1)
     alive = np.array([at_risk(time[code == each], times) for each in range(len(names))], dtype=float)
     dead, all_alive = deaths.sum(0), alive.sum(0)
-    weights = _logrank_weights(weighting, dead, all_alive, p, q)
-    apart = ((deaths - alive * dead / all_alive) * weights).sum(1)
-    spread = weights**2 * dead * (all_alive - dead) / np.maximum(all_alive - 1, 1) / all_alive**2
+    apart = (deaths - alive * dead / all_alive).sum(1)
+    spread = dead * (all_alive - dead) / np.maximum(all_alive - 1, 1) / all_alive**2
     variance = np.diag((alive * all_alive * spread).sum(1)) - (alive * spread) @ alive.T
     if np.linalg.matrix_rank(variance, hermitian=True) < len(names) - 1:
         groups = ", ".join(map(str, names))

@@ -14,8 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from lib.figures import live, style
-from lib.stroke.lesions import Lesions
-from lib.stroke.maps import ArterialInput, Maps
+from lib.stroke.maps import ArterialInput, Lesions, Maps
 from lib.stroke.perfusion import Prepared
 
 ARTERY, VEIN, TISSUE = style.PALETTE[1], style.PALETTE[0], style.PALETTE[2]

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
-from lib.inputs.hounsfield import check_hounsfield
-from lib.inputs.volumes import Geometry
+from lib.inputs.volumes import Geometry, check_hounsfield
 
 SHORTEST_S, LONGEST_S = 0.05, 20.0
 """Seconds between frames that CT perfusion may have; a header outside says something else (1400 is ms)."""
@@ -68,7 +67,7 @@ def timed(
 
     `values` are float32 (frames, z, y, x), HU; `seconds` (frames,) or (frames, z), when each frame, or each slice of it, was
     taken, on any clock: frames in another order are sorted; `header` is what the files say, as
-    `lib.inputs.hounsfield.check_hounsfield` takes it. A ValueError for a frame of one value throughout, by its number, counted
+    `lib.inputs.volumes.check_hounsfield` takes it. A ValueError for a frame of one value throughout, by its number, counted
     from 0; no HU in the first frame; times that stand still or are more than 20 s apart.
     """
     seconds = np.asarray(seconds, dtype=float).reshape(len(values), -1)

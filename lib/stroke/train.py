@@ -254,7 +254,6 @@ def habits(name: str, params: Recipe) -> set[str]:
 
 
 def columns(name: str, setting: str) -> list[str]:
-    """Columns of the table that a contender reads."""
     contender = CONTENDERS[name]
     volumes = VOLUMES if contender.kind == "logistic" and contender.series else []
     return [*(variables(setting) if contender.clinical else ()), *volumes]

@@ -96,15 +96,3 @@ def stratified_folds(
     splitter = StratifiedKFold(k, shuffle=True, random_state=seed).split(np.zeros(len(people)), kinds)
     tested = [{people[index] for index in places} for _, places in splitter]
     return [_split(patients, some, str(number)) for number, some in enumerate(tested)]
-
-
-def nested(
-    fold: Fold, patients: Mapping[str, str], strata: Mapping[str, object], k: int = 5, seed: int = 0
-) -> list[Fold]:
-    """Folds within a fold's training part ("<fold>.0", ...), to choose an epoch or a setting without its tested part.
-
-    Parameters as in `stratified_folds`; rows the fold does not train on are ignored.
-    """
-    refuse_leak(fold.train, fold.test, patients)
-    inner = stratified_folds({row: patients[row] for row in fold.train}, strata, k, seed)
-    return [Fold(f"{fold.name}.{one.name}", one.train, one.test) for one in inner]

@@ -9,8 +9,9 @@ import torch
 
 from lib.crossfusion import evaluation
 from lib.crossfusion.bags import TileFeatures
-from lib.crossfusion.cohort import clinical_baselines, planted_patients, write_planted
+from lib.crossfusion.cohort import clinical_baselines
 from lib.crossfusion.params import CrossFusionParams
+from lib.crossfusion.phantom import planted_patients, write_planted
 from lib.features.tiles import TileGrid, Tiles, write_grid
 from lib.figures.pictures import draw_received
 from lib.statistics.metrics_table import c_index_by_fold, risk_groups, survival_table

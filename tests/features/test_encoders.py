@@ -140,10 +140,8 @@ def test_scanners_of_different_resolution_agree(patches):
 
 
 @pytest.fixture(scope="module")
-def weights(mirror):
-    if not (mirror / "weights").is_dir():
-        pytest.skip("the mirror has no weights")
-    return mirror / "weights"
+def weights(mirrored):
+    return mirrored("weights")
 
 
 @pytest.fixture(scope="module")

@@ -109,10 +109,8 @@ def test_upstream_baselines(mirror, case, kind, monkeypatch):
 
 
 @pytest.mark.real
-def test_organ_of_a_label_map_gives_the_known_mean(mirror):
-    folder = mirror / "ct" / "totalsegmentator"
-    if not folder.is_dir():
-        pytest.skip("the mirror has no ct/totalsegmentator")
+def test_organ_of_a_label_map_gives_the_known_mean(mirrored):
+    folder = mirrored("ct/totalsegmentator")
     volume = read_volume(folder / "example_ct_sm.nii.gz")
     for label, voxels, mean in (("spleen", 9452, 32.8), (5, 38634, 45.3)):
         mask = read_label(folder / "example_seg.nii.gz", volume.geometry, label)

@@ -3,13 +3,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from seaborn.utils import relative_luminance
 
 from lib.figures import style
 from lib.figures.curves import (
     across_cancers,
     by_fold,
     calibration_at_horizon,
+    calibration_panel,
     calibration_plot,
+    critical_difference,
     decision_curve,
     epoch_panels,
     forest,
@@ -25,6 +28,8 @@ from lib.figures.curves import (
 from lib.statistics.calibration import calibration_bins
 from lib.statistics.classification import auc
 from lib.statistics.intervals import Interval, ScoredSection, interval
+from lib.statistics.over_cohorts import average_ranks, cliques
+from lib.statistics.survival import HeldOut
 
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random(150) < 0.4).astype(float)
@@ -286,3 +291,48 @@ def test_a_map_of_cancers_ends_with_their_mean():
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.60", "0.70", "0.65", "0.50", "0.50"]
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()][-1] == "mean"
     plt.close(figure)
+
+
+def test_dots_stand_at_the_ranks_and_bars_join_the_cliques(tmp_path):
+    random = np.random.default_rng(2)
+    values = pd.DataFrame(random.normal([0.7, 0.69, 0.65, 0.6, 0.5], 0.02, (10, 5)), columns=list("edcba"))
+    ranks = average_ranks(values)
+    style.use()
+    figure, ax = plt.subplots(figsize=(5, 2.6))
+    critical_difference(ax, ranks, marked=("c",))
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in dots] == ranks.ranks.tolist()
+    assert [line.get_color() == style.CANCER for line in dots] == [name == "c" for name in ranks.ranks.index]
+    bars = [tuple(line.get_ydata()) for line in ax.lines if line.get_linewidth() == 2.5]
+    assert bars == cliques(ranks)
+    assert len(bars) > 1
+    figure.savefig(tmp_path / "ranks.png", dpi=120)
+    plt.close(figure)
+
+
+def test_every_number_of_a_map_can_be_read_on_its_cell():
+    values = np.linspace(0.14, 0.86, 37)  # from the darkest blue to the darkest red
+    rows = pd.DataFrame({"label": values.astype(str), "setting": "blca", "estimate": values})
+    rows.loc[len(rows)] = ["age", "luad", 0.5]  # so there are cells without a number
+    figure = across_cancers(rows, 0.5, 0.35)
+    colours = figure.axes[0].collections[0].get_facecolors().reshape(38, 3, 4)
+    for text in figure.axes[0].texts:
+        column, row = (int(place) for place in text.get_position())
+        pair = [relative_luminance(each) + 0.05 for each in (colours[row, column], text.get_color())]
+        assert max(pair) / min(pair) >= 4.5  # what the web's guidelines (WCAG 2, 1.4.3) ask of text
+    plt.close(figure)
+
+
+def test_rows_that_are_one_person_s_have_no_bars_in_the_calibration_and_patients_have():
+    time, risk = np.tile([1.0, 2.0, 2.0, 1.0], 20), np.linspace(0.1, 0.9, 80)
+    fold, alive = np.repeat(["A", "B"], 40), 1 - risk[None, :, None]
+    one = HeldOut(np.arange(80), fold, time, time == 1, risk[None], alive, np.array([1.0]))
+    for bars in (True, False):
+        figure, ax = plt.subplots()
+        died, colour = calibration_panel(ax, {"clinic": one}, 1.0, bars)["clinic"]
+        np.testing.assert_allclose(died, risk)
+        assert ax.lines[-1].get_color() == colour
+        assert np.isfinite(ax.lines[-1].get_ydata()).sum() == 5
+        shown = sum(np.isfinite(path.vertices).all() for path in ax.collections[-1].get_paths())
+        assert shown == 5 * bars
+        plt.close(figure)

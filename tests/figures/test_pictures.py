@@ -98,12 +98,9 @@ def test_scale_bar_is_a_round_length(ax, words, um_per_px, text, length):
 
 
 @pytest.mark.real
-def test_her2st_a1_spots_lie_on_tissue(ax, mirror):
-    folder = mirror / "her2st"
-    picture = folder / "app" / "www" / "imgs" / "A1_HE_image_dark.png"
-    if not picture.is_file():
-        pytest.skip("A1's picture is not in the mirror")
-    table = pd.read_csv(folder / "data" / "ST-spotfiles" / "A1_selection.tsv", sep="\t")
+def test_her2st_a1_spots_lie_on_tissue(ax, mirrored):
+    picture = mirrored("her2st/app/www/imgs/A1_HE_image_dark.png")
+    table = pd.read_csv(mirrored("her2st/data/ST-spotfiles/A1_selection.tsv"), sep="\t")
     xy = table[["pixel_x", "pixel_y"]].to_numpy()
     scale = (2000 / 6954, 2138 / 7435)
     picture_with_spots(ax, Image.open(picture), xy, spot_px=101, picture_scale=scale, um_per_px=200 / 202.5)

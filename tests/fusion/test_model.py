@@ -82,10 +82,7 @@ def test_the_book_s_own_head_is_a_head_of_less_than_sixty_lines():
         ("return Fused(tokens.mean(1) - tokens.mean((0, 1)))", "who else is in the batch"),
         ("return Fused(self.layers(tokens))", "raised AttributeError"),
         ("return Fused(tokens.mean(1), tokens.mean((0, 2)))", r"attention: .* \(3, 4\), got \(4,\)"),
-        (
-            "return Fused(tokens.mean(1), loss=tokens.mean())",
-            r"loss: .* \(3,\), got \(\)",
-        ),
+        ("return Fused(tokens.mean(1), loss=tokens.mean())", r"loss: .* \(3,\), got \(\)"),
         ("return Fused(tokens.mean(1) * (1 if tokens.sum() > 0 else 2))", "ask a tensor for its value"),
         ("return Fused(tokens.mean(1) / tokens.max().item())", "ask a tensor for its value"),
         ("return Fused(self.norm(tokens.mean(1)))", "normalise over patients.*[Bb]atch norm"),

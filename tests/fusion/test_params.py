@@ -4,9 +4,8 @@ from lib.fusion.params import FusionParams
 
 
 def test_a_head_of_ones_own_is_a_contender_with_and_without_offset():
-    params = FusionParams(
-        own_heads={"film": "book/heads/film.py:FiLM"}, models=["film", "film+offset", "clinic"]
-    )
+    own = {"film": "book/heads/film.py:FiLM"}
+    params = FusionParams(own_heads=own, models=["film", "film+offset", "clinic"])
     assert params.networks == ["film", "film+offset"]
 
 

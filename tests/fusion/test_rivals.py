@@ -64,9 +64,8 @@ def test_no_held_out_patient_changes_the_score_of_another(name):
     whole = fit_rival(name, data).held_out
     fewer = {key: (train, held[:7]) for key, (train, held) in data.tables.items()}
     offset = (data.offset[0], data.offset[1][:7])
-    np.testing.assert_allclose(
-        fit_rival(name, data._replace(tables=fewer, offset=offset)).held_out, whole[:7]
-    )
+    again = fit_rival(name, data._replace(tables=fewer, offset=offset))
+    np.testing.assert_allclose(again.held_out, whole[:7])
 
 
 def test_scores_become_probabilities_that_fall_with_time_and_risk():
@@ -93,36 +92,29 @@ def test_of_a_label_there_is_a_probability():
     data, fold = of(patients, outcome="binary")
     for name in ("clinic", "late:all", "elastic-net", "forest"):
         table = table_of(fit_rival(name, data), data, fold, [])
-        label = patients.table.loc[table["patient"], "event"].to_numpy()
+        had = patients.table.loc[table["patient"], "event"].to_numpy() == 1
         assert table["probability"].between(0, 1).all()
-        assert (
-            table.loc[label == 1, "probability"].mean() > table.loc[label == 0, "probability"].mean() + 0.05
-        )
+        assert table.loc[had, "probability"].mean() > table.loc[~had, "probability"].mean() + 0.05
 
 
 def test_who_has_no_table_does_not_enter():
     patients = drawn()
     inputs = tokens(patients, folds_of(patients.table)[0], FusionParams())
     assert cannot_enter(CONTENDERS, inputs) == {}
-    without = inputs._replace(
-        columns={n: c for n, c in inputs.columns.items() if n in ("clinic", "mutations")}
-    )
+    without = inputs._replace(columns={one: inputs.columns[one] for one in ("clinic", "mutations")})
     lacking = cannot_enter(CONTENDERS, without)
     assert lacking["clinic-free+rna"] == "no rna"
     assert set(lacking) == {"rna", "copy-number", "clinic-free+rna", "clinic-offset+rna", "late:clinic+rna"}
-    nobody = cannot_enter(
-        CONTENDERS, without._replace(columns={"mutations": without.columns["mutations"]}, clinic=())
-    )
+    nothing = without._replace(columns={"mutations": without.columns["mutations"]}, clinic=())
+    nobody = cannot_enter(CONTENDERS, nothing)
     assert {"age", "clinic", "concat+offset"} <= set(nobody)
     assert {"concat", "mutations", "ridge-all", "forest"}.isdisjoint(nobody)
 
 
 def test_a_run_of_the_plan_leaves_scores_a_penalty_and_its_cost():
     patients = drawn()
-    fold, params = folds_of(patients.table)[0], FusionParams()
-    data = SimpleNamespace(
-        params=params, table=patients.table, inputs=lambda fold: tokens(patients, fold, params)
-    )
+    fold, params, table = folds_of(patients.table)[0], FusionParams(), patients.table
+    data = SimpleNamespace(params=params, table=table, inputs=lambda fold: tokens(patients, fold, params))
     result = fit(Run("x", fold, "clinic-offset+rna", 1), data)
     assert list(result.scores["patient"]) == list(fold.test)
     assert [f"survival_{month:g}" for month in params.months] == list(result.scores)[2:]
@@ -152,6 +144,5 @@ def test_yardsticks_of_a_real_cancer(cancer, mirror):
         held = patients.table.loc[[*fold.test]]
         for name, values in found.items():
             values.append(harrell(held["time"], held["event"], fit_rival(name, data).held_out))
-    assert {name: np.mean(values) for name, values in found.items()} == pytest.approx(
-        YARDSTICK[cancer], abs=0.01
-    )
+    means = {name: np.mean(values) for name, values in found.items()}
+    assert means == pytest.approx(YARDSTICK[cancer], abs=0.01)

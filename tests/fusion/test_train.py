@@ -9,17 +9,7 @@ from lib.fusion.heads import HEADS
 from lib.fusion.model import Fusion
 from lib.fusion.params import FusionParams
 from lib.fusion.tokens import Inputs
-from lib.fusion.train import (
-    Batch,
-    Member,
-    Problem,
-    choice,
-    descend,
-    losses,
-    scored,
-    settings_of,
-    train,
-)
+from lib.fusion.train import Batch, Member, Problem, choice, descend, losses, scored, settings_of, train
 from lib.training.discrete_time import survival_nll
 from lib.training.folds import Fold
 
@@ -68,9 +58,7 @@ def test_a_network_in_a_batch_is_the_network_trained_alone(name):
     for number, member in enumerate(members):
         torch.manual_seed(member.seed)
         alone = network(name, problem).double().train()
-        adam = torch.optim.AdamW(
-            alone.parameters(), lr=member.learning_rate, weight_decay=member.weight_decay
-        )
+        adam = torch.optim.AdamW(alone.parameters(), member.learning_rate, weight_decay=member.weight_decay)
         draw = torch.Generator().manual_seed(member.seed)
         torch.manual_seed(7)
         for _ in range(4):
@@ -106,13 +94,9 @@ def test_the_output_starts_at_the_hazards_of_the_training_patients():
     problem = Problem.of(inputs, 4)
     survived, hazards = 1.0, problem.start.sigmoid().numpy()
     for number, edge in enumerate(problem.edges[1:-1]):
-        at_risk = (inputs.time.numpy() >= problem.edges[number]).sum()
-        died = (
-            (inputs.time.numpy() < edge)
-            & (inputs.time.numpy() >= problem.edges[number])
-            & (inputs.event.numpy() == 1)
-        ).sum()
-        assert hazards[number] == pytest.approx(died / at_risk, abs=1e-6)
+        at_risk = inputs.time.numpy() >= problem.edges[number]
+        died = at_risk & (inputs.time.numpy() < edge) & (inputs.event.numpy() == 1)
+        assert hazards[number] == pytest.approx(died.sum() / at_risk.sum(), abs=1e-6)
         survived *= 1 - hazards[number]
     assert 0 < survived < 1
     label = Problem.of(patients(binary=True), 0)
@@ -183,9 +167,8 @@ def test_held_out_outcomes_change_no_score():
     inputs = patients(120)
     fold = halves(inputs)
     held = torch.tensor([one in fold.test for one in inputs.patients])
-    other = inputs._replace(
-        event=torch.where(held, 1 - inputs.event, inputs.event), time=torch.where(held, 99.0, inputs.time)
-    )
+    event, time = torch.where(held, 1 - inputs.event, inputs.event), torch.where(held, 99.0, inputs.time)
+    other = inputs._replace(event=event, time=time)
     one, again = (
         scored(train(HEADS["mean"], each, fold, nested(fold), [1], HOW), inputs.of(fold.test), [1], [12.0])
         for each in (inputs, other)

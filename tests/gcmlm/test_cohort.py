@@ -7,14 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.gcmlm.cohort import (
-    metachronous,
-    read_cohort,
-    read_feature_table,
-    read_lro,
-    read_matched,
-    read_stad,
-)
+from lib.gcmlm.cohort import metachronous, read_cohort, read_feature_table, read_lro, read_matched, read_stad
 from lib.gcmlm.params import GastricParams
 from lib.inputs.tcga import read_outcomes
 

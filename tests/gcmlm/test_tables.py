@@ -127,10 +127,8 @@ def test_null_features_of_few_events_pass():
 
 
 @pytest.mark.real
-def test_the_head_and_neck_sheets_pass_and_with_their_last_column_back_do_not(mirror):
-    folder = mirror / "ct" / "lro_headneck"
-    if not folder.is_dir():
-        pytest.skip("the mirror has no ct/lro_headneck")
+def test_the_head_and_neck_sheets_pass_and_with_their_last_column_back_do_not(mirrored):
+    folder = mirrored("ct/lro_headneck")
     clinical = pd.read_csv(folder / "clinical.csv", dtype={"patient": str}).set_index("patient")
     outcome = clinical[["label"]].astype(float)
     names = ("ct_fea_pre", "ct_fea_post", "pet_fea_pre", "pet_fea_post")

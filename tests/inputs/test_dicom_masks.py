@@ -10,8 +10,7 @@ from pydicom.uid import generate_uid
 
 from lib.gcmlm.ct import read_region
 from lib.gcmlm.phantom import write_dicom
-from lib.inputs.dicom_masks import regions
-from lib.inputs.masks import label_names, read_label
+from lib.inputs.masks import label_names, read_label, regions
 from lib.inputs.volumes import Geometry
 
 SIZE = (24, 20, 8)

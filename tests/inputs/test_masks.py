@@ -165,10 +165,8 @@ def test_tables_that_cannot_be_read(mask, where, content, said):
 
 
 @pytest.mark.real
-def test_regions_of_totalsegmentators_example_by_the_names_in_its_file(mirror):
-    folder = mirror / "ct" / "totalsegmentator"
-    if not folder.is_dir():
-        pytest.skip("the mirror has no ct/totalsegmentator")
+def test_regions_of_totalsegmentators_example_by_the_names_in_its_file(mirrored):
+    folder = mirrored("ct/totalsegmentator")
     volume = read_volume(folder / "example_ct_sm.nii.gz")
     known = {"spleen": (32.8, 9452), "liver": (45.3, 38634), "stomach": (-21.8, 4675), "aorta": (42.3, None)}
     for name, (mean, count) in known.items():

@@ -233,10 +233,8 @@ TRANSFERRED = {
 
 
 @pytest.fixture(scope="module")
-def real(mirror):
-    folder = mirror / "her2st"
-    if not folder.is_dir():
-        pytest.skip("no HER2ST in the mirror")
+def real(mirrored):
+    folder = mirrored("her2st")
     return folder, {name: read_section(folder, name) for name in (*LABELLED, *TRANSFERRED)}
 
 

@@ -227,10 +227,8 @@ def test_glass_is_counted():
 
 @pytest.mark.real
 @pytest.mark.parametrize("section", ["A1", "A2"])
-def test_real_dark_pictures(mirror, section):
-    path = mirror / "her2st" / "app" / "www" / "imgs" / f"{section}_HE_image_dark.png"
-    if not path.is_file():
-        pytest.skip("no HER2ST in the mirror")
+def test_real_dark_pictures(mirrored, section):
+    path = mirrored(f"her2st/app/www/imgs/{section}_HE_image_dark.png")
     read = open_picture(path)
     # the outlines are pure colours that tissue never has; they stand in the raw file and nowhere in what is read
     raw = np.asarray(Image.open(path)).astype(int)

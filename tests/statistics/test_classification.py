@@ -4,8 +4,7 @@ The cuts were checked once against the scores that wenwenmin/SpaCRD ships for it
 91eebc18e3f1; 3,798 spots, prevalence 0.619; not committed here, the repository has no licence):
 
     AUC 0.9021, AP 0.9288, oracle cut 0.9095 with F1 0.8607, F1 0.785 at 0.5, 0.765 with all spots called
-    gmm_threshold(variant="released")   0.7796   F1 0.840   precision 0.730   sensitivity 0.990
-    gmm_threshold(variant="described")  0.8675   F1 0.873   precision 0.800   sensitivity 0.960
+    gmm_threshold  0.8675   F1 0.873   precision 0.800   sensitivity 0.960
 """
 
 import numpy as np
@@ -155,14 +154,8 @@ def crossing(means, spreads, shares):
 
 def test_gmm_on_the_shipped_sections_mixture():
     scores = mixture(MEANS, SPREADS, SHARES)
-    described, released = gmm_threshold(scores), gmm_threshold(scores, variant="released")
-    assert described == pytest.approx(crossing(MEANS, SPREADS, SHARES), abs=0.01)
-    assert described == pytest.approx(0.867, abs=0.01)
-    # a fit is free to return either component first; here it is the upper one, as on the shipped scores
-    assert released == pytest.approx(crossing(MEANS, SPREADS[::-1], SHARES[::-1]), abs=0.01)
-    assert released == pytest.approx(0.780, abs=0.01)
-    with pytest.raises(ValueError, match="described"):
-        gmm_threshold(scores, variant="paper")
+    assert gmm_threshold(scores) == pytest.approx(crossing(MEANS, SPREADS, SHARES), abs=0.01)
+    assert gmm_threshold(scores) == pytest.approx(0.867, abs=0.01)
 
 
 def test_gmm_moves_with_the_scale_and_not_with_the_order():

@@ -10,11 +10,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from film_files import ROOT, write_3d, write_4d, write_dicom, write_enhanced
 
 from lib.inputs.volumes import Geometry, same_grid
-from lib.stroke.dicom_film import seconds_of
-from lib.stroke.lesions import mismatch
+from lib.stroke.maps import mismatch
 from lib.stroke.params import Preparation
 from lib.stroke.perfusion import prepare
-from lib.stroke.series import read_series
+from lib.stroke.series import read_series, seconds_of
 
 GRID = Geometry((2.0, 2.0, 5.0), (-12.0, -14.0, 3.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0), (12, 14, 3))
 SECONDS = np.arange(10) * 1.5

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.training.folds import Fold, fixed_split, leave_one_patient_out, nested, refuse_leak, stratified_folds
+from lib.training.folds import Fold, fixed_split, leave_one_patient_out, refuse_leak, stratified_folds
 
 PATIENTS = {"A1": "A", "B1": "B", "A2": "A", "C6": "C", "C2": "C", "H1": "H"}
 
@@ -71,16 +71,3 @@ def test_stratified_folds_refuse_what_cannot_be_shared_out():
     rows, strata = slides(died=4)
     with pytest.raises(ValueError, match=r"fewer than 5 patients are in stratum 1 \(4\)"):
         stratified_folds(rows, strata, 5)
-
-
-def test_nested_folds_stay_within_the_training_part():
-    rows, strata = slides()
-    outer = stratified_folds(rows, strata, 5, seed=1)[2]
-    inner = nested(outer, rows, strata, 3)
-    assert [fold.name for fold in inner] == ["2.0", "2.1", "2.2"]
-    assert sorted(row for fold in inner for row in fold.test) == sorted(outer.train)
-    for fold in inner:
-        assert not set(fold.train + fold.test) & set(outer.test)
-        refuse_leak(fold.train, fold.test, rows)
-    with pytest.raises(ValueError, match="patient p1 is in training and in test"):
-        nested(Fold("x", ("s0-0", "s1-0"), ("s1-1",)), rows, strata, 2)
