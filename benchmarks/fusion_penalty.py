@@ -18,7 +18,7 @@ PORPOISE's, from data/raw or a mirror. No bar.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from lib.training.penalised import EQUAL, FREE, PENALTIES, Outcome, Ridge, minim
 
 OUT = Path(__file__).parent / "results" / "fusion_penalty.csv"
 WAYS = ("order", "likelihood", "near", "order of three", "likelihood of three", "near of three", "the best")
+Scorer = Callable[[np.ndarray], list[np.ndarray]]
 Inner = list[tuple[np.ndarray, np.ndarray]]
 # model -> its tables, which of them are free, each its share of the penalty, on top of the clinic's prediction
 MODELS = {
@@ -51,16 +52,16 @@ def inner_rows(table: pd.DataFrame, fold: Fold, seed: int) -> Inner:
     return [tuple(np.array([place[one] for one in part]) for part in (f.train, f.test)) for f in folds]
 
 
-def along(ridge: Ridge, tables: list[np.ndarray], outcome: Outcome, train: int, inner: list[Inner], offset):
-    """Of each penalty and draw of inner folds: c-index and likelihood of left-out patients; c-index of those held out."""
-    known, tested = outcome.at(np.arange(train)), outcome.at(np.arange(train, len(outcome.event)))
+def regressions(ridge: Ridge, tables: list[np.ndarray], known: Outcome, offset: np.ndarray) -> Scorer:
+    """How a ridge regression is fitted on some of the training patients (`known`, the first rows): scores of all patients,
+    from the strongest penalty to the weakest."""
+    train = len(known.event)
     ridge.fit([table[:train] for table in tables], known, [], offset[:train])
     free, wide = ridge._split(tables)
     columns = np.hstack([free, (wide - ridge._centre) @ ridge._axes])
     open_ = np.arange(columns.shape[1]) < free.shape[1]
 
     def path(rows: np.ndarray) -> list[np.ndarray]:
-        """Scores of all patients by regressions of some, from the strongest penalty to the weakest."""
         found: list[np.ndarray] = []
         for penalty in PENALTIES:
             start = found[-1] if found else None
@@ -68,6 +69,12 @@ def along(ridge: Ridge, tables: list[np.ndarray], outcome: Outcome, train: int, 
             found.append(minimum(columns[rows], weights, known.at(rows), offset[rows], start))
         return [columns @ one + offset for one in found]
 
+    return path
+
+
+def along(path: Scorer, outcome: Outcome, train: int, inner: list[Inner]):
+    """Of each penalty and draw of inner folds: c-index and likelihood of left-out patients; c-index of those held out."""
+    known, tested = outcome.at(np.arange(train)), outcome.at(np.arange(train, len(outcome.event)))
     order, likely = (np.zeros((len(inner), len(PENALTIES))) for _ in range(2))
     for draw, folds in enumerate(inner):
         for rows, left in folds:
@@ -124,7 +131,7 @@ def measured(tables, outcome: Outcome, table: pd.DataFrame, fold: Fold, seeds) -
         some = [tables[name] for name, is_there in zip(names, there, strict=True) if is_there]
         ridge = Ridge([f for f, is_there in zip(free, there, strict=True) if is_there], by_block)
         start = on_top if offset else np.zeros(len(rows))
-        yield model, by_way(*along(ridge, some, outcome, train, inner, start))
+        yield model, by_way(*along(regressions(ridge, some, known, start), outcome, train, inner))
 
 
 def main() -> None:

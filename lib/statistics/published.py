@@ -115,7 +115,7 @@ def published_markdown(verdicts: pd.DataFrame) -> str:
         shown["Ours"] = [with_interval(row.ours, row.low, row.high) for row in verdicts.itertuples()]
     shown = shown.assign(**{"So": verdicts["verdict"] + notes, "How sure": verdicts["certainty"]})
     for head in ["How sure"] if tested.any() else ["So", "How sure"]:
-        parts = shown[head].str.partition("; ")
+        parts = shown[head].str.partition("; " if shown[head].nunique() > 1 else "\n")
         often = parts[0].mode()[0]
         if 2 * (mine := parts[0] == often).sum() > len(parts):
             shown[head] = parts[2].where(mine, shown[head])

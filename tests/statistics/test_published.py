@@ -89,12 +89,10 @@ def cells(markdown: str) -> list[list[str]]:
 
 
 def test_markdown_lines_up_and_says_sources_once():
-    many = [
-        printed(why="five folds"),
-        printed(item="gain (%)", value=13.5, testable="no", why="x"),
-        printed(item="p", value=0.00018),
-    ]
-    said = published_markdown(published_against_ours(pd.concat(many), measured()))
+    many = [printed(item="gain (%)", value=13.5, testable="no", why="x"), printed(item="p", value=0.00018)]
+    many.insert(0, printed(why="five folds"))
+    many = pd.concat(many).assign(certainty="read; not whole")
+    said = published_markdown(published_against_ours(many, measured()))
     head, line, *rows = cells(said)
     assert head == ["Number", "Printed", "Ours", "So"]
     assert [mark.endswith(":") for mark in line] == [False, True, True, False]
@@ -105,7 +103,7 @@ def test_markdown_lines_up_and_says_sources_once():
         "not testable here: x",
         "incompatible (ours minus printed +0.750 to +0.850)",
     ]
-    assert said.endswith("How sure: secondary source. Sources: Table 3.")
+    assert said.endswith("How sure: read; not whole. Sources: Table 3.")
 
 
 def test_markdown_leaves_out_what_nobody_says_and_keeps_what_differs():
