@@ -1,9 +1,11 @@
 """`make check` on a made-up hospital of each study: what was planted is named, nobody sees a traceback, the exit code tells."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,33 +13,42 @@ import pytest
 
 from lib.check import alike, gaps, remarked
 
+SEVERAL = """
+import contextlib, io, json, sys
+from lib.check import main
+for line in sys.stdin:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(json.loads(line))
+    print(json.dumps([code, out.getvalue() + err.getvalue()]), flush=True)
+"""
+
 
 class Tree:
-    """A copy of what runs, with no results and no raw files."""
+    """A copy of what runs, with no results and no raw files, and a process of its Python that looks cohorts over."""
 
     def __init__(self, folder: Path):
+        own = {"PYTHONPATH": str(folder), "CROSSBOOK_RESULTS": str(folder / "results")}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        command = [sys.executable, "-c", SEVERAL]
+        self.process = subprocess.Popen(command, cwd=folder, env=os.environ | own, **pipes)
         self.folder = folder
 
     def check(self, *arguments: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "lib.check", *arguments],
-            cwd=self.folder,
-            env=os.environ
-            | {"PYTHONPATH": str(self.folder), "CROSSBOOK_RESULTS": str(self.folder / "results")},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert "Traceback" not in done.stdout + done.stderr, done.stderr[-3000:]
-        return done.returncode, done.stdout + done.stderr
+        self.process.stdin.write(json.dumps(arguments) + "\n")
+        self.process.stdin.flush()
+        code, said = json.loads(self.process.stdout.readline())
+        assert "Traceback" not in said, said[-3000:]
+        return code, said
 
     def page(self, study: str) -> str:
         return (self.folder / "results" / study / "patients" / "check.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def tree(checkout, tmp_path) -> Tree:
-    return Tree(checkout(tmp_path / "tree"))
+def tree(checkout, tmp_path) -> Iterator[Tree]:
+    yield (tree := Tree(checkout(tmp_path / "tree")))
+    tree.process.communicate()
 
 
 slow = pytest.mark.slow

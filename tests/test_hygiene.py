@@ -162,7 +162,6 @@ def test_lib_names_no_study_outside_its_folder():
     ("file", "line"),
     [
         ("inputs/spots", "import lib.figures.style"),
-        ("inputs/spots", "from lib import training"),
         ("stroke/cohort", "from lib.spacrd import spots"),
         ("files", "from lib.inputs.tables import plain"),
     ],

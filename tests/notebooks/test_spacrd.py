@@ -180,6 +180,7 @@ def test_training_killed_in_the_middle_resumes_to_the_same_bytes(whole, after, t
 # misused
 
 
+@pytest.mark.slow
 def test_parameter_that_the_notebook_lacks_is_refused_though_papermill_only_warns(after):
     study = after("1-preprocess")
     code, said = study.run("2-embed", "-p", "crop_mu", "90")

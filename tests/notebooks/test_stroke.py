@@ -451,12 +451,3 @@ def test_other_plans_regressions_alone_and_first_seeds(own, tmp_path):
     other.run(*STAGES[2:4], models=models, seeds=[1, 2], first_seed_only=["ctp"])
     seeds = other.read("predictions.csv").groupby("model")["seed"].unique().map(list).to_dict()
     assert seeds == {"ctp": [1], "clinical-branch": [1, 2]}
-
-
-# parameters
-
-
-def test_stage_out_of_turn_names_the_one_to_run(tmp_path):
-    for stage in STAGES[1:4]:
-        with pytest.raises(FileNotFoundError, match=f"small {stage}: cohort.csv is missing; run"):
-            Cells(ROOT, tmp_path, SMALL).run(stage)
