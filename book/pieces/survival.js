@@ -70,7 +70,7 @@ crossbook.piece("survival", (live, data, box) => {
     place.querySelector(".pointer")?.setAttribute("d", `M${x(month)},${TOP}V${TOP + TALL}`);
     const words = Object.fromEntries(groups().map(({ name, deaths, steps }) => {
       const left = atRisk(deaths, month), row = steps.filter((each) => each.time <= month).pop();
-      const alive = `${number(row.survival)} (${number(row.low)} to ${number(row.high)}) free of the event`;
+      const alive = `${number(row.survival)} (${number(row.low)} to ${number(row.high)}) alive`;
       return [name, make("span", { style: `color: ${COLOURS[name]}` }, !left ? "no death later" : `${left < FEWEST ? "too few to say" : alive}, ${left} at risk at the next death`)];
     }));
     says.replaceChildren(`After ${month} months, high risk: `, words.high, "; low risk: ", words.low, ". A curve ends at its last death, or where fewer than ten are at risk.");
