@@ -164,7 +164,7 @@ def test_the_title_and_the_answer_follow_the_numbers(bench, primary, error, begi
     assert f"# Over 5 cancers, cross-attention fuses {title} concatenation; a regr" in made["bench-title"]
     assert made["bench-answer"].startswith(begins)
     assert "(1,500 patients, 450 deaths)" in made["bench-answer"]
-    *_, like = made["bench-answer"].replace("−", "-").split("that regression is ")
+    *_, like = made["bench-answer"].replace("−", "-").split("the heads lie ")
     estimate, low, high = map(float, re.findall(r"[+-]?\d*\.\d+", like)[:3])
     assert low < estimate < high
     assert estimate == pytest.approx(-0.02, abs=4 * error)

@@ -266,7 +266,7 @@ def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(ca
     assert said.startswith(
         "**Not shown.** On 1 cohorts with 80 real patients, fusion ranks better than one of its modalities alone in **1 of 1**"
     )
-    assert "than something plain in **0 of 1** comparisons (not settled in 1)" in said
+    assert "than something plain in **0 of 1** comparisons; the rest is not settled." in said
     found = [": ".join(row[3:]) for row in rows(made["rivals"])[1:]]
     (study,) = (row for row in rows(made["by-study"]) if row[0].startswith("[CrossFusion"))
     assert (
@@ -763,7 +763,7 @@ def test_a_chapters_title_and_its_six_pairs_follow_the_numbers(cancer):
         return cancer.parts("real-crossfusion")
 
     first, second = made(1), made(-1)
-    words = "of 1 cancers the clinic ranks survival better than a network that saw slides {.unnumbered}"
+    words = "of 1 cancers the clinic ranks survival better than a network that saw slides alone {.unnumbered}"
     assert first["chapter finding crossfusion"] == f"# In 1 {words}\n"
     assert second["chapter finding crossfusion"] == f"# In 0 {words}\n"
     assert "in **1 of 1** cancers, worse in 0, not settled in 0." in first["chapter answer crossfusion"]

@@ -69,7 +69,7 @@ crossbook.piece("threshold", (live, data, box) => {
     place.querySelector(".pointer")?.setAttribute("d", `M${x(row.cut)},18V${2 * TALL + 56 + F1}`);
     head.replaceChildren(
       make("span", {}, "F1 ", make("b", {}, number(f1(row), 3))),
-      make("span", {}, `of all cuts the best ${number(Math.max(...[...steps, ...rules].map(f1)), 3)}`),
+      make("span", {}, `of all cuts the best ${number(Math.max(...[...steps, ...rules].map(f1)), 3)}; of calling every spot ${number((2 * row.cancer) / (row.spots + row.cancer), 3)}`),
       make("span", {}, `${row.called} of ${row.spots} spots called cancer, ${row.hits} of them rightly; ${row.cancer - row.hits} missed`));
     [...marks.querySelectorAll("button")].forEach((button, at) => button.setAttribute("aria-pressed", rules[at] === row));
   }
