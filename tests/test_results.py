@@ -266,7 +266,7 @@ def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(ca
     assert said.startswith(
         "**Not shown.** On 1 cohorts with 80 real patients, fusion ranks better than one of its modalities alone in **1 of 1**"
     )
-    assert "than something plain in **0 of 1** comparisons; the rest is not settled." in said
+    assert "than something plain in **0 of 1**; the rest is not settled." in said
     found = [": ".join(row[3:]) for row in rows(made["rivals"])[1:]]
     (study,) = (row for row in rows(made["by-study"]) if row[0].startswith("[CrossFusion"))
     assert (
