@@ -44,9 +44,15 @@ def roc(
 ) -> Axes:
     """Mean over folds of the sensitivity at each specificity, with the mean AUC in the key; models may share the axes.
 
-    `folds` are pairs (labels, scores), (n,) each, one a fold and seed: labels 1 the outcome, 0 none; a higher score, the
-    likelier. Scores are compared within a fold only, so folds are never pooled, and the key says what the tables say. A model
-    with a fold of one class has no curve, and the key says so. `label` names the model.
+    Scores are compared within a fold only, so folds are never pooled, and the key says what the tables say. A model with a
+    fold of one class has no curve, and the key says so.
+
+    Parameters
+    ----------
+    folds : sequence of (labels, scores), (n,) each, a pair a fold and seed
+        Labels are 1 the outcome, 0 none; scores higher = the outcome more likely.
+    label : str
+        Model.
     """
     pairs = [(np.asarray(labels, float), np.asarray(scores, float)) for labels, scores in folds]
     try:
@@ -62,8 +68,14 @@ def roc(
 
 
 def null_histogram(ax: Axes, nulls: Sequence[Interval], own: pd.Series, name: str = "AUC") -> Axes:
-    """Histogram of what a cheap model reached where there is nothing to find (`nulls`, of outcomes dealt out anew:
-    `lib.statistics.comparison`), chance, and above it a study's own result, a row of metrics.csv: model, estimate, low, high.
+    """Histogram of what a cheap model reached where there is nothing to find, chance, and a study's own result above it.
+
+    Parameters
+    ----------
+    nulls : sequence of Interval
+        Of outcomes dealt out anew (`lib.statistics.comparison`).
+    own : Series
+        A row of metrics.csv: model, estimate, low, high.
     """
     counts, _, _ = ax.hist([each.estimate for each in nulls], bins=15, color="0.75", label="nothing to find")
     top = 1.12 * counts.max()
@@ -101,10 +113,19 @@ def _mean_over_patients(ax, sections, curve, label, color, each) -> None:
 def mean_roc(
     ax: Axes, sections: Sequence[ScoredSection], row: pd.Series, label: str = "", color: str = "C0", each=True
 ) -> Axes:
-    """Mean over patients of the sensitivity at each specificity, with each patient's curve behind it where `each` asks for it.
+    """Mean over patients of the sensitivity at each specificity, with each patient's curve behind it.
 
-    Scores (no calls) are compared within a section only, and every section needs both classes, so sections are never pooled; the
-    area under the mean curve is the mean AUC. `row` is that of metrics.csv, of the metric "auc", for the key.
+    Scores are compared within a section only, so sections are never pooled; the area under the mean curve
+    is the mean AUC.
+
+    Parameters
+    ----------
+    sections : sequence of ScoredSection
+        Scores, not calls. Every section needs both classes.
+    row : Series
+        Of metrics.csv, the metric "auc", for the key.
+    each : bool
+        Draw each patient's curve.
     """
     _diagonal(ax)
     _mean_over_patients(ax, sections, _roc_at, _named(label, "AUC", row), color, each)
@@ -135,9 +156,16 @@ def history(
 ) -> Axes:
     """Mean of a logged number over the runs at each epoch, with the band from the lowest to the highest.
 
-    `frame` is long: epoch, `value` (the column drawn, and the label of the y axis), `by`, one row a run (fold, seed) and epoch;
-    rows where `value` is NaN were not logged and are skipped. `by` is a column that splits runs into lines (loss term, model,
-    stage), `order` the names that may occur in it: each keeps its colour over several panels, whichever of them a panel shows.
+    Parameters
+    ----------
+    frame : DataFrame
+        Long: epoch, `value`, `by`, one row a run (fold, seed) and epoch. Rows where `value` is NaN were not logged and are skipped.
+    value : str
+        Column drawn, and the label of the y axis.
+    by : str, optional
+        Column that splits runs into lines (loss term, model, stage).
+    order : sequence of str, optional
+        Names that may occur in `by`: each keeps its colour over several panels, whichever of them a panel shows.
     """
     logged, lines = frame.dropna(subset=[value]), {}
     if by:
@@ -172,10 +200,16 @@ def epoch_panels(frame: pd.DataFrame, value: str, label: str) -> Figure:
 def calibration_plot(
     ax: Axes, bins: pd.DataFrame, label: str = "", color: str | None = None, outcome: str = "cancer"
 ) -> Axes:
-    """Observed share of cases against mean predicted probability; the area of a dot is its share of cases, empty bins have none.
+    """Observed share of cases against mean predicted probability; the area of a dot is its share of cases.
 
-    `bins` are of `lib.statistics.calibration.calibration_bins`; `label` names the model, and several may share the axes; `outcome`
-    is what is predicted, for the axes.
+    Parameters
+    ----------
+    bins : DataFrame
+        Of `lib.statistics.calibration.calibration_bins`. Empty bins have no dot.
+    label : str
+        Model; several may share the axes.
+    outcome : str
+        What is predicted, for the axes.
     """
     filled = bins[bins["n"] > 0]
     _diagonal(ax)
@@ -193,9 +227,22 @@ def calibration_at_horizon(
 ) -> Axes:
     """Share that died by a horizon (Kaplan-Meier, with its band) against the mean prediction of a group.
 
-    Both axes start at 0, share a scale and end above the highest band. A group whose follow-up ends before the horizon has no
-    dot, and a note counts those groups; ValueError where no group has a value. `groups` has predicted, observed, observed_low,
-    observed_high (`lib.statistics.calibration`); `months` is the horizon; `label` names the model, several may share the axes.
+    Both axes start at 0, share a scale and end above the highest band. A group whose follow-up ends before
+    the horizon has no dot, and a note counts those groups.
+
+    Parameters
+    ----------
+    groups : DataFrame
+        Of `lib.statistics.calibration`: predicted, observed, observed_low, observed_high.
+    months : float
+        The horizon.
+    label : str
+        Model; several may share the axes.
+
+    Raises
+    ------
+    ValueError
+        No group has a value.
     """
     known = groups.dropna(subset=["observed"])
     if known.empty:
@@ -246,11 +293,19 @@ def calibration_panel(
 
 
 def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | None = None) -> Axes:
-    """Net benefit of a model against treating all and treating none; several models of the same patients may share the axes.
+    """Net benefit of a model against treating all and treating none.
 
-    The x axis ends where no patient is called any more, the y axis a little below 0, under which no model is worth using; treating
-    all falls further. `table`, of `lib.statistics.calibration`, has threshold (0 to 1), called (patients), net_benefit (true
-    positives per patient, less the false ones at the threshold's odds; NaN is a gap), treat_all; with low and high a band is drawn.
+    The x axis ends where no patient is called any more, the y axis a little below 0, under which no model
+    is worth using; treating all falls further.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `lib.statistics.calibration`: threshold (0 to 1), called (patients), net_benefit (true positives
+        per patient, less the false ones at the threshold's odds), treat_all. Where net_benefit is NaN the line has a gap.
+        With low and high a band is drawn.
+    label : str
+        Model; several of the same patients may share the axes.
     """
     table = table.sort_values("threshold")
     if not ax.lines:
@@ -279,8 +334,12 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
 def shift_plot(ax: Axes, groups: Mapping[str, ArrayLike], unfavourable_from: int = 3) -> Axes:
     """Share of each grade of the modified Rankin scale in each group, from no symptoms (0) to death (6), stacked.
 
-    `groups` maps labels to the mRS of the group's patients, whole numbers 0 to 6, drawn from top to bottom. A thicker line stands
-    before `unfavourable_from`, the first grade that counts as an unfavourable outcome.
+    Parameters
+    ----------
+    groups : mapping
+        Label -> mRS of the group's patients, whole numbers 0 to 6. Drawn from top to bottom.
+    unfavourable_from : int
+        First grade that counts as an unfavourable outcome; a thicker line stands before it.
     """
     colours = mpl.colormaps["viridis_r"](np.linspace(0.08, 0.95, 7))
     for row, grades in enumerate(groups.values()):
@@ -310,10 +369,19 @@ def forest(
 ) -> Axes:
     """Forest of estimates, first row on top, with a line at the value of no effect and a band behind every other row.
 
-    `frame` has label, estimate, low, high; optionally `group` (a model; groups share a label's row, each its colour) and `pooled`
-    (True: a diamond, for what several rows say together). An estimate that is NaN is written "not computable". `reference` is 0.5
-    for AUC, 0 for a difference; `name` the metric's, for the x axis; `numbers` writes estimate and interval at the right. What lies
-    no farther than `near` from the reference nobody would notice: it is shaded.
+    Parameters
+    ----------
+    frame : DataFrame
+        label, estimate, low, high. Optional: `group` (a model; groups share a label's row, each its colour), `pooled` (True: a
+        diamond, for what several rows say together). An estimate that is NaN is written "not computable".
+    reference : float
+        0.5 for AUC, 0 for a difference.
+    name : str
+        Of the metric, for the x axis.
+    numbers : bool
+        Write estimate and interval at the right.
+    near : float
+        What lies no farther than this from the reference nobody would notice: it is shaded.
     """
     labels, grouped = list(dict.fromkeys(frame["label"])), "group" in frame
     groups = list(dict.fromkeys(frame["group"])) if grouped else [None]
@@ -381,8 +449,12 @@ def ceiling(ax: Axes, value: float, upright: bool = True) -> None:
 def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame) -> Axes:
     """Forest of the c-index of models, first model on top, with a dot for each fold below the estimate.
 
-    `table` has model, fold, c_index; NaN is a fold in which it is not computable: how many are then stands beside the model.
-    `intervals` has model, estimate, low, high, one row a model (of metrics.csv).
+    Parameters
+    ----------
+    table : DataFrame
+        model, fold, c_index; NaN is a fold in which it is not computable: how many are then stands beside the model.
+    intervals : DataFrame
+        model, estimate, low, high, one row a model (of metrics.csv).
     """
     folds = {model: rows.to_numpy(float) for model, rows in table.groupby("model", sort=False)["c_index"]}
     valued = {model: np.isfinite(values).sum() for model, values in folds.items()}
@@ -400,8 +472,11 @@ def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame) -> Axes:
 def scores_by_class(ax: Axes, frame: pd.DataFrame) -> Axes:
     """Box (quartiles, median; whiskers to 1.5 interquartile ranges) and points for each tissue class, by falling median.
 
-    `frame` has tissue (class a spot was given; "" is drawn as "unlabelled"), score (higher = more cancer-like) and perhaps `label`
-    (1 cancer, 0 other, NaN undetermined), which colours a class.
+    Parameters
+    ----------
+    frame : DataFrame
+        tissue (class a spot was given; "" is drawn as "unlabelled"), score (higher = more cancer-like).
+        Optional `label` (1 cancer, 0 other, NaN undetermined) colours a class.
     """
     frame = frame.assign(tissue=frame["tissue"].replace("", "unlabelled"))
     by_class = frame.groupby("tissue")
