@@ -12,12 +12,8 @@ def test_the_reading_called_ours_is_the_bench_s_regression_and_ranks_are_those_o
     inner = [(rows[rows % 5 != left], rows[rows % 5 == left]) for left in range(5)]
     found = by_rule(regressions(Ridge([False]), [columns], known, np.zeros(70)), known, inner)
     ridge = Ridge([False]).fit([columns[:50]], known, inner)
-    np.testing.assert_allclose(
-        found["ours"][0], ridge.cross_fitted, atol=1e-4
-    )  # how near the optimiser comes
-    np.testing.assert_allclose(
-        found["ours"][1], ridge.predict([columns[50:]]), atol=1e-4
-    )  # how near the optimiser comes
+    np.testing.assert_allclose(found["ours"][0], ridge.cross_fitted, atol=1e-4)
+    np.testing.assert_allclose(found["ours"][1], ridge.predict([columns[50:]]), atol=1e-4)
     parts = [[np.array([1, 2, 3, 4]), np.array([2.5, 9])], [np.array([1, 2, 3, 4]), np.array([4.5, 0])]]
     np.testing.assert_allclose(rank_mean(parts, held_out=False), [0.5 + 1, 1 + 0])
     np.testing.assert_allclose(rank_mean(parts, held_out=True, weight=0.5), [1 + 0.5 * 2, 2 + 0.5 * 1])
