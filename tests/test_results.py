@@ -181,7 +181,7 @@ def test_the_pages_ask_for_parts_that_there_are_and_equal_results_give_equal_par
     hospitals = cancer.parts("own-patients")
     assert all((cancer.root / f"results/{name.split()[1]}/hospital.png").is_file() for name in hospitals)
     pages = [root / "index.qmd", *root.glob("book/**/*.qmd"), *root.glob("notebooks/*/*.qmd")]
-    texts = [*(page.read_text() for page in pages), *parts.values()]  # a part may hold others
+    texts = [*(page.read_text(encoding="utf-8") for page in pages), *parts.values()]  # a part may hold others
     marks = re.findall("^<!-- generated: (.*) -->", "\n".join(texts), re.M)
     assert len(marks) >= 16
     assert set(marks) <= {*parts, *hospitals}
