@@ -123,11 +123,13 @@ def ends(
     return (float(expit(low)), float(expit(high))) if bounded else (float(low), float(high))
 
 
-def _signal(estimate: float, sd: float, chance: float) -> float:
-    """Standard errors, on the logit scale, between an estimate and chance; infinite where the draws do not spread."""
-    if not 0 < estimate < 1 or not sd > 0:
-        return np.inf
-    return (logit(estimate) - logit(chance)) * estimate * (1 - estimate) / sd
+def _share(estimates: ArrayLike, sds: ArrayLike, chance: float) -> float:
+    """Mean `training_share` of one or two metrics; 0 of one whose draws do not spread. On the logit scale."""
+    signals = [
+        (logit(value) - logit(chance)) * value * (1 - value) / sd if 0 < value < 1 and sd > 0 else np.inf
+        for value, sd in zip(estimates, sds, strict=True)
+    ]
+    return float(np.mean(training_share(signals)))
 
 
 def patients_by_stratum(
@@ -191,7 +193,6 @@ def patient_interval(
     strata: Sequence[Hashable] | None = None,
     chance: float | None = None,
     trained: bool = False,
-    share: float | None = None,
     bounded: bool = True,
     minus: DrawsFunction | None = None,
 ) -> Interval:
@@ -201,10 +202,9 @@ def patient_interval(
     a draw has none: `functools.partial(classification.auc, labels, scores)`. The estimate is its value at counts of 1.
     `patients` and `strata` (rows,) as in `draw_counts`; `events` and `n` (by default the number of patients) are for the
     row of metrics.csv. `trained`: the scores are of models that share training patients with one another, as a
-    cross-validation's do. Metrics with a `chance` level are then widened (`training_share`), or the variance is raised by a
-    given `share`; others get no interval, and `how` tells where it would lie if the trained models were all there is. With
-    `minus`, another model's metric is taken off, under the same draws. `how` tells what was drawn, and how many draws had
-    no value and were drawn again.
+    cross-validation's do. Metrics with a `chance` level are then widened (`training_share`); others get no interval, and
+    `how` tells where it would lie if the trained models were all there is. With `minus`, another model's metric is taken
+    off, under the same draws. `how` tells what was drawn, and how many draws had no value and were drawn again.
     """
     home, members = patients_by_stratum(patients, strata)
     functions = [draws_function] if minus is None else [draws_function, minus]
@@ -234,15 +234,11 @@ def patient_interval(
     unbiased = np.sqrt(count / max(count - len(members), count / 2))
     sds = unbiased * drawn.std(axis=1, ddof=1)
     sd = sds[0] if minus is None else unbiased * (drawn[0] - drawn[1]).std(ddof=1)
-    bounded, known = bounded and minus is None, chance is not None or share is not None
-    share = share if trained and share else 0.0
-    if trained and chance is not None:
-        signals = [_signal(*one, chance) for one in zip(estimates, sds, strict=True)]
-        share = float(np.mean(training_share(signals)))
+    share = _share(estimates, sds, chance) if trained and chance is not None else 0.0
     how += f", {SHARED} (variance {1 + share:.2f} times)" if share else ""
     inverted = chance if trained and minus is None else None
-    low, high = ends(estimate, sd, chance=inverted, share=share, bounded=bounded)
-    if trained and not known:
+    low, high = ends(estimate, sd, chance=inverted, share=share, bounded=bounded and minus is None)
+    if trained and chance is None:
         how = (
             "no interval, for training adds what one cross-validation does not show; "
             f"the models as given: {low:.3f} to {high:.3f} ({how})"
@@ -340,11 +336,10 @@ def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
     return np.unique(cell[:, 1] * (cell[:, 0].max() + 1) + cell[:, 0], return_inverse=True)[1]
 
 
-def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float, correlation: float = 0.1) -> float:
+def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float) -> float:
     """Side of a spatial block, in the unit of xy (n, 2): the distance at which labels (n,) agree no more than by chance.
 
-    That is the first whole number of pitches at which the correlogram of the labels (NaN: left out) is down to
-    `correlation`; at least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more
+    That is the first whole number of pitches at which the correlogram of the labels (NaN: left out) is down to 0.1; at least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more
     than 3,000 spots every so-manieth is asked. Labels of one kind only get 5 pitches.
 
     References
@@ -363,7 +358,7 @@ def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float, correlation: floa
     products = np.bincount(lag[near], weights=(some[first] * some[second])[near], minlength=64)
     counts = np.bincount(lag[near], minlength=64)
     correlogram = products / np.maximum(counts, 1) / labels.var()
-    down = np.flatnonzero((counts > 0) & (correlogram <= correlation) & (np.arange(64) >= 2))
+    down = np.flatnonzero((counts > 0) & (correlogram <= 0.1) & (np.arange(64) >= 2))
     widest = np.sqrt(labels.size / 6)
     return float(pitch * max(2, min(down[0] if down.size else 64, widest)))
 
@@ -506,9 +501,7 @@ def interval(
         seeds.setdefault(same[0].patient, []).append(by_seed[0])
     if not usable:
         raise NotComputable("; ".join(f"section {name}: {reason}" for name, reason in reasons.items()))
-    patients = np.array(
-        [np.mean(of_patient, axis=0) for of_patient in values.values()]
-    ).T  # (rivals, patients)
+    patients = np.array([np.mean(each, axis=0) for each in values.values()]).T  # (rivals, patients)
     means = patients.mean(axis=1)
     estimate = float(means[0] - means[1:].sum())
     several, again = patients.shape[1] > 1, 0
@@ -522,19 +515,14 @@ def interval(
         sd = _middle_spread(drawn, estimate) * np.sqrt((df + 1) / df) if df else 0.0
     chance, share = CHANCE.get(metric) if trained and several else None, float(trained and several)
     if chance is not None:
-        signals = [_signal(*one, chance) for one in zip(means, sds, strict=True)]
-        share = float(np.mean(training_share(signals)))
+        share = _share(means, sds, chance)
     inverted = chance if minus is None else None
     low, high = ends(estimate, sd, chance=inverted, share=share, df=df, bounded=minus is None)
-    low, high = (
-        float(end) for end in np.clip([low, high], -1, 1)
-    )  # few patients, two models that differ much
+    low, high = map(float, np.clip([low, high], -1, 1))  # few patients, two models that differ much
     first = [same[0] for same in usable]
     n, events = (int(sum(part(section.labels) for section in first)) for part in (np.size, np.sum))
     how = _described(first, reasons, draws, again)
-    spread = _spread(
-        np.array([np.mean(of_patient, axis=0) for of_patient in seeds.values()]), ("patients", "seeds")
-    )
+    spread = _spread(np.array([np.mean(each, axis=0) for each in seeds.values()]), ("patients", "seeds"))
     how += f"; {spread}" if spread and minus is None else ""
     how += f"; {SHARED} (variance {1 + share:.2f} times)" if share else ""
     return Interval(estimate, low, high, n, events, how, share)

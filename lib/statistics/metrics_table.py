@@ -29,6 +29,7 @@ from lib.statistics.intervals import (
 from lib.statistics.survival import (
     Censoring,
     HeldOut,
+    by_seed,
     hazard_ratio,
     kaplan_meier,
     logrank,
@@ -79,7 +80,6 @@ def spot_rows(
     sections: Sequence[ScoredSection],
     probabilities: Sequence[ScoredSection] | None = None,
     draws: int = 1000,
-    seed: int = 0,
     metrics: Sequence[str] | None = None,
     *,
     trained: bool = False,
@@ -97,36 +97,33 @@ def spot_rows(
         words = f"{SPOT_CUTS[rule]}; " if rule else ""
         if under is not None:
             n, events = (int(sum(count(section.labels) for section in under)) for count in (np.size, np.sum))
-            measured = partial(_of_spots, under, base, rule, draws, seed, trained)
+            measured = partial(_of_spots, under, base, rule, draws, trained)
             row = _row((model, cohort, setting, metric), (n, events, len(under[0].scores)), measured)
             rows.append(row | {"how": words + row["how"]})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _of_spots(
-    sections: Sequence[ScoredSection], base: str, rule: str, draws: int, seed: int, trained: bool
-) -> Interval:
+def _of_spots(sections: Sequence[ScoredSection], base: str, rule: str, draws: int, trained: bool) -> Interval:
     """The metric of scores, or of 0/1 calls by a rule, seed by seed; sections without a cut are left out and named."""
     usable, left_out = [] if rule else sections, {}
     for section in sections if rule else ():
         try:
-            calls = classification.called(section.scores, np.array(_cuts(section, rule))[:, None])
+            calls = section.scores >= np.array(_cuts(section, rule))[:, None]
             usable.append(section.with_scores(calls))
         except NotComputable as reason:
             left_out[f"{section.section} of {section.patient}"] = str(reason)
     if not usable:
         raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
     trained = trained and base != "prevalence"  # which no model decides
-    return intervals.interval(usable, base, draws, seed, left_out=left_out, trained=trained)
+    return intervals.interval(usable, base, draws, left_out=left_out, trained=trained)
 
 
 def _cuts(section: ScoredSection, rule: str) -> list[float]:
     if rule == "gmm":
         return [classification.gmm_threshold(scores) for scores in section.every_score()]
     if rule == "oracle":
-        return [
-            classification.prevalence_threshold(scores, section.labels.mean()) for scores in section.scores
-        ]
+        share = section.labels.mean()
+        return [classification.prevalence_threshold(scores, share) for scores in section.scores]
     if section.scores.min() < 0 or section.scores.max() > 1:
         raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
     return [0.5] * len(section.scores)
@@ -140,38 +137,24 @@ def cut_rows(sections: Sequence[ScoredSection], steps: int = 80) -> pd.DataFrame
     """
     rows = []
     for section in sections:
-        scores, every, labels = (
-            section.scores.mean(axis=0),
-            section.every_score().mean(axis=0),
-            section.labels,
-        )
+        scores, labels = section.scores.mean(axis=0), section.labels
         cuts = [("", cut) for cut in np.linspace(scores.min(), scores.max(), steps)]
         with suppress(NotComputable):
-            cuts.append(("gmm", classification.gmm_threshold(every)))
+            cuts.append(("gmm", classification.gmm_threshold(section.every_score().mean(axis=0))))
         with suppress(NotComputable):
             cuts.append(("oracle", classification.prevalence_threshold(scores, labels.mean())))
         for rule, cut in cuts:
-            calls = scores >= cut
-            counts = {
-                "called": calls.sum(),
-                "hits": labels[calls].sum(),
-                "spots": labels.size,
-                "cancer": labels.sum(),
-            }
-            rows.append({"section": section.section, "rule": rule, "cut": float(f"{cut:.6g}"), **counts})
-    whole = ["called", "hits", "spots", "cancer"]
-    return pd.DataFrame(rows, columns=["section", "rule", "cut", *whole]).astype(dict.fromkeys(whole, int))
+            counts = (scores >= cut).sum(), labels[scores >= cut].sum(), labels.size, labels.sum()
+            rows.append((section.section, rule, float(f"{cut:.6g}"), *map(int, counts)))
+    return pd.DataFrame(rows, columns=["section", "rule", "cut", "called", "hits", "spots", "cancer"])
 
 
-def section_rows(
-    sections: Sequence[ScoredSection], metric: str = "auc", draws: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def section_rows(sections: Sequence[ScoredSection], metric: str = "auc", draws: int = 1000) -> pd.DataFrame:
     """A metric (as `spot_rows`) of every section alone, for a forest; the intervals resample its spatial blocks only."""
-    rows = [spot_rows("", "", "", [section], None, draws, seed, [metric]) for section in sections]
+    rows = [spot_rows("", "", "", [section], draws=draws, metrics=[metric]) for section in sections]
     about = {"label": [section.section for section in sections], "patient": [s.patient for s in sections]}
-    return pd.concat(rows, ignore_index=True).assign(**about)[
-        ["label", "patient", *ENDS, "n", "events", "how"]
-    ]
+    columns = ["label", "patient", *ENDS, "n", "events", "how"]
+    return pd.concat(rows, ignore_index=True).assign(**about)[columns]
 
 
 def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
@@ -179,11 +162,8 @@ def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
     on: so it is as sure as the model is on those. `scores` has spots with label, split ("train" or "test") and score.
     """
     train = scores[(scores["split"] == "train") & scores["label"].notna()]
-    slope, intercept = classification.platt(train["label"], train["score"])
-    test = scores[scores["split"] == "test"]
-    return test.assign(
-        probability=classification.probability(test["score"], slope, intercept).astype(np.float32)
-    )
+    test, fit = scores[scores["split"] == "test"], classification.platt(train["label"], train["score"])
+    return test.assign(probability=classification.probability(test["score"], *fit).astype(np.float32))
 
 
 def scored_sections(
@@ -222,7 +202,6 @@ def outcome_rows(
     *,
     pooled: bool = False,
     draws: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Every metric of one model of a yes-or-no outcome on patients it was not trained on, columns `COLUMNS`: auc, ap,
     prevalence, brier where there are probabilities, and `<metric>_<rule>` for `OUTCOME_CALLED` and each rule.
@@ -238,14 +217,12 @@ def outcome_rows(
     needed = ["patient", "fold", "seed", "label", "score"]
     if missing := [column for column in needed if column not in predictions]:
         raise ValueError(f"predictions of {name} lack {missing}; they have {list(predictions.columns)}")
-    if predictions.duplicated(["seed", "patient"]).any():
-        raise ValueError(f"{name} predicts a patient twice in one seed")
     calls = [column for column in predictions if column.startswith("called_")]
     columns = ["label", "score", *(["probability"] if "probability" in predictions else []), *calls]
-    wide = {column: _wide(name, predictions, column) for column in columns}
+    patients = predictions.drop_duplicates("patient").sort_values("patient")
+    wide = {column: by_seed(name, predictions, column, patients["patient"]) for column in columns}
     if (predictions.groupby("patient")[["label", "fold"]].nunique() > 1).any(axis=None):
         raise ValueError(f"{name}: a patient has two labels or is held out by two folds")
-    patients = predictions.drop_duplicates("patient").sort_values("patient")
     fold = np.zeros(len(patients)) if pooled else patients["fold"].to_numpy()
     labels = wide["label"][0]
     wanted = [(metric, metric, "score", "") for metric in ("auc", "ap", "prevalence")]
@@ -257,14 +234,12 @@ def outcome_rows(
     mean = "all patients together" if pooled else f"mean over {len(set(fold))} folds"
     events = int(labels.sum())
 
-    options = {"draws": draws, "seed": seed, "strata": intervals.strata(fold, labels), "events": events}
-    options["trained"] = not pooled
+    options = {"draws": draws, "strata": intervals.strata(fold, labels), "events": events}
 
     def measured(metric: str, column: str) -> Interval:
         function = intervals.of_scores(METRICS[metric], labels, wide[column], fold)
-        return patient_interval(
-            function, patients["patient"].to_numpy(), chance=CHANCE.get(metric), **options
-        )
+        how = {**options, "chance": CHANCE.get(metric), "trained": not pooled}
+        return patient_interval(function, patients["patient"].to_numpy(), **how)
 
     rows = []
     for row, metric, column, rule in wanted:
@@ -272,15 +247,6 @@ def outcome_rows(
         counts = (len(patients), events, len(wide["score"]))
         rows.append(_row((name, cohort, setting, row), counts, partial(measured, metric, column), words))
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _wide(name: str, predictions: pd.DataFrame, column: str) -> np.ndarray:
-    """(seeds, patients), patients in the order of their names."""
-    table = predictions.pivot(index="seed", columns="patient", values=column).sort_index(axis=1)
-    if not np.isfinite(values := table.to_numpy(dtype=float)).all():
-        patient = table.columns[~np.isfinite(values).all(axis=0)][0]
-        raise ValueError(f"{name}: patient {patient} has no finite {column} in every seed")
-    return values
 
 
 def survival_draws(
@@ -316,9 +282,7 @@ def survival_draws(
         if name == "auc":
             return auc_at(time, event, risk, float(at), fitted)
         survival, times = model.survival[seed][np.ix_(rows, columns)], model.times[columns]
-        if (
-            metric == "ibs"
-        ):  # from 0 on, where everybody lives, so that the stretch is the same for every model
+        if metric == "ibs":  # from 0 on, where everybody lives: the stretch is the same for every model
             survival, times = np.c_[np.ones(rows.size), survival], np.r_[0.0, times]
         return brier_at(time, event, survival, times, fitted)
 
@@ -355,7 +319,6 @@ def survival_rows(
     horizons: Sequence[float],
     censoring: Mapping[str, Censoring],
     draws: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Every metric of one survival model in one setting, such as a cancer type: c_index, c_index_ipcw, auc_t and brier_t at
     each horizon, ibs (see `survival_draws`), and the log-rank p of high against low risk under both rules of `RISK_CUTS`.
@@ -366,7 +329,7 @@ def survival_rows(
     words += "" if model.trained else "; the risks as given, whoever made them"
 
     def measured(metric: str) -> Interval:
-        return survival_interval(model, metric, horizons, censoring, draws, seed)
+        return survival_interval(model, metric, horizons, censoring, draws)
 
     metrics = ["c_index", "c_index_ipcw", *(f"auc_t_{h:g}" for h in horizons)]
     metrics += [*(f"brier_t_{h:g}" for h in horizons), "ibs"]
@@ -391,9 +354,8 @@ def censoring(cohort: pd.DataFrame, setting: str) -> dict[str, Censoring]:
     """
     patients = cohort[cohort["cancer"] == setting]
     outcomes = patients[["time_months", "event"]]
-    return {
-        fold.name: Censoring.fit(*outcomes.loc[list(fold.train)].to_numpy().T) for fold in folds_of(patients)
-    }
+    folds = folds_of(patients)
+    return {fold.name: Censoring.fit(*outcomes.loc[list(fold.train)].to_numpy().T) for fold in folds}
 
 
 def survival_table(
@@ -486,9 +448,7 @@ def survival_differences(
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])
 
 
-def calibration_rows(
-    models: Mapping[str, HeldOut], horizon: float, draws: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def calibration_rows(models: Mapping[str, HeldOut], horizon: float, draws: int = 1000) -> pd.DataFrame:
     """`survival_calibration` at a horizon of every model that gives probabilities, not one to all, mean over seeds, all folds
     together; percentiles of resampled patients, the trained models as given: model, metric (slope_36), estimate, low, high,
     n, events, seeds, how.
@@ -498,18 +458,14 @@ def calibration_rows(
         if model.survival is None or np.ptp(model.risk) == 0:
             continue
         died = 1 - model.survival.mean(axis=0)[:, list(model.times).index(horizon)]
-        patients = model.patient, np.random.default_rng(seed), intervals.strata(model.fold, model.event)
+        how_drawn = np.random.default_rng(0), intervals.strata(model.fold, model.event)
         values = np.full((3, len(MEASURES)), np.nan)
         try:
             function = survival_calibration(model.time, model.event, died, horizon)
             values[0] = function(np.ones((1, died.size)))[:, 0]
-
-            def draw(
-                number: int, function: DrawsFunction = function, patients: tuple = patients
-            ) -> np.ndarray:
-                return function(intervals.draw_counts(patients[0], number, *patients[1:]))
-
-            drawn, _ = intervals.bootstrap(draw, draws, "patients")
+            drawn, _ = intervals.bootstrap(
+                partial(_drawn, function, model.patient, how_drawn), draws, "patients"
+            )
             apart = np.quantile(drawn, (0.025, 0.975), axis=1) - values[0]
             values[1:] = values[0] + np.sqrt(1 + model.trained) * apart
             values[1:, 1:] = np.maximum(values[1:, 1:], 0)  # all but the slope are distances
@@ -521,7 +477,11 @@ def calibration_rows(
         rows += [
             (name, f"{each}_{horizon:g}", *row, *counts) for each, row in zip(MEASURES, values.T, strict=True)
         ]
-    return pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("cohort", "setting")])
+    return pd.DataFrame(rows, columns=["model", *COLUMNS[3:]])
+
+
+def _drawn(function: DrawsFunction, patients: np.ndarray, how_drawn: tuple, number: int) -> np.ndarray:
+    return function(intervals.draw_counts(patients, number, *how_drawn))
 
 
 CURVES = ["model", "cut", "group", "time", "at_risk", "survival", "low", "high"]
