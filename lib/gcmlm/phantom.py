@@ -60,8 +60,6 @@ WITHOUT = 0.04  # share of patients without CT, and of others without a slide
 SECOND_SLIDE = 6  # every how many patients
 DICOM = 20  # every how many patients' scans are DICOM series, the others NIfTI
 ORIENTATIONS = ("LPS", "RAS", "LAS", "RPI", "PSR")  # of the label map's file; the image's is LPS
-TRUTH = [*SIGNALS.values(), "score", "log_hazard", "label"]
-TRUTH += ["has_ct", "slides", "as_dicom", "mask_orientation"]
 
 
 def draw(n: int, external: int = 0, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
@@ -241,7 +239,7 @@ def write_patient(folder: str | os.PathLike, row, seed: int = 7) -> Paths:
 
 
 def write_tables(folder: str | os.PathLike, drawn: pd.DataFrame) -> None:
-    """Write clinical.csv, scans.csv and slides.csv of a matched cohort, and truth.csv for no model to read."""
+    """Write clinical.csv, scans.csv and slides.csv of a matched cohort."""
     folder, scans, slides = Path(folder), [], []
     for row in drawn.itertuples(index=False):
         files = paths_of("", row)
@@ -252,7 +250,6 @@ def write_tables(folder: str | os.PathLike, drawn: pd.DataFrame) -> None:
     write_csv(drawn[["patient", "hospital", *FACTORS, "time_months", "event"]], folder / "clinical.csv")
     write_csv(pd.DataFrame(scans, columns=["patient", "image", "mask", "label"]), folder / "scans.csv")
     write_csv(pd.DataFrame(slides, columns=["patient", "slide", "path", "um_per_px"]), folder / "slides.csv")
-    write_csv(drawn[["patient", *TRUTH]], folder / "truth.csv")
 
 
 def write_cohort(stage: Stage, folder: Path) -> None:
