@@ -10,7 +10,6 @@ seen them: else it would believe in whatever was overfitted most.
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,6 @@ from sklearn.utils.validation import validate_data
 from lib.gcmlm.tables import CLINICAL, Factors, coefficients, common_rows, standardised
 from lib.training.folds import stratified_folds
 
-Model = TypeVar("Model", bound=BaseEstimator)
 LOOSEST, STRICTEST = 1.0, 1e-3  # scikit-learn's C, 1 / (patients x glmnet's lambda), of the elastic net
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # C of the combiner; the last is light for a handful of columns
 
@@ -121,7 +119,7 @@ def cross_fitted(
     return fitted, pd.concat(scores).reindex(table.index)
 
 
-def _quietly(model: Model, table: pd.DataFrame, label: pd.Series) -> Model:
+def _quietly(model: BaseEstimator, table: pd.DataFrame, label: pd.Series) -> BaseEstimator:
     """Fit; whether a net came to rest is told by `n_iter_`."""
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         return model.fit(table, label)
