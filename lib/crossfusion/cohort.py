@@ -27,7 +27,7 @@ from lib.inputs.slides import SUFFIXES, Slide, check_scales, found_slides, open_
 from lib.names import some
 from lib.phantoms.slides import write_slide
 from lib.stage import Stage
-from lib.statistics.concordance import null_survival
+from lib.statistics.survival import survival_at
 from lib.training.folds import Fold, stratified_folds
 from lib.training.published_folds import of_patients, read_folds, with_outcomes
 
@@ -197,7 +197,8 @@ def clinical_baselines(
                 train, test = (known[known.index.isin(part)] for part in (fold.train, fold.test))
                 outcome = train["time_months"], train["event"]
                 if model == "kaplan-meier":
-                    risk, survival = np.zeros(len(test)), null_survival(*outcome, params.months, len(test))
+                    risk, curve = np.zeros(len(test)), survival_at(*outcome, params.months)
+                    survival = np.tile(curve, (len(test), 1))
                 else:
                     cox = CoxBaseline(*columns[model]).fit(train, *outcome)
                     risk, survival = cox.risk(test), cox.survival(test, params.months)
