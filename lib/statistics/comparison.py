@@ -18,18 +18,9 @@ from scipy.stats import norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from statsmodels.stats.proportion import proportion_confint
 
-from lib.statistics.classification import NotComputable, auc, delong_test, mcnemar
-from lib.statistics.intervals import (
-    CHANCE,
-    Interval,
-    ScoredSection,
-    interval,
-    of_scores,
-    paired_patient_difference,
-    patient_interval,
-    strata,
-)
-from lib.statistics.metrics_table import survival_interval
+from lib.statistics.classification import NotComputable, delong_test, mcnemar
+from lib.statistics.intervals import Interval, ScoredSection, interval
+from lib.statistics.metrics_table import outcome_interval, survival_interval
 from lib.statistics.survival import HeldOut, by_seed
 
 
@@ -101,9 +92,8 @@ def _compared(
     means = [values.mean(axis=0) for values in wide]
 
     def interval_of_difference() -> dict[str, float]:
-        functions = (of_scores(auc, labels, values, fold) for values in wide)
-        options = {"draws": draws, "strata": strata(fold, labels), "events": int(labels.sum())}
-        found = paired_patient_difference(*functions, both, chance=CHANCE["auc"], trained=trained, **options)
+        how = {"minus": wide[1], "draws": draws, "trained": trained}
+        found = outcome_interval("auc", wide[0], labels, fold, both, **how)
         row["share"] = found.share
         return {"auc": found.estimate, "low": found.low, "high": found.high}
 
@@ -213,9 +203,8 @@ def outcome_null(
         for name in np.unique(fold):
             out = fold == name
             score[out] = _discriminant(values[~out], dealt[~out]).decision_function(values[out])
-        options = {"events": int(dealt.sum()), "strata": strata(fold, dealt), "chance": CHANCE["auc"]}
-        options |= {"draws": draws, "seed": seed, "trained": True}
-        return patient_interval(of_scores(auc, dealt, score[None], fold), np.arange(fold.size), **options)
+        how = {"draws": draws, "seed": seed, "trained": True}
+        return outcome_interval("auc", score[None], dealt, fold, np.arange(fold.size), **how)
 
     return one
 

@@ -33,7 +33,6 @@ from lib.statistics.classification import METRICS, NotComputable
 DrawsFunction = Callable[[np.ndarray], np.ndarray]  # counts (draws, rows) -> values (draws,), NaN where none
 CELLS = 4_000_000  # counts given to a draws function at once: 16 MB
 ATTEMPTS = 100
-CHANCE = {"auc": 0.5, "c_index": 0.5, "c_index_ipcw": 0.5}  # what a model that knows nothing gets
 LEVEL = 0.95  # of every interval
 MOST = 0.85  # what training adds to the variance at chance, by simulation
 STEADY = 4.0  # standard errors from chance at which it adds half of that
@@ -53,6 +52,11 @@ class Interval:
     events: int
     how: str
     share: float = 0.0
+
+
+def chance_of(metric: str) -> float | None:
+    """What a model that knows nothing gets: .5 for metrics of order, None where that is not known beforehand."""
+    return 0.5 if metric.startswith(("auc", "c_index")) else None
 
 
 def bootstrap(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple[np.ndarray, int]:
@@ -187,7 +191,6 @@ def patient_interval(
     patients: Sequence[Hashable],
     *,
     events: int,
-    n: int | None = None,
     draws: int = 1000,
     seed: int = 0,
     strata: Sequence[Hashable] | None = None,
@@ -200,11 +203,11 @@ def patient_interval(
 
     `draws_function` takes counts (draws, rows), how often each row is in each draw, and returns values (draws,), NaN where
     a draw has none: `functools.partial(classification.auc, labels, scores)`. The estimate is its value at counts of 1.
-    `patients` and `strata` (rows,) as in `draw_counts`; `events` and `n` (by default the number of patients) are for the
-    row of metrics.csv. `trained`: the scores are of models that share training patients with one another, as a
-    cross-validation's do. Metrics with a `chance` level are then widened (`training_share`); others get no interval, and
-    `how` tells where it would lie if the trained models were all there is. With `minus`, another model's metric is taken
-    off, under the same draws. `how` tells what was drawn, and how many draws had no value and were drawn again.
+    `patients` and `strata` (rows,) as in `draw_counts`; `events` is for the row of metrics.csv. `trained`: the scores are of
+    models that share training patients with one another, as a cross-validation's do. Metrics with a `chance` level are then
+    widened (`training_share`); others get no interval, and `how` tells where it would lie if the trained models were all
+    there is. With `minus`, another model's metric is taken off, under the same draws. `how` tells what was drawn, and how
+    many draws had no value and were drawn again.
     """
     home, members = patients_by_stratum(patients, strata)
     functions = [draws_function] if minus is None else [draws_function, minus]
@@ -223,10 +226,9 @@ def patient_interval(
 
     drawn, again = bootstrap(draw, draws, "patients (draw within strata of the outcome, or gather more)")
     count = int(home.max()) + 1
-    how = f"bootstrap of {count} patients"
-    how += f" ({home.size} rows)" if home.size > count else ""
-    how += f" within {len(members)} strata" if len(members) > 1 else ""
-    how += f", {draws} draws"
+    rows = f" ({home.size} rows)" if home.size > count else ""
+    within = f" within {len(members)} strata" if len(members) > 1 else ""
+    how = f"bootstrap of {count} patients{rows}{within}, {draws} draws"
     how += f"; {again} draws without a value redrawn" if again else ""
     if isinstance(draws_function, MeanOverFolds) and minus is None and (spread := draws_function.spread()):
         how += f"; {spread}"
@@ -239,14 +241,12 @@ def patient_interval(
     inverted = chance if trained and minus is None else None
     low, high = ends(estimate, sd, chance=inverted, share=share, bounded=bounded and minus is None)
     if trained and chance is None:
-        how = (
-            "no interval, for training adds what one cross-validation does not show; "
-            f"the models as given: {low:.3f} to {high:.3f} ({how})"
-        )
+        how = f"the models as given: {low:.3f} to {high:.3f} ({how})"
+        how = f"no interval, for training adds what one cross-validation does not show; {how}"
         low = high = np.nan
     elif np.isnan(low):
         how += "; every draw gave the same value, which says nothing of how far off the truth may lie"
-    return Interval(estimate, low, high, count if n is None else n, events, how, share)
+    return Interval(estimate, low, high, count, events, how, share)
 
 
 def paired_patient_difference(
@@ -260,8 +260,7 @@ def paired_patient_difference(
     """
     paired = patient_interval(first, patients, minus=second, **options)
     if options.get("trained") and options.get("chance") is None:
-        whole = np.ones((1, len(patients)), np.int32)
-        folds = np.ravel(first.by_fold(whole)) - np.ravel(second.by_fold(whole))
+        folds = first.by_fold() - second.by_fold()
         sd = folds.std(ddof=1) * np.sqrt(1 / folds.size + 1 / (folds.size - 1)) if folds.size > 1 else 0.0
         low, high = ends(paired.estimate, sd, df=folds.size - 1, bounded=False)
         paired = replace(paired, low=low, high=high, how=f"corrected resampled t over {folds.size} folds")
@@ -281,31 +280,28 @@ class MeanOverFolds:
 
     def __init__(self, fold: ArrayLike, within: Callable[[np.ndarray], Sequence[DrawsFunction]]) -> None:
         fold = np.asarray(fold)
-        self.names = list(dict.fromkeys(fold.tolist()))
+        self.names, self.whole = list(dict.fromkeys(fold.tolist())), np.ones((1, fold.size), np.int32)
         rows = [np.flatnonzero(fold == name) for name in self.names]
         self.parts = [(each, list(within(each))) for each in rows]
 
-    def lacking(self) -> list:
-        """Folds in which the metric has no value."""
-        values = self.by_fold(np.ones((1, sum(rows.size for rows, _ in self.parts)), np.int32))
-        return [name for name, (value,) in zip(self.names, values, strict=True) if np.isnan(value)]
-
-    def by_fold(self, counts: np.ndarray) -> np.ndarray:
-        """Values of each fold, mean over seeds: (folds, draws)."""
-        return np.array(
-            [np.mean([one(counts[:, rows]) for one in seeds], axis=0) for rows, seeds in self.parts]
-        )
+    def by_run(self, counts: np.ndarray) -> np.ndarray:
+        """Values of each fold and seed: (folds, seeds, draws)."""
+        return np.array([[one(counts[:, rows]) for one in seeds] for rows, seeds in self.parts])
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
-        return self.by_fold(counts).mean(axis=0)
+        return self.by_run(counts).mean(axis=1).mean(axis=0)
+
+    def by_fold(self) -> np.ndarray:
+        """The metric of each fold, mean over seeds: (folds,)."""
+        return self.by_run(self.whole)[..., 0].mean(axis=1)
+
+    def lacking(self) -> list:
+        """Folds in which the metric has no value."""
+        return [name for name, value in zip(self.names, self.by_fold(), strict=True) if np.isnan(value)]
 
     def spread(self) -> str:
         """Standard deviation of the metric over folds, and over seeds, where there are several."""
-        whole = [np.ones((1, rows.size), np.int32) for rows, _ in self.parts]
-        values = np.array(
-            [[one(w)[0] for one in seeds] for w, (_, seeds) in zip(whole, self.parts, strict=True)]
-        )
-        return _spread(values, ("folds", "seeds"))
+        return _spread(self.by_run(self.whole)[..., 0], ("folds", "seeds"))
 
 
 def _spread(values: np.ndarray, names: Sequence[str]) -> str:
@@ -513,7 +509,7 @@ def interval(
         df = sum(np.unique(same[0].blocks).size for same in usable) - 1
         # a bootstrap of n blocks sees (n - 1) / n of their variance
         sd = _middle_spread(drawn, estimate) * np.sqrt((df + 1) / df) if df else 0.0
-    chance, share = CHANCE.get(metric) if trained and several else None, float(trained and several)
+    chance, share = chance_of(metric) if trained and several else None, float(trained and several)
     if chance is not None:
         share = _share(means, sds, chance)
     inverted = chance if minus is None else None

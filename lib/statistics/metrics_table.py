@@ -14,28 +14,11 @@ import numpy as np
 import pandas as pd
 
 from lib.names import with_interval
-from lib.statistics import classification, intervals
+from lib.statistics import classification, concordance, intervals, survival
 from lib.statistics.calibration import MEASURES, survival_calibration
 from lib.statistics.classification import METRICS, NotComputable
-from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
-from lib.statistics.intervals import (
-    CHANCE,
-    DrawsFunction,
-    Interval,
-    MeanOverFolds,
-    ScoredSection,
-    patient_interval,
-)
-from lib.statistics.survival import (
-    Censoring,
-    HeldOut,
-    by_seed,
-    hazard_ratio,
-    kaplan_meier,
-    logrank,
-    median_groups,
-    medians,
-)
+from lib.statistics.intervals import DrawsFunction, Interval, ScoredSection
+from lib.statistics.survival import Censoring, HeldOut
 from lib.training.folds import folds_of
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
@@ -220,7 +203,7 @@ def outcome_rows(
     calls = [column for column in predictions if column.startswith("called_")]
     columns = ["label", "score", *(["probability"] if "probability" in predictions else []), *calls]
     patients = predictions.drop_duplicates("patient").sort_values("patient")
-    wide = {column: by_seed(name, predictions, column, patients["patient"]) for column in columns}
+    wide = {column: survival.by_seed(name, predictions, column, patients["patient"]) for column in columns}
     if (predictions.groupby("patient")[["label", "fold"]].nunique() > 1).any(axis=None):
         raise ValueError(f"{name}: a patient has two labels or is held out by two folds")
     fold = np.zeros(len(patients)) if pooled else patients["fold"].to_numpy()
@@ -232,21 +215,34 @@ def outcome_rows(
         words = (rules or {}).get(rule, rule)
         wanted += [(f"{metric}_{rule}", metric, column, words) for metric in OUTCOME_CALLED]
     mean = "all patients together" if pooled else f"mean over {len(set(fold))} folds"
-    events = int(labels.sum())
-
-    options = {"draws": draws, "strata": intervals.strata(fold, labels), "events": events}
-
-    def measured(metric: str, column: str) -> Interval:
-        function = intervals.of_scores(METRICS[metric], labels, wide[column], fold)
-        how = {**options, "chance": CHANCE.get(metric), "trained": not pooled}
-        return patient_interval(function, patients["patient"].to_numpy(), **how)
-
-    rows = []
+    counts = (len(patients), int(labels.sum()), len(wide["score"]))
+    about, rows = (labels, fold, patients["patient"].to_numpy()), []
     for row, metric, column, rule in wanted:
         words = "; ".join(part for part in (rule, mean) if part)
-        counts = (len(patients), events, len(wide["score"]))
-        rows.append(_row((name, cohort, setting, row), counts, partial(measured, metric, column), words))
+        measured = partial(outcome_interval, metric, wide[column], *about, draws=draws, trained=not pooled)
+        rows.append(_row((name, cohort, setting, row), counts, measured, words))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def outcome_interval(
+    metric: str, scores: np.ndarray, labels: np.ndarray, fold: np.ndarray, names: Sequence, minus=None, **how
+) -> Interval:
+    """A metric of `METRICS` of scores (seeds, n) on labels (n,), mean over seeds, then folds (n,), with its interval; with
+    `minus`, less that of another model's scores. `names` of the patients (n,); `how`: draws, seed and trained of
+    `intervals.patient_interval`.
+    """
+    rivals = [scores] if minus is None else [scores, minus]
+    functions = [intervals.of_scores(METRICS[metric], labels, one, fold) for one in rivals]
+    return _interval(functions, metric, names, fold, labels, **how)
+
+
+def _interval(
+    functions: list, metric: str, patients: Sequence, fold: np.ndarray, event: np.ndarray, **how
+) -> Interval:
+    """Interval of one draws function, or of the difference of two; patients are drawn within fold and outcome."""
+    how |= {"strata": intervals.strata(fold, event), "events": int(event.sum())}
+    measured = intervals.patient_interval if len(functions) == 1 else intervals.paired_patient_difference
+    return measured(*functions, patients, chance=intervals.chance_of(metric), **how)
 
 
 def survival_draws(
@@ -275,27 +271,19 @@ def survival_draws(
     def of_seed(rows: np.ndarray, seed: int) -> DrawsFunction:
         time, event, risk = model.time[rows], model.event[rows], model.risk[seed, rows]
         if metric == "c_index":
-            return partial(harrell_draws, time, event, risk)
+            return partial(concordance.harrell_draws, time, event, risk)
         fitted = censoring[model.fold[rows[0]]]
         if metric == "c_index_ipcw":
-            return uno(time, event, risk, horizons[-1], fitted)
+            return concordance.uno(time, event, risk, horizons[-1], fitted)
         if name == "auc":
-            return auc_at(time, event, risk, float(at), fitted)
-        survival, times = model.survival[seed][np.ix_(rows, columns)], model.times[columns]
+            return concordance.auc_at(time, event, risk, float(at), fitted)
+        curves, times = model.survival[seed][np.ix_(rows, columns)], model.times[columns]
         if metric == "ibs":  # from 0 on, where everybody lives: the stretch is the same for every model
-            survival, times = np.c_[np.ones(rows.size), survival], np.r_[0.0, times]
-        return brier_at(time, event, survival, times, fitted)
+            curves, times = np.c_[np.ones(rows.size), curves], np.r_[0.0, times]
+        return concordance.brier_at(time, event, curves, times, fitted)
 
     seeds = range(len(model.risk))
-    return MeanOverFolds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
-
-
-def _held_out(model: HeldOut, metric: str, draws: int, seed: int) -> dict[str, object]:
-    """Options of `patient_interval` for a metric of a survival model."""
-    chance = 0.5 if metric.startswith(("c_index", "auc")) else None
-    counts = {"n": model.time.size, "events": int(model.event.sum())}
-    how = {"draws": draws, "seed": seed, "strata": intervals.strata(model.fold, model.event)}
-    return {**how, **counts, "chance": chance, "trained": model.trained}
+    return intervals.MeanOverFolds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
 
 
 def survival_interval(
@@ -305,10 +293,14 @@ def survival_interval(
     censoring: Mapping[str, Censoring] | None = None,
     draws: int = 1000,
     seed: int = 0,
+    minus: HeldOut | None = None,
 ) -> Interval:
-    """A metric of `survival_draws` with its interval."""
-    function = survival_draws(model, metric, horizons, censoring)
-    return patient_interval(function, model.patient, **_held_out(model, metric, draws, seed))
+    """A metric of `survival_draws` with its interval; with `minus`, less that of another model of the same patients."""
+    models = [model] if minus is None else [model, minus]
+    functions = [survival_draws(one, metric, horizons, censoring) for one in models]
+    trained = any(one.trained for one in models)  # one is enough to make folds err together
+    how = {"draws": draws, "seed": seed, "trained": trained}
+    return _interval(functions, metric, model.patient, model.fold, model.event, **how)
 
 
 def survival_rows(
@@ -375,7 +367,7 @@ def survival_table(
 
 def risk_group(model: HeldOut, rule: str) -> np.ndarray:
     """ "high" or "low" risk of each patient by a rule of `RISK_CUTS`; risks are averaged over seeds."""
-    return median_groups(model.risk.mean(axis=0), model.fold if rule == "fold_median" else None)
+    return survival.median_groups(model.risk.mean(axis=0), model.fold if rule == "fold_median" else None)
 
 
 def _medians(side: str) -> list[str]:
@@ -396,10 +388,10 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
                 for side in ("high", "low"):
                     time, event = model.time[group == side], model.event[group == side]
                     row |= {side: time.size, f"{side}_events": event.sum()}
-                    row |= dict(zip(_medians(side), medians(time, event), strict=True))
-                test = logrank(model.time, model.event, group, trained=model.trained)
+                    row |= dict(zip(_medians(side), survival.medians(time, event), strict=True))
+                test = survival.logrank(model.time, model.event, group, trained=model.trained)
                 row |= {"chi_square": test.statistic, "p": test.p}
-                ratio = hazard_ratio(model.time, model.event, group == "high", trained=model.trained)
+                ratio = survival.hazard_ratio(model.time, model.event, group == "high", trained=model.trained)
                 row |= dict(zip(RATIO, ratio, strict=True))
             except NotComputable as reason:
                 row["why"] = str(reason)
@@ -436,13 +428,7 @@ def survival_differences(
     rows = []
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
-        trained = first.trained or second.trained  # one such model is enough to make folds err together
-
-        def paired(first: HeldOut = first, second: HeldOut = second, trained: bool = trained) -> Interval:
-            functions = (survival_draws(model, metric, horizons, censoring) for model in (first, second))
-            options = _held_out(first, metric, draws, seed) | {"trained": trained}
-            return intervals.paired_patient_difference(*functions, first.patient, **options)
-
+        paired = partial(survival_interval, first, metric, horizons, censoring, draws, seed, second)
         row = _row((a, b, "", metric), (first.time.size, int(first.event.sum()), 1), paired)
         rows.append((a, b, *(row[name] for name in (*ENDS, "n", "how"))))
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])
@@ -494,7 +480,7 @@ def group_curves(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> pd.D
     """
     parts = []
     for side in sorted(set(group)):
-        curve = kaplan_meier(time[group == side], event[group == side])
+        curve = survival.kaplan_meier(time[group == side], event[group == side])
         steps = curve[(curve["events"] > 0) | curve.index.isin([0, len(curve) - 1])]
         parts.append(steps.assign(group=side))
     found = pd.concat(parts)[CURVES[2:]].round({"time": 2, "survival": 4, "low": 4, "high": 4})
