@@ -13,7 +13,7 @@ from statsmodels.genmod.generalized_linear_model import GLM
 
 from lib.statistics.classification import NotComputable, checked_probabilities
 from lib.statistics.intervals import LEVEL, DrawsFunction, Interval, draw_counts
-from lib.statistics.survival import checked_outcomes, event_share
+from lib.statistics.survival import checked_outcomes, event_share, survival_at
 
 Edges = Literal["width", "quantile"]
 THRESHOLDS = np.arange(1, 100) / 100
@@ -96,11 +96,6 @@ def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interv
     return intercept, last(GLM(labels, np.column_stack([ones, line]), family=Binomial()), "slope")
 
 
-def _need_follow_up(time: np.ndarray, event: np.ndarray, horizon: float) -> None:
-    if np.isnan(event_share(time, event, horizon)).any():
-        raise NotComputable(f"follow-up ends at {time.max():g}, before the horizon {horizon:g}")
-
-
 def calibration_at_horizon(
     time: ArrayLike,
     event: ArrayLike,
@@ -117,7 +112,7 @@ def calibration_at_horizon(
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
-    _need_follow_up(time, event, horizon)
+    survival_at(time, event, [horizon])  # or NotComputable
     edges, home = _binned(probabilities, groups, "quantile")
     rows = []
     for group in range(len(edges) - 1):
@@ -174,7 +169,7 @@ def survival_calibration(
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
-    _need_follow_up(time, event, horizon)
+    survival_at(time, event, [horizon])  # or NotComputable
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
         raise NotComputable(f"{sure} of {time.size} probabilities are exactly 0 or 1, which have no log-log")
     if not event.any() or np.ptp(probabilities) == 0:
@@ -245,7 +240,7 @@ def decision_curve_at_horizon(
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
-    _need_follow_up(time, event, horizon)
+    survival_at(time, event, [horizon])  # or NotComputable
     thresholds = np.asarray(thresholds, dtype=float)
     if thresholds.ndim != 1 or not ((thresholds >= 0) & (thresholds < 1)).all():
         raise ValueError("thresholds must be a vector of probabilities, 0 or more and below 1")

@@ -178,9 +178,8 @@ def f1(labels, calls, weights):
     return np.where(positive > 0, value, np.nan)
 
 
-METRICS = (auc, prevalence, brier, accuracy, sensitivity, specificity, precision, npv, f1)
-METRICS = {metric.__name__: metric for metric in METRICS}
-METRICS |= {"ap": average_precision, "ppv": precision}
+METRICS = {m.__name__: m for m in (auc, prevalence, brier, accuracy, sensitivity, specificity, precision)}
+METRICS |= {"npv": npv, "f1": f1, "ap": average_precision, "ppv": precision}
 
 
 def _several(scores: ArrayLike) -> np.ndarray:
