@@ -78,9 +78,7 @@ def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interv
     if labels.min() == labels.max():
         raise NotComputable(f"all {labels.size} cases have the label {labels[0]:g}: calibration needs both")
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
-        raise NotComputable(
-            f"{sure} of {labels.size} probabilities are exactly 0 or 1: their logit is infinite"
-        )
+        raise NotComputable(f"{sure} of {labels.size} probabilities are exactly 0 or 1: they have no logit")
     if np.ptp(probabilities) == 0:
         raise NotComputable(f"every probability is {probabilities[0]:g}, which has no calibration slope")
     positive, other = probabilities[labels == 1], probabilities[labels == 0]
@@ -178,13 +176,9 @@ def survival_calibration(
     _, probabilities = checked_probabilities(event, probabilities)
     _need_follow_up(time, event, horizon)
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
-        raise NotComputable(
-            f"{sure} of {time.size} probabilities are exactly 0 or 1: log(-log(1 - p)) is infinite"
-        )
+        raise NotComputable(f"{sure} of {time.size} probabilities are exactly 0 or 1, which have no log-log")
     if not event.any() or np.ptp(probabilities) == 0:
-        raise NotComputable(
-            "there is no event, or every probability is the same: there is no calibration slope"
-        )
+        raise NotComputable("there is no event, or every probability is the same: no calibration slope")
     order = np.argsort(time, kind="stable")
     time, event, probabilities = time[order], event[order], probabilities[order]
     line = np.log(-np.log1p(-probabilities))
@@ -201,9 +195,8 @@ def survival_calibration(
         hazard = np.exp(_cox(x, time, event, counts) @ x.T)
         at_risk = np.flip(np.flip(counts * hazard, 1).cumsum(1), 1)[:, np.searchsorted(time, time)]
         died = counts * (event & (time <= horizon))
-        baseline = np.divide(died, at_risk, out=np.zeros(died.shape), where=died > 0).sum(
-            axis=1, keepdims=True
-        )
+        jumps = np.divide(died, at_risk, out=np.zeros(died.shape), where=died > 0)
+        baseline = jumps.sum(axis=1, keepdims=True)
         apart = np.abs(-np.expm1(-baseline * hazard) - probabilities)
         shares = [
             np.quantile(np.repeat(own, each), (0.5, 0.9))

@@ -449,9 +449,8 @@ def calibration_rows(models: Mapping[str, HeldOut], horizon: float, draws: int =
         try:
             function = survival_calibration(model.time, model.event, died, horizon)
             values[0] = function(np.ones((1, died.size)))[:, 0]
-            drawn, _ = intervals.bootstrap(
-                partial(_drawn, function, model.patient, how_drawn), draws, "patients"
-            )
+            draw = partial(_drawn, function, model.patient, how_drawn)
+            drawn, _ = intervals.bootstrap(draw, draws, "patients")
             apart = np.quantile(drawn, (0.025, 0.975), axis=1) - values[0]
             values[1:] = values[0] + np.sqrt(1 + model.trained) * apart
             values[1:, 1:] = np.maximum(values[1:, 1:], 0)  # all but the slope are distances
@@ -460,9 +459,8 @@ def calibration_rows(models: Mapping[str, HeldOut], horizon: float, draws: int =
         except NotComputable as reason:
             how = f"not computable: {reason}"
         counts = died.size, int(model.event.sum()), len(model.risk), how
-        rows += [
-            (name, f"{each}_{horizon:g}", *row, *counts) for each, row in zip(MEASURES, values.T, strict=True)
-        ]
+        names = [f"{each}_{horizon:g}" for each in MEASURES]
+        rows += [(name, each, *row, *counts) for each, row in zip(names, values.T, strict=True)]
     return pd.DataFrame(rows, columns=["model", *COLUMNS[3:]])
 
 

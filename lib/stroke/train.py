@@ -36,7 +36,6 @@ from lib.stroke.series import read_series_features
 from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
-SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
 STRENGTHS = np.logspace(-3, 1, 9)  # of the logistic regressions, chosen by inner folds
 HISTORY = ["epoch", "loss", "held_out_auc", "chosen"]
 MEMORY = 2**32  # bytes of series kept for the next epoch; the others are read again
@@ -238,7 +237,6 @@ def build(name: str, setting: str, params: Recipe) -> nn.Module:
     quirks, contender, clinical = habits(name, params), CONTENDERS[name], variables(setting)
     known = {key: getattr(params, key) for key in signature(StrokeNet).parameters if hasattr(params, key)}
     known |= {
-        "variant": "released" if quirks.issuperset(RELEASED) else "described",
         "fusion": contender.fusion,
         "continuous": sum(each in CONTINUOUS for each in clinical),
         "categories": tuple(len(CATEGORICAL[each]) for each in clinical if each in CATEGORICAL),
@@ -292,29 +290,6 @@ def logistic(run: Run, data: Data) -> np.ndarray:
         warnings.simplefilter("ignore", FutureWarning)  # of defaults that will change
         model = make_pipeline(StandardScaler(), regression).fit(table.loc[train], label)
     return model.decision_function(table.loc[test])
-
-
-def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[str, tuple]:
-    """What `lib.training.runs.plan_runs` takes: what sees the scan alone is trained once, for every setting."""
-    runs = {setting: [] for setting in models} | {SCAN: []}
-    for setting, names in models.items():
-        for name in names:
-            where = runs[setting if CONTENDERS[name].clinical else SCAN]
-            if CONTENDERS[name].kind != "late" and name not in where:
-                where.append(name)
-    return {setting: (folds, names) for setting, names in runs.items()}
-
-
-def by_setting(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Rows of runs by setting, fold and model; those of runs that see the scan alone count in every setting."""
-    wanted = [
-        (setting, setting if CONTENDERS[model].clinical else SCAN, fold, model)
-        for setting, names in models.items()
-        for fold in rows["fold"].unique()
-        for model in dict.fromkeys(names)
-    ]
-    table = pd.DataFrame(wanted, columns=["setting", "trained", "fold", "model"])
-    return table.merge(rows.rename(columns={"setting": "trained"}))[list(rows)]
 
 
 def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
