@@ -97,11 +97,7 @@ def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interv
 
 
 def calibration_at_horizon(
-    time: ArrayLike,
-    event: ArrayLike,
-    probabilities: ArrayLike,
-    horizon: float,
-    groups: int = 5,
+    time: ArrayLike, event: ArrayLike, probabilities: ArrayLike, horizon: float, groups: int = 5
 ) -> pd.DataFrame:
     """Share with an event by Kaplan-Meier against mean predicted probability (n,) of it by the horizon (1 - survival), in
     quantile groups of the prediction (fewer where predictions tie). An event at the horizon counts.

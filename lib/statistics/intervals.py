@@ -456,28 +456,29 @@ def interval(
     metric: str,
     draws: int = 1000,
     seed: int = 0,
-    left_out: Mapping[str, str] | None = None,
     minus: Sequence[ScoredSection] | None = None,
     trained: bool = False,
+    called: Callable[[ScoredSection], ScoredSection] = lambda section: section,
 ) -> Interval:
     """Metric averaged over patients, with Student's interval of their spread; of one patient, of its blocks (`section_draws`).
 
     The metric, a name in `classification.METRICS`, is taken per section and seed, averaged over seeds, within the patient,
-    and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...; the cut is held
-    fixed over the draws), or probabilities (brier). With `minus`, the same spots under another model's scores, the other's
-    is taken off (see `comparison.paired_difference`). Sections without a value are left out and named in `how` with the
-    reason, as those in `left_out`; NotComputable where none has one.
+    and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...), or probabilities
+    (brier); or `called` makes calls of scores (the cut is held fixed over the draws). With `minus`, the same spots under another model's scores, the other's
+    is taken off (see `comparison.paired_difference`). Sections without a value, or a cut, are left out and named in `how`
+    with the reason; NotComputable where none has one.
 
     Degrees of freedom are patients less one, so with three patients an interval is 2.2 times as long as with many. `trained`:
     each patient was tested by a model trained on the others; the variance is raised by `training_share` for the AUC, and
     doubled for other metrics and their differences (about Nadeau and Bengio's correction with a patient a
     fold). Of one patient spatial blocks are drawn, and their number stands for that of patients.
     """
-    reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
+    reasons, usable, rivals = {}, [], [sections] if minus is None else [sections, minus]
     values: dict[str, list[list[float]]] = {}
     seeds: dict[str, list[list[float]]] = {}
     for same in zip(*(chain(*by_patient(rival).values()) for rival in rivals), strict=True):
         try:
+            same = [called(section) for section in same]
             by_seed = [[METRICS[metric](s.labels, row) for row in s.scores] for s in same]
         except NotComputable as reason:
             reasons[f"{same[0].section} of {same[0].patient}"] = str(reason)
