@@ -452,16 +452,11 @@ def forest_figures(frame: pd.DataFrame, *how, width: float = 8.4, **options) -> 
     return drawn
 
 
-def ceiling(ax: Axes, value: float, upright: bool = True) -> None:
+def ceiling(ax: Axes, value: float) -> None:
     """A dotted line at what a model could reach at best that knew how a phantom's outcome was made."""
-    look, words = dict(color="0.2", lw=1.1, ls=":", zorder=0), dict(size=8, color="0.2", va="center")
-    if upright:
-        ax.axvline(value, **look)
-        place = dict(xycoords=("data", "axes fraction"), xytext=(-3, -5), textcoords="offset points")
-        ax.annotate(f"ceiling {value:.2f}", (value, 1), ha="right", **place, **words)
-        return
-    ax.axhline(value, **look)
-    ax.text(1.005, value, f"ceiling\n{value:.2f}", transform=ax.get_yaxis_transform(), **words)
+    ax.axvline(value, color="0.2", lw=1.1, ls=":", zorder=0)
+    place = dict(xycoords=("data", "axes fraction"), xytext=(-3, -5), textcoords="offset points")
+    ax.annotate(f"ceiling {value:.2f}", (value, 1), ha="right", va="center", size=8, color="0.2", **place)
 
 
 def by_fold(ax: Axes, table: pd.DataFrame, intervals: pd.DataFrame) -> Axes:

@@ -1,12 +1,10 @@
-"""The study's own figures: a scan in three planes, what each subset of the modalities is worth, features, a nomogram."""
+"""The study's own figures: a scan in three planes, and a nomogram."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy.special import expit, logit
@@ -63,103 +61,6 @@ def three_planes(axes: Sequence[Axes], volume: Volume, mask: np.ndarray) -> Sequ
     return axes
 
 
-def ablation_bars(ax: Axes, rows: pd.DataFrame, modalities: Sequence[str], name: str = "AUC") -> Axes:
-    """Bars that rise from chance, 0.5, with intervals, over a matrix of dots: the subsets in the order of their size.
-
-    `rows`: one a subset and group, setting (modalities joined by "+"), estimate, low, high, group (a model); groups of a
-    subset stand side by side, an estimate NaN is written as such. `modalities`: order of the matrix, which hangs below
-    the axes in `ax.child_axes[0]`.
-    """
-    groups, order, chance = list(dict.fromkeys(rows["group"])), list(modalities), 0.5
-    rows = rows.assign(parts=[sorted(map(order.index, each.split("+"))) for each in rows["setting"]])
-    subsets = sorted({tuple(parts) for parts in rows["parts"]}, key=lambda parts: (len(parts), parts))
-    width, many = 0.78 / len(groups), len(groups) * len(subsets) > 8
-    note = {"textcoords": "offset points", "ha": "center", "va": "bottom", "size": 8}
-    ax.axhline(chance, color="0.35", lw=1.0, ls="--", zorder=3)
-    for row in rows.itertuples():
-        number = groups.index(row.group)
-        x = subsets.index(tuple(row.parts)) + (number - (len(groups) - 1) / 2) * width
-        if not np.isfinite(row.estimate):
-            ax.annotate("not computable", (x, chance), (0, 4), rotation=90, color="0.35", **note)
-            continue
-        look = {"color": style.PALETTE[number], "alpha": 0.75, "zorder": 1}
-        ax.bar(x, row.estimate - chance, 0.9 * width, chance, **look)
-        ax.vlines(x, row.low, row.high, color="0.1", lw=1.2, zorder=2)
-        highest = np.nanmax([row.estimate, row.high, chance])
-        ax.annotate(f"{row.estimate:.2f}", (x, highest), (0, 3), rotation=90 if many else 0, **note)
-    keys = [Patch(color=style.PALETTE[n], alpha=0.75, label=str(each)) for n, each in enumerate(groups)]
-    ax.legend(handles=keys, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(groups))
-    values = rows[["estimate", "low", "high"]].to_numpy(float)
-    bottom, top = np.nanmin(values, initial=chance), np.nanmax(values, initial=chance)
-    span = max(top - bottom, 0.2)
-    ax.set(xlim=(-0.6, len(subsets) - 0.4), ylabel=name)
-    ax.set_ylim(bottom - 0.06 * span, bottom + (1.16 if many else 1.07) * span)
-    ax.text(1.005, chance, "chance", transform=ax.get_yaxis_transform(), va="center", size=8, color="0.35")
-    ax.tick_params(axis="x", bottom=False, labelbottom=False)
-    ax.spines["bottom"].set_visible(False)
-    height = 0.08 * len(order)
-    matrix = ax.inset_axes([0, -0.02 - height, 1, height], sharex=ax)
-    for x, parts in enumerate(subsets):
-        matrix.plot([x] * len(order), range(len(order)), "o", ms=7, color="0.85")
-        matrix.plot(
-            [x] * len(parts), parts, "o-", ms=7, lw=2, color="0.15", label="+".join(order[at] for at in parts)
-        )
-    matrix.set(yticks=range(len(order)), yticklabels=order, ylim=(len(order) - 0.5, -0.5))
-    matrix.tick_params(length=0, labelbottom=False)
-    matrix.spines[:].set_visible(False)
-    return ax
-
-
-PART = 0.78  # of the width, for the coefficients
-
-
-def importance(ax: Axes, table: pd.DataFrame, top: int = 15, outcome: str = "outcome") -> Axes:
-    """Coefficients with their spread, largest first, and at the right how often each feature is selected.
-
-    `table`: the first of what `lib.gcmlm.statistics.stability` returns, of which the `top` features by absolute mean are
-    drawn; `outcome`: what a positive coefficient makes more likely. Frequencies are in the child `ax.child_axes[0]`.
-    """
-    shown = table[(table["mean"] != 0) | (table["frequency"] > 0)]
-    if shown.empty:
-        ax.text(0.5, 0.5, "no feature was selected", ha="center", transform=ax.transAxes)
-        return ax
-    shown = shown.assign(size=shown["mean"].abs())
-    shown = shown.sort_values(["size", "feature"], ascending=[False, True]).head(top)
-    places, share = np.arange(len(shown)), shown["frequency"]
-    colours = [style.PALETTE[1] if mean > 0 else style.PALETTE[0] for mean in shown["mean"]]
-    ax.axvline(0, color="0.6", lw=0.9, ls="--", zorder=0)
-    ax.hlines(places, shown["low"], shown["high"], colors=colours, lw=1.6)
-    ax.scatter(shown["mean"], places, 30, c=colours, zorder=3)
-    ax.plot(
-        shown["coefficient"],
-        places,
-        "D",
-        ms=5,
-        mfc="none",
-        mec="0.15",
-        mew=0.9,
-        label="fitted on all patients",
-    )
-    ax.plot([], [], "o-", color="0.4", ms=5.5, lw=1.6, label="mean, and 95 % of resamples")
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
-    # the frequencies stand in the right part of the same frame, so that a layout needs no second look at them
-    selected = ax.inset_axes([PART + 0.03, 0, 1 - PART - 0.03, 1], sharey=ax)
-    bars = selected.barh(places, share, 0.6, color=colours, alpha=0.75)
-    selected.bar_label(bars, [f"{each:.0%}".replace("%", " %") for each in share], padding=3, size=8)
-    selected.set(xlim=(0, 1.5), xticks=[0, 1], xticklabels=["0", "100 %"], xlabel="selected")
-    names = [name.removeprefix("original_").replace("_", " ") for name in shown["feature"]]
-    names = [textwrap.fill(name, max(38, len(name) // 2 + 8)) for name in names]  # on two lines at most
-    ax.set(yticks=places, yticklabels=names, ylim=(len(shown) - 0.4, -0.6))
-    low, high = min(shown["low"].min(), 0), max(shown["high"].max(), 0)
-    ax.set_xlim(low - 0.04 * (high - low), low + 1.04 * (high - low) / PART)
-    ax.set_xticks([tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high])
-    ax.set_xlabel(f"per SD (above 0: {outcome} more likely)", x=PART / 2)
-    selected.tick_params(axis="y", length=0, labelleft=False)
-    for each in (ax, selected):
-        each.spines["left"].set_visible(False)
-    return ax
-
-
 POINTS = 100.0
 ODDS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 
@@ -169,7 +70,7 @@ class Nomogram:
 
     The variable with the widest effect spans 0 to 100 points, every other one its share of that; each has 0 points where the
     probability is lowest. `rows`, by variable, have coefficient (log-odds per standard deviation), centre, spread (which
-    standardise it), low, high (the range that is drawn, of the training patients), as `lib.gcmlm.signature.read_stored` has
+    standardise it), low, high (the range that is drawn, of the training patients), as coefficients.csv has
     them of the combiner; those of coefficient 0 are left out. `intercept` is the log-odds of the patient at every centre.
     """
 

@@ -10,38 +10,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+WIDTH, HEADS = 16, 2
+DROPOUT = 0.2  # of the tokens' hidden layers and of attention weights
+INPUT_DROPOUT = 0.5  # of features: with more of them than patients the network must not lean on single ones
+
 
 class ModalityAttention(nn.Module):
-    """Features of each modality to one logit.
+    """Features of each modality to one logit; `sizes` is modality -> number of its features (p), in the order of the tokens."""
 
-    `sizes` is modality -> number of its features (p), in the order of the tokens; `width` is a multiple of `heads`. `dropout` is
-    of the tokens' hidden layers and of attention weights, `input_dropout` of the features: with more features than patients the
-    network must not lean on single ones.
-    """
-
-    def __init__(
-        self,
-        sizes: Mapping[str, int],
-        width: int = 16,
-        heads: int = 2,
-        dropout: float = 0.2,
-        input_dropout: float = 0.5,
-    ):
+    def __init__(self, sizes: Mapping[str, int]):
         super().__init__()
         self.names = tuple(sizes)
-        self.embed = nn.ModuleDict({name: nn.Linear(p, width) for name, p in sizes.items()})
-        self.kind = nn.Parameter(torch.randn(len(sizes), width) * 0.02)  # which modality a token is
-        self.query = nn.Parameter(torch.randn(1, 1, width) * 0.02)
-        self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
-        self.before_self, self.before_cross = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.self_attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
-        self.cross_attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
-        self.before_hidden, self.last = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.logit = nn.Linear(width, 1)
+        self.embed = nn.ModuleDict({name: nn.Linear(p, WIDTH) for name, p in sizes.items()})
+        self.kind = nn.Parameter(torch.randn(len(sizes), WIDTH) * 0.02)  # which modality a token is
+        self.query = nn.Parameter(torch.randn(1, 1, WIDTH) * 0.02)
+        self.input_dropout, self.dropout = nn.Dropout(INPUT_DROPOUT), nn.Dropout(DROPOUT)
+        self.before_self, self.before_cross = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.self_attention = nn.MultiheadAttention(WIDTH, HEADS, DROPOUT, batch_first=True)
+        self.cross_attention = nn.MultiheadAttention(WIDTH, HEADS, DROPOUT, batch_first=True)
+        self.before_hidden, self.last = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.hidden = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
+        self.logit = nn.Linear(WIDTH, 1)
 
     def tokens(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Features, (n, p) each, to tokens (n, modalities, width)."""
+        """Features, (n, p) each, to tokens (n, modalities, 16)."""
         embedded = [self.embed[name](self.input_dropout(features[name])) for name in self.names]
         return torch.stack(embedded, 1) + self.kind
 

@@ -7,7 +7,6 @@ coefficient has, whether the events are separated, whether hazards are proportio
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -247,14 +246,6 @@ def proportional_hazards(
     return np.array([p([each]) for each in range(columns)]), p(list(range(columns)))
 
 
-class Agreement(NamedTuple):
-    """Nogueira's stability index with its 95 % interval: 1 always the same features, 0 as by lot; NaN without a choice."""
-
-    estimate: float
-    low: float
-    high: float
-
-
 def stability(
     fit: Callable[[pd.DataFrame, pd.Series], pd.Series],
     table: pd.DataFrame,
@@ -262,7 +253,7 @@ def stability(
     resamples: int = 50,
     share: float = 0.8,
     seed: int = 0,
-) -> tuple[pd.DataFrame, Agreement]:
+) -> tuple[pd.DataFrame, tuple[float, float, float]]:
     """Fit again and again on a share of the patients, drawn without replacement within each label, and count.
 
     `fit` takes table and label of some patients and gives a coefficient a feature, 0 where not selected; everything
@@ -274,7 +265,8 @@ def stability(
         One row a feature, most often selected first: feature; coefficient (fitted on all patients); mean, low, high
         (mean, 2.5 % and 97.5 % quantiles over resamples, 0 where not selected); frequency (share of resamples that select
         it, 0 to 1); sign_agreement (of those, the share with the commoner sign, 0.5 to 1; NaN where never selected).
-    Agreement
+    (float, float, float)
+        See `nogueira`.
     """
     codes = pd.factorize(label)[0]
     strata = [np.flatnonzero(codes == each) for each in np.unique(codes)]
@@ -303,9 +295,10 @@ def stability(
     return features.drop(columns="size").reset_index(drop=True), nogueira(chosen)
 
 
-def nogueira(chosen: ArrayLike) -> Agreement:
+def nogueira(chosen: ArrayLike) -> tuple[float, float, float]:
     """Stability of feature selection, corrected for chance, of bool (sets, candidates), True where a set holds the feature.
 
+    The index and its 95 % interval: 1 always the same features, 0 as by lot.
     The interval takes the feature sets for independent draws. Resamples of the same patients are so given these
     patients: it says how well this many resamples know the index, not what other patients would give. NaN where no set
     holds any feature, or all hold every one: chance is then no yardstick.
@@ -320,9 +313,9 @@ def nogueira(chosen: ArrayLike) -> Agreement:
     filled = share.mean()
     chance = filled * (1 - filled)
     if not chance:
-        return Agreement(np.nan, np.nan, np.nan)
+        return np.nan, np.nan, np.nan
     index = 1 - np.mean(sets / (sets - 1) * frequency * (1 - frequency)) / chance
     parts = (chosen @ frequency / candidates - share * filled) / chance
     parts += index / 2 * (2 * share * filled - share - filled + 1) / chance
     reach = norm.ppf(0.975) * np.sqrt(4 / sets**2 * np.sum((parts - parts.mean()) ** 2))
-    return Agreement(float(index), float(index - reach), float(index + reach))
+    return float(index), float(index - reach), float(index + reach)

@@ -15,9 +15,11 @@ from torch import Tensor
 from lib.gcmlm.model import ModalityAttention
 from lib.gcmlm.signature import COEFFICIENTS, SignatureFusion, inner_parts, prepared
 from lib.gcmlm.tables import CLINICAL, Factors, common_rows, standardised
+from lib.training import folds
 from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Result, Run
 
+DESCENT = {"lr": 5e-3, "weight_decay": 0.1, "fused": True}
 EXTERNAL = "external"  # the fold that trains on all internal patients and tests the other hospital
 PREDICTIONS = [
     *("model", "setting", "seed", "fold", "patient", "split"),
@@ -27,13 +29,9 @@ PREDICTIONS = [
 
 def folds_of(cohort: pd.DataFrame) -> list[Fold]:
     """Folds of a cohort (index: patient): those of its internal patients, and "external" where it has external ones."""
-    internal, outside = cohort["set"] == "internal", cohort["set"] == EXTERNAL
-    names = sorted(cohort.loc[internal, "fold"].unique())
-    held = {name: internal & (cohort["fold"] == name) for name in names}
-    held |= {EXTERNAL: outside} if outside.any() else {}
-    return [
-        Fold(n, tuple(cohort.index[internal & ~test]), tuple(cohort.index[test])) for n, test in held.items()
-    ]
+    inside, outside = (cohort[cohort["set"] == name] for name in ("internal", EXTERNAL))
+    external = [Fold(EXTERNAL, tuple(inside.index), tuple(outside.index))] if len(outside) else []
+    return [*folds.folds_of(inside), *external]
 
 
 @dataclass
@@ -70,19 +68,18 @@ def fit(run: Run, data: Data, checkpoint: Checkpoint | None = None) -> Result:
     if run.model == "signature":
         fusion = SignatureFusion(run.setting, data.inner_folds, run.seed)
         fusion.fit(data.tables, outcome, data.shared.setdefault((run.fold.name, run.seed), {}))
+        told, weights = fusion.coefficients(), ({}, {})  # the table is the whole model
     else:
         fusion = AttentionFusion(run.setting, seed=run.seed).fit(data.tables, outcome)
+        told, weights = pd.DataFrame(columns=COEFFICIENTS), fusion.stored()
     tested = {name: table[table.index.isin(run.fold.test)] for name, table in data.tables.items()}
     scores = {"test": fusion.predict(tested), "train": fusion.training_scores}
     parts = [part.rename_axis("patient").reset_index().assign(split=split) for split, part in scores.items()]
     predictions = pd.concat(parts, ignore_index=True).assign(**run.about)
     predictions["label"] = predictions["patient"].map(data.cohort["label"])
     counts = {"tested": len(scores["test"]), "not_tested": len(run.fold.test) - len(scores["test"])}
-    tables = {
-        "coefficients": fusion.coefficients().drop(columns="fill"),
-        "report": pd.DataFrame([fusion.report | counts]),
-    }
-    return Result(predictions[PREDICTIONS], fusion.history, *fusion.stored(), tables)
+    tables = {"coefficients": told, "report": pd.DataFrame([fusion.report | counts])}
+    return Result(predictions[PREDICTIONS], fusion.history, *weights, tables)
 
 
 class AttentionFusion:
@@ -92,24 +89,12 @@ class AttentionFusion:
     Lightning's loop would cost more than the step. The epochs are fixed beforehand; nothing is chosen by held-out
     patients.
 
-    Inner folds give `training_scores`, a network each; three, as every one costs a whole training. `options` are those of
-    `ModalityAttention`. After `fit`: training_scores, history (epoch, loss of the training patients), report.
+    Inner folds give `training_scores`, a network each; three, as every one costs a whole training. After `fit`:
+    training_scores, history (epoch, loss of the training patients), report.
     """
 
-    def __init__(
-        self,
-        setting: str,
-        *,
-        inner_folds: int = 3,
-        seed: int = 0,
-        epochs: int = 50,
-        learning_rate: float = 5e-3,
-        weight_decay: float = 0.1,
-        **options: float,
-    ):
-        self.setting, self.inner_folds, self.seed = setting, inner_folds, seed
-        self.epochs, self.options = epochs, options
-        self.descent = {"lr": learning_rate, "weight_decay": weight_decay, "fused": True}
+    def __init__(self, setting: str, *, inner_folds: int = 3, seed: int = 0, epochs: int = 50):
+        self.setting, self.inner_folds, self.seed, self.epochs = setting, inner_folds, seed, epochs
 
     def fit(self, tables: Mapping[str, pd.DataFrame], outcome: pd.DataFrame) -> "AttentionFusion":
         """Fit on training patients that have a label and a row in each of the subset's tables."""
@@ -145,8 +130,8 @@ class AttentionFusion:
         inputs, wanted, losses = self.scaling.tensors(tables), torch.as_tensor(label.to_numpy(np.float32)), []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.model = ModalityAttention(self.scaling.sizes, **self.options)
-            adam = torch.optim.AdamW(self.model.parameters(), **self.descent)
+            self.model = ModalityAttention(self.scaling.sizes)
+            adam = torch.optim.AdamW(self.model.parameters(), **DESCENT)
             for _ in range(self.epochs):
                 _, loss = self.model(inputs, wanted)
                 adam.zero_grad()
@@ -166,10 +151,6 @@ class AttentionFusion:
         logits = self.model(self.scaling.tensors(mine))[0].numpy().astype(np.float64) if len(index) else []
         score = pd.Series(logits, index, dtype=float)
         return pd.DataFrame({"score": score, "probability": expit(score), "hazard": np.nan})
-
-    def coefficients(self) -> pd.DataFrame:
-        """No rows: a network has none to tell."""
-        return pd.DataFrame(columns=COEFFICIENTS)
 
     def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Weights, and the columns that each modality's layer reads, with their scaling."""

@@ -1,7 +1,5 @@
 """The study's figures: what is drawn is what the tables say."""
 
-from itertools import combinations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,43 +9,8 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from lib.figures import style
-from lib.gcmlm.figures import PLANES, Nomogram, ablation_bars, importance, nomogram, three_planes
+from lib.gcmlm.figures import PLANES, Nomogram, nomogram, three_planes
 from lib.inputs.volumes import Geometry, Volume
-
-
-def table(*modalities: str, group: str = "signature", step: float = 0.05) -> pd.DataFrame:
-    subsets = [each for size in range(1, len(modalities) + 1) for each in combinations(modalities, size)]
-    estimate = [0.55 + step * number for number in range(len(subsets))]
-    rows = pd.DataFrame(
-        {"setting": ["+".join(each) for each in subsets], "estimate": estimate, "group": group}
-    )
-    return rows.assign(low=rows["estimate"] - 0.04, high=rows["estimate"] + 0.03)
-
-
-def matrix(ax) -> list[tuple[float, str]]:
-    """Place of each subset's joined dots, the modalities it is labelled with, and how many."""
-    found = [line for line in ax.child_axes[0].lines if line.get_linestyle() == "-"]
-    return [(float(line.get_xdata()[0]), line.get_label(), len(line.get_xdata())) for line in found]
-
-
-def test_bars_rise_from_chance_to_their_estimates(ax, words):
-    rows = table("clinical", "ct", "slide").sample(frac=1, random_state=1)
-    ablation_bars(ax, rows, ["clinical", "ct", "slide"])
-    ends = sorted((bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height()) for bar in ax.patches)
-    assert [bar.get_y() for bar in ax.patches] == [0.5] * 7
-    assert len(ends) == 7
-    for (place, subset, size), (x, top) in zip(matrix(ax), ends, strict=True):
-        assert place == pytest.approx(x)
-        assert subset.count("+") + 1 == size
-        own = rows[rows["setting"].map(lambda s, subset=subset: set(s.split("+")) == set(subset.split("+")))]
-        assert top == pytest.approx(own["estimate"].iloc[0])
-        (interval,) = [
-            path for each in ax.collections for path in each.get_paths() if path.vertices[0, 0] == x
-        ]
-        assert list(interval.vertices[:, 1]) == own[["low", "high"]].iloc[0].tolist()
-    assert "0.85" in words(ax)
-    assert "chance" in words(ax)
-
 
 # three planes of a region: in mm, with the patient's sides where a radiologist looks for them
 
@@ -114,28 +77,6 @@ def test_sides_are_where_a_radiologist_looks_for_them(axes):
         columns = np.nonzero(array == 1000)[1]
         centre = (columns.mean() + 0.5) / array.shape[1] * ends[1]
         assert abs(centre - contour_of(ax)[:, 0].mean()) < 1.5
-
-
-# features
-
-
-def features(count: int = 20) -> pd.DataFrame:
-    mean = np.linspace(1, 0.05, count) * np.where(np.arange(count) % 2, -1, 1)
-    names = [f"f{number:02d}" for number in range(count)]
-    frequency = np.linspace(1, 0.2, count)
-    return pd.DataFrame(
-        {"feature": names, "mean": mean, "low": mean - 0.1, "high": mean + 0.2, "frequency": frequency}
-    ).assign(coefficient=mean)
-
-
-def test_largest_effects_are_drawn_first_row_on_top(ax, words):
-    table = features().sample(frac=1, random_state=2)
-    importance(ax, table, top=4, outcome="metastasis")
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["f00", "f01", "f02", "f03"]
-    assert ax.get_ylim()[0] > ax.get_ylim()[1]
-    spreads = [path.vertices[:, 0].tolist() for path in ax.collections[0].get_paths()]
-    assert spreads == features()[["low", "high"]][:4].to_numpy().tolist()
-    assert "above 0: metastasis more likely" in words(ax)
 
 
 # points read off the picture give the model's probability

@@ -16,7 +16,6 @@ from lib.statistics.classification import NotComputable
 from lib.statistics.survival import (
     Censoring,
     HeldOut,
-    at_risk,
     checked_outcomes,
     event_share,
     hazard_ratio,
@@ -69,8 +68,6 @@ def test_curve_and_band_are_the_definition(rows):
     found = kaplan_meier(time, event)
     pd.testing.assert_frame_equal(found, slow_table(time, event), check_dtype=False, atol=1e-12)
     assert {found[column].dtype.kind for column in ("at_risk", "events", "censored")} == {"i"}
-    grid = np.arange(-1, 11)
-    assert at_risk(time, grid).tolist() == [sum(t >= moment for t in time) for moment in grid]
 
 
 def test_freireichs_remissions():
@@ -253,7 +250,6 @@ def test_log_rank_is_lifelines(groups):
     time, event, group = groups_of(groups=groups, effect=0.3)
     found, theirs = logrank(time, event, group), multivariate_logrank_test(time, group, event)
     assert (found.statistic, found.p) == pytest.approx((theirs.test_statistic, theirs.p_value), rel=1e-8)
-    assert found.degrees == groups - 1
 
 
 @given(st.integers(0, 1000), st.integers(2, 4))
