@@ -5,6 +5,7 @@ import datetime
 import difflib
 import gzip
 import io
+import pickle
 import re
 import zipfile
 import zlib
@@ -124,9 +125,8 @@ def files_named(
         if len(rows) > 1:
             whose = " and ".join(rows.index.unique()[:2])
             wrong.append(f"{source}: {what} {text} stands twice, of {whose}: remove one")
-    return [str(folder / text) if text else "" for text in texts], [
-        problem_of(folder, text, what) for text in texts
-    ]
+    paths = [str(folder / text) if text else "" for text in texts]
+    return paths, [problem_of(folder, text, what) for text in texts]
 
 
 def values(
@@ -172,22 +172,17 @@ def looked_over(values: pd.Series, name: str, usual: Usual | None = None, remedy
         wrong |= (known < usual.low) | (known > usual.high)
     hint = _other_unit(others, usual) if len(others) else ""
     if wrong.any():
-        expected = (
-            f"{usual.low:g} to {usual.high:g} {usual.unit} are expected"
-            if usual
-            else "a measurement is expected"
-        )
+        expected = f"{usual.low:g} to {usual.high:g} {usual.unit} are" if usual else "a measurement is"
         cells = some(f"{patient} is {one:g}" for patient, one in known[wrong].items())
-        said = f"{name} of patient {cells}, {expected}{hint}"
+        said = f"{name} of patient {cells}, {expected} expected{hint}"
         if codes := sorted(set(known[wrong & coded])):
             said += f"; {', '.join(f'{one:g}' for one in codes)}: a code of what is missing? Leave such cells empty"
         raise ValueError(said + remedy)
     remarks = [f"median {others.median():g} {usual.unit}{hint}"] if hint else []
     far = others[others > 2 * usual.middle[1]] if usual and not hint else others[:0]
     if len(far):
-        remarks.append(
-            f"{far.iloc[0]:g} {usual.unit} of patient {far.index[0]}, and {len(far) - 1} more as far off"
-        )
+        patient, more = far.index[0], len(far) - 1
+        remarks.append(f"{far.iloc[0]:g} {usual.unit} of patient {patient}, and {more} more as far off")
     if lone.any():
         remarks.append(f"{known[lone].iloc[0]:g} of patient {lone.idxmax()}: measured, or a code of missing?")
     return "; ".join(remarks)
@@ -275,12 +270,10 @@ def _check(header: list[str], rows: list[list[str]], path: str | Path) -> None:
     """
     twice = [name for name, count in Counter(map(plain, header)).items() if name and count > 1]
     longer = [(n, len(row)) for n, row in enumerate(rows, 2) if len(row) > len(header)]
-    fault = ""
-    if not header:
-        fault = "is empty: a header and a row are expected"
-    elif twice:
+    fault = "is empty: a header and a row are expected" if not header else ""
+    if twice:
         fault = f"has the column {twice[0][:60]} twice; remove one"
-    elif longer:
+    elif longer and header:
         fault = "has in row {} {} cells and in the header {}".format(*longer[0], len(header))
     if fault:
         raise ValueError(f"{path} {fault}")
@@ -301,9 +294,8 @@ def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.Dat
     try:
         return pd.read_csv(io.StringIO(text, newline=""), sep=sep, **settings)
     except ValueError as error:  # pandas' own are of that kind, and name no file
-        raise ValueError(
-            f"{path} cannot be read as a table ({str(error).strip()}): save it again as .csv"
-        ) from error
+        said = f"{path} cannot be read as a table ({str(error).strip()}): save it again as .csv"
+        raise ValueError(said) from error
 
 
 def _text(path: Path) -> str:
@@ -367,9 +359,8 @@ def _with_points(rows: list[list[str]]) -> list[list[str]]:
     """Cells as 3,5 with a point, where none has one already; but 1,234, which may be a thousand, as it stands."""
     if any(DECIMAL_POINT.fullmatch(cell) for row in rows for cell in row):
         return rows
-    return [
-        [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in rows
-    ]
+    comma = DECIMAL_COMMA.fullmatch
+    return [[cell.replace(",", ".") if comma(cell) else cell for cell in row] for row in rows]
 
 
 def _xlsx(path: Path) -> list[list[str]]:
@@ -394,3 +385,37 @@ def _xlsx(path: Path) -> list[list[str]]:
     if fault:
         raise ValueError(f"{path} is no readable xlsx: {fault}")
     return rows
+
+
+class _Plain(pickle.Unpickler):
+    """A pickle can run any program: this unpickler knows containers, and numpy's arrays of plain values, and nothing else."""
+
+    ADMITTED = {"_codecs": {"encode"}, "builtins": {"set", "frozenset", "bytes"}, "numpy": {"ndarray"}}
+    ADMITTED |= {"multiarray": {"_reconstruct", "scalar"}, "numeric": {"_frombuffer"}}
+
+    def find_class(self, module: str, name: str) -> object:
+        home = module.removeprefix("numpy.core.").removeprefix("numpy._core.")
+        if (home, name) == ("numpy", "dtype"):
+            return _dtype
+        if name in self.ADMITTED.get("builtins" if home == "__builtin__" else home, ()):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(
+            f"it asks for {module}.{name}, and only numpy arrays and names are admitted"
+        )
+
+
+def _dtype(kind: str, *how: bool) -> np.dtype:
+    # arrays of objects hold addresses: their bytes, forged, would be followed
+    if not re.fullmatch(r"[<>=|]?[biufcSU]\d+", str(kind)):
+        raise pickle.UnpicklingError(f"it holds an array of {kind}, and only numbers and texts are admitted")
+    return np.dtype(kind, *how)  # a copy, on which the order of bytes is then set
+
+
+def read_pickle(path: str | Path) -> object:
+    """Content of a pickle made of containers, numbers, texts and numpy arrays of them; a ValueError for anything else."""
+    try:
+        return _Plain(io.BytesIO(Path(path).read_bytes())).load()
+    except Exception as error:  # a broken pickle raises nearly anything
+        raise ValueError(
+            f"{path}: refused to unpickle: {error}; fetch it again, or save it with lists of names (or as .yaml)"
+        ) from error

@@ -111,9 +111,8 @@ def image_of(values: np.ndarray, geometry: Geometry) -> sitk.Image:
     """A SimpleITK image of an array (z, y, x) on its grid; bool becomes uint8."""
     if values.shape != geometry.size[::-1]:
         raise ValueError(f"an array (z, y, x) of shape {values.shape} does not lie on {geometry}")
-    image = sitk.GetImageFromArray(
-        values.astype(np.uint8) if values.dtype == bool else values, isVector=False
-    )
+    values = values.astype(np.uint8) if values.dtype == bool else values
+    image = sitk.GetImageFromArray(values, isVector=False)
     image.SetSpacing([*map(float, geometry.spacing_mm)])
     image.SetOrigin([*map(float, geometry.origin_mm)])
     image.SetDirection([*map(float, geometry.direction)])
@@ -146,9 +145,8 @@ def brought_onto(
     `outside` is the value of voxels more than half a voxel outside the image; `transform` takes a place of the grid to
     its place in the image.
     """
-    return sitk.Resample(
-        image, grid.size, transform, how, grid.origin_mm, grid.spacing_mm, grid.direction, outside
-    )
+    place = grid.origin_mm, grid.spacing_mm, grid.direction
+    return sitk.Resample(image, grid.size, transform, how, *place, outside)
 
 
 def upright_grid(places: np.ndarray, spacing: Sequence[float]) -> Geometry:
@@ -227,9 +225,8 @@ def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
     corners = np.array(list(itertools.product(*((0, n) for n in shape), (1,))))
     apart = max(np.abs(corners @ (first - last).T).max(), np.abs(shape * (spacing - sides)).max())
     if apart > SAME_PLACE * sides.min():
-        warnings.warn(
-            f"{path} states two places for its voxels, {apart:g} mm apart: one of them is wrong", stacklevel=5
-        )
+        said = f"{path} states two places for its voxels, {apart:g} mm apart: one of them is wrong"
+        warnings.warn(said, stacklevel=5)
     return first
 
 
@@ -412,8 +409,12 @@ def check_hounsfield(
         frequent value is not within -150 to 180, or is above 80 where the window ends at 0; a whole scan without fat or
         air.
     """
-    if said := _said_by_header(modality, units, image_type):
-        raise ValueError(f"{path} is not in HU: {said}")
+    said = f"says {modality}; name the folder or `series` of the CT"
+    if modality.strip().upper() in ("", "CT"):
+        other = another_map(units, image_type)
+        said = other and f"says that it is a map ({other}); name the `series` of the scan itself"
+    if said:
+        raise ValueError(f"{path} is not in HU: its header {said}")
     measured = np.asarray(values)[np.asarray(values) > PADDING_HU]
     low, high = (float(measured.min()), float(measured.max())) if measured.size else (AIR_HU, AIR_HU)
     dense, fault = measured[measured > TISSUE_HU[1]], ""
@@ -450,23 +451,12 @@ def check_hounsfield(
         raise ValueError(f"{path} is not in HU: its values reach from {low + 0:g} to {high + 0:g}, {fault}")
     remark = f"its units are {units}: HU after a material was changed" if units.strip() == "HU_MOD" else ""
     if cut:
-        remark = (
-            f"{(measured == low).mean():.0%} of the voxels have the lowest value, {low:g} HU: masked or cut"
-        )
+        remark = f"{(measured == low).mean():.0%} of voxels have the lowest value, {low:g} HU: masked or cut"
     elif light < NONE:
         remark = f"no air and no fat, values from {low:g} to {high:g}: a part of a scan, if these are HU"
     elif not -150 <= tissue <= 180:
         remark = f"the most frequent value of tissue is {tissue:.0f} HU"
     return remark
-
-
-def _said_by_header(modality: str, units: str, image_type: str) -> str:
-    if modality.strip().upper() not in ("", "CT"):
-        return f"its header says {modality}; name the folder or `series` of the CT"
-    other = another_map(units, image_type)
-    return (
-        f"its header says that it is a map ({other}); name the `series` of the scan itself" if other else ""
-    )
 
 
 def another_map(units: str, image_type: str) -> str:
@@ -480,6 +470,5 @@ def another_map(units: str, image_type: str) -> str:
 def _commonest(values: np.ndarray) -> float:
     """The middle of the fullest 60 HU of what is no lung or air, in steps of 20; 0 where there is nothing."""
     counts, edges = np.histogram(values, np.arange(CUT_HU, 3001, 20))
-    return (
-        float(np.convolve(counts, [1, 1, 1], "same").argmax() * 20 + edges[0] + 10) if counts.any() else 0.0
-    )
+    middle = np.convolve(counts, [1, 1, 1], "same").argmax() * 20 + edges[0] + 10
+    return float(middle) if counts.any() else 0.0

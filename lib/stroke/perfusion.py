@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, gaussian_filter, label
+from skimage.measure import block_reduce
 from statsmodels.stats.stattools import durbin_watson
 
 from lib.files import opened, written_hdf5
@@ -131,8 +132,10 @@ def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) 
     if y % h or x % w or z % d or t % frames:
         words = f"shape {tuple(shape)} and {frames} frames are no whole fractions of what was prepared"
         raise ValueError(f"{words}, {(y, x, z)} and {t} frames: change the one or the other")
-    blocks = values.reshape(frames, t // frames, d, z // d, h, y // h, w, x // w)
-    return np.ascontiguousarray(blocks.mean((1, 3, 5, 7), dtype=np.float32).transpose(0, 2, 3, 1))
+    blocks = block_reduce(
+        values, (t // frames, z // d, y // h, x // w), np.mean, func_kwargs={"dtype": np.float32}
+    )
+    return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1))
 
 
 def tissue_mask(baseline: np.ndarray, geometry: Geometry, settings: Preparation) -> np.ndarray:
@@ -150,13 +153,8 @@ def tissue_mask(baseline: np.ndarray, geometry: Geometry, settings: Preparation)
     if not tissue.any():
         reach = f"{low:g} to {high:g} HU (it reaches from {baseline.min():g} to {baseline.max():g})"
         raise ValueError(f"no voxel of the baseline lies within {reach}: is the series in Hounsfield units?")
-    if settings.erosion_mm and not tissue.all():
-        ((*box,),) = find_objects(tissue.astype(np.uint8))
-        # one voxel more around: what is next to the box is no tissue, or beyond the scan
-        box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
-        depth = distance_transform_edt(tissue[box], sampling=geometry.spacing_mm[::-1])  # mm between centres
-        tissue = np.zeros_like(tissue)
-        tissue[box] = depth > settings.erosion_mm
+    if settings.erosion_mm and not tissue.all():  # mm between centres
+        tissue = distance_transform_edt(tissue, sampling=geometry.spacing_mm[::-1]) > settings.erosion_mm
     parts, number = label(tissue)
     if not number:
         raise ValueError(f"no tissue is left after {settings.erosion_mm:g} mm were taken off")
@@ -178,14 +176,11 @@ def grid_around(
     """
     old = np.asarray(geometry.spacing_mm)
     new = old if spacing_mm is None else np.asarray(spacing_mm, dtype=float)
-    first, voxels = np.empty(3), []
-    for axis in range(3):  # x, y, z
-        there = np.flatnonzero(mask.any(tuple(k for k in range(3) if k != 2 - axis)))
-        low, high = (0, geometry.size[axis] - 1) if size[axis] is None else (there[0], there[-1])
-        covered = geometry.size[axis] * old[axis] / new[axis]
-        n = size[axis] or MULTIPLE * int(np.ceil(round(covered / MULTIPLE, 6)))
-        first[axis] = (low + high) / 2 - (n - 1) / 2 * new[axis] / old[axis]
-        voxels.append(n)
+    box = reversed(find_objects(mask.astype(np.uint8))[0])  # x, y, z
+    sides = [*zip(size, box, geometry.size, geometry.size * old / new, strict=True)]
+    middle = [(n - 1) / 2 if side is None else (part.start + part.stop - 1) / 2 for side, part, n, _ in sides]
+    voxels = [side or MULTIPLE * int(np.ceil(round(covered / MULTIPLE, 6))) for side, *_, covered in sides]
+    first = np.array(middle) - (np.array(voxels) - 1) / 2 * new / old
     if spacing_mm is None:
         first = np.ceil(first - 0.5)
     origin = geometry.points(first[None])[0]

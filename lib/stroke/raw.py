@@ -5,11 +5,9 @@ Another kind of input is another class with the members of `Isles`: `scans`, `re
 `tables`, `patients` and `folds` are all that 1-preprocess asks for.
 
 The reference's code (Amador et al., doi 10.1016/j.media.2024.103381) reads `<ID>/preprocessed.npz`, its README says
-`<ID>_preprocessed.npz`; the time axis is last; one csv has variables and outcome; the partition is a pickle, and a pickle
-can run any program: ours is read by an unpickler that admits names, whole numbers and containers of them.
+`<ID>_preprocessed.npz`; the time axis is last; one csv has variables and outcome; the partition is a pickle.
 """
 
-import pickle
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ import pandas as pd
 
 from lib.data import fetch_all, read_sources
 from lib.files import size_of, write_json
-from lib.inputs.tables import looked_over, nearest_name, plain
+from lib.inputs.tables import looked_over, nearest_name, plain, read_pickle
 from lib.inputs.volumes import sidecar_of
 from lib.params import read_yaml
 from lib.stroke import clinical, cohort, phantom
@@ -146,6 +144,9 @@ class Form(Patients):
         self.params, self.files, self.scans, self.remarks = params, [path], {}, ["no scans, the form alone"]
         self.table = cohort.read_form(path, params.implausible)
 
+    def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
+        return self.table  # names are of those with a scan, and nobody has one here
+
 
 class Arrays(Patients):
     """Arrays prepared elsewhere, of which neither HU nor millimetres are known; one csv, and a partition."""
@@ -256,7 +257,7 @@ def read_partition(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
     path, known = Path(path), dict.fromkeys(patients)
     is_pickle = path.suffix.lower() in (".pickle", ".pkl")
     # YAML as texts: another loader reads the patient 0012 as the number ten
-    content = _unpickled(path) if is_pickle else read_yaml(path, texts=True)
+    content = read_pickle(path) if is_pickle else read_yaml(path, texts=True)
     lists = list | tuple | set | frozenset | np.ndarray
     if not isinstance(content, dict) or not all(isinstance(each, lists) for each in content.values()):
         raise ValueError(f"{path}: train, val and test with a list each are expected")
@@ -264,43 +265,17 @@ def read_partition(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
     for name, members in content.items():
         if (part := PARTS.get(plain(name))) is None:
             raise ValueError(f"{path}: {name!r} is no part{nearest_name(name, ('train', 'val', 'test'))}")
-        for member in members:
-            patient, fault = str(member).strip(), ""
-            if isinstance(member, bool) or not isinstance(member, np.integer | int | str):
-                fault = "is no patient's name: a text or a whole number is expected"
-            elif patient in parts:
+        for patient in (str(member).strip() for member in members):
+            if patient in parts:
                 fault = (
                     f"is in {parts[patient]} and in {part} (to choose by the test patients, leave val out)"
                 )
-            elif patient not in known:
+                raise ValueError(f"{path}: patient {patient} {fault}")
+            if patient not in known:
                 near = nearest_name(patient, [*known][:1000])
                 fault = f"of {part} is not among the {len(known)} patients known{near}"
-            if fault:
                 raise ValueError(f"{path}: patient {patient} {fault}")
             parts[patient] = part
     if lost := {"train", "test"} - set(parts.values()):
         raise ValueError(f"{path} has no patients to {min(lost)}")
     return parts
-
-
-class _Names(pickle.Unpickler):
-    """Unpickler of texts, whole numbers, containers of them and numpy's arrays of them; nothing else is run."""
-
-    ADMITTED = {("ndarray", "numpy"), ("dtype", "numpy"), ("encode", "_codecs")}
-    ADMITTED |= {(name, "multiarray") for name in ("_reconstruct", "scalar")} | {("_frombuffer", "numeric")}
-    ADMITTED |= {
-        (name, home) for name in ("set", "frozenset", "bytes") for home in ("builtins", "__builtin__")
-    }
-
-    def find_class(self, module: str, name: str) -> object:
-        if (name, module.removeprefix("numpy.core.").removeprefix("numpy._core.")) in self.ADMITTED:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only lists of names are admitted")
-
-
-def _unpickled(path: Path) -> object:
-    try:
-        with path.open("rb") as file:
-            return _Names(file).load()
-    except Exception as error:  # a broken pickle raises nearly anything
-        raise ValueError(f"{path}: refused to unpickle: {error}; save it as .yaml") from error

@@ -36,7 +36,6 @@ from lib.stroke.series import read_series_features
 from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
-SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
 STRENGTHS = np.logspace(-3, 1, 9)  # of the logistic regressions, chosen by inner folds
 HISTORY = ["epoch", "loss", "held_out_auc", "chosen"]
 MEMORY = 2**32  # bytes of series kept for the next epoch; the others are read again
@@ -171,8 +170,8 @@ class Training(Loop):
         return binary_cross_entropy_with_logits(self.model(*inputs).logit, label) + self.model.penalty()
 
     def watched(self):
-        score, label = logits(self.model, self.held_out, self.params.batch), self.held_out.label
-        return {"held_out_auc": roc_auc_score(label, score) if len(set(label)) > 1 else np.nan}
+        score = logits(self.model, self.held_out, self.params.batch)
+        return {"held_out_auc": _auc(self.held_out.label, score)}
 
 
 def steps_of_a_cycle(steps: int, cycles: int = 16) -> int:
@@ -238,7 +237,6 @@ def build(name: str, setting: str, params: Recipe) -> nn.Module:
     quirks, contender, clinical = habits(name, params), CONTENDERS[name], variables(setting)
     known = {key: getattr(params, key) for key in signature(StrokeNet).parameters if hasattr(params, key)}
     known |= {
-        "variant": "released" if quirks.issuperset(RELEASED) else "described",
         "fusion": contender.fusion,
         "continuous": sum(each in CONTINUOUS for each in clinical),
         "categories": tuple(len(CATEGORICAL[each]) for each in clinical if each in CATEGORICAL),
@@ -292,29 +290,6 @@ def logistic(run: Run, data: Data) -> np.ndarray:
         warnings.simplefilter("ignore", FutureWarning)  # of defaults that will change
         model = make_pipeline(StandardScaler(), regression).fit(table.loc[train], label)
     return model.decision_function(table.loc[test])
-
-
-def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[str, tuple]:
-    """What `lib.training.runs.plan_runs` takes: what sees the scan alone is trained once, for every setting."""
-    runs = {setting: [] for setting in models} | {SCAN: []}
-    for setting, names in models.items():
-        for name in names:
-            where = runs[setting if CONTENDERS[name].clinical else SCAN]
-            if CONTENDERS[name].kind != "late" and name not in where:
-                where.append(name)
-    return {setting: (folds, names) for setting, names in runs.items()}
-
-
-def by_setting(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Rows of runs by setting, fold and model; those of runs that see the scan alone count in every setting."""
-    wanted = [
-        (setting, setting if CONTENDERS[model].clinical else SCAN, fold, model)
-        for setting, names in models.items()
-        for fold in rows["fold"].unique()
-        for model in dict.fromkeys(names)
-    ]
-    table = pd.DataFrame(wanted, columns=["setting", "trained", "fold", "model"])
-    return table.merge(rows.rename(columns={"setting": "trained"}))[list(rows)]
 
 
 def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
@@ -375,18 +350,14 @@ def by_hospital(predictions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFra
     outcome occurs. The last row, model "hospital alone", calls each patient by the share of bad outcomes in the hospital: seen
     beforehand, so it is what could be had at most.
     """
-    rows = []
-    everybody = predictions.assign(hospital="all")
-    for (setting, model, hospital), part in pd.concat([everybody, predictions]).groupby(
-        ["setting", "model", "hospital"], sort=False
-    ):
+    rows, everybody = [], pd.concat([predictions.assign(hospital="all"), predictions])
+    for about, part in everybody.groupby(["setting", "model", "hospital"], sort=False):
         aucs = [_auc(one["label"], one["score"]) for _, one in part.groupby("seed")]
         people = part.drop_duplicates("patient")
-        counts = (len(people), int(people["label"].sum()))
-        rows.append((setting, model, hospital, *counts, float(np.mean(aucs))))
-    shares = patients.groupby("hospital")["label"].transform("mean")
-    counts = (len(patients), int(patients["label"].sum()))
-    rows.append(("", "hospital alone", "all", *counts, _auc(patients["label"], shares)))
+        rows.append((*about, len(people), int(people["label"].sum()), float(np.mean(aucs))))
+    label = patients["label"]
+    shares = label.groupby(patients["hospital"]).transform("mean")
+    rows.append(("", "hospital alone", "all", len(label), int(label.sum()), _auc(label, shares)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -404,10 +375,10 @@ def across_hospitals(data: Data, settings: Sequence[str], seeds: Sequence[int]) 
             fold = Fold(str(other), tuple(table.index[table["hospital"] == home]), tuple(away.index))
             scores = [logistic(Run(setting, fold, model, seed), data) for seed in seeds]
             auc = float(np.mean([_auc(away["label"], score) for score in scores]))
-            counts = (len(away), int(away["label"].sum()))
-            rows.append((setting, model, f"{other}, trained in {home}", *counts, auc))
+            where = f"{other}, trained in {home}"
+            rows.append((setting, model, where, len(away), int(away["label"].sum()), auc))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _auc(label: pd.Series, score: pd.Series) -> float:
-    return float(roc_auc_score(label, score)) if label.nunique() > 1 else np.nan
+def _auc(label: Sequence[int], score: Sequence[float]) -> float:
+    return float(roc_auc_score(label, score)) if len(set(label)) > 1 else np.nan

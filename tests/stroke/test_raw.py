@@ -160,34 +160,12 @@ def test_partition_in_yaml(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-@pytest.mark.parametrize(
-    "kind", [list, tuple, set, frozenset, np.array, lambda names: np.array(names, dtype=object)]
-)
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset, np.array])
 def test_pickle_of_whatever_holds_names(tmp_path, protocol, kind):
     assert rows(pickled(tmp_path, {part: kind(names) for part, names in PARTS.items()}, protocol)) == ROWS
     parts = {"training": np.array([3, 101], ">i8"), "testing": {np.int64(12)}}
     found = rows(pickled(tmp_path, parts, protocol), ["3", "12", "101"])
     assert found == {"3": "train", "101": "train", "12": "test"}
-
-
-@pytest.mark.parametrize("where", ["top", "as a part", "among names", "in an array of objects", "as a key"])
-def test_hostile_pickle_is_refused_and_not_run(tmp_path, where):
-    trace = tmp_path / "trace"
-    hostile = Calls(exec, f"open({str(trace)!r}, 'w')")
-    content = {
-        "top": hostile,
-        "as a part": PARTS | {"train": hostile},
-        "among names": PARTS | {"train": ["p1", hostile]},
-        "in an array of objects": PARTS | {"train": np.array([hostile, "p1"], dtype=object)},
-        "as a key": {hostile: ["p1"]},
-    }[where]
-    for protocol in (2, 5):
-        stored = pickle.dumps(content, protocol=protocol)
-        with pytest.raises(ValueError, match=r"partition\.pickle: refused to unpickle: it asks for .*exec"):
-            rows(pickled(tmp_path, stored))
-        assert not trace.exists()
-    pickle.loads(stored)
-    assert trace.exists(), "the pickle would not have done anything"
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from lib.stroke import train
 from lib.stroke.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL
 from lib.stroke.params import CONTENDERS, NETWORKS, QUIRKS, RELEASED, Recipe, StrokeParams
 from lib.stroke.series import write_series_features
-from lib.stroke.train import SCAN, VOLUMES, Data, across_hospitals, build, by_hospital, fit, logits
+from lib.stroke.train import VOLUMES, Data, across_hospitals, build, by_hospital, fit, logits
 from lib.training import runs
 from lib.training.folds import Fold
-from lib.training.runs import Checkpoint, Run, plan_runs
+from lib.training.runs import Checkpoint, Run
 
 FRAMES, SHAPE = 2, (16, 16, 16)
 
@@ -106,7 +106,7 @@ def equal(one, other) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "setting"), [("fusion", "admission"), ("ctp", SCAN), ("clinical-branch", "admission")]
+    ("name", "setting"), [("fusion", "admission"), ("ctp", "admission"), ("clinical-branch", "admission")]
 )
 def test_planted_effect_is_found_and_its_null_is_not(name, setting):
     # channels 8: a token as narrow as 4 is mostly dead after its ReLU
@@ -230,7 +230,6 @@ def test_network_is_of_the_setting_the_habits_and_the_recipe(name):
         own = params.model_copy(update={"variant": variant})
         assert train.habits(name, own) == habits <= set(QUIRKS)
         model = build(name, setting, own)
-        assert model.variant == ("released" if habits >= set(RELEASED) else "described")
         learnt = any("positions" in key for key, _ in model.named_parameters())
         assert learnt == ("frozen_positions" not in habits)
         assert (model.shape, model.frames, model.width) == ((16, 32, 16), FRAMES, 2 * 4)
@@ -245,24 +244,6 @@ def test_network_is_of_the_setting_the_habits_and_the_recipe(name):
     assert {part.p for part in model.head if hasattr(part, "p")} == {0.3}
 
 
-def test_plan_trains_once_what_sees_the_scan_alone_and_counts_it_everywhere():
-    models = {
-        "admission": ["fusion", "ctp", "clinical-branch", "late-fusion", "logistic-volumes", "logistic-both"],
-        "postprocedural": ["fusion", "ctp", "clinical-branch", "logistic-volumes"],
-    }
-    folds = [Fold("0", ("a", "b"), ("c",)), Fold("1", ("b", "c"), ("a",))]
-    runs = plan_runs(train.asked(models, folds), [1, 2], trained=NETWORKS)
-    counts = pd.Series([one.model for one in runs.values()]).value_counts().to_dict()
-    assert counts == {"fusion": 8, "clinical-branch": 8, "ctp": 4, "logistic-volumes": 2, "logistic-both": 2}
-    rows = [one.about | {"patient": name} for one in runs.values() for name in one.fold.test]
-    rows = train.by_setting(pd.DataFrame(rows), models)
-    assert set(rows["setting"]) == set(models)
-    for setting, names in models.items():
-        own = rows[rows["setting"] == setting]
-        assert list(dict.fromkeys(own["model"])) == [name for name in names if name != "late-fusion"]
-        assert set(own.loc[own["model"] == "ctp", "fold"]) == {"0", "1"}
-
-
 # held-out patients
 
 
@@ -272,10 +253,10 @@ def test_plan_trains_once_what_sees_the_scan_alone_and_counts_it_everywhere():
         ("fusion", "postprocedural"),
         ("fusion-released", "admission"),
         ("concatenation", "admission"),
-        ("ctp", SCAN),
+        ("ctp", "admission"),
         ("clinical-branch", "admission"),
         ("logistic-clinical", "admission"),
-        ("logistic-volumes", SCAN),
+        ("logistic-volumes", "admission"),
         ("logistic-both", "postprocedural"),
     ],
 )
@@ -363,7 +344,7 @@ def test_a_run_depends_on_outcomes_recipe_and_its_own_variables(features, table)
     assert depends(later, setting="postprocedural") != depends(setting="postprocedural")
     assert depends(larger) == depends()
     for model in ("ctp", "logistic-volumes"):
-        assert depends(older, model, SCAN) == depends(None, model, SCAN)
+        assert depends(older, model, "admission") == depends(None, model, "admission")
     assert depends(larger, "logistic-both") != depends(None, "logistic-both")
 
 
@@ -497,7 +478,7 @@ class Killed(Exception):
 )
 def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, tmp_path, monkeypatch):
     data = Data(table, features, recipe(epochs=4, **changes))
-    one = run(data, model, SCAN if model == "ctp" else "admission")
+    one = run(data, model, "admission")
     whole = fit(one, data)
     save, checkpoint = runs.save_checkpoint, Checkpoint(tmp_path / "run.checkpoint.safetensors", "k", 0.0)
 
