@@ -95,12 +95,10 @@ def stack_of(slices: list[Dataset], values: np.ndarray, folder: Path, oblique: s
     """Values (z, y, x) of slices in place as an image in LPS, and the orientation they were stored in."""
     across = _axes(slices[0])
     values = _evenly(values, np.array([along(each) for each in slices]), folder)
-    image = sitk.GetImageFromArray(values)
     first, last = (numbers_of(each, PLACE) for each in (slices[0], slices[-1]))
     rows_mm, columns_mm = numbers_of(slices[0], "PixelSpacing")  # DICOM states the distance of rows first
-    image.SetSpacing((columns_mm, rows_mm, float((last - first) @ across[2]) / (len(values) - 1)))
-    image.SetOrigin(first.tolist())
-    image.SetDirection(across.T.ravel().tolist())
+    spacing = columns_mm, rows_mm, float((last - first) @ across[2]) / (len(values) - 1)
+    image = volumes.image_of(values, Geometry(spacing, first, across.T.ravel(), values.shape[::-1]))
     stored_as = geometry_of(image).orientation
     if np.linalg.norm(across[:2] @ (last - first)) > min(rows_mm, columns_mm) / 2:
         if oblique != "resample":

@@ -25,7 +25,7 @@ from skimage.draw import polygon2mask
 from lib.files import read_json
 from lib.inputs.dicom import unsheared
 from lib.inputs.tables import nearest_name, plain
-from lib.inputs.volumes import Geometry, geometry_of, is_nifti, opened, placed, read_labels, upright
+from lib.inputs.volumes import Geometry, geometry_of, image_of, is_nifti, opened, placed, read_labels, upright
 
 TOTALSEGMENTATOR = dict(spleen=1, kidney_right=2, kidney_left=3, liver=5, stomach=6, pancreas=7, aorta=52)
 """Of TotalSegmentator's 117 classes (task total, version 2) those compared with a map the tool made."""
@@ -259,13 +259,10 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
     inside = (volume.array >= 0.5 if volume.array.dtype.kind == "f" else volume.array > 0).any(-1)
     steps = volume.affine[:3, 2::-1]  # of columns, rows, slices
     spacing = np.linalg.norm(steps, axis=0)
-    image = sitk.GetImageFromArray(inside.astype(np.uint8))
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(volume.affine[:3, 3].tolist())
-    image.SetDirection((steps / np.linalg.norm(steps, axis=0)).ravel().tolist())
+    axes = steps / spacing
+    image = image_of(inside, Geometry(spacing, volume.affine[:3, 3], axes.ravel(), inside.shape[::-1]))
     if way is not None:
-        across = (steps / np.linalg.norm(steps, axis=0)).T
-        image = unsheared(image, way, across, 0, like)
+        image = unsheared(image, way, axes.T, 0, like)
     image = upright(image, found.path, "keep", 0)
     return sitk.GetArrayFromImage(image) > 0, geometry_of(image)
 

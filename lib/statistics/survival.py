@@ -85,12 +85,6 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike, band: str = "pointwise") -> 
     return pd.DataFrame(dict(zip(columns, values, strict=True)))
 
 
-def at_risk(time: ArrayLike, grid: ArrayLike) -> np.ndarray:
-    """Patients still followed just before each time of the grid: times (n,), grid (k,) -> int array (k,)."""
-    time = np.sort(np.asarray(time, dtype=float))
-    return time.size - np.searchsorted(time, np.asarray(grid, dtype=float), "left")
-
-
 def survival_at(time: ArrayLike, event: ArrayLike, times: ArrayLike) -> np.ndarray:
     """Kaplan-Meier estimate at times (k,); NotComputable beyond the longest follow-up, unless survival reached 0 there."""
     table = kaplan_meier(time, event)
