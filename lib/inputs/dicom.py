@@ -94,7 +94,17 @@ def in_place(slices: list[Dataset], folder: Path) -> list[Dataset]:
     """Headers sorted along the stack, refused where they are not one stack of measurements (see `read_dicom`)."""
     for fault in _faults(slices):
         raise ValueError(f"{folder}: {fault}")
+    if said := tubes(slices):
+        warnings.warn(f"{folder}: {said}", stacklevel=3)
     return sorted(slices, key=along)
+
+
+def tubes(slices: Iterable[Dataset]) -> str:
+    """A remark where slices were taken at several voltages, at which contrast has other HU; "" else."""
+    found = sorted({str(each.get("KVP") or "") for each in slices} - {""})
+    return (
+        f"its slices were taken at {' and '.join(found)} kV: HU of contrast differ" if len(found) > 1 else ""
+    )
 
 
 def along(header: Dataset) -> float:
@@ -349,6 +359,8 @@ def _faults(slices: list[Dataset]) -> Iterator[str]:
                 f"slices of one series differ in {keyword}: {one} and {two} ({names[0]}, {names[odd[0]]}); "
                 "keep those of one stack"
             )
+    if len({str(each.get("PatientID", "")) for each in slices}) > 1:
+        yield "slices of several patients (PatientID) are in one series: keep those of one"
     x, y = numbers_of(slices[0], "ImageOrientationPatient").reshape(2, 3)
     if np.abs(np.linalg.norm([x, y], axis=1) - 1).max() > 1e-3 or abs(x @ y) > 1e-3:
         yield f"{names[0]} has axes that are not at right angles"

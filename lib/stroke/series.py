@@ -30,6 +30,7 @@ from lib.inputs.dicom import (
     pictures,
     pixels,
     stack_of,
+    tubes,
     without_name,
 )
 from lib.inputs.volumes import (
@@ -265,6 +266,7 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
     if copies := len(slices) - len(unique):
         notes.append(f"{copies} copies of pictures passed over")
     slices = unique
+    notes += filter(None, [tubes(slices)])
     places = _places(slices)
     at_place = [[slices[n] for n in np.flatnonzero(places == place)] for place in range(places.max() + 1)]
     counts = np.array([len(each) for each in at_place])
