@@ -22,7 +22,7 @@ from lib.files import opened, written_hdf5
 from lib.fusion.params import GENE_GROUPS, MODALITIES, FusionParams
 from lib.fusion.phantom import CANCER, write_phantom
 from lib.inputs import tcga
-from lib.inputs.tables import Faults, check_once, nearest_name, read_columns
+from lib.inputs.tables import Faults, check_once, column_report, nearest_name, read_columns
 from lib.names import some
 from lib.stage import Stage
 from lib.statistics.concordance import harrell
@@ -38,6 +38,7 @@ NEVER = {
 }
 READ = ("case_id", "slide_id", "survival_months", "censorship", "age", "is_female", "oncotree_code")
 GLIOBLASTOMA = 4.0  # its grade by definition, which TCGA-CDR leaves empty
+FORM = 50  # columns up to which a modality may be a clinic's form, with codes of what is missing
 LEAST_KNOWN = 0.5  # of the patients of several cancers together: a column known for fewer is left out
 
 
@@ -370,6 +371,9 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
         fault = too_few(table, params.least_events)
     if fault:
         faults.append(f"{path}: {fault}; lower `least_events`, or ask for fewer `folds`")
+    few = [block for block in blocks.values() if block.shape[1] <= FORM]
+    odd = column_report(pd.concat([table.filter(["time_months"]), *few], axis=1), path)
+    odd = odd.loc[odd["remark"] != "", ["column", "known", "remark"]]
     parts = (
         table["fold"].groupby(person.to_numpy()).nunique() if "fold" in table else person.map(len).iloc[:0]
     )
@@ -379,6 +383,7 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
     ]
     faults.refuse()
     remarks = [(name, 1, reason) for name, reason in NEVER.items() if name in table]
+    remarks += odd.itertuples(index=False, name=None)
     if unknown := [name for name in table if name not in used and not name.startswith("Unnamed:")]:
         remarks.append(("unknown columns", len(unknown), f"of no modality, left out: {some(unknown, 5)}"))
     blocks, said = _without_empty(blocks)
@@ -391,9 +396,11 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
 
 def _numbers(column: pd.Series, path: str | Path, faults: Faults) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
-    if (wrong := numbers.isna() & column.notna()).any():
-        said = f"{path}: {column.name} of {some(column.index[wrong])} is {column[wrong].iloc[0]!r}"
-        faults.append(f"{said}: write categories as numbers")
+    if (wrong := ~np.isfinite(numbers) & column.notna()).any():
+        said = f"{path}: {column.name} of {some(column.index[wrong])} is {str(column[wrong].iloc[0])!r}"
+        faults.append(
+            f"{said}: write numbers with a point, categories as numbers, and leave empty what is missing"
+        )
     return numbers.astype(float)
 
 
