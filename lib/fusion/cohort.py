@@ -38,7 +38,6 @@ NEVER = {
 }
 READ = ("case_id", "slide_id", "survival_months", "censorship", "age", "is_female", "oncotree_code")
 GLIOBLASTOMA = 4.0  # its grade by definition, which TCGA-CDR leaves empty
-FORM = 50  # columns up to which a modality may be a clinic's form, with codes of what is missing
 LEAST_KNOWN = 0.5  # of the patients of several cancers together: a column known for fewer is left out
 
 
@@ -371,8 +370,8 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
         fault = too_few(table, params.least_events)
     if fault:
         faults.append(f"{path}: {fault}; lower `least_events`, or ask for fewer `folds`")
-    few = [block for block in blocks.values() if block.shape[1] <= FORM]
-    odd = column_report(pd.concat([table.filter(["time_months"]), *few], axis=1), path)
+    form = [block for name, block in blocks.items() if name.startswith("clin")]
+    odd = column_report(pd.concat([table.filter(["time_months"]), *form], axis=1), path)
     odd = odd.loc[odd["remark"] != "", ["column", "known", "remark"]]
     parts = (
         table["fold"].groupby(person.to_numpy()).nunique() if "fold" in table else person.map(len).iloc[:0]
