@@ -1,6 +1,6 @@
 """Controls of the fusion bench: what it says where the answer is known.
 
-    .venv/bin/python -m benchmarks.fusion_controls permuted exchanged traps planted
+    .venv/bin/python -m benchmarks.fusion_controls permuted exchanged traps planted tuned
 
 - permuted: outcomes dealt anew within folds; the c-index of each contender, and how often the bench's own test calls one of
   two contenders better (false alarms).
@@ -10,6 +10,9 @@
 - traps: the clinic's Cox model with `train` or the hospital's own death rate let in, columns that stage 1 never lets in.
 - planted: made-up outcomes on real inputs of all cancers, additive or a choice (`benchmarks._controls.planted`); c-index by
   strength at 400 and 4,000 patients, with the best there is (the true hazard).
+- tuned: heads on top of the clinic whose setting and epochs five inner folds choose, beside one fold as in the bench: how much
+  the c-index gains by it (`changed`: held-out folds in which the choice is another), and how each stands to the Cox model that
+  keeps the clinic apart, with the standard errors of the bench's `differences.csv`. One seed.
 
 Patients are PORPOISE's, from data/raw or a mirror. Each part writes `results/fusion_<part>.csv`. No bar.
 """
@@ -24,17 +27,19 @@ import pandas as pd
 import torch
 from scipy.stats import norm
 
-from benchmarks._controls import Held, asked_again, exchanged, noised, permuted, planted, predictions
+from benchmarks._controls import Held, asked_again, exchanged, noised, permuted, planted, predictions, tuned
 from lib.data import RAW
 from lib.files import write_csv
 from lib.fusion import evaluation
 from lib.fusion.cohort import Patients, by_site, read_cohort
-from lib.fusion.params import RNA, FusionParams
+from lib.fusion.evaluation import BEST_REGRESSION, CROSS_ATTENTION, FAMILY
+from lib.fusion.params import OFFSET, RNA, FusionParams
 from lib.fusion.tokens import Inputs, tokens
 from lib.params import ROOT, load
 from lib.stage import Stage
 from lib.statistics.concordance import harrell
 from lib.training.folds import Fold, folds_of
+from lib.training.runs import Run
 
 OUT = Path(__file__).parent / "results"
 BLOCKS = {
@@ -73,6 +78,13 @@ def c_indices(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
     return by_fold(table, scores).mean().to_dict()
 
 
+def difference(models: dict, first: str, minus: str, draws: int) -> tuple[float, float]:
+    """Of two contenders' c-indices, and its standard error as the bench has it (`evaluation.difference_rows`)."""
+    pair = {name: models[name] for name in (first, minus)}
+    found = evaluation.metrics_table.survival_differences(pair, "c_index", draws=draws).iloc[0]
+    return found["difference"], (found["high"] - found["low"]) / (2 * norm.isf(0.025))
+
+
 def run_permuted(options) -> Iterator[list[dict]]:
     for name in options.cancers:
         params, patients = cohort(name, options)
@@ -88,16 +100,16 @@ def run_permuted(options) -> Iterator[list[dict]]:
             known = evaluation.outcomes(data.table.rename_axis("patient").reset_index())
             models = evaluation.held_out_patients(scores.assign(setting=name), known)[name]
             for first, minus in itertools.combinations(options.models, 2):
-                pair = {first: models[first], minus: models[minus]}
-                found = evaluation.metrics_table.survival_differences(pair, "c_index", draws=300)
-                apart, low, high = found[["difference", "low", "high"]].iloc[0]
-                p = 2 * norm.sf(abs(apart) / ((high - low) / (2 * norm.isf(0.025))))  # as the bench has it
+                apart, error = difference(models, first, minus, draws=300)
+                p = 2 * norm.sf(abs(apart) / error)
                 rows.append(about | {"model": first, "minus": minus, "value": apart, "p": p})
             yield rows
 
 
 def run_exchanged(options) -> Iterator[list[dict]]:
     for name in options.cancers:
+        if (name,) in options.done:
+            continue
         params, patients = cohort(name, options)
         data = held(params, patients)
         blocks = {
@@ -118,15 +130,20 @@ def run_exchanged(options) -> Iterator[list[dict]]:
         outcomes = data.table.loc[[copy.partition("@")[0] for copy in copies]].set_index(pd.Index(copies))
         scores = predictions(Held(params, pd.concat([data.table, outcomes]), folds, inputs), options.models)
         scores[["patient", "block", "deal"]] = scores["patient"].str.split("@", expand=True)
-        whole = by_fold(data.table, scores[scores["block"].isna()])
+        whole, rows = by_fold(data.table, scores[scores["block"].isna()]), []
         for block in blocks:
             part = scores[scores["block"] == block]
-            deals = [by_fold(data.table, rows) for _, rows in part.groupby("deal")]
-            yield lost(whole, sum(deals) / len(deals), {"cancer": name, "block": block, "what": "exchanged"})
+            deals = [by_fold(data.table, one) for _, one in part.groupby("deal")]
+            rows += lost(
+                whole, sum(deals) / len(deals), {"cancer": name, "block": block, "what": "exchanged"}
+            )
         for block, modalities in blocks.items():
             noise = {fold.name: noised(data.inputs(fold), modalities, 1) for fold in data.folds}
             changed = predictions(Held(params, data.table, data.folds, noise), options.models)
-            yield lost(whole, by_fold(data.table, changed), {"cancer": name, "block": block, "what": "noise"})
+            rows += lost(
+                whole, by_fold(data.table, changed), {"cancer": name, "block": block, "what": "noise"}
+            )
+        yield rows
 
 
 def lost(whole: pd.DataFrame, changed: pd.DataFrame, about: dict) -> list[dict]:
@@ -192,12 +209,62 @@ def run_planted(options) -> Iterator[list[dict]]:
         yield [about | {"model": model, "c": c} for model, c in found.items()]
 
 
-PARTS = {"permuted": run_permuted, "exchanged": run_exchanged, "traps": run_traps, "planted": run_planted}
+def run_tuned(options) -> Iterator[list[dict]]:
+    for name in options.cancers:
+        if (name,) in options.done:
+            continue
+        params, patients = cohort(name, options)
+        data = held(params, patients)
+        parts, changed = [], dict.fromkeys(options.models, 0)
+        for model, fold in itertools.product(options.models, data.folds):
+            found = tuned(Run("control", fold, model, params.seeds[0]), data, INNER)
+            for count, (scores, _) in found.items():
+                parts.append(scores.assign(model=f"{model}@{count}", fold=fold.name))
+            (one, *_), (five, *_) = (
+                trials[trials["chosen"]].to_numpy().tolist() for _, trials in found.values()
+            )
+            changed[model] += one[:5] != five[:5]  # all but the inner c-index
+        if set(RNA) & {*patients.blocks}:
+            parts.append(predictions(data, [BEST_REGRESSION]))
+        known = evaluation.outcomes(data.table.rename_axis("patient").reset_index())
+        models = evaluation.held_out_patients(pd.concat(parts).assign(setting=name), known)[name]
+        for count in INNER:
+            heads = [f"{head}{OFFSET}@{count}" for head in CROSS_ATTENTION]
+            if together := evaluation.family(models, heads):
+                models[f"{FAMILY}{OFFSET}@{count}"] = together
+        yield [{"cancer": name, **row} for row in tuned_rows(models, changed, params.bootstrap_draws)]
+
+
+def tuned_rows(models: dict, changed: dict[str, int], draws: int) -> Iterator[dict]:
+    """Contrasts of `tuned` in one cancer: contrast, model, difference, error, changed."""
+    one, five = INNER
+    heads = list(dict.fromkeys(name.partition("@")[0] for name in models if "@" in name))
+    pairs = [("five minus one", head, f"{head}@{five}", f"{head}@{one}") for head in heads]
+    for words, count in (("one", one), ("five", five)):
+        pairs += [(f"{words} minus regression", head, f"{head}@{count}", BEST_REGRESSION) for head in heads]
+        whole = (f"{FAMILY}{OFFSET}", f"concat{OFFSET}")
+        pairs += [(f"{words} minus concatenation", whole[0], *(f"{head}@{count}" for head in whole))]
+    for contrast, head, first, minus in pairs:
+        if {first, minus} <= {*models}:
+            apart, error = difference(models, first, minus, draws)
+            row = {"contrast": contrast, "model": head, "difference": apart, "error": error}
+            yield row | {"changed": changed.get(head, np.nan) if contrast == "five minus one" else np.nan}
+
+
+PARTS = {
+    "permuted": run_permuted,
+    "exchanged": run_exchanged,
+    "traps": run_traps,
+    "planted": run_planted,
+    "tuned": run_tuned,
+}
+INNER = (1, 5)  # inner folds that choose: as the bench, and as the regressions
 HEADS = ["concat", "late", "self-attention", "crossfusion", "spacrd", "mrs90", "mcat"]
 MODELS = {
     "permuted": [*HEADS, "clinic", "ridge-by-block"],
     "exchanged": [*HEADS, "clinic-free+rna", "ridge-by-block"],
     "traps": ["clinic"],
+    "tuned": [f"{head}{OFFSET}" for head in (*CROSS_ATTENTION, "concat")],
     "planted": [
         "ridge-by-block",
         "late",
@@ -209,9 +276,14 @@ MODELS = {
 }
 CANCERS = {
     "permuted": ["paad", "kirp"],
-    "exchanged": ["blca", "kirc"],
+    "exchanged": ["blca", "kirc", "luad"],
     "traps": ["brca", "gbmlgg", "coadread"],
     "planted": [],
+    # those with most deaths first
+    "tuned": [
+        *("hnsc", "lusc", "gbmlgg", "blca", "luad", "stad", "brca"),
+        *("lihc", "kirc", "paad", "skcm", "coadread", "ucec", "kirp"),
+    ],
 }
 SEEDS = {"exchanged": [1, 2, 3]}
 
@@ -233,7 +305,7 @@ def main() -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="permuted: deals that the table has are kept, and not made again",
+        help="what the table has is kept: cancers, of permuted their deals",
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[400, 4000])
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.5, 1.0, 2.0])
@@ -248,7 +320,8 @@ def main() -> None:
         )
         before = options.out / f"fusion_{part}.csv"
         table = pd.read_csv(before) if options.resume and before.is_file() else pd.DataFrame()
-        options.done = {*zip(table.get("cancer", []), table.get("permutation", []), strict=True)}
+        keys = [column for column in ("cancer", "permutation") if column in table]
+        options.done = {*table[keys].itertuples(index=False, name=None)}
         for rows in PARTS[part](options):  # written as it grows: what was not reached is missing, and no more
             table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True).round(4)
             write_csv(table, options.out / f"fusion_{part}.csv")

@@ -1,5 +1,6 @@
 """The bench's page: its answer follows the numbers, whichever way they fall, and nothing else."""
 
+import itertools
 import json
 import re
 
@@ -186,6 +187,22 @@ def test_intervals_of_the_table_are_those_of_the_pooled_mean(bench):
     (line,) = (row for row in lines if row.startswith("| cross-attention − tokens"))
     estimate, low, high = (float(x) for x in line.split("|")[2].replace("−", "-").replace("(", "").replace(")", "").replace("to", "").split())  # fmt: skip
     assert high - estimate == pytest.approx(estimate - low, abs=0.0011)  # Student's: as far to either side
+
+
+@pytest.mark.parametrize(
+    ("gain", "says"), [(0.02, "**Five help.**"), (-0.02, "**Five harm.**"), (0.0, "**No gain")]
+)
+def test_what_five_inner_folds_change_follows_the_numbers(bench, tmp_path, gain, says):
+    worth = {"five minus one": gain, "one minus regression": -0.04, "five minus regression": gain - 0.04}
+    pairs = itertools.product(CANCERS, worth.items(), ("cross-attention+offset", "concat+offset"))
+    cells = [(one, *pair, model, 0.01, 3) for one, pair, model in pairs]
+    rows = pd.DataFrame(cells, columns=["cancer", "contrast", "difference", "model", "error", "changed"])
+    rows["difference"] += rows["cancer"].map(dict(zip(CANCERS, np.linspace(-0.002, 0.002, 5), strict=True)))
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    rows.to_csv(tmp_path / "benchmarks/results/fusion_tuned.csv", index=False)
+    said = bench(until="bench-tuned")["bench-tuned"]
+    assert said.startswith(says)
+    assert "(5 cancers with RNA): still below it." in said
 
 
 def test_glioma_and_what_lacks_a_modality_are_left_out_together(bench):

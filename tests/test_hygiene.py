@@ -21,7 +21,7 @@ ROOMS = [
     *("results", "site", "pieces", "paper", "book"),
 ]
 # the goal is 600, 18,000, 90, 24,000, 25; a number above it is what stands at present
-LONGEST_FILE, LIB_LINES, LIB_FILES, TEST_LINES, RAISES = 600, 26_917, 104, 31_041, 26
+LONGEST_FILE, LIB_LINES, LIB_FILES, TEST_LINES, RAISES = 600, 26_527, 100, 30_982, 26
 
 
 def committed() -> list[Path]:
@@ -192,9 +192,9 @@ def test_no_module_gives_two_things_one_name():
 
 
 def test_nothing_is_pickled_and_no_gpl_package_is_imported():
-    # MCAT published its predictions as pickles, the stroke reference keeps its partition as one; their readers'
-    # unpicklers admit plain numpy arrays, or names in lists, and nothing else
-    readers = {"lib/crossfusion/cohort.py", "lib/stroke/arrays.py"}
+    # MCAT published its predictions as pickles, the stroke reference keeps its partition as one; the one reader's
+    # unpickler admits plain numpy arrays and containers of names, and nothing else
+    readers = {"lib/inputs/tables.py"}
     unwanted = {"pickle", "cloudpickle", "dill", "joblib", "sksurv", "igraph", "leidenalg"}
     for path in [*LIB, *NOTEBOOKS]:
         found = {name.split(".")[0] for name in imported(path)} & unwanted

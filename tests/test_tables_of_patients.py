@@ -8,7 +8,8 @@ import pytest
 
 from lib.gcmlm.cohort import read_feature_table, read_lro, read_matched
 from lib.spacrd.cohort import read_table
-from lib.stroke import arrays
+from lib.stroke.clinical import read_outcomes
+from lib.stroke.raw import read_partition
 from lib.training.published_folds import read_folds
 
 CLINICAL = "patient,hospital,age,time_months,event\nP1,A,61,12.5,1\nP2,B,70,30,0\nP3,A,55,8,1\n"
@@ -34,14 +35,14 @@ def of(read, name):
 
 
 def partition(folder):
-    return arrays.read_partition(folder / "p.yaml", ["007", "8"])
+    return read_partition(folder / "p.yaml", ["007", "8"])
 
 
 READERS = {
     "matched": (matched, {"clinical.csv": CLINICAL}),
     "features": (of(read_feature_table, "f.csv"), {"f.csv": FEATURES}),
     "lro": (read_lro, LRO),
-    "arrays": (of(arrays.read_clinical, "s.csv"), {"s.csv": STROKE}),
+    "arrays": (of(read_outcomes, "s.csv"), {"s.csv": STROKE}),
     "partition": (partition, {"p.yaml": "train: [007]\ntest: [8]\n"}),
     "folds": (read_folds, {"splits_0.csv": SPLIT}),
     "sections": (of(read_table, "t.csv"), {"t.csv": SECTIONS}),

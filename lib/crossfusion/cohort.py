@@ -1,7 +1,5 @@
 """A cohort of slides: raw tables and slides, published folds, what the clinic knows, predictions others stored."""
 
-import io
-import pickle
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -10,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from lifelines import CoxPHFitter
-from numpy._core.multiarray import _reconstruct, scalar
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
@@ -24,10 +21,11 @@ from lib.features.tiles import LEFT_OUT, SCALES, embedding_paths, presets_of, re
 from lib.files import also_there
 from lib.inputs import tcga
 from lib.inputs.slides import SUFFIXES, Slide, check_scales, found_slides, open_slide
+from lib.inputs.tables import read_pickle
 from lib.names import some
 from lib.phantoms.slides import write_slide
 from lib.stage import Stage
-from lib.statistics.concordance import null_survival
+from lib.statistics.survival import survival_at
 from lib.training.folds import Fold, stratified_folds
 from lib.training.published_folds import of_patients, read_folds, with_outcomes
 
@@ -197,7 +195,8 @@ def clinical_baselines(
                 train, test = (known[known.index.isin(part)] for part in (fold.train, fold.test))
                 outcome = train["time_months"], train["event"]
                 if model == "kaplan-meier":
-                    risk, survival = np.zeros(len(test)), null_survival(*outcome, params.months, len(test))
+                    risk, curve = np.zeros(len(test)), survival_at(*outcome, params.months)
+                    survival = np.tile(curve, (len(test), 1))
                 else:
                     cox = CoxBaseline(*columns[model]).fit(train, *outcome)
                     risk, survival = cox.risk(test), cox.survival(test, params.months)
@@ -214,31 +213,6 @@ def clinical_baselines(
 STORED = re.compile(r"tcga_([a-z]+)_([^/]+?)(?:sm)?_nll_surv[^/]*/split_latest_val_(\d+)_results\.pkl$")
 
 
-class _Arrays(pickle.Unpickler):
-    """A pickle can run any program: this unpickler knows plain numpy arrays and nothing else."""
-
-    def find_class(self, module: str, name: str) -> object:
-        known = {"ndarray": np.ndarray, "dtype": _dtype, "_reconstruct": _reconstruct, "scalar": scalar}
-        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in known:
-            return known[name]
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only numpy arrays are admitted")
-
-
-def _dtype(kind: str, *_: bool) -> np.dtype:
-    # arrays of objects hold addresses: their bytes, forged, would be followed
-    if not re.fullmatch(r"[<>=|]?[biufcSU]\d+", str(kind)):
-        raise pickle.UnpicklingError(f"it holds an array of {kind}, and only numbers and texts are admitted")
-    return np.dtype(kind)
-
-
-def read_arrays(content: bytes) -> object:
-    """Content of a pickle made of dicts, lists, numbers, texts and numpy arrays; a ValueError for anything else."""
-    try:
-        return _Arrays(io.BytesIO(content)).load()
-    except Exception as error:  # a broken pickle raises nearly anything
-        raise ValueError(f"refused to unpickle: {error}") from error
-
-
 def stored_predictions(folder: str | Path) -> pd.DataFrame:
     """Every stored prediction below a folder of MCAT's results; `HeldOut.of` compares them with the cohort.
 
@@ -251,7 +225,7 @@ def stored_predictions(folder: str | Path) -> pd.DataFrame:
     for path in sorted(Path(folder).rglob("split_latest_val_*_results.pkl")):
         if stored := STORED.search(path.absolute().as_posix()):
             cancer, model, fold = stored.groups()
-            for patient, known in read_arrays(path.read_bytes()).items():
+            for patient, known in read_pickle(path).items():
                 numbers = (float(known[name]) for name in ("risk", "survival", "censorship"))
                 rows.append((model, cancer, int(fold), str(patient), *numbers))
     if not rows:

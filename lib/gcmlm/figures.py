@@ -70,7 +70,7 @@ class Nomogram:
 
     The variable with the widest effect spans 0 to 100 points, every other one its share of that; each has 0 points where the
     probability is lowest. `rows`, by variable, have coefficient (log-odds per standard deviation), centre, spread (which
-    standardise it), low, high (the range that is drawn, of the training patients), as `lib.gcmlm.signature.read_stored` has
+    standardise it), low, high (the range that is drawn, of the training patients), as coefficients.csv has
     them of the combiner; those of coefficient 0 are left out. `intercept` is the log-odds of the patient at every centre.
     """
 

@@ -28,11 +28,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-import lib
 from lib.files import sha256_of, write_json
 from lib.gcmlm.ct import read_ct
 from lib.inputs.masks import read_label
 from lib.inputs.volumes import Volume, opened, write_volume
+from lib.params import ROOT
 from lib.stage import Stage
 
 ENDING = ".nii.gz"
@@ -74,6 +74,7 @@ def export_cases(folder: Path, cases: Sequence[Case], oblique: str = "keep") -> 
 
     The same cases have the same home. All scans and masks that cannot be used are named at once.
     """
+    folder = folder.resolve()
     part, problems = folder / ".part", []
     raw = part / "nnUNet_raw" / TITLE
     shutil.rmtree(part, ignore_errors=True)
@@ -175,21 +176,18 @@ def _run(command: list[str], home: Path, stage: str, variables: Mapping[str, str
             "nnU-Net is not installed (Crossbook's extra 'segmentation'): in Crossbook's folder run "
             "\".venv/bin/python -m pip install -c requirements.lock 'nnunetv2>=2.7,<3'\", or give masks"
         )
-    ours = {
-        f"nnUNet_{each}": str(home.resolve() / f"nnUNet_{each}")
-        for each in ("raw", "preprocessed", "results")
-    }
-    log = home.resolve() / "logs" / f"{stage}.log"
+    ours = {f"nnUNet_{part}": str(home / f"nnUNet_{part}") for part in ("raw", "preprocessed", "results")}
+    log = home / "logs" / f"{stage}.log"
     for folder in (log.parent, *ours.values()):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    path = [str(Path(lib.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     with open(log, "ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "lib.gcmlm.nnunet", *command],
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=os.environ | ours | {"PYTHONPATH": os.pathsep.join(path)} | variables,
+            env=os.environ | ours | variables,
+            cwd=ROOT,  # where `lib` is found
             start_new_session=True,
         )
         try:

@@ -12,8 +12,6 @@ so that the outcome is almost decided by the score, of which no modality alone s
 import functools
 import hashlib
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from lib.files import write_csv
+from lib.files import write_csv, written
 from lib.gcmlm.cohort import metachronous
 from lib.gcmlm.tables import subsets
 from lib.inputs.volumes import Geometry, image_of, is_nifti, write_image
@@ -60,8 +58,6 @@ WITHOUT = 0.04  # share of patients without CT, and of others without a slide
 SECOND_SLIDE = 6  # every how many patients
 DICOM = 20  # every how many patients' scans are DICOM series, the others NIfTI
 ORIENTATIONS = ("LPS", "RAS", "LAS", "RPI", "PSR")  # of the label map's file; the image's is LPS
-TRUTH = [*SIGNALS.values(), "score", "log_hazard", "label"]
-TRUTH += ["has_ct", "slides", "as_dicom", "mask_orientation"]
 
 
 def draw(n: int, external: int = 0, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
@@ -241,7 +237,7 @@ def write_patient(folder: str | os.PathLike, row, seed: int = 7) -> Paths:
 
 
 def write_tables(folder: str | os.PathLike, drawn: pd.DataFrame) -> None:
-    """Write clinical.csv, scans.csv and slides.csv of a matched cohort, and truth.csv for no model to read."""
+    """Write clinical.csv, scans.csv and slides.csv of a matched cohort."""
     folder, scans, slides = Path(folder), [], []
     for row in drawn.itertuples(index=False):
         files = paths_of("", row)
@@ -252,7 +248,6 @@ def write_tables(folder: str | os.PathLike, drawn: pd.DataFrame) -> None:
     write_csv(drawn[["patient", "hospital", *FACTORS, "time_months", "event"]], folder / "clinical.csv")
     write_csv(pd.DataFrame(scans, columns=["patient", "image", "mask", "label"]), folder / "scans.csv")
     write_csv(pd.DataFrame(slides, columns=["patient", "slide", "path", "um_per_px"]), folder / "slides.csv")
-    write_csv(drawn[["patient", *TRUTH]], folder / "truth.csv")
 
 
 def write_cohort(stage: Stage, folder: Path) -> None:
@@ -422,13 +417,12 @@ def write_ct(paths: Paths, drawn: Abdomen, orientation: str = "LPS", patient: st
 
 
 def write_dicom(folder: str | os.PathLike, values: np.ndarray, geometry: Geometry, patient: str) -> None:
-    """Write HU, int16 (z, y, x) on an LPS grid, as one DICOM series of one file a slice, all slices or none.
+    """Write HU, int16 (z, y, x) on an LPS grid, as one DICOM series of one file a slice.
 
     Equal arguments give equal bytes: identifiers come from the patient's name, and the date is always the same. The files'
     names run against the slices' order, as nothing but their position tells it.
     """
-    folder, image, count = Path(folder), image_of(values, geometry), geometry.size[2]
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    image, count = image_of(values, geometry), geometry.size[2]
     x_mm, y_mm, z_mm = geometry.spacing_mm
     # below 2.25, the root of identifiers that anybody may make; short enough for what is added
     series = f"2.25.{int(hashlib.sha256(patient.encode()).hexdigest()[:24], 16)}"
@@ -444,21 +438,17 @@ def write_dicom(folder: str | os.PathLike, values: np.ndarray, geometry: Geometr
         "0028|0030": f"{y_mm:g}\\{x_mm:g}",
         **{"0028|1052": "-1024", "0028|1053": "1", "0028|1054": "HU"},  # HU of a stored 0
     }
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as room:
-        part = Path(room) / "series"
-        part.mkdir()
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        for k in range(count):
-            cut, place = image[:, :, k : k + 1], geometry.points(np.array([[0, 0, k]]))[0]
-            where = "\\".join(f"{each:.6g}" for each in place)
-            own = {"0008|0018": f"{series}.4.{k + 1}", "0020|0013": str(k + 1), "0020|0032": where}
-            for tag, value in (common | own).items():
-                cut.SetMetaData(tag, value)
-            writer.SetFileName(str(part / f"IM{count - k:04d}.dcm"))
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k in range(count):
+        cut, place = image[:, :, k : k + 1], geometry.points(np.array([[0, 0, k]]))[0]
+        where = "\\".join(f"{each:.6g}" for each in place)
+        own = {"0008|0018": f"{series}.4.{k + 1}", "0020|0013": str(k + 1), "0020|0032": where}
+        for tag, value in (common | own).items():
+            cut.SetMetaData(tag, value)
+        with written(Path(folder, f"IM{count - k:04d}.dcm")) as part:
+            writer.SetFileName(str(part))
             writer.Execute(cut)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
 
 
 # ------------------------------------------------------------------------------------------------- a made-up hospital

@@ -10,15 +10,10 @@ seen them: else it would believe in whatever was overfitted most.
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from io import StringIO
-from os import PathLike
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
 from lifelines import CoxPHFitter
-from safetensors import safe_open
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
@@ -27,12 +22,10 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import validate_data
-from torch import Tensor
 
 from lib.gcmlm.tables import CLINICAL, Factors, coefficients, common_rows, standardised
 from lib.training.folds import stratified_folds
 
-Model = TypeVar("Model", bound=BaseEstimator)
 LOOSEST, STRICTEST = 1.0, 1e-3  # scikit-learn's C, 1 / (patients x glmnet's lambda), of the elastic net
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # C of the combiner; the last is light for a handful of columns
 
@@ -43,7 +36,7 @@ def held_out_likelihood(model: LogisticRegression, x: np.ndarray, y: np.ndarray)
     return -float(np.logaddexp(0, np.where(y == 1, -eta, eta)).mean())
 
 
-COEFFICIENTS = ["part", "modality", "feature", "coefficient", "centre", "spread", "fill"]
+COEFFICIENTS = ["part", "modality", "feature", "coefficient", "centre", "spread", "fill", "low", "high"]
 LIKE = {"scoring": held_out_likelihood, "max_iter": 5000, "use_legacy_attributes": False}
 
 
@@ -126,7 +119,7 @@ def cross_fitted(
     return fitted, pd.concat(scores).reindex(table.index)
 
 
-def _quietly(model: Model, table: pd.DataFrame, label: pd.Series) -> Model:
+def _quietly(model: BaseEstimator, table: pd.DataFrame, label: pd.Series) -> BaseEstimator:
     """Fit; whether a net came to rest is told by `n_iter_`."""
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         return model.fit(table, label)
@@ -248,7 +241,10 @@ class SignatureFusion:
         people = next(iter(mine.values())).index
         columns = self._columns(mine, {name: shared[name][1].loc[people] for name in self.scores})
         known, inside = outcome.loc[people], parts.loc[people]
-        self.combiner, self.range = Combiner(self.scores).fit(columns, known, inside), columns
+        self.combiner, self.range = (
+            Combiner(self.scores).fit(columns, known, inside),
+            (columns.min(), columns.max()),
+        )
         crossed = [
             Combiner(self.scores).fit(columns[inside != at], known, inside).predict(columns[inside == at])
             for at in sorted(inside.unique())
@@ -280,41 +276,24 @@ class SignatureFusion:
         return self.combiner.predict(self.columns_of(tables))
 
     def coefficients(self) -> pd.DataFrame:
-        """part ("signature", "combiner", "cox"), modality, feature, coefficient (standardised), centre, spread, fill.
+        """The model, enough to score a new patient by hand: a row a coefficient, and one with the combiner's intercept.
 
-        In the combiner a signature's score is the feature named as its modality.
+        part ("signature", "combiner", "cox", "intercept"), modality, feature (in the combiner a signature's score is named as
+        its modality), coefficient, centre, spread, fill (`lib.gcmlm.tables.coefficients`); low and high, the range of the
+        combiner's columns among training patients.
         """
-        tables = []
+        tables = [pd.DataFrame([{"part": "intercept", "coefficient": self.combiner.intercept}])]
         for name, one in self.signatures.items():
             tables.append(coefficients(one[:-1], one[-1].coef_[0]).assign(part="signature", modality=name))
         for name, weights in (("combiner", self.combiner.weights), ("cox", self.combiner.log_hazards)):
             if weights is not None:
                 rows = coefficients(self.combiner.prepare, weights.to_numpy()).assign(part=name)
                 rows["modality"] = [each if each in self.scores else CLINICAL for each in rows["feature"]]
+                rows["low"], rows["high"] = (rows["feature"].map(end) for end in self.range)
                 tables.append(rows)
-        return pd.concat(tables, ignore_index=True)[COEFFICIENTS]
-
-    def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """`coefficients` as tensors, with the range of each of the combiner's columns, and what each row is."""
-        rows = self.coefficients()
-        rows["low"], rows["high"] = (rows["feature"].map(end) for end in (self.range.min(), self.range.max()))
-        numbers = rows.select_dtypes("number")
-        tensors = {name: torch.as_tensor(numbers[name].to_numpy()) for name in numbers}
-        tensors["intercept"] = torch.tensor([self.combiner.intercept], dtype=torch.float64)
-        return tensors, {"setting": self.setting, "rows": rows[["part", "modality", "feature"]].to_json()}
+        return pd.concat(tables, ignore_index=True).reindex(columns=COEFFICIENTS)
 
     def _columns(self, mine: Mapping[str, pd.DataFrame], scores: Mapping[str, pd.Series]) -> pd.DataFrame:
         factors = [self.factors.transform(mine[CLINICAL])] if self.factors is not None else []
         columns = pd.concat([*factors, pd.DataFrame(dict(scores))], axis=1)
         return columns[sorted(columns)]
-
-
-def read_stored(path: str | PathLike) -> tuple[pd.DataFrame, float]:
-    """A stored signature model, enough to score a new patient by hand: `coefficients` with low and high, the intercept."""
-    with safe_open(path, "pt") as file:
-        rows = pd.read_json(StringIO(file.metadata()["rows"]), dtype=False)
-        tensors = {name: file.get_tensor(name).numpy() for name in file.keys()}  # noqa: SIM118 - not a mapping
-    intercept = float(tensors.pop("intercept")[0])
-    return rows.assign(**tensors)[
-        [*rows, "coefficient", "centre", "spread", "fill", "low", "high"]
-    ], intercept

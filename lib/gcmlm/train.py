@@ -68,21 +68,18 @@ def fit(run: Run, data: Data, checkpoint: Checkpoint | None = None) -> Result:
     if run.model == "signature":
         fusion = SignatureFusion(run.setting, data.inner_folds, run.seed)
         fusion.fit(data.tables, outcome, data.shared.setdefault((run.fold.name, run.seed), {}))
-        told = fusion.coefficients()
+        told, weights = fusion.coefficients(), ({}, {})  # the table is the whole model
     else:
         fusion = AttentionFusion(run.setting, seed=run.seed).fit(data.tables, outcome)
-        told = pd.DataFrame(columns=COEFFICIENTS)  # a network has none to tell
+        told, weights = pd.DataFrame(columns=COEFFICIENTS), fusion.stored()
     tested = {name: table[table.index.isin(run.fold.test)] for name, table in data.tables.items()}
     scores = {"test": fusion.predict(tested), "train": fusion.training_scores}
     parts = [part.rename_axis("patient").reset_index().assign(split=split) for split, part in scores.items()]
     predictions = pd.concat(parts, ignore_index=True).assign(**run.about)
     predictions["label"] = predictions["patient"].map(data.cohort["label"])
     counts = {"tested": len(scores["test"]), "not_tested": len(run.fold.test) - len(scores["test"])}
-    tables = {
-        "coefficients": told.drop(columns="fill"),
-        "report": pd.DataFrame([fusion.report | counts]),
-    }
-    return Result(predictions[PREDICTIONS], fusion.history, *fusion.stored(), tables)
+    tables = {"coefficients": told, "report": pd.DataFrame([fusion.report | counts])}
+    return Result(predictions[PREDICTIONS], fusion.history, *weights, tables)
 
 
 class AttentionFusion:

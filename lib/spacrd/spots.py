@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from lib.files import written_hdf5
 from lib.inputs.tables import plain, read_texts
-from lib.spacrd.pictures import OUTSIDE, check_picture, open_picture, shrunk, unpacked
+from lib.spacrd.pictures import OUTSIDE, check_picture, open_picture, shrunk
 
 CANCER = ("invasive cancer", "cancer in situ")
 OTHER = ("not cancer", "adipose tissue", "breast glands", "connective tissue", "immune infiltrate")
@@ -68,8 +68,7 @@ def read_labels(
     if path is None:
         return pd.Series("", index=spots)
     path = Path(path)
-    with unpacked(path) as table_path:
-        table = read_texts(table_path)
+    table = read_texts(path)
     table.columns = [plain(column) for column in table]
     key = next((column for column in SPOT_COLUMNS if column in table), None)
     others = [column for column in table if column != key]

@@ -167,9 +167,8 @@ def _read_positions(run: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         places = pd.read_parquet(path)
     else:
-        with unpacked(path) as table, open(table, encoding="utf-8-sig") as file:
-            first = file.readline().replace('"', "").split(",")
-        headed = "barcode" in map(plain, first)  # before Space Ranger 2: without a header
+        # before Space Ranger 2: without a header
+        headed = "barcode" in map(plain, pd.read_csv(path, nrows=0, encoding="utf-8-sig"))
         places = read_columns(path) if headed else pd.read_csv(path, header=None, names=POSITIONS)
     places.columns = [plain(column) for column in places]
     places = places.set_index(places["barcode"].astype(str).rename(None))
@@ -262,7 +261,7 @@ def read_xenium(
     "undetermined"; label_source is "transferred". obs["cells"] are cells in the square, obs["cancer_share"] the share of its
     labelled cells in a cancer class, or NaN.
     """
-    run = run_of(folder, "cells.parquet", "cells.csv.gz", "cells.csv")
+    run = run_of(folder, "*cells.parquet", "*cells.csv", "*cells.csv.gz")
     counts = read_counts(part_of(run, "cell_feature_matrix.h5") or run / "cell_feature_matrix")
     cells, notes = _read_cells(run), []
     cells, idle = matched(cells, counts.obs_names)
@@ -293,11 +292,9 @@ def read_xenium(
 
 
 def _read_cells(folder: Path) -> pd.DataFrame:
-    if (path := folder / "cells.parquet").is_file():
-        cells = pd.read_parquet(path)
-    else:
-        path = folder / "cells.csv.gz" if (folder / "cells.csv.gz").is_file() else folder / "cells.csv"
-        cells = read_columns(path, dtype={"cell_id": str}, low_memory=False)
+    path = part_of(folder, "cells.parquet", "cells.csv") or folder / "cells.csv"
+    text = {"dtype": {"cell_id": str}, "low_memory": False}
+    cells = pd.read_parquet(path) if path.suffix == ".parquet" else read_columns(path, **text)
     cells.columns = [plain(column) for column in cells]
     # older runs number their cells, parquet files may hold names as bytes
     names = cells["cell_id"].map(lambda cell: cell.decode() if isinstance(cell, bytes) else str(cell))

@@ -2,7 +2,6 @@
 decision curves: what acting on those a model calls gains, against acting on all and on none.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -215,45 +214,8 @@ def survival_calibration(
     return values
 
 
-def _net_benefit(
-    probabilities: np.ndarray,
-    thresholds: ArrayLike,
-    share: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    draws: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Table of a decision curve, from the share with the event of those in a mask (n,), in each of several resamples."""
-    thresholds = np.asarray(thresholds, dtype=float)
-    if thresholds.ndim != 1 or not ((thresholds >= 0) & (thresholds < 1)).all():
-        raise ValueError("thresholds must be a vector of probabilities, 0 or more and below 1")
-    odds, called = thresholds / (1 - thresholds), probabilities >= thresholds[:, None]
-    counts = np.ones((1, probabilities.size))
-    if draws:
-        patients = np.arange(probabilities.size)
-        counts = np.concatenate([counts, draw_counts(patients, draws, seed)])
-    gains = []
-    for mask, odd in zip(called, odds, strict=True):
-        treated = counts @ mask / probabilities.size
-        of_called = np.where(treated > 0, share(mask, counts), 0)  # who treats nobody gains nothing: a true 0
-        gains.append(treated * (of_called - (1 - of_called) * odd))
-    of_all = share(np.ones(probabilities.size, dtype=bool), counts[:1])[0]
-    table = {"threshold": thresholds, "n": probabilities.size, "called": called.sum(axis=1)}
-    table |= {"net_benefit": [each[0] for each in gains]}
-    if draws:
-        ends = [
-            (np.nan, np.nan) if np.isnan(each[0]) else np.nanquantile(each[1:], (0.025, 0.975))
-            for each in gains
-        ]
-        table |= dict(zip(("low", "high"), np.array(ends).T, strict=True))
-    return pd.DataFrame({**table, "treat_all": of_all - (1 - of_all) * odds, "treat_none": 0.0})
-
-
 def decision_curve(
-    labels: ArrayLike,
-    probabilities: ArrayLike,
-    thresholds: ArrayLike = THRESHOLDS,
-    draws: int = 0,
-    seed: int = 0,
+    labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike = THRESHOLDS, draws: int = 0
 ) -> pd.DataFrame:
     """Net benefit at each threshold probability (k,): true positives less false ones at the threshold's odds, over n.
 
@@ -265,12 +227,9 @@ def decision_curve(
     ----------
     Vickers and Elkin, Med Decis Making 26:565 (2006), doi:10.1177/0272989X06295361.
     """
-    labels, probabilities = checked_probabilities(labels, probabilities)
-
-    def share(called: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        return counts @ (called * labels) / np.maximum(counts @ called, 1)
-
-    return _net_benefit(probabilities, thresholds, share, draws, seed)
+    labels, _ = checked_probabilities(labels, probabilities)
+    # events at 0, nobody censored before the horizon: Kaplan-Meier is then the share
+    return decision_curve_at_horizon(1 - labels, labels, probabilities, 1, thresholds, draws)
 
 
 def decision_curve_at_horizon(
@@ -280,7 +239,6 @@ def decision_curve_at_horizon(
     horizon: float,
     thresholds: ArrayLike = THRESHOLDS,
     draws: int = 0,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Net benefit for an event by a horizon; its share among those called is by Kaplan-Meier.
 
@@ -295,6 +253,9 @@ def decision_curve_at_horizon(
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
     _need_follow_up(time, event, horizon)
+    thresholds = np.asarray(thresholds, dtype=float)
+    if thresholds.ndim != 1 or not ((thresholds >= 0) & (thresholds < 1)).all():
+        raise ValueError("thresholds must be a vector of probabilities, 0 or more and below 1")
     order = np.argsort(time, kind="stable")
     times, starts = np.unique(time[order], return_index=True)
 
@@ -306,4 +267,19 @@ def decision_curve_at_horizon(
         known = (survival == 0) | leaving[:, times >= horizon].any(axis=1)
         return np.where(known, 1 - survival, np.nan)
 
-    return _net_benefit(probabilities, thresholds, share, draws, seed)
+    counts = np.ones((1, time.size))
+    if draws:
+        counts = np.concatenate([counts, draw_counts(np.arange(time.size), draws)])
+    odds, called, gains = thresholds / (1 - thresholds), probabilities >= thresholds[:, None], []
+    for mask, odd in zip(called, odds, strict=True):
+        treated = counts @ mask / time.size
+        of_called = np.where(treated > 0, share(mask, counts), 0)  # who treats nobody gains nothing: a true 0
+        gains.append(treated * (of_called - (1 - of_called) * odd))
+    of_all = share(np.ones(time.size), counts[:1])[0]
+    table = {"threshold": thresholds, "n": time.size, "called": called.sum(axis=1)}
+    table |= {"net_benefit": [each[0] for each in gains]}
+    if draws:
+        unknown = np.full(2, np.nan)
+        ends = [unknown if np.isnan(each[0]) else np.nanquantile(each[1:], (0.025, 0.975)) for each in gains]
+        table |= dict(zip(("low", "high"), np.transpose(ends), strict=True))
+    return pd.DataFrame({**table, "treat_all": of_all - (1 - of_all) * odds, "treat_none": 0.0})

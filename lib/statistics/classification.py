@@ -186,11 +186,6 @@ METRICS = {
 METRICS |= {"ap": average_precision, "ppv": precision}
 
 
-def called(scores: ArrayLike, threshold: ArrayLike) -> np.ndarray:
-    """1.0 where a score is at or above the cut, else 0.0; the shape of `scores`."""
-    return (np.asarray(scores, dtype=float) >= threshold).astype(float)
-
-
 def _several(scores: ArrayLike) -> np.ndarray:
     scores = _finite(np.asarray(scores, dtype=float).ravel())
     if np.unique(scores).size < 2:
@@ -285,14 +280,8 @@ def threshold(rule: str, labels: ArrayLike, scores: ArrayLike) -> tuple[float, s
     return float(cuts[np.argmax(index)]), "cut of greatest sensitivity + specificity on training cases"
 
 
-DeLong = namedtuple(
-    "DeLong", "difference standard_error low high z p"
-)  # of two AUCs, a minus b; p is two-sided
-
-
-def _rows(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    scores = _finite(np.atleast_2d(np.asarray(scores, dtype=float)))
-    return _two_classes(labels, scores[0])[0] == 1, scores
+# of two AUCs, a minus b; p is two-sided
+DeLong = namedtuple("DeLong", "difference standard_error low high z p")
 
 
 def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -305,7 +294,8 @@ def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np
     DeLong, DeLong and Clarke-Pearson, Biometrics 44:837 (1988), doi:10.2307/2531595; by midranks as Sun and
     Xu, IEEE Signal Process Lett 21:1389 (2014), doi:10.1109/LSP.2014.2337313.
     """
-    labels, scores = _rows(labels, scores)
+    scores = _finite(np.atleast_2d(np.asarray(scores, dtype=float)))
+    labels = _two_classes(labels, scores[0])[0] == 1
     positive, other = int(labels.sum()), int((~labels).sum())
     if min(positive, other) < 2:
         raise NotComputable(
@@ -348,13 +338,11 @@ def delong_test(
 McNemar = namedtuple("McNemar", "only_a only_b statistic p how")
 
 
-def mcnemar(
-    labels: ArrayLike, called_a: ArrayLike, called_b: ArrayLike, exact: bool | None = None
-) -> McNemar:
+def mcnemar(labels: ArrayLike, called_a: ArrayLike, called_b: ArrayLike) -> McNemar:
     """Test whether two models' 0/1 calls (n,) are right equally often on the same cases, one row a patient.
 
-    Only the positive rows compare sensitivities, only the others specificities. Exact, by default, below 25 cases that
-    only one calls rightly, else with continuity correction; as in R, 0 and p 1 where each alone is right equally often.
+    Only the positive rows compare sensitivities, only the others specificities. Exact below 25 cases that only one calls
+    rightly, else with continuity correction; as in R, 0 and p 1 where each alone is right equally often.
     McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
     """
     right = [np.equal(*_checked_calls(labels, calls)) for calls in (called_a, called_b)]
@@ -362,7 +350,7 @@ def mcnemar(
     only_a, only_b = table[0][1], table[1][0]
     if only_a + only_b == 0:
         raise NotComputable(f"the two models are right on the same {table[0][0]} of {right[0].size} cases")
-    exact = only_a + only_b < 25 if exact is None else exact
+    exact = only_a + only_b < 25
     how = "McNemar, exact" if exact else "McNemar, chi-square with continuity correction"
     if only_a == only_b:
         return McNemar(only_a, only_b, 0.0, 1.0, how)

@@ -18,22 +18,10 @@ from scipy.stats import norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from statsmodels.stats.proportion import proportion_confint
 
-from lib.statistics import intervals
-from lib.statistics.classification import METRICS, NotComputable, auc, delong_test, mcnemar
-from lib.statistics.intervals import (
-    CHANCE,
-    Interval,
-    ScoredSection,
-    interval,
-    of_scores,
-    paired_patient_difference,
-    strata,
-)
-from lib.statistics.metrics_table import survival_interval
-from lib.statistics.survival import HeldOut
-
-ENDS = ["model", "minus", "auc", "low", "high"]
-TESTS = ["delong_p", "only_first", "only_second", "mcnemar_p"]
+from lib.statistics.classification import NotComputable, delong_test, mcnemar
+from lib.statistics.intervals import Interval, ScoredSection, interval
+from lib.statistics.metrics_table import outcome_interval, survival_interval
+from lib.statistics.survival import HeldOut, by_seed
 
 
 def paired_difference(
@@ -63,12 +51,7 @@ def paired_difference(
 
 
 def differences(
-    models: Mapping[str, pd.DataFrame],
-    cut: float = 0.5,
-    draws: int = 1000,
-    seed: int = 0,
-    *,
-    trained: bool = True,
+    models: Mapping[str, pd.DataFrame], cut: float = 0.5, draws: int = 1000, *, trained: bool = True
 ) -> pd.DataFrame:
     """Paired comparison of all pairs of models of a yes-or-no outcome, on the patients that both held out.
 
@@ -90,30 +73,27 @@ def differences(
     """
     pairs = combinations(models.items(), 2)
     rows = [
-        {"model": a, "minus": b} | _compared(f"{a} and {b}", first, second, cut, draws, seed, trained)
+        {"model": a, "minus": b} | _compared(f"{a} and {b}", first, second, cut, draws, trained)
         for (a, first), (b, second) in pairs
     ]
-    return adjusted(pd.DataFrame(rows, columns=[*ENDS, *TESTS, "n", "why"]))
+    columns = ["model", "minus", "auc", "low", "high", "delong_p", "only_first", "only_second", "mcnemar_p"]
+    return adjusted(pd.DataFrame(rows, columns=[*columns, "n", "why"]))
 
 
 def _compared(
-    names: str, first: pd.DataFrame, second: pd.DataFrame, cut: float, draws: int, seed: int, trained: bool
+    names: str, first: pd.DataFrame, second: pd.DataFrame, cut: float, draws: int, trained: bool
 ) -> dict[str, object]:
     both = sorted(set(first["patient"]) & set(second["patient"]))
     about, other = (t.drop_duplicates("patient").set_index("patient").loc[both] for t in (first, second))
     if not about[["label", "fold"]].equals(other[["label", "fold"]]):
         raise ValueError(f"{names} disagree on the label or the fold of a patient")
     labels, fold = about["label"].to_numpy(), about["fold"].to_numpy()
-    wide = [
-        table.pivot(index="seed", columns="patient", values="probability")[both].to_numpy()
-        for table in (first, second)
-    ]
+    wide = [by_seed(names, table, "probability", both) for table in (first, second)]
     means = [values.mean(axis=0) for values in wide]
 
     def interval_of_difference() -> dict[str, float]:
-        functions = (of_scores(auc, labels, values, fold) for values in wide)
-        options = {"draws": draws, "seed": seed, "strata": strata(fold, labels), "events": int(labels.sum())}
-        found = paired_patient_difference(*functions, both, chance=CHANCE["auc"], trained=trained, **options)
+        how = {"minus": wide[1], "draws": draws, "trained": trained}
+        found = outcome_interval("auc", wide[0], labels, fold, both, **how)
         row["share"] = found.share
         return {"auc": found.estimate, "low": found.low, "high": found.high}
 
@@ -181,10 +161,9 @@ def false_alarms(found: Sequence[Interval]) -> dict[str, float]:
     reach = np.nanmean(logit(high) - logit(low)) / 2
     detected = expit(reach + norm.ppf(POWER) * np.nanstd(logit(estimate), ddof=1))
     error = np.sqrt(max(alarm * (1 - alarm), 0.05 * 0.95) / nulls)
-    spread = {"mean": estimate.mean(), "sd": estimate.std(ddof=1), "detected": detected}
-    return {"nulls": nulls, "false_alarms": float(alarm), "error": float(error)} | {
-        name: float(value) for name, value in spread.items()
-    }
+    values = {"false_alarms": alarm, "error": error, "mean": estimate.mean(), "sd": estimate.std(ddof=1)}
+    values |= {"detected": detected}
+    return {"nulls": nulls} | {name: float(value) for name, value in values.items()}
 
 
 def survival_null(values: ArrayLike, cohort: pd.DataFrame, draws: int = 300) -> Callable[[int], Interval]:
@@ -224,11 +203,8 @@ def outcome_null(
         for name in np.unique(fold):
             out = fold == name
             score[out] = _discriminant(values[~out], dealt[~out]).decision_function(values[out])
-        function = intervals.of_scores(METRICS["auc"], dealt, score[None], fold)
-        options = {"events": int(dealt.sum()), "strata": intervals.strata(fold, dealt), "trained": True}
-        return intervals.patient_interval(
-            function, np.arange(fold.size), chance=0.5, draws=draws, seed=seed, **options
-        )
+        how = {"draws": draws, "seed": seed, "trained": True}
+        return outcome_interval("auc", score[None], dealt, fold, np.arange(fold.size), **how)
 
     return one
 
@@ -262,7 +238,7 @@ def spot_null(
                 raise NotComputable(f"who trains for {patient} sees spots of one class only")
             scores = _discriminant(train, truth).decision_function(values)
             scored.append(ScoredSection.of_spots(patient, name, labels, scores, xy, side))
-        return intervals.interval(scored, "auc", draws, seed, trained=not test)
+        return interval(scored, "auc", draws, seed, trained=not test)
 
     return one
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from lib.statistics.classification import NotComputable, auc
 from lib.statistics.intervals import DrawsFunction
-from lib.statistics.survival import Censoring, checked_outcomes, checked_risk, survival_at
+from lib.statistics.survival import Censoring, checked_outcomes, checked_risk
 
 BLOCK = 64  # patients with an event whose pairs are held at once
 
@@ -50,8 +50,6 @@ def harrell_draws(
     """
     time, event = checked_outcomes(time, event)
     risk, counts = tied_ranks(checked_risk(risk, time.size), tied_tol), np.asarray(counts)
-    if counts.ndim != 2 or counts.shape[1] != time.size or (counts < 0).any():
-        raise ValueError(f"counts {counts.shape} must be 0 or more, of shape (draws, {time.size})")
     # in the order of time, events before the censored of the same time: whom an event can be compared with comes later
     key = 2 * np.unique(time, return_inverse=True)[1] + ~event
     order = np.argsort(key, kind="stable")
@@ -142,7 +140,7 @@ def brier_at(
 
     Who had the event at or before t should have survival 0 and weighs 1 / G(just before the event); who was followed
     beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. Lower is better;
-    0.5 for everybody gets about 0.25, and `null_survival` is the scale. Equals R's `riskRegression::Score`.
+    0.5 for everybody gets about 0.25, and the training fold's Kaplan-Meier curve for everybody is the scale. Equals R's `riskRegression::Score`.
     NotComputable where G is 0 or unknown where it is needed, or t lies beyond what is known of G.
 
     References
@@ -166,8 +164,3 @@ def brier_at(
         terms[:, column] = died + alive * (1 - survival[:, column]) ** 2 / (followed or 1)
     term = np.trapezoid(terms, times, axis=1) / (times[-1] - times[0]) if times.size > 1 else terms[:, 0]
     return lambda counts: counts @ term / counts.sum(axis=1)
-
-
-def null_survival(time: ArrayLike, event: ArrayLike, times: ArrayLike, patients: int) -> np.ndarray:
-    """The training fold's Kaplan-Meier curve for everybody, (patients, times): a scale for Brier scores, it knows nobody."""
-    return np.tile(survival_at(time, event, times), (patients, 1))

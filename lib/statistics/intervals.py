@@ -33,7 +33,6 @@ from lib.statistics.classification import METRICS, NotComputable
 DrawsFunction = Callable[[np.ndarray], np.ndarray]  # counts (draws, rows) -> values (draws,), NaN where none
 CELLS = 4_000_000  # counts given to a draws function at once: 16 MB
 ATTEMPTS = 100
-CHANCE = {"auc": 0.5, "c_index": 0.5, "c_index_ipcw": 0.5}  # what a model that knows nothing gets
 LEVEL = 0.95  # of every interval
 MOST = 0.85  # what training adds to the variance at chance, by simulation
 STEADY = 4.0  # standard errors from chance at which it adds half of that
@@ -53,6 +52,11 @@ class Interval:
     events: int
     how: str
     share: float = 0.0
+
+
+def chance_of(metric: str) -> float | None:
+    """What a model that knows nothing gets: .5 for metrics of order, None where that is not known beforehand."""
+    return 0.5 if metric.startswith(("auc", "c_index")) else None
 
 
 def bootstrap(draw: Callable[[int], np.ndarray], draws: int, what: str) -> tuple[np.ndarray, int]:
@@ -123,11 +127,13 @@ def ends(
     return (float(expit(low)), float(expit(high))) if bounded else (float(low), float(high))
 
 
-def _signal(estimate: float, sd: float, chance: float) -> float:
-    """Standard errors, on the logit scale, between an estimate and chance; infinite where the draws do not spread."""
-    if not 0 < estimate < 1 or not sd > 0:
-        return np.inf
-    return (logit(estimate) - logit(chance)) * estimate * (1 - estimate) / sd
+def _share(estimates: ArrayLike, sds: ArrayLike, chance: float) -> float:
+    """Mean `training_share` of one or two metrics; 0 of one whose draws do not spread. On the logit scale."""
+    signals = [
+        (logit(value) - logit(chance)) * value * (1 - value) / sd if 0 < value < 1 and sd > 0 else np.inf
+        for value, sd in zip(estimates, sds, strict=True)
+    ]
+    return float(np.mean(training_share(signals)))
 
 
 def patients_by_stratum(
@@ -185,13 +191,11 @@ def patient_interval(
     patients: Sequence[Hashable],
     *,
     events: int,
-    n: int | None = None,
     draws: int = 1000,
     seed: int = 0,
     strata: Sequence[Hashable] | None = None,
     chance: float | None = None,
     trained: bool = False,
-    share: float | None = None,
     bounded: bool = True,
     minus: DrawsFunction | None = None,
 ) -> Interval:
@@ -199,12 +203,11 @@ def patient_interval(
 
     `draws_function` takes counts (draws, rows), how often each row is in each draw, and returns values (draws,), NaN where
     a draw has none: `functools.partial(classification.auc, labels, scores)`. The estimate is its value at counts of 1.
-    `patients` and `strata` (rows,) as in `draw_counts`; `events` and `n` (by default the number of patients) are for the
-    row of metrics.csv. `trained`: the scores are of models that share training patients with one another, as a
-    cross-validation's do. Metrics with a `chance` level are then widened (`training_share`), or the variance is raised by a
-    given `share`; others get no interval, and `how` tells where it would lie if the trained models were all there is. With
-    `minus`, another model's metric is taken off, under the same draws. `how` tells what was drawn, and how many draws had
-    no value and were drawn again.
+    `patients` and `strata` (rows,) as in `draw_counts`; `events` is for the row of metrics.csv. `trained`: the scores are of
+    models that share training patients with one another, as a cross-validation's do. Metrics with a `chance` level are then
+    widened (`training_share`); others get no interval, and `how` tells where it would lie if the trained models were all
+    there is. With `minus`, another model's metric is taken off, under the same draws. `how` tells what was drawn, and how
+    many draws had no value and were drawn again.
     """
     home, members = patients_by_stratum(patients, strata)
     functions = [draws_function] if minus is None else [draws_function, minus]
@@ -223,10 +226,9 @@ def patient_interval(
 
     drawn, again = bootstrap(draw, draws, "patients (draw within strata of the outcome, or gather more)")
     count = int(home.max()) + 1
-    how = f"bootstrap of {count} patients"
-    how += f" ({home.size} rows)" if home.size > count else ""
-    how += f" within {len(members)} strata" if len(members) > 1 else ""
-    how += f", {draws} draws"
+    rows = f" ({home.size} rows)" if home.size > count else ""
+    within = f" within {len(members)} strata" if len(members) > 1 else ""
+    how = f"bootstrap of {count} patients{rows}{within}, {draws} draws"
     how += f"; {again} draws without a value redrawn" if again else ""
     if isinstance(draws_function, MeanOverFolds) and minus is None and (spread := draws_function.spread()):
         how += f"; {spread}"
@@ -234,23 +236,17 @@ def patient_interval(
     unbiased = np.sqrt(count / max(count - len(members), count / 2))
     sds = unbiased * drawn.std(axis=1, ddof=1)
     sd = sds[0] if minus is None else unbiased * (drawn[0] - drawn[1]).std(ddof=1)
-    bounded, known = bounded and minus is None, chance is not None or share is not None
-    share = share if trained and share else 0.0
-    if trained and chance is not None:
-        signals = [_signal(*one, chance) for one in zip(estimates, sds, strict=True)]
-        share = float(np.mean(training_share(signals)))
+    share = _share(estimates, sds, chance) if trained and chance is not None else 0.0
     how += f", {SHARED} (variance {1 + share:.2f} times)" if share else ""
     inverted = chance if trained and minus is None else None
-    low, high = ends(estimate, sd, chance=inverted, share=share, bounded=bounded)
-    if trained and not known:
-        how = (
-            "no interval, for training adds what one cross-validation does not show; "
-            f"the models as given: {low:.3f} to {high:.3f} ({how})"
-        )
+    low, high = ends(estimate, sd, chance=inverted, share=share, bounded=bounded and minus is None)
+    if trained and chance is None:
+        how = f"the models as given: {low:.3f} to {high:.3f} ({how})"
+        how = f"no interval, for training adds what one cross-validation does not show; {how}"
         low = high = np.nan
     elif np.isnan(low):
         how += "; every draw gave the same value, which says nothing of how far off the truth may lie"
-    return Interval(estimate, low, high, count if n is None else n, events, how, share)
+    return Interval(estimate, low, high, count, events, how, share)
 
 
 def paired_patient_difference(
@@ -264,8 +260,7 @@ def paired_patient_difference(
     """
     paired = patient_interval(first, patients, minus=second, **options)
     if options.get("trained") and options.get("chance") is None:
-        whole = np.ones((1, len(patients)), np.int32)
-        folds = np.ravel(first.by_fold(whole)) - np.ravel(second.by_fold(whole))
+        folds = first.by_fold() - second.by_fold()
         sd = folds.std(ddof=1) * np.sqrt(1 / folds.size + 1 / (folds.size - 1)) if folds.size > 1 else 0.0
         low, high = ends(paired.estimate, sd, df=folds.size - 1, bounded=False)
         paired = replace(paired, low=low, high=high, how=f"corrected resampled t over {folds.size} folds")
@@ -285,31 +280,28 @@ class MeanOverFolds:
 
     def __init__(self, fold: ArrayLike, within: Callable[[np.ndarray], Sequence[DrawsFunction]]) -> None:
         fold = np.asarray(fold)
-        self.names = list(dict.fromkeys(fold.tolist()))
+        self.names, self.whole = list(dict.fromkeys(fold.tolist())), np.ones((1, fold.size), np.int32)
         rows = [np.flatnonzero(fold == name) for name in self.names]
         self.parts = [(each, list(within(each))) for each in rows]
 
-    def lacking(self) -> list:
-        """Folds in which the metric has no value."""
-        values = self.by_fold(np.ones((1, sum(rows.size for rows, _ in self.parts)), np.int32))
-        return [name for name, (value,) in zip(self.names, values, strict=True) if np.isnan(value)]
-
-    def by_fold(self, counts: np.ndarray) -> np.ndarray:
-        """Values of each fold, mean over seeds: (folds, draws)."""
-        return np.array(
-            [np.mean([one(counts[:, rows]) for one in seeds], axis=0) for rows, seeds in self.parts]
-        )
+    def by_run(self, counts: np.ndarray) -> np.ndarray:
+        """Values of each fold and seed: (folds, seeds, draws)."""
+        return np.array([[one(counts[:, rows]) for one in seeds] for rows, seeds in self.parts])
 
     def __call__(self, counts: np.ndarray) -> np.ndarray:
-        return self.by_fold(counts).mean(axis=0)
+        return self.by_run(counts).mean(axis=1).mean(axis=0)
+
+    def by_fold(self) -> np.ndarray:
+        """The metric of each fold, mean over seeds: (folds,)."""
+        return self.by_run(self.whole)[..., 0].mean(axis=1)
+
+    def lacking(self) -> list:
+        """Folds in which the metric has no value."""
+        return [name for name, value in zip(self.names, self.by_fold(), strict=True) if np.isnan(value)]
 
     def spread(self) -> str:
         """Standard deviation of the metric over folds, and over seeds, where there are several."""
-        whole = [np.ones((1, rows.size), np.int32) for rows, _ in self.parts]
-        values = np.array(
-            [[one(w)[0] for one in seeds] for w, (_, seeds) in zip(whole, self.parts, strict=True)]
-        )
-        return _spread(values, ("folds", "seeds"))
+        return _spread(self.by_run(self.whole)[..., 0], ("folds", "seeds"))
 
 
 def _spread(values: np.ndarray, names: Sequence[str]) -> str:
@@ -340,11 +332,10 @@ def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
     return np.unique(cell[:, 1] * (cell[:, 0].max() + 1) + cell[:, 0], return_inverse=True)[1]
 
 
-def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float, correlation: float = 0.1) -> float:
+def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float) -> float:
     """Side of a spatial block, in the unit of xy (n, 2): the distance at which labels (n,) agree no more than by chance.
 
-    That is the first whole number of pitches at which the correlogram of the labels (NaN: left out) is down to
-    `correlation`; at least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more
+    That is the first whole number of pitches at which the correlogram of the labels (NaN: left out) is down to 0.1; at least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more
     than 3,000 spots every so-manieth is asked. Labels of one kind only get 5 pitches.
 
     References
@@ -363,7 +354,7 @@ def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float, correlation: floa
     products = np.bincount(lag[near], weights=(some[first] * some[second])[near], minlength=64)
     counts = np.bincount(lag[near], minlength=64)
     correlogram = products / np.maximum(counts, 1) / labels.var()
-    down = np.flatnonzero((counts > 0) & (correlogram <= correlation) & (np.arange(64) >= 2))
+    down = np.flatnonzero((counts > 0) & (correlogram <= 0.1) & (np.arange(64) >= 2))
     widest = np.sqrt(labels.size / 6)
     return float(pitch * max(2, min(down[0] if down.size else 64, widest)))
 
@@ -506,9 +497,7 @@ def interval(
         seeds.setdefault(same[0].patient, []).append(by_seed[0])
     if not usable:
         raise NotComputable("; ".join(f"section {name}: {reason}" for name, reason in reasons.items()))
-    patients = np.array(
-        [np.mean(of_patient, axis=0) for of_patient in values.values()]
-    ).T  # (rivals, patients)
+    patients = np.array([np.mean(each, axis=0) for each in values.values()]).T  # (rivals, patients)
     means = patients.mean(axis=1)
     estimate = float(means[0] - means[1:].sum())
     several, again = patients.shape[1] > 1, 0
@@ -520,21 +509,16 @@ def interval(
         df = sum(np.unique(same[0].blocks).size for same in usable) - 1
         # a bootstrap of n blocks sees (n - 1) / n of their variance
         sd = _middle_spread(drawn, estimate) * np.sqrt((df + 1) / df) if df else 0.0
-    chance, share = CHANCE.get(metric) if trained and several else None, float(trained and several)
+    chance, share = chance_of(metric) if trained and several else None, float(trained and several)
     if chance is not None:
-        signals = [_signal(*one, chance) for one in zip(means, sds, strict=True)]
-        share = float(np.mean(training_share(signals)))
+        share = _share(means, sds, chance)
     inverted = chance if minus is None else None
     low, high = ends(estimate, sd, chance=inverted, share=share, df=df, bounded=minus is None)
-    low, high = (
-        float(end) for end in np.clip([low, high], -1, 1)
-    )  # few patients, two models that differ much
+    low, high = map(float, np.clip([low, high], -1, 1))  # few patients, two models that differ much
     first = [same[0] for same in usable]
     n, events = (int(sum(part(section.labels) for section in first)) for part in (np.size, np.sum))
     how = _described(first, reasons, draws, again)
-    spread = _spread(
-        np.array([np.mean(of_patient, axis=0) for of_patient in seeds.values()]), ("patients", "seeds")
-    )
+    spread = _spread(np.array([np.mean(each, axis=0) for each in seeds.values()]), ("patients", "seeds"))
     how += f"; {spread}" if spread and minus is None else ""
     how += f"; {SHARED} (variance {1 + share:.2f} times)" if share else ""
     return Interval(estimate, low, high, n, events, how, share)

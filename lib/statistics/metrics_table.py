@@ -14,27 +14,11 @@ import numpy as np
 import pandas as pd
 
 from lib.names import with_interval
-from lib.statistics import classification, intervals
+from lib.statistics import classification, concordance, intervals, survival
 from lib.statistics.calibration import MEASURES, survival_calibration
 from lib.statistics.classification import METRICS, NotComputable
-from lib.statistics.concordance import auc_at, brier_at, harrell_draws, uno
-from lib.statistics.intervals import (
-    CHANCE,
-    DrawsFunction,
-    Interval,
-    MeanOverFolds,
-    ScoredSection,
-    patient_interval,
-)
-from lib.statistics.survival import (
-    Censoring,
-    HeldOut,
-    hazard_ratio,
-    kaplan_meier,
-    logrank,
-    median_groups,
-    medians,
-)
+from lib.statistics.intervals import DrawsFunction, Interval, ScoredSection
+from lib.statistics.survival import Censoring, HeldOut
 from lib.training.folds import folds_of
 
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
@@ -79,7 +63,6 @@ def spot_rows(
     sections: Sequence[ScoredSection],
     probabilities: Sequence[ScoredSection] | None = None,
     draws: int = 1000,
-    seed: int = 0,
     metrics: Sequence[str] | None = None,
     *,
     trained: bool = False,
@@ -97,36 +80,33 @@ def spot_rows(
         words = f"{SPOT_CUTS[rule]}; " if rule else ""
         if under is not None:
             n, events = (int(sum(count(section.labels) for section in under)) for count in (np.size, np.sum))
-            measured = partial(_of_spots, under, base, rule, draws, seed, trained)
+            measured = partial(_of_spots, under, base, rule, draws, trained)
             row = _row((model, cohort, setting, metric), (n, events, len(under[0].scores)), measured)
             rows.append(row | {"how": words + row["how"]})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _of_spots(
-    sections: Sequence[ScoredSection], base: str, rule: str, draws: int, seed: int, trained: bool
-) -> Interval:
+def _of_spots(sections: Sequence[ScoredSection], base: str, rule: str, draws: int, trained: bool) -> Interval:
     """The metric of scores, or of 0/1 calls by a rule, seed by seed; sections without a cut are left out and named."""
     usable, left_out = [] if rule else sections, {}
     for section in sections if rule else ():
         try:
-            calls = classification.called(section.scores, np.array(_cuts(section, rule))[:, None])
+            calls = section.scores >= np.array(_cuts(section, rule))[:, None]
             usable.append(section.with_scores(calls))
         except NotComputable as reason:
             left_out[f"{section.section} of {section.patient}"] = str(reason)
     if not usable:
         raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
     trained = trained and base != "prevalence"  # which no model decides
-    return intervals.interval(usable, base, draws, seed, left_out=left_out, trained=trained)
+    return intervals.interval(usable, base, draws, left_out=left_out, trained=trained)
 
 
 def _cuts(section: ScoredSection, rule: str) -> list[float]:
     if rule == "gmm":
         return [classification.gmm_threshold(scores) for scores in section.every_score()]
     if rule == "oracle":
-        return [
-            classification.prevalence_threshold(scores, section.labels.mean()) for scores in section.scores
-        ]
+        share = section.labels.mean()
+        return [classification.prevalence_threshold(scores, share) for scores in section.scores]
     if section.scores.min() < 0 or section.scores.max() > 1:
         raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
     return [0.5] * len(section.scores)
@@ -140,38 +120,24 @@ def cut_rows(sections: Sequence[ScoredSection], steps: int = 80) -> pd.DataFrame
     """
     rows = []
     for section in sections:
-        scores, every, labels = (
-            section.scores.mean(axis=0),
-            section.every_score().mean(axis=0),
-            section.labels,
-        )
+        scores, labels = section.scores.mean(axis=0), section.labels
         cuts = [("", cut) for cut in np.linspace(scores.min(), scores.max(), steps)]
         with suppress(NotComputable):
-            cuts.append(("gmm", classification.gmm_threshold(every)))
+            cuts.append(("gmm", classification.gmm_threshold(section.every_score().mean(axis=0))))
         with suppress(NotComputable):
             cuts.append(("oracle", classification.prevalence_threshold(scores, labels.mean())))
         for rule, cut in cuts:
-            calls = scores >= cut
-            counts = {
-                "called": calls.sum(),
-                "hits": labels[calls].sum(),
-                "spots": labels.size,
-                "cancer": labels.sum(),
-            }
-            rows.append({"section": section.section, "rule": rule, "cut": float(f"{cut:.6g}"), **counts})
-    whole = ["called", "hits", "spots", "cancer"]
-    return pd.DataFrame(rows, columns=["section", "rule", "cut", *whole]).astype(dict.fromkeys(whole, int))
+            counts = (scores >= cut).sum(), labels[scores >= cut].sum(), labels.size, labels.sum()
+            rows.append((section.section, rule, float(f"{cut:.6g}"), *map(int, counts)))
+    return pd.DataFrame(rows, columns=["section", "rule", "cut", "called", "hits", "spots", "cancer"])
 
 
-def section_rows(
-    sections: Sequence[ScoredSection], metric: str = "auc", draws: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def section_rows(sections: Sequence[ScoredSection], metric: str = "auc", draws: int = 1000) -> pd.DataFrame:
     """A metric (as `spot_rows`) of every section alone, for a forest; the intervals resample its spatial blocks only."""
-    rows = [spot_rows("", "", "", [section], None, draws, seed, [metric]) for section in sections]
+    rows = [spot_rows("", "", "", [section], draws=draws, metrics=[metric]) for section in sections]
     about = {"label": [section.section for section in sections], "patient": [s.patient for s in sections]}
-    return pd.concat(rows, ignore_index=True).assign(**about)[
-        ["label", "patient", *ENDS, "n", "events", "how"]
-    ]
+    columns = ["label", "patient", *ENDS, "n", "events", "how"]
+    return pd.concat(rows, ignore_index=True).assign(**about)[columns]
 
 
 def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
@@ -179,11 +145,8 @@ def calibrated(scores: pd.DataFrame) -> pd.DataFrame:
     on: so it is as sure as the model is on those. `scores` has spots with label, split ("train" or "test") and score.
     """
     train = scores[(scores["split"] == "train") & scores["label"].notna()]
-    slope, intercept = classification.platt(train["label"], train["score"])
-    test = scores[scores["split"] == "test"]
-    return test.assign(
-        probability=classification.probability(test["score"], slope, intercept).astype(np.float32)
-    )
+    test, fit = scores[scores["split"] == "test"], classification.platt(train["label"], train["score"])
+    return test.assign(probability=classification.probability(test["score"], *fit).astype(np.float32))
 
 
 def scored_sections(
@@ -222,7 +185,6 @@ def outcome_rows(
     *,
     pooled: bool = False,
     draws: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Every metric of one model of a yes-or-no outcome on patients it was not trained on, columns `COLUMNS`: auc, ap,
     prevalence, brier where there are probabilities, and `<metric>_<rule>` for `OUTCOME_CALLED` and each rule.
@@ -238,14 +200,12 @@ def outcome_rows(
     needed = ["patient", "fold", "seed", "label", "score"]
     if missing := [column for column in needed if column not in predictions]:
         raise ValueError(f"predictions of {name} lack {missing}; they have {list(predictions.columns)}")
-    if predictions.duplicated(["seed", "patient"]).any():
-        raise ValueError(f"{name} predicts a patient twice in one seed")
     calls = [column for column in predictions if column.startswith("called_")]
     columns = ["label", "score", *(["probability"] if "probability" in predictions else []), *calls]
-    wide = {column: _wide(name, predictions, column) for column in columns}
+    patients = predictions.drop_duplicates("patient").sort_values("patient")
+    wide = {column: survival.by_seed(name, predictions, column, patients["patient"]) for column in columns}
     if (predictions.groupby("patient")[["label", "fold"]].nunique() > 1).any(axis=None):
         raise ValueError(f"{name}: a patient has two labels or is held out by two folds")
-    patients = predictions.drop_duplicates("patient").sort_values("patient")
     fold = np.zeros(len(patients)) if pooled else patients["fold"].to_numpy()
     labels = wide["label"][0]
     wanted = [(metric, metric, "score", "") for metric in ("auc", "ap", "prevalence")]
@@ -255,32 +215,34 @@ def outcome_rows(
         words = (rules or {}).get(rule, rule)
         wanted += [(f"{metric}_{rule}", metric, column, words) for metric in OUTCOME_CALLED]
     mean = "all patients together" if pooled else f"mean over {len(set(fold))} folds"
-    events = int(labels.sum())
-
-    options = {"draws": draws, "seed": seed, "strata": intervals.strata(fold, labels), "events": events}
-    options["trained"] = not pooled
-
-    def measured(metric: str, column: str) -> Interval:
-        function = intervals.of_scores(METRICS[metric], labels, wide[column], fold)
-        return patient_interval(
-            function, patients["patient"].to_numpy(), chance=CHANCE.get(metric), **options
-        )
-
-    rows = []
+    counts = (len(patients), int(labels.sum()), len(wide["score"]))
+    about, rows = (labels, fold, patients["patient"].to_numpy()), []
     for row, metric, column, rule in wanted:
         words = "; ".join(part for part in (rule, mean) if part)
-        counts = (len(patients), events, len(wide["score"]))
-        rows.append(_row((name, cohort, setting, row), counts, partial(measured, metric, column), words))
+        measured = partial(outcome_interval, metric, wide[column], *about, draws=draws, trained=not pooled)
+        rows.append(_row((name, cohort, setting, row), counts, measured, words))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _wide(name: str, predictions: pd.DataFrame, column: str) -> np.ndarray:
-    """(seeds, patients), patients in the order of their names."""
-    table = predictions.pivot(index="seed", columns="patient", values=column).sort_index(axis=1)
-    if not np.isfinite(values := table.to_numpy(dtype=float)).all():
-        patient = table.columns[~np.isfinite(values).all(axis=0)][0]
-        raise ValueError(f"{name}: patient {patient} has no finite {column} in every seed")
-    return values
+def outcome_interval(
+    metric: str, scores: np.ndarray, labels: np.ndarray, fold: np.ndarray, names: Sequence, minus=None, **how
+) -> Interval:
+    """A metric of `METRICS` of scores (seeds, n) on labels (n,), mean over seeds, then folds (n,), with its interval; with
+    `minus`, less that of another model's scores. `names` of the patients (n,); `how`: draws, seed and trained of
+    `intervals.patient_interval`.
+    """
+    rivals = [scores] if minus is None else [scores, minus]
+    functions = [intervals.of_scores(METRICS[metric], labels, one, fold) for one in rivals]
+    return _interval(functions, metric, names, fold, labels, **how)
+
+
+def _interval(
+    functions: list, metric: str, patients: Sequence, fold: np.ndarray, event: np.ndarray, **how
+) -> Interval:
+    """Interval of one draws function, or of the difference of two; patients are drawn within fold and outcome."""
+    how |= {"strata": intervals.strata(fold, event), "events": int(event.sum())}
+    measured = intervals.patient_interval if len(functions) == 1 else intervals.paired_patient_difference
+    return measured(*functions, patients, chance=intervals.chance_of(metric), **how)
 
 
 def survival_draws(
@@ -309,29 +271,19 @@ def survival_draws(
     def of_seed(rows: np.ndarray, seed: int) -> DrawsFunction:
         time, event, risk = model.time[rows], model.event[rows], model.risk[seed, rows]
         if metric == "c_index":
-            return partial(harrell_draws, time, event, risk)
+            return partial(concordance.harrell_draws, time, event, risk)
         fitted = censoring[model.fold[rows[0]]]
         if metric == "c_index_ipcw":
-            return uno(time, event, risk, horizons[-1], fitted)
+            return concordance.uno(time, event, risk, horizons[-1], fitted)
         if name == "auc":
-            return auc_at(time, event, risk, float(at), fitted)
-        survival, times = model.survival[seed][np.ix_(rows, columns)], model.times[columns]
-        if (
-            metric == "ibs"
-        ):  # from 0 on, where everybody lives, so that the stretch is the same for every model
-            survival, times = np.c_[np.ones(rows.size), survival], np.r_[0.0, times]
-        return brier_at(time, event, survival, times, fitted)
+            return concordance.auc_at(time, event, risk, float(at), fitted)
+        curves, times = model.survival[seed][np.ix_(rows, columns)], model.times[columns]
+        if metric == "ibs":  # from 0 on, where everybody lives: the stretch is the same for every model
+            curves, times = np.c_[np.ones(rows.size), curves], np.r_[0.0, times]
+        return concordance.brier_at(time, event, curves, times, fitted)
 
     seeds = range(len(model.risk))
-    return MeanOverFolds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
-
-
-def _held_out(model: HeldOut, metric: str, draws: int, seed: int) -> dict[str, object]:
-    """Options of `patient_interval` for a metric of a survival model."""
-    chance = 0.5 if metric.startswith(("c_index", "auc")) else None
-    counts = {"n": model.time.size, "events": int(model.event.sum())}
-    how = {"draws": draws, "seed": seed, "strata": intervals.strata(model.fold, model.event)}
-    return {**how, **counts, "chance": chance, "trained": model.trained}
+    return intervals.MeanOverFolds(model.fold, lambda rows: [of_seed(rows, seed) for seed in seeds])
 
 
 def survival_interval(
@@ -341,10 +293,14 @@ def survival_interval(
     censoring: Mapping[str, Censoring] | None = None,
     draws: int = 1000,
     seed: int = 0,
+    minus: HeldOut | None = None,
 ) -> Interval:
-    """A metric of `survival_draws` with its interval."""
-    function = survival_draws(model, metric, horizons, censoring)
-    return patient_interval(function, model.patient, **_held_out(model, metric, draws, seed))
+    """A metric of `survival_draws` with its interval; with `minus`, less that of another model of the same patients."""
+    models = [model] if minus is None else [model, minus]
+    functions = [survival_draws(one, metric, horizons, censoring) for one in models]
+    trained = any(one.trained for one in models)  # one is enough to make folds err together
+    how = {"draws": draws, "seed": seed, "trained": trained}
+    return _interval(functions, metric, model.patient, model.fold, model.event, **how)
 
 
 def survival_rows(
@@ -355,7 +311,6 @@ def survival_rows(
     horizons: Sequence[float],
     censoring: Mapping[str, Censoring],
     draws: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Every metric of one survival model in one setting, such as a cancer type: c_index, c_index_ipcw, auc_t and brier_t at
     each horizon, ibs (see `survival_draws`), and the log-rank p of high against low risk under both rules of `RISK_CUTS`.
@@ -366,7 +321,7 @@ def survival_rows(
     words += "" if model.trained else "; the risks as given, whoever made them"
 
     def measured(metric: str) -> Interval:
-        return survival_interval(model, metric, horizons, censoring, draws, seed)
+        return survival_interval(model, metric, horizons, censoring, draws)
 
     metrics = ["c_index", "c_index_ipcw", *(f"auc_t_{h:g}" for h in horizons)]
     metrics += [*(f"brier_t_{h:g}" for h in horizons), "ibs"]
@@ -391,9 +346,8 @@ def censoring(cohort: pd.DataFrame, setting: str) -> dict[str, Censoring]:
     """
     patients = cohort[cohort["cancer"] == setting]
     outcomes = patients[["time_months", "event"]]
-    return {
-        fold.name: Censoring.fit(*outcomes.loc[list(fold.train)].to_numpy().T) for fold in folds_of(patients)
-    }
+    folds = folds_of(patients)
+    return {fold.name: Censoring.fit(*outcomes.loc[list(fold.train)].to_numpy().T) for fold in folds}
 
 
 def survival_table(
@@ -413,7 +367,7 @@ def survival_table(
 
 def risk_group(model: HeldOut, rule: str) -> np.ndarray:
     """ "high" or "low" risk of each patient by a rule of `RISK_CUTS`; risks are averaged over seeds."""
-    return median_groups(model.risk.mean(axis=0), model.fold if rule == "fold_median" else None)
+    return survival.median_groups(model.risk.mean(axis=0), model.fold if rule == "fold_median" else None)
 
 
 def _medians(side: str) -> list[str]:
@@ -434,10 +388,10 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
                 for side in ("high", "low"):
                     time, event = model.time[group == side], model.event[group == side]
                     row |= {side: time.size, f"{side}_events": event.sum()}
-                    row |= dict(zip(_medians(side), medians(time, event), strict=True))
-                test = logrank(model.time, model.event, group, trained=model.trained)
+                    row |= dict(zip(_medians(side), survival.medians(time, event), strict=True))
+                test = survival.logrank(model.time, model.event, group, trained=model.trained)
                 row |= {"chi_square": test.statistic, "p": test.p}
-                ratio = hazard_ratio(model.time, model.event, group == "high", trained=model.trained)
+                ratio = survival.hazard_ratio(model.time, model.event, group == "high", trained=model.trained)
                 row |= dict(zip(RATIO, ratio, strict=True))
             except NotComputable as reason:
                 row["why"] = str(reason)
@@ -474,21 +428,13 @@ def survival_differences(
     rows = []
     for (a, first), (b, second) in combinations(models.items(), 2):
         first, second = first.on(second.patient), second.on(first.patient)
-        trained = first.trained or second.trained  # one such model is enough to make folds err together
-
-        def paired(first: HeldOut = first, second: HeldOut = second, trained: bool = trained) -> Interval:
-            functions = (survival_draws(model, metric, horizons, censoring) for model in (first, second))
-            options = _held_out(first, metric, draws, seed) | {"trained": trained}
-            return intervals.paired_patient_difference(*functions, first.patient, **options)
-
+        paired = partial(survival_interval, first, metric, horizons, censoring, draws, seed, second)
         row = _row((a, b, "", metric), (first.time.size, int(first.event.sum()), 1), paired)
         rows.append((a, b, *(row[name] for name in (*ENDS, "n", "how"))))
     return pd.DataFrame(rows, columns=["model", "minus", "difference", "low", "high", "n", "how"])
 
 
-def calibration_rows(
-    models: Mapping[str, HeldOut], horizon: float, draws: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def calibration_rows(models: Mapping[str, HeldOut], horizon: float, draws: int = 1000) -> pd.DataFrame:
     """`survival_calibration` at a horizon of every model that gives probabilities, not one to all, mean over seeds, all folds
     together; percentiles of resampled patients, the trained models as given: model, metric (slope_36), estimate, low, high,
     n, events, seeds, how.
@@ -498,18 +444,14 @@ def calibration_rows(
         if model.survival is None or np.ptp(model.risk) == 0:
             continue
         died = 1 - model.survival.mean(axis=0)[:, list(model.times).index(horizon)]
-        patients = model.patient, np.random.default_rng(seed), intervals.strata(model.fold, model.event)
+        how_drawn = np.random.default_rng(0), intervals.strata(model.fold, model.event)
         values = np.full((3, len(MEASURES)), np.nan)
         try:
             function = survival_calibration(model.time, model.event, died, horizon)
             values[0] = function(np.ones((1, died.size)))[:, 0]
-
-            def draw(
-                number: int, function: DrawsFunction = function, patients: tuple = patients
-            ) -> np.ndarray:
-                return function(intervals.draw_counts(patients[0], number, *patients[1:]))
-
-            drawn, _ = intervals.bootstrap(draw, draws, "patients")
+            drawn, _ = intervals.bootstrap(
+                partial(_drawn, function, model.patient, how_drawn), draws, "patients"
+            )
             apart = np.quantile(drawn, (0.025, 0.975), axis=1) - values[0]
             values[1:] = values[0] + np.sqrt(1 + model.trained) * apart
             values[1:, 1:] = np.maximum(values[1:, 1:], 0)  # all but the slope are distances
@@ -521,7 +463,11 @@ def calibration_rows(
         rows += [
             (name, f"{each}_{horizon:g}", *row, *counts) for each, row in zip(MEASURES, values.T, strict=True)
         ]
-    return pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("cohort", "setting")])
+    return pd.DataFrame(rows, columns=["model", *COLUMNS[3:]])
+
+
+def _drawn(function: DrawsFunction, patients: np.ndarray, how_drawn: tuple, number: int) -> np.ndarray:
+    return function(intervals.draw_counts(patients, number, *how_drawn))
 
 
 CURVES = ["model", "cut", "group", "time", "at_risk", "survival", "low", "high"]
@@ -534,7 +480,7 @@ def group_curves(time: np.ndarray, event: np.ndarray, group: np.ndarray) -> pd.D
     """
     parts = []
     for side in sorted(set(group)):
-        curve = kaplan_meier(time[group == side], event[group == side])
+        curve = survival.kaplan_meier(time[group == side], event[group == side])
         steps = curve[(curve["events"] > 0) | curve.index.isin([0, len(curve) - 1])]
         parts.append(steps.assign(group=side))
     found = pd.concat(parts)[CURVES[2:]].round({"time": 2, "survival": 4, "low": 4, "high": 4})

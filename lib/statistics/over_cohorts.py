@@ -153,8 +153,8 @@ class Ranks(NamedTuple):
     cohorts: int
 
 
-def average_ranks(values: pd.DataFrame, higher_is_better: bool = True, alpha: float = 0.05) -> Ranks:
-    """Ranks of models (columns) within cohorts (rows), averaged; ties share. ValueError where a model lacks a cohort,
+def average_ranks(values: pd.DataFrame) -> Ranks:
+    """Ranks of models (columns) within cohorts (rows), averaged, the highest value first; ties share. ValueError where a model lacks a cohort,
     NotComputable of fewer than three models or two cohorts.
 
     References
@@ -169,8 +169,8 @@ def average_ranks(values: pd.DataFrame, higher_is_better: bool = True, alpha: fl
     cohorts, models = values.shape
     if cohorts < 2 or models < 3:
         raise NotComputable(f"{models} models in {cohorts} cohorts: ranks need three and two")
-    ranks = values.rank(axis=1, ascending=not higher_is_better).mean().sort_values()
-    range_ = studentized_range.isf(alpha, models, np.inf) / np.sqrt(2)
+    ranks = values.rank(axis=1, ascending=False).mean().sort_values()
+    range_ = studentized_range.isf(0.05, models, np.inf) / np.sqrt(2)
     critical = float(range_ * np.sqrt(models * (models + 1) / (6 * cohorts)))
     p = float(friedmanchisquare(*(values[name] for name in values)).pvalue)
     return Ranks(ranks, critical, p, cohorts)

@@ -60,15 +60,10 @@ def _verdict(row: Mapping, ours: pd.DataFrame) -> tuple[str, str, tuple[float, f
     estimate, low, high = ours.loc[key, _ENDS]
     if "recomputed" in row["certainty"]:
         same = abs(row["value"] - estimate) < 0.0015
-        verdict = (
-            "agrees by construction: the same stored predictions"
-            if same
-            else "incompatible: the same predictions"
-        )
-        return verdict, row["why"], (estimate, low, high)
-    verdict = compared(
-        row["value"], estimate, low, high, row.get("fold_sd", np.nan), row.get("folds", np.nan)
-    )
+        verdict = "agrees by construction: the same stored" if same else "incompatible: the same"
+        return f"{verdict} predictions", row["why"], (estimate, low, high)
+    spread = row.get("fold_sd", np.nan), row.get("folds", np.nan)
+    verdict = compared(row["value"], estimate, low, high, *spread)
     if "unverified" in row["certainty"]:
         verdict += "; but the published number is unverified"
     return verdict, row["why"], (estimate, low, high)
@@ -145,6 +140,16 @@ def against_yardsticks(
     model, metric, value, source. `metrics` and `sections` are metrics.csv and tables/sections.csv (AUC of each section);
     `main` names the study's model in each setting.
     """
+    columns = [
+        "yardstick",
+        "test",
+        "metric",
+        "measured before",
+        "nearest baseline now",
+        "model",
+        *_ENDS,
+        "higher",
+    ]
     rows = []
     for row in yardsticks[yardsticks["cohort"] == cohort].to_dict("records"):
         table = metrics[metrics["metric"] == row["metric"]]
@@ -153,16 +158,8 @@ def against_yardsticks(
         table = table[table["setting"] == row["setting"]].set_index("model")
         if (ours := main.get(row["setting"])) not in table.index:
             continue
-        rows.append(
-            {
-                "yardstick": row["item"],
-                "test": row["section"] or f"mean, {row['setting']}",
-                "metric": row["metric"],
-                "measured before": row["value"],
-                "nearest baseline now": table["estimate"].get(row["model"], np.nan),
-                "model": ours,
-                **table.loc[ours, _ENDS],
-                "higher": ours if table.loc[ours, "estimate"] > row["value"] else "yardstick",
-            }
-        )
+        test, near = row["section"] or f"mean, {row['setting']}", table["estimate"].get(row["model"], np.nan)
+        higher = ours if table.loc[ours, "estimate"] > row["value"] else "yardstick"
+        about = row["item"], test, row["metric"], row["value"], near, ours, *table.loc[ours, _ENDS], higher
+        rows.append(dict(zip(columns, about, strict=True)))
     return pd.DataFrame(rows)

@@ -6,6 +6,7 @@ patient was censored (TCGA's `censorship` columns say the opposite). A higher ri
 """
 
 from collections import namedtuple
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from lifelines import CoxPHFitter
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm
+from statsmodels.duration.survfunc import survdiff
 
 from lib.statistics.classification import NotComputable
 from lib.statistics.intervals import LEVEL, MOST
@@ -92,20 +94,15 @@ def at_risk(time: ArrayLike, grid: ArrayLike) -> np.ndarray:
     return time.size - np.searchsorted(time, np.asarray(grid, dtype=float), "left")
 
 
-def _need_known(table: pd.DataFrame, until: float) -> None:
-    last = table.iloc[-1]
-    if until > last.time and last.survival > 0:
+def survival_at(time: ArrayLike, event: ArrayLike, times: ArrayLike) -> np.ndarray:
+    """Kaplan-Meier estimate at times (k,); NotComputable beyond the longest follow-up, unless survival reached 0 there."""
+    table = kaplan_meier(time, event)
+    times, last = np.asarray(times, dtype=float), table.iloc[-1]
+    if (until := times.max(initial=0)) > last.time and last.survival > 0:
         raise NotComputable(
             f"the longest follow-up is {last.time:g} and survival is {last.survival:.3f} there, so nothing is "
             f"known of it at {until:g}: choose an earlier time"
         )
-
-
-def survival_at(time: ArrayLike, event: ArrayLike, times: ArrayLike) -> np.ndarray:
-    """Kaplan-Meier estimate at times (k,); NotComputable beyond the longest follow-up, unless survival reached 0 there."""
-    table = kaplan_meier(time, event)
-    times = np.asarray(times, dtype=float)
-    _need_known(table, times.max(initial=0))
     return np.r_[1.0, table.survival][np.searchsorted(table.time, times, "right")]
 
 
@@ -209,13 +206,11 @@ class Censoring:
         return weights
 
 
-LogRank = namedtuple("LogRank", "statistic p degrees")  # chi-squared, its p-value, groups less one
+LogRank = namedtuple("LogRank", "statistic p")  # chi-squared and its p-value
 
 
 def logrank(time: ArrayLike, event: ArrayLike, group: ArrayLike, *, trained: bool = False) -> LogRank:
-    """Log-rank test of two or more groups (n,). Klein and Moeschberger, Survival Analysis (2003), section 7.3.
-
-    Own code: lifelines, whose test can be weighted over time, answers with a pseudo-inverse where groups cannot be compared.
+    """Log-rank test of two or more groups (n,), by statsmodels. Klein and Moeschberger, Survival Analysis (2003), section 7.3.
 
     `trained`: the groups come from held-out risks of models that share training patients. Without effect that nearly doubles
     the variance (`intervals.training_share`), and the statistic is divided by 1.85: else 12 to 15 % of models that know
@@ -229,22 +224,16 @@ def logrank(time: ArrayLike, event: ArrayLike, group: ArrayLike, *, trained: boo
         raise NotComputable(f'all patients are in the group "{names[0]}": there is nothing to compare')
     if not event.any():
         raise NotComputable(f"all {event.size} patients are censored: there is no event to compare")
-    times, place = np.unique(time[event], return_inverse=True)
-    deaths = np.zeros((len(names), times.size))
-    np.add.at(deaths, (code[event], place), 1)
-    alive = np.array([at_risk(time[code == each], times) for each in range(len(names))], dtype=float)
-    dead, all_alive = deaths.sum(0), alive.sum(0)
-    apart = (deaths - alive * dead / all_alive).sum(1)
-    spread = dead * (all_alive - dead) / np.maximum(all_alive - 1, 1) / all_alive**2
-    variance = np.diag((alive * all_alive * spread).sum(1)) - (alive * spread) @ alive.T
-    if np.linalg.matrix_rank(variance, hermitian=True) < len(names) - 1:
+    # who is followed later was so at the first event too: only there can a group be alone, or all be gone after it
+    first = time[event].min()
+    followed = time >= first
+    if np.unique(code[followed]).size < len(names) or (event & (time == first))[followed].all():
         groups = ", ".join(map(str, names))
         raise NotComputable(
             f"one of the groups {groups} is never at risk beside the others: they cannot be compared"
         )
-    statistic = float(apart[:-1] @ np.linalg.solve(variance[:-1, :-1], apart[:-1]))
-    statistic /= 1 + MOST * trained
-    return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)), len(names) - 1)
+    statistic = float(survdiff(time, event, code)[0]) / (1 + MOST * trained)
+    return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)))
 
 
 def hazard_ratio(
@@ -278,9 +267,8 @@ def median_groups(risk: ArrayLike, fold: ArrayLike | None = None) -> np.ndarray:
     log-rank p is .85 with the first and .066 with the second.
     """
     risk = np.asarray(risk, dtype=float)
-    cut = (
-        pd.Series(risk).groupby(np.zeros(risk.size) if fold is None else np.asarray(fold)).transform("median")
-    )
+    fold = np.zeros(risk.size) if fold is None else np.asarray(fold)
+    cut = pd.Series(risk).groupby(fold).transform("median")
     if risk.ndim != 1 or not np.isfinite(risk + cut).all():
         raise ValueError(f"finite risks (n,), each with a fold, are needed: {risk.shape}")
     high = risk >= cut.to_numpy()
@@ -319,29 +307,17 @@ class HeldOut:
             raise ValueError(
                 f"{name} predicts {len(strange)} patients the cohort lacks, such as {strange[0]}"
             )
-        if (twice := predictions["patient"][predictions.duplicated(["seed", "patient"])]).size:
-            raise ValueError(f"{name} predicts patient {twice.iloc[0]} twice in one seed")
         stored = cohort.loc[predictions["patient"]]
         _agree(name, predictions, "fold", predictions["fold"].astype(str), stored["fold"].astype(str))
         if "event" in predictions and predictions["event"].notna().all():
             _agree(name, predictions, "event", predictions["event"].astype(int), stored["event"].astype(int))
             _agree(name, predictions, "time", predictions["time"].round(2), stored["time_months"].round(2))
         patients = cohort.loc[cohort.index.isin(set(predictions["patient"]))]
-
-        def wide(column: str) -> np.ndarray:
-            table = predictions.pivot(index="seed", columns="patient", values=column)
-            table = table.reindex(columns=patients.index).astype(float)
-            if not (finite := np.isfinite(table.to_numpy())).all():
-                seed, patient = np.argwhere(~finite)[0]
-                where = f"{name}, seed {table.index[seed]}: patient {table.columns[patient]}"
-                raise ValueError(f"{where} has no finite {column}")
-            return table.to_numpy()
-
         columns = [c for c in predictions if c.startswith("survival_") and predictions[c].notna().any()]
         columns.sort(key=lambda column: float(column.removeprefix("survival_")))
         time, event = checked_outcomes(patients["time_months"], patients["event"])
-        risk = wide("score")
-        survival = np.stack([wide(column) for column in columns], axis=-1) if columns else None
+        risk, *survival = (by_seed(name, predictions, c, patients.index) for c in ("score", *columns))
+        survival = np.stack(survival, axis=-1) if columns else None
         times = np.array([float(c.removeprefix("survival_")) for c in columns]) if columns else None
         fold = patients["fold"].astype(str).to_numpy()
         return cls(patients.index.to_numpy(), fold, time, event, risk, survival, times)
@@ -352,6 +328,20 @@ class HeldOut:
         survival = None if self.survival is None else self.survival[:, rows]
         vectors = (values[rows] for values in (self.patient, self.fold, self.time, self.event))
         return HeldOut(*vectors, self.risk[:, rows], survival, self.times, self.trained)
+
+
+def by_seed(name: str, predictions: pd.DataFrame, column: str, patients: Sequence) -> np.ndarray:
+    """A column of one model's predictions, (seeds, patients); ValueError where a seed has a patient twice, or a value is
+    missing or infinite.
+    """
+    if (twice := predictions["patient"][predictions.duplicated(["seed", "patient"])]).size:
+        raise ValueError(f"{name} predicts patient {twice.iloc[0]} twice in one seed")
+    table = predictions.pivot(index="seed", columns="patient", values=column).reindex(columns=patients)
+    if not (finite := np.isfinite(values := table.to_numpy(dtype=float))).all():
+        seed, patient = np.argwhere(~finite)[0]
+        where = f"{name}, seed {table.index[seed]}: patient {table.columns[patient]}"
+        raise ValueError(f"{where} has no finite {column}")
+    return values
 
 
 def _agree(name: str, predictions: pd.DataFrame, what: str, theirs: pd.Series, ours: pd.Series) -> None:

@@ -8,24 +8,15 @@ guessed: see `mapped`.
 import re
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lib.inputs.tables import (
-    NO_YES,
-    USUAL,
-    Faults,
-    Usual,
-    code,
-    is_missing,
-    looked_over,
-    nearest_name,
-    number,
-    plain,
-    values,
-)
+from lib.inputs import tables
+from lib.inputs.tables import NO_YES, USUAL, Faults, Usual, is_missing, nearest_name, number, plain
+from lib.stroke.series import LONGEST_S, SHORTEST_S
 
 WEEK_MIN = 7 * 24 * 60.0
 RANGES = {
@@ -115,7 +106,7 @@ def mapped(
         found, low, high = table[name], usual.low, usual.high
         if implausible == "refuse":
             with wrong.held():
-                looked_over(found, name, usual, "; correct the table, or set implausible to missing")
+                tables.looked_over(found, name, usual, "; correct the table, or set implausible to missing")
         for row in np.flatnonzero((found < low) | (found > high)):
             notes[row].append(
                 f"{name} is {found.iloc[row]:g}, not between {low:g} and {high:g} {usual.unit}: taken as missing"
@@ -157,7 +148,7 @@ def _column(
         wrong.append(f"{name}: no table has a column {part.strip()!r}{near}")
         return pd.Series(np.nan, raw.index)
     is_time = name.endswith("_min")
-    read = partial(code, levels=levels) if levels else minutes if is_time else number
+    read = partial(tables.code, levels=levels) if levels else minutes if is_time else number
     texts = []
     for patient, cells in raw[spelled].iterrows():
         stated = {column: cell for column, cell in cells.items() if not is_missing(cell)}
@@ -167,7 +158,7 @@ def _column(
         text = next(iter(stated.values()), "")
         texts.append(re.sub(r"^\s*m?tici\s*", "", text, flags=re.IGNORECASE) if name == "mtici" else text)
     cells, what = pd.Series(texts, raw.index, dtype=str), " | ".join(spelled)
-    found = values(cells, f"{what} of patient", wrong, read)
+    found = tables.values(cells, f"{what} of patient", wrong, read)
     clock = cells.str.contains(":")
     bare = cells[~clock & (found.fillna(0) != 0)]
     if is_time and clock.any() and len(bare):
@@ -202,3 +193,122 @@ def arrays(table: pd.DataFrame, fitted_on: pd.DataFrame) -> Arrays:
         codes.fillna(0.0).to_numpy(np.int64),
         np.hstack([scaled.isna().to_numpy(bool), codes.isna().to_numpy(bool)]),
     )
+
+
+# ------------------------------------------------------------ tables that are not ISLES'24's
+
+OWN = ("patient", "film", "series", "interval_s", "hospital")
+
+
+def read_patients(
+    folder: str | Path, mapping: Mapping[str, str | float], implausible: str = "refuse"
+) -> tuple[pd.DataFrame, Path, list[str]]:
+    """Read the table of one's own patients.
+
+    `mapping` is variable to what the table calls it, see `lib.stroke.clinical.mapped`; one that is not named is looked for by
+    its own name. `implausible` ("refuse" | "missing") says what becomes of a number that no patient has.
+
+    Returns
+    -------
+    table : DataFrame
+        By patient: film (path, beginning with the folder), series (""), interval_s (NaN where empty), problem (why the film
+        cannot be read, ""), hospital (where the table has it), the nine variables and mrs (float64, NaN missing), note.
+    path : Path
+        Of the table.
+    remarks : list of str
+        Columns that are not read and variables without a column.
+
+    Raises
+    ------
+    ValueError
+        No column patient, film or mrs; a patient twice or without a name; a film of two patients, or outside the
+        folder; an interval outside 0.05 to 20 s; what `mapped` refuses.
+
+    Notes
+    -----
+    `patients.csv` or .xlsx in the folder has a row a patient. Its columns:
+
+        patient      name, as the hospital writes it
+        film         path of the CT perfusion, counted from the folder: a 4D NIfTI, a folder of 3D NIfTI, a folder of DICOM
+        series       number, description or SeriesInstanceUID, where a folder of DICOM holds several films
+        interval_s   seconds between frames, where the film does not say
+        hospital     where there are several: models are then read within each
+        age, ...     the clinical variables (`POSTPROCEDURAL`); a column that is not there is missing for everybody
+        mrs          modified Rankin scale at 90 days, 0 to 6
+    """
+    folder, wrong = Path(folder), Faults()
+    path = tables.table_in(folder, "patients")
+    raw = tables.read_texts(path)
+    columns = {plain(name): name for name in raw}
+    meant = {name: columns.get(name, "") for name in (*POSTPROCEDURAL, "mrs")} | dict(mapping)
+    lost = [name for name in OWN[:2] if name not in columns] + ([] if meant["mrs"] else ["mrs"])
+    if lost:
+        raise ValueError("\n".join(f"{path} has no column {name}{nearest_name(name, raw)}" for name in lost))
+    raw = raw.rename(columns={columns[name]: name for name in OWN if name in columns})
+    raw = raw.assign(**{name: "" for name in OWN if name not in raw})
+    tables.check_once(raw["patient"], path, wrong)
+    raw = raw[~raw["patient"].map(is_missing)].set_index("patient")
+    films, problem = tables.files_named(folder, raw["film"], path, "film", wrong)
+    interval = tables.values(raw["interval_s"], f"{path}: interval_s of patient", wrong)
+    odd = interval[interval.notna() & ~interval.between(SHORTEST_S, LONGEST_S)]
+    if len(odd):
+        said = tables.some(f"{patient} is {seconds:g}" for patient, seconds in odd.items())
+        seconds = f"{SHORTEST_S:g} to {LONGEST_S:g}"
+        wrong.append(f"{path}: interval_s of patient {said}: seconds are expected, {seconds}")
+    with wrong.held(path):
+        table = mapped(raw, meant, implausible=implausible)
+    wrong.refuse()
+    series = raw["series"].mask(raw["series"].map(is_missing), "")
+    own = {"film": films, "series": series, "interval_s": interval, "problem": problem}
+    own = pd.DataFrame(own, raw.index)
+    if "hospital" in columns:
+        own["hospital"] = raw["hospital"]
+    names = [one for each in meant.values() for one in str(each).split("|")]
+    used = {plain(part) for one in names for part in (one, *OPERATOR.split(one))}
+    idle = [name for name in raw if plain(name) not in {*used, *OWN}]
+    without = [name for name in POSTPROCEDURAL if not str(meant[name])]
+    remarks = [f"columns not read: {', '.join(idle)}"] if idle else []
+    near = {name: nearest_name(name, idle) for name in without}
+    remarks += [f"no column of {name}{near[name] * near[name].startswith('; nearest')}" for name in without]
+    return own.join(table), path, remarks
+
+
+OUTCOME = "mRs90_binary"
+NAMES = (
+    "Age",
+    "Onset2CTP",
+    "CTP2Recanalization",
+    "NIHSS00",
+    "Sex",
+    "Hypertension",
+    "Smoking",
+    "Atrial_Fibrillation",
+)
+REFERENCE = dict(zip(POSTPROCEDURAL, (*NAMES, "mTICI"), strict=True))
+# codes from 0, as its embeddings take them; which sex is 0 and how mTICI was grouped is not published
+CODES = {name: {str(code): code for code in range(len(levels))} for name, levels in CATEGORICAL.items()}
+
+
+def read_outcomes(
+    path: str | Path, mapping: Mapping[str, str | float] = REFERENCE, implausible: str = "refuse"
+) -> pd.DataFrame:
+    """Read the reference's csv: PATIENT_ID, the columns of `mapping`, and the outcome, one row a patient.
+
+    `mapping` and `implausible` are those of `lib.stroke.clinical.mapped`; categories are codes from 0. The reference does not
+    say which outcome is 1; mRS 3 to 6 is the natural reading. Indexed by patient (str): the nine variables (float64, NaN =
+    missing), note, label (1.0 unfavourable, 0.0 favourable, NaN missing).
+    """
+    raw = tables.read_texts(path)
+    columns = {plain(name): name for name in raw}
+    for name in ("PATIENT_ID", OUTCOME):
+        if plain(name) not in columns:
+            raise ValueError(f"{path} has no column {name}{nearest_name(name, columns.values())}")
+    wrong = Faults()
+    tables.check_once(raw[columns["patient_id"]], path, wrong)
+    raw = raw.set_index(columns["patient_id"]).rename_axis("patient")
+    read, cells = partial(tables.code, levels={"0": 0, "1": 1}), raw[columns[plain(OUTCOME)]]
+    label = tables.values(cells, f"{path}: {OUTCOME} of patient", wrong, read)
+    with wrong.held(path):
+        table = mapped(raw, mapping, CODES, implausible)
+    wrong.refuse()
+    return table.assign(label=label)

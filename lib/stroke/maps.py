@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import circulant
 from scipy.ndimage import convolve1d, find_objects, gaussian_filter, label
+from sklearn.linear_model import LinearRegression
 
 from lib.inputs.volumes import Geometry
 from lib.stroke.perfusion import Prepared
@@ -65,10 +66,7 @@ def arterial_input(enhancement: np.ndarray, mask: np.ndarray, interval_s: float)
     drained = places[_widest(curves, measured, interval_s)]
     venous = _mean(enhancement, drained) if len(drained) else None
     ratio = venous.sum() / measured.sum() if venous is not None else 1.0
-    remarks = _remarks(measured, venous, ratio)
-    if len(arterial) < VOXELS:
-        remarks = (*remarks, f"{len(arterial)} arterial voxels were found, {VOXELS} were wanted")
-    factor = float(max(ratio, 1.0))
+    remarks, factor = _remarks(measured, venous, ratio, len(arterial)), float(max(ratio, 1.0))
     return ArterialInput(measured * factor, measured, arterial, venous, drained, factor, remarks)
 
 
@@ -160,22 +158,19 @@ def _mean(enhancement: np.ndarray, places: np.ndarray) -> np.ndarray:
     return enhancement[(slice(None), *places.T)].mean(1, dtype=float)
 
 
-def _remarks(artery: np.ndarray, vein: np.ndarray | None, ratio: float) -> tuple[str, ...]:
+def _remarks(artery: np.ndarray, vein: np.ndarray | None, ratio: float, voxels: int) -> tuple[str, ...]:
     """Odd things in words; what is said here is not refused, since old scanners do all of it."""
     share = artery[-3:].mean() / artery.max()
+    late = vein is not None and vein[-3:].mean() > 0.5 * vein.max()
     odd = {  # words -> whether they are true
         "the artery peaks in the first frames: the scan began too late": artery.argmax() <= 1,
         "the artery peaks in the last frame: the scan ended too early": artery.argmax() == len(artery) - 1,
         f"the artery ends at {share:.0%} of its peak: its area is cut off": share > 0.3,
         "no vein was found: the artery is not corrected for partial volume": vein is None,
+        "the venous curve is cut off: the correction is too small": late,
+        f"the vein's area is only {ratio:.2f} of the artery's: no correction was made": ratio < 1,
+        f"{voxels} arterial voxels were found, {VOXELS} were wanted": voxels < VOXELS,
     }
-    if vein is not None:
-        late = vein[-3:].mean() > 0.5 * vein.max()
-        odd |= {
-            "the venous curve is cut off: the correction is too small": late,
-            "the vein peaks before the artery": vein.argmax() < artery.argmax(),
-            f"the vein's area is only {ratio:.2f} of the artery's: no correction was made": ratio < 1,
-        }
     return tuple(words for words, true in odd.items() if true)
 
 
@@ -398,12 +393,9 @@ def left_of_midline(mask: np.ndarray) -> np.ndarray:
     z, y, x = np.indices(mask.shape, sparse=True)
     rows = mask.any(2)
     first, last = mask.argmax(2)[rows], mask.shape[2] - 1 - mask[..., ::-1].argmax(2)[rows]
-    at_z, at_y = np.nonzero(rows)
     # long rows say more about the middle than those at the poles
-    weight = (last - first + 1.0)[:, None]
-    design = np.column_stack([np.ones(len(at_z)), at_y - at_y.mean(), at_z - at_z.mean()])
-    middle, per_y, per_z = np.linalg.lstsq(design * weight, (first + last) / 2 * weight[:, 0], rcond=None)[0]
-    return x > middle + per_y * (y - at_y.mean()) + per_z * (z - at_z.mean())
+    plane = LinearRegression().fit(np.argwhere(rows), (first + last) / 2, (last - first + 1.0) ** 2)
+    return x > plane.intercept_ + plane.coef_[0] * z + plane.coef_[1] * y
 
 
 def _large(voxels: np.ndarray, least: float) -> np.ndarray:

@@ -10,10 +10,8 @@ Written from a description; the released code has no licence, and none of it is 
 A token is as long as the last level of the CNN has places: (h / 16)(w / 16)(z / 16), 1,024 at full size. Of the two
 crossings only the class tokens are read, so only they are computed.
 
-| switch | described | released |
-|---|---|---|
-| `positional` | learned | frozen: drawn once, never trained, and saved with no weights; here they are saved |
-| `missing` | a missing variable's token is not attended to | refused |
+A missing variable's token is not attended to. Positions are "learned", or "frozen" as in the released code: drawn once, never
+trained, and saved with no weights there; here they are saved.
 
 Positions are added to the clinical tokens too, as the released code does; the paper's figure has them on frames only:
 `clinical_positions=False`.
@@ -184,7 +182,6 @@ def _initial(part: nn.Module) -> None:
 
 
 FUSIONS = ("cross", "concatenation", "imaging", "clinical")
-POSITIONAL = {"described": "learned", "released": "frozen"}
 
 
 class Outcome(NamedTuple):
@@ -238,8 +235,7 @@ class StrokeNet(nn.Module):
 
     154,161,410 parameters at full size with frozen positions; 41,984 more when they are learned.
 
-    `variant` sets `positional` where it is None, and whether values may be missing; see the module's docstring. Of the
-    fusions "cross" is the model; "concatenation" puts the class tokens of the two self-attentions side by side; the
+    For `positional` ("learned", "frozen") see the module's docstring. Of the fusions "cross" is the model; "concatenation" puts the class tokens of the two self-attentions side by side; the
     others have one modality only. The paper's clinical variables: age, onset to CT perfusion, CT perfusion to
     recanalisation, NIHSS; sex, hypertension, smoking, atrial fibrillation, mTICI. Dropout is of attention weights, after
     the crossings' layer and in the head; the other options are those of `VolumeEncoder`.
@@ -249,12 +245,11 @@ class StrokeNet(nn.Module):
         self,
         shape: tuple[int, int, int] = (512, 512, 16),
         frames: int = 32,
-        variant: str = "described",
+        positional: str = "learned",
         *,
         fusion: str = "cross",
         continuous: int = 4,
         categories: tuple[int, ...] = (2, 2, 2, 2, 3),
-        positional: str | None = None,
         clinical_positions: bool = True,
         widths: tuple[int, ...] = (16, 32, 64, 128),
         channels: int = 1,
@@ -265,9 +260,8 @@ class StrokeNet(nn.Module):
     ):
         super().__init__()
         step = 2 ** len(widths)
-        self.shape, self.frames, self.variant, self.fusion = tuple(shape), frames, variant, fusion
+        self.shape, self.frames, self.fusion = tuple(shape), frames, fusion
         self.width = width = math.prod(shape) // step**3 * channels
-        positional = positional or POSITIONAL[variant]
         if fusion != "clinical":
             self.encoder = VolumeEncoder(tuple(widths), channels, frames_at_once, bf16)
             self.imaging = Branch(frames, width, heads, dropout, positional)
@@ -295,7 +289,7 @@ class StrokeNet(nn.Module):
 
         `series` (b, frames, h, w, z) is standardised CT perfusion, which "clinical" does not read; `continuous` (b, c) scaled to
         [0, 1] and `categorical` (b, k) codes from 0, which "imaging" does not read. `missing`, bool (b, c + k), marks what is not
-        known: whatever stands there is not read. All may be missing; "released" refuses any.
+        known: whatever stands there is not read. All may be missing.
 
         `attention` asks for attention weights too, before dropout: by name, (b, heads, asking, asked), the class token first on
         both axes, rows sum to 1: "imaging" and "clinical" (self-attention), "imaging_asks" (frames to variables), "clinical_asks"
@@ -309,8 +303,6 @@ class StrokeNet(nn.Module):
         if self.fusion != "imaging":
             if missing is None:
                 missing = continuous.new_zeros(len(continuous), len(self.tokens), dtype=torch.bool)
-            elif self.variant == "released" and missing.any():
-                raise ValueError(f"variant 'released' has no place for {int(missing.sum())} missing values")
             tokens = self.tokens(continuous, categorical, missing)  # (b, c + k, width)
             masked = F.pad(missing, (1, 0)) if missing.any() else None  # the class token never is
             clinical, seen["clinical"] = self.clinical(tokens, masked)  # (b, 1 + c + k, width)

@@ -1,6 +1,6 @@
 """The parameters of the stroke study, and its contenders. The defaults are the demo: Run All works on a fresh clone."""
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -38,6 +38,7 @@ CONTENDERS = {
 }
 NETWORKS = tuple(name for name, contender in CONTENDERS.items() if contender.kind == "network")
 OF_VOLUMES = ("logistic-volumes", "logistic-both")
+Side = Annotated[int, Field(gt=0, multiple_of=16)]  # voxels: the network's encoder halves them four times
 VOLUMES = ["core_ml", "hypoperfused_ml", "mismatch_ml"]
 SETTINGS = ("admission", "postprocedural")
 
@@ -63,8 +64,10 @@ class Preparation(Checked):
     blur_mm: float = Field(1.0, ge=0)  # standard deviation, in a slice, before the mask
     erosion_mm: float = Field(1.0, ge=0)  # the rim that cuts scalp and orbits off
     spacing_mm: tuple[float, float, float] | None = None  # (x, y, z) to resample to; None keeps the voxels
-    size: tuple[int, int] | None = None  # (y, x) around the brain; None keeps all, padded to multiples of 16
-    slices: int | None = None
+    size: tuple[Side, Side] | None = (
+        None  # (y, x) around the brain; None keeps all, padded to multiples of 16
+    )
+    slices: Side | None = None
     frames: int = Field(32, ge=4)  # around the peak
     ceiling_hu: float | None = Field(8.0, gt=0)  # enhancement above it is set to it in what networks read
     # the brain's mean curve may be (Durbin-Watson); a bolus has 0.03 to 0.1
@@ -78,7 +81,7 @@ class Recipe(Checked):
     cosine. The last epoch counts, unless a quirk says otherwise.
     """
 
-    shape: tuple[int, int, int] = (16, 16, 16)  # (h, w, z) of the film: fractions of what is prepared
+    shape: tuple[Side, Side, Side] = (16, 16, 16)  # (h, w, z) of the film: fractions of what is prepared
     frames: int = Field(4, ge=2)
     variant: Literal["described", "released"] = "described"  # released: every network has `RELEASED`
     epochs: PositiveInt = 25
@@ -106,7 +109,7 @@ class StrokeParams(Recipe, StudyParams):
     # 1-preprocess
     isles: str = ""  # folder of an ISLES'24 tree, in any of its releases
     isles_form: str = ""  # its clinical table alone, without films: models that see none
-    own_patients: str = ""  # folder of one's own patients instead: `lib.stroke.patients`
+    own_patients: str = ""  # folder of one's own patients instead: `lib.stroke.clinical.read_patients`
     arrays: str = ""  # the reference's own input instead: folder of <ID>/preprocessed.npz
     arrays_clinical: str = ""  # its clinical csv
     partition: str = ""  # its train, val and test patients; "" draws folds
@@ -152,9 +155,6 @@ class StrokeParams(Recipe, StudyParams):
             ),
             "`arrays` and `arrays_clinical` (its clinical CSV) go together, `partition` with them": (
                 bool(self.arrays) != bool(self.arrays_clinical) or (self.partition and not self.arrays)
-            ),
-            f"`shape` is {self.shape}: the encoder halves four times, give multiples of 16": (
-                any(side % 16 or side < 16 for side in self.shape)
             ),
             "late-fusion is made of ctp and clinical-branch, list both in `models`": (
                 any(not parts <= set(names) for names in late)

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, gaussian_filter, label
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter, label
+from skimage.measure import block_reduce
 from statsmodels.stats.stattools import durbin_watson
 
 from lib.files import opened, written_hdf5
 from lib.inputs.volumes import AIR_HU, Geometry, brought_onto, image_of
-from lib.stroke.film import Series
 from lib.stroke.params import Preparation
+from lib.stroke.series import Series
 
 FIRST = 3  # frames to make the mask from that finds the baseline
 MULTIPLE = 16  # the network halves each side four times
@@ -39,17 +40,17 @@ LEAST_JUMP = 0.15  # a first frame of 2 HU too much bends by .23, and a core of 
 class Prepared(NamedTuple):
     """A prepared scan; all volumes lie on one grid, `geometry`.
 
-    `values` float32 (window, z, y, x): enhancement of the window's frames, mean 0 and sd 1 in the mask; `mask`
-    bool (z, y, x): brain; `seconds` float64 (frames,) of all frames; `baseline` float32 (z, y, x): HU before contrast, air
-    (-1024) beyond the scan; `enhancement` float32 (frames, z, y, x): HU above baseline, 0 beyond the scan.
+    `mask` bool (z, y, x): brain; `seconds` float64 (frames,) of all frames; `baseline` float32 (z, y, x): HU before
+    contrast, air (-1024) beyond the scan; `enhancement` float32 (frames, z, y, x): HU above baseline, 0 beyond the scan.
     """
 
-    values: np.ndarray
     mask: np.ndarray
     geometry: Geometry
     seconds: np.ndarray
     baseline: np.ndarray
     enhancement: np.ndarray
+    window: int  # frames for the networks
+    most: float  # the highest of `values`: where preparation had a ceiling, this is it
     peak_frame: int  # of the highest mean enhancement in the mask
     first_frame: int  # of the window
     baseline_frames: int  # averaged; more than `arrival_frame`: contrast is subtracted from itself
@@ -58,8 +59,19 @@ class Prepared(NamedTuple):
     sd_hu: float
     tissue_kept: float  # share of the brain's volume inside the scan that lies on this grid, about 0 to 1
 
+    @property
+    def values(self) -> np.ndarray:
+        """Enhancement of the window's frames, float32 (window, z, y, x): mean 0 and sd 1 in the mask, 0 outside."""
+        frames = self.enhancement[self.first_frame : self.first_frame + self.window, self.mask]
+        scaled = (frames - np.float32(self.mean_hu)) / np.float32(self.sd_hu)
+        values = np.zeros(
+            (self.window, *self.mask.shape), np.float32
+        )  # the mean, and what a convolution pads with
+        values[:, self.mask] = np.minimum(scaled, np.float32(self.most))
+        return values
 
-NUMBERS = Prepared._fields[6:]
+
+NUMBERS = Prepared._fields[7:]
 
 
 def prepare(series: Series, settings: Preparation) -> Prepared:
@@ -69,8 +81,6 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     or where contrast came before the film began.
     """
     values, geometry, frames = series.values, series.geometry, settings.frames
-    if geometry.orientation != "LPS":  # sides would be exchanged
-        raise ValueError(f"the series lies {geometry.orientation}: read_series turns it to LPS")
     if len(values) < frames:
         raise ValueError(f"the series has {len(values)} frames and the window takes {frames}: lower frames")
     if settings.baseline != "found" and settings.baseline >= len(values):  # the bolus would be subtracted
@@ -86,8 +96,6 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     rows, columns = settings.size or (None, None)
     grid = grid_around(mask, geometry, settings.spacing_mm, (columns, rows, settings.slices))
     brain = laid_onto(mask, geometry, grid, False)
-    if not brain.any():
-        raise ValueError(f"no brain lies on the grid asked for ({grid}): its spacing or size is off")
     enhancement = np.empty((len(values), *grid.size[::-1]), dtype=np.float32)
     for frame, hu in enumerate(values):
         enhancement[frame] = laid_onto(hu - baseline, geometry, grid, 0)
@@ -96,16 +104,13 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     check_course(values, mask)
     peak = int(curve.argmax())
     first = min(max(peak - frames // 2, 0), len(values) - frames)
-    window = np.minimum(enhancement[first : first + frames], settings.ceiling_hu or np.inf)
-    inside = window[:, brain]
+    inside = np.minimum(enhancement[first : first + frames, brain], settings.ceiling_hu or np.inf)
     mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
-    window -= np.float32(mean)
-    window /= np.float32(sd)
-    window[:, ~brain] = 0  # the mean inside, and what a convolution pads with
+    most = (inside.max() - np.float32(mean)) / np.float32(sd)
     still = laid_onto(baseline, geometry, grid, AIR_HU)
     kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
-    numbers = (peak, first, before, arrival, mean, sd, kept)
-    return Prepared(window, brain, grid, series.seconds, still, enhancement, *numbers)
+    numbers = (frames, most, peak, first, before, arrival, mean, sd, kept)
+    return Prepared(brain, grid, series.seconds, still, enhancement, *numbers)
 
 
 def bend_of(prepared: Prepared) -> str:
@@ -121,13 +126,16 @@ def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) 
     Averages, not picks: nothing aliases and noise falls. `shape` is rows (y, to posterior), columns (x, to the left),
     slices (z, to superior).
     """
-    t, z, y, x = prepared.values.shape
+    values = prepared.values
+    t, z, y, x = values.shape
     h, w, d = shape
     if y % h or x % w or z % d or t % frames:
         words = f"shape {tuple(shape)} and {frames} frames are no whole fractions of what was prepared"
         raise ValueError(f"{words}, {(y, x, z)} and {t} frames: change the one or the other")
-    blocks = prepared.values.reshape(frames, t // frames, d, z // d, h, y // h, w, x // w)
-    return np.ascontiguousarray(blocks.mean((1, 3, 5, 7), dtype=np.float32).transpose(0, 2, 3, 1))
+    blocks = block_reduce(
+        values, (t // frames, z // d, y // h, x // w), np.mean, func_kwargs={"dtype": np.float32}
+    )
+    return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1))
 
 
 def tissue_mask(baseline: np.ndarray, geometry: Geometry, settings: Preparation) -> np.ndarray:
@@ -145,13 +153,8 @@ def tissue_mask(baseline: np.ndarray, geometry: Geometry, settings: Preparation)
     if not tissue.any():
         reach = f"{low:g} to {high:g} HU (it reaches from {baseline.min():g} to {baseline.max():g})"
         raise ValueError(f"no voxel of the baseline lies within {reach}: is the series in Hounsfield units?")
-    if settings.erosion_mm and not tissue.all():
-        ((*box,),) = find_objects(tissue.astype(np.uint8))
-        # one voxel more around: what is next to the box is no tissue, or beyond the scan
-        box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
-        depth = distance_transform_edt(tissue[box], sampling=geometry.spacing_mm[::-1])  # mm between centres
-        tissue = np.zeros_like(tissue)
-        tissue[box] = depth > settings.erosion_mm
+    if settings.erosion_mm and not tissue.all():  # mm between centres
+        tissue = distance_transform_edt(tissue, sampling=geometry.spacing_mm[::-1]) > settings.erosion_mm
     parts, number = label(tissue)
     if not number:
         raise ValueError(f"no tissue is left after {settings.erosion_mm:g} mm were taken off")
@@ -171,8 +174,6 @@ def grid_around(
     `spacing_mm` None keeps the scan's, and then voxels fall onto the scan's voxels; a `size` of None covers the whole
     scan in that direction, padded to the next multiple of 16.
     """
-    if wrong := [side for side in size if side is not None and (side < MULTIPLE or side % MULTIPLE)]:
-        raise ValueError(f"sizes must be multiples of {MULTIPLE}, the network halves them: not {wrong[0]}")
     old = np.asarray(geometry.spacing_mm)
     new = old if spacing_mm is None else np.asarray(spacing_mm, dtype=float)
     first, voxels = np.empty(3), []
@@ -199,13 +200,17 @@ def laid_onto(values: np.ndarray, geometry: Geometry, grid: Geometry, outside: f
 
 def vessel_curve(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Mean HU over time, float64 (frames,), of the voxels in a mask (z, y, x) that enhance most."""
-    voxels = np.flatnonzero(mask)
-    voxels = voxels[:: max(1, len(voxels) // MOST_CURVES)]
-    curves = values.reshape(len(values), -1)[:, voxels]
-    # over three frames, so that a single frame's noise does not choose
-    smooth = (curves[:-2] + curves[1:-1] + curves[2:]) / 3 if len(curves) > 4 else curves
-    most = np.argsort(-np.ptp(smooth, axis=0), kind="stable")[: max(1, round(SHARE_OF_VOXELS * len(voxels)))]
+    curves, smooth = _curves(values, mask)
+    number = max(1, round(SHARE_OF_VOXELS * curves.shape[1]))
+    most = np.argsort(-np.ptp(smooth, axis=0), kind="stable")[:number]
     return curves[:, most].mean(1, dtype=np.float64)
+
+
+def _curves(values: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """HU over time (frames, n) of a mask's voxels, `MOST_CURVES` or so; and averaged over three frames, against noise."""
+    voxels = np.flatnonzero(mask)
+    curves = values.reshape(len(values), -1)[:, voxels[:: max(1, len(voxels) // MOST_CURVES)]]
+    return curves, (curves[:-2] + curves[1:-1] + curves[2:]) / 3 if len(curves) > 4 else curves
 
 
 def arrival_frame(curve: np.ndarray, interval_s: float) -> int:
@@ -231,11 +236,7 @@ def check_course(values: np.ndarray, mask: np.ndarray) -> None:
     (frames, z, y, x) are in HU; of `mask` (z, y, x), the brain, what it encloses is looked at too, since vessels that are full
     of contrast are no tissue.
     """
-    inside = np.stack([binary_fill_holes(one) for one in mask])
-    voxels = np.flatnonzero(inside)
-    curves = values.reshape(len(values), -1)[:, voxels[:: max(1, len(voxels) // MOST_CURVES)]]
-    if len(curves) > 4:
-        curves = (curves[:-2] + curves[1:-1] + curves[2:]) / 3
+    _, curves = _curves(values, np.stack([binary_fill_holes(one) for one in mask]))
     reach = np.ptp(curves, axis=0)
     vessels = curves[:, reach > SHARE_OF_TOP * np.sort(reach)[-TOP:].mean()]
     if not vessels.size:
@@ -293,10 +294,8 @@ def write_prepared(path: str | os.PathLike, prepared: Prepared) -> None:
         file["baseline"] = prepared.baseline.astype(np.float16)
         file["mask"] = np.packbits(prepared.mask)
         file["seconds"] = prepared.seconds
-        numbers = {name: getattr(prepared, name) for name in NUMBERS} | prepared.geometry._asdict()
-        # where preparation had a ceiling, it is known by the highest value
-        numbers |= {"window": len(prepared.values), "most": prepared.values.max()}
-        file.attrs.update(numbers)
+        numbers = {name: getattr(prepared, name) for name in (*NUMBERS, "window", "most")}
+        file.attrs.update(numbers | prepared.geometry._asdict())
 
 
 def read_prepared(path: str | os.PathLike) -> Prepared:
@@ -306,13 +305,8 @@ def read_prepared(path: str | os.PathLike) -> Prepared:
         names = ("enhancement", "baseline", "seconds", "mask")
         curves, baseline, seconds, packed = (file[name][:] for name in names)
     mask = np.unpackbits(packed, count=baseline.size).astype(bool).reshape(baseline.shape)
-    curves = curves.astype(np.float32)
     enhancement = np.zeros((len(curves), *mask.shape), np.float32)
     enhancement[:, mask] = curves
-    first, frames = int(about["first_frame"]), int(about["window"])
-    scaled = (curves[first : first + frames] - np.float32(about["mean_hu"])) / np.float32(about["sd_hu"])
-    values = np.zeros((frames, *mask.shape), np.float32)
-    values[:, mask] = np.minimum(scaled, about["most"])
-    numbers = {name: about[name].item() for name in NUMBERS}
+    numbers = {name: about[name].item() for name in (*NUMBERS, "window", "most")}
     geometry = Geometry(*(tuple(np.asarray(about[name]).tolist()) for name in Geometry._fields))
-    return Prepared(values, mask, geometry, seconds, baseline.astype(np.float32), enhancement, **numbers)
+    return Prepared(mask, geometry, seconds, baseline.astype(np.float32), enhancement, **numbers)

@@ -152,8 +152,7 @@ def write_patient(
 
     Below `folder`: `raw_data/<patient>/ses-01/<patient>_ses-01_ctp.nii.gz` (int16, HU),
     `phenotype/<patient>/ses-01/..._demographic_baseline.csv` and `ses-02/..._outcome.csv` with some values missing,
-    and, for no model to read, `truth/<patient>.csv`: what this function returns, the row with volumes as made;
-    oligaemia_ml, interval_s, noise (HU), orientation (of the file), bolus_peak (HU), bolus_arrival (s).
+    and, for no model to read, `truth/<patient>.csv`: what this function returns, the row with volumes as made.
     """
     folder, number = Path(folder), int(row.patient.removeprefix("sub-stroke"))
     random = np.random.default_rng([seed, 2, number])
@@ -161,12 +160,7 @@ def write_patient(
     scan = draw_scan(random)._replace(frames=frames)
     write_series(series_path(folder, row.patient), series(stroke, scan, [seed, 4, number]), "int16")
     _write_phenotype(folder / "phenotype" / row.patient, row, random)
-    truth = row.to_dict() | {
-        **{name: getattr(stroke, name) for name in ("core_ml", "penumbra_ml", "oligaemia_ml")},
-        **{name: getattr(scan, name) for name in ("interval_s", "noise", "orientation")},
-        "bolus_peak": scan.bolus.peak,
-        "bolus_arrival": scan.bolus.arrival,
-    }
+    truth = row.to_dict() | {name: getattr(stroke, name) for name in ("core_ml", "penumbra_ml")}
     write_csv(pd.DataFrame([truth]), folder / "truth" / f"{row.patient}.csv")
     return truth
 

@@ -89,7 +89,6 @@ class Anatomy(NamedTuple):
     spacing_mm: tuple[float, float, float]  # x, y, z
     core_ml: float
     penumbra_ml: float
-    oligaemia_ml: float
 
 
 class Scan(NamedTuple):
@@ -234,7 +233,7 @@ def anatomy(
     if (core_ml + penumbra_ml) > 0:  # the occluded artery carries nothing beyond its stem
         labels[branches & (x > 10)] = LABELS["csf"]
     texture = np.exp(0.12 * smooth(random, shape, (0.7, 1.5, 1.5)))
-    volumes = (len(zones[name]) * ml for name in ("core", "penumbra", "oligaemia"))
+    volumes = (len(zones[name]) * ml for name in ("core", "penumbra"))
     return Anatomy(labels, healthy, texture, spacing_mm, *volumes)
 
 

@@ -3,21 +3,26 @@ own arrays.
 
 Another kind of input is another class with the members of `Isles`: `scans`, `remarks`, `film`, `write`, `depends`,
 `tables`, `patients` and `folds` are all that 1-preprocess asks for.
+
+The reference's code (Amador et al., doi 10.1016/j.media.2024.103381) reads `<ID>/preprocessed.npz`, its README says
+`<ID>_preprocessed.npz`; the time axis is last; one csv has variables and outcome; the partition is a pickle.
 """
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.data import fetch_all, read_sources
 from lib.files import size_of, write_json
-from lib.inputs.tables import looked_over
+from lib.inputs.tables import looked_over, nearest_name, plain, read_pickle
 from lib.inputs.volumes import sidecar_of
-from lib.stroke import arrays, cohort, phantom
+from lib.params import read_yaml
+from lib.stroke import clinical, cohort, phantom
 from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL, RANGES
 from lib.stroke.params import StrokeParams
-from lib.stroke.patients import read_patients
 from lib.stroke.perfusion import NUMBERS, Prepared, bend_of, prepare, write_prepared
 from lib.stroke.series import Series, read_series, write_series_features
 from lib.training.folds import stratified_folds
@@ -108,8 +113,8 @@ class Patients(Isles):
 
     def __init__(self, root: Path, params: StrokeParams):
         self.params = params
-        self.table, self.path, self.remarks = read_patients(root, params.mapping, params.implausible)
-        lost = self.table.loc[self.table["problem"] != "", "problem"]
+        self.table, path, self.remarks = clinical.read_patients(root, params.mapping, params.implausible)
+        self.files, lost = [path], self.table.loc[self.table["problem"] != "", "problem"]
         self.remarks += [f"left out: {name}: {problem}" for name, problem in lost.items()]
         self.scans = {name: Path(path) for name, path in self.table["film"].drop(lost.index).items()}
 
@@ -125,43 +130,38 @@ class Patients(Isles):
         return {"files": len(files), "bytes": size_of(path)} | stated
 
     def tables(self, names: Sequence[str]) -> list[Path]:
-        return [self.path]
+        return self.files
 
     def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
         wanted = self.table.columns.intersection([*POSTPROCEDURAL, "mrs", "note", "hospital"])
         return self.table.loc[list(names), wanted]
 
 
-class Form(Isles):
+class Form(Patients):
     """ISLES'24's clinical table, of patients whose scans are not here: there is no film."""
 
     def __init__(self, path: Path, params: StrokeParams):
-        self.params, self.path, self.scans, self.remarks = params, path, {}, ["no scans, the form alone"]
-
-    def tables(self, names: Sequence[str]) -> list[Path]:
-        return [self.path]
-
-    def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
-        return cohort.read_form(self.path, self.params.implausible)
+        self.params, self.files, self.scans, self.remarks = params, [path], {}, ["no scans, the form alone"]
+        self.table = cohort.read_form(path, params.implausible)
 
 
-class Arrays(Isles):
+class Arrays(Patients):
     """Arrays prepared elsewhere, of which neither HU nor millimetres are known; one csv, and a partition."""
 
     def __init__(self, root: Path, params: StrokeParams, raw: Path):
         self.params, self.remarks = params, []
         self.files = [raw / name for name in (params.arrays_clinical, params.partition) if name]
-        mapping = arrays.MAPPING | params.mapping
-        self.table = arrays.read_clinical(self.files[0], mapping, params.implausible)
-        self.scans = arrays.array_paths(root, self.table.index)
+        self.table = clinical.read_outcomes(
+            self.files[0], clinical.REFERENCE | params.mapping, params.implausible
+        )
+        self.scans = array_paths(root, self.table.index)
 
     def write(self, name: str, target: Path) -> None:
-        values = arrays.read_array(self.scans[name], self.params.shape, self.params.frames)
-        write_series_features(target, values)
+        write_series_features(target, read_array(self.scans[name], self.params.shape, self.params.frames))
         write_json({}, target.with_suffix(".json"))
 
-    def tables(self, names: Sequence[str]) -> list[Path]:
-        return self.files
+    def depends(self, name: str) -> dict:
+        return Isles.depends(self, name)
 
     def patients(self, names: Sequence[str]) -> pd.DataFrame:
         return self.table.loc[list(names)].assign(mrs=float("nan"))
@@ -169,7 +169,7 @@ class Arrays(Isles):
     def folds(self, patients: pd.DataFrame) -> pd.Series:
         if not self.params.partition:
             return super().folds(patients)
-        part = arrays.read_partition(self.files[1], self.table.index)
+        part = read_partition(self.files[1], self.table.index)
         return patients.index.to_series().map(part).map({"test": "test", "train": "", "val": ""})
 
 
@@ -192,21 +192,90 @@ def described(patients: pd.DataFrame) -> pd.DataFrame:
     """Median and quartiles, or counts, of the clinical variables, in how many patients they are missing, and what is odd."""
     rows = []
     for name in POSTPROCEDURAL:
-        known = patients[name].dropna()
-        words = "known of nobody"
-        if len(known) and name in CATEGORICAL:
-            words = ", ".join(
-                f"{level} {(known == code).sum()}" for code, level in enumerate(CATEGORICAL[name])
-            )
-        elif len(known):
-            low, middle, high = known.quantile([0.25, 0.5, 0.75])
-            words = f"{middle:.0f} ({low:.0f} to {high:.0f})"
-        missing = int(patients[name].isna().sum())
-        try:
-            remark = looked_over(known, name, RANGES[name]) if name in RANGES else ""
-        except ValueError as error:  # which `implausible` lets pass
-            remark = str(error)
+        known, remark = patients[name].dropna(), ""
+        if name in CATEGORICAL:
+            counts = (f"{level} {(known == code).sum()}" for code, level in enumerate(CATEGORICAL[name]))
+            words = ", ".join(counts)
+        else:
+            words = "{1:.0f} ({0:.0f} to {2:.0f})".format(*known.quantile([0.25, 0.5, 0.75]))
+            try:
+                remark = looked_over(known, name, RANGES[name])
+            except ValueError as error:  # which `implausible` lets pass
+                remark = str(error)
         rows.append(
-            {"variable": name, "median (quartiles), or counts": words, "missing": missing, "remark": remark}
+            (name, words if len(known) else "known of nobody", int(patients[name].isna().sum()), remark)
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["variable", "median (quartiles), or counts", "missing", "remark"])
+
+
+# ------------------------------------------------------------ the reference's own input
+
+
+LAYOUTS = ("{}/preprocessed.npz", "{}_preprocessed.npz")
+PARTS = {"train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val"}
+PARTS |= {"test": "test", "testing": "test"}
+
+
+def array_paths(folder: str | Path, patients: Iterable[str]) -> dict[str, Path]:
+    """The npz of each patient; refuses one without a file (FileNotFoundError), or with one in either layout."""
+    paths = {name: [Path(folder, layout.format(name)) for layout in LAYOUTS] for name in patients}
+    there = {name: [path for path in both if path.is_file()] for name, both in paths.items()}
+    if gone := [name for name, files in there.items() if not files]:
+        lost = f"{len(gone)} of {len(there)} listed patients: {', '.join(gone[:5])}"
+        raise FileNotFoundError(f"{folder} has no preprocessed.npz of {lost}")
+    if twice := [files for files in there.values() if len(files) > 1]:
+        raise ValueError(f"{twice[0][0]} and {twice[0][1]} are of one patient: remove one")
+    return {name: files[0] for name, files in there.items()}
+
+
+def read_array(path: str | Path, shape: tuple[int, int, int], frames: int) -> np.ndarray:
+    """Read a patient's series, preprocessed already, from an npz with `img` (height, width, slices, frames).
+
+    `shape` and `frames` are what it must have. Returns float32 (frames, height, width, slices), as the model takes it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values = stored["img"]
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise ValueError(f"{path} is no npz with an array img of plain numbers: {error}") from error
+    if values.dtype.kind not in "fiu" or values.shape != (*shape, frames):  # frames first would be slices
+        wanted = f"numbers {(*shape, frames)} (height, width, slices, frames) are expected"
+        raise ValueError(f"{path}: img is {values.dtype} {values.shape}; {wanted}")
+    return np.ascontiguousarray(np.moveaxis(values, 3, 0), dtype=np.float32)
+
+
+def read_partition(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
+    """Read who trains, who chooses and who is tested: the part ("train", "val" or "test") of each patient in one.
+
+    A .yaml or .yml has train, val and test with a list each; a .pickle or .pkl a dictionary of lists, tuples, sets or numpy
+    arrays. "training", "validation" and "testing" are understood, and val may be left out. A name that is not among the
+    `patients` is a ValueError.
+    """
+    path, known = Path(path), dict.fromkeys(patients)
+    is_pickle = path.suffix.lower() in (".pickle", ".pkl")
+    # YAML as texts: another loader reads the patient 0012 as the number ten
+    content = read_pickle(path) if is_pickle else read_yaml(path, texts=True)
+    lists = list | tuple | set | frozenset | np.ndarray
+    if not isinstance(content, dict) or not all(isinstance(each, lists) for each in content.values()):
+        raise ValueError(f"{path}: train, val and test with a list each are expected")
+    parts: dict[str, str] = {}
+    for name, members in content.items():
+        if (part := PARTS.get(plain(name))) is None:
+            raise ValueError(f"{path}: {name!r} is no part{nearest_name(name, ('train', 'val', 'test'))}")
+        for member in members:
+            patient, fault = str(member).strip(), ""
+            if isinstance(member, bool) or not isinstance(member, np.integer | int | str):
+                fault = "is no patient's name: a text or a whole number is expected"
+            elif patient in parts:
+                fault = (
+                    f"is in {parts[patient]} and in {part} (to choose by the test patients, leave val out)"
+                )
+            elif patient not in known:
+                near = nearest_name(patient, [*known][:1000])
+                fault = f"of {part} is not among the {len(known)} patients known{near}"
+            if fault:
+                raise ValueError(f"{path}: patient {patient} {fault}")
+            parts[patient] = part
+    if lost := {"train", "test"} - set(parts.values()):
+        raise ValueError(f"{path} has no patients to {min(lost)}")
+    return parts

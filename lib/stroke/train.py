@@ -36,7 +36,6 @@ from lib.stroke.series import read_series_features
 from lib.training.folds import Fold
 from lib.training.runs import Checkpoint, Loop, Result, Run, run
 
-SCAN = "scan"  # the setting of models that see no clinical variable: one run serves every setting
 STRENGTHS = np.logspace(-3, 1, 9)  # of the logistic regressions, chosen by inner folds
 HISTORY = ["epoch", "loss", "held_out_auc", "chosen"]
 MEMORY = 2**32  # bytes of series kept for the next epoch; the others are read again
@@ -238,7 +237,6 @@ def build(name: str, setting: str, params: Recipe) -> nn.Module:
     quirks, contender, clinical = habits(name, params), CONTENDERS[name], variables(setting)
     known = {key: getattr(params, key) for key in signature(StrokeNet).parameters if hasattr(params, key)}
     known |= {
-        "variant": "released" if quirks.issuperset(RELEASED) else "described",
         "fusion": contender.fusion,
         "continuous": sum(each in CONTINUOUS for each in clinical),
         "categories": tuple(len(CATEGORICAL[each]) for each in clinical if each in CATEGORICAL),
@@ -294,29 +292,6 @@ def logistic(run: Run, data: Data) -> np.ndarray:
     return model.decision_function(table.loc[test])
 
 
-def asked(models: Mapping[str, Sequence[str]], folds: Sequence[Fold]) -> dict[str, tuple]:
-    """What `lib.training.runs.plan_runs` takes: what sees the scan alone is trained once, for every setting."""
-    runs = {setting: [] for setting in models} | {SCAN: []}
-    for setting, names in models.items():
-        for name in names:
-            where = runs[setting if CONTENDERS[name].clinical else SCAN]
-            if CONTENDERS[name].kind != "late" and name not in where:
-                where.append(name)
-    return {setting: (folds, names) for setting, names in runs.items()}
-
-
-def by_setting(rows: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Rows of runs by setting, fold and model; those of runs that see the scan alone count in every setting."""
-    wanted = [
-        (setting, setting if CONTENDERS[model].clinical else SCAN, fold, model)
-        for setting, names in models.items()
-        for fold in rows["fold"].unique()
-        for model in dict.fromkeys(names)
-    ]
-    table = pd.DataFrame(wanted, columns=["setting", "trained", "fold", "model"])
-    return table.merge(rows.rename(columns={"setting": "trained"}))[list(rows)]
-
-
 def with_late_fusion(predictions: pd.DataFrame, models: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Predictions (setting, model, seed, fold, patient, score: the logit, probability) with those of late fusion below.
 
@@ -359,3 +334,55 @@ def mean_attention(data: Data, run: Run) -> pd.DataFrame:
     means = {"variable": to_variables.mean().dropna(), "frame": pd.Series(to_frames)}
     table = pd.concat(means, names=["asks", "name"]).rename("attention").reset_index()
     return table.assign(name=table["name"].astype(str), equal=table["asks"].map(equal), fold=run.fold.name)
+
+
+# ------------------------------------------------------------ hospitals
+
+
+COLUMNS = ["setting", "model", "hospital", "patients", "unfavourable", "auc"]
+
+
+def by_hospital(predictions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
+    """AUC of each model within each hospital, held-out patients of all folds together, mean over seeds.
+
+    `predictions` has setting, model, seed, patient, hospital, label (1 unfavourable), score: one row a held-out patient and
+    seed; `patients` hospital and label, by patient. Returned are `COLUMNS`, hospital being "all" too, auc NaN where only one
+    outcome occurs. The last row, model "hospital alone", calls each patient by the share of bad outcomes in the hospital: seen
+    beforehand, so it is what could be had at most.
+    """
+    rows = []
+    everybody = predictions.assign(hospital="all")
+    for (setting, model, hospital), part in pd.concat([everybody, predictions]).groupby(
+        ["setting", "model", "hospital"], sort=False
+    ):
+        aucs = [_auc(one["label"], one["score"]) for _, one in part.groupby("seed")]
+        people = part.drop_duplicates("patient")
+        counts = (len(people), int(people["label"].sum()))
+        rows.append((setting, model, hospital, *counts, float(np.mean(aucs))))
+    shares = patients.groupby("hospital")["label"].transform("mean")
+    counts = (len(patients), int(patients["label"].sum()))
+    rows.append(("", "hospital alone", "all", *counts, _auc(patients["label"], shares)))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def across_hospitals(data: Data, settings: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    """AUC of the regression on the form, trained in the hospital with most patients, tested in each other: mean over seeds.
+
+    `data.table` has hospital, too. Columns as of `by_hospital`, hospital being "<other>, trained in <most>".
+    ValueError where that hospital has not two patients of each outcome.
+    """
+    table, model, rows = data.table, "logistic-clinical", []
+    home, *others = table["hospital"].value_counts().index
+    for setting in settings:
+        for other in others:
+            away = table[table["hospital"] == other]
+            fold = Fold(str(other), tuple(table.index[table["hospital"] == home]), tuple(away.index))
+            scores = [logistic(Run(setting, fold, model, seed), data) for seed in seeds]
+            auc = float(np.mean([_auc(away["label"], score) for score in scores]))
+            counts = (len(away), int(away["label"].sum()))
+            rows.append((setting, model, f"{other}, trained in {home}", *counts, auc))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _auc(label: pd.Series, score: pd.Series) -> float:
+    return float(roc_auc_score(label, score)) if label.nunique() > 1 else np.nan

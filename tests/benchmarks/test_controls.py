@@ -3,13 +3,13 @@ import pandas as pd
 import pytest
 import torch
 from lifelines import CoxPHFitter
-from lifelines.utils import concordance_index
 
-from benchmarks._controls import Held, asked_again, exchanged, noised, permuted, planted, predictions
+from benchmarks._controls import Held, asked_again, exchanged, noised, permuted, planted, predictions, tuned
+from benchmarks.fusion_controls import c_indices
 from benchmarks.fusion_penalty import by_way
 from lib.fusion.params import FusionParams
-from lib.fusion.tokens import Inputs
-from lib.fusion.train import fit
+from lib.fusion.tokens import Inputs, inner_folds
+from lib.fusion.train import Member, fit, settings_of
 from lib.training.folds import folds_of
 from lib.training.runs import Run
 
@@ -99,22 +99,13 @@ def held(table, inputs) -> Held:
     return Held(HOW, table, folds, {fold.name: inputs.of([*fold.train, *fold.test]) for fold in folds})
 
 
-def mean_c(table, scores) -> dict[str, float]:
-    found = {}
-    for (model, _), rows in scores.groupby(["model", "fold"]):
-        outcome = table.loc[rows["patient"]]
-        c = concordance_index(outcome["time"], -rows["score"].to_numpy(), outcome["event"])
-        found.setdefault(model, []).append(c)
-    return {model: float(np.mean(values)) for model, values in found.items()}
-
-
 def test_a_planted_effect_is_found_and_is_gone_when_outcomes_are_dealt_anew():
     inputs = real()
     table = cohort(inputs)
-    found = mean_c(table, predictions(held(table, inputs), ["concat", "ridge-all"]))
+    found = c_indices(table, predictions(held(table, inputs), ["concat", "ridge-all"]))
     assert min(found.values()) > 0.65
     dealt = permuted(table, 1)
-    gone = mean_c(dealt, predictions(held(dealt, inputs), ["concat", "ridge-all"]))
+    gone = c_indices(dealt, predictions(held(dealt, inputs), ["concat", "ridge-all"]))
     assert max(abs(value - 0.5) for value in gone.values()) < 0.08
 
 
@@ -132,24 +123,29 @@ def test_what_is_exchanged_is_lost_and_patients_who_come_twice_change_nobody_s_s
         asked = scores["patient"].str.split("@").str[1].fillna("")
         alone = predictions(Held(HOW, table, [fold], {fold.name: inputs}), [model])
         np.testing.assert_allclose(scores.loc[asked == "", "score"], alone["score"], rtol=1e-4, atol=1e-5)
-        c = {name: mean_c(both.table, rows)[model] for name, rows in scores.groupby(asked)}
+        c = {name: c_indices(both.table, rows)[model] for name, rows in scores.groupby(asked)}
         assert min(c[""], c["clinic"]) > 0.65  # a planted sum of two groups of genes
         assert c["genes"] < 0.6
 
 
-def test_every_head_is_tried_with_the_same_settings_and_says_what_it_costs():
-    inputs = real(120)
-    table = cohort(inputs)
-    data = held(table, inputs)
-    tried = []
-    for model in ("concat", "mcat+offset"):
-        result = fit(Run("x", data.folds[0], model, 1), data)
-        tried.append(result.tables["tuning"][["trial", "learning_rate", "weight_decay", "dropout"]])
-        assert result.tables["tuning"]["chosen"].sum() == 1
-        costs = result.tables["costs"].iloc[0]
-        assert costs["parameters"] > costs["of_head"] > 0
-        assert (result.scores["setting"] == "planted").all()
-    pd.testing.assert_frame_equal(*tried)
+@pytest.mark.parametrize("model", ["concat", "spacrd+offset"])  # spacrd draws numbers of its own
+def test_by_one_inner_fold_a_network_is_tuned_as_in_the_bench_and_by_more_on_their_mean(model, monkeypatch):
+    inputs = real(200)
+    data = held(cohort(inputs), inputs)
+    run = Run("x", data.folds[1], model, 1)
+    bench = fit(run, data)
+    costs, tried = bench.tables["costs"].iloc[0], bench.tables["tuning"]
+    assert costs["parameters"] > costs["of_head"] > 0
+    assert [*tried.filter(list(Member._fields)).itertuples(index=False, name=None)] == [
+        one[1:] for one in settings_of(2, 1)
+    ]  # the same for every head
+    assert (bench.scores["setting"] == "planted").all()
+    found = tuned(run, data, (1, 3))
+    pd.testing.assert_frame_equal(found[1][0], bench.scores.drop(columns="setting"))
+    pd.testing.assert_frame_equal(found[1][1], tried)
+    assert not np.allclose(found[3][1]["inner_c"], found[1][1]["inner_c"])
+    monkeypatch.setattr("benchmarks._controls.inner_folds", lambda *how: inner_folds(*how)[:1] * 3)
+    pd.testing.assert_frame_equal(tuned(run, data, (3,))[3][1], found[1][1])
 
 
 def test_an_offset_moves_a_network_with_offset_and_no_other():

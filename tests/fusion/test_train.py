@@ -77,18 +77,6 @@ def test_a_network_in_a_batch_is_the_network_trained_alone(name):
         torch.testing.assert_close(rows[number], row.detach(), rtol=1e-6, atol=1e-8)
 
 
-def test_the_same_training_gives_the_same_numbers():
-    problem = Problem.of(patients(), 4)
-
-    def once():
-        batch = Batch(lambda: network("spacrd", problem), [1, 2])
-        return descend(batch, MEMBERS[:2], problem.inputs, problem.outcome, 5, lambda rows: [0.5] * 2)
-
-    (rows, history), (again, repeated) = once(), once()
-    assert torch.equal(rows, again)
-    pd.testing.assert_frame_equal(history, repeated)
-
-
 def test_the_output_starts_at_the_hazards_of_the_training_patients():
     inputs = patients(400, effect=0.0)
     problem = Problem.of(inputs, 4)

@@ -3,6 +3,7 @@
 import datetime
 import gzip
 import io
+import pickle
 import zipfile
 
 import numpy as np
@@ -20,6 +21,7 @@ from lib.inputs.tables import (
     number,
     plain,
     read_columns,
+    read_pickle,
     read_texts,
     values,
 )
@@ -263,3 +265,52 @@ def test_wanted_columns_of_a_wide_table(tmp_path):
     }
     with pytest.raises(ValueError, match="has in row 2 "):
         read_texts(put(tmp_path / "t.csv", "Gene1,PATIENT\n0.5,P1,71\n"), ["patient"])
+
+
+# pickles
+
+
+class Calls:
+    """A pickle of it calls a function when it is read."""
+
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+def pickled(folder, content, protocol=4):
+    (folder / "p.pickle").write_bytes(pickle.dumps(content, protocol=protocol))
+    return folder / "p.pickle"
+
+
+@pytest.mark.parametrize("protocol", [0, 3, 5])
+def test_arrays_numbers_texts_and_containers_of_them_are_unpickled(protocol, tmp_path):
+    content = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(["x", "yy"]), "c": np.float32(2.5)}
+    content["e"] = np.array([3, 101], ">i8")
+    found = read_pickle(pickled(tmp_path, content | {"d": [1, None, {"x"}, ("y",)]}, protocol))
+    for name in "ae":
+        np.testing.assert_array_equal(found[name], content[name])
+    assert (found["b"].tolist(), found["c"], found["d"]) == (["x", "yy"], 2.5, [1, None, {"x"}, ("y",)])
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize("where", ["top", "among names", "in an array of objects", "as a key"])
+def test_a_hostile_pickle_is_refused_and_not_run(where, protocol, tmp_path):
+    trace = tmp_path / "trace"
+    hostile = Calls(exec, f"open({str(trace)!r}, 'w')")
+    content = {
+        "top": hostile,
+        "among names": {"train": ["p1", hostile]},
+        "in an array of objects": {"train": np.array([hostile, "p1"], dtype=object)},
+        "as a key": {hostile: ["p1"]},
+    }[where]
+    path = pickled(tmp_path, content, protocol)
+    with pytest.raises(
+        ValueError, match=r"p\.pickle: refused to unpickle: it (asks for .*exec|holds an array of O)"
+    ):
+        read_pickle(path)
+    assert not trace.exists()
+    pickle.loads(path.read_bytes())
+    assert trace.exists(), "the pickle would not have done anything"

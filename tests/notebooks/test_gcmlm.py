@@ -308,7 +308,6 @@ def hospital(whole, tmp_path_factory):
     def copied(folder: Path) -> tuple[Cells, Path]:
         raw = folder / "data" / "raw" / "own"
         shutil.copytree(whole[0].folder / "raw", raw, copy_function=os.link)
-        (raw / "truth.csv").unlink()
         return Cells(folder, folder / "results", OWN, "gcmlm"), raw
 
     return copied

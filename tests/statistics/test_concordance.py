@@ -9,8 +9,8 @@ from lifelines.utils import concordance_index as lifelines_index
 from lib.inputs.tcga import by_patient, read_outcomes
 from lib.statistics.classification import NotComputable
 from lib.statistics.classification import auc as plain_auc
-from lib.statistics.concordance import BLOCK, auc_at, brier_at, harrell, harrell_draws, null_survival, uno
-from lib.statistics.survival import Censoring, kaplan_meier
+from lib.statistics.concordance import BLOCK, auc_at, brier_at, harrell, harrell_draws, uno
+from lib.statistics.survival import Censoring, survival_at
 
 
 def cohort(n=150, seed=0, steps=12, censored=0.5):
@@ -158,14 +158,11 @@ def test_a_bootstrap_equals_its_loop():
         ([1, 2, 3], ValueError, "one risk for each"),
     ],
 )
-def test_unusable_risks_and_counts_are_refused(risk, error, said):
+def test_unusable_risks_are_refused(risk, error, said):
     with pytest.raises(error, match=said):
         harrell([1, 2], [1, 0], risk)
     with pytest.raises(error, match=said):
         auc_at([1, 2], [1, 0], risk, 1.5, Censoring.fit([1, 2], [1, 0]))
-    for counts in ([1, 1], [[1, 1, 1]], [[1, -1]]):
-        with pytest.raises(ValueError, match=r"shape \(draws, 2\)"):
-            harrell_draws([1, 2], [1, 0], [1, 2], counts)
 
 
 @pytest.mark.parametrize("tau", [6.0, 9.5])
@@ -232,7 +229,7 @@ def test_brier_of_nobodys_knowledge_on_colon_cancer_in_whole_months(mirror):
     """The table's own Kaplan-Meier curve at 36 months; with G at the death instead of before it .1857."""
     patients = by_patient(read_outcomes(mirror / "tcga/crossfusion/data/tcga_coad_all_clean.csv"))
     time, event = patients["time_months"], patients["event"]
-    curve = null_survival(time, event, [36], 416)
+    curve = np.tile(survival_at(time, event, [36]), (416, 1))
     found = value(brier_at(time, event, curve, [36], Censoring.fit(time, event)), 416)
     assert found == pytest.approx(0.1812, abs=5e-5)
 
@@ -367,14 +364,11 @@ def test_order_of_patients_scale_of_time_and_rising_maps_of_risk_change_nothing(
     assert value(brier_at(*longer, survival[order], TIMES * 30, later), 150) == pytest.approx(expected)
 
 
-def test_the_null_model_is_everybodys_curve_and_scores_the_variance_of_a_coin():
+def test_everybodys_curve_scores_the_variance_of_a_coin():
     """S (1 - S) at every horizon, exactly where no times tie: the weights undo the censoring."""
     random = np.random.default_rng(0)
     time, event = random.permutation(150) / 12.5, random.random(150) < 0.6
-    null = null_survival(time, event, TIMES, patients=150)
-    table = kaplan_meier(time, event)
-    np.testing.assert_array_equal(null[3], [table.survival[table.time <= at].iloc[-1] for at in TIMES])
-    g = Censoring.fit(time, event)
+    null, g = np.tile(survival_at(time, event, TIMES), (150, 1)), Censoring.fit(time, event)
     for k, at in enumerate(TIMES):
         score = value(brier_at(time, event, null[:, [k]], [at], g), 150)
         assert score == pytest.approx(null[0, k] * (1 - null[0, k]))

@@ -300,8 +300,8 @@ def test_fold_of_one_class_makes_the_mean_not_computable(predicted):
     ("change", "said"),
     [
         (lambda t: t.drop(columns="fold"), r"predictions of m lack \['fold'\]"),
-        (lambda t: pd.concat([t, t.iloc[:1]]), "m predicts a patient twice in one seed"),
-        (lambda t: t.iloc[1:], "m: patient P... has no finite"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "m predicts patient P... twice in one seed"),
+        (lambda t: t.iloc[1:], "m, seed .: patient P... has no finite"),
         (lambda t: t.assign(fold=np.arange(len(t)) % 3), "two labels or is held out by two folds"),
     ],
 )

@@ -62,8 +62,8 @@ def filled(k, shape, kind):
     return torch.from_numpy(u.astype(np.float32))
 
 
-def golden(variant="released"):
-    model = StrokeNet(**SMALL, variant=variant).eval()
+def golden(positional):
+    model = StrokeNet(**SMALL, positional=positional).eval()
     e, h, k = model.width, 8, 0
     assert e == 4
 
@@ -127,9 +127,9 @@ def golden(variant="released"):
     return model, inputs
 
 
-@pytest.mark.parametrize("variant", ["released", "described"])
-def test_golden_numbers_of_the_reference(variant):
-    model, inputs = golden(variant)
+@pytest.mark.parametrize("positional", ["learned", "frozen"])
+def test_golden_numbers_of_the_reference(positional):
+    model, inputs = golden(positional)
     seen = {}
     watched = {"encoder": model.encoder, "tokens": model.tokens, "imaging": model.imaging} | {
         "clinical": model.clinical,
@@ -179,7 +179,7 @@ def test_golden_numbers_of_the_reference(variant):
 @pytest.mark.parametrize(("size", "count"), COUNTS.items())
 def test_parameter_counts_of_the_reference(size, count):
     with torch.device("meta"):
-        model = StrokeNet(*size, "released")
+        model = StrokeNet(*size, "frozen")
         learned = StrokeNet(*size)
     assert parameters(model) == count
     assert parameters(learned) == count + (size[1] + 9) * model.width
@@ -210,11 +210,11 @@ def test_initial_values_are_those_of_keras():
 # --- the fast against the plain
 
 
-@pytest.mark.parametrize("variant", ["described", "released"])
+@pytest.mark.parametrize("positional", ["learned", "frozen"])
 @pytest.mark.parametrize("how", [{}, {"frames_at_once": 3}, {"bf16": True}])
-def test_logits_and_gradients_equal_the_plain_reference(how, variant):
+def test_logits_and_gradients_equal_the_plain_reference(how, positional):
     exact = not how.get("bf16")
-    model = lively(variant=variant, dropout=0.0, widths=(4, 6, 8, 10), **how).train()
+    model = lively(positional=positional, dropout=0.0, widths=(4, 6, 8, 10), **how).train()
     x = patients(3)
     if exact:
         model, x = model.double(), (x[0].double(), x[1].double(), x[2])
@@ -247,9 +247,9 @@ def test_frames_in_parts_are_computed_again_for_the_backward_pass(monkeypatch):
 # --- what follows from the architecture
 
 
-@pytest.mark.parametrize("variant", ["described", "released"])
-def test_order_of_frames_matters_through_positions_only(variant):
-    model = lively(variant=variant)
+@pytest.mark.parametrize("positional", ["learned", "frozen"])
+def test_order_of_frames_matters_through_positions_only(positional):
+    model = lively(positional=positional)
     series, *clinical = patients(2)
     order = torch.tensor([2, 0, 3, 1])
     with torch.no_grad():
@@ -365,16 +365,16 @@ def test_attention_is_of_every_head_and_sums_to_one():
 # --- saved and read again
 
 
-@pytest.mark.parametrize("variant", ["described", "released"])
-def test_positions_are_saved_with_the_weights(variant):
-    model = lively(variant=variant)
+@pytest.mark.parametrize("positional", ["learned", "frozen"])
+def test_positions_are_saved_with_the_weights(positional):
+    model = lively(positional=positional)
     x = patients(2)
     state = model.state_dict()
     assert {name for name in state if "positions" in name} == {"imaging.positions", "clinical.positions"}
     trained = {name for name, _ in model.named_parameters() if "positions" in name}
-    assert len(trained) == (2 if variant == "described" else 0)
+    assert len(trained) == (2 if positional == "learned" else 0)
     torch.manual_seed(9)
-    other = StrokeNet(**SMALL, variant=variant).eval()
+    other = StrokeNet(**SMALL, positional=positional).eval()
     assert (other(*x).logit - model(*x).logit).abs().max() > 1e-3
     other.load_state_dict(load(save(state)))
     torch.testing.assert_close(other(*x).logit, model(*x).logit, rtol=0, atol=0)
@@ -398,7 +398,3 @@ def test_refused_inputs():
     ):
         with pytest.raises(ValueError, match=heard):
             model(*given)
-    missing = torch.zeros(2, 9, dtype=torch.bool)
-    missing[0, 0] = True
-    with pytest.raises(ValueError, match="no place for 1 missing values"):
-        lively(variant="released")(series, continuous, codes, missing)

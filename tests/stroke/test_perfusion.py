@@ -303,20 +303,14 @@ def test_a_scan_without_contrast_is_refused(series):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"size": (100, 96)}, "multiples of 16.*not 100"),
-        ({"slices": 8}, "multiples of 16.*not 8"),
+        ({"size": (100, 96)}, r"size\.0\s+Input should be a multiple of 16"),
+        ({"slices": 8}, r"slices\s+Input should be a multiple of 16"),
         ({"tissue_hu": (2000, 3000)}, "no voxel of the baseline lies within 2000 to 3000 HU"),
     ],
 )
 def test_settings_that_cannot_be(change, said, series):
     with pytest.raises(ValueError, match=said):
         prepare(series, settings(**change))
-
-
-def test_a_scan_whose_sides_are_exchanged_is_refused(series):
-    flipped = GRID._replace(direction=(-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
-    with pytest.raises(ValueError, match="lies RPS: read_series turns it to LPS"):
-        prepare(series._replace(geometry=flipped), NATIVE)
 
 
 def test_grid_around_rounds_up_to_multiples():

@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 
 from lib.stroke import train
 from lib.stroke.clinical import ADMISSION, CATEGORICAL, POSTPROCEDURAL
-from lib.stroke.params import CONTENDERS, NETWORKS, QUIRKS, RELEASED, StrokeParams
+from lib.stroke.params import CONTENDERS, NETWORKS, QUIRKS, RELEASED, Recipe, StrokeParams
 from lib.stroke.series import write_series_features
-from lib.stroke.train import SCAN, VOLUMES, Data, build, fit, logits
+from lib.stroke.train import VOLUMES, Data, across_hospitals, build, by_hospital, fit, logits
 from lib.training import runs
 from lib.training.folds import Fold
-from lib.training.runs import Checkpoint, Run, plan_runs
+from lib.training.runs import Checkpoint, Run
 
 FRAMES, SHAPE = 2, (16, 16, 16)
 
@@ -106,7 +106,7 @@ def equal(one, other) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("name", "setting"), [("fusion", "admission"), ("ctp", SCAN), ("clinical-branch", "admission")]
+    ("name", "setting"), [("fusion", "admission"), ("ctp", "admission"), ("clinical-branch", "admission")]
 )
 def test_planted_effect_is_found_and_its_null_is_not(name, setting):
     # channels 8: a token as narrow as 4 is mostly dead after its ReLU
@@ -230,7 +230,6 @@ def test_network_is_of_the_setting_the_habits_and_the_recipe(name):
         own = params.model_copy(update={"variant": variant})
         assert train.habits(name, own) == habits <= set(QUIRKS)
         model = build(name, setting, own)
-        assert model.variant == ("released" if habits >= set(RELEASED) else "described")
         learnt = any("positions" in key for key, _ in model.named_parameters())
         assert learnt == ("frozen_positions" not in habits)
         assert (model.shape, model.frames, model.width) == ((16, 32, 16), FRAMES, 2 * 4)
@@ -245,24 +244,6 @@ def test_network_is_of_the_setting_the_habits_and_the_recipe(name):
     assert {part.p for part in model.head if hasattr(part, "p")} == {0.3}
 
 
-def test_plan_trains_once_what_sees_the_scan_alone_and_counts_it_everywhere():
-    models = {
-        "admission": ["fusion", "ctp", "clinical-branch", "late-fusion", "logistic-volumes", "logistic-both"],
-        "postprocedural": ["fusion", "ctp", "clinical-branch", "logistic-volumes"],
-    }
-    folds = [Fold("0", ("a", "b"), ("c",)), Fold("1", ("b", "c"), ("a",))]
-    runs = plan_runs(train.asked(models, folds), [1, 2], trained=NETWORKS)
-    counts = pd.Series([one.model for one in runs.values()]).value_counts().to_dict()
-    assert counts == {"fusion": 8, "clinical-branch": 8, "ctp": 4, "logistic-volumes": 2, "logistic-both": 2}
-    rows = [one.about | {"patient": name} for one in runs.values() for name in one.fold.test]
-    rows = train.by_setting(pd.DataFrame(rows), models)
-    assert set(rows["setting"]) == set(models)
-    for setting, names in models.items():
-        own = rows[rows["setting"] == setting]
-        assert list(dict.fromkeys(own["model"])) == [name for name in names if name != "late-fusion"]
-        assert set(own.loc[own["model"] == "ctp", "fold"]) == {"0", "1"}
-
-
 # held-out patients
 
 
@@ -272,10 +253,10 @@ def test_plan_trains_once_what_sees_the_scan_alone_and_counts_it_everywhere():
         ("fusion", "postprocedural"),
         ("fusion-released", "admission"),
         ("concatenation", "admission"),
-        ("ctp", SCAN),
+        ("ctp", "admission"),
         ("clinical-branch", "admission"),
         ("logistic-clinical", "admission"),
-        ("logistic-volumes", SCAN),
+        ("logistic-volumes", "admission"),
         ("logistic-both", "postprocedural"),
     ],
 )
@@ -363,7 +344,7 @@ def test_a_run_depends_on_outcomes_recipe_and_its_own_variables(features, table)
     assert depends(later, setting="postprocedural") != depends(setting="postprocedural")
     assert depends(larger) == depends()
     for model in ("ctp", "logistic-volumes"):
-        assert depends(older, model, SCAN) == depends(None, model, SCAN)
+        assert depends(older, model, "admission") == depends(None, model, "admission")
     assert depends(larger, "logistic-both") != depends(None, "logistic-both")
 
 
@@ -497,7 +478,7 @@ class Killed(Exception):
 )
 def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, tmp_path, monkeypatch):
     data = Data(table, features, recipe(epochs=4, **changes))
-    one = run(data, model, SCAN if model == "ctp" else "admission")
+    one = run(data, model, "admission")
     whole = fit(one, data)
     save, checkpoint = runs.save_checkpoint, Checkpoint(tmp_path / "run.checkpoint.safetensors", "k", 0.0)
 
@@ -516,3 +497,39 @@ def test_killed_run_ends_as_an_undisturbed_one(features, table, model, changes, 
     pd.testing.assert_frame_equal(whole.history, again.history)
     pd.testing.assert_frame_equal(whole.scores, again.scores)
     assert list(tmp_path.iterdir()) == []
+
+
+# hospitals
+
+
+def test_a_model_that_knows_the_hospital_alone_is_worth_nothing_within_it():
+    names = [f"P{n}" for n in range(12)]
+    patients = pd.DataFrame(
+        {"hospital": ["A"] * 6 + ["B"] * 5 + ["C"], "label": [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1]}, names
+    )
+    scores = {"place": (patients["hospital"] == "A").astype(float), "truth": patients["label"].astype(float)}
+    both = [patients.assign(patient=names, model=model, score=score) for model, score in scores.items()]
+    rows = pd.concat([one.assign(setting="admission", seed=seed) for one in both for seed in (1, 2)])
+    found = by_hospital(rows, patients).set_index(["model", "hospital"])
+    assert found.loc[("place", "A"), "auc"] == found.loc[("place", "B"), "auc"] == 0.5
+    # 4 of 6 bad outcomes are called, 2 of 6 good ones: (4 * 4 + half of 4 * 2 + 2 * 4) / 36
+    assert found.loc[("place", "all"), "auc"] == pytest.approx((16 + 4 + 4) / 36)
+    assert found.loc[("truth", "B")].tolist() == ["admission", 5, 1, 1.0]
+    assert np.isnan(found.loc[("truth", "C"), "auc"])
+    assert found.loc[("hospital alone", "all"), "auc"] > 0.7
+
+
+def test_a_rule_that_turns_round_in_the_other_hospital_fails_there():
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({"hospital": ["A"] * 60 + ["B"] * 40, "label": rng.integers(0, 2, 100)})
+    table.index = [f"P{number}" for number in table.index]
+    turned = np.where(table["hospital"] == "A", 1, -1)
+    table["nihss"] = 10 + 8 * turned * (table["label"] - 0.5) + rng.normal(size=100)
+    values = {"age": 70.0, "sex": 1.0, "hypertension": 0.0, "smoking": np.nan, "atrial_fibrillation": 0.0}
+    table = table.assign(**values, onset_to_ctp_min=np.nan)
+    found = across_hospitals(Data(table, "", Recipe()), ["admission"], [1, 2])
+    assert found["hospital"].tolist() == ["B, trained in A"]
+    assert found["patients"].tolist() == [40]
+    assert found["auc"].iloc[0] < 0.05
+    table["nihss"] = 20 - table["nihss"].where(table["hospital"] == "B", 20 - table["nihss"])
+    assert across_hospitals(Data(table, "", Recipe()), ["admission"], [1])["auc"].iloc[0] > 0.95

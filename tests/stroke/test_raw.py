@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from lib.stroke.arrays import MAPPING, array_paths, read_array, read_clinical, read_partition
-from lib.stroke.clinical import POSTPROCEDURAL
+from lib.stroke.clinical import POSTPROCEDURAL, REFERENCE, read_outcomes
+from lib.stroke.raw import array_paths, read_array, read_partition
 
 CSV = """PATIENT_ID,Age,Onset2CTP,CTP2Recanalization,NIHSS00,Sex,Hypertension,Smoking,Atrial_Fibrillation,mTICI,mRs90_binary
 001,71,120,60.5,12,0,1,0,1,2,1
@@ -99,7 +99,7 @@ def test_broken_npz_is_named(tmp_path):
 
 
 def test_csv_by_hand(tmp_path):
-    found, nan = read_clinical(written(tmp_path)), np.nan
+    found, nan = read_outcomes(written(tmp_path)), np.nan
     assert found.index.tolist() == ["001", "p 2", "p3"]
     expected = [
         [71, 120, 60.5, 12, 0, 1, 0, 1, 2, 1],
@@ -107,8 +107,8 @@ def test_csv_by_hand(tmp_path):
         [64, 300, 90, 18, 1, 1, nan, 0, 1, nan],
     ]
     np.testing.assert_array_equal(found[[*POSTPROCEDURAL, "label"]], expected)
-    found = read_clinical(
-        written(tmp_path, CSV.replace("Smoking", "Diabetes")), MAPPING | {"smoking": "diabetes"}
+    found = read_outcomes(
+        written(tmp_path, CSV.replace("Smoking", "Diabetes")), REFERENCE | {"smoking": "diabetes"}
     )
     assert found["smoking"].tolist()[:2] == [0, 1]
 
@@ -129,7 +129,7 @@ def test_csv_by_hand(tmp_path):
 def test_unusable_csv_is_named(tmp_path, old, new, message):
     assert old in CSV
     with pytest.raises(ValueError, match=message) as raised:
-        read_clinical(written(tmp_path, CSV.replace(old, new)))
+        read_outcomes(written(tmp_path, CSV.replace(old, new)))
     assert "manifest.csv" in str(raised.value)
 
 
@@ -160,34 +160,12 @@ def test_partition_in_yaml(tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-@pytest.mark.parametrize(
-    "kind", [list, tuple, set, frozenset, np.array, lambda names: np.array(names, dtype=object)]
-)
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset, np.array])
 def test_pickle_of_whatever_holds_names(tmp_path, protocol, kind):
     assert rows(pickled(tmp_path, {part: kind(names) for part, names in PARTS.items()}, protocol)) == ROWS
     parts = {"training": np.array([3, 101], ">i8"), "testing": {np.int64(12)}}
     found = rows(pickled(tmp_path, parts, protocol), ["3", "12", "101"])
     assert found == {"3": "train", "101": "train", "12": "test"}
-
-
-@pytest.mark.parametrize("where", ["top", "as a part", "among names", "in an array of objects", "as a key"])
-def test_hostile_pickle_is_refused_and_not_run(tmp_path, where):
-    trace = tmp_path / "trace"
-    hostile = Calls(exec, f"open({str(trace)!r}, 'w')")
-    content = {
-        "top": hostile,
-        "as a part": PARTS | {"train": hostile},
-        "among names": PARTS | {"train": ["p1", hostile]},
-        "in an array of objects": PARTS | {"train": np.array([hostile, "p1"], dtype=object)},
-        "as a key": {hostile: ["p1"]},
-    }[where]
-    for protocol in (2, 5):
-        stored = pickle.dumps(content, protocol=protocol)
-        with pytest.raises(ValueError, match=r"partition\.pickle: refused to unpickle: it asks for .*exec"):
-            rows(pickled(tmp_path, stored))
-        assert not trace.exists()
-    pickle.loads(stored)
-    assert trace.exists(), "the pickle would not have done anything"
 
 
 @pytest.mark.parametrize(
