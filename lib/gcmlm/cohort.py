@@ -67,6 +67,7 @@ SCANS = ["patient", "image", "mask", "label", "series", "problem"]
 SLIDES = ["patient", "slide", "path", "um_per_px", "problem"]
 MISTYPED = re.compile(r"\s*(=.*|@.*|[+-]?\d+,\d+|\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.]\d{2,4}.*)")
 """No category: a formula, a number with a decimal comma, a date."""
+MOST_LEVELS = 10  # of a category whose texts begin with a number: more are measurements with a unit
 
 
 class Cohort(NamedTuple):
@@ -237,10 +238,7 @@ def _patients(
             cells[name] = _column(table, column, path)
     patient = cells["patient"]
     check_once(patient, path, wrong)
-    people = {
-        "patient": patient,
-        "hospital": cells["hospital"].map(lambda text: "" if is_missing(text) else text),
-    }
+    people = {"patient": patient, "hospital": _spelled_alike(cells["hospital"])}
     cells = {name: column.set_axis(patient) for name, column in cells.items()}
     people |= {name: _factor(cells[name], f"{path}: {name} of patient", wrong) for name in factors}
     for name, read in (("time_months", number), ("event", partial(code, levels=NO_YES))):
@@ -249,16 +247,24 @@ def _patients(
     return pd.DataFrame(people | {"problem": np.where(lost, "no follow-up", "")})
 
 
+def _spelled_alike(cells: pd.Series) -> pd.Series:
+    """Texts, those that differ in case or spaces alone as the first of them; "" where missing."""
+    first: dict[str, str] = {}
+    return cells.map(lambda text: "" if is_missing(text) else first.setdefault(plain(text), text))
+
+
 def _factor(cells: pd.Series, what: str, wrong: Faults) -> np.ndarray:
     """Numbers, NaN where missing; or, where no cell is a number and none a mistyped one, texts and None."""
     faults, texts = Faults(), cells[~cells.map(is_missing)]
     found = values(cells, what, faults).to_numpy()
-    if faults and np.isnan(found).all() and not texts.str.fullmatch(MISTYPED).any():
-        return np.array([None if is_missing(text) else text for text in cells], dtype=object)
+    measured = texts.str.match(r"[<>]?\s*\d").all() and texts.nunique() > MOST_LEVELS  # 8.9 ng/ml
+    if faults and np.isnan(found).all() and not measured and not texts.str.fullmatch(MISTYPED).any():
+        return np.array([text or None for text in _spelled_alike(cells)], dtype=object)
     known = int(np.isfinite(found).sum())
     others = f", as {known} others are" if known else ""
     wrong += [
-        f"{each}{others}; correct the table: numbers with a point, no formulas, no dates" for each in faults
+        f"{each}{others}; correct the table: numbers with a point, no units, no formulas, no dates"
+        for each in faults
     ]
     return found
 

@@ -78,6 +78,7 @@ def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: st
             f"{folder} holds no DICOM picture, nor do the folders below it: name the scan's"
         )
     slices = _one_series(found, folder, series)
+    warn_of_voltages(slices, folder)
     slices = in_place(_without_copies(slices, folder), folder)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
     header = kind_of(slices[0]) | {"frame": str(slices[0].get("FrameOfReferenceUID", ""))}
@@ -94,17 +95,13 @@ def in_place(slices: list[Dataset], folder: Path) -> list[Dataset]:
     """Headers sorted along the stack, refused where they are not one stack of measurements (see `read_dicom`)."""
     for fault in _faults(slices):
         raise ValueError(f"{folder}: {fault}")
-    if said := tubes(slices):
-        warnings.warn(f"{folder}: {said}", stacklevel=3)
     return sorted(slices, key=along)
 
 
-def tubes(slices: Iterable[Dataset]) -> str:
-    """A remark where slices were taken at several voltages, at which contrast has other HU; "" else."""
-    found = sorted({str(each.get("KVP") or "") for each in slices} - {""})
-    return (
-        f"its slices were taken at {' and '.join(found)} kV: HU of contrast differ" if len(found) > 1 else ""
-    )
+def warn_of_voltages(slices: Iterable[Dataset], folder: Path) -> None:
+    """Warn where slices were taken at several voltages, at each of which contrast has other HU."""
+    if len(found := sorted({str(each.get("KVP") or "") for each in slices} - {""})) > 1:
+        warnings.warn(f"{folder}: taken at {' and '.join(found)} kV: HU of contrast differ", stacklevel=3)
 
 
 def along(header: Dataset) -> float:
