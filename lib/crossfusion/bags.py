@@ -6,11 +6,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-
 from scipy.spatial import cKDTree
 
 from lib.features.feature_files import LAYOUT, SCALES, bag_files, read_foreign, spacing
-
 
 UNDER = 0.5  # least share of a scale's tiles that lie within a side of one of the next coarser scale
 

@@ -113,11 +113,18 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     return Prepared(brain, grid, series.seconds, still, enhancement, *numbers)
 
 
-def bend_of(prepared: Prepared) -> str:
-    """A remark where brain or vessels bend over time as in no bolus, "" else; see `jumps`."""
+def odd_of(prepared: Prepared) -> str:
+    """Remarks on a brain as wide or dense as nobody's, and where brain or vessels bend over time as in no bolus (`jumps`); ""."""
     brain = prepared.enhancement[:, prepared.mask].mean(1, dtype=np.float64)
     vessels = vessel_curve(prepared.enhancement, prepared.mask)
-    return jumps(brain, vessels, float(np.diff(prepared.seconds).mean()))
+    width = prepared.mask.any((0, 1)).sum() * prepared.geometry.spacing_mm[0]
+    density = np.median(prepared.baseline[prepared.mask])
+    said = {
+        f"the brain is {width:.0f} mm wide: are the sides of its voxels right?": not 60 <= width <= 220,
+        f"the brain has {density:.0f} HU before the contrast, 25 to 45 are usual": not 20 <= density <= 60,
+        jumps(brain, vessels, float(np.diff(prepared.seconds).mean())): True,
+    }
+    return "; ".join(words for words, true in said.items() if true and words)
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:
