@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from lib.figures import style
 from lib.names import label
 from lib.statistics.classification import NotComputable
-from lib.statistics.survival import at_risk as number_at_risk
 from lib.statistics.survival import checked_outcomes, hazard_ratio, logrank
 from lib.statistics.survival import kaplan_meier as estimate
 
@@ -94,7 +93,7 @@ def kaplan_meier(
     ticks = _ticks(ax, until)
     ax.set(xlim=(0, 1.01 * until), ylim=(0, 1.03), xticks=ticks, yticks=np.linspace(0, 1, 6))
     ax.set(xlabel="time (months)", ylabel="survival probability")
-    rows = [number_at_risk(time[group == name], ticks) for name in names]
+    rows = [(time[group == name, None] >= ticks).sum(axis=0) for name in names]
     _table(ax, ticks, rows, [titles[name] for name in names], [colours[name] for name in names])
     return ax
 

@@ -22,7 +22,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,24 +40,11 @@ PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
 LAST_LINES = 12  # of a log, in the message of a command that failed
 
 
-class Case(NamedTuple):
-    """A scan to be exported: its name, image, mask (None: a case to predict), the region's label, the scan's `series`."""
-
-    name: str
-    image: str | os.PathLike
-    mask: str | os.PathLike | None = None
-    label: int | str | None = 1
-    series: str = ""
-
-
 def fill_masks(stage: Stage, scans: pd.DataFrame, outside: Iterable[str]) -> pd.DataFrame:
     """The table of scans with masks for those without, by a network trained here on the inside scans that have one."""
     params = stage.params
     sound = scans[(scans["problem"] == "") & ((scans["mask"] == "") | ~scans["patient"].isin(outside))]
-    cases = [
-        Case(row.patient, row.image, row.mask or None, row.label, row.series) for row in sound.itertuples()
-    ]
-    home = export_cases(stage.folder / "nnunet", cases, params.oblique)
+    home = export_cases(stage.folder / "nnunet", list(sound.itertuples()), params.oblique)
     how = (params.segmentation.fold, params.segmentation.trainer, params.device)
     train(home, *how)
     masks = predict(home, *how)
@@ -69,10 +55,11 @@ def fill_masks(stage: Stage, scans: pd.DataFrame, outside: Iterable[str]) -> pd.
     return scans
 
 
-def export_cases(folder: Path, cases: Sequence[Case], oblique: str = "keep") -> Path:
+def export_cases(folder: Path, cases: Sequence, oblique: str = "keep") -> Path:
     """Write cases as a raw dataset, with a mask to imagesTr and labelsTr, without one to imagesTs; its home below `folder`.
 
-    The same cases have the same home. All scans and masks that cannot be used are named at once.
+    `cases` are rows of the table of scans: patient, image, mask ("" for one to predict), label, series. The same cases have
+    the same home. All scans and masks that cannot be used are named at once.
     """
     folder = folder.resolve()
     part, problems = folder / ".part", []
@@ -82,13 +69,13 @@ def export_cases(folder: Path, cases: Sequence[Case], oblique: str = "keep") -> 
         try:
             _export(raw, case, oblique)
         except (ValueError, FileNotFoundError) as error:
-            problems.append(f"{case.name}: {error}")
+            problems.append(f"{case.patient}: {error}")
     if problems:
         raise ValueError(f"{len(problems)} of {len(cases)} scans cannot be segmented: {'; '.join(problems)}")
     content = {
         "channel_names": {"0": "CT"},  # nnU-Net clips and scales CT by the intensities under the masks
         "labels": {"background": 0, "tumour": 1},
-        "numTraining": sum(case.mask is not None for case in cases),
+        "numTraining": sum(bool(case.mask) for case in cases),
         "file_ending": ENDING,
     }
     write_json(content, raw / "dataset.json")
@@ -102,21 +89,21 @@ def export_cases(folder: Path, cases: Sequence[Case], oblique: str = "keep") -> 
     return home
 
 
-def _export(raw: Path, case: Case, oblique: str) -> None:
+def _export(raw: Path, case, oblique: str) -> None:
     """Write image and mask of a case on one grid."""
     # the mask of a case is stored as NAME_seg, and files ending so are not taken for cases
-    if not re.fullmatch(r"[A-Za-z0-9](?!.*(\.nii|_seg$))[A-Za-z0-9._-]*", case.name, re.IGNORECASE):
+    if not re.fullmatch(r"[A-Za-z0-9](?!.*(\.nii|_seg$))[A-Za-z0-9._-]*", case.patient, re.IGNORECASE):
         raise ValueError(
             "nnU-Net would misread this name: letters, digits, '.', '_' and '-', not '_seg' last"
         )
     volume = read_ct(case.image, oblique, case.series)
-    if case.mask is not None:
+    if case.mask:
         mask = read_label(case.mask, volume.geometry, case.label)
-        write_volume(raw / "labelsTr" / f"{case.name}{ENDING}", Volume(mask, volume.geometry), "uint8")
+        write_volume(raw / "labelsTr" / f"{case.patient}{ENDING}", Volume(mask, volume.geometry), "uint8")
     limit, values = np.iinfo(np.int16), volume.values
     whole = limit.min <= values.min() and values.max() <= limit.max and (values == np.rint(values)).all()
-    folder = raw / ("imagesTs" if case.mask is None else "imagesTr")
-    write_volume(folder / f"{case.name}_0000{ENDING}", volume, "int16" if whole else "float32")
+    folder = raw / ("imagesTr" if case.mask else "imagesTs")
+    write_volume(folder / f"{case.patient}_0000{ENDING}", volume, "int16" if whole else "float32")
 
 
 def train(home: Path, fold: int | str = 0, trainer: str = "nnUNetTrainer", device: str = "auto") -> None:

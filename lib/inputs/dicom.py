@@ -18,21 +18,11 @@ import SimpleITK as sitk
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from lib.inputs.volumes import (
-    AIR_HU,
-    Geometry,
-    Volume,
-    another_map,
-    brought_onto,
-    corners_of,
-    geometry_of,
-    upright,
-    upright_grid,
-    values_of,
-)
+from lib.inputs import volumes
+from lib.inputs.volumes import AIR_HU, Geometry, Volume, geometry_of
+from lib.names import MOST_NAMED
 
 STEP = 0.01  # share of the step by which distances between neighbouring slices may differ
-MOST_NAMED = 12
 SUFFIXES = (".dcm", ".dicom", ".ima")
 PLACE = "ImagePositionPatient"
 COUNTS = {PLACE: 3, "Rows": 1, "Columns": 1, "PixelSpacing": 2, "ImageOrientationPatient": 6}
@@ -74,15 +64,14 @@ def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: st
     folder = Path(folder)
     found = pictures(folder)
     if not found:
-        raise FileNotFoundError(
-            f"{folder} holds no DICOM picture, nor do the folders below it: name the scan's"
-        )
+        said = f"{folder} holds no DICOM picture, nor do the folders below it: name the scan's"
+        raise FileNotFoundError(said)
     slices = _one_series(found, folder, series)
     warn_of_voltages(slices, folder)
     slices = in_place(_without_copies(slices, folder), folder)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
     header = kind_of(slices[0]) | {"frame": str(slices[0].get("FrameOfReferenceUID", ""))}
-    return Volume(values_of(image, folder), geometry_of(image), stored_as, header=header)
+    return Volume(volumes.values_of(image, folder), geometry_of(image), stored_as, header=header)
 
 
 def kind_of(header: Mapping[str, object] | Dataset) -> dict[str, str]:
@@ -113,12 +102,10 @@ def stack_of(slices: list[Dataset], values: np.ndarray, folder: Path, oblique: s
     """Values (z, y, x) of slices in place as an image in LPS, and the orientation they were stored in."""
     across = _axes(slices[0])
     values = _evenly(values, np.array([along(each) for each in slices]), folder)
-    image = sitk.GetImageFromArray(values)
     first, last = (numbers_of(each, PLACE) for each in (slices[0], slices[-1]))
     rows_mm, columns_mm = numbers_of(slices[0], "PixelSpacing")  # DICOM states the distance of rows first
-    image.SetSpacing((columns_mm, rows_mm, float((last - first) @ across[2]) / (len(values) - 1)))
-    image.SetOrigin(first.tolist())
-    image.SetDirection(across.T.ravel().tolist())
+    spacing = columns_mm, rows_mm, float((last - first) @ across[2]) / (len(values) - 1)
+    image = volumes.image_of(values, Geometry(spacing, first, across.T.ravel(), values.shape[::-1]))
     stored_as = geometry_of(image).orientation
     if np.linalg.norm(across[:2] @ (last - first)) > min(rows_mm, columns_mm) / 2:
         if oblique != "resample":
@@ -129,7 +116,7 @@ def stack_of(slices: list[Dataset], values: np.ndarray, folder: Path, oblique: s
                 "oblique to 'resample' (interpolated onto the patient's axes)"
             )
         image = unsheared(image, last - first, across, AIR_HU)
-    return upright(image, folder, oblique, AIR_HU), stored_as
+    return volumes.upright(image, folder, oblique, AIR_HU), stored_as
 
 
 def _evenly(values: np.ndarray, places: np.ndarray, folder: Path) -> np.ndarray:
@@ -194,9 +181,7 @@ def _headers(paths: Iterable[Path], folder: Path) -> list[Dataset]:
 def _frames(header: Dataset) -> list[Dataset]:
     """The frames of an enhanced file, each as the header of a slice."""
     common, frames = Dataset(), []
-    common.update(
-        {each.tag: each for each in header if not each.keyword.endswith("FunctionalGroupsSequence")}
-    )
+    common.update({each.tag: each for each in header if not each.keyword.endswith("GroupsSequence")})
     common.pop("NumberOfFrames", None)
     shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
     for number, group in enumerate(header.PerFrameFunctionalGroupsSequence):
@@ -255,7 +240,7 @@ def _is_stack(slices: list[Dataset]) -> bool:
     header = slices[0]
     stated = all(len(numbers_of(header, keyword)) == count for keyword, count in COUNTS.items())
     kind = kind_of(header)
-    other = another_map(kind["units"], kind["image_type"])
+    other = volumes.another_map(kind["units"], kind["image_type"])
     return len(slices) > 1 and stated and header.get("SamplesPerPixel", 1) == 1 and not other
 
 
@@ -419,14 +404,12 @@ def pixels(header: Dataset) -> np.ndarray:
 def _frame_values(path: str) -> np.ndarray:
     """All frames of an enhanced file, rescaled each by its own slope and intercept."""
     try:
-        return highdicom.imread(path).get_frames(
-            dtype=np.float32, apply_real_world_transform=False, apply_presentation_lut=False
-        )
+        how = {"apply_real_world_transform": False, "apply_presentation_lut": False}
+        return highdicom.imread(path).get_frames(dtype=np.float32, **how)
     except (RuntimeError, ValueError, AttributeError, EOFError, NotImplementedError) as error:
         said = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path}: its frames cannot be decoded ({said}): fetch it again, or store it uncompressed"
-        ) from error
+        said = f"{path}: its frames cannot be decoded ({said}): fetch it again, or store it uncompressed"
+        raise ValueError(said) from error
 
 
 def unsheared(
@@ -441,13 +424,13 @@ def unsheared(
     shear = np.eye(3) + np.outer(way / (way @ across[2]) - across[2], across[2])
     plain = geometry_of(image)
     origin = np.asarray(plain.origin_mm)
-    corners = origin + (plain.points(corners_of(plain)) - origin) @ shear.T
+    corners = origin + (plain.points(volumes.corners_of(plain)) - origin) @ shear.T
     back = sitk.AffineTransform(np.linalg.inv(shear).ravel().tolist(), [0.0] * 3, origin.tolist())
     if like is None:
         spacing = np.take(plain.spacing_mm, np.abs(np.reshape(plain.direction, (3, 3))).argmax(1))
-        return brought_onto(image, upright_grid(corners, spacing), outside, transform=back)
+        return volumes.brought_onto(image, volumes.upright_grid(corners, spacing), outside, transform=back)
     at = (corners - like.origin_mm) @ (np.reshape(like.direction, (3, 3)) / like.spacing_mm)
     low, high = np.floor(at.min(0) + 1e-6), np.ceil(at.max(0) - 1e-6)
     size = tuple((high - low).astype(int).tolist())
     grid = like._replace(origin_mm=tuple(like.points(low[None])[0].tolist()), size=tuple(n + 1 for n in size))
-    return brought_onto(image, grid, outside, sitk.sitkNearestNeighbor, back)
+    return volumes.brought_onto(image, grid, outside, sitk.sitkNearestNeighbor, back)

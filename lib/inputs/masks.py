@@ -25,7 +25,7 @@ from skimage.draw import polygon2mask
 from lib.files import read_json
 from lib.inputs.dicom import unsheared
 from lib.inputs.tables import nearest_name, plain
-from lib.inputs.volumes import Geometry, geometry_of, is_nifti, opened, placed, read_labels, upright
+from lib.inputs.volumes import Geometry, geometry_of, image_of, is_nifti, opened, placed, read_labels, upright
 from lib.names import some
 
 TOTALSEGMENTATOR = dict(spleen=1, kidney_right=2, kidney_left=3, liver=5, stomach=6, pancreas=7, aorta=52)
@@ -124,9 +124,10 @@ def label_names(path: str | os.PathLike) -> LabelNames:
     for name, number in pairs:
         whole = not isinstance(number, bool) and re.fullmatch(r"\d+", str(number).strip())
         if not whole or seen.setdefault(_key(name), str(number)) != str(number):
-            raise ValueError(
-                f"{source}: the label of {name!r} is {number!r}, where a whole number and only one is expected"
+            said = (
+                f"{source}: the label of {name!r} is {number!r}, where a whole number, only one, is expected"
             )
+            raise ValueError(said)
         numbers[name] = int(number)
     return LabelNames({name: number for name, number in numbers.items() if number}, source)
 
@@ -188,10 +189,9 @@ class Regions(NamedTuple):
     def frame(self) -> str:
         """The UID of the frame of reference it was drawn in, "" where it names none."""
         rois = self.header.get("StructureSetROISequence")
-        found = (
-            rois[0].get("ReferencedFrameOfReferenceUID") if rois else self.header.get("FrameOfReferenceUID")
-        )
-        return str(found or "")
+        if rois:
+            return str(rois[0].get("ReferencedFrameOfReferenceUID") or "")
+        return str(self.header.get("FrameOfReferenceUID") or "")
 
 
 def regions(path: str | os.PathLike) -> Regions | None:
@@ -205,14 +205,11 @@ def regions(path: str | os.PathLike) -> Regions | None:
         return None
     if len(found) != 1:
         names = ", ".join(each.name for each, _ in found) or "none"
-        raise ValueError(
-            f"{path} holds {len(found)} masks of DICOM (SEG, RTSTRUCT), one is expected: {names}"
-        )
+        raise ValueError(f"{path} holds {len(found)} masks of DICOM (SEG, RTSTRUCT), not one: {names}")
     path, header = found[0]
     if "SegmentSequence" in header:
-        names = [
-            (str(each.get("SegmentLabel", "")), int(each.SegmentNumber)) for each in header.SegmentSequence
-        ]
+        segments = header.SegmentSequence
+        names = [(str(each.get("SegmentLabel", "")), int(each.SegmentNumber)) for each in segments]
     else:
         rois = header.get("StructureSetROISequence", [])
         names = [(str(each.get("ROIName", "")), int(each.ROINumber)) for each in rois]
@@ -248,9 +245,8 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
             usual = like.spacing_mm[axis]
             step = step if 0 < step <= MUCH * max(usual, thick) else usual
             if step > MUCH * usual:
-                warnings.warn(
-                    f"{found.path}: its planes are {step:g} mm apart, the scan's {usual:g} mm", stacklevel=4
-                )
+                said = f"{found.path}: its planes are {step:g} mm apart, the scan's {usual:g} mm"
+                warnings.warn(said, stacklevel=4)
             for each in measures:
                 each.SpacingBetweenSlices = f"{step:.8g}"
         segments = highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
@@ -263,13 +259,10 @@ def _segment(found: Regions, number: int | None, like: Geometry) -> tuple[np.nda
     inside = (volume.array >= 0.5 if volume.array.dtype.kind == "f" else volume.array > 0).any(-1)
     steps = volume.affine[:3, 2::-1]  # of columns, rows, slices
     spacing = np.linalg.norm(steps, axis=0)
-    image = sitk.GetImageFromArray(inside.astype(np.uint8))
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(volume.affine[:3, 3].tolist())
-    image.SetDirection((steps / np.linalg.norm(steps, axis=0)).ravel().tolist())
+    axes = steps / spacing
+    image = image_of(inside, Geometry(spacing, volume.affine[:3, 3], axes.ravel(), inside.shape[::-1]))
     if way is not None:
-        across = (steps / np.linalg.norm(steps, axis=0)).T
-        image = unsheared(image, way, across, 0, like)
+        image = unsheared(image, way, axes.T, 0, like)
     image = upright(image, found.path, "keep", 0)
     return sitk.GetArrayFromImage(image) > 0, geometry_of(image)
 
@@ -307,9 +300,8 @@ def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.n
     drawn: list[tuple[int, np.ndarray]] = []
     for each in found.header.get("ROIContourSequence", []):
         if number in (None, int(each.ReferencedROINumber)):
-            closed = [
-                c for c in each.get("ContourSequence", []) if "CLOSED" in c.get("ContourGeometricType", "")
-            ]
+            every = each.get("ContourSequence", [])
+            closed = [c for c in every if "CLOSED" in c.get("ContourGeometricType", "")]
             points = [np.reshape(np.asarray(c.ContourData, float), (-1, 3)) for c in closed]
             drawn += [(int(each.ReferencedROINumber), p) for p in points]
     if not drawn:
@@ -318,9 +310,8 @@ def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.n
     axes = np.reshape(planar.direction, (3, 3)) / planar.spacing_mm
     contours = [(owner, (points - planar.origin_mm) @ axes) for owner, points in drawn]
     if any(np.ptp(points[:, 2]) > IN_PLANE for _, points in contours):
-        raise ValueError(
-            f"{found.path}: its contours do not lie in parallel planes, as slices do; give the mask as NIfTI"
-        )
+        said = f"{found.path}: its contours do not lie in parallel planes, as slices do; give it as NIfTI"
+        raise ValueError(said)
     depths = np.array([points[:, 2].mean() for _, points in contours])
     in_slices = np.abs(depths - np.rint(depths)).max() <= IN_SLICE
     planes = np.unique(np.round(depths, 0 if in_slices else 1))
@@ -337,9 +328,8 @@ def _structure(found: Regions, number: int | None, like: Geometry) -> tuple[np.n
         own = mask.setdefault(owner, np.zeros(size[::-1], bool))
         own[k] ^= polygon2mask(size[1::-1], (points[:, :2] - low)[:, ::-1])
     origin = planar.points([[*low, planes[0]]])[0]
-    grid = planar._replace(
-        spacing_mm=(*planar.spacing_mm[:2], planar.spacing_mm[2] * step), origin_mm=tuple(origin), size=size
-    )
+    spacing = (*planar.spacing_mm[:2], planar.spacing_mm[2] * step)
+    grid = planar._replace(spacing_mm=spacing, origin_mm=tuple(origin), size=size)
     return np.logical_or.reduce([*mask.values()]), grid
 
 

@@ -39,10 +39,7 @@ SUFFIXES = (*TIFF, ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide",
 DICOM_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 STRIP_PX = 2**22  # pixels of a level held at a time
 LEAF_PX = 256  # side at which a search for unreadable pixels ends
-COMPARED_PX, ALIKE = (
-    256,
-    0.98,
-)  # longer side of the pictures by which levels are compared, and their correlation
+COMPARED_PX, ALIKE = 256, 0.98  # longer side of pictures by which levels are compared; their correlation
 
 
 class UnreadableTile(ValueError):
@@ -71,9 +68,8 @@ def found_slides(folder: str | os.PathLike, names: Collection[str] | None = None
 def check_scales(um_per_px: Collection[str], slides: Collection[str]) -> None:
     """Refuse a name under `um_per_px` that is no slide of the cohort: the slide that was meant would keep another scale."""
     if unknown := sorted(set(um_per_px) - set(slides)):
-        raise ValueError(
-            f"um_per_px names {unknown[0]}, which is no slide of this cohort{nearest_name(unknown[0], slides)}"
-        )
+        nearest = nearest_name(unknown[0], slides)
+        raise ValueError(f"um_per_px names {unknown[0]}, which is no slide of this cohort{nearest}")
 
 
 def _dicom_slides(
@@ -111,7 +107,7 @@ class Slide:
         (width, height) of level 0 and of each level, pixels, and 1 for level 0; without levels that do not lie on level 0.
     file_levels : tuple of ((int, int), float)
         Size and downsample of every level of the file, as OpenSlide numbers them.
-    um_per_px, scale_from : float, "mpp" | "objective" | "override"
+    um_per_px : float
         µm per level-0 pixel.
     note : str
         What is odd about the file, "" if nothing.
@@ -127,14 +123,10 @@ class Slide:
         sizes, stated = self._handle.level_dimensions, self._handle.level_downsamples
         self.file_levels = tuple(zip(sizes, stated, strict=True))
         self._numbers, self.level_sizes, self.downsamples = range(len(sizes)), sizes, stated
-        self.um_per_px, self.scale_from = scale_of(
-            self._handle.properties, self.path.name, um_per_px, self.name
-        )
+        self.um_per_px = scale_of(self._handle.properties, self.path.name, um_per_px, self.name)
         self._stored = StoredTiles(self.path, list(sizes))
-        if self._stored.deep:
-            raise ValueError(
-                f"{self.path.name} has {self._stored.deep}: RGB of 8 bits is expected; export it again"
-            )
+        if deep := self._stored.deep:
+            raise ValueError(f"{self.path.name} has {deep}: RGB of 8 bits is expected; export it again")
         for level in list(self._stored.pages):
             if not self._trusted(level):
                 del self._stored.pages[level]
@@ -204,9 +196,8 @@ class Slide:
         try:
             return openslide.OpenSlide(self.path)
         except (openslide.OpenSlideError, OSError) as error:
-            raise ValueError(
-                f"{self.path.name} cannot be opened as a slide ({error}): {_why_not(self.path)}"
-            ) from error
+            said = f"{self.path.name} cannot be opened as a slide ({error}): {_why_not(self.path)}"
+            raise ValueError(said) from error
 
     def _trusted(self, level: int) -> bool:
         """Whether the direct reader gives the very pixels of OpenSlide in the middle of a level."""
@@ -214,11 +205,10 @@ class Slide:
         side = min(width, height, 64)
         x, y = round((width - side) / 2 * times), round((height - side) / 2 * times)
         try:
-            ours, theirs = (
-                read(x, y, side, side, level) for read in (self._from_stored, self._from_openslide)
-            )
+            ours = self._from_stored(x, y, side, side, level)
+            theirs = self._from_openslide(x, y, side, side, level)
         except (UnreadableTile, openslide.OpenSlideError):
-            return False
+            ours = None
         if ours is None:
             return False
         apart = np.abs(ours.astype(int) - theirs)
@@ -381,8 +371,8 @@ class StoredTiles:
 
 def scale_of(
     properties: Mapping[str, str], name: str, override: float | None = None, slide: str = "SLIDE"
-) -> tuple[float, str]:
-    """µm per level-0 pixel, and where that was read: "override", "mpp" or "objective".
+) -> float:
+    """µm per level-0 pixel.
 
     From `override`, which the user vouches for; else from OpenSlide's properties openslide.mpp-x and -y, else from
     openslide.objective-power, for which 10 µm / power is taken (20x is 0.5, 40x 0.25). A ValueError that begins with the
@@ -412,7 +402,7 @@ def scale_of(
         fault = f"has {mpp:.4g} µm per pixel (from its {source}), outside {FINEST} to {COARSEST}: no scan of tissue, or wrong"
     if fault:
         raise ValueError(f"{name} {fault}: {REMEDY.format(slide)}")
-    return mpp, source
+    return mpp
 
 
 def overview(slide: Slide, level: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -125,9 +125,8 @@ def files_named(
         if len(rows) > 1:
             whose = " and ".join(rows.index.unique()[:2])
             wrong.append(f"{source}: {what} {text} stands twice, of {whose}: remove one")
-    return [str(folder / text) if text else "" for text in texts], [
-        problem_of(folder, text, what) for text in texts
-    ]
+    paths = [str(folder / text) if text else "" for text in texts]
+    return paths, [problem_of(folder, text, what) for text in texts]
 
 
 def values(
@@ -173,22 +172,17 @@ def looked_over(values: pd.Series, name: str, usual: Usual | None = None, remedy
         wrong |= (known < usual.low) | (known > usual.high)
     hint = _other_unit(others, usual) if len(others) else ""
     if wrong.any():
-        expected = (
-            f"{usual.low:g} to {usual.high:g} {usual.unit} are expected"
-            if usual
-            else "a measurement is expected"
-        )
+        expected = f"{usual.low:g} to {usual.high:g} {usual.unit} are" if usual else "a measurement is"
         cells = some(f"{patient} is {one:g}" for patient, one in known[wrong].items())
-        said = f"{name} of patient {cells}, {expected}{hint}"
+        said = f"{name} of patient {cells}, {expected} expected{hint}"
         if codes := sorted(set(known[wrong & coded])):
             said += f"; {', '.join(f'{one:g}' for one in codes)}: a code of what is missing? Leave such cells empty"
         raise ValueError(said + remedy)
     remarks = [f"median {others.median():g} {usual.unit}{hint}"] if hint else []
     far = others[others > 2 * usual.middle[1]] if usual and not hint else others[:0]
     if len(far):
-        remarks.append(
-            f"{far.iloc[0]:g} {usual.unit} of patient {far.index[0]}, and {len(far) - 1} more as far off"
-        )
+        patient, more = far.index[0], len(far) - 1
+        remarks.append(f"{far.iloc[0]:g} {usual.unit} of patient {patient}, and {more} more as far off")
     if lone.any():
         remarks.append(f"{known[lone].iloc[0]:g} of patient {lone.idxmax()}: measured, or a code of missing?")
     return "; ".join(remarks)
@@ -276,12 +270,10 @@ def _check(header: list[str], rows: list[list[str]], path: str | Path) -> None:
     """
     twice = [name for name, count in Counter(map(plain, header)).items() if name and count > 1]
     longer = [(n, len(row)) for n, row in enumerate(rows, 2) if len(row) > len(header)]
-    fault = ""
-    if not header:
-        fault = "is empty: a header and a row are expected"
-    elif twice:
+    fault = "is empty: a header and a row are expected" if not header else ""
+    if twice:
         fault = f"has the column {twice[0][:60]} twice; remove one"
-    elif longer:
+    elif longer and header:
         fault = "has in row {} {} cells and in the header {}".format(*longer[0], len(header))
     if fault:
         raise ValueError(f"{path} {fault}")
@@ -306,9 +298,8 @@ def read_columns(path: str | Path, sep: str = "", **settings: object) -> pd.Data
             io.StringIO(text, newline=""), sep=sep, decimal="," if sep == ";" else ".", **settings
         )
     except ValueError as error:  # pandas' own are of that kind, and name no file
-        raise ValueError(
-            f"{path} cannot be read as a table ({str(error).strip()}): save it again as .csv"
-        ) from error
+        said = f"{path} cannot be read as a table ({str(error).strip()}): save it again as .csv"
+        raise ValueError(said) from error
 
 
 def _text(path: Path) -> str:
@@ -375,9 +366,8 @@ def _with_points(rows: list[list[str]]) -> list[list[str]]:
     """Cells as 3,5 with a point, where none has one already; but 1,234, which may be a thousand, as it stands."""
     if any(DECIMAL_POINT.fullmatch(cell) for row in rows for cell in row):
         return rows
-    return [
-        [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in rows
-    ]
+    comma = DECIMAL_COMMA.fullmatch
+    return [[cell.replace(",", ".") if comma(cell) else cell for cell in row] for row in rows]
 
 
 def _xlsx(path: Path) -> list[list[str]]:

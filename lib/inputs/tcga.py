@@ -22,17 +22,7 @@ import pandas as pd
 
 from lib.files import check_names
 from lib.inputs.slides import SUFFIXES
-from lib.inputs.tables import (
-    NO_YES,
-    USUAL,
-    Faults,
-    Usual,
-    code,
-    looked_over,
-    number,
-    read_texts,
-    values,
-)
+from lib.inputs.tables import NO_YES, USUAL, Faults, Usual, code, looked_over, number, read_texts, values
 
 ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4}
 GRADES = {"LOW GRADE": 1, "HIGH GRADE": 3}
@@ -56,14 +46,8 @@ SAMPLES = {
     "06": "metastasis",
     "07": "metastasis",
 }
-NORMAL = {
-    "10": "normal blood",
-    "11": "normal tissue",
-    "12": "normal buccal cells",
-    "13": "normal cells",
-    "14": "normal marrow",
-    "20": "control",
-}
+NORMAL = {"10": "normal blood", "11": "normal tissue", "12": "normal buccal cells", "13": "normal cells"}
+NORMAL |= {"14": "normal marrow", "20": "control"}
 """Sample types of a barcode, TCGA-SS-PPPP-tt; what is normal says nothing about a tumour."""
 
 BARCODE = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}(?![A-Z0-9])")
@@ -105,9 +89,7 @@ def sample_of(slide: str) -> str:
 def site_of(patient: str) -> str:
     """Tissue source site of a TCGA barcode, "A6" of TCGA-A6-2683; a ValueError where the name is none."""
     if not BARCODE.match(patient):
-        raise ValueError(
-            f"{patient} is no TCGA barcode (TCGA-A6-2683), so its tissue source site is not known"
-        )
+        raise ValueError(f"{patient} is no TCGA barcode (TCGA-A6-2683): its tissue source site is unknown")
     return patient[5:7]
 
 
@@ -162,9 +144,8 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     wrong += [f"{path}: slide {one} stands twice" for one in slide[slide.duplicated()]]
     wrong += [f"{path}: slide {one} is another patient's" for one in slide[foreign]]
     cells = cells.set_axis(patient)
-    months, outcome = (
-        _numbers(cells[names[n]], path, wrong, kind, needed=True) for n, kind in ((2, "time_months"), (3, ""))
-    )
+    months = _numbers(cells[names[2]], path, wrong, "time_months", needed=True)
+    outcome = _numbers(cells[names[3]], path, wrong, needed=True)
     found = pd.DataFrame(
         {
             "patient": patient,
@@ -281,9 +262,8 @@ def _numbers(
     needed: bool = False,
 ) -> pd.Series:
     """A column (indexed by patient) of a `kind` of `RANGES`, or of the codes of `levels`; what cannot be goes to `wrong`."""
-    found = values(
-        cells, f"{path}: {cells.name} of", wrong, number if kind else partial(code, levels=levels), needed
-    )
+    read = number if kind else partial(code, levels=levels)
+    found = values(cells, f"{path}: {cells.name} of", wrong, read, needed)
     if kind:
         with wrong.held():
             looked_over(found[~found.index.duplicated()], f"{path}: {cells.name}", RANGES[kind])

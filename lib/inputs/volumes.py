@@ -112,9 +112,8 @@ def image_of(values: np.ndarray, geometry: Geometry) -> sitk.Image:
     """A SimpleITK image of an array (z, y, x) on its grid; bool becomes uint8."""
     if values.shape != geometry.size[::-1]:
         raise ValueError(f"an array (z, y, x) of shape {values.shape} does not lie on {geometry}")
-    image = sitk.GetImageFromArray(
-        values.astype(np.uint8) if values.dtype == bool else values, isVector=False
-    )
+    values = values.astype(np.uint8) if values.dtype == bool else values
+    image = sitk.GetImageFromArray(values, isVector=False)
     image.SetSpacing([*map(float, geometry.spacing_mm)])
     image.SetOrigin([*map(float, geometry.origin_mm)])
     image.SetDirection([*map(float, geometry.direction)])
@@ -147,9 +146,8 @@ def brought_onto(
     `outside` is the value of voxels more than half a voxel outside the image; `transform` takes a place of the grid to
     its place in the image.
     """
-    return sitk.Resample(
-        image, grid.size, transform, how, grid.origin_mm, grid.spacing_mm, grid.direction, outside
-    )
+    place = grid.origin_mm, grid.spacing_mm, grid.direction
+    return sitk.Resample(image, grid.size, transform, how, *place, outside)
 
 
 def upright_grid(places: np.ndarray, spacing: Sequence[float]) -> Geometry:
@@ -234,9 +232,8 @@ def _affine(header: nibabel.Nifti1Header, path: Path) -> np.ndarray:
     corners = np.array(list(itertools.product(*((0, n) for n in shape), (1,))))
     apart = max(np.abs(corners @ (first - last).T).max(), np.abs(shape * (spacing - sides)).max())
     if apart > SAME_PLACE * sides.min():
-        warnings.warn(
-            f"{path} states two places for its voxels, {apart:g} mm apart: one of them is wrong", stacklevel=5
-        )
+        said = f"{path} states two places for its voxels, {apart:g} mm apart: one of them is wrong"
+        warnings.warn(said, stacklevel=5)
     return first
 
 
@@ -462,9 +459,7 @@ def check_hounsfield(
     virtual = VIRTUAL.search(f"{image_type} {units}".upper())
     remark = f"{virtual[0]}: HU of one energy or after a material was changed" if virtual else ""
     if cut:
-        remark = (
-            f"{(measured == low).mean():.0%} of the voxels have the lowest value, {low:g} HU: masked or cut"
-        )
+        remark = f"{(measured == low).mean():.0%} of voxels have the lowest value, {low:g} HU: masked or cut"
     elif light < NONE:
         remark = f"no air and no fat, values from {low:g} to {high:g}: a part of a scan, if these are HU"
     elif not -150 <= tissue <= 180:
@@ -476,9 +471,7 @@ def _said_by_header(modality: str, units: str, image_type: str) -> str:
     if modality.strip().upper() not in ("", "CT"):
         return f"its header says {modality}; name the folder or `series` of the CT"
     other = another_map(units, image_type)
-    return (
-        f"its header says that it is a map ({other}); name the `series` of the scan itself" if other else ""
-    )
+    return f"its header says that it is a map ({other}); name the `series` of the scan" if other else ""
 
 
 def another_map(units: str, image_type: str) -> str:
@@ -492,6 +485,5 @@ def another_map(units: str, image_type: str) -> str:
 def _commonest(values: np.ndarray) -> float:
     """The middle of the fullest 60 HU of what is no lung or air, in steps of 20; 0 where there is nothing."""
     counts, edges = np.histogram(values, np.arange(CUT_HU, 3001, 20))
-    return (
-        float(np.convolve(counts, [1, 1, 1], "same").argmax() * 20 + edges[0] + 10) if counts.any() else 0.0
-    )
+    middle = np.convolve(counts, [1, 1, 1], "same").argmax() * 20 + edges[0] + 10
+    return float(middle) if counts.any() else 0.0

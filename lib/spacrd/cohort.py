@@ -22,6 +22,7 @@ from lib.spacrd.tenx import read_visium, read_xenium
 COLUMNS = ("section", "patient", "platform", "folder", "labels", "label_grade", "note")
 # columns a table may have, with classes of tissue
 COUNTS_AS = {"cancer": 1.0, "other": 0.0, "undetermined": np.nan}
+# of a folder, labels, classes; name, patient and platform are named, and for an h5ad or csv um_per_px
 READERS = {"visium": read_visium, "xenium": read_xenium, "h5ad": read_h5ad, "csv": read_csv}
 PLATFORMS = ("st", *READERS)
 GRADES = ("pathologist", "transferred", "weak", "planted", "none")
@@ -82,8 +83,9 @@ def read_section(row: Mapping, raw_folder: str | Path) -> AnnData:
     else:
         if row["platform"] == "h5ad" and labels and not labels.is_file():
             labels = row["labels"]  # a column of its obs
-        told = {"um_per_px": _scale_of(row)} if row["platform"] in ("h5ad", "csv") else {}
-        section = READERS[row["platform"]](folder, name, patient, labels, classes, **told)
+        named = {"name": name, "patient": patient, "platform": row["platform"]}
+        named |= {"um_per_px": _scale_of(row)} if row["platform"] in ("h5ad", "csv") else {}
+        section = READERS[row["platform"]](folder, labels, classes, **named)
     about = section.uns["section"]
     if about["patient"] != patient:
         raise ValueError(f"the section table says patient {patient}, the files patient {about['patient']}")

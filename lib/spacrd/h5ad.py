@@ -27,12 +27,7 @@ X_NAMES, Y_NAMES = ("xaxis", "x", "pxl_col_in_fullres"), ("yaxis", "y", "pxl_row
 
 
 def read_h5ad(
-    path: Path,
-    name: str,
-    patient: str,
-    labels: Path | str | None = None,
-    classes: Mapping[str, float] = CLASSES,
-    um_per_px: float | None = None,
+    path: Path, labels: Path | str | None = None, classes: Mapping = CLASSES, um_per_px=None, **named
 ) -> AnnData:
     """Read a section from an h5ad, or from a folder with one (see `lib.spacrd.spots.assemble`).
 
@@ -81,19 +76,13 @@ def read_h5ad(
         raise FileNotFoundError(f"labels {labels!r} are no file, and no column of {file}, which has {there}")
     array = (xy - xy.min(axis=0)) / pitch_of(xy) if array is None else array
     home = path if path.is_dir() else path.parent
-    about = {"name": name, "patient": patient, "platform": "h5ad", "folder": home, "classes": classes}
-    about |= {"sizes_um": sizes, "um_per_px": um, "picture": picture, "picture_scale": (scale, scale)}
-    copy = embedded(found.uns)[0]
-    return assemble(counts, xy, array, tissue, **about, dropped=notes, bare=bare, copy=copy)
+    named |= {"sizes_um": sizes, "um_per_px": um, "picture": picture, "picture_scale": (scale, scale)}
+    named |= {"folder": home, "classes": classes, "dropped": notes, "copy": embedded(found.uns)[0]}
+    return assemble(counts, xy, array, tissue, **named, bare=bare)
 
 
 def read_csv(
-    path: Path,
-    name: str,
-    patient: str,
-    labels: Path | None = None,
-    classes: Mapping[str, float] = CLASSES,
-    um_per_px: float | None = None,
+    path: Path, labels: Path | None = None, classes: Mapping = CLASSES, um_per_px=None, **named
 ) -> AnnData:
     """Read a section of STimage-1K4M's layout: counts, places and a picture as `*_count.csv`, `*_coord.csv` and an image.
 
@@ -101,7 +90,7 @@ def read_csv(
     slides, the section's name says which. Places have the columns xaxis and yaxis (or x and y), pixels of the picture, and r,
     a spot's radius. The rest is as in `read_h5ad`; labels are a table.
     """
-    coord, table = (_named(path, name, ending) for ending in ("coord", "count"))
+    coord, table = (_named(path, named["name"], ending) for ending in ("coord", "count"))
     counts, places, notes = read_counts(table, sep=","), read_columns(coord, index_col=0), []
     places.index, places.columns = places.index.astype(str), [plain(column) for column in places]
     x, y = (next((one for one in names if one in places), names[0]) for names in (X_NAMES, Y_NAMES))
@@ -116,10 +105,9 @@ def read_csv(
     pictures = [one for one in path.rglob(f"{stem}*") if one.suffix.lower() in PICTURES]
     picture = the_one(pictures, "H&E picture")
     tissue = read_labels(labels, counts.index, notes, classes, filtered=True)
-    about = {"name": name, "patient": patient, "platform": "csv", "folder": path, "classes": classes}
-    about |= {"sizes_um": sizes, "um_per_px": um, "dropped": notes}
-    about["picture"] = picture.relative_to(path).as_posix() if picture else ""
-    return assemble(AnnData(counts), xy, (xy - xy.min(axis=0)) / pitch_of(xy), tissue, **about)
+    named |= {"sizes_um": sizes, "um_per_px": um, "folder": path, "classes": classes, "dropped": notes}
+    named["picture"] = picture.relative_to(path).as_posix() if picture else ""
+    return assemble(AnnData(counts), xy, (xy - xy.min(axis=0)) / pitch_of(xy), tissue, **named)
 
 
 def _named(folder: Path, name: str, ending: str) -> Path:

@@ -111,9 +111,7 @@ def _read_mtx(folder: Path) -> AnnData:
     return AnnData(matrix, obs=pd.DataFrame(index=pd.Index(barcodes[0], name=None)), var=var)
 
 
-def read_visium(
-    folder: Path, name: str, patient: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
-) -> AnnData:
+def read_visium(folder: Path, labels: Path | None = None, classes: Mapping = CLASSES, **named) -> AnnData:
     """Read one Space Ranger output folder (see `lib.spacrd.spots.assemble`); files of two sections are refused.
 
     `folder` is the run, or has one run below it; of Visium HD the folder of one bin size (square_008um). It holds
@@ -154,9 +152,9 @@ def read_visium(
     xy, array = places[PIXELS].to_numpy(), places[ARRAY].to_numpy()
     picture, scale, copy = _picture_of(folder, run, factors, xy)
     tissue = read_labels(labels, counts.obs_names, notes, classes)
-    about = {"name": name, "patient": patient, "platform": "visium", "folder": folder, "classes": classes}
-    about |= {"sizes_um": sizes_um, "um_per_px": um_per_px, "picture": picture, "picture_scale": [scale] * 2}
-    return assemble(counts, xy, array, tissue, **about, dropped=notes, bare=bare, copy=copy)
+    named |= {"sizes_um": sizes_um, "um_per_px": um_per_px, "picture": picture, "picture_scale": [scale] * 2}
+    named |= {"folder": folder, "classes": classes, "dropped": notes}
+    return assemble(counts, xy, array, tissue, **named, bare=bare, copy=copy)
 
 
 def _read_positions(run: Path) -> pd.DataFrame:
@@ -241,9 +239,7 @@ def _picture_of(folder: Path, run: Path, factors: dict, xy: np.ndarray) -> tuple
     return hires.relative_to(folder).as_posix(), scale, None
 
 
-def read_xenium(
-    folder: Path, name: str, patient: str, labels: Path | None = None, classes: Mapping[str, float] = CLASSES
-) -> AnnData:
+def read_xenium(folder: Path, labels: Path | None = None, classes: Mapping = CLASSES, **named) -> AnnData:
     """Read one Xenium output folder and sum its cells over a square grid (see `lib.spacrd.spots.assemble`).
 
     The paper's recipe for pseudo-spots is not published; this one sums the counts of all cells whose centroid lies in
@@ -283,9 +279,9 @@ def read_xenium(
     um_per_px = pixel_um * np.sqrt(abs(np.linalg.det(to_morphology[:2, :2])))
     of_cells = read_labels(labels, counts.obs_names, notes, classes)
     tissue, share = _majority(of_cells, classes, square, len(squares))
-    about = {"name": name, "patient": patient, "platform": "xenium", "folder": folder, "classes": classes}
-    about |= {"sizes_um": (BIN_UM, BIN_UM), "um_per_px": um_per_px, "picture": picture, "dropped": notes}
-    section = assemble(total, xy, squares, tissue, "transferred", **about, most_outside=MOST_UNCOVERED)
+    named |= {"sizes_um": (BIN_UM, BIN_UM), "um_per_px": um_per_px, "picture": picture, "dropped": notes}
+    named |= {"folder": folder, "classes": classes, "most_outside": MOST_UNCOVERED}
+    section = assemble(total, xy, squares, tissue, "transferred", **named)
     each = pd.DataFrame({"cells": np.bincount(square, minlength=len(squares)), "cancer_share": share})
     section.obs = section.obs.join(each.set_index(total.obs_names))
     return section

@@ -13,7 +13,7 @@ from statsmodels.genmod.generalized_linear_model import GLM
 
 from lib.statistics.classification import NotComputable, checked_probabilities
 from lib.statistics.intervals import LEVEL, DrawsFunction, Interval, draw_counts
-from lib.statistics.survival import checked_outcomes, event_share
+from lib.statistics.survival import checked_outcomes, event_share, survival_at
 
 Edges = Literal["width", "quantile"]
 THRESHOLDS = np.arange(1, 100) / 100
@@ -78,9 +78,7 @@ def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interv
     if labels.min() == labels.max():
         raise NotComputable(f"all {labels.size} cases have the label {labels[0]:g}: calibration needs both")
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
-        raise NotComputable(
-            f"{sure} of {labels.size} probabilities are exactly 0 or 1: their logit is infinite"
-        )
+        raise NotComputable(f"{sure} of {labels.size} probabilities are exactly 0 or 1: they have no logit")
     if np.ptp(probabilities) == 0:
         raise NotComputable(f"every probability is {probabilities[0]:g}, which has no calibration slope")
     positive, other = probabilities[labels == 1], probabilities[labels == 0]
@@ -96,11 +94,6 @@ def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interv
 
     intercept = last(GLM(labels, ones, family=Binomial(), offset=line), "intercept, slope held at 1")
     return intercept, last(GLM(labels, np.column_stack([ones, line]), family=Binomial()), "slope")
-
-
-def _need_follow_up(time: np.ndarray, event: np.ndarray, horizon: float) -> None:
-    if np.isnan(event_share(time, event, horizon)).any():
-        raise NotComputable(f"follow-up ends at {time.max():g}, before the horizon {horizon:g}")
 
 
 def calibration_at_horizon(
@@ -119,7 +112,7 @@ def calibration_at_horizon(
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
-    _need_follow_up(time, event, horizon)
+    survival_at(time, event, [horizon])  # or NotComputable
     edges, home = _binned(probabilities, groups, "quantile")
     rows = []
     for group in range(len(edges) - 1):
@@ -176,15 +169,11 @@ def survival_calibration(
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
-    _need_follow_up(time, event, horizon)
+    survival_at(time, event, [horizon])  # or NotComputable
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
-        raise NotComputable(
-            f"{sure} of {time.size} probabilities are exactly 0 or 1: log(-log(1 - p)) is infinite"
-        )
+        raise NotComputable(f"{sure} of {time.size} probabilities are exactly 0 or 1, which have no log-log")
     if not event.any() or np.ptp(probabilities) == 0:
-        raise NotComputable(
-            "there is no event, or every probability is the same: there is no calibration slope"
-        )
+        raise NotComputable("there is no event, or every probability is the same: no calibration slope")
     order = np.argsort(time, kind="stable")
     time, event, probabilities = time[order], event[order], probabilities[order]
     line = np.log(-np.log1p(-probabilities))
@@ -201,9 +190,8 @@ def survival_calibration(
         hazard = np.exp(_cox(x, time, event, counts) @ x.T)
         at_risk = np.flip(np.flip(counts * hazard, 1).cumsum(1), 1)[:, np.searchsorted(time, time)]
         died = counts * (event & (time <= horizon))
-        baseline = np.divide(died, at_risk, out=np.zeros(died.shape), where=died > 0).sum(
-            axis=1, keepdims=True
-        )
+        jumps = np.divide(died, at_risk, out=np.zeros(died.shape), where=died > 0)
+        baseline = jumps.sum(axis=1, keepdims=True)
         apart = np.abs(-np.expm1(-baseline * hazard) - probabilities)
         shares = [
             np.quantile(np.repeat(own, each), (0.5, 0.9))
@@ -252,7 +240,7 @@ def decision_curve_at_horizon(
     """
     time, event = checked_outcomes(time, event)
     _, probabilities = checked_probabilities(event, probabilities)
-    _need_follow_up(time, event, horizon)
+    survival_at(time, event, [horizon])  # or NotComputable
     thresholds = np.asarray(thresholds, dtype=float)
     if thresholds.ndim != 1 or not ((thresholds >= 0) & (thresholds < 1)).all():
         raise ValueError("thresholds must be a vector of probabilities, 0 or more and below 1")

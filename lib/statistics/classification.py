@@ -55,9 +55,7 @@ def checked_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[
     labels, probabilities = checked(labels, probabilities)
     if probabilities.min() < 0 or probabilities.max() > 1:
         low, high = probabilities.min(), probabilities.max()
-        raise ValueError(
-            f"probabilities lie in {low:.3g} to {high:.3g}, not in 0 to 1: use platt on scores first"
-        )
+        raise ValueError(f"probabilities lie in {low:.3g} to {high:.3g}, not in 0 to 1: use platt first")
     return labels, probabilities
 
 
@@ -180,10 +178,8 @@ def f1(labels, calls, weights):
     return np.where(positive > 0, value, np.nan)
 
 
-METRICS = {
-    f.__name__: f for f in (auc, prevalence, brier, accuracy, sensitivity, specificity, precision, npv, f1)
-}
-METRICS |= {"ap": average_precision, "ppv": precision}
+METRICS = {m.__name__: m for m in (auc, prevalence, brier, accuracy, sensitivity, specificity, precision)}
+METRICS |= {"npv": npv, "f1": f1, "ap": average_precision, "ppv": precision}
 
 
 def _several(scores: ArrayLike) -> np.ndarray:
@@ -298,9 +294,7 @@ def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np
     labels = _two_classes(labels, scores[0])[0] == 1
     positive, other = int(labels.sum()), int((~labels).sum())
     if min(positive, other) < 2:
-        raise NotComputable(
-            f"{positive} positive and {other} other cases: DeLong's variance needs two of each"
-        )
+        raise NotComputable(f"{positive} positive and {other} other cases: DeLong's variance needs two each")
     ranks = rankdata(scores, axis=1)
     # share of the others a positive case beats, and share of the positive cases that beat another
     won = (ranks[:, labels] - rankdata(scores[:, labels], axis=1)) / other

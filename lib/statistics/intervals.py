@@ -120,9 +120,8 @@ def ends(
         def beyond(truth: float, side: float) -> float:
             return (truth - signal) * side - quantile * np.sqrt(1 + training_share(truth))
 
-        reach = [
-            side * brentq(lambda r, side=side: beyond(signal + side * r, side), 0, most) for side in (-1, 1)
-        ]
+        sides = -1, 1
+        reach = [s * brentq(lambda r, s=s: beyond(signal + s * r, s), 0, most) for s in sides]
     low, high = centre + sd * np.asarray(reach)
     return (float(expit(low)), float(expit(high))) if bounded else (float(low), float(high))
 

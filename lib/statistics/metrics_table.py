@@ -24,6 +24,8 @@ from lib.training.folds import folds_of
 NAMES, ENDS = ["model", "cohort", "setting", "metric"], ["estimate", "low", "high"]
 COLUMNS = [*NAMES, *ENDS, "n", "events", "seeds", "how"]
 RATIO = ["hazard_ratio", "hr_low", "hr_high"]  # of high against low risk
+OF_A_SIDE = ("", "_events", "_median", "_median_low", "_median_high")
+SIDES = {side: [f"{side}{name}" for name in OF_A_SIDE] for side in ("high", "low")}
 SPOT_CUTS = {
     "gmm": "cut from a two-Gaussian mixture of the section's scores, no labels",
     "calibrated": "cut at probability 0.5, calibrated on training spots",
@@ -250,7 +252,7 @@ def survival_draws(
     metric: str,
     horizons: Sequence[float] = (),
     censoring: Mapping[str, Censoring] | None = None,
-) -> DrawsFunction:
+) -> intervals.MeanOverFolds:
     """Draws function of a survival metric, mean over seeds within each fold, then over folds.
 
     `metric` is "c_index", "c_index_ipcw", "auc_t_<months>", "brier_t_<months>" or "ibs", the Brier score's mean from month 0
@@ -370,10 +372,6 @@ def risk_group(model: HeldOut, rule: str) -> np.ndarray:
     return survival.median_groups(model.risk.mean(axis=0), model.fold if rule == "fold_median" else None)
 
 
-def _medians(side: str) -> list[str]:
-    return [f"{side}_median", f"{side}_median_low", f"{side}_median_high"]
-
-
 def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
     """High against low risk of every model under every rule of `RISK_CUTS` (`cut`): sizes, deaths, median survival with its
     interval (NaN where it is not reached), chi-square and log-rank p, hazard ratio with its interval; `why` says why there are
@@ -385,10 +383,10 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
             row: dict[str, object] = {"model": name, "cut": rule, "why": ""}
             try:
                 group = risk_group(model, rule)
-                for side in ("high", "low"):
+                for side in SIDES:
                     time, event = model.time[group == side], model.event[group == side]
-                    row |= {side: time.size, f"{side}_events": event.sum()}
-                    row |= dict(zip(_medians(side), survival.medians(time, event), strict=True))
+                    about = time.size, event.sum(), *survival.medians(time, event)
+                    row |= dict(zip(SIDES[side], about, strict=True))
                 test = survival.logrank(model.time, model.event, group, trained=model.trained)
                 row |= {"chi_square": test.statistic, "p": test.p}
                 ratio = survival.hazard_ratio(model.time, model.event, group == "high", trained=model.trained)
@@ -396,8 +394,8 @@ def risk_groups(models: Mapping[str, HeldOut]) -> pd.DataFrame:
             except NotComputable as reason:
                 row["why"] = str(reason)
             rows.append(row)
-    columns = ["model", "cut", "high", "high_events", "low", "low_events"]
-    columns += [*_medians("high"), *_medians("low"), "chi_square", "p", *RATIO, "why"]
+    high, low = SIDES.values()
+    columns = ["model", "cut", *high[:2], *low[:2], *high[2:], *low[2:], "chi_square", "p", *RATIO, "why"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -405,10 +403,10 @@ def c_index_by_fold(models: Mapping[str, HeldOut]) -> pd.DataFrame:
     """Harrell's c-index of every fold, mean over seeds: model, fold, n, events, c_index (NaN without a pair)."""
     rows = []
     for name, model in models.items():
-        for fold in dict.fromkeys(model.fold.tolist()):
-            held_out = model.on(model.patient[model.fold == fold])
-            value = survival_draws(held_out, "c_index")(np.ones((1, held_out.time.size), dtype=int))[0]
-            rows.append((name, fold, held_out.time.size, int(held_out.event.sum()), float(value)))
+        folds = survival_draws(model, "c_index")
+        for fold, value in zip(folds.names, folds.by_fold(), strict=True):
+            event = model.event[model.fold == fold]
+            rows.append((name, fold, event.size, int(event.sum()), float(value)))
     return pd.DataFrame(rows, columns=["model", "fold", "n", "events", "c_index"])
 
 
@@ -449,9 +447,8 @@ def calibration_rows(models: Mapping[str, HeldOut], horizon: float, draws: int =
         try:
             function = survival_calibration(model.time, model.event, died, horizon)
             values[0] = function(np.ones((1, died.size)))[:, 0]
-            drawn, _ = intervals.bootstrap(
-                partial(_drawn, function, model.patient, how_drawn), draws, "patients"
-            )
+            draw = partial(_drawn, function, model.patient, how_drawn)
+            drawn, _ = intervals.bootstrap(draw, draws, "patients")
             apart = np.quantile(drawn, (0.025, 0.975), axis=1) - values[0]
             values[1:] = values[0] + np.sqrt(1 + model.trained) * apart
             values[1:, 1:] = np.maximum(values[1:, 1:], 0)  # all but the slope are distances
@@ -460,9 +457,8 @@ def calibration_rows(models: Mapping[str, HeldOut], horizon: float, draws: int =
         except NotComputable as reason:
             how = f"not computable: {reason}"
         counts = died.size, int(model.event.sum()), len(model.risk), how
-        rows += [
-            (name, f"{each}_{horizon:g}", *row, *counts) for each, row in zip(MEASURES, values.T, strict=True)
-        ]
+        names = [f"{each}_{horizon:g}" for each in MEASURES]
+        rows += [(name, each, *row, *counts) for each, row in zip(names, values.T, strict=True)]
     return pd.DataFrame(rows, columns=["model", *COLUMNS[3:]])
 
 

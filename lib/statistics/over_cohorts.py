@@ -59,13 +59,9 @@ def _checked(differences: ArrayLike, errors: ArrayLike, least: int) -> tuple[np.
     if differences.ndim != 1 or differences.shape != errors.shape:
         raise ValueError(f"differences {differences.shape} and errors {errors.shape} must be vectors alike")
     if not (np.isfinite(differences).all() and (errors > 0).all() and np.isfinite(errors).all()):
-        raise ValueError(
-            "every cohort needs a finite difference and a standard error above 0: leave others out before"
-        )
+        raise ValueError("every cohort needs a finite difference and an error above 0: leave others out")
     if differences.size < least:
-        raise NotComputable(
-            f"{differences.size} cohorts say nothing of the next one: {least} or more are needed"
-        )
+        raise NotComputable(f"{differences.size} cohorts say nothing of the next one: {least} are needed")
     return differences, errors
 
 
@@ -115,9 +111,8 @@ def posterior(differences: ArrayLike, errors: ArrayLike, region: float = 0.01) -
 
     reach = 20 * (own.max() + np.ptp(differences))
     centre = float(weights @ means)
-    low, high = (
-        brentq(lambda at, q=q: below(at) - q, centre - reach, centre + reach) for q in (0.025, 0.975)
-    )
+    span = centre - reach, centre + reach
+    low, high = (brentq(lambda at, q=q: below(at) - q, *span) for q in (0.025, 0.975))
     parts = []
     for sd in (own, following):
         worse, not_better = below(-region, sd), below(region, sd)
@@ -163,9 +158,8 @@ def average_ranks(values: pd.DataFrame) -> Ranks:
     """
     if values.isna().any(axis=None):
         model = values.columns[values.isna().any()][0]
-        raise ValueError(
-            f"{model} has no value in {values.index[values[model].isna()][0]}: ranks need all models"
-        )
+        cohort = values.index[values[model].isna()][0]
+        raise ValueError(f"{model} has no value in {cohort}: ranks need all models")
     cohorts, models = values.shape
     if cohorts < 2 or models < 3:
         raise NotComputable(f"{models} models in {cohorts} cohorts: ranks need three and two")

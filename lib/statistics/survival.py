@@ -31,9 +31,7 @@ def checked_outcomes(time: ArrayLike, event: ArrayLike) -> tuple[np.ndarray, np.
     if time.size == 0:
         raise NotComputable("there is no patient")
     if bad := int((~np.isfinite(time) | (time < 0)).sum()):
-        raise ValueError(
-            f"{bad} of {time.size} times are negative, NaN or infinite: leave those patients out before"
-        )
+        raise ValueError(f"{bad} of {time.size} times are negative, NaN or infinite: leave those out before")
     if not np.isin(event, (0, 1)).all():
         raise ValueError(f"event must be 0 (censored) or 1 (event), found {np.unique(event)[:5].tolist()}")
     return time, event.astype(bool)
@@ -68,9 +66,8 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike, band: str = "pointwise") -> 
         raise ValueError(f'band "{band}": it is "pointwise" or "equal-precision"')
     times = np.unique(np.r_[0.0, time])
     place = np.searchsorted(times, time)
-    leaving, events = (
-        np.bincount(place, each, times.size).astype(int) for each in (np.ones(time.size), event)
-    )
+    counts = (np.bincount(place, each, times.size) for each in (np.ones(time.size), event))
+    leaving, events = (each.astype(int) for each in counts)
     at_risk = time.size - np.cumsum(leaving) + leaving
     survival = np.cumprod(1 - events / at_risk)
     left = at_risk - events
@@ -86,12 +83,6 @@ def kaplan_meier(time: ArrayLike, event: ArrayLike, band: str = "pointwise") -> 
     columns = ["time", "at_risk", "events", "censored", "survival", "low", "high"]
     values = times, at_risk, events, leaving - events, survival, *ends
     return pd.DataFrame(dict(zip(columns, values, strict=True)))
-
-
-def at_risk(time: ArrayLike, grid: ArrayLike) -> np.ndarray:
-    """Patients still followed just before each time of the grid: times (n,), grid (k,) -> int array (k,)."""
-    time = np.sort(np.asarray(time, dtype=float))
-    return time.size - np.searchsorted(time, np.asarray(grid, dtype=float), "left")
 
 
 def survival_at(time: ArrayLike, event: ArrayLike, times: ArrayLike) -> np.ndarray:
@@ -229,9 +220,7 @@ def logrank(time: ArrayLike, event: ArrayLike, group: ArrayLike, *, trained: boo
     followed = time >= first
     if np.unique(code[followed]).size < len(names) or (event & (time == first))[followed].all():
         groups = ", ".join(map(str, names))
-        raise NotComputable(
-            f"one of the groups {groups} is never at risk beside the others: they cannot be compared"
-        )
+        raise NotComputable(f"one of {groups} is never at risk beside the others: they cannot be compared")
     statistic = float(survdiff(time, event, code)[0]) / (1 + MOST * trained)
     return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)))
 
@@ -249,9 +238,7 @@ def hazard_ratio(
     for side, words in ((high, "high"), (~high, "low")):
         until = time[~side].max() if not side.all() else -1.0
         if not event[side & (time <= until)].any():
-            reason = (
-                f"none of the {side.sum()} patients of {words} risk has an event while others are followed"
-            )
+            reason = f"none of {side.sum()} patients of {words} risk has an event while others are followed"
             raise NotComputable(f"{reason}: there is no hazard ratio")
     table = pd.DataFrame({"time": time, "event": event, "high": high.astype(float)})
     fit = CoxPHFitter().fit(table, "time", "event")
@@ -303,10 +290,8 @@ class HeldOut:
         time and event, as whoever made the predictions knew them. `cohort` is indexed by patient: time_months, event, fold.
         """
         name = predictions["model"].iloc[0] if "model" in predictions else "the model"
-        if strange := sorted(set(predictions["patient"]) - set(cohort.index)):
-            raise ValueError(
-                f"{name} predicts {len(strange)} patients the cohort lacks, such as {strange[0]}"
-            )
+        if alien := sorted(set(predictions["patient"]) - set(cohort.index)):
+            raise ValueError(f"{name} predicts {len(alien)} patients the cohort lacks, such as {alien[0]}")
         stored = cohort.loc[predictions["patient"]]
         _agree(name, predictions, "fold", predictions["fold"].astype(str), stored["fold"].astype(str))
         if "event" in predictions and predictions["event"].notna().all():

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 import SimpleITK as sitk
 
 from lib.gcmlm import nnunet
-from lib.gcmlm.nnunet import TITLE, Case, export_cases
+from lib.gcmlm.nnunet import TITLE, export_cases
 from lib.inputs.volumes import Geometry, Volume, brought_onto, image_of, read_volume, write_volume
 
 # leaves what the real commands leave, and writes down how it was called
@@ -96,6 +97,16 @@ def stand_in(tmp_path, monkeypatch) -> Path:
 
 
 GRID = Geometry((1.5, 1.0, 3.0), (-10.0, 20.0, 5.0), tuple(np.eye(3).ravel()), (12, 14, 6))
+
+
+class Case(NamedTuple):
+    """A row of the table of scans."""
+
+    patient: str
+    image: Path
+    mask: Path | None = None
+    label: int = 1
+    series: str = ""
 
 
 def corner() -> np.ndarray:
@@ -177,7 +188,7 @@ def test_what_is_whole_is_not_run_again_even_without_nnunet(stand_in, home, case
 def test_other_cases_or_masks_meet_no_network_of_these(home, cases):
     """nnU-Net would go on using splits and networks of the old cases."""
     homes = {home}
-    for first in (cases[0]._replace(name="q0"), cases[0]._replace(mask=None)):
+    for first in (cases[0]._replace(patient="q0"), cases[0]._replace(mask=None)):
         homes.add(export_cases(home.parent, [first, *cases[1:]]))
     assert len(homes) == 3
     assert not list((home.parent / ".part").glob("*"))
@@ -239,7 +250,7 @@ def test_scans_without_a_mask_get_one_and_the_other_hospital_teaches_nothing(sta
     from lib.gcmlm.params import Segmentation
 
     params = SimpleNamespace(oblique="keep", device="cpu", segmentation=Segmentation())
-    rows = [(case.name, str(case.image), str(case.mask or ""), 1, "", "") for case in cases]
+    rows = [(case.patient, str(case.image), str(case.mask or ""), 1, "", "") for case in cases]
     scans = pd.DataFrame(rows, columns=["patient", "image", "mask", "label", "series", "problem"])
     filled = nnunet.fill_masks(SimpleNamespace(folder=tmp_path, params=params), scans, ["p0", "p7"])
     assert filled["mask"].tolist()[:5] == scans["mask"].tolist()[:5]
@@ -296,8 +307,8 @@ def test_layout_and_dataset_json_are_what_nnunet_asks_for(home, cases):
     }
     assert sorted(path.name for path in raw.glob("imagesTs/*")) == [f"p{n}_0000.nii.gz" for n in (5, 6, 7)]
     for case in cases[:5]:
-        image = nibabel.load(raw / "imagesTr" / f"{case.name}_0000.nii.gz")
-        label = nibabel.load(raw / "labelsTr" / f"{case.name}.nii.gz")
+        image = nibabel.load(raw / "imagesTr" / f"{case.patient}_0000.nii.gz")
+        label = nibabel.load(raw / "labelsTr" / f"{case.patient}.nii.gz")
         np.testing.assert_array_equal(image.affine, label.affine)
         assert (image.get_data_dtype(), label.get_data_dtype()) == (np.int16, np.uint8)
         np.testing.assert_array_equal(read_volume(case.image).values, image.get_fdata().T)
@@ -334,7 +345,7 @@ def test_a_mask_of_another_grid_is_brought_over_by_its_place(cases, tmp_path):
 
 def test_cases_that_cannot_be_used_are_named_together(cases, tmp_path):
     write_volume(tmp_path / "1_mask.nii.gz", Volume(corner() & False, GRID), "uint8")
-    gone, odd = cases[3]._replace(image=tmp_path / "gone.nii.gz"), cases[4]._replace(name="tumour_seg")
+    gone, odd = cases[3]._replace(image=tmp_path / "gone.nii.gz"), cases[4]._replace(patient="tumour_seg")
     bad = [cases[0]._replace(label=3), *cases[1:3], gone, odd, *cases[5:]]
     with pytest.raises(ValueError, match="4 of 8 scans cannot be segmented") as refused:
         export_cases(tmp_path / "nnunet", bad)

@@ -73,7 +73,9 @@ def visium(visium_tree, tmp_path):
 
 def read(folder):
     labels = folder / "labels.csv"
-    return read_visium(folder, "VA1", "VA", labels if labels.is_file() else None)
+    return read_visium(
+        folder, labels if labels.is_file() else None, name="VA1", patient="VA", platform="visium"
+    )
 
 
 def test_visium_is_as_squidpy_reads_it_and_as_its_files_say(visium):
@@ -185,7 +187,7 @@ def made(tmp_path):
 
 
 def again(folder, **kwargs):
-    return read_visium(folder, "S1", "S", **kwargs)
+    return read_visium(folder, name="S1", patient="S", platform="visium", **kwargs)
 
 
 def same(one, other):
@@ -444,7 +446,7 @@ def xenium(tmp_path):
 
 
 def binned(folder):
-    return read_xenium(folder, "X1", "X", folder / "labels.csv")
+    return read_xenium(folder, folder / "labels.csv", name="X1", patient="X", platform="xenium")
 
 
 @pytest.mark.parametrize("bin_um", [100.0, 55.0])

@@ -16,7 +16,6 @@ from lib.statistics.classification import NotComputable
 from lib.statistics.survival import (
     Censoring,
     HeldOut,
-    at_risk,
     checked_outcomes,
     event_share,
     hazard_ratio,
@@ -69,8 +68,6 @@ def test_curve_and_band_are_the_definition(rows):
     found = kaplan_meier(time, event)
     pd.testing.assert_frame_equal(found, slow_table(time, event), check_dtype=False, atol=1e-12)
     assert {found[column].dtype.kind for column in ("at_risk", "events", "censored")} == {"i"}
-    grid = np.arange(-1, 11)
-    assert at_risk(time, grid).tolist() == [sum(t >= moment for t in time) for moment in grid]
 
 
 def test_freireichs_remissions():
