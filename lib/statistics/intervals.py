@@ -205,8 +205,11 @@ def patient_interval(
     `patients` and `strata` (rows,) as in `draw_counts`; `events` is for the row of metrics.csv. `trained`: the scores are of
     models that share training patients with one another, as a cross-validation's do. Metrics with a `chance` level are then
     widened (`training_share`); others get no interval, and `how` tells where it would lie if the trained models were all
-    there is. With `minus`, another model's metric is taken off, under the same draws. `how` tells what was drawn, and how
-    many draws had no value and were drawn again.
+    there is. `how` tells what was drawn, and how many draws had no value and were drawn again.
+
+    With `minus`, another model's metric on the same rows is taken off, under the same draws: above 0 the first scores higher.
+    Of `trained` models and metrics without a chance level (Brier, ibs) the interval is then Nadeau and Bengio's corrected
+    resampled t over the folds (`MeanOverFolds`), which in simulations is somewhat too wide.
     """
     home, members = patients_by_stratum(patients, strata)
     functions = [draws_function] if minus is None else [draws_function, minus]
@@ -239,31 +242,19 @@ def patient_interval(
     how += f", {SHARED} (variance {1 + share:.2f} times)" if share else ""
     inverted = chance if trained and minus is None else None
     low, high = ends(estimate, sd, chance=inverted, share=share, bounded=bounded and minus is None)
-    if trained and chance is None:
+    if trained and chance is None and minus is not None:
+        folds = draws_function.by_fold() - minus.by_fold()
+        sd = folds.std(ddof=1) * np.sqrt(1 / folds.size + 1 / (folds.size - 1)) if folds.size > 1 else 0.0
+        low, high = ends(estimate, sd, df=folds.size - 1, bounded=False)
+        how = f"corrected resampled t over {folds.size} folds"
+    elif trained and chance is None:
         how = f"the models as given: {low:.3f} to {high:.3f} ({how})"
         how = f"no interval, for training adds what one cross-validation does not show; {how}"
         low = high = np.nan
     elif np.isnan(low):
         how += "; every draw gave the same value, which says nothing of how far off the truth may lie"
+    how = how if minus is None else f"paired; {how}"
     return Interval(estimate, low, high, count, events, how, share)
-
-
-def paired_patient_difference(
-    first: DrawsFunction, second: DrawsFunction, patients: Sequence[Hashable], **options
-) -> Interval:
-    """`patient_interval` of the first model's metric minus the second's on the same rows, both under the same draws.
-
-    A draw in which either has no value is drawn again for both. estimate > 0: the first scores higher. Of `trained` models
-    and metrics without a chance level (Brier, ibs) it is Nadeau and Bengio's corrected resampled t over the folds
-    (`MeanOverFolds`), which in simulations is somewhat too wide.
-    """
-    paired = patient_interval(first, patients, minus=second, **options)
-    if options.get("trained") and options.get("chance") is None:
-        folds = first.by_fold() - second.by_fold()
-        sd = folds.std(ddof=1) * np.sqrt(1 / folds.size + 1 / (folds.size - 1)) if folds.size > 1 else 0.0
-        low, high = ends(paired.estimate, sd, df=folds.size - 1, bounded=False)
-        paired = replace(paired, low=low, high=high, how=f"corrected resampled t over {folds.size} folds")
-    return replace(paired, how=f"paired; {paired.how}")
 
 
 def strata(fold: ArrayLike, event: ArrayLike) -> np.ndarray:

@@ -243,8 +243,9 @@ def _interval(
 ) -> Interval:
     """Interval of one draws function, or of the difference of two; patients are drawn within fold and outcome."""
     how |= {"strata": intervals.strata(fold, event), "events": int(event.sum())}
-    measured = intervals.patient_interval if len(functions) == 1 else intervals.paired_patient_difference
-    return measured(*functions, patients, chance=intervals.chance_of(metric), **how)
+    function, minus = [*functions, None][:2]
+    how |= {"minus": minus, "chance": intervals.chance_of(metric)}
+    return intervals.patient_interval(function, patients, **how)
 
 
 def survival_draws(
