@@ -10,8 +10,6 @@ from scipy.spatial import cKDTree
 
 from lib.features.feature_files import LAYOUT, SCALES, bag_files, read_foreign, spacing
 
-UNDER = 0.5  # least share of a scale's tiles that lie within a side of one of the next coarser scale
-
 
 def finest_side(coords: Mapping[int, np.ndarray]) -> float:
     """Side of the finest scale's tiles, from centres or corners (n, 2) by scale, of tiles without overlap.
@@ -74,12 +72,10 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
         shift = sides.get(scale, unknown / scale) / 2 if corners else 0
         bag[scale] = TileFeatures(file.features, (file.coords + shift).astype(np.float32))
     for fine, coarse in pairwise(sorted(bag, reverse=True)):
-        side, places = sides.get(coarse, unknown / coarse), [bag[scale].coords for scale in (fine, coarse)]
-        near = cKDTree(places[1]).query(places[0], p=np.inf)[0] <= side if side else np.ones(1)
-        if near.mean() < UNDER:
-            said = f"{near.mean():.0%} of the tiles at {fine}x lie at one of {coarse}x"
+        side, tree = sides.get(coarse, unknown / coarse), cKDTree(bag[coarse].coords)
+        if side and (tree.query(bag[fine].coords, p=np.inf)[0] > side).mean() > 0.5:
             raise ValueError(
-                f"slide {slide}: {said}: the two are of different slides, or x and y are exchanged"
+                f"slide {slide}: most tiles at {fine}x lie at none of {coarse}x: is one another's?"
             )
     return bag
 

@@ -397,9 +397,7 @@ def _numbers(column: pd.Series, path: str | Path, faults: Faults) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
     if (wrong := ~np.isfinite(numbers) & column.notna()).any():
         said = f"{path}: {column.name} of {some(column.index[wrong])} is {str(column[wrong].iloc[0])!r}"
-        faults.append(
-            f"{said}: write numbers with a point, categories as numbers, and leave empty what is missing"
-        )
+        faults.append(f"{said}: write numbers with a point, categories as numbers")
     return numbers.astype(float)
 
 

@@ -262,10 +262,8 @@ def _factor(cells: pd.Series, what: str, wrong: Faults) -> np.ndarray:
         return np.array([text or None for text in _spelled_alike(cells)], dtype=object)
     known = int(np.isfinite(found).sum())
     others = f", as {known} others are" if known else ""
-    wrong += [
-        f"{each}{others}; correct the table: numbers with a point, no units, no formulas, no dates"
-        for each in faults
-    ]
+    said = f"{others}; correct the table: numbers with a point, no units, no formulas, no dates"
+    wrong += [each + said for each in faults]
     return found
 
 

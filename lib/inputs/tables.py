@@ -289,14 +289,13 @@ def read_columns(path: str | Path, sep: str = "", **settings: object) -> pd.Data
     """
     text = _text(Path(path))
     sep = sep or _delimiter(text)
+    point = "," if sep == ";" else "."
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
     header, first = next(rows, []), next(rows, [])
     wanted = settings.get("usecols") or bool
     _check([name if wanted(name) else "" for name in header], [first], path)
     try:
-        return pd.read_csv(
-            io.StringIO(text, newline=""), sep=sep, decimal="," if sep == ";" else ".", **settings
-        )
+        return pd.read_csv(io.StringIO(text, newline=""), sep=sep, decimal=point, **settings)
     except ValueError as error:  # pandas' own are of that kind, and name no file
         said = f"{path} cannot be read as a table ({str(error).strip()}): save it again as .csv"
         raise ValueError(said) from error

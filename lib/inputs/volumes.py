@@ -186,11 +186,8 @@ def opened(path: str | os.PathLike) -> sitk.Image:
             "expected"
         )
     if set(image.GetSpacing()[:3]) == {1.0} and not any(image.GetOrigin()[:3]):
-        warnings.warn(
-            f"{path} has voxels of 1 x 1 x 1 mm, the first at 0, 0, 0, as software writes that lost a header: if it did, volumes "
-            "and distances are wrong",
-            stacklevel=2,
-        )
+        said = "voxels of 1 x 1 x 1 mm and begins at 0, 0, 0: was a header lost? Then volumes are wrong"
+        warnings.warn(f"{path} has {said}", stacklevel=2)
     return image
 
 

@@ -246,17 +246,15 @@ def _oddities(section: AnnData) -> list[str]:
     if totals.std() < ALIKE * totals.mean():
         said = f"every spot has about {totals.mean():.0f} counts: normalised and rounded?"
         notes.append(f"{said} raw counts differ from spot to spot")
-    mean = np.asarray(section.X.mean(axis=0)).ravel()
-    spread = np.asarray(section.X.power(2).mean(axis=0)).ravel() - mean**2
-    often, single = mean >= 0.5, np.asarray((section.X == 1).sum(axis=1)).ravel() > 0
-    if often.any() and (ratio := np.median((spread / np.maximum(mean, 1e-9))[often])) < LEAST_SPREAD:
+    mean, square = (np.asarray(x.mean(axis=0)).ravel() for x in (section.X, section.X.power(2)))
+    spread = (square - mean**2)[mean >= 0.5] / mean[mean >= 0.5]
+    single = (np.asarray((section.X == 1).sum(axis=1)) > 0).mean()
+    if len(spread) and (ratio := np.median(spread)) < LEAST_SPREAD:
         notes.append(
-            f"counts vary less than chance alone makes them (variance {ratio:.2f} of the mean): logged, or yes and no?"
+            f"counts vary less than by chance (variance {ratio:.2f} of the mean): logged, or yes and no?"
         )
-    elif section.n_vars >= 1000 and single.mean() < 0.5:  # of a panel all genes may be frequent
-        notes.append(
-            f"in {1 - single.mean():.0%} of the spots no gene has a count of 1: normalised and rounded?"
-        )
+    elif section.n_vars >= 1000 and single < 0.5:  # of a panel all genes may be frequent
+        notes.append(f"in {1 - single:.0%} of the spots no gene has a count of 1: normalised and rounded?")
     return notes
 
 

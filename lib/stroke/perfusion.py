@@ -64,9 +64,8 @@ class Prepared(NamedTuple):
         """Enhancement of the window's frames, float32 (window, z, y, x): mean 0 and sd 1 in the mask, 0 outside."""
         frames = self.enhancement[self.first_frame : self.first_frame + self.window, self.mask]
         scaled = (frames - np.float32(self.mean_hu)) / np.float32(self.sd_hu)
-        values = np.zeros(
-            (self.window, *self.mask.shape), np.float32
-        )  # the mean, and what a convolution pads with
+        # 0 outside: the mean, and what a convolution pads with
+        values = np.zeros((self.window, *self.mask.shape), np.float32)
         values[:, self.mask] = np.minimum(scaled, np.float32(self.most))
         return values
 

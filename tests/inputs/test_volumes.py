@@ -420,7 +420,7 @@ def test_a_scan_of_one_energy_or_without_its_contrast_is_remarked(header):
 def test_a_header_that_was_lost_on_the_scan_itself_is_remarked(tmp_path, name):
     """Arrays written without their header: scan and mask fit each other, and all volumes are wrong."""
     for spacing, said in (
-        ((1.0, 1.0, 1.0), ["as software writes that lost a header"]),
+        ((1.0, 1.0, 1.0), ["was a header lost?"]),
         ((1.0, 1.0, 2.5), []),
     ):
         image = sitk.GetImageFromArray(body())
