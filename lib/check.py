@@ -134,15 +134,13 @@ def alike(remarks: Iterable[tuple[str, str]]) -> list[str]:
 def gaps(cohort: pd.DataFrame | None) -> list[str]:
     """Of each column of the table of patients, who lacks it."""
     lines, cohort = [], pd.DataFrame() if cohort is None else cohort
-    for name in cohort.columns.difference(
-        ["fold", "note", "unused_in", "label", "oncotree_code"], sort=False
-    ):
+    others = ["fold", "note", "unused_in", "label", "oncotree_code"]
+    for name in cohort.columns.difference(others, sort=False):
         lacking = cohort.loc[cohort[name].isin(["", "False"] if name.startswith("has_") else [""])].iloc[:, 0]
         words = f"{len(lacking)} of {len(cohort)} are without ({some(lacking)})"
         words = "nobody has it" if len(lacking) == len(cohort) else words
-        if len(lacking) and not (
-            name in ("hospital", "site") and words == "nobody has it"
-        ):  # may be left out
+        optional = name in ("hospital", "site") and len(lacking) == len(cohort)
+        if len(lacking) and not optional:
             lines.append(f"{name.removeprefix('has_')}: {words}")
     return lines
 

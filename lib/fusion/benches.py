@@ -95,9 +95,8 @@ def spots(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     """
     home = results_folder() / stage.params.table
     sections = pd.read_csv(stage.reads(home / "cohort.csv"))
-    sections = sections[
-        [(home / "features" / f"{name}.{ENCODER}.h5").is_file() for name in sections["section"]]
-    ]
+    there = [(home / "features" / f"{name}.{ENCODER}.h5").is_file() for name in sections["section"]]
+    sections = sections[there]
     if sections.empty:
         raise FileNotFoundError(
             f"{stage.params.table} has no pictures of spots: make run STUDY=spacrd COHORT=her2st"

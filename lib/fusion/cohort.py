@@ -167,9 +167,7 @@ def read_porpoise(
     slides = tcga.read_outcomes(path)
     table = tcga.by_patient(slides).set_index("patient")
     table = table.rename(columns={"time_months": "time"})
-    table["metastasis"] = slides.groupby("patient")["sample"].agg(
-        lambda kinds: int((kinds == "metastasis").any())
-    )
+    table["metastasis"] = (slides["sample"] == "metastasis").groupby(slides["patient"]).any().astype(int)
     raw = read_columns(path, low_memory=False)
     raw.index = pd.Index(slides["patient"], name="patient")
     kinds = {name: next((k for s, k in SUFFIXES.items() if name.endswith(s)), "") for name in raw}
@@ -184,9 +182,7 @@ def read_porpoise(
     blocks, remarks = {"clinic": facts}, remarks + said
     for kind in SUFFIXES.values():
         columns = [name for name, its in kinds.items() if its == kind]
-        block = _by_patient(raw[columns], table.index, path).rename(
-            columns=lambda name: name.rpartition("_")[0]
-        )
+        block = _by_patient(raw[columns], table.index, path).rename(columns=lambda n: n.rpartition("_")[0])
         block, said = _distinct(block, kind) if kind == "copy_number" else (block, [])
         remarks += said
         if block.shape[1] == 0:
@@ -221,10 +217,8 @@ def _clinic(table: pd.DataFrame, cdr: pd.DataFrame | None) -> tuple[pd.DataFrame
         staged = [name for name in ("ajcc_pathologic_tumor_stage", "clinical_stage") if name in cdr]
         facts["stage"] = tcga.first_known(cdr, staged).reindex(table.index) if staged else np.nan
         if "histological_grade" in cdr:
-            grade = (
-                cdr["histological_grade"].map(tcga.grade_number).mask(cdr["cancer"] == "GBM", GLIOBLASTOMA)
-            )
-            facts["grade"] = grade.reindex(table.index)
+            grade = cdr["histological_grade"].map(tcga.grade_number)
+            facts["grade"] = grade.mask(cdr["cancer"] == "GBM", GLIOBLASTOMA).reindex(table.index)
     for name in facts.columns[facts.notna().any()]:
         if missing := int(facts[name].isna().sum()):
             remarks.append((name, missing, "patients without it take the median of the training patients"))
@@ -373,9 +367,7 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
     form = [block for name, block in blocks.items() if name.startswith("clin")]
     odd = column_report(pd.concat([table.filter(["time_months"]), *form], axis=1), path)
     odd = odd.loc[odd["remark"] != "", ["column", "known", "remark"]]
-    parts = (
-        table["fold"].groupby(person.to_numpy()).nunique() if "fold" in table else person.map(len).iloc[:0]
-    )
+    parts = table["fold"].groupby(person.to_numpy()).nunique() if "fold" in table else pd.Series(dtype=int)
     faults += [
         f"{path}: patient {one} is in {count} folds: put all rows of a patient into one"
         for one, count in parts[parts > 1].items()
