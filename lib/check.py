@@ -200,9 +200,8 @@ def _picture(output) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lib.check", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "study", choices=sorted(path.name for path in (ROOT / "notebooks").iterdir() if path.is_dir())
-    )
+    studies = sorted(path.name for path in (ROOT / "notebooks").iterdir() if path.is_dir())
+    parser.add_argument("study", choices=studies)
     parser.add_argument("cohort", nargs="?", default="patients")
     parser.add_argument("--hospital", action="store_true", help="write a made-up hospital instead")
     asked = parser.parse_args(arguments)

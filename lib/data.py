@@ -356,9 +356,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help="cohort or source of data/sources.yaml")
     parser.add_argument("--groups", nargs="*", default=[], help="groups of optional files wanted too")
     parser.add_argument("--raw", type=Path, default=RAW, help="folder of raw files (default: data/raw)")
-    parser.add_argument(
-        "--slides", type=Path, help="table with a column slide or slide_id, of the GDC's slides"
-    )
+    parser.add_argument("--slides", type=Path, help="table with a column slide or slide_id, of GDC slides")
     parser.add_argument("--manifest", type=Path, help="manifest of the GDC's portal; else the GDC is asked")
     parser.add_argument("--into", type=Path, help="folder of the slides")
     parser.add_argument("--dry-run", action="store_true", help="print sizes of the slides, download nothing")

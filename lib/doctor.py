@@ -219,9 +219,8 @@ def main() -> int:
         print(textwrap.fill(line, width, subsequent_indent=" " * 35, break_on_hyphens=False))
         stops += [what] * (mark == STOPS)
     print(f"\n{OK}: in order; {LACKS}: missing, and a demo runs without it; {STOPS}: a demo cannot run")
-    print(
-        f"A demo cannot run here without: {', '.join(stops)}" if stops else "A demo can run here: make book."
-    )
+    lacks = f"A demo cannot run here without: {', '.join(stops)}"
+    print(lacks if stops else "A demo can run here: make book.")
     return bool(stops)
 
 

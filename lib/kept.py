@@ -64,9 +64,7 @@ def keep(root: Path, study: str, cohort: str) -> str:
             f"results/{study}/{cohort}/metrics.csv is not there: make run STUDY={study} COHORT={cohort}"
         )
     files, single = fit_to_keep(folder)
-    others = [
-        path for path in (root / results.KEPT).rglob("*") if path.is_file() and there not in path.parents
-    ]
+    others = [p for p in (root / results.KEPT).rglob("*") if p.is_file() and there not in p.parents]
     size = sum(path.stat().st_size for path in [*others, *(folder / name for name in files)])
     if size > LARGEST:
         raise ValueError(f"{size / 1e6:.1f} MB of committed results, at most {LARGEST / 1e6:g} MB are kept")
@@ -79,9 +77,7 @@ def keep(root: Path, study: str, cohort: str) -> str:
         write_csv(rows.assign(how=rows["how"].where(rows["estimate"].isna(), "as its run says")), metrics)
         files["metrics.csv"] = sha256_of(metrics)
     write_json(results.provenance(folder) | {"files": files}, there / results.PROVENANCE)
-    left = (
-        f"; left out, rows of single patients or trials, or too large: {', '.join(single)}" if single else ""
-    )
+    left = f"; left out, rows of single patients or trials, or too large: {', '.join(single)}" * bool(single)
     return f"{results.KEPT}/{study}/{cohort}: {len(files)} files{left}"
 
 

@@ -108,14 +108,11 @@ def metrics(cohorts: pd.DataFrame) -> pd.DataFrame:
 def differences(cohorts: pd.DataFrame) -> pd.DataFrame:
     """Every paired difference, both ways round: setting, model, minus, difference, low, high, patients (where it is said)."""
     keys, values = ["study", "cohort", "kind", "setting", "model", "minus"], ["difference", "low", "high"]
-    table = read_all(cohorts, "tables/differences.csv", [*keys[3:], *values], _named).reindex(
-        columns=[*keys, *values, "patients"]
-    )
+    head = [*keys, *values, "patients"]
+    table = read_all(cohorts, "tables/differences.csv", [*keys[3:], *values], _named).reindex(columns=head)
     turned = table.rename(columns={"model": "minus", "minus": "model", "low": "high", "high": "low"})
     turned[values] *= -1
-    return (
-        pd.concat([table, turned])[[*keys, *values, "patients"]].drop_duplicates(keys).reset_index(drop=True)
-    )
+    return pd.concat([table, turned])[head].drop_duplicates(keys).reset_index(drop=True)
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:

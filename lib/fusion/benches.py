@@ -80,9 +80,8 @@ def liver_metastasis(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     folds, said = with_outcomes(read_folds(porpoise / "splits" / "5foldcv" / "tcga_stad"), table.index)
     remarks += [("folds", len(said), remark) for remark in said]
     table = with_folds(table, folds).dropna(subset="fold")
-    blocks = [
-        block.add_prefix("" if name == "clinic" else f"{name}:") for name, block in patients.blocks.items()
-    ]
+    blocks = patients.blocks.items()
+    blocks = [block.add_prefix("" if name == "clinic" else f"{name}:") for name, block in blocks]
     return table.join(blocks).rename_axis("patient").reset_index()
 
 
@@ -119,9 +118,7 @@ def spots(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     for section in sections.itertuples():
         counts, image = read[section.section]
         tables = {"image": image, "genes": logs[section.section][most]}
-        scaled = [
-            ((t - t.mean()) / t.std().replace(0, 1)).add_prefix(f"{name}:") for name, t in tables.items()
-        ]
+        scaled = [((t - t.mean()) / t.std().replace(0, 1)).add_prefix(f"{n}:") for n, t in tables.items()]
         part = pd.DataFrame({"patient": section.patient, "label": counts.obs["label"]}).join(scaled)
         parts.append(part.set_index(section.section + "-" + part.index).rename_axis("case"))
     table = pd.concat(parts)

@@ -133,9 +133,7 @@ def read_signatures(path: str | Path) -> dict[str, list[str]]:
         raise ValueError(
             f"{path} has no genes of the group {absent[0]}: fetch PORPOISE's signatures.csv again"
         )
-    return {
-        token: list(dict.fromkeys(table[name].dropna().str.strip())) for name, token in GENE_GROUPS.items()
-    }
+    return {token: list(dict.fromkeys(table[of].dropna().str.strip())) for of, token in GENE_GROUPS.items()}
 
 
 def read_porpoise(
@@ -304,9 +302,8 @@ def pooled(parts: Mapping[str, Patients], rows: list[tuple]) -> Patients:
         known = block.notna().mean()
         scarce = known.index[known < LEAST_KNOWN] if name != "clinic" else known.index[:0]
         if len(scarce):
-            rows.append(
-                ("all", name, len(scarce), f"columns are known for fewer than {LEAST_KNOWN:.0%}: left out")
-            )
+            said = f"columns are known for fewer than {LEAST_KNOWN:.0%}: left out"
+            rows.append(("all", name, len(scarce), said))
         blocks[name] = block.drop(columns=scarce).reindex(table.index)
     kinds = pd.get_dummies(table["cancer"], prefix="cancer", dtype=float)
     blocks["clinic"] = blocks["clinic"].join(kinds)

@@ -91,9 +91,8 @@ class Cohort(NamedTuple):
 
 def raw_folder(stage: Stage) -> Path:
     """Where a matched cohort's files lie: below the results where a phantom is made, else in data/raw."""
-    return (
-        stage.folder / "raw" if stage.params.phantom else ROOT / "data" / "raw" / stage.params.matched_cohort
-    )
+    params = stage.params
+    return stage.folder / "raw" if params.phantom else ROOT / "data" / "raw" / params.matched_cohort
 
 
 def read_cohort(stage: Stage) -> Cohort:
@@ -225,9 +224,8 @@ def _column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
 def _patients(
     table: pd.DataFrame, path: Path, factors: Sequence[str], mapping: Mapping, wrong: Faults
 ) -> pd.DataFrame:
-    names = {
-        name: mapping.get(name, name) for name in ("patient", "hospital", *factors, "time_months", "event")
-    }
+    wanted = ("patient", "hospital", *factors, "time_months", "event")
+    names = {name: mapping.get(name, name) for name in wanted}
     if lost := sorted(set(mapping) - set(names)):
         raise ValueError(f"mapping names {lost[0]}, not asked for{nearest_name(lost[0], names)}")
     if "hospital" not in mapping and "hospital" not in map(plain, table):
@@ -349,9 +347,7 @@ def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
     patient = _column(texts, "patient", path).rename("patient")
     check_once(patient, path, wrong)
     cells = texts.set_axis(patient)
-    wanted = [
-        name for name in texts if plain(name) != "patient" and not plain(name).startswith("diagnostics_")
-    ]
+    wanted = [n for n in texts if plain(n) != "patient" and not plain(n).startswith("diagnostics_")]
     found = {name: values(cells[name], f"{path}: {name} of patient", wrong) for name in wanted}
     wrong.refuse()
     return pd.DataFrame(found, cells.index)

@@ -250,9 +250,7 @@ def _oddities(section: AnnData) -> list[str]:
     spread = (square - mean**2)[mean >= 0.5] / mean[mean >= 0.5]
     single = (np.asarray((section.X == 1).sum(axis=1)) > 0).mean()
     if len(spread) and (ratio := np.median(spread)) < LEAST_SPREAD:
-        notes.append(
-            f"counts vary less than by chance (variance {ratio:.2f} of the mean): logged, or yes and no?"
-        )
+        notes.append(f"counts vary less than chance (variance {ratio:.2f} of mean): logged, or yes and no?")
     elif section.n_vars >= 1000 and single < 0.5:  # of a panel all genes may be frequent
         notes.append(f"in {1 - single:.0%} of the spots no gene has a count of 1: normalised and rounded?")
     return notes
