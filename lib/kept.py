@@ -17,8 +17,7 @@ import pandas as pd
 from lib import results
 from lib.files import sha256_of, write_csv, write_json, written
 
-# bytes: all cohorts together, and a table that is not metrics.csv
-LARGEST, LARGEST_TABLE = 8_000_000, 500_000
+LARGEST, LARGEST_TABLE = 8_000_000, 500_000  # bytes: all cohorts together, a table that is not metrics.csv
 # a table with such a column has a row a patient, slide, spot or trial of tuning, unless "n" says how many a row sums up
 SINGLE = {"patient", "case", "case_id", "slide", "slide_id", "spot", "barcode", "trial"}
 
@@ -64,7 +63,9 @@ def keep(root: Path, study: str, cohort: str) -> str:
             f"results/{study}/{cohort}/metrics.csv is not there: make run STUDY={study} COHORT={cohort}"
         )
     files, single = fit_to_keep(folder)
-    others = [p for p in (root / results.KEPT).rglob("*") if p.is_file() and there not in p.parents]
+    others = [
+        path for path in (root / results.KEPT).rglob("*") if path.is_file() and there not in path.parents
+    ]
     size = sum(path.stat().st_size for path in [*others, *(folder / name for name in files)])
     if size > LARGEST:
         raise ValueError(f"{size / 1e6:.1f} MB of committed results, at most {LARGEST / 1e6:g} MB are kept")
@@ -77,7 +78,9 @@ def keep(root: Path, study: str, cohort: str) -> str:
         write_csv(rows.assign(how=rows["how"].where(rows["estimate"].isna(), "as its run says")), metrics)
         files["metrics.csv"] = sha256_of(metrics)
     write_json(results.provenance(folder) | {"files": files}, there / results.PROVENANCE)
-    left = f"; left out, rows of single patients or trials, or too large: {', '.join(single)}" * bool(single)
+    left = (
+        f"; left out, rows of single patients or trials, or too large: {', '.join(single)}" if single else ""
+    )
     return f"{results.KEPT}/{study}/{cohort}: {len(files)} files{left}"
 
 
