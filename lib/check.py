@@ -90,11 +90,10 @@ def look(study: str, cohort: str) -> Looked:
     without = [line for line in said if line.startswith("no column of ")]
     unread = {line.removeprefix("no column of ").split(";")[0] for line in without}
     lines = [line for line in said if line.strip() and not (NO_NEWS.match(line) or DROPPED.search(line))]
+    own = f"params/{study}/{cohort}.yaml"
     return Looked(
         found=[*lines, *(f"{name}.csv: {len(table)} rows" for name, table in tables.items())],
-        stops=[
-            _plain(line).replace(PARAMETERS, f"params/{study}/{cohort}.yaml") for line in dict.fromkeys(stops)
-        ],
+        stops=[_plain(line).replace(PARAMETERS, own) for line in dict.fromkeys(stops)],
         odd=[_plain(line) for line in alike([(who, words) for who, words, stop in rows if not stop])],
         missing=[
             *without,
@@ -207,15 +206,12 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         if asked.hospital:
-            folder = ROOT / "data" / "raw" / "patients" / asked.study
+            where = f"data/raw/patients/{asked.study}"
+            folder = ROOT / where
             if folder.is_dir() and any(folder.iterdir()):
-                raise ValueError(
-                    f"{folder.relative_to(ROOT)} is not empty: a made-up hospital goes into no real one"
-                )
+                raise ValueError(f"{where} is not empty: a made-up hospital goes into no real one")
             importlib.import_module(f"lib.{asked.study}.phantom").write_hospital(folder)
-            print(
-                f"{folder.relative_to(ROOT)} holds a made-up hospital: make check STUDY={asked.study} COHORT=patients"
-            )
+            print(f"{where} holds a made-up hospital: make check STUDY={asked.study} COHORT=patients")
             return 0
         looked = look(asked.study, asked.cohort)
     except (FileNotFoundError, ValueError) as error:

@@ -222,16 +222,15 @@ def resumed(
     `wait` seconds between them, and it gives up.
     """
     part, tokens = target.with_name(f".{target.name}.partial"), dict(headers or {})
+    how = {"stream": True, "timeout": 30, "allow_redirects": not tokens}  # tokens are for this server
 
     def download(url: str, output: str, _: object) -> None:
         broken = 0
         while True:
             have = part.stat().st_size if part.exists() else 0
             asked = tokens | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-            try:  # tokens are for this server
-                with requests.get(
-                    url, headers=asked, stream=True, timeout=30, allow_redirects=not tokens
-                ) as answer:
+            try:
+                with requests.get(url, headers=asked, **how) as answer:
                     if answer.status_code != 416:  # else there is nothing behind what is there
                         answer.raise_for_status()
                         with open(part, "ab" if answer.status_code == 206 else "wb") as file:
@@ -404,14 +403,9 @@ def _slides(given: argparse.Namespace) -> list[str]:
     if names is not None:
         manifest = manifest[manifest["filename"].isin(names)]
         if unknown := sorted(set(names) - set(manifest["filename"])):
-            where = (
-                f"in {given.manifest}"
-                if given.manifest
-                else "by the GDC, which has the slides of TCGA and CPTAC alone"
-            )
-            print(
-                f"{len(unknown)} of {len(names)} slides are not known {where}: {', '.join(unknown[:3])}, ..."
-            )
+            gdc = "by the GDC, which has the slides of TCGA and CPTAC alone"
+            where, some = f"in {given.manifest}" if given.manifest else gdc, ", ".join(unknown[:3])
+            print(f"{len(unknown)} of {len(names)} slides are not known {where}: {some}, ...")
     have = there(manifest, given.into, given.verify)
     for row, has in zip(manifest.itertuples(), have, strict=True):
         print(f"{row.size / GIB:9.3f} GiB  {'there ' if has else 'absent'}  {row.filename}")

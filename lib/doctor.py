@@ -69,9 +69,8 @@ def findings(root: Path = ROOT) -> Iterator[Finding]:
             yield from check(*given)
         except Exception as error:  # it is a line like any other, and must not hide the rest
             step = "make setup" if isinstance(error, ImportError) else ""
-            yield Finding(
-                check.__name__, f"cannot be looked at: {type(error).__name__}: {error}", step, LACKS
-            )
+            said = f"cannot be looked at: {type(error).__name__}: {error}"
+            yield Finding(check.__name__, said, step, LACKS)
 
 
 def packages(root: Path, have: dict[str, str]) -> Iterator[Finding]:

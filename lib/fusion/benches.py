@@ -48,9 +48,8 @@ def recurrence(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     table = table.set_index("patient")
     parts = [part.set_index("patient").add_prefix(f"{kind}:") for kind, part in tables.items()]
     missing = int(table.isna().any(axis=1).sum())
-    remarks.append(
-        ("clinic", missing, "patients with a missing column: it takes the median of the training patients")
-    )
+    said = "patients with a missing column: it takes the median of the training patients"
+    remarks.append(("clinic", missing, said))
     return table.join(parts, how="left").reset_index()
 
 

@@ -306,9 +306,8 @@ def fit(run: Run, data: Data) -> Result:
     (parameters, of_head, seconds of one training, trials among them).
     """
     result = rivals.fit(run, data) if run.model in RIVALS else _fit_network(run, data)
-    return result._replace(
-        scores=result.scores.assign(setting=result.scores["patient"].map(data.table["cancer"]))
-    )
+    setting = result.scores["patient"].map(data.table["cancer"])
+    return result._replace(scores=result.scores.assign(setting=setting))
 
 
 def _fit_network(run: Run, data: Data) -> Result:

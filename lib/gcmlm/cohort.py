@@ -158,9 +158,8 @@ def metachronous(
     """
     seen = event == 1
     rules = [seen & (time_months <= earliest_months), seen, time_months >= least_follow_up_months]
-    status = pd.Series(
-        np.select(rules, [SYNCHRONOUS, POSITIVE, NEGATIVE], CENSORED), event.index, dtype=object
-    )
+    kinds = np.select(rules, [SYNCHRONOUS, POSITIVE, NEGATIVE], CENSORED)
+    status = pd.Series(kinds, event.index, dtype=object)
     return pd.DataFrame({"label": status.map({POSITIVE: 1.0, NEGATIVE: 0.0}), "status": status})
 
 
@@ -426,9 +425,8 @@ def found_at(text: str, folders: Sequence[Path]) -> Path:
 
 def known_by(row: pd.Series, path: str) -> dict[str, object]:
     """What the work on a scan or slide depends on: its file's size, and what its row says of it."""
-    return {"bytes": size_of(row[path])} | {
-        name: row[name] for name in ("label", "series", "um_per_px") if name in row
-    }
+    said = {name: row[name] for name in ("label", "series", "um_per_px") if name in row}
+    return {"bytes": size_of(row[path])} | said
 
 
 def scan_report(

@@ -38,7 +38,6 @@ SAME_GRID = 0.05
 
 SAME_PLACE = 0.5  # share of a voxel by which two statements of a header may differ
 SPACING_MM = (0.1, 100.0)  # finer than any scanner of patients: centimetres
-ROUNDED = 0.01  # most by which a label may be off a whole number
 MOST_LOST = 0.02  # share of a mask's volume that may be lost on the grid of its scan
 SHEARED = (
     "does not say where its voxels lie: finite numbers are expected, and axes at right angles, which those of a sheared "
@@ -296,7 +295,7 @@ def read_labels(path: str | os.PathLike) -> Volume:
     labels = read_volume(path, oblique="keep")
     # under a CT's header of whole numbers, labels in floating point are stored with a slope, and come back as 1.99997
     whole = np.rint(labels.values)
-    if (whole < 0).any() or np.abs(labels.values - whole).max() > ROUNDED:
+    if (whole < 0).any() or np.abs(labels.values - whole).max() > 0.01:
         raise ValueError(
             f"{path} is no mask: its values reach from {labels.values.min():g} to {labels.values.max():g}, "
             "whole numbers of 0 or more are expected"

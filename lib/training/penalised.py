@@ -247,9 +247,8 @@ class ElasticNet:
         both = np.hstack([target, some])
         explained = np.linalg.solve(gram, base.T @ both)
         both = both - base @ explained
-        net = linear_model.ElasticNet(
-            alpha=penalty, l1_ratio=self.l1_share, fit_intercept=False, tol=1e-3, warm_start=True
-        )
+        how = {"fit_intercept": False, "tol": 1e-3, "warm_start": True}
+        net = linear_model.ElasticNet(alpha=penalty, l1_ratio=self.l1_share, **how)
         net.coef_ = at[width:][kept].copy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the next step goes on from here
