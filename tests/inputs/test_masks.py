@@ -68,8 +68,7 @@ def test_labels_that_were_stored_with_a_slope_are_whole_again(tmp_path, dtype):
     image = nibabel.Nifti1Image(labels, affine)
     image.set_data_dtype(dtype)
     nibabel.save(image, tmp_path / "mask.nii.gz")
-    stored = nibabel.load(tmp_path / "mask.nii.gz").get_fdata()
-    assert (stored != np.rint(stored)).any()
+    assert (nibabel.load(tmp_path / "mask.nii.gz").get_fdata() % 1).any()
     np.testing.assert_array_equal(read_label(tmp_path / "mask.nii.gz", GRID, 5), map_of() == 5)
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 
 import nibabel
 import numpy as np
@@ -401,35 +402,22 @@ def test_a_header_that_says_what_it_is_is_believed(header):
         volumes.check_hounsfield(body(), "scan", **header)
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        {"units": "HU_MOD"},
-        {"image_type": "['DERIVED', 'PRIMARY', 'AXIAL', 'VMI']"},
-        {"image_type": "['DERIVED', 'SECONDARY', 'AXIAL', 'DE_MONO_40KEV']"},
-        {"image_type": "['DERIVED', 'PRIMARY', 'AXIAL', 'VNC']"},
-    ],
-)
-def test_a_scan_of_one_energy_or_without_its_contrast_is_remarked(header):
-    assert "HU of one energy or after a material was changed" in volumes.check_hounsfield(
-        body(), "scan", **header
-    )
+@pytest.mark.parametrize("kind", ["VMI", "DE_MONO_40KEV", "VNC", "HU_MOD"])
+def test_a_scan_of_one_energy_or_without_its_contrast_is_remarked(kind):
+    told = volumes.check_hounsfield(body(), "scan", image_type=f"['DERIVED', 'AXIAL', '{kind}']")
+    assert "HU of one energy or after a material was changed" in told
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha"])
 def test_a_header_that_was_lost_on_the_scan_itself_is_remarked(tmp_path, name):
     """Arrays written without their header: scan and mask fit each other, and all volumes are wrong."""
-    for spacing, said in (
-        ((1.0, 1.0, 1.0), ["was a header lost?"]),
-        ((1.0, 1.0, 2.5), []),
-    ):
+    for spacing, said in {(1.0, 1.0, 1.0): ["was a header lost?"], (1.0, 1.0, 2.5): []}.items():
         image = sitk.GetImageFromArray(body())
         image.SetSpacing(spacing)
         sitk.WriteImage(image, str(tmp_path / name))
         with volumes.remarks(tmp_path / name) as remarks:
             read_volume(tmp_path / name)
-        assert [each for each in remarks if any(one in each for one in said)] == remarks
-        assert len(remarks) == len(said)
+        assert [re.search(r"was a header lost\?", each)[0] for each in remarks] == said
 
 
 def test_a_scan_in_centimetres_is_refused(tmp_path):

@@ -150,14 +150,7 @@ def test_pictures_in_the_file_and_of_hest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "turn",
-    [
-        None,
-        lambda picture: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-        lambda picture: picture.transpose(Image.Transpose.ROTATE_180),
-        lambda picture: picture.resize((2 * picture.width, 2 * picture.height)),
-    ],
-    ids=["right", "mirrored", "turned", "twice as large"],
+    "turn", ["right", Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, "twice"]
 )
 def test_a_picture_beside_spots_on_tissue_alone_is_remarked_where_it_does_not_lie_on_them(tmp_path, turn):
     """Most h5ad have no spots off the tissue; places that they leave free within their box tell as much."""
@@ -166,10 +159,11 @@ def test_a_picture_beside_spots_on_tissue_alone_is_remarked_where_it_does_not_li
     for x, y in PLACES[on].astype(int):
         picture[y - 100 : y + 100, x - 100 : x + 100] = (190, 120, 180)
     made()[on].copy().write_h5ad(tmp_path / "a.h5ad")
+    picture = np.kron(picture, np.ones((2, 2, 1), np.uint8)) if turn == "twice" else picture
     picture = Image.fromarray(picture)
-    (turn(picture) if turn else picture).save(tmp_path / "a.png")
+    (picture if isinstance(turn, str) else picture.transpose(turn)).save(tmp_path / "a.png")
     told = read_section(row(), tmp_path).uns["section"]["dropped"]
-    assert ("a.png does not lie on the spots" in told) == (turn is not None)
+    assert ("a.png does not lie on the spots" in told) == (turn != "right")
 
 
 def test_stimage(tmp_path):
