@@ -325,8 +325,9 @@ def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
 def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float) -> float:
     """Side of a spatial block, in the unit of xy (n, 2): the distance at which labels (n,) agree no more than by chance.
 
-    That is the first whole number of pitches at which the correlogram of the labels (NaN: left out) is down to 0.1; at least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more
-    than 3,000 spots every so-manieth is asked. Labels of one kind only get 5 pitches.
+    That is the first whole number of pitches at which the correlogram of the labels (NaN: left out) is down to 0.1; at
+    least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more than 3,000 spots
+    every so-manieth is asked. Labels of one kind only get 5 pitches.
 
     References
     ----------
@@ -456,28 +457,29 @@ def interval(
     metric: str,
     draws: int = 1000,
     seed: int = 0,
-    left_out: Mapping[str, str] | None = None,
     minus: Sequence[ScoredSection] | None = None,
     trained: bool = False,
+    called: Callable[[ScoredSection], ScoredSection] = lambda section: section,
 ) -> Interval:
     """Metric averaged over patients, with Student's interval of their spread; of one patient, of its blocks (`section_draws`).
 
     The metric, a name in `classification.METRICS`, is taken per section and seed, averaged over seeds, within the patient,
-    and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...; the cut is held
-    fixed over the draws), or probabilities (brier). With `minus`, the same spots under another model's scores, the other's
-    is taken off (see `comparison.paired_difference`). Sections without a value are left out and named in `how` with the
-    reason, as those in `left_out`; NotComputable where none has one.
+    and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...), or probabilities
+    (brier); or `called` makes calls of scores (the cut is held fixed over the draws). With `minus`, the same spots under
+    another model's scores, the other's is taken off (see `comparison.paired_difference`). Sections without a value, or a cut,
+    are left out and named in `how` with the reason; NotComputable where none has one.
 
-    Degrees of freedom are patients less one, so with three patients an interval is 2.2 times as long as with many. `trained`:
-    each patient was tested by a model trained on the others; the variance is raised by `training_share` for the AUC, and
-    doubled for other metrics and their differences (about Nadeau and Bengio's correction with a patient a
+    Degrees of freedom are patients less one, so with three patients an interval is 2.2 times as long as with many.
+    `trained`: each patient was tested by a model trained on the others; the variance is raised by `training_share` for
+    the AUC, and doubled for other metrics and their differences (about Nadeau and Bengio's correction with a patient a
     fold). Of one patient spatial blocks are drawn, and their number stands for that of patients.
     """
-    reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
+    reasons, usable, rivals = {}, [], [sections] if minus is None else [sections, minus]
     values: dict[str, list[list[float]]] = {}
     seeds: dict[str, list[list[float]]] = {}
     for same in zip(*(chain(*by_patient(rival).values()) for rival in rivals), strict=True):
         try:
+            same = [called(section) for section in same]
             by_seed = [[METRICS[metric](s.labels, row) for row in s.scores] for s in same]
         except NotComputable as reason:
             reasons[f"{same[0].section} of {same[0].patient}"] = str(reason)
@@ -499,9 +501,8 @@ def interval(
         df = sum(np.unique(same[0].blocks).size for same in usable) - 1
         # a bootstrap of n blocks sees (n - 1) / n of their variance
         sd = _middle_spread(drawn, estimate) * np.sqrt((df + 1) / df) if df else 0.0
-    chance, share = chance_of(metric) if trained and several else None, float(trained and several)
-    if chance is not None:
-        share = _share(means, sds, chance)
+    chance = chance_of(metric) if trained and several else None
+    share = float(trained and several) if chance is None else _share(means, sds, chance)
     inverted = chance if minus is None else None
     low, high = ends(estimate, sd, chance=inverted, share=share, df=df, bounded=minus is None)
     low, high = map(float, np.clip([low, high], -1, 1))  # few patients, two models that differ much

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter, label
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, gaussian_filter, label
 from skimage.measure import block_reduce
 from statsmodels.stats.stattools import durbin_watson
 
@@ -94,10 +94,10 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
         mask = tissue_mask(baseline, geometry, settings)
     rows, columns = settings.size or (None, None)
     grid = grid_around(mask, geometry, settings.spacing_mm, (columns, rows, settings.slices))
-    brain = laid_onto(mask, geometry, grid, False)
+    brain = resampled(mask, geometry, grid, False)
     enhancement = np.empty((len(values), *grid.size[::-1]), dtype=np.float32)
     for frame, hu in enumerate(values):
-        enhancement[frame] = laid_onto(hu - baseline, geometry, grid, 0)
+        enhancement[frame] = resampled(hu - baseline, geometry, grid, 0)
     curve = enhancement[:, brain].mean(1, dtype=np.float64)
     check_roughness(curve, series.interval_s, settings.roughest)
     check_course(values, mask)
@@ -106,14 +106,14 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     inside = np.minimum(enhancement[first : first + frames, brain], settings.ceiling_hu or np.inf)
     mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
     most = (inside.max() - np.float32(mean)) / np.float32(sd)
-    still = laid_onto(baseline, geometry, grid, AIR_HU)
+    still = resampled(baseline, geometry, grid, AIR_HU)
     kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
     numbers = (frames, most, peak, first, before, arrival, mean, sd, kept)
     return Prepared(brain, grid, series.seconds, still, enhancement, *numbers)
 
 
-def odd_of(prepared: Prepared) -> str:
-    """Remarks on a brain as wide or dense as nobody's, and where brain or vessels bend over time as in no bolus (`jumps`); ""."""
+def remarks_on(prepared: Prepared) -> str:
+    """Remarks on a brain as wide or dense as nobody's, and where brain or vessels bend over time as in no bolus (`bends`); ""."""
     brain = prepared.enhancement[:, prepared.mask].mean(1, dtype=np.float64)
     vessels = vessel_curve(prepared.enhancement, prepared.mask)
     width = prepared.mask.any((0, 1)).sum() * prepared.geometry.spacing_mm[0]
@@ -121,7 +121,7 @@ def odd_of(prepared: Prepared) -> str:
     said = {
         f"the brain is {width:.0f} mm wide: are the sides of its voxels right?": not 60 <= width <= 220,
         f"the brain has {density:.0f} HU before the contrast, 25 to 45 are usual": not 20 <= density <= 60,
-        jumps(brain, vessels, float(np.diff(prepared.seconds).mean())): True,
+        bends(brain, vessels, float(np.diff(prepared.seconds).mean())): True,
     }
     return "; ".join(words for words, true in said.items() if true and words)
 
@@ -182,21 +182,18 @@ def grid_around(
     """
     old = np.asarray(geometry.spacing_mm)
     new = old if spacing_mm is None else np.asarray(spacing_mm, dtype=float)
-    first, voxels = np.empty(3), []
-    for axis in range(3):  # x, y, z
-        there = np.flatnonzero(mask.any(tuple(k for k in range(3) if k != 2 - axis)))
-        low, high = (0, geometry.size[axis] - 1) if size[axis] is None else (there[0], there[-1])
-        covered = geometry.size[axis] * old[axis] / new[axis]
-        n = size[axis] or MULTIPLE * int(np.ceil(round(covered / MULTIPLE, 6)))
-        first[axis] = (low + high) / 2 - (n - 1) / 2 * new[axis] / old[axis]
-        voxels.append(n)
+    box = reversed(find_objects(mask.astype(np.uint8))[0])  # x, y, z
+    sides = [*zip(size, box, geometry.size, geometry.size * old / new, strict=True)]
+    middle = [(n - 1) / 2 if side is None else (part.start + part.stop - 1) / 2 for side, part, n, _ in sides]
+    voxels = [side or MULTIPLE * int(np.ceil(round(covered / MULTIPLE, 6))) for side, *_, covered in sides]
+    first = np.array(middle) - (np.array(voxels) - 1) / 2 * new / old
     if spacing_mm is None:
         first = np.ceil(first - 0.5)
     origin = geometry.points(first[None])[0]
     return Geometry(tuple(new.tolist()), tuple(origin.tolist()), tuple(geometry.direction), tuple(voxels))
 
 
-def laid_onto(values: np.ndarray, geometry: Geometry, grid: Geometry, outside: float) -> np.ndarray:
+def resampled(values: np.ndarray, geometry: Geometry, grid: Geometry, outside: float) -> np.ndarray:
     """A volume (z, y, x) on another grid, `outside` beyond it: linear, but masks and coinciding voxels as they are."""
     coincide = np.allclose(geometry.spacing_mm, grid.spacing_mm, rtol=1e-6)
     how = sitk.sitkNearestNeighbor if values.dtype == bool or coincide else sitk.sitkLinear
@@ -273,7 +270,7 @@ def check_roughness(curve: np.ndarray, interval_s: float, roughest: float) -> No
         raise ValueError(f"{words}: frames are out of order, or no contrast arrived")
 
 
-def jumps(brain: np.ndarray, vessels: np.ndarray, interval_s: float) -> str:
+def bends(brain: np.ndarray, vessels: np.ndarray, interval_s: float) -> str:
     """Where mean curves of brain or vessels, HU (frames,), bend more than a bolus does: "" or a remark."""
     for name, curve in {"brain": brain, "vessels": vessels}.items():
         bend = np.abs(np.diff(curve, 2)) / np.ptp(curve)

@@ -90,6 +90,14 @@ class Anatomy(NamedTuple):
     core_ml: float
     penumbra_ml: float
 
+    @property
+    def geometry(self) -> Geometry:
+        """Grid of the arrays, LPS, with the head's midline at 0."""
+        size = self.labels.shape[::-1]
+        origin = [-(n - 1) / 2 * step for n, step in zip(size, self.spacing_mm, strict=True)]
+        origin[2] = BASE_MM + self.spacing_mm[2] / 2
+        return Geometry(tuple(self.spacing_mm), tuple(origin), tuple(np.eye(3).ravel().tolist()), size)
+
 
 class Scan(NamedTuple):
     """How a scanner looks at a head."""
@@ -103,39 +111,13 @@ class Scan(NamedTuple):
     bolus: Bolus = Bolus()
 
 
-def head(random: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple) -> tuple:
-    """Draw a head of `shape` (z, y, x) voxels, without a stroke, that lies a little off centre and a little turned.
-
-    Returns labels (see `LABELS`); x, y, z in the head's own frame, mm, x being 0 in the midline; a smooth texture of
-    unit variance; and bool (z, y, x), the middle cerebral arteries with their branches.
-    """
-    x, y, z = _middle(random, shape, spacing_mm)
-    radii = np.array(RADII_MM) * random.uniform(0.95, 1.04, 3)
-    length = np.sqrt(x**2 + y**2 + z**2) + 1e-6
-    surface = length / np.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2 + 1e-9)
-    depth = surface - length  # mm along the ray from the centre
-    bone = random.uniform(5.5, 7.5)
-    field = smooth(random, shape, (1.0, 2.0, 2.0))
-    labels = _brain(random, x, y, z, depth - 4 - bone, field)
-    labels[depth < 4 + bone] = LABELS["skull"]
-    labels[depth < 4] = LABELS["scalp"]
-    labels[depth < 0] = LABELS["air"]
-    grid = (x, y, z, spacing_mm, labels >= LABELS["csf"])
-    branches = _drawn(_both_sides(MIDDLE_ARTERY), 1.4, *grid)
-    labels[branches | _drawn(_both_sides(OTHER_ARTERIES), 1.4, *grid)] = LABELS["artery"]
-    sagittal, straight, transverse = _sinuses(radii - 4 - bone)
-    labels[_drawn([straight], 1.8, *grid)] = LABELS["vein"]
-    labels[_drawn([sagittal, *_both_sides([transverse])], 3.4, *grid)] = LABELS["vein"]
-    return labels, (x, y, z), field, branches & (labels == LABELS["artery"])
-
-
 def smooth(random: np.random.Generator, shape: tuple[int, ...], scale: tuple[float, ...]) -> np.ndarray:
     """Smoothed noise of zero mean and unit variance, float32; `scale` in voxels."""
     noise = gaussian_filter(random.standard_normal(shape, dtype=np.float32), scale, mode="wrap", truncate=3)
     return (noise - noise.mean()) / noise.std()
 
 
-def _middle(random: np.random.Generator, shape: tuple, spacing_mm: tuple) -> tuple[np.ndarray, ...]:
+def _head_coordinates(random: np.random.Generator, shape: tuple, spacing_mm: tuple) -> tuple[np.ndarray, ...]:
     """Coordinates of the voxels' centres in the head's frame."""
     sizes = zip(shape[::-1], spacing_mm, strict=True)
     across, back, up = ((np.arange(n, dtype=np.float32) - (n - 1) / 2) * step for n, step in sizes)
@@ -175,7 +157,7 @@ def _both_sides(lines) -> list[list[tuple[float, float, float]]]:
     return [*lines, *([(-x, y, z) for x, y, z in line] for line in lines)]
 
 
-def _sinuses(inner: np.ndarray) -> list[list[tuple[float, float, float]]]:
+def _venous_sinuses(inner: np.ndarray) -> list[list[tuple[float, float, float]]]:
     """Superior sagittal, straight and right transverse sinus along the inner table, whose radii are given in mm."""
     a, b, c = inner - 3.5
     arc = np.deg2rad(np.linspace(125, -15, 40))  # from the front over the crown to the back
@@ -186,14 +168,13 @@ def _sinuses(inner: np.ndarray) -> list[list[tuple[float, float, float]]]:
     return [sagittal, [(0.0, 30.0, 8.0), (0.0, b, -14.0)], transverse]
 
 
-def _drawn(lines, radius, x, y, z, spacing_mm, where) -> np.ndarray:
+def _along_lines(lines, radius, x, y, z, spacing_mm, where) -> np.ndarray:
     """Voxels within `radius` mm of the lines, and `where`."""
-    points = []
-    for line in lines:
-        line = np.array(line, dtype=np.float32)
-        for start, end in itertools.pairwise(line):
-            share = np.linspace(0, 1, int(np.linalg.norm(end - start) / 1.0) + 2)[:, None]
-            points.append(start + share * (end - start))
+    points = [
+        start + np.linspace(0, 1, int(np.linalg.norm(end - start)) + 2)[:, None] * (end - start)
+        for line in lines
+        for start, end in itertools.pairwise(np.array(line, dtype=np.float32))
+    ]
     steps = np.arange(-radius, radius + 1e-6, min(radius, 1.1))
     ball = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
     ball = ball[(ball**2).sum(axis=1) <= radius**2]
@@ -218,26 +199,42 @@ def anatomy(
 ) -> Anatomy:
     """Draw a head of `shape` (z, y, x) voxels over `FIELD_MM`, and a stroke in one middle cerebral artery's territory.
 
-    The volumes made are the nearest whole number of voxels; where both together would exceed `LARGEST` of the side's
-    tissue they are shrunk in proportion. `side` is the patient's.
+    The head lies a little off centre and a little turned. The volumes made are the nearest whole number of voxels; where both
+    together would exceed `LARGEST` of the side's tissue they are shrunk in proportion. `side` is the patient's.
     """
     spacing_mm = tuple(field / n for field, n in zip(FIELD_MM, shape[::-1], strict=True))
-    random = np.random.default_rng(seed)
-    healthy, (x, y, z), field, branches = head(random, shape, spacing_mm)
-    x, labels, ml = x if side == "left" else -x, healthy.copy(), float(np.prod(spacing_mm)) / 1000
-    tissue = (healthy == LABELS["grey"]) | (healthy == LABELS["white"])
-    home = np.flatnonzero(tissue & (x > 5))
-    zones = _zones(random, (x, y, z), home, field, core_ml / ml, penumbra_ml / ml)
+    random, ml = np.random.default_rng(seed), float(np.prod(spacing_mm)) / 1000
+    x, y, z = _head_coordinates(random, shape, spacing_mm)  # x is 0 in the midline
+    radii = np.array(RADII_MM) * random.uniform(0.95, 1.04, 3)
+    length = np.sqrt(x**2 + y**2 + z**2) + 1e-6
+    surface = length / np.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2 + 1e-9)
+    depth = surface - length  # mm along the ray from the centre
+    bone = random.uniform(5.5, 7.5)
+    field = smooth(random, shape, (1.0, 2.0, 2.0))
+    healthy = _brain(random, x, y, z, depth - 4 - bone, field)
+    for below, name in ((4 + bone, "skull"), (4, "scalp"), (0, "air")):
+        healthy[depth < below] = LABELS[name]
+    grid = (x, y, z, spacing_mm, healthy >= LABELS["csf"])
+    branches = _along_lines(_both_sides(MIDDLE_ARTERY), 1.4, *grid)
+    healthy[branches | _along_lines(_both_sides(OTHER_ARTERIES), 1.4, *grid)] = LABELS["artery"]
+    sagittal, straight, transverse = _venous_sinuses(radii - 4 - bone)
+    healthy[_along_lines([straight], 1.8, *grid)] = LABELS["vein"]
+    healthy[_along_lines([sagittal, *_both_sides([transverse])], 3.4, *grid)] = LABELS["vein"]
+
+    labels, x = healthy.copy(), x if side == "left" else -x
+    home = np.flatnonzero(np.isin(healthy, (LABELS["grey"], LABELS["white"])) & (x > 5))
+    zones = _lesion_zones(random, (x, y, z), home, field, core_ml / ml, penumbra_ml / ml)
     for name, voxels in zones.items():
         labels.ravel()[voxels] = LABELS[name]
     if (core_ml + penumbra_ml) > 0:  # the occluded artery carries nothing beyond its stem
-        labels[branches & (x > 10)] = LABELS["csf"]
+        labels[branches & (healthy == LABELS["artery"]) & (x > 10)] = LABELS["csf"]
     texture = np.exp(0.12 * smooth(random, shape, (0.7, 1.5, 1.5)))
-    volumes = (len(zones[name]) * ml for name in ("core", "penumbra"))
-    return Anatomy(labels, healthy, texture, spacing_mm, *volumes)
+    return Anatomy(
+        labels, healthy, texture, spacing_mm, *(len(zones[name]) * ml for name in ("core", "penumbra"))
+    )
 
 
-def _zones(random, middle, home, field, core: float, penumbra: float) -> dict[str, np.ndarray]:
+def _lesion_zones(random, middle, home, field, core: float, penumbra: float) -> dict[str, np.ndarray]:
     """Voxels (flat indices, of those of `home`) of core, penumbra and oligaemia; of the first two so many are wanted."""
     x, y, z = middle
     shrink = min(1.0, LARGEST * len(home) / max(core + penumbra, 1e-9))
@@ -304,10 +301,10 @@ def series(stroke: Anatomy, scan: Scan, seed: int = 0) -> Series:
     courses = np.column_stack(  # how much of each part is in each frame, (frames, part)
         [np.ones(scan.frames), tissue_curve(seconds, cbf, mtt, delay, scan.bolus), *vessels]
     )
-    shifts = scan.motion_mm * _wander(random, scan.frames)
-    turns = np.deg2rad(scan.motion_degrees) * _wander(random, scan.frames)
+    shifts = scan.motion_mm * _slow_motion(random, scan.frames)
+    turns = np.deg2rad(scan.motion_degrees) * _slow_motion(random, scan.frames)
     shifts[0] = turns[0] = 0  # everything is aligned to the first frame
-    moved = _moved(_parts(stroke), stroke.spacing_mm)
+    moved = _with_motion(_pictures(stroke), stroke.spacing_mm)
     weights = np.concatenate([np.ones((scan.frames, 1)), shifts, turns], axis=1)
     mixing = np.einsum("fm,fp->fmp", weights, courses).reshape(scan.frames, -1).astype(np.float32)
     values = mixing @ moved.reshape(len(mixing[0]), -1)
@@ -318,12 +315,12 @@ def series(stroke: Anatomy, scan: Scan, seed: int = 0) -> Series:
     values = np.maximum(np.rint(values), HU["air"], dtype=np.float32)
     frames = values.reshape(scan.frames, *stroke.labels.shape)
     # stored with axes that point elsewhere, every voxel at its place in the patient
-    images = [sitk.DICOMOrient(image_of(frame, geometry(stroke)), scan.orientation) for frame in frames]
+    images = [sitk.DICOMOrient(image_of(frame, stroke.geometry), scan.orientation) for frame in frames]
     stored = np.stack([sitk.GetArrayFromImage(image) for image in images])
     return Series(stored, geometry_of(images[0]), scan.interval_s)
 
 
-def _parts(stroke: Anatomy) -> np.ndarray:
+def _pictures(stroke: Anatomy) -> np.ndarray:
     """Pictures (part, z, y, x) of which every frame is a mixture: the baseline, then what enhances."""
     density = HU | {name: tissue.baseline for name, tissue in TISSUES.items()}
     baseline = np.array([density[name] for name in LABELS], dtype=np.float32)
@@ -335,24 +332,16 @@ def _parts(stroke: Anatomy) -> np.ndarray:
     return np.stack([gaussian_filter(picture, PARTIAL_VOLUME, truncate=3) for picture in pictures])
 
 
-def _wander(random: np.random.Generator, frames: int) -> np.ndarray:
+def _slow_motion(random: np.random.Generator, frames: int) -> np.ndarray:
     """Slow motion of unit variance in three directions, (frames, 3)."""
     slow = gaussian_filter(random.standard_normal((frames, 3)), (2, 0), mode="wrap")
     return slow * np.sqrt(4 * np.sqrt(np.pi))
 
 
-def _moved(parts: np.ndarray, spacing_mm: tuple) -> np.ndarray:
+def _with_motion(parts: np.ndarray, spacing_mm: tuple) -> np.ndarray:
     """The parts, then their change per mm of shift along and per radian of turn about x, y, z: (7, part, z, y, x)."""
     dx, dy, dz = (-np.gradient(parts, spacing_mm[k], axis=3 - k) for k in range(3))
     sizes = zip(parts.shape[1:], spacing_mm[::-1], strict=True)
     z, y, x = (((np.arange(n) - (n - 1) / 2) * step).astype(np.float32) for n, step in sizes)
     z, y = z[:, None, None], y[:, None]
     return np.stack([parts, dx, dy, dz, y * dz - z * dy, z * dx - x * dz, x * dy - y * dx])
-
-
-def geometry(stroke: Anatomy) -> Geometry:
-    """Grid of an anatomy's arrays, LPS, with the head's midline at 0."""
-    size = stroke.labels.shape[::-1]
-    origin = [-(n - 1) / 2 * step for n, step in zip(size, stroke.spacing_mm, strict=True)]
-    origin[2] = BASE_MM + stroke.spacing_mm[2] / 2
-    return Geometry(tuple(stroke.spacing_mm), tuple(origin), tuple(np.eye(3).ravel().tolist()), size)

@@ -23,7 +23,7 @@ from lib.params import read_yaml
 from lib.stroke import clinical, cohort, phantom
 from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL, RANGES
 from lib.stroke.params import StrokeParams
-from lib.stroke.perfusion import NUMBERS, Prepared, odd_of, prepare, write_prepared
+from lib.stroke.perfusion import NUMBERS, Prepared, prepare, remarks_on, write_prepared
 from lib.stroke.series import Series, read_series, write_series_features
 from lib.training.folds import stratified_folds
 
@@ -60,7 +60,7 @@ class Isles:
         prepared = prepare(film, self.params.preparation)
         write_prepared(target, prepared)
         facts = film.facts | {key: getattr(prepared, key) for key in NUMBERS}
-        facts["note"] = "; ".join(filter(None, (*film.notes, odd_of(prepared))))
+        facts["note"] = "; ".join(filter(None, (*film.notes, remarks_on(prepared))))
         write_json(facts, target.with_suffix(".json"))
 
     def depends(self, name: str) -> dict:
@@ -144,6 +144,9 @@ class Form(Patients):
         self.params, self.files, self.scans, self.remarks = params, [path], {}, ["no scans, the form alone"]
         self.table = cohort.read_form(path, params.implausible)
 
+    def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
+        return self.table  # names are of those with a scan, and nobody has one here
+
 
 class Arrays(Patients):
     """Arrays prepared elsewhere, of which neither HU nor millimetres are known; one csv, and a partition."""
@@ -151,7 +154,7 @@ class Arrays(Patients):
     def __init__(self, root: Path, params: StrokeParams, raw: Path):
         self.params, self.remarks = params, []
         self.files = [raw / name for name in (params.arrays_clinical, params.partition) if name]
-        self.table = clinical.read_outcomes(
+        self.table = clinical.read_reference_table(
             self.files[0], clinical.REFERENCE | params.mapping, params.implausible
         )
         self.scans = array_paths(root, self.table.index)
@@ -188,7 +191,7 @@ def raw_input(params: StrokeParams, folder: Path, downloads: Path) -> Isles:
     return Arrays(downloads / params.arrays, params, downloads)
 
 
-def described(patients: pd.DataFrame) -> pd.DataFrame:
+def variables_table(patients: pd.DataFrame) -> pd.DataFrame:
     """Median and quartiles, or counts, of the clinical variables, in how many patients they are missing, and what is odd."""
     rows = []
     for name in POSTPROCEDURAL:
@@ -262,18 +265,15 @@ def read_partition(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
     for name, members in content.items():
         if (part := PARTS.get(plain(name))) is None:
             raise ValueError(f"{path}: {name!r} is no part{nearest_name(name, ('train', 'val', 'test'))}")
-        for member in members:
-            patient, fault = str(member).strip(), ""
-            if isinstance(member, bool) or not isinstance(member, np.integer | int | str):
-                fault = "is no patient's name: a text or a whole number is expected"
-            elif patient in parts:
+        for patient in (str(member).strip() for member in members):
+            if patient in parts:
                 fault = (
                     f"is in {parts[patient]} and in {part} (to choose by the test patients, leave val out)"
                 )
-            elif patient not in known:
+                raise ValueError(f"{path}: patient {patient} {fault}")
+            if patient not in known:
                 near = nearest_name(patient, [*known][:1000])
                 fault = f"of {part} is not among the {len(known)} patients known{near}"
-            if fault:
                 raise ValueError(f"{path}: patient {patient} {fault}")
             parts[patient] = part
     if lost := {"train", "test"} - set(parts.values()):

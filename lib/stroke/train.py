@@ -96,7 +96,7 @@ class Data:
 
     def sides(self, run: Run) -> tuple[Patients, Patients]:
         """Training and held-out patients of a run's fold, ready for its network."""
-        fold, quirks = run.fold, habits(run.model, self.params)
+        fold, quirks = run.fold, quirks_of(run.model, self.params)
         table = self.table[list(variables(run.setting))]
         gapless = quirks.issuperset(RELEASED)
         table = table.assign(**dict.fromkeys(unknown(table, fold.train), 0.0 if gapless else np.nan))
@@ -133,7 +133,7 @@ def train(run_: Run, data: Data, epochs: int, checkpoint: Checkpoint) -> tuple[n
     model = build(run_.model, run_.setting, data.params)
     if isinstance(model, Standardised):
         model.fit(train)
-    quirks = habits(run_.model, data.params)
+    quirks = quirks_of(run_.model, data.params)
     whole = "whole_batches" in quirks
     batches = DataLoader(train, data.params.batch, shuffle=True, generator=order, drop_last=whole)
     if not len(batches):
@@ -170,8 +170,8 @@ class Training(Loop):
         return binary_cross_entropy_with_logits(self.model(*inputs).logit, label) + self.model.penalty()
 
     def watched(self):
-        score, label = logits(self.model, self.held_out, self.params.batch), self.held_out.label
-        return {"held_out_auc": roc_auc_score(label, score) if len(set(label)) > 1 else np.nan}
+        score = logits(self.model, self.held_out, self.params.batch)
+        return {"held_out_auc": _auc(self.held_out.label, score)}
 
 
 def steps_of_a_cycle(steps: int, cycles: int = 16) -> int:
@@ -234,7 +234,7 @@ class Standardised(nn.Module):
 
 def build(name: str, setting: str, params: Recipe) -> nn.Module:
     """The network of a contender, given the variables of a setting, with fresh weights."""
-    quirks, contender, clinical = habits(name, params), CONTENDERS[name], variables(setting)
+    quirks, contender, clinical = quirks_of(name, params), CONTENDERS[name], variables(setting)
     known = {key: getattr(params, key) for key in signature(StrokeNet).parameters if hasattr(params, key)}
     known |= {
         "fusion": contender.fusion,
@@ -246,7 +246,7 @@ def build(name: str, setting: str, params: Recipe) -> nn.Module:
     return Standardised(model) if params.standardise and contender.series else model
 
 
-def habits(name: str, params: Recipe) -> set[str]:
+def quirks_of(name: str, params: Recipe) -> set[str]:
     """The released code's habits that a contender has."""
     return {*CONTENDERS[name].quirks, *(RELEASED if params.variant == "released" else ())}
 
@@ -350,18 +350,14 @@ def by_hospital(predictions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFra
     outcome occurs. The last row, model "hospital alone", calls each patient by the share of bad outcomes in the hospital: seen
     beforehand, so it is what could be had at most.
     """
-    rows = []
-    everybody = predictions.assign(hospital="all")
-    for (setting, model, hospital), part in pd.concat([everybody, predictions]).groupby(
-        ["setting", "model", "hospital"], sort=False
-    ):
+    rows, everybody = [], pd.concat([predictions.assign(hospital="all"), predictions])
+    for about, part in everybody.groupby(["setting", "model", "hospital"], sort=False):
         aucs = [_auc(one["label"], one["score"]) for _, one in part.groupby("seed")]
         people = part.drop_duplicates("patient")
-        counts = (len(people), int(people["label"].sum()))
-        rows.append((setting, model, hospital, *counts, float(np.mean(aucs))))
-    shares = patients.groupby("hospital")["label"].transform("mean")
-    counts = (len(patients), int(patients["label"].sum()))
-    rows.append(("", "hospital alone", "all", *counts, _auc(patients["label"], shares)))
+        rows.append((*about, len(people), int(people["label"].sum()), float(np.mean(aucs))))
+    label = patients["label"]
+    shares = label.groupby(patients["hospital"]).transform("mean")
+    rows.append(("", "hospital alone", "all", len(label), int(label.sum()), _auc(label, shares)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -379,10 +375,10 @@ def across_hospitals(data: Data, settings: Sequence[str], seeds: Sequence[int]) 
             fold = Fold(str(other), tuple(table.index[table["hospital"] == home]), tuple(away.index))
             scores = [logistic(Run(setting, fold, model, seed), data) for seed in seeds]
             auc = float(np.mean([_auc(away["label"], score) for score in scores]))
-            counts = (len(away), int(away["label"].sum()))
-            rows.append((setting, model, f"{other}, trained in {home}", *counts, auc))
+            where = f"{other}, trained in {home}"
+            rows.append((setting, model, where, len(away), int(away["label"].sum()), auc))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _auc(label: pd.Series, score: pd.Series) -> float:
-    return float(roc_auc_score(label, score)) if label.nunique() > 1 else np.nan
+def _auc(label: Sequence[int], score: Sequence[float]) -> float:
+    return float(roc_auc_score(label, score)) if len(set(label)) > 1 else np.nan
