@@ -242,8 +242,7 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
         about = attributes_of(file)
         keys = [key for key in ("feats", "features") if key in file]
         if len(keys) != 1:
-            said = "features (CLAM, TRIDENT) or feats (STAMP) are expected: is this the folder of patches?"
-            raise ValueError(f"it holds {', '.join(file)}, and {said}")
+            raise ValueError(f"it holds {', '.join(file)}: features, or feats of STAMP, are expected")
         if about.get("layout") != LAYOUT:
             features, of_features = whole(file[keys[0]]), attributes_of(file[keys[0]])
             coords = whole(file["coords"]) if "coords" in file else None

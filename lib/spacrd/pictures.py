@@ -30,7 +30,6 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr")
 COLOURS = ("RGB", "YCBCR", "MINISBLACK")
 OUTSIDE = 0.05  # share of spots that may lie beyond the picture's border
 LEAST_AUC = 0.92  # of darkness, spots on tissue against places off it; see `check_picture`
-LEAST_BARE = 10  # places off the tissue that tell it
 # correlation of a picture with a small copy of it; of the same it is .999, also as another JPEG
 LEAST_LIKE = 0.99
 DARKEST = 60  # of 255: where half a picture has no brighter channel, its ground is dark
@@ -105,11 +104,11 @@ def check_picture(
             f"{path} is not the picture of which a small copy came with the positions: it is turned, mirrored or of another "
             "section. Give the picture that Space Ranger was given, or move it away and the small copy is read"
         )
-    known = bare is not None and len(bare) >= LEAST_BARE
+    known = bare is not None and len(bare) >= 10
     darkness = uniform_filter(255 - small[..., 1].astype(np.float32), max(1, round(spot_px * factor)))
     seen = [_at(darkness, places * factor) for places in (xy, bare if known else beside(xy))]
     auc = roc_auc_score(np.repeat([1, 0], [*map(len, seen)]), np.concatenate(seen)) if len(seen[1]) else 1.0
-    if len(seen[1]) < LEAST_BARE or auc >= LEAST_AUC:
+    if len(seen[1]) < 10 or auc >= LEAST_AUC:
         return inside, ""
     said = (
         f"{path.name} does not lie on the spots: it is darker under a spot on tissue than off it in only {auc:.0%} of all pairs "
