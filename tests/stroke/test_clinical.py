@@ -16,7 +16,7 @@ from lib.stroke.clinical import (
     read_patients,
     variables,
 )
-from lib.stroke.raw import described
+from lib.stroke.raw import variables_table
 
 MAPPING = {
     "age": "Age",
@@ -150,7 +150,7 @@ def test_what_is_refused(columns, mapping, message):
 
 def test_onset_in_hours_and_codes_of_what_is_missing():
     hours = read(table(Onset_to_door=["0:03", "0:04"], Door_to_imaging=["0:00", "0:00"]))
-    remark = described(hours).set_index("variable")["remark"]
+    remark = variables_table(hours).set_index("variable")["remark"]
     assert remark["onset_to_ctp_min"] == "median 3.5 minutes: are these hours?"
     assert not remark.drop("onset_to_ctp_min").any()
     with pytest.raises(ValueError, match=r"onset_to_ctp_min of patient b is 999, .*; 999: a code"):
