@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import MinMaxScaler
 
+from lib.check import remarked
 from lib.stroke.clinical import (
     ADMISSION,
     CATEGORICAL,
@@ -124,7 +125,7 @@ def test_alternative_names_complete_one_another():
         ({"Sex": ["F", "1"]}, {}, "Sex of patient b: '1' is no category"),
         ({"Hypertension": ["1", "2"]}, {}, "Hypertension of patient b: '2' is no category"),
         ({"mRS": ["1", "7"]}, {}, "mRS of patient b: '7' is no category"),
-        ({"TICI": ["2b50", "3"]}, {}, "TICI of patient a: '2b50' is no category it has; nearest: 2b"),
+        ({"TICI": ["2b50", "3"]}, {}, "TICI of patient a: '2b50' is no category it has; known: 0, 1, 2a"),
         (
             {"Age": ["x"] * 2, "NIHSS": ["y"] * 2, "Sex": ["z"] * 2},
             {},
@@ -150,9 +151,8 @@ def test_what_is_refused(columns, mapping, message):
 
 def test_onset_in_hours_and_codes_of_what_is_missing():
     hours = read(table(Onset_to_door=["0:03", "0:04"], Door_to_imaging=["0:00", "0:00"]))
-    remark = described(hours).set_index("variable")["remark"]
-    assert remark["onset_to_ctp_min"] == "median 3.5 minutes: are these hours?"
-    assert not remark.drop("onset_to_ctp_min").any()
+    said = ("column onset_to_ctp_min", "median 3.5 minutes: are these hours?", False)
+    assert remarked(described(hours)) == [said], "what `make check` says of it"
     with pytest.raises(ValueError, match=r"onset_to_ctp_min of patient b is 999, .*; 999: a code"):
         read(table(Onset_to_door=["60", "999"], Door_to_imaging=["0", "0"]))
 
