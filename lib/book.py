@@ -365,9 +365,9 @@ def filled(
     pictures: dict[str, bytes] = {}
 
     def picture(match: re.Match) -> str:
-        place = str(PurePosixPath(page).with_suffix("") / match[1].replace("/", "-"))
-        pictures[place] = (results.results_folder(root) / match[1]).read_bytes()
-        return f"({site.seen_from(page, place)})"
+        place = str(PurePosixPath(page).with_suffix("") / match[2].replace("/", "-"))
+        pictures[place] = (results.results_folder(root) / match[2]).read_bytes()
+        return match[1] + site.seen_from(page, place)
 
     def link(match: re.Match) -> str:
         place, _, anchor = match[2].partition("#")
@@ -378,7 +378,7 @@ def filled(
         if match[1] not in parts:
             raise ValueError(f"{page}: no part is called {match[1]}; there are {', '.join(sorted(parts))}.")
         whole = re.sub(MARK, part, parts[match[1]])  # a part may hold others
-        made = _set(re.sub(r"\(/results/([^)\s]+)\)", picture, whole))
+        made = _set(re.sub(r'(\(|narrow=")/results/([^)"\s]+)', picture, whole))
         return re.sub(r"\[([^\[\]]*)\]\(/([^)\s]+)\)", link, made).strip("\n") + "\n"
 
     pieces = CODE.split(text)

@@ -17,10 +17,7 @@ import pandas as pd
 from lib import results
 from lib.files import sha256_of, write_csv, write_json, written
 
-LARGEST, LARGEST_TABLE = (
-    8_000_000,
-    500_000,
-)  # bytes: all cohorts together, and a table that is not metrics.csv
+LARGEST, LARGEST_TABLE = 8_000_000, 500_000  # bytes: all cohorts together, a table that is not metrics.csv
 # a table with such a column has a row a patient, slide, spot or trial of tuning, unless "n" says how many a row sums up
 SINGLE = {"patient", "case", "case_id", "slide", "slide_id", "spot", "barcode", "trial"}
 

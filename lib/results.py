@@ -84,9 +84,7 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
-def read_all(
-    cohorts: pd.DataFrame, name: str, columns: Sequence[str], change=lambda table: table
-) -> pd.DataFrame:
+def read_all(cohorts: pd.DataFrame, name: str, columns: Sequence[str], change=lambda it: it) -> pd.DataFrame:
     """One table of all cohorts, e.g. ``tables/differences.csv`` below their folders, with study, cohort and kind.
 
     `columns` are there even where no cohort has the file; `change` is done to each cohort's table first.
@@ -113,9 +111,8 @@ def differences(cohorts: pd.DataFrame) -> pd.DataFrame:
     )
     turned = table.rename(columns={"model": "minus", "minus": "model", "low": "high", "high": "low"})
     turned[values] *= -1
-    return (
-        pd.concat([table, turned])[[*keys, *values, "patients"]].drop_duplicates(keys).reset_index(drop=True)
-    )
+    both = pd.concat([table, turned])[[*keys, *values, "patients"]]
+    return both.drop_duplicates(keys).reset_index(drop=True)
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -240,12 +237,7 @@ def chapter(study: str, cohort: str, stage: str = "5-figures", words: str = "") 
 
 
 def table(
-    columns: dict[str, str],
-    rows: Iterable[Sequence[object]],
-    caption: str,
-    label: str,
-    wide: bool = False,
-    widths: str = "",
+    columns: dict[str, str], rows: Iterable[Sequence], caption: str, label: str, wide=False, widths: str = ""
 ) -> str:
     """A pipe table with a caption that can be referred to, e.g. as "tbl-studies"; `wide`: in the margin as well.
 
@@ -283,10 +275,16 @@ def distrust(*reasons: str) -> str:
 
 
 def picture(figure, place: str, caption: str) -> str:
-    """Save a matplotlib figure below ``results/``, e.g. at "real/folds", and the Markdown that shows it, as ``fig-real-folds``."""
+    """Save a matplotlib figure below ``results/``, e.g. at "real/folds", and the Markdown that shows it, as ``fig-real-folds``.
+
+    Of a list of two the second is shown where the window is as narrow as a telephone.
+    """
     from lib.figures import style  # here, for `make book` itself draws nothing
 
-    style.save(figure, results_folder(repository()) / place, png=False)
-    style.plt.close(figure)
+    figures = figure if isinstance(figure, list) else [figure]
+    for each, name in zip(figures, (place, f"{place}-narrow"), strict=False):
+        style.save(each, results_folder(repository()) / name, png=False)
+        style.plt.close(each)
     words = re.sub(r'\[([^\]]*)\]\([^)]*\)|[*"`]', r"\1", caption)
-    return f'![{caption}](/results/{place}.svg){{#fig-{place.replace("/", "-")} fig-alt="{words}"}}\n'
+    about = f'fig-alt="{words}"' + f' narrow="/results/{place}-narrow.svg"' * (len(figures) > 1)
+    return f"![{caption}](/results/{place}.svg){{#fig-{place.replace('/', '-')} {about}}}\n"

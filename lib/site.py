@@ -131,11 +131,7 @@ def quarto(program: str, folder: Path, log: Path) -> tuple[Path, list[str]]:
     """
     listed = [place for _, place in places(read_contents(folder))]
     # those of the top, and the one that lists what all others cite, come last
-    last = [
-        place
-        for place in listed
-        if "/" not in place or "{#refs" in (folder / place).read_text(encoding="utf-8")
-    ]
+    last = [each for each in listed if "/" not in each or "{#refs" in (folder / each).read_text("utf-8")]
     parts = [PurePosixPath(place).parts for place in listed if place not in last]
     folders = Counter("/".join(part[: 2 if part[0] == "notebooks" else 1]) for part in parts)
     copies: SimpleQueue[Path] = SimpleQueue()
@@ -210,8 +206,8 @@ def preview(folder: Path) -> Path:
     exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3"))
     for place, notebook in notebooks.items():
         nav = [
-            (_href(other, place), titles[other], numbers.get(other, ""), part == other, other == place)
-            for part, other in listed
+            (_href(one, place), titles[one], numbers.get(one, ""), part == one, one == place)
+            for part, one in listed
         ]
         words = {"book": contents["book"]["title"], "title": titles[place], "nav": nav}
         # HTMLExporter itself would parse the page once more, for alternative texts that ours has
@@ -291,8 +287,10 @@ def _plain(text: str, place: str, marks: Mapping, works: Mapping) -> str:
 
     def figure(match: re.Match) -> str:
         words, address, label, rest = match.groups()
-        alt = re.search(r'fig-alt="([^"]*)"', rest)
+        alt, narrow = (re.search(rf'{key}="([^"]*)"', rest) for key in ("fig-alt", "narrow"))
         picture = f"![{alt[1] if alt else caption_words(words)}]({address})"
+        if narrow:
+            picture = f'<picture><source media="(max-width: 600px)" srcset="{narrow[1]}">{picture}</picture>'
         return f'<span id="{label}"></span>{picture}\n\n**{marks[label][0]}.** {words}'
 
     def reference(match: re.Match) -> str:
@@ -376,11 +374,8 @@ def faults(site: Path, folders: Sequence[tuple[str, str]]) -> list[str]:
     ids = {path.resolve(): _ids(page) for path, page in pages.items()}
     found = []
     for path, text in texts.items():
-        said = [
-            f"shows the folder {name} of this machine"
-            for name, _ in folders
-            if folder_pattern(name).search(text)
-        ]
+        shown = (name for name, _ in folders if folder_pattern(name).search(text))
+        said = [f"shows the folder {name} of this machine" for name in shown]
         if path.suffix == ".css":
             said += [f"fetches {address} from the net" for address in _fetched(text)]
         elif page := pages.get(path):

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import re
 
 import nbformat
 import numpy as np
@@ -24,6 +23,16 @@ PAIRS = {
     ("offset minus regression", FAMILY + OFFSET, BEST_REGRESSION): -0.02,
 }
 MODELS = ("concat", "late", *CROSS_ATTENTION, "age", "clinic", "rna", BEST_REGRESSION)
+
+
+def handed_over(path, monkeypatch, until=""):
+    """The parts of pages that a notebook hands over, up to the one that is wanted."""
+    made, defined = {}, {}
+    monkeypatch.setattr(results, "glue", lambda part, *text: made.update({part: "\n".join(text)}))
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and until not in made:
+            exec(cell.source, defined)
+    return made
 
 
 @pytest.fixture
@@ -59,12 +68,7 @@ def bench(root, tmp_path, monkeypatch):
         random = np.random.default_rng(3)
         for cancer in cancers:
             cohort(cancer, random, primary, error)
-        made, defined = {}, {}
-        monkeypatch.setattr(results, "glue", lambda part, *text: made.update({part: "\n".join(text)}))
-        for cell in nbformat.read(root / "book" / "bench.ipynb", as_version=4).cells:
-            if cell.cell_type == "code" and until not in made:
-                exec(cell.source, defined)
-        return made
+        return handed_over(root / "book" / "bench.ipynb", monkeypatch, until)
 
     return parts
 
@@ -81,12 +85,7 @@ def controls(root, tmp_path, monkeypatch):
     def parts(**tables):
         for name, table in tables.items():
             table.to_csv(tmp_path / f"benchmarks/results/fusion_{name}.csv", index=False)
-        made, defined = {}, {}
-        monkeypatch.setattr(results, "glue", lambda part, *text: made.update({part: "\n".join(text)}))
-        for cell in nbformat.read(root / "book" / "controls.ipynb", as_version=4).cells:
-            if cell.cell_type == "code":
-                exec(cell.source, defined)
-        return made
+        return handed_over(root / "book" / "controls.ipynb", monkeypatch)
 
     return parts
 
@@ -107,11 +106,10 @@ def test_who_finds_the_planted_choice_is_who_is_ahead_in_every_repeat(controls):
     planted = pd.DataFrame(rows, columns=["kind", "patients", "strength", "repeat", "model", "c"])
     made = controls(planted=planted)
     assert "In 4,000 patients at strength 2 Self-attention." in made["bench-finds"]
-    lines = {
-        line.split("|")[1].strip(): line for line in made["bench-found"].splitlines() if line.startswith("|")
-    }
-    assert "**+0.080 (+0.080 to +0.080)**" in lines["Self-attention"]
-    assert "**" not in lines["Concatenation"]
+    head, _, row = (line.split(" | ") for line in made["bench-found"].splitlines() if line.startswith("|"))
+    cells = dict(zip(head, row, strict=True))
+    assert cells["Self-attention |"] == "**+0.080 (+0.080 to +0.080)** |"
+    assert "**" not in cells["Concatenation"]
 
 
 def test_of_one_repeat_only_a_large_lead_is_called_found_and_the_page_says_so(controls):
@@ -165,10 +163,7 @@ def test_the_title_and_the_answer_follow_the_numbers(bench, primary, error, begi
     assert f"# Over 5 cancers, cross-attention fuses {title} concatenation; a regr" in made["bench-title"]
     assert made["bench-answer"].startswith(begins)
     assert "(1,500 patients, 450 deaths)" in made["bench-answer"]
-    *_, like = made["bench-answer"].replace("−", "-").split("the heads lie ")
-    estimate, low, high = map(float, re.findall(r"[+-]?\d*\.\d+", like)[:3])
-    assert low < estimate < high
-    assert estimate == pytest.approx(-0.02, abs=4 * error)
+    assert "the heads lie below the regression" in made["bench-answer"]
 
 
 def test_every_part_says_something_where_nothing_was_run_and_where_one_cancer_was(bench, root):

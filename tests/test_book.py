@@ -225,13 +225,13 @@ def test_a_part_takes_its_place_with_links_and_pictures_as_seen_from_the_page(tm
     monkeypatch.delenv("CROSSBOOK_RESULTS", raising=False)
     (tmp_path / "results/a/b/figures").mkdir(parents=True)
     (tmp_path / "results/a/b/figures/km.svg").write_text("<svg/>")
-    picture = "![[a](/index.qmd) c](/results/a/b/figures/km.svg){#fig-a}"
+    picture = '![[a](/index.qmd) c](/results/a/b/figures/km.svg){#fig-a narrow="/results/a/b/figures/km.svg"}'
     parts = {"x 1": f"[`a`](/index.qmd), [b](/gone.qmd): {picture}\n"}
     text = "Before `<!-- generated: y -->`.\n\n<!-- generated: x 1 -->\n\nAfter.\n"
     made, pictures = filled(text, "book/p.qmd", parts, ["index.qmd"], tmp_path)
     assert made == (
         "Before `<!-- generated: y -->`.\n\n[`a`](../index.qmd), b: "
-        "![[a](../index.qmd) c](p/a-b-figures-km.svg){#fig-a}\n\n\nAfter.\n"
+        '![[a](../index.qmd) c](p/a-b-figures-km.svg){#fig-a narrow="p/a-b-figures-km.svg"}\n\n\nAfter.\n'
     )
     assert pictures == {"book/p/a-b-figures-km.svg": b"<svg/>"}
     with pytest.raises(ValueError, match="p: no part is called x; there are x 1"):
@@ -399,16 +399,19 @@ def test_quarto_may_be_required_and_what_it_complains_of_stops_the_book(checkout
 @needs_quarto
 def test_the_whole_book_with_quarto(checkout, capsys):
     place = checkout / "results/spacrd/demo"
-    (place / "a.svg").write_text(SVG.format(300), encoding="utf-8")
+    for path in (place / "a.svg", checkout / "book/b.svg", checkout / "book/b-narrow.svg"):
+        path.write_text(SVG.format(300), encoding="utf-8")
     (place / "a.json").write_text("{}", encoding="utf-8")
     with open(checkout / "book/demo-null.qmd", "a", encoding="utf-8") as page:
         page.write('\n::: {.piece data-piece="slide" data-from="/results/spacrd/demo/a.json"}\n')
         page.write('![A line.](/results/spacrd/demo/a.svg){#fig-touched fig-alt="A line"}\n:::\n')
+        page.write('\n![B.](b.svg){#fig-b fig-alt="B" narrow="b-narrow.svg"}\n')
     assert make(checkout, "--require-quarto") == 0, capsys.readouterr().err
     made = checkout / "_book"
     touched = BeautifulSoup((made / "book/demo-null.html").read_text(encoding="utf-8"), "html.parser")
     assert touched.select_one('.piece[data-piece="slide"] script[type="application/json"]').text == "{}"
     assert "drawing" in touched.select_one(".piece img")["class"], "dark and light may be exchanged"
+    assert touched.select_one("#fig-b picture > source[media]")["srcset"] == "b-narrow.svg"
     scripts = [script["src"].rpartition("/")[2] for script in touched.select("script[src*=crossbook]")]
     assert scripts == ["piece.js", "lightbox.js", "table.js", "slide.js"]
     assert site.faults(made, machine_folders(checkout)) == []

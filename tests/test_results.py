@@ -263,16 +263,17 @@ def test_the_first_page_counts_what_the_pairs_say_and_draws_what_is_committed(ca
         pair | {"model": "mcat:MCAT", "minus": "age", "minus_words": "b", "than": "plain"},
     ]
     said = (made := cancer.parts("home"))["fusion-says"]
-    assert said.startswith(
-        "**Not shown.** On 1 cohorts with 80 real patients, fusion ranks better than one of its modalities alone in **1 of 1**"
+    counted = (
+        "ranks better than one modality alone in **1**, than something plain in **0**, else not settled."
     )
-    assert "than something plain in **0 of 1**; the rest is not settled." in said
+    assert said.startswith(f"**Not shown.** In 1 cohort (80 real patients) fusion {counted}")
     found = [": ".join(row[3:]) for row in rows(made["rivals"])[1:]]
     (study,) = (row for row in rows(made["by-study"]) if row[0].startswith("[CrossFusion"))
     assert (
         study[2:4] == ["+0.080 (+0.030 to +0.140): better", "+0.040 (−0.020 to +0.090): not settled"] == found
     )
-    assert (cancer.root / "results/home/fusion-adds.svg").is_file()
+    wide, narrow = re.search(r"\]\(/(\S+)\).* narrow=\"/(\S+)\"\}", made["fusion-adds"]).groups()
+    assert (cancer.root / wide).read_bytes() != (cancer.root / narrow).read_bytes()
     aside = cancer.root / "data/results/crossfusion/blca"
     aside.parent.mkdir(parents=True)
     (cancer.root / "results/crossfusion/blca").rename(aside)
@@ -800,7 +801,7 @@ def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_s
     matplotlib.use("agg")
     folder = "results/spacrd/her2st"
     pair = "setting,model,minus,patients,difference,low,high\ngenes,spacrd-genes,marker-smoothed,{},0.1,0.05,0.15\n"
-    bare.cohort("spacrd", "her2st", [], kind="open", differences=pair.format(8))
+    bare.cohort("spacrd", "her2st", [], kind="open\nmarker: ERBB2", differences=pair.format(8))
     metrics = [
         f"spacrd-genes,her2st,genes,{m},{e},0.5,0.9,80,30,1,x"
         for m, e in (("auc", 0.8), ("f1_gmm", 0.7), ("f1_oracle", 0.8))
@@ -825,6 +826,7 @@ def test_three_patients_make_no_finding_and_the_leak_of_f1_is_drawn_section_by_s
     assert "0.800 (0.500 to 0.900), and 0.700 (0.500 to 0.900) where" in parts["chapter distrust spacrd"]
     bare.write(f"{folder}/tables/differences.csv", pair.format(3))
     assert parts["chapter answer spacrd"].startswith("**Not beyond such patients.** On 8 patients")
+    assert "one marker gene (ERBB2), smoothed" in parts["chapter answer spacrd"]
     assert "counts alone 8." in parts["chapter settings spacrd"]
     few = bare.parts("real-spacrd")
     assert few["chapter answer spacrd"].startswith("**Not on this evidence.** On 3 patients")

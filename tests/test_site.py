@@ -131,7 +131,7 @@ PAGES = {
     "index.qmd": "---\ntoc: false\n---\n# Book {.unnumbered}\n\nBy [@a2021] and @a2021. See [there](book/c.qmd#what-it-is-worth), "
     "@tbl-c and `[@a2021]`.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n: A table of two. {.hover}\n\n"
     "After.\n",
-    "notebooks/spacrd/index.qmd": '# Part\n\n![[A](../../index.qmd) *way*.](../../book/a.svg){#fig-way fig-alt="A way."}\n',
+    "notebooks/spacrd/index.qmd": '# Part\n\n![[A](../../index.qmd) *way*.](../../book/a.svg){#fig-way fig-alt="A way." narrow="../../index/a.svg"}\n',
     "book/references.qmd": "# References {.unnumbered}\n\n::: {#refs}\n:::\n",
     "book/c.qmd": "# Beyond {#sec-be-yond}\n\n## What it is worth?\n\n## Twice\n\n## Twice\n\n::: {.printed}\n\n| a |\n|---|\n| 1 |\n\n"
     ": *Two*. {#tbl-c}\n\n:::\n",
@@ -233,7 +233,8 @@ def test_markdown_beyond_the_common_is_put_plainly(pages):
     assert '<a href="book/c.html#tbl-c">Table 1</a>' in front
     assert "<em>A table of two.</em>" in front
     part = pages["notebooks/spacrd/index.html"]
-    assert '<span id="fig-way"></span><img src="../../book/a.svg" alt="A way."' in part
+    assert '<span id="fig-way"></span><picture>' in part
+    assert 'srcset="../../index/a.svg"><img src="../../book/a.svg" alt="A way."' in part
     assert "HER2 tumours" in pages["book/references.html"]
     assert "https://doi.org/10.1/x" in pages["book/references.html"]
     appendix = pages["book/c.html"]

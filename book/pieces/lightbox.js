@@ -9,7 +9,7 @@
   box.addEventListener("click", () => box.close());
 
   function show(picture) {
-    const large = make("img", { src: picture.currentSrc || picture.src, alt: picture.alt, class: picture.classList.contains("drawing") && "drawing" });
+    const large = make("img", { src: picture.src, alt: picture.alt, class: picture.classList.contains("drawing") && "drawing" });
     large.style.width = `${Math.max(READABLE, window.innerWidth - 48)}px`;
     const tall = window.innerHeight - 48; // on a wide screen the whole figure is seen at once
     const shape = picture.naturalWidth / picture.naturalHeight || 1;

@@ -28,10 +28,12 @@ function Pandoc(document)
   scripts("crossbook", "1", { "piece.js", "lightbox.js", "table.js" })
   return document:walk({
     Image = function(image)
-      if is_drawing(image.src) then
-        image.classes:insert("drawing")
-        return image
-      end
+      if is_drawing(image.src) then image.classes:insert("drawing") end
+      local narrow = image.attributes.narrow -- drawn once more, for a telephone (lib/results.py)
+      if not narrow then return image end
+      image.attributes.narrow = nil
+      local source = '<source media="screen and (max-width: 600px)" srcset="' .. narrow .. '">'
+      return { pandoc.RawInline("html", "<picture>" .. source), image, pandoc.RawInline("html", "</picture>") }
     end,
     Div = function(div)
       local kind = div.attributes["data-piece"] or div.attributes["piece"]

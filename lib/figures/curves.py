@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from textwrap import fill
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -315,9 +316,8 @@ def decision_curve(ax: Axes, table: pd.DataFrame, label: str = "", color: str | 
     # from the first threshold that nobody reaches the curve is 0 and tells nothing more
     reached = np.flatnonzero(table["called"] > 0)
     shown = table.iloc[: reached[-1] + 2] if reached.size else table
-    (line,) = ax.plot(
-        shown["threshold"], shown["net_benefit"], color=color, label=names.label(label) or "model"
-    )
+    look = dict(color=color, label=names.label(label) or "model")
+    (line,) = ax.plot(shown["threshold"], shown["net_benefit"], **look)
     if "low" in shown:
         look = dict(color=line.get_color(), alpha=0.12, lw=0, zorder=1)
         ax.fill_between(shown["threshold"], shown["low"], shown["high"], **look)
@@ -365,7 +365,7 @@ def shift_plot(ax: Axes, groups: Mapping[str, ArrayLike], unfavourable_from: int
 
 
 def forest(
-    ax: Axes, frame: pd.DataFrame, reference: float = 0.5, name: str = "AUC", numbers=True, near: float = 0.0
+    ax: Axes, frame: pd.DataFrame, reference=0.5, name="AUC", numbers=True, near=0.0, above=0.0
 ) -> Axes:
     """Forest of estimates, first row on top, with a line at the value of no effect and a band behind every other row.
 
@@ -382,6 +382,8 @@ def forest(
         Write estimate and interval at the right.
     near : float
         What lies no farther than this from the reference nobody would notice: it is shaded.
+    above : float
+        Share of a row's height that its name takes above the marks; 0 writes it beside them.
     """
     labels, grouped = list(dict.fromkeys(frame["label"])), "group" in frame
     groups = list(dict.fromkeys(frame["group"])) if grouped else [None]
@@ -397,10 +399,15 @@ def forest(
             some = some.sort_values("group", key=lambda group: group.map(groups.index), kind="stable")
         offsets = np.linspace(-1, 1, len(some)) * (0.2 if len(some) == 2 else 0.3) if len(some) > 1 else [0.0]
         for (_, row), offset in zip(some.iterrows(), offsets, strict=True):
-            _draw(ax, row, at + offset, colours[row.get("group")], numbers, reference == 0)
+            y = at + above / 2 + (1 - above) * offset
+            _draw(ax, row, y, colours[row.get("group")], numbers, reference == 0)
     for group, colour in colours.items() if grouped else ():
         ax.plot([], [], "o-", ms=4.5, lw=1.3, color=colour, label=names.label(group))
     style.rows(ax, [names.label(each) for each in labels])
+    if above:
+        ax.set_yticks([])
+        for at, label in enumerate(labels):
+            ax.text(0.01, at - 0.46, _folded(label), transform=ax.get_yaxis_transform(), va="top", size=8.5)
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlabel(name)
     if grouped:
@@ -418,20 +425,31 @@ def _draw(ax: Axes, row: pd.Series, y: float, colour: str, numbers: bool, sign: 
         ax.annotate(written_out(row, sign), (1.02, y), **place)
 
 
-def forest_figure(frame: pd.DataFrame, *how, width: float = 8.4, **options) -> Figure:
-    """A figure of one `forest`, as high as its rows ask for; the key of its groups below the whole width."""
-    lines = frame["label"].map(lambda label: str(label).count("\n") + 1).max()
+def _folded(label: str) -> str:
+    """A row's name, in lines for a telephone."""
+    return fill(names.label(label).replace("\n", " "), 52)
+
+
+def forest_figures(frame: pd.DataFrame, *how, width: float = 8.4, **options) -> list[Figure]:
+    """One `forest`, as high as its rows ask for, the key of its groups below the whole width, so wide in inches; and the same for
+    a telephone, 4 inches wide: names above their marks, no numbers.
+    """
+    labels, most = frame["label"].unique(), frame["label"].value_counts().max()
+    lines, folded = (max(say(str(one)).count("\n") + 1 for one in labels) for say in (str, _folded))
     row, rest = (0.4, 1.1) if "group" in frame else (0.27, 0.8)  # inches; the rest has the key
-    high = row * lines**0.5 * frame["label"].nunique() + rest
-    figure, ax = plt.subplots(figsize=(width, high), layout="constrained")
-    forest(ax, frame, *how, **options)
-    if key := ax.get_legend():
-        key.remove()
-        marks, words = ax.get_legend_handles_labels()
-        figure.legend(
-            marks, words, loc="outside lower left", ncols=len(words) if len("".join(words)) < 90 else 1
-        )
-    return figure
+    low = 0.1 + 0.12 * most + 0.14 * folded  # a row of the narrow one
+    narrow = {"numbers": False, "above": (0.04 + 0.14 * folded) / low}
+    drawn = []
+    for wide, high, room, more in ((width, row * lines**0.5, 108, {}), (4, low, 50, narrow)):
+        figure, ax = plt.subplots(figsize=(wide, high * len(labels) + rest), layout="constrained")
+        forest(ax, frame, *how, **options | more)
+        if key := ax.get_legend():
+            key.remove()
+            marks, words = ax.get_legend_handles_labels()
+            columns = len(words) if len("".join(words)) + 6 * len(words) < room else 1
+            figure.legend(marks, words, loc="outside lower left", ncols=columns)
+        drawn.append(figure)
+    return drawn
 
 
 def ceiling(ax: Axes, value: float) -> None:
@@ -478,9 +496,8 @@ def scores_by_class(ax: Axes, frame: pd.DataFrame) -> Axes:
     sizes, medians = by_class.size(), by_class["score"].median()
     order = sorted(sizes.index, key=lambda name: (-medians[name], name))
     share = by_class["label"].mean() if "label" in frame else medians * 0
-    colours = (
-        share.gt(0.5).map({True: style.CANCER, False: style.OTHER}).where(share.notna(), style.UNDETERMINED)
-    )
+    colours = share.gt(0.5).map({True: style.CANCER, False: style.OTHER})
+    colours = colours.where(share.notna(), style.UNDETERMINED)
     box = dict(width=0.55, showfliers=False, color="0.15", fill=False, linewidth=1)
     sns.boxplot(frame, x="score", y="tissue", order=order, ax=ax, medianprops={"linewidth": 2}, **box)
     y = frame["tissue"].map(order.index) + np.random.default_rng(0).uniform(-0.28, 0.28, len(frame))

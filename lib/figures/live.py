@@ -35,11 +35,8 @@ def slide(size: tuple[int, int], layers: Sequence[Mapping]) -> dict:
         known = np.isfinite(values)
         ends = {} if "classes" in layer else {"low": np.min(values[known]), "high": np.max(values[known])}
         ends |= {key: layer[key] for key in ("low", "high") if key in layer}
-        marks = {
-            "x": np.round(np.asarray(layer["x"], dtype=float)[known], 1).tolist(),
-            "y": np.round(np.asarray(layer["y"], dtype=float)[known], 1).tolist(),
-            "value": [_rounded(value, 3) for value in values[known]],
-        }
+        marks = {key: np.round(np.asarray(layer[key], dtype=float)[known], 1).tolist() for key in "xy"}
+        marks["value"] = [_rounded(value, 3) for value in values[known]]
         plain = {key: layer[key] for key in ("name", "side", "round", "classes") if key in layer}
         made.append({**plain, **{key: _rounded(end, 3) for key, end in ends.items()}, **marks})
     return {"width": int(size[0]), "height": int(size[1]), "layers": made}

@@ -138,9 +138,8 @@ def _scale_bar(ax: Axes, um_per_px: float) -> None:
     place = dict(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=ax.transAxes, frameon=False)
     thick = 0.006 * (right - left)
     gaps = dict(pad=0.1, borderpad=0.3, sep=3)
-    ax.add_artist(
-        AnchoredSizeBar(ax.transData, length / um_per_px, text, size_vertical=thick, **place, **gaps)
-    )
+    bar = AnchoredSizeBar(ax.transData, length / um_per_px, text, size_vertical=thick, **place, **gaps)
+    ax.add_artist(bar)
 
 
 OUTLINE, HOLE = style.PALETTE[2], style.PALETTE[0]

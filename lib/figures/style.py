@@ -18,10 +18,8 @@ from lib.files import written
 CANCER, OTHER, UNDETERMINED = "#D55E00", "#0072B2", "#9A9A9A"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
 SCORES = "viridis"
-COLUMN_PX, LEAST_PX = (
-    804,
-    9,
-)  # width of the text on a window of 1,400 pixels; height of the smallest letters' font there
+COLUMN_PX = 804  # width of the text on a window of 1,400 pixels
+LEAST_PX = 9  # height of the smallest letters' font there
 
 RC = {
     "figure.dpi": 110,

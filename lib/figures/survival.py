@@ -114,8 +114,7 @@ def _groups(group: ArrayLike | None, size: int) -> tuple[np.ndarray, list]:
     group = np.asarray(group, dtype=object)
     if len(group) != size or pd.isna(group).any():
         raise ValueError(
-            f"{len(group)} groups of {size} patients, {pd.isna(group).sum()} missing: leave out who has none, and count "
-            "them, before"
+            f"{len(group)} groups of {size} patients, {pd.isna(group).sum()} missing: leave out who has none, and count them, before"
         )
     names = set(group)
     return group, sorted(names, key=list(RISK).index if names <= set(RISK) else None)

@@ -409,8 +409,12 @@ def check_hounsfield(
         frequent value is not within -150 to 180, or is above 80 where the window ends at 0; a whole scan without fat or
         air.
     """
-    if said := _said_by_header(modality, units, image_type):
-        raise ValueError(f"{path} is not in HU: {said}")
+    said = f"says {modality}; name the folder or `series` of the CT"
+    if modality.strip().upper() in ("", "CT"):
+        other = another_map(units, image_type)
+        said = other and f"says that it is a map ({other}); name the `series` of the scan itself"
+    if said:
+        raise ValueError(f"{path} is not in HU: its header {said}")
     measured = np.asarray(values)[np.asarray(values) > PADDING_HU]
     low, high = (float(measured.min()), float(measured.max())) if measured.size else (AIR_HU, AIR_HU)
     dense, fault = measured[measured > TISSUE_HU[1]], ""
@@ -453,13 +457,6 @@ def check_hounsfield(
     elif not -150 <= tissue <= 180:
         remark = f"the most frequent value of tissue is {tissue:.0f} HU"
     return remark
-
-
-def _said_by_header(modality: str, units: str, image_type: str) -> str:
-    if modality.strip().upper() not in ("", "CT"):
-        return f"its header says {modality}; name the folder or `series` of the CT"
-    other = another_map(units, image_type)
-    return f"its header says that it is a map ({other}); name the `series` of the scan" if other else ""
 
 
 def another_map(units: str, image_type: str) -> str:

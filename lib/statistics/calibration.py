@@ -11,7 +11,7 @@ from scipy.special import logit
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
-from lib.statistics.classification import NotComputable, checked_probabilities
+from lib.statistics.classification import NotComputable, checked
 from lib.statistics.intervals import LEVEL, DrawsFunction, Interval, draw_counts
 from lib.statistics.survival import checked_outcomes, event_share, survival_at
 
@@ -40,7 +40,7 @@ def calibration_bins(
     One row a bin: low, high (edges; the last bin includes its high), n, events, predicted (mean probability), observed
     (share of positive cases). An empty bin keeps its row, with n 0 and NaN for both shares.
     """
-    labels, probabilities = checked_probabilities(labels, probabilities)
+    labels, probabilities = checked(labels, probabilities, "probabilities")
     cuts, home = _binned(probabilities, bins, edges)
     n, events, total = (
         np.bincount(home, weights=weights, minlength=cuts.size - 1)
@@ -74,7 +74,7 @@ def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interv
     Cox, Biometrika 45:562 (1958), doi:10.1093/biomet/45.3-4.562; Van Calster et al., BMC Med 17:230 (2019),
     doi:10.1186/s12916-019-1466-7.
     """
-    labels, probabilities = checked_probabilities(labels, probabilities)
+    labels, probabilities = checked(labels, probabilities, "probabilities")
     if labels.min() == labels.max():
         raise NotComputable(f"all {labels.size} cases have the label {labels[0]:g}: calibration needs both")
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
@@ -97,11 +97,7 @@ def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interv
 
 
 def calibration_at_horizon(
-    time: ArrayLike,
-    event: ArrayLike,
-    probabilities: ArrayLike,
-    horizon: float,
-    groups: int = 5,
+    time: ArrayLike, event: ArrayLike, probabilities: ArrayLike, horizon: float, groups: int = 5
 ) -> pd.DataFrame:
     """Share with an event by Kaplan-Meier against mean predicted probability (n,) of it by the horizon (1 - survival), in
     quantile groups of the prediction (fewer where predictions tie). An event at the horizon counts.
@@ -111,7 +107,7 @@ def calibration_at_horizon(
     before the horizon with somebody free of the event; NotComputable where that of all patients does.
     """
     time, event = checked_outcomes(time, event)
-    _, probabilities = checked_probabilities(event, probabilities)
+    _, probabilities = checked(event, probabilities, "probabilities")
     survival_at(time, event, [horizon])  # or NotComputable
     edges, home = _binned(probabilities, groups, "quantile")
     rows = []
@@ -168,7 +164,7 @@ def survival_calibration(
     Austin, Harrell and van Klaveren, Statistics in Medicine 39 (2020), 2714, doi:10.1002/sim.8570.
     """
     time, event = checked_outcomes(time, event)
-    _, probabilities = checked_probabilities(event, probabilities)
+    _, probabilities = checked(event, probabilities, "probabilities")
     survival_at(time, event, [horizon])  # or NotComputable
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
         raise NotComputable(f"{sure} of {time.size} probabilities are exactly 0 or 1, which have no log-log")
@@ -215,7 +211,7 @@ def decision_curve(
     ----------
     Vickers and Elkin, Med Decis Making 26:565 (2006), doi:10.1177/0272989X06295361.
     """
-    labels, _ = checked_probabilities(labels, probabilities)
+    labels, _ = checked(labels, probabilities, "probabilities")
     # events at 0, nobody censored before the horizon: Kaplan-Meier is then the share
     return decision_curve_at_horizon(1 - labels, labels, probabilities, 1, thresholds, draws)
 
@@ -239,7 +235,7 @@ def decision_curve_at_horizon(
     Vickers, Cronin, Elkin and Gonen, BMC Med Inform Decis Mak 8:53 (2008), doi:10.1186/1472-6947-8-53.
     """
     time, event = checked_outcomes(time, event)
-    _, probabilities = checked_probabilities(event, probabilities)
+    _, probabilities = checked(event, probabilities, "probabilities")
     survival_at(time, event, [horizon])  # or NotComputable
     thresholds = np.asarray(thresholds, dtype=float)
     if thresholds.ndim != 1 or not ((thresholds >= 0) & (thresholds < 1)).all():

@@ -26,11 +26,12 @@ class NotComputable(ValueError):
     """A metric has no value on these data; the message says why. It is never reported as 0."""
 
 
-def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def checked(labels: ArrayLike, scores: ArrayLike, kind: str = "scores") -> tuple[np.ndarray, np.ndarray]:
     """Labels and scores as float64 vectors of one length; ValueError for other lengths or labels than 0 and 1.
 
-    NotComputable for no case, an undetermined label (NaN: leave those cases out, and count them, before), or a score
-    that is NaN or infinite.
+    NotComputable for no case, an undetermined label (NaN: leave those cases out, and count them, before), or a score that
+    is NaN or infinite. Of a `kind`: "probabilities" outside 0 to 1 and "calls" other than 0 and 1 are a ValueError; scores
+    for an "order" need both labels (NotComputable).
     """
     labels, scores = np.asarray(labels, dtype=float), np.asarray(scores, dtype=float)
     if labels.ndim != 1 or labels.shape != scores.shape:
@@ -41,7 +42,15 @@ def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarra
         raise NotComputable(f"{undetermined} of {labels.size} cases are undetermined (label NaN)")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"labels must be 0 (other) or 1 (positive), found {np.unique(labels)[:5].tolist()}")
-    return labels, _finite(scores)
+    low, high = _finite(scores).min(), scores.max()
+    if kind == "probabilities" and (low < 0 or high > 1):
+        raise ValueError(f"probabilities lie in {low:.3g} to {high:.3g}, not in 0 to 1: use platt first")
+    if kind == "calls" and not np.isin(scores, (0, 1)).all():
+        raise ValueError("calls must be 0 or 1: apply a threshold to the scores first")
+    if kind == "order" and labels.min() == labels.max():
+        whose = f"all {labels.size} cases are" if labels.all() else f"none of the {labels.size} cases is"
+        raise NotComputable(f"{whose} positive")
+    return labels, scores
 
 
 def _finite(scores: np.ndarray) -> np.ndarray:
@@ -50,32 +59,7 @@ def _finite(scores: np.ndarray) -> np.ndarray:
     return scores
 
 
-def checked_probabilities(labels: ArrayLike, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """As `checked`; probabilities outside 0 to 1 are a ValueError."""
-    labels, probabilities = checked(labels, probabilities)
-    if probabilities.min() < 0 or probabilities.max() > 1:
-        low, high = probabilities.min(), probabilities.max()
-        raise ValueError(f"probabilities lie in {low:.3g} to {high:.3g}, not in 0 to 1: use platt first")
-    return labels, probabilities
-
-
-def _two_classes(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    labels, scores = checked(labels, scores)
-    if not labels.any():
-        raise NotComputable(f"none of the {labels.size} cases is positive")
-    if labels.all():
-        raise NotComputable(f"all {labels.size} cases are positive")
-    return labels, scores
-
-
-def _checked_calls(labels: ArrayLike, calls: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    labels, calls = checked(labels, calls)
-    if not np.isin(calls, (0, 1)).all():
-        raise ValueError("calls must be 0 or 1: apply a threshold to the scores first")
-    return labels, calls
-
-
-def _metric(check: Callable, lacking: str = "{}") -> Callable:
+def _metric(kind: str, lacking: str = "{}") -> Callable:
     """Makes a metric under weights one that also takes labels and scores alone: checked, and told why it has no value."""
 
     def decorated(function: Callable) -> Callable:
@@ -83,7 +67,7 @@ def _metric(check: Callable, lacking: str = "{}") -> Callable:
         def metric(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray | None = None):
             if weights is not None:
                 return function(labels, scores, weights)
-            labels, scores = check(labels, scores)
+            labels, scores = checked(labels, scores, kind)
             value = float(function(labels, scores, np.ones((1, labels.size)))[0])
             if np.isnan(value):
                 raise NotComputable(lacking.format(labels.size))
@@ -107,7 +91,7 @@ def _by_score(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> tu
     return np.add.reduceat(positive, starts, axis=1), np.add.reduceat(weights - positive, starts, axis=1)
 
 
-@_metric(_two_classes)
+@_metric("order")
 def auc(labels, scores, weights):
     """Area under the ROC curve: chance that a positive case scores above another, ties counted half; 0.5 is chance."""
     positive, other = _by_score(labels, scores, weights)
@@ -115,7 +99,7 @@ def auc(labels, scores, weights):
     return _share((positive * below).sum(1), positive.sum(1) * other.sum(1))
 
 
-@_metric(_two_classes)
+@_metric("order")
 def average_precision(labels, scores, weights):
     """Precision at each distinct score, weighted by the recall gained there, not interpolated; chance is the prevalence."""
     positive, other = (side[:, ::-1] for side in _by_score(labels, scores, weights))
@@ -125,49 +109,49 @@ def average_precision(labels, scores, weights):
     return np.where(other.sum(1) > 0, value, np.nan)
 
 
-@_metric(checked)
+@_metric("scores")
 def prevalence(labels, scores, weights):
     """Share of positive cases, 0 to 1, whatever their scores."""
     return _share(weights @ labels, weights.sum(1))
 
 
-@_metric(checked_probabilities)
+@_metric("probabilities")
 def brier(labels, probabilities, weights):
     """Mean squared difference of probability and outcome (Brier 1950); 0 is best, p (1 - p) a constant p at prevalence p."""
     return _share(weights @ (probabilities - labels) ** 2, weights.sum(1))
 
 
-@_metric(_checked_calls)
+@_metric("calls")
 def accuracy(labels, calls, weights):
     """Share of cases called rightly, 0 to 1."""
     return _share(weights @ (labels == calls).astype(float), weights.sum(1))
 
 
-@_metric(_checked_calls, "none of the {} cases is positive")
+@_metric("calls", "none of the {} cases is positive")
 def sensitivity(labels, calls, weights):
     """Share of the positive cases that are called (recall), 0 to 1."""
     return _share(weights @ (labels * calls), weights @ labels)
 
 
-@_metric(_checked_calls, "all {} cases are positive")
+@_metric("calls", "all {} cases are positive")
 def specificity(labels, calls, weights):
     """Share of the other cases that are not called, 0 to 1."""
     return _share(weights @ ((1 - labels) * (1 - calls)), weights @ (1 - labels))
 
 
-@_metric(_checked_calls, "none of the {} cases is called positive")
+@_metric("calls", "none of the {} cases is called positive")
 def precision(labels, calls, weights):
     """Share of positive cases among those called (positive predictive value), 0 to 1."""
     return _share(weights @ (labels * calls), weights @ calls)
 
 
-@_metric(_checked_calls, "all {} cases are called positive")
+@_metric("calls", "all {} cases are called positive")
 def npv(labels, calls, weights):
     """Share of other cases among those not called (negative predictive value), 0 to 1."""
     return _share(weights @ ((1 - labels) * (1 - calls)), weights @ (1 - calls))
 
 
-@_metric(_checked_calls, "none of the {} cases is positive")
+@_metric("calls", "none of the {} cases is positive")
 def f1(labels, calls, weights):
     """Harmonic mean of precision and sensitivity, 2TP / (2TP + FP + FN); a true 0 where no positive case is called.
 
@@ -291,7 +275,7 @@ def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np
     Xu, IEEE Signal Process Lett 21:1389 (2014), doi:10.1109/LSP.2014.2337313.
     """
     scores = _finite(np.atleast_2d(np.asarray(scores, dtype=float)))
-    labels = _two_classes(labels, scores[0])[0] == 1
+    labels = checked(labels, scores[0], "order")[0] == 1
     positive, other = int(labels.sum()), int((~labels).sum())
     if min(positive, other) < 2:
         raise NotComputable(f"{positive} positive and {other} other cases: DeLong's variance needs two each")
@@ -339,7 +323,7 @@ def mcnemar(labels: ArrayLike, called_a: ArrayLike, called_b: ArrayLike) -> McNe
     rightly, else with continuity correction; as in R, 0 and p 1 where each alone is right equally often.
     McNemar, Psychometrika 12:153 (1947), doi:10.1007/BF02295996.
     """
-    right = [np.equal(*_checked_calls(labels, calls)) for calls in (called_a, called_b)]
+    right = [np.equal(*checked(labels, calls, "calls")) for calls in (called_a, called_b)]
     table = [[int((a & b).sum()) for b in (right[1], ~right[1])] for a in (right[0], ~right[0])]
     only_a, only_b = table[0][1], table[1][0]
     if only_a + only_b == 0:

@@ -140,7 +140,8 @@ def brier_at(
 
     Who had the event at or before t should have survival 0 and weighs 1 / G(just before the event); who was followed
     beyond t should have 1 and weighs 1 / G(t); who was censored by t weighs 0 and counts in the mean's n. Lower is better;
-    0.5 for everybody gets about 0.25, and the training fold's Kaplan-Meier curve for everybody is the scale. Equals R's `riskRegression::Score`.
+    0.5 for everybody gets about 0.25, and the training fold's Kaplan-Meier curve for everybody is the scale. Equals R's
+    `riskRegression::Score`.
     NotComputable where G is 0 or unknown where it is needed, or t lies beyond what is known of G.
 
     References

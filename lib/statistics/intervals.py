@@ -205,8 +205,11 @@ def patient_interval(
     `patients` and `strata` (rows,) as in `draw_counts`; `events` is for the row of metrics.csv. `trained`: the scores are of
     models that share training patients with one another, as a cross-validation's do. Metrics with a `chance` level are then
     widened (`training_share`); others get no interval, and `how` tells where it would lie if the trained models were all
-    there is. With `minus`, another model's metric is taken off, under the same draws. `how` tells what was drawn, and how
-    many draws had no value and were drawn again.
+    there is. `how` tells what was drawn, and how many draws had no value and were drawn again.
+
+    With `minus`, another model's metric on the same rows is taken off, under the same draws: above 0 the first scores higher.
+    Of `trained` models and metrics without a chance level (Brier, ibs) the interval is then Nadeau and Bengio's corrected
+    resampled t over the folds (`MeanOverFolds`), which in simulations is somewhat too wide.
     """
     home, members = patients_by_stratum(patients, strata)
     functions = [draws_function] if minus is None else [draws_function, minus]
@@ -239,31 +242,19 @@ def patient_interval(
     how += f", {SHARED} (variance {1 + share:.2f} times)" if share else ""
     inverted = chance if trained and minus is None else None
     low, high = ends(estimate, sd, chance=inverted, share=share, bounded=bounded and minus is None)
-    if trained and chance is None:
+    if trained and chance is None and minus is not None:
+        folds = draws_function.by_fold() - minus.by_fold()
+        sd = folds.std(ddof=1) * np.sqrt(1 / folds.size + 1 / (folds.size - 1)) if folds.size > 1 else 0.0
+        low, high = ends(estimate, sd, df=folds.size - 1, bounded=False)
+        how = f"corrected resampled t over {folds.size} folds"
+    elif trained and chance is None:
         how = f"the models as given: {low:.3f} to {high:.3f} ({how})"
         how = f"no interval, for training adds what one cross-validation does not show; {how}"
         low = high = np.nan
     elif np.isnan(low):
         how += "; every draw gave the same value, which says nothing of how far off the truth may lie"
+    how = how if minus is None else f"paired; {how}"
     return Interval(estimate, low, high, count, events, how, share)
-
-
-def paired_patient_difference(
-    first: DrawsFunction, second: DrawsFunction, patients: Sequence[Hashable], **options
-) -> Interval:
-    """`patient_interval` of the first model's metric minus the second's on the same rows, both under the same draws.
-
-    A draw in which either has no value is drawn again for both. estimate > 0: the first scores higher. Of `trained` models
-    and metrics without a chance level (Brier, ibs) it is Nadeau and Bengio's corrected resampled t over the folds
-    (`MeanOverFolds`), which in simulations is somewhat too wide.
-    """
-    paired = patient_interval(first, patients, minus=second, **options)
-    if options.get("trained") and options.get("chance") is None:
-        folds = first.by_fold() - second.by_fold()
-        sd = folds.std(ddof=1) * np.sqrt(1 / folds.size + 1 / (folds.size - 1)) if folds.size > 1 else 0.0
-        low, high = ends(paired.estimate, sd, df=folds.size - 1, bounded=False)
-        paired = replace(paired, low=low, high=high, how=f"corrected resampled t over {folds.size} folds")
-    return replace(paired, how=f"paired; {paired.how}")
 
 
 def strata(fold: ArrayLike, event: ArrayLike) -> np.ndarray:
@@ -334,8 +325,9 @@ def spatial_blocks(xy: ArrayLike, side: float) -> np.ndarray:
 def block_side(xy: ArrayLike, labels: ArrayLike, pitch: float) -> float:
     """Side of a spatial block, in the unit of xy (n, 2): the distance at which labels (n,) agree no more than by chance.
 
-    That is the first whole number of pitches at which the correlogram of the labels (NaN: left out) is down to 0.1; at least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more
-    than 3,000 spots every so-manieth is asked. Labels of one kind only get 5 pitches.
+    That is the first whole number of pitches at which the correlogram of the labels (NaN: left out) is down to 0.1; at
+    least 2 pitches, and at most what leaves six blocks: wider patches leave nothing to resample. Of more than 3,000 spots
+    every so-manieth is asked. Labels of one kind only get 5 pitches.
 
     References
     ----------
@@ -465,28 +457,29 @@ def interval(
     metric: str,
     draws: int = 1000,
     seed: int = 0,
-    left_out: Mapping[str, str] | None = None,
     minus: Sequence[ScoredSection] | None = None,
     trained: bool = False,
+    called: Callable[[ScoredSection], ScoredSection] = lambda section: section,
 ) -> Interval:
     """Metric averaged over patients, with Student's interval of their spread; of one patient, of its blocks (`section_draws`).
 
     The metric, a name in `classification.METRICS`, is taken per section and seed, averaged over seeds, within the patient,
-    and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...; the cut is held
-    fixed over the draws), or probabilities (brier). With `minus`, the same spots under another model's scores, the other's
-    is taken off (see `comparison.paired_difference`). Sections without a value are left out and named in `how` with the
-    reason, as those in `left_out`; NotComputable where none has one.
+    and over patients; the sections' `scores` hold what it wants: scores (auc, ap), 0/1 calls (f1, ...), or probabilities
+    (brier); or `called` makes calls of scores (the cut is held fixed over the draws). With `minus`, the same spots under
+    another model's scores, the other's is taken off (see `comparison.paired_difference`). Sections without a value, or a cut,
+    are left out and named in `how` with the reason; NotComputable where none has one.
 
-    Degrees of freedom are patients less one, so with three patients an interval is 2.2 times as long as with many. `trained`:
-    each patient was tested by a model trained on the others; the variance is raised by `training_share` for the AUC, and
-    doubled for other metrics and their differences (about Nadeau and Bengio's correction with a patient a
+    Degrees of freedom are patients less one, so with three patients an interval is 2.2 times as long as with many.
+    `trained`: each patient was tested by a model trained on the others; the variance is raised by `training_share` for
+    the AUC, and doubled for other metrics and their differences (about Nadeau and Bengio's correction with a patient a
     fold). Of one patient spatial blocks are drawn, and their number stands for that of patients.
     """
-    reasons, usable, rivals = dict(left_out or {}), [], [sections] if minus is None else [sections, minus]
+    reasons, usable, rivals = {}, [], [sections] if minus is None else [sections, minus]
     values: dict[str, list[list[float]]] = {}
     seeds: dict[str, list[list[float]]] = {}
     for same in zip(*(chain(*by_patient(rival).values()) for rival in rivals), strict=True):
         try:
+            same = [called(section) for section in same]
             by_seed = [[METRICS[metric](s.labels, row) for row in s.scores] for s in same]
         except NotComputable as reason:
             reasons[f"{same[0].section} of {same[0].patient}"] = str(reason)
@@ -508,9 +501,8 @@ def interval(
         df = sum(np.unique(same[0].blocks).size for same in usable) - 1
         # a bootstrap of n blocks sees (n - 1) / n of their variance
         sd = _middle_spread(drawn, estimate) * np.sqrt((df + 1) / df) if df else 0.0
-    chance, share = chance_of(metric) if trained and several else None, float(trained and several)
-    if chance is not None:
-        share = _share(means, sds, chance)
+    chance = chance_of(metric) if trained and several else None
+    share = float(trained and several) if chance is None else _share(means, sds, chance)
     inverted = chance if minus is None else None
     low, high = ends(estimate, sd, chance=inverted, share=share, df=df, bounded=minus is None)
     low, high = map(float, np.clip([low, high], -1, 1))  # few patients, two models that differ much

@@ -82,36 +82,25 @@ def spot_rows(
         words = f"{SPOT_CUTS[rule]}; " if rule else ""
         if under is not None:
             n, events = (int(sum(count(section.labels) for section in under)) for count in (np.size, np.sum))
-            measured = partial(_of_spots, under, base, rule, draws, trained)
+            how = {"called": partial(_called, rule=rule)} if rule else {}
+            how["trained"] = trained and base != "prevalence"  # which no model decides
+            measured = partial(intervals.interval, under, base, draws, **how)
             row = _row((model, cohort, setting, metric), (n, events, len(under[0].scores)), measured)
             rows.append(row | {"how": words + row["how"]})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _of_spots(sections: Sequence[ScoredSection], base: str, rule: str, draws: int, trained: bool) -> Interval:
-    """The metric of scores, or of 0/1 calls by a rule, seed by seed; sections without a cut are left out and named."""
-    usable, left_out = [] if rule else sections, {}
-    for section in sections if rule else ():
-        try:
-            calls = section.scores >= np.array(_cuts(section, rule))[:, None]
-            usable.append(section.with_scores(calls))
-        except NotComputable as reason:
-            left_out[f"{section.section} of {section.patient}"] = str(reason)
-    if not usable:
-        raise NotComputable("; ".join(f"section {name}: {why}" for name, why in left_out.items()))
-    trained = trained and base != "prevalence"  # which no model decides
-    return intervals.interval(usable, base, draws, left_out=left_out, trained=trained)
-
-
-def _cuts(section: ScoredSection, rule: str) -> list[float]:
+def _called(section: ScoredSection, rule: str) -> ScoredSection:
+    """A section with 0/1 calls in place of scores, cut by a rule seed by seed."""
+    cuts = [0.5] * len(section.scores)
     if rule == "gmm":
-        return [classification.gmm_threshold(scores) for scores in section.every_score()]
-    if rule == "oracle":
+        cuts = [classification.gmm_threshold(scores) for scores in section.every_score()]
+    elif rule == "oracle":
         share = section.labels.mean()
-        return [classification.prevalence_threshold(scores, share) for scores in section.scores]
-    if section.scores.min() < 0 or section.scores.max() > 1:
+        cuts = [classification.prevalence_threshold(scores, share) for scores in section.scores]
+    elif section.scores.min() < 0 or section.scores.max() > 1:
         raise ValueError(f"{section.name}: the calibrated rule needs probabilities")
-    return [0.5] * len(section.scores)
+    return section.with_scores(section.scores >= np.array(cuts)[:, None])
 
 
 def cut_rows(sections: Sequence[ScoredSection], steps: int = 80) -> pd.DataFrame:
@@ -165,9 +154,8 @@ def scored_sections(
         xy, side = places[name]
         labels = rows.drop_duplicates("spot").set_index("spot")["label"]
         if set(labels.index) != set(xy.index):
-            raise ValueError(
-                f"section {name} has {len(labels)} spots in the predictions and other ones in its h5ad: run 3-train again"
-            )
+            said = f"section {name} has {len(labels)} spots in the predictions and other ones in its h5ad"
+            raise ValueError(f"{said}: run 3-train again")
         # one order for labels, scores and places, whatever the predictions have
         table = rows.pivot(index="seed", columns="spot", values=column).reindex(index=seeds, columns=xy.index)
         if table.isna().any(axis=None):
@@ -196,8 +184,8 @@ def outcome_rows(
     was fitted on training patients. `rules` says in words what each is, for `how`. `pooled` compares patients of different
     folds too: only where all folds score on one scale, as one model tested outside does; else the mean over folds of what
     is computed within each, by models that share training patients: AUCs are then widened, and what depends on a cut or on
-    the probabilities has no interval (`patient_interval`). ValueError where a column is missing, a patient is in one seed twice or with two labels or
-    folds, or seeds are of other patients.
+    the probabilities has no interval (`patient_interval`). ValueError where a column is missing, a patient is in one seed
+    twice or with two labels or folds, or seeds are of other patients.
     """
     needed = ["patient", "fold", "seed", "label", "score"]
     if missing := [column for column in needed if column not in predictions]:
@@ -243,8 +231,9 @@ def _interval(
 ) -> Interval:
     """Interval of one draws function, or of the difference of two; patients are drawn within fold and outcome."""
     how |= {"strata": intervals.strata(fold, event), "events": int(event.sum())}
-    measured = intervals.patient_interval if len(functions) == 1 else intervals.paired_patient_difference
-    return measured(*functions, patients, chance=intervals.chance_of(metric), **how)
+    function, minus = [*functions, None][:2]
+    how |= {"minus": minus, "chance": intervals.chance_of(metric)}
+    return intervals.patient_interval(function, patients, **how)
 
 
 def survival_draws(
@@ -256,8 +245,9 @@ def survival_draws(
     """Draws function of a survival metric, mean over seeds within each fold, then over folds.
 
     `metric` is "c_index", "c_index_ipcw", "auc_t_<months>", "brier_t_<months>" or "ibs", the Brier score's mean from month 0
-    to the last of the `horizons`, which limits c_index_ipcw too; `censoring` of a fold is that of its training patients (c_index needs none). NotComputable where
-    survival is asked of a model that gives a bare risk, or an event or horizon lies where the censoring is unknown.
+    to the last of the `horizons`, which limits c_index_ipcw too; `censoring` of a fold is that of its training patients
+    (c_index needs none). NotComputable where survival is asked of a model that gives a bare risk, or an event or horizon lies
+    where the censoring is unknown.
     """
     name, _, at = metric.partition("_t_")
     if metric not in ("c_index", "c_index_ipcw", "ibs") and not (name in ("auc", "brier") and at):
@@ -321,17 +311,13 @@ def survival_rows(
     counts = model.time.size, int(model.event.sum()), len(model.risk)
     words = f"mean over {len(set(model.fold))} folds, each on the patients it held out"
     words += "" if model.trained else "; the risks as given, whoever made them"
-
-    def measured(metric: str) -> Interval:
-        return survival_interval(model, metric, horizons, censoring, draws)
-
     metrics = ["c_index", "c_index_ipcw", *(f"auc_t_{h:g}" for h in horizons)]
     metrics += [*(f"brier_t_{h:g}" for h in horizons), "ibs"]
     stretch = {"ibs": f"mean Brier score from month 0 to {horizons[-1]:g} (trapezoids); "}
-    rows = [
-        _row((name, cohort, setting, each), counts, partial(measured, each), stretch.get(each, "") + words)
-        for each in metrics
-    ]
+    rows = []
+    for each in metrics:
+        measured = partial(survival_interval, model, each, horizons, censoring, draws)
+        rows.append(_row((name, cohort, setting, each), counts, measured, stretch.get(each, "") + words))
     for test in risk_groups({name: model}).itertuples():
         how = f"log-rank p, {RISK_CUTS[test.cut]}, at or above is high risk; "
         how += "chi-square divided by 1.85 for shared training patients; " if model.trained else ""

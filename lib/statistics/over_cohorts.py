@@ -149,8 +149,8 @@ class Ranks(NamedTuple):
 
 
 def average_ranks(values: pd.DataFrame) -> Ranks:
-    """Ranks of models (columns) within cohorts (rows), averaged, the highest value first; ties share. ValueError where a model lacks a cohort,
-    NotComputable of fewer than three models or two cohorts.
+    """Ranks of models (columns) within cohorts (rows), averaged, the highest value first; ties share. ValueError where a
+    model lacks a cohort, NotComputable of fewer than three models or two cohorts.
 
     References
     ----------

@@ -81,6 +81,7 @@ def _files(root: Path) -> Iterator[Path]:
 def _row(patient: str, files: list[str], shared: list[str], root: Path) -> dict[str, object]:
     problems: list[str] = []
     notes: list[str] = []
+    tables: list[Path] = []
     whole: list[str] = []
     for inside in files:
         if other := {patient_of(part) for part in inside.split("/")} - {patient, ""}:
@@ -89,26 +90,25 @@ def _row(patient: str, files: list[str], shared: list[str], root: Path) -> dict[
             notes.append(f"{inside} is empty and is not taken")
         else:
             whole.append(inside)
-    series, tables = _series(whole, problems, notes), []
+    series = _series(whole, notes)
+    if len(series) != 1:
+        both = f"{' and '.join(series)} are both its series: remove all but one"
+        problems.append(both if series else "no CTP series")
+    kept = [one for one in [*whole, *shared] if one.lower().endswith((".csv", ".tsv", ".xlsx"))]
     for kind, pattern in TABLES.items():
-        found = [
-            inside
-            for inside in [*whole, *shared]
-            if inside.lower().endswith((".csv", ".tsv", ".xlsx"))
-            and pattern.search(inside.rsplit("/", 1)[-1].lower())
-        ]
-        tables += [root / inside for inside in found]
+        found = [root / inside for inside in kept if pattern.search(Path(inside).name.lower())]
+        tables += found
         if not found:
             (problems if kind == "outcome table" else notes).append(f"no {kind}")
     about = {"problem": "; ".join(problems), "note": "; ".join(notes)}
-    return {"series": str(root / series) if series else "", "tables": tables, **about}
+    return {"series": str(root / series[0]) if len(series) == 1 else "", "tables": tables, **about}
 
 
-def _series(files: list[str], problems: list[str], notes: list[str]) -> str:
-    """The one CT perfusion of the first session; says what was left and why."""
+def _series(files: list[str], notes: list[str]) -> list[str]:
+    """The CT perfusion of the first session, one if all is well; says what was left and why."""
     spaces: dict[str, list[str]] = {}
     for inside in files:
-        name = inside.rsplit("/", 1)[-1].lower()
+        name = Path(inside).name.lower()
         if not SERIES.fullmatch(name):
             continue
         if (session := SESSION.findall(name) or SESSION.findall(inside)) and int(session[-1]) != 1:
@@ -116,12 +116,7 @@ def _series(files: list[str], problems: list[str], notes: list[str]) -> str:
             continue
         beyond = "derivatives" if "derivatives" in inside.lower().split("/") else "raw"
         spaces.setdefault("ncct" if "space-ncct" in name else beyond, []).append(inside)
-    found = next((spaces[space] for space in SPACES if space in spaces), [])
-    if not found:
-        problems.append("no CTP series")
-    elif len(found) > 1:
-        problems.append(f"{' and '.join(found)} are both its series: remove all but one")
-    return found[0] if len(found) == 1 else ""
+    return next((spaces[space] for space in SPACES if space in spaces), [])
 
 
 def read_clinical(

@@ -107,13 +107,12 @@ def _best(curves: np.ndarray, brain: np.ndarray) -> np.ndarray:
     if not len(order):
         raise ValueError("every vessel-like curve rises long before the brain does: look at the series")
     # an artery is seen in several voxels; the moving rim of the skull may look like an early one in a single voxel
-    supporters = np.empty(0, int)
+    supporters = order[:0]
     for one in order:
         alike = order[_correlation(curves[:, order], curves[:, one]) >= ALIKE]
-        if len(alike) > len(supporters):
-            supporters = alike
-        if len(alike) >= SEVERAL:
-            return alike[:VOXELS]
+        supporters = max(supporters, alike, key=len)
+        if len(supporters) >= SEVERAL:
+            break
     return supporters[:VOXELS]
 
 
@@ -122,9 +121,10 @@ def _widest(curves: np.ndarray, artery: np.ndarray, interval_s: float) -> np.nda
     lag = (_steady(curves).argmax(0) - _steady(artery[:, None]).argmax(0)) * interval_s
     order = np.argsort(-curves.sum(0), kind="stable")
     order = order[lag[order] >= LAG_S]
-    return (
-        order[_correlation(curves[:, order], curves[:, order[0]]) >= ALIKE][:VOXELS] if len(order) else order
-    )
+    alike = (
+        _correlation(curves[:, order], curves[:, order[:1]].sum(1)) >= ALIKE
+    )  # with the widest, if there is one
+    return order[alike][:VOXELS]
 
 
 def _steady(curves: np.ndarray) -> np.ndarray:
@@ -215,15 +215,12 @@ def perfusion_maps(
     left = noise_hu(curves[:, tissue]) if tissue.sum() >= FEWEST else np.nan
 
     inside = curves[:, mask]
-    highest, when = np.empty(inside.shape[1], np.float32), np.empty(inside.shape[1], np.float32)
-    times = sample_times(len(aif), interval_s)
+    highest, top = np.empty(inside.shape[1], np.float32), np.empty(inside.shape[1], int)
     for start in range(0, inside.shape[1], CHUNK):
         chunk = slice(start, start + CHUNK)
         residues = matrix @ inside[:, chunk]
-        top = residues.argmax(0)
-        highest[chunk] = residues[top, np.arange(len(top))]
-        when[chunk] = times[top]
-    cbf = 6000 * highest / DENSITY
+        highest[chunk], top[chunk] = residues.max(0), residues.argmax(0)
+    cbf, when = 6000 * highest / DENSITY, sample_times(len(aif), interval_s)[top]
     cbv = 100 * inside.sum(0) / aif.sum() / DENSITY
     with np.errstate(divide="ignore", invalid="ignore"):
         mtt = np.where((cbf > 0) & (cbv > 0), 60 * cbv / cbf, np.nan)

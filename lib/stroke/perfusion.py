@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, gaussian_filter, label
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, find_objects, gaussian_filter, label
 from skimage.measure import block_reduce
 from statsmodels.stats.stattools import durbin_watson
 
@@ -176,14 +176,11 @@ def grid_around(
     """
     old = np.asarray(geometry.spacing_mm)
     new = old if spacing_mm is None else np.asarray(spacing_mm, dtype=float)
-    first, voxels = np.empty(3), []
-    for axis in range(3):  # x, y, z
-        there = np.flatnonzero(mask.any(tuple(k for k in range(3) if k != 2 - axis)))
-        low, high = (0, geometry.size[axis] - 1) if size[axis] is None else (there[0], there[-1])
-        covered = geometry.size[axis] * old[axis] / new[axis]
-        n = size[axis] or MULTIPLE * int(np.ceil(round(covered / MULTIPLE, 6)))
-        first[axis] = (low + high) / 2 - (n - 1) / 2 * new[axis] / old[axis]
-        voxels.append(n)
+    box = reversed(find_objects(mask.astype(np.uint8))[0])  # x, y, z
+    sides = [*zip(size, box, geometry.size, geometry.size * old / new, strict=True)]
+    middle = [(n - 1) / 2 if side is None else (part.start + part.stop - 1) / 2 for side, part, n, _ in sides]
+    voxels = [side or MULTIPLE * int(np.ceil(round(covered / MULTIPLE, 6))) for side, *_, covered in sides]
+    first = np.array(middle) - (np.array(voxels) - 1) / 2 * new / old
     if spacing_mm is None:
         first = np.ceil(first - 0.5)
     origin = geometry.points(first[None])[0]

@@ -191,16 +191,14 @@ def _write_phenotype(folder: Path, row, random: np.random.Generator) -> None:
     for column, share in UNKNOWN.items():
         if random.uniform() < share:
             cells[column] = random.choice(TOKENS)
+    table = pd.DataFrame([cells], dtype=object)
     for session, kind in (("ses-01", "demographic_baseline"), ("ses-02", "outcome")):
-        part = {
-            column: [cell] for column, cell in cells.items() if (column in OUTCOME) == (kind == "outcome")
-        }
-        write_csv(pd.DataFrame(part), folder / session / f"{row.patient}_{session}_{kind}.csv")
+        part = table.loc[:, table.columns.isin(OUTCOME) == (kind == "outcome")]
+        write_csv(part, folder / session / f"{row.patient}_{session}_{kind}.csv")
 
 
 PATIENTS, FRAMES = 14, 44
 UNEVEN, IN_VOLUMES, BLANK, NO_FILM, NO_OUTCOME = 1, 2, 4, 8, 9
-TICI = {0: "2a", 1: "2b", 2: "3"}
 
 
 def write_hospital(folder: Path) -> None:
@@ -209,24 +207,24 @@ def write_hospital(folder: Path) -> None:
     rows = []
     for number, row in enumerate(draw(PATIENTS, 3).itertuples(index=False)):
         name, film, interval_s = f"patient_{number + 1}", "", ""
-        if number != NO_FILM:
-            head = anatomy([9, number], (10, 40, 40), row.core_ml, row.penumbra_ml, row.side)
-            scanned = series(head, Scan(frames=FRAMES), [9, 1, number])
-            film, path = f"films/{name}.nii.gz", folder / "films" / name
-            if number == UNEVEN:
-                kept = np.r_[:32, 32:FRAMES:3]
-                scanned = scanned._replace(values=scanned.values[kept])
-                write_json({"FrameTimesStart": kept.tolist()}, path.with_suffix(".json"))
-            if number == BLANK:
-                scanned.values[-1] = 0
-            if number == IN_VOLUMES:
-                film, interval_s = f"films/{name}", 1
-                for frame, values in enumerate(scanned.values):
-                    write_volume(path / f"ctp_{frame}.nii.gz", Volume(values, scanned.geometry), "int16")
-            else:
-                write_series(folder / film, scanned, "int16")
+        head = anatomy([9, number], (10, 40, 40), row.core_ml, row.penumbra_ml, row.side)
+        scanned = series(head, Scan(frames=FRAMES), [9, 1, number])
+        if number == UNEVEN:
+            kept = np.r_[:32, 32:FRAMES:3]
+            scanned = scanned._replace(values=scanned.values[kept])
+            write_json({"FrameTimesStart": kept.tolist()}, folder / "films" / f"{name}.json")
+        if number == BLANK:
+            scanned.values[-1] = 0
+        if number == IN_VOLUMES:
+            film, interval_s = f"films/{name}", 1
+            for frame, values in enumerate(scanned.values):
+                volume = Volume(values, scanned.geometry)
+                write_volume(folder / film / f"ctp_{frame}.nii.gz", volume, "int16")
+        elif number != NO_FILM:
+            film = f"films/{name}.nii.gz"
+            write_series(folder / film, scanned, "int16")
         form = {"age": int(row.age), "nihss": int(row.nihss), "sex": "FM"[int(row.male)], "ward": "3B"}
-        form |= {"onset_to_ctp_min": int(row.onset_to_ctp_min), "mtici": TICI[int(row.mtici)]}
+        form |= {"onset_to_ctp_min": int(row.onset_to_ctp_min), "mtici": MTICI[int(row.mtici)][-1]}
         outcome = "" if number == NO_OUTCOME else (0, 1, 4, 5)[number % 4]
         rows.append({"patient": name, "film": film, "interval_s": interval_s, **form, "mrs": outcome})
     write_csv(pd.DataFrame(rows), folder / "patients.csv")

@@ -90,6 +90,14 @@ class Anatomy(NamedTuple):
     core_ml: float
     penumbra_ml: float
 
+    @property
+    def geometry(self) -> Geometry:
+        """Grid of the arrays, LPS, with the head's midline at 0."""
+        size = self.labels.shape[::-1]
+        origin = [-(n - 1) / 2 * step for n, step in zip(size, self.spacing_mm, strict=True)]
+        origin[2] = BASE_MM + self.spacing_mm[2] / 2
+        return Geometry(tuple(self.spacing_mm), tuple(origin), tuple(np.eye(3).ravel().tolist()), size)
+
 
 class Scan(NamedTuple):
     """How a scanner looks at a head."""
@@ -101,32 +109,6 @@ class Scan(NamedTuple):
     motion_degrees: float = 0.05  # about each axis
     orientation: str = "LPS"  # where the axes of the file point to, as SimpleITK names it
     bolus: Bolus = Bolus()
-
-
-def head(random: np.random.Generator, shape: tuple[int, int, int], spacing_mm: tuple) -> tuple:
-    """Draw a head of `shape` (z, y, x) voxels, without a stroke, that lies a little off centre and a little turned.
-
-    Returns labels (see `LABELS`); x, y, z in the head's own frame, mm, x being 0 in the midline; a smooth texture of
-    unit variance; and bool (z, y, x), the middle cerebral arteries with their branches.
-    """
-    x, y, z = _middle(random, shape, spacing_mm)
-    radii = np.array(RADII_MM) * random.uniform(0.95, 1.04, 3)
-    length = np.sqrt(x**2 + y**2 + z**2) + 1e-6
-    surface = length / np.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2 + 1e-9)
-    depth = surface - length  # mm along the ray from the centre
-    bone = random.uniform(5.5, 7.5)
-    field = smooth(random, shape, (1.0, 2.0, 2.0))
-    labels = _brain(random, x, y, z, depth - 4 - bone, field)
-    labels[depth < 4 + bone] = LABELS["skull"]
-    labels[depth < 4] = LABELS["scalp"]
-    labels[depth < 0] = LABELS["air"]
-    grid = (x, y, z, spacing_mm, labels >= LABELS["csf"])
-    branches = _drawn(_both_sides(MIDDLE_ARTERY), 1.4, *grid)
-    labels[branches | _drawn(_both_sides(OTHER_ARTERIES), 1.4, *grid)] = LABELS["artery"]
-    sagittal, straight, transverse = _sinuses(radii - 4 - bone)
-    labels[_drawn([straight], 1.8, *grid)] = LABELS["vein"]
-    labels[_drawn([sagittal, *_both_sides([transverse])], 3.4, *grid)] = LABELS["vein"]
-    return labels, (x, y, z), field, branches & (labels == LABELS["artery"])
 
 
 def smooth(random: np.random.Generator, shape: tuple[int, ...], scale: tuple[float, ...]) -> np.ndarray:
@@ -188,12 +170,11 @@ def _sinuses(inner: np.ndarray) -> list[list[tuple[float, float, float]]]:
 
 def _drawn(lines, radius, x, y, z, spacing_mm, where) -> np.ndarray:
     """Voxels within `radius` mm of the lines, and `where`."""
-    points = []
-    for line in lines:
-        line = np.array(line, dtype=np.float32)
-        for start, end in itertools.pairwise(line):
-            share = np.linspace(0, 1, int(np.linalg.norm(end - start) / 1.0) + 2)[:, None]
-            points.append(start + share * (end - start))
+    points = [
+        start + np.linspace(0, 1, int(np.linalg.norm(end - start)) + 2)[:, None] * (end - start)
+        for line in lines
+        for start, end in itertools.pairwise(np.array(line, dtype=np.float32))
+    ]
     steps = np.arange(-radius, radius + 1e-6, min(radius, 1.1))
     ball = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
     ball = ball[(ball**2).sum(axis=1) <= radius**2]
@@ -218,23 +199,39 @@ def anatomy(
 ) -> Anatomy:
     """Draw a head of `shape` (z, y, x) voxels over `FIELD_MM`, and a stroke in one middle cerebral artery's territory.
 
-    The volumes made are the nearest whole number of voxels; where both together would exceed `LARGEST` of the side's
-    tissue they are shrunk in proportion. `side` is the patient's.
+    The head lies a little off centre and a little turned. The volumes made are the nearest whole number of voxels; where both
+    together would exceed `LARGEST` of the side's tissue they are shrunk in proportion. `side` is the patient's.
     """
     spacing_mm = tuple(field / n for field, n in zip(FIELD_MM, shape[::-1], strict=True))
-    random = np.random.default_rng(seed)
-    healthy, (x, y, z), field, branches = head(random, shape, spacing_mm)
-    x, labels, ml = x if side == "left" else -x, healthy.copy(), float(np.prod(spacing_mm)) / 1000
-    tissue = (healthy == LABELS["grey"]) | (healthy == LABELS["white"])
-    home = np.flatnonzero(tissue & (x > 5))
+    random, ml = np.random.default_rng(seed), float(np.prod(spacing_mm)) / 1000
+    x, y, z = _middle(random, shape, spacing_mm)  # x is 0 in the midline
+    radii = np.array(RADII_MM) * random.uniform(0.95, 1.04, 3)
+    length = np.sqrt(x**2 + y**2 + z**2) + 1e-6
+    surface = length / np.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2 + 1e-9)
+    depth = surface - length  # mm along the ray from the centre
+    bone = random.uniform(5.5, 7.5)
+    field = smooth(random, shape, (1.0, 2.0, 2.0))
+    healthy = _brain(random, x, y, z, depth - 4 - bone, field)
+    for below, name in ((4 + bone, "skull"), (4, "scalp"), (0, "air")):
+        healthy[depth < below] = LABELS[name]
+    grid = (x, y, z, spacing_mm, healthy >= LABELS["csf"])
+    branches = _drawn(_both_sides(MIDDLE_ARTERY), 1.4, *grid)
+    healthy[branches | _drawn(_both_sides(OTHER_ARTERIES), 1.4, *grid)] = LABELS["artery"]
+    sagittal, straight, transverse = _sinuses(radii - 4 - bone)
+    healthy[_drawn([straight], 1.8, *grid)] = LABELS["vein"]
+    healthy[_drawn([sagittal, *_both_sides([transverse])], 3.4, *grid)] = LABELS["vein"]
+
+    labels, x = healthy.copy(), x if side == "left" else -x
+    home = np.flatnonzero(np.isin(healthy, (LABELS["grey"], LABELS["white"])) & (x > 5))
     zones = _zones(random, (x, y, z), home, field, core_ml / ml, penumbra_ml / ml)
     for name, voxels in zones.items():
         labels.ravel()[voxels] = LABELS[name]
     if (core_ml + penumbra_ml) > 0:  # the occluded artery carries nothing beyond its stem
-        labels[branches & (x > 10)] = LABELS["csf"]
+        labels[branches & (healthy == LABELS["artery"]) & (x > 10)] = LABELS["csf"]
     texture = np.exp(0.12 * smooth(random, shape, (0.7, 1.5, 1.5)))
-    volumes = (len(zones[name]) * ml for name in ("core", "penumbra"))
-    return Anatomy(labels, healthy, texture, spacing_mm, *volumes)
+    return Anatomy(
+        labels, healthy, texture, spacing_mm, *(len(zones[name]) * ml for name in ("core", "penumbra"))
+    )
 
 
 def _zones(random, middle, home, field, core: float, penumbra: float) -> dict[str, np.ndarray]:
@@ -318,7 +315,7 @@ def series(stroke: Anatomy, scan: Scan, seed: int = 0) -> Series:
     values = np.maximum(np.rint(values), HU["air"], dtype=np.float32)
     frames = values.reshape(scan.frames, *stroke.labels.shape)
     # stored with axes that point elsewhere, every voxel at its place in the patient
-    images = [sitk.DICOMOrient(image_of(frame, geometry(stroke)), scan.orientation) for frame in frames]
+    images = [sitk.DICOMOrient(image_of(frame, stroke.geometry), scan.orientation) for frame in frames]
     stored = np.stack([sitk.GetArrayFromImage(image) for image in images])
     return Series(stored, geometry_of(images[0]), scan.interval_s)
 
@@ -348,11 +345,3 @@ def _moved(parts: np.ndarray, spacing_mm: tuple) -> np.ndarray:
     z, y, x = (((np.arange(n) - (n - 1) / 2) * step).astype(np.float32) for n, step in sizes)
     z, y = z[:, None, None], y[:, None]
     return np.stack([parts, dx, dy, dz, y * dz - z * dy, z * dx - x * dz, x * dy - y * dx])
-
-
-def geometry(stroke: Anatomy) -> Geometry:
-    """Grid of an anatomy's arrays, LPS, with the head's midline at 0."""
-    size = stroke.labels.shape[::-1]
-    origin = [-(n - 1) / 2 * step for n, step in zip(size, stroke.spacing_mm, strict=True)]
-    origin[2] = BASE_MM + stroke.spacing_mm[2] / 2
-    return Geometry(tuple(stroke.spacing_mm), tuple(origin), tuple(np.eye(3).ravel().tolist()), size)

@@ -144,6 +144,9 @@ class Form(Patients):
         self.params, self.files, self.scans, self.remarks = params, [path], {}, ["no scans, the form alone"]
         self.table = cohort.read_form(path, params.implausible)
 
+    def _clinical(self, names: Sequence[str]) -> pd.DataFrame:
+        return self.table  # names are of those with a scan, and nobody has one here
+
 
 class Arrays(Patients):
     """Arrays prepared elsewhere, of which neither HU nor millimetres are known; one csv, and a partition."""
@@ -262,18 +265,15 @@ def read_partition(path: str | Path, patients: Iterable[str]) -> dict[str, str]:
     for name, members in content.items():
         if (part := PARTS.get(plain(name))) is None:
             raise ValueError(f"{path}: {name!r} is no part{nearest_name(name, ('train', 'val', 'test'))}")
-        for member in members:
-            patient, fault = str(member).strip(), ""
-            if isinstance(member, bool) or not isinstance(member, np.integer | int | str):
-                fault = "is no patient's name: a text or a whole number is expected"
-            elif patient in parts:
+        for patient in (str(member).strip() for member in members):
+            if patient in parts:
                 fault = (
                     f"is in {parts[patient]} and in {part} (to choose by the test patients, leave val out)"
                 )
-            elif patient not in known:
+                raise ValueError(f"{path}: patient {patient} {fault}")
+            if patient not in known:
                 near = nearest_name(patient, [*known][:1000])
                 fault = f"of {part} is not among the {len(known)} patients known{near}"
-            if fault:
                 raise ValueError(f"{path}: patient {patient} {fault}")
             parts[patient] = part
     if lost := {"train", "test"} - set(parts.values()):

@@ -170,8 +170,8 @@ class Training(Loop):
         return binary_cross_entropy_with_logits(self.model(*inputs).logit, label) + self.model.penalty()
 
     def watched(self):
-        score, label = logits(self.model, self.held_out, self.params.batch), self.held_out.label
-        return {"held_out_auc": roc_auc_score(label, score) if len(set(label)) > 1 else np.nan}
+        score = logits(self.model, self.held_out, self.params.batch)
+        return {"held_out_auc": _auc(self.held_out.label, score)}
 
 
 def steps_of_a_cycle(steps: int, cycles: int = 16) -> int:
@@ -350,18 +350,14 @@ def by_hospital(predictions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFra
     outcome occurs. The last row, model "hospital alone", calls each patient by the share of bad outcomes in the hospital: seen
     beforehand, so it is what could be had at most.
     """
-    rows = []
-    everybody = predictions.assign(hospital="all")
-    for (setting, model, hospital), part in pd.concat([everybody, predictions]).groupby(
-        ["setting", "model", "hospital"], sort=False
-    ):
+    rows, everybody = [], pd.concat([predictions.assign(hospital="all"), predictions])
+    for about, part in everybody.groupby(["setting", "model", "hospital"], sort=False):
         aucs = [_auc(one["label"], one["score"]) for _, one in part.groupby("seed")]
         people = part.drop_duplicates("patient")
-        counts = (len(people), int(people["label"].sum()))
-        rows.append((setting, model, hospital, *counts, float(np.mean(aucs))))
-    shares = patients.groupby("hospital")["label"].transform("mean")
-    counts = (len(patients), int(patients["label"].sum()))
-    rows.append(("", "hospital alone", "all", *counts, _auc(patients["label"], shares)))
+        rows.append((*about, len(people), int(people["label"].sum()), float(np.mean(aucs))))
+    label = patients["label"]
+    shares = label.groupby(patients["hospital"]).transform("mean")
+    rows.append(("", "hospital alone", "all", len(label), int(label.sum()), _auc(label, shares)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -379,10 +375,10 @@ def across_hospitals(data: Data, settings: Sequence[str], seeds: Sequence[int]) 
             fold = Fold(str(other), tuple(table.index[table["hospital"] == home]), tuple(away.index))
             scores = [logistic(Run(setting, fold, model, seed), data) for seed in seeds]
             auc = float(np.mean([_auc(away["label"], score) for score in scores]))
-            counts = (len(away), int(away["label"].sum()))
-            rows.append((setting, model, f"{other}, trained in {home}", *counts, auc))
+            where = f"{other}, trained in {home}"
+            rows.append((setting, model, where, len(away), int(away["label"].sum()), auc))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _auc(label: pd.Series, score: pd.Series) -> float:
-    return float(roc_auc_score(label, score)) if label.nunique() > 1 else np.nan
+def _auc(label: Sequence[int], score: Sequence[float]) -> float:
+    return float(roc_auc_score(label, score)) if len(set(label)) > 1 else np.nan

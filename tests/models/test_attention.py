@@ -4,47 +4,34 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lib.models.attention import (
-    AMIL,
-    DSMIL,
-    PPEG,
-    MeanPool,
-    NystromAttention,
-    TransMIL,
-    convolutions,
-    convolved,
-    inverse,
-    side_of,
-    squared,
-    unsquared,
-)
+from lib.models import attention
 
 
 def test_side_is_the_rounded_up_root():
     for n in [*range(1, 400), 3449, 3481, 3482, 35_000**2, 35_000**2 + 1]:
-        side = side_of(n)
+        side = attention.side_of(n)
         assert (side - 1) ** 2 < n <= side**2
 
 
 def test_the_first_tokens_come_again_and_what_they_receive_goes_back_to_their_own():
     x = torch.arange(5.0)[None, :, None]
-    assert squared(x).flatten().tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
+    assert attention.squared(x).flatten().tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
     shares = torch.tensor([[0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.1]])
-    assert unsquared(shares, 5)[0].tolist() == pytest.approx([0.3, 0.2, 0.2, 0.2, 0.1])
-    assert torch.equal(unsquared(shares, 9), shares)
+    assert attention.unsquared(shares, 5)[0].tolist() == pytest.approx([0.3, 0.2, 0.2, 0.2, 0.1])
+    assert torch.equal(attention.unsquared(shares, 9), shares)
 
 
 @pytest.mark.parametrize(("width_in", "width_out"), [(12, 12), (12, 6), (12, 4)])
 @pytest.mark.parametrize("side", [1, 2, 9])
 def test_summed_kernels_equal_the_sum_of_convolutions(width_in, width_out, side):
     torch.manual_seed(0)
-    parts = convolutions(width_in, width_out, (7, 5, 3, 1)).double()
+    parts = attention.convolutions(width_in, width_out, (7, 5, 3, 1)).double()
     x = torch.randn(1, side**2, width_in, dtype=torch.float64, requires_grad=True)
     picture = x[0].T.reshape(1, width_in, side, side)
     single = (
         F.conv2d(picture, p.weight, p.bias, padding=p.kernel_size[0] // 2, groups=width_out) for p in parts
     )
-    naive, ours = sum(single)[0].flatten(1).T[None], convolved(x, parts)
+    naive, ours = sum(single)[0].flatten(1).T[None], attention.convolved(x, parts)
     torch.testing.assert_close(ours, naive)
     arrays, weights = [x, *parts.parameters()], torch.randn_like(naive)
     gradients = (torch.autograd.grad((each * weights).sum(), arrays) for each in (ours, naive))
@@ -54,7 +41,7 @@ def test_summed_kernels_equal_the_sum_of_convolutions(width_in, width_out, side)
 
 def test_class_tokens_pass_unchanged():
     torch.manual_seed(0)
-    positions = PPEG(8)
+    positions = attention.PPEG(8)
     x = torch.randn(1, 10, 8)
     out = positions(x, class_tokens=1)
     assert torch.equal(out[:, :1], x[:, :1])
@@ -66,17 +53,17 @@ def test_class_tokens_pass_unchanged():
 
 WIDTHS = (2048, 1536, 1024, 768, 512)
 COUNTS = {
-    AMIL: (1_314_053, 1_051_909, 789_765, 658_693, 527_621),
-    DSMIL: (319_752, 243_976, 168_200, 130_312, 92_424),
-    TransMIL: (3_197_460, 2_935_316, 2_673_172, 2_542_100, 2_411_028),
-    MeanPool: (1_051_140, 788_996, 526_852, 395_780, 264_708),
+    attention.AMIL: (1_314_053, 1_051_909, 789_765, 658_693, 527_621),
+    attention.DSMIL: (319_752, 243_976, 168_200, 130_312, 92_424),
+    attention.TransMIL: (3_197_460, 2_935_316, 2_673_172, 2_542_100, 2_411_028),
+    attention.MeanPool: (1_051_140, 788_996, 526_852, 395_780, 264_708),
 }
 
 
 def small(model, *arguments, **options):
     """A model of 7 features, the same at every call."""
     torch.manual_seed(0)
-    return model(7, *arguments, **{"width": 64} | options if model is TransMIL else options)
+    return model(7, *arguments, **{"width": 64} | options if model is attention.TransMIL else options)
 
 
 @pytest.mark.parametrize("model", COUNTS)
@@ -103,7 +90,7 @@ def test_only_transmil_sees_the_order_and_only_its_training_is_random(model):
     assert logits.dtype == torch.float32
     assert torch.equal(output.logits, logits)
     assert made(None, None, x).attention is None
-    if model is MeanPool:
+    if model is attention.MeanPool:
         assert output.attention is None
     else:
         assert output.attention["tiles"].shape[2] == 50
@@ -111,7 +98,7 @@ def test_only_transmil_sees_the_order_and_only_its_training_is_random(model):
     moved = (made(None, None, x[:, torch.randperm(50)]).logits - logits).abs().max()
     made.train()
     again = (made(None, None, x).logits - logits).abs().max()
-    assert (moved > 1e-3, again > 1e-3) == ((True, True) if model is TransMIL else (False, False))
+    assert (moved > 1e-3, again > 1e-3) == ((True, True) if model is attention.TransMIL else (False, False))
 
 
 @pytest.mark.parametrize("model", COUNTS)
@@ -119,14 +106,14 @@ def test_gradients_reach_every_parameter(model):
     made = small(model)
     made(None, None, torch.randn(1, 30, 7)).logits.sum().backward()
     # a number added to all of AMIL's scores cancels in the softmax
-    idle = {"weight.bias"} if model is AMIL else set()
+    idle = {"weight.bias"} if model is attention.AMIL else set()
     assert {name for name, p in made.named_parameters() if not p.grad.any()} <= idle
     assert all(p.grad.isfinite().all() for p in made.parameters())
 
 
 @pytest.mark.parametrize("n", [1, 5, 300])
 def test_amil_equals_tile_by_tile(n):
-    model, x = small(AMIL, width=16, gate=8), torch.randn(1, n, 7)
+    model, x = small(attention.AMIL, width=16, gate=8), torch.randn(1, n, 7)
     tiles = [torch.clamp(model.project(tile), min=0) for tile in x[0]]
     scores = [
         model.weight(model.feature(t).tanh() * (1 / (1 + torch.exp(-model.gate(t))))).squeeze() for t in tiles
@@ -141,7 +128,7 @@ def test_amil_equals_tile_by_tile(n):
 
 @pytest.mark.parametrize("n", [1, 300])
 def test_mean_pool_is_of_the_mean_tile(n):
-    model, x = small(MeanPool, width=16), torch.randn(1, n, 7)
+    model, x = small(attention.MeanPool, width=16), torch.randn(1, n, 7)
     mean = sum(torch.clamp(model.project(tile), min=0) for tile in x[0]) / n
     torch.testing.assert_close(model(None, None, x).logits[0], model.head(mean))
     torch.testing.assert_close(model(None, None, x.repeat(1, 3, 1)).logits[0], model.head(mean))
@@ -150,7 +137,7 @@ def test_mean_pool_is_of_the_mean_tile(n):
 @pytest.mark.parametrize("variant", ["described", "released"])
 @pytest.mark.parametrize("n", [1, 5, 300])
 def test_dsmil_equals_tile_by_tile(n, variant):
-    model, x = small(DSMIL, variant, query=6), torch.randn(1, n, 7)
+    model, x = small(attention.DSMIL, variant, query=6), torch.randn(1, n, 7)
     scores = torch.stack([model.tiles(tile) for tile in x[0]])  # (n, bins)
     queries = torch.stack([model.query(tile) for tile in x[0]])
     bag, shares = [], []
@@ -169,7 +156,7 @@ def test_dsmil_equals_tile_by_tile(n, variant):
 
 
 def test_dsmils_released_tile_stream_never_learns():
-    released = small(DSMIL, "released")
+    released = small(attention.DSMIL, "released")
     released(None, None, torch.randn(1, 40, 7)).logits.sum().backward()
     assert released.tiles.weight.grad is None
     assert released.query[0].weight.grad.any()
@@ -178,7 +165,9 @@ def test_dsmils_released_tile_stream_never_learns():
 def test_inverse_of_well_conditioned_matrices():
     torch.manual_seed(0)
     matrices = (torch.randn(2, 3, 9, 9) * 0.3 + 3 * torch.eye(9)).softmax(-1).double()
-    torch.testing.assert_close(inverse(matrices, 12), torch.linalg.pinv(matrices), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(
+        attention.inverse(matrices, 12), torch.linalg.pinv(matrices), rtol=1e-6, atol=1e-8
+    )
 
 
 def table(layer, x):
@@ -194,7 +183,7 @@ def table(layer, x):
 
     heads = [slice(h * size, (h + 1) * size) for h in range(layer.heads)]
     small = [torch.softmax(marks(query[:, h]) @ marks(key[:, h]).T / math.sqrt(size), 1) for h in heads]
-    between = inverse(torch.stack(small))
+    between = attention.inverse(torch.stack(small))
     tables, mixed = [], []
     for i, h in enumerate(heads):
         left = torch.softmax(query[:, h] @ marks(key[:, h]).T / math.sqrt(size), 1)
@@ -208,7 +197,7 @@ def table(layer, x):
 @pytest.mark.parametrize("n", [1, 7, 8, 50])
 def test_nystrom_attention_equals_its_tables(n):
     torch.manual_seed(0)
-    layer = NystromAttention(16, 2, landmarks=8, kernel=5).eval()
+    layer = attention.NystromAttention(16, 2, landmarks=8, kernel=5).eval()
     x = torch.randn(1, n, 16)
     mixed, row = layer(x, look=True)
     weights, expected = table(layer, x[0])
@@ -217,7 +206,7 @@ def test_nystrom_attention_equals_its_tables(n):
 
 
 def test_half_precision_around_transmil_leaves_the_inverse_alone():
-    model, x = small(TransMIL).eval(), torch.randn(1, 30, 7)
+    model, x = small(attention.TransMIL).eval(), torch.randn(1, 30, 7)
     exact = model(None, None, x).logits
     with torch.autocast("cpu", torch.bfloat16):
         low = model(None, None, x).logits

@@ -5,9 +5,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from sklearn.metrics import f1_score
 
-from lib.figures import live
+from lib.figures import live, style
+from lib.figures.curves import forest_figures
 from lib.pieces import library
 from lib.statistics.intervals import ScoredSection
 from lib.statistics.metrics_table import RATIO, RISK_CUTS, cut_rows, risk_group, risk_groups
@@ -207,3 +209,18 @@ def test_a_figure_opens_at_a_readable_size_and_closes(made, tmp_path):
         "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}))"
     )
     assert page.run("document.querySelector('dialog').open")
+
+
+def test_a_telephone_is_served_the_narrow_drawing_in_letters_of_nine_pixels(made, tmp_path):
+    rows = pd.DataFrame({"label": ["A", "B"], "estimate": [0.1, 0.2], "low": [0, 0.1], "high": [0.2, 0.3]})
+    for name, figure in zip(("a", "a-narrow"), forest_figures(rows, 0, "difference"), strict=True):
+        style.save(figure, tmp_path / name, png=False)
+    source = '<source media="screen and (max-width: 600px)" srcset="a-narrow.svg">'
+    wide = '<img class="figure-img" src="a.svg" alt="A" style="max-width: 100%">'
+    page = made(f"<picture>{source}{wide}</picture>", "lightbox", width=420)
+    assert page.run("document.querySelector('main img').currentSrc").endswith("a-narrow.svg")
+    shown = page.run("document.querySelector('main img').getBoundingClientRect().width")
+    points = min(text.get_size() for text in figure.findobj(Text) if text.get_text().strip())
+    assert points / 72 * shown / figure.get_figwidth() >= 9
+    page.click("main img")
+    assert page.run("document.querySelector('dialog img').src").endswith("a.svg")

@@ -25,7 +25,6 @@ from lib.statistics.intervals import (
     evaluated,
     interval,
     of_scores,
-    paired_patient_difference,
     patient_interval,
     section_draws,
     spatial_blocks,
@@ -213,14 +212,14 @@ def test_paired_difference_shares_its_draws(scored):
     labels, good, fair, patients = scored
     a, b = partial(auc, labels, good), partial(auc, labels, fair)
     options = {"events": 36, "draws": 400, "strata": labels}
-    found = paired_patient_difference(a, b, patients, **options)
+    found = patient_interval(a, patients, minus=b, **options)
     counts = draw_counts(patients, 400, 0, labels)
     assert found.estimate == pytest.approx(auc(labels, good) - auc(labels, fair))
     # two strata: (n - 2) / n
     sd = np.std(a(counts) - b(counts), ddof=1) * np.sqrt(120 / 118)
     assert found.high - found.estimate == pytest.approx(1.959964 * sd)
     assert found.estimate - found.low == pytest.approx(1.959964 * sd)
-    mirrored = paired_patient_difference(b, a, patients, **options)
+    mirrored = patient_interval(b, patients, minus=a, **options)
     assert ends(mirrored) == pytest.approx((-found.estimate, -found.high, -found.low))
     # pairing uses that the two models fail on the same patients
     one, other = patient_interval(a, patients, **options), patient_interval(b, patients, **options)
@@ -266,9 +265,8 @@ def test_brier_scores_are_compared_by_the_corrected_resampled_t(scored):
     labels, good, fair, patients = scored
     fold = np.arange(120) % 4
     a, b = (of_scores(brier, labels, expit(x)[None], fold) for x in (good, fair))
-    found = paired_patient_difference(
-        a, b, patients, events=36, draws=100, strata=strata(fold, labels), trained=True
-    )
+    options = {"events": 36, "draws": 100, "strata": strata(fold, labels), "trained": True}
+    found = patient_interval(a, patients, minus=b, **options)
     each = [brier(labels[fold == f], expit(good[fold == f])) for f in range(4)]
     each = np.subtract(each, [brier(labels[fold == f], expit(fair[fold == f])) for f in range(4)])
     reach = 3.182446 * each.std(ddof=1) * np.sqrt(1 / 4 + 1 / 3)
@@ -521,7 +519,7 @@ def test_modalities_of_head_and_neck_cancer(mirror):
     # golden numbers of this very recipe; PET tells most, and adding the rest to it nothing
     golden = {"clinical": 0.648, "ct": 0.602, "pet": 0.715, "all": 0.707}
     assert {name: one.estimate for name, one in found.items()} == pytest.approx(golden, abs=0.01)
-    gain = paired_patient_difference(functions["all"], functions["pet"], clinical.index, **options)
+    gain = patient_interval(functions["all"], clinical.index, minus=functions["pet"], **options)
     assert gain.estimate == pytest.approx(golden["all"] - golden["pet"], abs=0.02)
     assert gain.low < 0 < gain.high
 
