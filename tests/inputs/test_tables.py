@@ -299,9 +299,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(where, protocol, tmp_path):
         "as a key": {hostile: ["p1"]},
     }[where]
     path = pickled(tmp_path, content, protocol)
-    with pytest.raises(
-        ValueError, match=r"p\.pickle: refused to unpickle: it (asks for .*exec|holds an array of O)"
-    ):
+    with pytest.raises(ValueError, match=r"p\.pickle: refused .*: it (asks for .*exec|holds an array of O)"):
         read_pickle(path)
     assert not trace.exists()
     pickle.loads(path.read_bytes())
