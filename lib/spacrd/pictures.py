@@ -252,17 +252,9 @@ def crop_spots(picture: np.ndarray, centres, size_px, out_px: int, batch: int = 
     `centres` (n, 2) are x, y in pixels of `picture`, origin top left; the first pixel's centre is at 0.5, 0.5. `size_px` is the
     side of the crop in these pixels, or its width and height where the picture is scaled differently in x and y: side_um /
     um_per_px * picture_scale. Nothing is rounded before the antialiased (bilinear) resize. What lies beyond the picture's
-    border is white, like the glass; a centre that does is refused.
+    border is white, like the glass; no spot of a section does (`check_picture`).
     """
     centres, size = np.asarray(centres, float), np.broadcast_to(np.asarray(size_px, float), 2)
-    inside = (centres >= 0).all(1) & (centres <= picture.shape[1::-1]).all(1)
-    if not inside.all():
-        first = np.flatnonzero(~inside)[0]
-        raise ValueError(
-            f"spot {first} at x, y = {centres[first].round(1).tolist()} lies outside the picture of "
-            f"{picture.shape[1]} x {picture.shape[0]} pixels ({(~inside).sum()} such spots in all): "
-            "check the scale between the full-resolution pixels and this picture"
-        )
     parts = (centres[start : start + batch] for start in range(0, len(centres), batch))
     return (np.stack([_crop(picture, centre, size, out_px) for centre in part]) for part in parts)
 

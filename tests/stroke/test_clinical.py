@@ -17,7 +17,7 @@ from lib.stroke.clinical import (
     read_patients,
     variables,
 )
-from lib.stroke.raw import described
+from lib.stroke.raw import variables_table
 
 MAPPING = {
     "age": "Age",
@@ -136,7 +136,7 @@ def test_what_is_refused(columns, mapping, message):
 def test_onset_in_hours_and_codes_of_what_is_missing():
     hours = read(table(Onset_to_door=["0:03", "0:04"], Door_to_imaging=["0:00", "0:00"]))
     said = ("column onset_to_ctp_min", "median 3.5 minutes: are these hours?", False)
-    assert remarked(described(hours)) == [said], "what `make check` says of it"
+    assert remarked(variables_table(hours)) == [said], "what `make check` says of it"
     with pytest.raises(ValueError, match=r"onset_to_ctp_min of patient b is 999, .*; 999: a code"):
         read(table(Onset_to_door=["60", "999"], Door_to_imaging=["0", "0"]))
 
