@@ -362,8 +362,7 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
     if fault:
         faults.append(f"{path}: {fault}; lower `least_events`, or ask for fewer `folds`")
     form = [block for name, block in blocks.items() if name.startswith("clin")]
-    odd = column_report(pd.concat([table.filter(["time_months"]), *form], axis=1), path)
-    odd = odd.loc[odd["remark"] != "", ["column", "known", "remark"]]
+    odd = column_report(pd.concat([table.filter(["time_months"]), *form], axis=1), path).query("remark != ''")
     parts = table["fold"].groupby(person.to_numpy()).nunique() if "fold" in table else pd.Series(dtype=int)
     faults += [
         f"{path}: patient {one} is in {count} folds: put all rows of a patient into one"
@@ -371,7 +370,7 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
     ]
     faults.refuse()
     remarks = [(name, 1, reason) for name, reason in NEVER.items() if name in table]
-    remarks += odd.itertuples(index=False, name=None)
+    remarks += odd[["column", "known", "remark"]].itertuples(index=False, name=None)
     if unknown := [name for name in table if name not in used and not name.startswith("Unnamed:")]:
         remarks.append(("unknown columns", len(unknown), f"of no modality, left out: {some(unknown, 5)}"))
     blocks, said = _without_empty(blocks)

@@ -67,7 +67,6 @@ SCANS = ["patient", "image", "mask", "label", "series", "problem"]
 SLIDES = ["patient", "slide", "path", "um_per_px", "problem"]
 MISTYPED = re.compile(r"\s*(=.*|@.*|[+-]?\d+,\d+|\d{4}[-/.]\d\d?[-/.]\d\d?.*|\d\d?[-/.]\d\d?[-/.]\d{2,4}.*)")
 """No category: a formula, a number with a decimal comma, a date."""
-MOST_LEVELS = 10  # of a category whose texts begin with a number: more are measurements with a unit
 
 
 class Cohort(NamedTuple):
@@ -254,7 +253,7 @@ def _factor(cells: pd.Series, what: str, wrong: Faults) -> np.ndarray:
     """Numbers, NaN where missing; or, where no cell is a number and none a mistyped one, texts and None."""
     faults, texts = Faults(), cells[~cells.map(is_missing)]
     found = values(cells, what, faults).to_numpy()
-    measured = texts.str.match(r"[<>]?\s*\d").all() and texts.nunique() > MOST_LEVELS  # 8.9 ng/ml
+    measured = texts.str.match(r"[<>]?\s*\d").all() and texts.nunique() > 10  # as 8.9 ng/ml
     if faults and np.isnan(found).all() and not measured and not texts.str.fullmatch(MISTYPED).any():
         return np.array([text or None for text in _spelled_alike(cells)], dtype=object)
     known = int(np.isfinite(found).sum())

@@ -293,8 +293,7 @@ def sidecar_of(path: Path) -> dict:
 def read_labels(path: str | os.PathLike) -> Volume:
     """Read a mask or a label map: a volume of whole numbers of 0 or more, tilted where the file is."""
     labels = read_volume(path, oblique="keep")
-    # under a CT's header of whole numbers, labels in floating point are stored with a slope, and come back as 1.99997
-    whole = np.rint(labels.values)
+    whole = np.rint(labels.values)  # stored with a slope, under the header of a CT, 2 comes back as 1.99997
     if (whole < 0).any() or np.abs(labels.values - whole).max() > 0.01:
         raise ValueError(
             f"{path} is no mask: its values reach from {labels.values.min():g} to {labels.values.max():g}, "
@@ -459,7 +458,8 @@ def check_hounsfield(
     virtual = VIRTUAL.search(f"{image_type} {units}".upper())
     remark = f"{virtual[0]}: HU of one energy or after a material was changed" if virtual else ""
     if cut:
-        remark = f"{(measured == low).mean():.0%} of voxels have the lowest value, {low:g} HU: masked or cut"
+        remark = f"{(measured == low).mean():.0%} of the voxels have the lowest value, {low:g} HU"
+        remark += ": masked or cut"
     elif light < NONE:
         remark = f"no air and no fat, values from {low:g} to {high:g}: a part of a scan, if these are HU"
     elif not -150 <= tissue <= 180:

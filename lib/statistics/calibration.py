@@ -78,7 +78,8 @@ def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interv
     if labels.min() == labels.max():
         raise NotComputable(f"all {labels.size} cases have the label {labels[0]:g}: calibration needs both")
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
-        raise NotComputable(f"{sure} of {labels.size} probabilities are exactly 0 or 1: they have no logit")
+        said = f"{sure} of {labels.size} probabilities are exactly 0 or 1"
+        raise NotComputable(f"{said}: their logit is infinite")
     if np.ptp(probabilities) == 0:
         raise NotComputable(f"every probability is {probabilities[0]:g}, which has no calibration slope")
     positive, other = probabilities[labels == 1], probabilities[labels == 0]
@@ -167,9 +168,11 @@ def survival_calibration(
     _, probabilities = checked(event, probabilities, "probabilities")
     survival_at(time, event, [horizon])  # or NotComputable
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
-        raise NotComputable(f"{sure} of {time.size} probabilities are exactly 0 or 1, which have no log-log")
+        said = f"{sure} of {time.size} probabilities are exactly 0 or 1"
+        raise NotComputable(f"{said}: log(-log(1 - p)) is infinite")
     if not event.any() or np.ptp(probabilities) == 0:
-        raise NotComputable("there is no event, or every probability is the same: no calibration slope")
+        said = "there is no event, or every probability is the same"
+        raise NotComputable(f"{said}: there is no calibration slope")
     order = np.argsort(time, kind="stable")
     time, event, probabilities = time[order], event[order], probabilities[order]
     line = np.log(-np.log1p(-probabilities))

@@ -278,7 +278,8 @@ def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np
     labels = checked(labels, scores[0], "order")[0] == 1
     positive, other = int(labels.sum()), int((~labels).sum())
     if min(positive, other) < 2:
-        raise NotComputable(f"{positive} positive and {other} other cases: DeLong's variance needs two each")
+        said = f"{positive} positive and {other} other cases: DeLong's variance needs two of each"
+        raise NotComputable(said)
     ranks = rankdata(scores, axis=1)
     # share of the others a positive case beats, and share of the positive cases that beat another
     won = (ranks[:, labels] - rankdata(scores[:, labels], axis=1)) / other

@@ -208,7 +208,7 @@ def variables_table(patients: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             (name, words if len(known) else "known of nobody", int(patients[name].isna().sum()), remark)
         )
-    return pd.DataFrame(rows, columns=["variable", "median (quartiles), or counts", "missing", "remark"])
+    return pd.DataFrame(rows, columns=["column", "median (quartiles), or counts", "missing", "remark"])
 
 
 # ------------------------------------------------------------ the reference's own input
