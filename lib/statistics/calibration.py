@@ -2,8 +2,6 @@
 decision curves: what acting on those a model calls gains, against acting on all and on none.
 """
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -15,11 +13,10 @@ from lib.statistics.classification import NotComputable, checked
 from lib.statistics.intervals import LEVEL, DrawsFunction, Interval, draw_counts
 from lib.statistics.survival import checked_outcomes, event_share, survival_at
 
-Edges = Literal["width", "quantile"]
 THRESHOLDS = np.arange(1, 100) / 100
 
 
-def _binned(probabilities: np.ndarray, bins: int, edges: Edges) -> tuple[np.ndarray, np.ndarray]:
+def _binned(probabilities: np.ndarray, bins: int, edges: str) -> tuple[np.ndarray, np.ndarray]:
     """Edges of the bins, and the bin of each probability; the last bin includes its upper edge."""
     if edges not in ("width", "quantile") or bins < 1:
         raise ValueError(f'edges must be "width" or "quantile" and bins 1 or more, got "{edges}", {bins}')
@@ -32,7 +29,7 @@ def _binned(probabilities: np.ndarray, bins: int, edges: Edges) -> tuple[np.ndar
 
 
 def calibration_bins(
-    labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edges = "width"
+    labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: str = "width"
 ) -> pd.DataFrame:
     """Observed share of positive cases (n,) against mean probability, in bins of equal width over 0 to 1, or of equal
     numbers of cases ("quantile"; where probabilities tie, fewer bins).
@@ -51,7 +48,7 @@ def calibration_bins(
     return pd.DataFrame({**counts, "predicted": total / filled, "observed": events / filled})
 
 
-def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edges = "width") -> float:
+def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: str = "width") -> float:
     """Expected calibration error, 0 (best) to 1: distance of observed and predicted share, averaged over the cases.
 
     It depends on the bins (as `calibration_bins`), and even a calibrated model's is above 0 in a finite sample: name the

@@ -246,9 +246,7 @@ def threshold(rule: str, labels: ArrayLike, scores: ArrayLike) -> tuple[float, s
         raise ValueError(f'unknown threshold rule "{rule}"; known are youden and, for example, sensitivity90')
     labels, scores = checked(labels, scores)
     if labels.min() == labels.max():
-        raise NotComputable(
-            f"all {labels.size} training cases have the label {labels[0]:g}; a cut needs both"
-        )
+        raise NotComputable(f"all {labels.size} training cases have the label {labels[0]:g}; cuts need both")
     if percent:
         share, of_positive = int(percent[1]) / 100, np.sort(scores[labels == 1])[::-1]
         cut = of_positive[int(np.ceil(share * of_positive.size - 1e-9)) - 1]  # 0.9 of 10 is 9, not 10
