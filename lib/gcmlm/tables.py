@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils.validation import validate_data
 
-from lib.features.feature_files import bag_files, read_foreign
+from lib.features.feature_files import read_features
 from lib.files import write_csv
 
 CLINICAL = "clinical"  # the modality whose columns are factors; any other holds features
@@ -53,30 +54,15 @@ def slide_table(
 ) -> pd.DataFrame:
     """Mean over the tiles of each slide: patient, slide, tiles (averaged), duplicates (left out), feat_0, ...
 
-    `slides` has patient and slide, each slide once; `folder` is the encoder's, as `lib.features.feature_files.bag_files` takes
-    it; `scale` the magnification whose tiles are averaged. `duplicates` keeps tiles of the same coordinates, as the reference
-    does, whose contours may overlap, and slides whose tiles differ in size. Else the first of them is taken, and the column
-    `duplicates` counts the others; in a file without coordinates none can be found.
-
-    A ValueError for slides of different encoders, revisions, dimensions, or (without `duplicates`) tiles of a different size in
-    µm: means of both are none.
+    `slides` has patient and slide, each slide once; `folder` is the encoder's, with x<scale>/<slide>.h5, `scale` the
+    magnification whose tiles are averaged. `duplicates` keeps tiles of the same coordinates, as the reference does, whose
+    contours may overlap. Else the first of them is taken, and the column `duplicates` counts the others.
     """
-    rows, means, first = [], [], {}
+    rows, means = [], []
     for patient, slide in slides[["patient", "slide"]].itertuples(index=False):
-        file = read_foreign(bag_files(folder, slide, [scale])[scale])
-        known = file.attributes
-        # level-0 pixels may differ between scanners, the tissue of a tile may not
-        side = float(known.get("crop_um") or known.get("tile_size_um") or 0)
-        about = {"encoder": known.get("encoder") or "", "revision": known.get("revision") or ""}
-        about |= {"tile_um": "" if duplicates else f"{side:.3g}", "dim": file.features.shape[1]}
-        first = first or {"slide": slide, **about}
-        if odd := [name for name in about if first[name] != about[name]]:
-            raise ValueError(
-                f"slides {first['slide']} and {slide} do not go together: {odd[0]} is {first[odd[0]]!r} of the one and "
-                f"{about[odd[0]]!r} of the other; embed all slides alike"
-            )
+        file = read_features(Path(folder, f"x{scale}", f"{slide}.h5"))
         chosen = np.arange(len(file.features))
-        if not duplicates and file.coords is not None:
+        if not duplicates:
             chosen = np.sort(np.unique(file.coords, axis=0, return_index=True)[1])
         means.append(file.features[chosen].mean(axis=0, dtype=np.float64))
         rows.append((patient, slide, len(chosen), len(file.features) - len(chosen)))

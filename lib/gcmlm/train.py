@@ -138,8 +138,6 @@ class AttentionFusion:
                 loss.backward()
                 adam.step()
                 losses.append(float(loss.detach()))
-        if not np.isfinite(losses).all():
-            raise ValueError("the loss of the attention is not finite: look at the features")
         self.model.eval()
         return pd.DataFrame({"epoch": range(len(losses)), "loss": losses})
 

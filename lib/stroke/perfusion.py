@@ -64,9 +64,8 @@ class Prepared(NamedTuple):
         """Enhancement of the window's frames, float32 (window, z, y, x): mean 0 and sd 1 in the mask, 0 outside."""
         frames = self.enhancement[self.first_frame : self.first_frame + self.window, self.mask]
         scaled = (frames - np.float32(self.mean_hu)) / np.float32(self.sd_hu)
-        values = np.zeros(
-            (self.window, *self.mask.shape), np.float32
-        )  # the mean, and what a convolution pads with
+        # 0 outside: the mean, and what a convolution pads with
+        values = np.zeros((self.window, *self.mask.shape), np.float32)
         values[:, self.mask] = np.minimum(scaled, np.float32(self.most))
         return values
 
@@ -95,10 +94,10 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
         mask = tissue_mask(baseline, geometry, settings)
     rows, columns = settings.size or (None, None)
     grid = grid_around(mask, geometry, settings.spacing_mm, (columns, rows, settings.slices))
-    brain = laid_onto(mask, geometry, grid, False)
+    brain = resampled(mask, geometry, grid, False)
     enhancement = np.empty((len(values), *grid.size[::-1]), dtype=np.float32)
     for frame, hu in enumerate(values):
-        enhancement[frame] = laid_onto(hu - baseline, geometry, grid, 0)
+        enhancement[frame] = resampled(hu - baseline, geometry, grid, 0)
     curve = enhancement[:, brain].mean(1, dtype=np.float64)
     check_roughness(curve, series.interval_s, settings.roughest)
     check_course(values, mask)
@@ -107,17 +106,24 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     inside = np.minimum(enhancement[first : first + frames, brain], settings.ceiling_hu or np.inf)
     mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
     most = (inside.max() - np.float32(mean)) / np.float32(sd)
-    still = laid_onto(baseline, geometry, grid, AIR_HU)
+    still = resampled(baseline, geometry, grid, AIR_HU)
     kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
     numbers = (frames, most, peak, first, before, arrival, mean, sd, kept)
     return Prepared(brain, grid, series.seconds, still, enhancement, *numbers)
 
 
-def bend_of(prepared: Prepared) -> str:
-    """A remark where brain or vessels bend over time as in no bolus, "" else; see `jumps`."""
+def remarks_on(prepared: Prepared) -> str:
+    """Remarks on a brain as wide or dense as nobody's, and where brain or vessels bend over time as in no bolus (`bends`); ""."""
     brain = prepared.enhancement[:, prepared.mask].mean(1, dtype=np.float64)
     vessels = vessel_curve(prepared.enhancement, prepared.mask)
-    return jumps(brain, vessels, float(np.diff(prepared.seconds).mean()))
+    width = prepared.mask.any((0, 1)).sum() * prepared.geometry.spacing_mm[0]
+    density = np.median(prepared.baseline[prepared.mask])
+    said = {
+        f"the brain is {width:.0f} mm wide: are the sides of its voxels right?": not 60 <= width <= 220,
+        f"the brain has {density:.0f} HU before the contrast, 25 to 45 are usual": not 20 <= density <= 60,
+        bends(brain, vessels, float(np.diff(prepared.seconds).mean())): True,
+    }
+    return "; ".join(words for words, true in said.items() if true and words)
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:
@@ -187,7 +193,7 @@ def grid_around(
     return Geometry(tuple(new.tolist()), tuple(origin.tolist()), tuple(geometry.direction), tuple(voxels))
 
 
-def laid_onto(values: np.ndarray, geometry: Geometry, grid: Geometry, outside: float) -> np.ndarray:
+def resampled(values: np.ndarray, geometry: Geometry, grid: Geometry, outside: float) -> np.ndarray:
     """A volume (z, y, x) on another grid, `outside` beyond it: linear, but masks and coinciding voxels as they are."""
     coincide = np.allclose(geometry.spacing_mm, grid.spacing_mm, rtol=1e-6)
     how = sitk.sitkNearestNeighbor if values.dtype == bool or coincide else sitk.sitkLinear
@@ -264,7 +270,7 @@ def check_roughness(curve: np.ndarray, interval_s: float, roughest: float) -> No
         raise ValueError(f"{words}: frames are out of order, or no contrast arrived")
 
 
-def jumps(brain: np.ndarray, vessels: np.ndarray, interval_s: float) -> str:
+def bends(brain: np.ndarray, vessels: np.ndarray, interval_s: float) -> str:
     """Where mean curves of brain or vessels, HU (frames,), bend more than a bolus does: "" or a remark."""
     for name, curve in {"brain": brain, "vessels": vessels}.items():
         bend = np.abs(np.diff(curve, 2)) / np.ptp(curve)

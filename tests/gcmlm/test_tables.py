@@ -244,14 +244,12 @@ TILES = {"S1": 5, "S2": 3, "S3": 40, "S4": 1}
 COLUMNS = [f"feat_{i}" for i in range(6)]
 
 
-def write(folder, slide, features, coords=None, **changed):
+def write(folder, slide, features, coords=None):
     given = {"encoder": "colour", "revision": "1", "um_per_px": 0.25, "crop_um": 128.0}
     counts = {"n_white": 0, "n_failed": 0, "scale": 20}
     if coords is None:
         coords = np.arange(2 * len(features)).reshape(-1, 2) * 512
-    write_features(
-        folder / "x20" / f"{slide}.h5", features, coords, counts=counts, dtype="float16", **given | changed
-    )
+    write_features(folder / "x20" / f"{slide}.h5", features, coords, counts=counts, dtype="float16", **given)
 
 
 @pytest.fixture
@@ -312,19 +310,3 @@ def test_a_tile_of_the_same_place_counts_once_unless_as_the_reference_does(folde
     np.testing.assert_array_equal(once[columns], alone[columns])
     np.testing.assert_allclose(kept.loc[0, columns].astype(float), tiles[again].mean(0), rtol=1e-12)
     assert patient_table(once)["duplicates"].tolist() == [3, 0]
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"encoder": "uni"}, "slides S1 and S3 do not go together: encoder is 'colour' of the one and 'uni'"),
-        ({"revision": "2"}, "slides S1 and S3 do not go together: revision is '1' of the one and '2'"),
-        ({"crop_um": 64.0}, r"slides S1 and S3 do not go together: tile_um is '128' of the one and '64'"),
-        ({"dim": 7}, "slides S1 and S3 do not go together: dim is 6 of the one and 7"),
-    ],
-)
-def test_mixed_files_are_refused(folder, slides, changed, said):
-    changed = dict(changed)
-    write(folder, "S3", np.ones((4, changed.pop("dim", 6))), **changed)
-    with pytest.raises(ValueError, match=said):
-        slide_table(slides, folder)

@@ -162,12 +162,6 @@ def test_centres_and_sides_between_pixels_are_not_rounded():
     assert wide[-1, 0, 1] - wide[0, 0, 1] == pytest.approx(9, abs=1)
 
 
-@pytest.mark.parametrize("outside", [(-0.1, 5), (80.1, 5), (5, 61), (np.nan, 5)])
-def test_a_centre_outside_raises_at_once_with_its_index(outside):
-    with pytest.raises(ValueError, match=r"spot 2 .*outside the picture of 80 x 60 .*1 such"):
-        crop_spots(stripes(), [[5, 5], [6, 6], outside], 8, 8)
-
-
 def test_crops_lie_at_the_spots_in_both_scales_and_are_as_wide_as_asked():
     """White glass with a dark square of 40 x 80 picture pixels round x 60, y 100."""
     picture = np.full((200, 120, 3), 255, np.uint8)
