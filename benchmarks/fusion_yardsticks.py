@@ -134,7 +134,7 @@ def read_tables(
     return tables
 
 
-def readings(cancer: str, models: list[str], patients, fold, params, draws: int) -> Iterator[tuple]:
+def readings(cancer: str, models: list[str], patients, fold, params, options) -> Iterator[tuple]:
     """Model, reading, draw, value on the patients held out."""
     inputs, train = tokens(patients, fold, params), len(fold.train)
     clipped = tokens(patients, fold, params.model_copy(update={"rna_scale": "clipped"}))
@@ -184,13 +184,15 @@ def readings(cancer: str, models: list[str], patients, fold, params, draws: int)
         alone = {"clinic": clinic, "copy-number": counted[0], "mutations": counted[1], "rna": rna}
         return ridge(draw, (alone.get(model, (model, "")),))[rule][1]
 
-    for model, reading, draw in itertools.product(models, READINGS, range(1, 1 + draws)):
+    asked = [reading for reading in READINGS if {*reading} <= {*options.changes}]
+    draws = range(1, 1 + options.draws)
+    for model, reading, draw in itertools.product(models, asked, draws):
         reading = tuple(one for one in reading if model in CHANGES[one])
         if cancer == "stad" or "histology told" not in reading:
             found = tested.concordance(scores(model, reading, draw)[None])[0]
             yield model, " + ".join(reading) or "ours", draw, found
     if cancer == "stad" and "late:clinic+rna" in models:
-        for draw in range(1, 1 + draws):
+        for draw in draws:
             parts = [ridge(draw, (name,))["ours"] for name in (("clinic", ""), ("rna", ""))]
             yield "late:clinic+rna", "rank correlation", draw, spearmanr(parts[0][1], parts[1][1])[0]
             for weight in (0.25, 0.5, 0.75, 1, 1.5):
@@ -203,6 +205,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3, help="of the inner folds")
     parser.add_argument("--cancers", nargs="+", default=CANCERS)
     parser.add_argument("--only", nargs="+", default=RIVALS, help="models")
+    parser.add_argument("--changes", nargs="*", default=list(CHANGES), help="that readings may have")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     options.own, options.seeds, options.models = [], [1], ["clinic"]
@@ -217,7 +220,7 @@ def main() -> None:
             continue
         found: dict[tuple, dict[str, float]] = {}
         for fold in folds_of(patients.table):
-            for *about, value in readings(name, models, patients, fold, params, options.draws):
+            for *about, value in readings(name, models, patients, fold, params, options):
                 # a reading that comes twice, for not all of it touches a model, counts once
                 found.setdefault((name, *about), {})[fold.name] = value
         rows += [(*about, np.mean([*values.values()])) for about, values in found.items()]
