@@ -36,7 +36,7 @@ doctor:  ## what this machine has and lacks, each with the next step (exit code 
 	@if [ -x "$(BIN)/python" ]; then $(BIN)/python -m lib.doctor; else python3 -m lib.doctor; fi
 
 lab: setup  ## open the notebooks in JupyterLab
-	$(BIN)/python -m jupyterlab --notebook-dir=.
+	$(BIN)/python -m jupyterlab --notebook-dir=.$(if $(filter 0,$(shell id -u)), --allow-root)
 
 test: setup  ## run the tests (TESTS=tests/inputs for some of them, SLOW=1 for the slow ones, WORKERS=0 in one process)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(SLOW),-m slow) $(TESTS)

@@ -35,6 +35,7 @@ NO_NEWS = re.compile(
     r"FAILED |max_failed = |no column of |.* units are whole$|.* files written|.*left out: 0 "
 )
 PARAMETERS = "params/<study>/<cohort>.yaml"
+UNTOLD = ("fold", "note", "unused_in", "label", "oncotree_code")  # columns that may have gaps
 MANY = 5  # remarks alike from which they are one line
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 img,svg{max-width:100%;height:auto}table{border-collapse:collapse;font-size:.8rem}td,th{border:1px solid #ccc;padding:.2rem .5rem;
@@ -60,12 +61,12 @@ def look(study: str, cohort: str) -> Looked:
     FileNotFoundError, ValueError
         There is no such cohort, or its parameters are wrong.
     """
-    params, began = load(ROOT / "params" / study / f"{cohort}.yaml"), time.time()
+    own, began = f"params/{study}/{cohort}.yaml", time.time()
+    given = load(ROOT / own).model_dump(mode="json") | {"max_failed": 10**6}  # all that fails is to be named
     notebook = next((ROOT / "notebooks" / study).glob("1-*.ipynb"))
     folder = results_folder() / study / cohort
     executed = folder / "notebooks" / "check.ipynb"
     executed.parent.mkdir(parents=True, exist_ok=True)
-    given = params.model_dump(mode="json") | {"max_failed": 10**6}  # all that fails is to be named
     ended = None
     try:
         logging.getLogger("papermill").setLevel(logging.ERROR)  # parameters of later stages are no news
@@ -88,18 +89,14 @@ def look(study: str, cohort: str) -> Looked:
         kind = f"{ended.ename}: " * (ended.ename in CONSEQUENCES)
         stops += [kind + line for line in str(ended.evalue).splitlines()]
     without = [line for line in said if line.startswith("no column of ")]
+    lacks = gaps(tables.get("cohort"))
     unread = {line.removeprefix("no column of ").split(";")[0] for line in without}
     lines = [line for line in said if line.strip() and not (NO_NEWS.match(line) or DROPPED.search(line))]
     return Looked(
         found=[*lines, *(f"{name}.csv: {len(table)} rows" for name, table in tables.items())],
-        stops=[
-            _plain(line).replace(PARAMETERS, f"params/{study}/{cohort}.yaml") for line in dict.fromkeys(stops)
-        ],
+        stops=[_plain(line).replace(PARAMETERS, own) for line in dict.fromkeys(stops)],
         odd=[_plain(line) for line in alike([(who, words) for who, words, stop in rows if not stop])],
-        missing=[
-            *without,
-            *(line for line in gaps(tables.get("cohort")) if line.split(":")[0] not in unread),
-        ],
+        missing=without + [line for line in lacks if line.split(":")[0] not in unread],
         pictures=[(_caption(cell), _picture(out)) for cell, out in outputs if _picture(out)],
         tables=tables,
     )
@@ -134,16 +131,12 @@ def alike(remarks: Iterable[tuple[str, str]]) -> list[str]:
 def gaps(cohort: pd.DataFrame | None) -> list[str]:
     """Of each column of the table of patients, who lacks it."""
     lines, cohort = [], pd.DataFrame() if cohort is None else cohort
-    for name in cohort.columns.difference(
-        ["fold", "note", "unused_in", "label", "oncotree_code"], sort=False
-    ):
+    for name in cohort.columns.difference([*UNTOLD], sort=False):
         lacking = cohort.loc[cohort[name].isin(["", "False"] if name.startswith("has_") else [""])].iloc[:, 0]
-        words = f"{len(lacking)} of {len(cohort)} are without ({some(lacking)})"
-        words = "nobody has it" if len(lacking) == len(cohort) else words
-        if len(lacking) and not (
-            name in ("hospital", "site") and words == "nobody has it"
-        ):  # may be left out
-            lines.append(f"{name.removeprefix('has_')}: {words}")
+        words = f"{len(lacking)} of {len(cohort)} are without ({some(lacking)})" if len(lacking) else ""
+        if words and len(lacking) == len(cohort):
+            words = "nobody has it" * (name not in ("hospital", "site"))  # which may be left out
+        lines += [f"{name.removeprefix('has_')}: {words}"] if words else []
     return lines
 
 

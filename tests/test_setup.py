@@ -224,5 +224,6 @@ def test_book_and_run_do_their_own_setup_in_the_environment_that_is_named(root):
     assert steps.index("setup.sh --quarto") < steps.index("-m lib.params") < steps.index("snakemake")
     steps = make(root, "-n", "run", "STUDY=spacrd", "COHORT=demo").stdout
     assert re.search(r"setup\.sh.*-m lib\.params params/spacrd/demo\.yaml.*-- spacrd_demo", steps, re.DOTALL)
+    assert ("--allow-root" in make(root, "-n", "lab").stdout) == (os.getuid() == 0), "as in a container"
     steps = make(root, "-n", "test", "ENV=/opt/conda").stdout
     assert steps.index("setup.sh --into /opt/conda") < steps.index("/opt/conda/bin/python -m pytest")

@@ -8,7 +8,7 @@ import pytest
 
 from lib.gcmlm.cohort import read_feature_table, read_lro, read_matched
 from lib.spacrd.cohort import read_table
-from lib.stroke.clinical import read_outcomes
+from lib.stroke.clinical import read_reference_table
 from lib.stroke.raw import read_partition
 from lib.training.published_folds import read_folds
 
@@ -42,7 +42,7 @@ READERS = {
     "matched": (matched, {"clinical.csv": CLINICAL}),
     "features": (of(read_feature_table, "f.csv"), {"f.csv": FEATURES}),
     "lro": (read_lro, LRO),
-    "arrays": (of(read_outcomes, "s.csv"), {"s.csv": STROKE}),
+    "arrays": (of(read_reference_table, "s.csv"), {"s.csv": STROKE}),
     "partition": (partition, {"p.yaml": "train: [007]\ntest: [8]\n"}),
     "folds": (read_folds, {"splits_0.csv": SPLIT}),
     "sections": (of(read_table, "t.csv"), {"t.csv": SECTIONS}),

@@ -1,5 +1,6 @@
 """The guard runs in fresh interpreters: what is imported once in this one cannot be taken back."""
 
+import importlib.util
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,12 @@ def test_import_of_lib_imports_neither_torch_nor_torchvision(root):
         assert not {"torch", "torchvision", "numpy", "timm"} & set(sys.modules), "something heavy was imported"
     """
     assert run(code, root) == ""
+
+
+def test_a_notebook_shows_no_widget_s_warning_in_red(root):
+    code = "import ipykernel.zmqshell, sys\nsys.stderr = sys.stdout\n{}\nimport tqdm.auto"
+    assert "IProgress" in run(code.format(""), root) or importlib.util.find_spec("ipywidgets")
+    assert run(code.format("import lib"), root) == ""
 
 
 def test_torchvision_can_be_imported_and_could_not_without_the_guard_where_its_extension_does_not_load(root):

@@ -224,7 +224,7 @@ def code(text: str, levels: Mapping[str, int]) -> float:
     name = re.sub(r"^(\d+)\.0+$", r"\1", plain(text))
     known = {plain(level): value for level, value in levels.items()}
     if name not in known:
-        raise ValueError(f"{text!r} is no category it has{nearest_name(name, known)}")
+        raise ValueError(f"{text!r} is no category it has; known: {', '.join(known)}")
     return float(known[name])
 
 
@@ -242,7 +242,7 @@ def read_texts(path: str | Path, wanted: Collection[str] = ()) -> pd.DataFrame:
     `path` is .csv, .tsv or .txt (delimited by comma, semicolon or tab, whichever the header has most of; UTF-8, else Latin-1;
     a .gz or .zip of one) or .xlsx (its first sheet). `wanted` reads these columns alone, whatever their case, and calls them
     so. Texts have no outer spaces, "" is an empty cell. Durations and times of day of an xlsx are "H:MM:SS" (more than 24
-    hours are possible), whole numbers have no ".0". Columns without a name, such as an index somebody's export left, are not
+    hours are possible), whole numbers have no ".0" and the zeros that a format shows. Columns without a name, such as an export's index, are not
     read. A spreadsheet set to another language delimits by semicolons and writes 3,5 for 3.5: see `_with_points`.
 
     A ValueError where it is no table: of another kind, empty, a row longer than the header, a column twice, a formula never
@@ -274,7 +274,9 @@ def _check(header: list[str], rows: list[list[str]], path: str | Path) -> None:
     if twice:
         fault = f"has the column {twice[0][:60]} twice; remove one"
     elif longer and header:
-        fault = "has in row {} {} cells and in the header {}".format(*longer[0], len(header))
+        fault = "has in row {} {} cells and in the header {}: name all columns".format(
+            *longer[0], len(header)
+        )
     if fault:
         raise ValueError(f"{path} {fault}")
 
@@ -319,8 +321,9 @@ def _text(path: Path) -> str:
     return text
 
 
-def text_of(value: object) -> str:
-    """A cell of a spreadsheet as the text somebody would type."""
+def _shown(cell) -> str:
+    """A cell of a spreadsheet as somebody would type it, with the zeros that a format 0000 puts before an identifier."""
+    value, form = cell.value, cell.number_format or ""
     if isinstance(value, datetime.datetime) and value < datetime.datetime(1900, 3, 1):
         value -= DAY_ZERO  # what a spreadsheet makes of a duration beyond 24 hours
     if isinstance(value, datetime.time):
@@ -332,12 +335,13 @@ def text_of(value: object) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
-        return str(int(value))
-    return str(value).strip()
+        value = int(value)
+    return str(value).strip().zfill(0 if form.strip("0") or not isinstance(value, int) else len(form))
 
 
 def _delimited(path: Path, wanted: Collection[str]) -> list[list[str]]:
     text = _text(path)
+    text = re.sub(r"^sep=.\s*", "", text, flags=re.IGNORECASE)  # a spreadsheet's word to itself
     first = next((line for line in text.splitlines() if line.strip()), "")
     about = {"delimiter": max(DELIMITERS, key=first.count)}
     try:
@@ -379,7 +383,7 @@ def _xlsx(path: Path) -> list[list[str]]:
                     fault = f"cell {formula.coordinate} is a formula never computed: save it with a spreadsheet program"
                 elif cell.data_type == "e" and cell.value != "#N/A":
                     fault = f"cell {cell.coordinate} is the error {cell.value}"
-            rows.append([text_of(None if cell.data_type == "e" else cell.value) for cell in row])
+            rows.append(["" if cell.data_type == "e" else _shown(cell) for cell in row])
     except Exception as error:  # a broken zip or sheet raises nearly anything
         fault = str(error)
     if fault:

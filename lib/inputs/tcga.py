@@ -21,12 +21,15 @@ import numpy as np
 import pandas as pd
 
 from lib.files import check_names
+from lib.inputs import tables
 from lib.inputs.slides import SUFFIXES
 from lib.inputs.tables import NO_YES, USUAL, Faults, Usual, code, looked_over, number, read_texts, values
 
 ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4}
 GRADES = {"LOW GRADE": 1, "HIGH GRADE": 3}
 DAYS_PER_MONTH = 30.44
+DIED = NO_YES | {"alive": 0, "living": 0, "dead": 1, "died": 1, "deceased": 1}
+FEMALE = NO_YES | {"male": 0, "m": 0, "female": 1, "f": 1}
 MOST_DAYS = 100 * 365  # of a follow-up: more is a date as a spreadsheet stores it, or another unit
 RANGES = USUAL | {
     "days": Usual("days", 0, MOST_DAYS, (0, MOST_DAYS)),
@@ -39,13 +42,8 @@ TEXTS = (
     *("new_tumor_event_type", "new_tumor_event_site", "new_tumor_event_site_other"),
 )
 SLIDE_FILE = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
-SAMPLES = {
-    "01": "primary tumour",
-    "02": "recurrence",
-    "05": "new primary",
-    "06": "metastasis",
-    "07": "metastasis",
-}
+SAMPLES = {"01": "primary tumour", "02": "recurrence", "05": "new primary"}
+SAMPLES |= {"06": "metastasis", "07": "metastasis"}
 NORMAL = {"10": "normal blood", "11": "normal tissue", "12": "normal buccal cells", "13": "normal cells"}
 NORMAL |= {"14": "normal marrow", "20": "control"}
 """Sample types of a barcode, TCGA-SS-PPPP-tt; what is normal says nothing about a tumour."""
@@ -94,12 +92,13 @@ def site_of(patient: str) -> str:
 
 
 def outcomes_at(path: str | Path) -> Path:
-    """The table of outcomes at `path`, or the one of PORPOISE that it was taken from.
+    """The table of outcomes at `path`, which may be .xlsx instead, or the one of PORPOISE that it was taken from.
 
     `survival/tcga_blca_survival.csv` is eight columns of PORPOISE's table, published nowhere. Where it is missing,
     `porpoise/datasets_csv_mutsig/tcga_blca_all_clean.csv.zip` beside `survival/` serves; `make data` fetches either.
     """
     path = Path(path)
+    path = tables.table_in(path.parent, path.stem) if path.suffix == ".csv" else path
     name = path.name.replace("_survival.csv", "_all_clean.csv.zip")
     whole = path.parent.parent / "porpoise" / "datasets_csv_mutsig" / name
     for one in (path, whole):
@@ -114,7 +113,7 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     """Read a table of slides with the follow-up of their patients, a csv or a zip of one; see `outcomes_at`.
 
     Its columns are case_id, slide_id, survival_months, censorship (1 = censored) and, where known, age, is_female, site,
-    oncotree_code; or, as a hospital has them, patient, slide (its file's name), time_months, event (1 = died) and, where
+    oncotree_code; or, as a hospital has them, patient, slide (its file's name), time_months, event (1 or dead) and, where
     known, age, female, hospital. Others (omics) are not read.
 
     Returned is one row a slide, in the file's order: patient, slide (without .svs, .ndpi, ...), sample (type, see `sample_of`),
@@ -127,17 +126,18 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     theirs = ["case_id", "slide_id", "survival_months", "censorship", "age", "is_female", "site"]
     own = ["patient", "slide", "time_months", "event", "age", "female", "hospital"]
     table = read_texts(path, [*theirs, *own, "oncotree_code"])
-    ours = "patient" in table and "case_id" not in table
+    ours = "case_id" not in table
     names = own if ours else theirs
-    if table.empty or (lacking := [name for name in names[:4] if name not in table]):
+    lacking = [name for name in names[:4] if name not in table]
+    if table.empty or lacking:
         said = f"rows of {', '.join(own[:4])}, or of TCGA's {', '.join(theirs[:4])}, are expected"
-        said += f"; it has no column {', '.join(lacking)}" if not table.empty else ""
+        said += f"; no column {', '.join(lacking)} among {tables.some(read_texts(path))}" if lacking else ""
         raise ValueError(f"{path} is no table of slides with follow-up: {said}")
     wanted = [*names, "oncotree_code"]
     cells = table.reindex(columns=wanted).fillna("")
     case, slide = cells[names[0]], cells[names[1]].str.replace(SLIDE_FILE, "", regex=True)
-    for each in (case, slide):
-        _check_barcodes(each, path, wrong)
+    for what, each in (("patient", case), ("slide", slide)):
+        _check_barcodes(each, path, wrong, what)
     patient = case.map(patient_of)
     barcode = patient.str.match(BARCODE)
     foreign = (slide.map(patient_of) != patient) & slide.str.match(BARCODE) & barcode
@@ -145,7 +145,7 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     wrong += [f"{path}: slide {one} is another patient's" for one in slide[foreign]]
     cells = cells.set_axis(patient)
     months = _numbers(cells[names[2]], path, wrong, "time_months", needed=True)
-    outcome = _numbers(cells[names[3]], path, wrong, needed=True)
+    outcome = _numbers(cells[names[3]], path, wrong, levels=DIED if ours else NO_YES, needed=True)
     found = pd.DataFrame(
         {
             "patient": patient,
@@ -154,7 +154,7 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
             "time_months": months,
             "event": outcome if ours else 1 - outcome,
             "age": _numbers(cells[names[4]], path, wrong, "age"),
-            "female": _numbers(cells[names[5]], path, wrong),
+            "female": _numbers(cells[names[5]], path, wrong, levels=FEMALE),
             "site": cells[names[6]].set_axis(patient.index).mask(barcode, patient.str[5:7]),
             "oncotree_code": cells["oncotree_code"].to_numpy(),
         }
@@ -195,7 +195,7 @@ def read_cdr(path: str | Path) -> pd.DataFrame:
     """
     table, wrong = read_texts(path), Faults()
     patient = table["bcr_patient_barcode"]
-    _check_barcodes(patient, path, wrong)
+    _check_barcodes(patient, path, wrong, "patient")
     wrong += [f"{path}: patient {one} stands twice" for one in patient[patient.duplicated()]]
     cells = table.set_axis(patient)
     columns = {"patient": patient.to_numpy(), "cancer": table["type"].to_numpy()}
@@ -245,10 +245,10 @@ def contradicted(cohort: pd.DataFrame, cdr: pd.DataFrame) -> list[str]:
     return list(theirs.index[differ])
 
 
-def _check_barcodes(names: pd.Series, path: str | Path, wrong: Faults) -> None:
+def _check_barcodes(names: pd.Series, path: str | Path, wrong: Faults, what: str) -> None:
     """Names that are none, and barcodes typed otherwise than TCGA-A6-2683, which nobody would recognise."""
     with wrong.held():
-        check_names(names, path, zeros=False)
+        check_names(names, path, what, zeros=False)
     typed = names.str.upper().str.match(BARCODE) & ~names.str.match(BARCODE)
     wrong += [f"{path}: {one!r} is a barcode in small letters: write {one.upper()}" for one in names[typed]]
 

@@ -451,7 +451,8 @@ def check_hounsfield(
         raise ValueError(f"{path} is not in HU: its values reach from {low + 0:g} to {high + 0:g}, {fault}")
     remark = f"its units are {units}: HU after a material was changed" if units.strip() == "HU_MOD" else ""
     if cut:
-        remark = f"{(measured == low).mean():.0%} of voxels have the lowest value, {low:g} HU: masked or cut"
+        remark = f"{(measured == low).mean():.0%} of the voxels have the lowest value, {low:g} HU"
+        remark += ": masked or cut"
     elif light < NONE:
         remark = f"no air and no fat, values from {low:g} to {high:g}: a part of a scan, if these are HU"
     elif not -150 <= tissue <= 180:

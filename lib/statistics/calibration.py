@@ -2,8 +2,6 @@
 decision curves: what acting on those a model calls gains, against acting on all and on none.
 """
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -15,11 +13,10 @@ from lib.statistics.classification import NotComputable, checked
 from lib.statistics.intervals import LEVEL, DrawsFunction, Interval, draw_counts
 from lib.statistics.survival import checked_outcomes, event_share, survival_at
 
-Edges = Literal["width", "quantile"]
 THRESHOLDS = np.arange(1, 100) / 100
 
 
-def _binned(probabilities: np.ndarray, bins: int, edges: Edges) -> tuple[np.ndarray, np.ndarray]:
+def _binned(probabilities: np.ndarray, bins: int, edges: str) -> tuple[np.ndarray, np.ndarray]:
     """Edges of the bins, and the bin of each probability; the last bin includes its upper edge."""
     if edges not in ("width", "quantile") or bins < 1:
         raise ValueError(f'edges must be "width" or "quantile" and bins 1 or more, got "{edges}", {bins}')
@@ -32,7 +29,7 @@ def _binned(probabilities: np.ndarray, bins: int, edges: Edges) -> tuple[np.ndar
 
 
 def calibration_bins(
-    labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edges = "width"
+    labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: str = "width"
 ) -> pd.DataFrame:
     """Observed share of positive cases (n,) against mean probability, in bins of equal width over 0 to 1, or of equal
     numbers of cases ("quantile"; where probabilities tie, fewer bins).
@@ -51,7 +48,7 @@ def calibration_bins(
     return pd.DataFrame({**counts, "predicted": total / filled, "observed": events / filled})
 
 
-def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: Edges = "width") -> float:
+def ece(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10, edges: str = "width") -> float:
     """Expected calibration error, 0 (best) to 1: distance of observed and predicted share, averaged over the cases.
 
     It depends on the bins (as `calibration_bins`), and even a calibrated model's is above 0 in a finite sample: name the
@@ -78,7 +75,8 @@ def intercept_slope(labels: ArrayLike, probabilities: ArrayLike) -> tuple[Interv
     if labels.min() == labels.max():
         raise NotComputable(f"all {labels.size} cases have the label {labels[0]:g}: calibration needs both")
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
-        raise NotComputable(f"{sure} of {labels.size} probabilities are exactly 0 or 1: they have no logit")
+        said = f"{sure} of {labels.size} probabilities are exactly 0 or 1"
+        raise NotComputable(f"{said}: their logit is infinite")
     if np.ptp(probabilities) == 0:
         raise NotComputable(f"every probability is {probabilities[0]:g}, which has no calibration slope")
     positive, other = probabilities[labels == 1], probabilities[labels == 0]
@@ -167,9 +165,11 @@ def survival_calibration(
     _, probabilities = checked(event, probabilities, "probabilities")
     survival_at(time, event, [horizon])  # or NotComputable
     if sure := int(np.isin(probabilities, (0, 1)).sum()):
-        raise NotComputable(f"{sure} of {time.size} probabilities are exactly 0 or 1, which have no log-log")
+        said = f"{sure} of {time.size} probabilities are exactly 0 or 1"
+        raise NotComputable(f"{said}: log(-log(1 - p)) is infinite")
     if not event.any() or np.ptp(probabilities) == 0:
-        raise NotComputable("there is no event, or every probability is the same: no calibration slope")
+        said = "there is no event, or every probability is the same"
+        raise NotComputable(f"{said}: there is no calibration slope")
     order = np.argsort(time, kind="stable")
     time, event, probabilities = time[order], event[order], probabilities[order]
     line = np.log(-np.log1p(-probabilities))

@@ -246,9 +246,7 @@ def threshold(rule: str, labels: ArrayLike, scores: ArrayLike) -> tuple[float, s
         raise ValueError(f'unknown threshold rule "{rule}"; known are youden and, for example, sensitivity90')
     labels, scores = checked(labels, scores)
     if labels.min() == labels.max():
-        raise NotComputable(
-            f"all {labels.size} training cases have the label {labels[0]:g}; a cut needs both"
-        )
+        raise NotComputable(f"all {labels.size} training cases have the label {labels[0]:g}; cuts need both")
     if percent:
         share, of_positive = int(percent[1]) / 100, np.sort(scores[labels == 1])[::-1]
         cut = of_positive[int(np.ceil(share * of_positive.size - 1e-9)) - 1]  # 0.9 of 10 is 9, not 10
@@ -278,7 +276,8 @@ def auc_covariance(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np
     labels = checked(labels, scores[0], "order")[0] == 1
     positive, other = int(labels.sum()), int((~labels).sum())
     if min(positive, other) < 2:
-        raise NotComputable(f"{positive} positive and {other} other cases: DeLong's variance needs two each")
+        said = f"{positive} positive and {other} other cases: DeLong's variance needs two of each"
+        raise NotComputable(said)
     ranks = rankdata(scores, axis=1)
     # share of the others a positive case beats, and share of the positive cases that beat another
     won = (ranks[:, labels] - rankdata(scores[:, labels], axis=1)) / other

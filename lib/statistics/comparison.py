@@ -145,9 +145,6 @@ def margin(accuracies: Mapping[str, float], n: int) -> pd.DataFrame:
     return table.assign(right=right, low=low, high=high, fewer=fewer, least_p=least)
 
 
-POWER = 0.8
-
-
 def false_alarms(found: Sequence[Interval]) -> dict[str, float]:
     """Intervals (95 %) of nulls that leave out chance (.5), and the metric that would be shown in four of five studies.
 
@@ -159,7 +156,7 @@ def false_alarms(found: Sequence[Interval]) -> dict[str, float]:
     estimate, low, high = np.array([[each.estimate, each.low, each.high] for each in found]).T
     alarm = np.mean((low > 0.5) | (high < 0.5))
     reach = np.nanmean(logit(high) - logit(low)) / 2
-    detected = expit(reach + norm.ppf(POWER) * np.nanstd(logit(estimate), ddof=1))
+    detected = expit(reach + norm.ppf(0.8) * np.nanstd(logit(estimate), ddof=1))
     error = np.sqrt(max(alarm * (1 - alarm), 0.05 * 0.95) / nulls)
     values = {"false_alarms": alarm, "error": error, "mean": estimate.mean(), "sd": estimate.std(ddof=1)}
     values |= {"detected": detected}

@@ -61,7 +61,7 @@ def _checked(differences: ArrayLike, errors: ArrayLike, least: int) -> tuple[np.
     if not (np.isfinite(differences).all() and (errors > 0).all() and np.isfinite(errors).all()):
         raise ValueError("every cohort needs a finite difference and an error above 0: leave others out")
     if differences.size < least:
-        raise NotComputable(f"{differences.size} cohorts say nothing of the next one: {least} are needed")
+        raise NotComputable(f"{differences.size} cohorts say nothing of the next: {least} or more are needed")
     return differences, errors
 
 

@@ -220,7 +220,8 @@ def logrank(time: ArrayLike, event: ArrayLike, group: ArrayLike, *, trained: boo
     followed = time >= first
     if np.unique(code[followed]).size < len(names) or (event & (time == first))[followed].all():
         groups = ", ".join(map(str, names))
-        raise NotComputable(f"one of {groups} is never at risk beside the others: they cannot be compared")
+        said = f"one of the groups {groups} is never at risk beside the others: they cannot be compared"
+        raise NotComputable(said)
     statistic = float(survdiff(time, event, code)[0]) / (1 + MOST * trained)
     return LogRank(statistic, float(chi2.sf(statistic, len(names) - 1)))
 
@@ -238,8 +239,8 @@ def hazard_ratio(
     for side, words in ((high, "high"), (~high, "low")):
         until = time[~side].max() if not side.all() else -1.0
         if not event[side & (time <= until)].any():
-            reason = f"none of {side.sum()} patients of {words} risk has an event while others are followed"
-            raise NotComputable(f"{reason}: there is no hazard ratio")
+            reason = f"none of the {side.sum()} patients of {words} risk has an event while others are"
+            raise NotComputable(f"{reason} followed: there is no hazard ratio")
     table = pd.DataFrame({"time": time, "event": event, "high": high.astype(float)})
     fit = CoxPHFitter().fit(table, "time", "event")
     wide = norm.isf(0.025) * fit.standard_errors_["high"] * np.sqrt(1 + MOST * trained)

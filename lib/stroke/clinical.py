@@ -289,7 +289,7 @@ REFERENCE = dict(zip(POSTPROCEDURAL, (*NAMES, "mTICI"), strict=True))
 CODES = {name: {str(code): code for code in range(len(levels))} for name, levels in CATEGORICAL.items()}
 
 
-def read_outcomes(
+def read_reference_table(
     path: str | Path, mapping: Mapping[str, str | float] = REFERENCE, implausible: str = "refuse"
 ) -> pd.DataFrame:
     """Read the reference's csv: PATIENT_ID, the columns of `mapping`, and the outcome, one row a patient.

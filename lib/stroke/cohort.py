@@ -67,7 +67,7 @@ def find_patients(root: str | Path) -> pd.DataFrame:
             shared.append(inside)
     if not files:
         raise FileNotFoundError(f"{root} holds no file of a patient sub-strokeNNNN, as ISLES'24 unpacks")
-    rows = {patient: _row(patient, files[patient], shared, root) for patient in sorted(files)}
+    rows = {patient: _files_of_patient(patient, files[patient], shared, root) for patient in sorted(files)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient")
 
 
@@ -78,7 +78,7 @@ def _files(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if not name.startswith((".", "~$")))
 
 
-def _row(patient: str, files: list[str], shared: list[str], root: Path) -> dict[str, object]:
+def _files_of_patient(patient: str, files: list[str], shared: list[str], root: Path) -> dict[str, object]:
     problems: list[str] = []
     notes: list[str] = []
     tables: list[Path] = []
@@ -128,7 +128,7 @@ def read_clinical(
     order: age (years), onset_to_ctp_min, ctp_to_recanalisation_min, nihss, sex, hypertension, smoking, atrial_fibrillation (0
     or 1), mtici (0 for 0 to 2a, 1 for 2b, 2 for 2c and 3), mrs (0 to 6), all float64 and NaN where missing; note.
     """
-    raw, notes = gathered(tables)
+    raw, notes = merged_tables(tables)
     table = mapped(raw, mapping, implausible=implausible)
     table["note"] = ["; ".join(filter(None, both)) for both in zip(notes, table["note"], strict=True)]
     return table
@@ -156,7 +156,7 @@ def read_form(path: str | Path, implausible: str = "refuse") -> pd.DataFrame:
     return table.assign(hospital=hospital)
 
 
-def gathered(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
+def merged_tables(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
     """Gather what several tables say of each patient, of whom no two may contradict each other.
 
     A table whose path names one patient has one row; any other has a column `PATIENT_COLUMNS` and a row a patient. Returned
@@ -180,7 +180,7 @@ def gathered(tables: pd.Series) -> tuple[pd.DataFrame, list[str]]:
                 known, where = record.get(name, ("", path))
                 if is_missing(known):
                     record[name] = (text, path)
-                elif not is_missing(text) and _value(known) != _value(text):
+                elif not is_missing(text) and _comparable(known) != _comparable(text):
                     both = f"{known!r} in {where} and {text!r} in {path}"
                     raise ValueError(f"patient {patient}: {name} is {both}; correct or remove one")
         records.append({columns[name]: text for name, (text, _) in record.items()})
@@ -200,7 +200,7 @@ def _by_patient(path: Path) -> pd.DataFrame:
     return table.drop(columns=named).set_axis(who)
 
 
-def _value(text: str) -> float | str:
+def _comparable(text: str) -> float | str:
     """A cell for comparison: 71 and 71.0, 1:23:00 and 01:23:00 are the same."""
     try:
         return float(text)

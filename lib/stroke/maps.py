@@ -61,10 +61,10 @@ def arterial_input(enhancement: np.ndarray, mask: np.ndarray, interval_s: float)
     brain = curves.mean(1)
     vessels = _vessels(curves)
     places, curves = places[vessels], curves[:, vessels]
-    arterial = places[_best(curves, brain)]
-    measured = _mean(enhancement, arterial)
-    drained = places[_widest(curves, measured, interval_s)]
-    venous = _mean(enhancement, drained) if len(drained) else None
+    arterial = places[_arterial(curves, brain)]
+    measured = _mean_curve(enhancement, arterial)
+    drained = places[_venous(curves, measured, interval_s)]
+    venous = _mean_curve(enhancement, drained) if len(drained) else None
     ratio = venous.sum() / measured.sum() if venous is not None else 1.0
     remarks, factor = _remarks(measured, venous, ratio, len(arterial)), float(max(ratio, 1.0))
     return ArterialInput(measured * factor, measured, arterial, venous, drained, factor, remarks)
@@ -84,7 +84,7 @@ def _vessels(curves: np.ndarray) -> np.ndarray:
     top = curves.max(0)
     # spikes may be higher than any vessel, so they go before the highest is looked for
     high = np.flatnonzero(top > FAINT * noise_hu(curves))
-    rough = np.abs(curves[:, high] - _steady(curves[:, high])).max(0) > ROUGH * top[high]
+    rough = np.abs(curves[:, high] - _smooth_in_time(curves[:, high])).max(0) > ROUGH * top[high]
     high = high[~rough]
     if not len(high):
         words = f"highest peak {top.max():.1f} HU, noise {noise_hu(curves):.1f} HU"
@@ -93,13 +93,13 @@ def _vessels(curves: np.ndarray) -> np.ndarray:
     return high[top[high] >= SHARE_OF_TOP * highest]
 
 
-def _best(curves: np.ndarray, brain: np.ndarray) -> np.ndarray:
+def _arterial(curves: np.ndarray, brain: np.ndarray) -> np.ndarray:
     """Numbers of the most arterial curves; `brain` is the mean curve of the mask."""
-    steady = _steady(curves)
-    rise, width = _half_heights(steady)
+    steady = _smooth_in_time(curves)
+    rise, width = _rise_and_width(steady)
     unit = np.quantile(width, 0.1)
     # in units of an arterial width, contrast cannot come long before the brain as a whole lights up: motion can
-    first = _half_heights(_steady(brain[:, None]))[0] - unit
+    first = _rise_and_width(_smooth_in_time(brain[:, None]))[0] - unit
     score = np.log(steady.max(0) / width) - EARLINESS * rise / unit
     score[rise < first] = -np.inf
     order = np.argsort(-score, kind="stable")
@@ -116,9 +116,9 @@ def _best(curves: np.ndarray, brain: np.ndarray) -> np.ndarray:
     return supporters[:VOXELS]
 
 
-def _widest(curves: np.ndarray, artery: np.ndarray, interval_s: float) -> np.ndarray:
+def _venous(curves: np.ndarray, artery: np.ndarray, interval_s: float) -> np.ndarray:
     """Numbers of the curves of largest area that peak late enough to be venous."""
-    lag = (_steady(curves).argmax(0) - _steady(artery[:, None]).argmax(0)) * interval_s
+    lag = (_smooth_in_time(curves).argmax(0) - _smooth_in_time(artery[:, None]).argmax(0)) * interval_s
     order = np.argsort(-curves.sum(0), kind="stable")
     order = order[lag[order] >= LAG_S]
     alike = (
@@ -127,11 +127,11 @@ def _widest(curves: np.ndarray, artery: np.ndarray, interval_s: float) -> np.nda
     return order[alike][:VOXELS]
 
 
-def _steady(curves: np.ndarray) -> np.ndarray:
+def _smooth_in_time(curves: np.ndarray) -> np.ndarray:
     return convolve1d(curves, [0.25, 0.5, 0.25], axis=0, mode="nearest")
 
 
-def _half_heights(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rise_and_width(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Frame of half rise and frames of width at half height, between frames, of curves (frames, n)."""
     frames, peak = np.arange(len(curves))[:, None], curves.argmax(0)
     half, each = curves.max(0) / 2, np.arange(curves.shape[1])
@@ -154,7 +154,7 @@ def _correlation(curves: np.ndarray, one: np.ndarray) -> np.ndarray:
     return (one @ curves) / np.sqrt((one @ one) * (curves**2).sum(0))
 
 
-def _mean(enhancement: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _mean_curve(enhancement: np.ndarray, places: np.ndarray) -> np.ndarray:
     return enhancement[(slice(None), *places.T)].mean(1, dtype=float)
 
 
@@ -279,8 +279,6 @@ def smoothing_width(
 
     Measured after smoothing rather than computed, since the noise of neighbouring voxels is correlated in CT.
     """
-    if len(values) < 3 or mask.sum() < FEWEST:
-        raise ValueError(f"noise cannot be told from {len(values)} frames and {mask.sum()} voxels of tissue")
     groups = [values[start : start + 3] for start in sorted({0, (len(values) - 3) // 2, len(values) - 3})]
     steps = [step * min(spacing_mm[:2]) for step in STEPS]
     for width in [0.0, *(step for step in steps if step < widest_mm), float(widest_mm)]:
@@ -361,7 +359,7 @@ def lesion_volumes(
     """
     tissue, voxel_ml = mask & ~maps.vessels, geometry.voxel_ml
     late = tissue & (maps.tmax > tmax_s)
-    hypoperfused = _large(late, SMALLEST_ML / voxel_ml)
+    hypoperfused = _without_small_pieces(late, SMALLEST_ML / voxel_ml)
     left = left_of_midline(mask)
     on_left, on_right = (hypoperfused & left).sum(), (hypoperfused & ~left).sum()
     side, normal = ("left", left) if on_left < on_right else ("right", ~left)
@@ -372,7 +370,7 @@ def lesion_volumes(
     if not normal_cbf > 0:
         words = f"the {side} side has no tissue with blood flow and Tmax up to {tmax_s} s"
         raise ValueError(f"{words}, so nothing tells what flow is normal: check the arterial curve")
-    core = _large(hypoperfused & (maps.cbf < core_rcbf * normal_cbf), SMALLEST_ML / voxel_ml)
+    core = _without_small_pieces(hypoperfused & (maps.cbf < core_rcbf * normal_cbf), SMALLEST_ML / voxel_ml)
     core_ml, hypoperfused_ml = float(core.sum() * voxel_ml), float(hypoperfused.sum() * voxel_ml)
     return Lesions(core, hypoperfused, core_ml, hypoperfused_ml, hypoperfused_ml - core_ml, side, normal_cbf)
 
@@ -395,7 +393,7 @@ def left_of_midline(mask: np.ndarray) -> np.ndarray:
     return x > plane.intercept_ + plane.coef_[0] * z + plane.coef_[1] * y
 
 
-def _large(voxels: np.ndarray, least: float) -> np.ndarray:
+def _without_small_pieces(voxels: np.ndarray, least: float) -> np.ndarray:
     """The connected pieces of at least so many voxels."""
     pieces, _ = label(voxels)
     large = np.bincount(pieces.ravel()) >= least

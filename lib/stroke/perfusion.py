@@ -95,10 +95,10 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
         mask = tissue_mask(baseline, geometry, settings)
     rows, columns = settings.size or (None, None)
     grid = grid_around(mask, geometry, settings.spacing_mm, (columns, rows, settings.slices))
-    brain = laid_onto(mask, geometry, grid, False)
+    brain = resampled(mask, geometry, grid, False)
     enhancement = np.empty((len(values), *grid.size[::-1]), dtype=np.float32)
     for frame, hu in enumerate(values):
-        enhancement[frame] = laid_onto(hu - baseline, geometry, grid, 0)
+        enhancement[frame] = resampled(hu - baseline, geometry, grid, 0)
     curve = enhancement[:, brain].mean(1, dtype=np.float64)
     check_roughness(curve, series.interval_s, settings.roughest)
     check_course(values, mask)
@@ -107,17 +107,17 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     inside = np.minimum(enhancement[first : first + frames, brain], settings.ceiling_hu or np.inf)
     mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
     most = (inside.max() - np.float32(mean)) / np.float32(sd)
-    still = laid_onto(baseline, geometry, grid, AIR_HU)
+    still = resampled(baseline, geometry, grid, AIR_HU)
     kept = float(brain.sum() * grid.voxel_ml / (mask.sum() * geometry.voxel_ml))
     numbers = (frames, most, peak, first, before, arrival, mean, sd, kept)
     return Prepared(brain, grid, series.seconds, still, enhancement, *numbers)
 
 
-def bend_of(prepared: Prepared) -> str:
-    """A remark where brain or vessels bend over time as in no bolus, "" else; see `jumps`."""
+def remark_on_bends(prepared: Prepared) -> str:
+    """A remark where brain or vessels bend over time as in no bolus, "" else; see `bends`."""
     brain = prepared.enhancement[:, prepared.mask].mean(1, dtype=np.float64)
     vessels = vessel_curve(prepared.enhancement, prepared.mask)
-    return jumps(brain, vessels, float(np.diff(prepared.seconds).mean()))
+    return bends(brain, vessels, float(np.diff(prepared.seconds).mean()))
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:
@@ -187,7 +187,7 @@ def grid_around(
     return Geometry(tuple(new.tolist()), tuple(origin.tolist()), tuple(geometry.direction), tuple(voxels))
 
 
-def laid_onto(values: np.ndarray, geometry: Geometry, grid: Geometry, outside: float) -> np.ndarray:
+def resampled(values: np.ndarray, geometry: Geometry, grid: Geometry, outside: float) -> np.ndarray:
     """A volume (z, y, x) on another grid, `outside` beyond it: linear, but masks and coinciding voxels as they are."""
     coincide = np.allclose(geometry.spacing_mm, grid.spacing_mm, rtol=1e-6)
     how = sitk.sitkNearestNeighbor if values.dtype == bool or coincide else sitk.sitkLinear
@@ -264,7 +264,7 @@ def check_roughness(curve: np.ndarray, interval_s: float, roughest: float) -> No
         raise ValueError(f"{words}: frames are out of order, or no contrast arrived")
 
 
-def jumps(brain: np.ndarray, vessels: np.ndarray, interval_s: float) -> str:
+def bends(brain: np.ndarray, vessels: np.ndarray, interval_s: float) -> str:
     """Where mean curves of brain or vessels, HU (frames,), bend more than a bolus does: "" or a remark."""
     for name, curve in {"brain": brain, "vessels": vessels}.items():
         bend = np.abs(np.diff(curve, 2)) / np.ptp(curve)

@@ -59,10 +59,10 @@ def draw(n: int, seed: int = 7, effect: float = 1.0) -> pd.DataFrame:
     noise), risk (probability of mRS 3 or more), mrs (0 to 6).
     """
     random = np.random.default_rng([seed, 0])
-    table = _measured(random, n)
-    table["signal"] = effect * _signal(table)
+    table = _covariates(random, n)
+    table["signal"] = effect * _risk_score(table)
     large = np.random.default_rng(0)
-    z = effect * _signal(_measured(large, 40_000)) + large.logistic(size=40_000)
+    z = effect * _risk_score(_covariates(large, 40_000)) + large.logistic(size=40_000)
     cuts = np.quantile(z, np.cumsum(MARGINAL)[:-1])
     table["risk"] = expit(table["signal"] - cuts[2])
     table["mrs"] = np.searchsorted(cuts, table["signal"] + random.logistic(size=n))
@@ -93,7 +93,7 @@ def oracle_aucs(effect: float = 1.0, n: int = 20_000, seed: int = 11) -> dict[st
     return aucs
 
 
-def _measured(random: np.random.Generator, n: int) -> pd.DataFrame:
+def _covariates(random: np.random.Generator, n: int) -> pd.DataFrame:
     """Everything but the outcome."""
     old, large = random.normal(size=(2, n))
     to_imaging = np.clip(np.rint(20 * 2 ** random.normal(0, 0.5, n)), 5, 60)
@@ -129,7 +129,7 @@ def _measured(random: np.random.Generator, n: int) -> pd.DataFrame:
     )
 
 
-def _signal(table: pd.DataFrame) -> pd.Series:
+def _risk_score(table: pd.DataFrame) -> pd.Series:
     return (
         1.6 * (table["age"] - 70) / 10
         + 0.8 * (table["nihss"] - 12) / 5

@@ -117,7 +117,7 @@ def smooth(random: np.random.Generator, shape: tuple[int, ...], scale: tuple[flo
     return (noise - noise.mean()) / noise.std()
 
 
-def _middle(random: np.random.Generator, shape: tuple, spacing_mm: tuple) -> tuple[np.ndarray, ...]:
+def _head_coordinates(random: np.random.Generator, shape: tuple, spacing_mm: tuple) -> tuple[np.ndarray, ...]:
     """Coordinates of the voxels' centres in the head's frame."""
     sizes = zip(shape[::-1], spacing_mm, strict=True)
     across, back, up = ((np.arange(n, dtype=np.float32) - (n - 1) / 2) * step for n, step in sizes)
@@ -157,7 +157,7 @@ def _both_sides(lines) -> list[list[tuple[float, float, float]]]:
     return [*lines, *([(-x, y, z) for x, y, z in line] for line in lines)]
 
 
-def _sinuses(inner: np.ndarray) -> list[list[tuple[float, float, float]]]:
+def _venous_sinuses(inner: np.ndarray) -> list[list[tuple[float, float, float]]]:
     """Superior sagittal, straight and right transverse sinus along the inner table, whose radii are given in mm."""
     a, b, c = inner - 3.5
     arc = np.deg2rad(np.linspace(125, -15, 40))  # from the front over the crown to the back
@@ -168,7 +168,7 @@ def _sinuses(inner: np.ndarray) -> list[list[tuple[float, float, float]]]:
     return [sagittal, [(0.0, 30.0, 8.0), (0.0, b, -14.0)], transverse]
 
 
-def _drawn(lines, radius, x, y, z, spacing_mm, where) -> np.ndarray:
+def _along_lines(lines, radius, x, y, z, spacing_mm, where) -> np.ndarray:
     """Voxels within `radius` mm of the lines, and `where`."""
     points = [
         start + np.linspace(0, 1, int(np.linalg.norm(end - start)) + 2)[:, None] * (end - start)
@@ -204,7 +204,7 @@ def anatomy(
     """
     spacing_mm = tuple(field / n for field, n in zip(FIELD_MM, shape[::-1], strict=True))
     random, ml = np.random.default_rng(seed), float(np.prod(spacing_mm)) / 1000
-    x, y, z = _middle(random, shape, spacing_mm)  # x is 0 in the midline
+    x, y, z = _head_coordinates(random, shape, spacing_mm)  # x is 0 in the midline
     radii = np.array(RADII_MM) * random.uniform(0.95, 1.04, 3)
     length = np.sqrt(x**2 + y**2 + z**2) + 1e-6
     surface = length / np.sqrt((x / radii[0]) ** 2 + (y / radii[1]) ** 2 + (z / radii[2]) ** 2 + 1e-9)
@@ -215,15 +215,15 @@ def anatomy(
     for below, name in ((4 + bone, "skull"), (4, "scalp"), (0, "air")):
         healthy[depth < below] = LABELS[name]
     grid = (x, y, z, spacing_mm, healthy >= LABELS["csf"])
-    branches = _drawn(_both_sides(MIDDLE_ARTERY), 1.4, *grid)
-    healthy[branches | _drawn(_both_sides(OTHER_ARTERIES), 1.4, *grid)] = LABELS["artery"]
-    sagittal, straight, transverse = _sinuses(radii - 4 - bone)
-    healthy[_drawn([straight], 1.8, *grid)] = LABELS["vein"]
-    healthy[_drawn([sagittal, *_both_sides([transverse])], 3.4, *grid)] = LABELS["vein"]
+    branches = _along_lines(_both_sides(MIDDLE_ARTERY), 1.4, *grid)
+    healthy[branches | _along_lines(_both_sides(OTHER_ARTERIES), 1.4, *grid)] = LABELS["artery"]
+    sagittal, straight, transverse = _venous_sinuses(radii - 4 - bone)
+    healthy[_along_lines([straight], 1.8, *grid)] = LABELS["vein"]
+    healthy[_along_lines([sagittal, *_both_sides([transverse])], 3.4, *grid)] = LABELS["vein"]
 
     labels, x = healthy.copy(), x if side == "left" else -x
     home = np.flatnonzero(np.isin(healthy, (LABELS["grey"], LABELS["white"])) & (x > 5))
-    zones = _zones(random, (x, y, z), home, field, core_ml / ml, penumbra_ml / ml)
+    zones = _lesion_zones(random, (x, y, z), home, field, core_ml / ml, penumbra_ml / ml)
     for name, voxels in zones.items():
         labels.ravel()[voxels] = LABELS[name]
     if (core_ml + penumbra_ml) > 0:  # the occluded artery carries nothing beyond its stem
@@ -234,7 +234,7 @@ def anatomy(
     )
 
 
-def _zones(random, middle, home, field, core: float, penumbra: float) -> dict[str, np.ndarray]:
+def _lesion_zones(random, middle, home, field, core: float, penumbra: float) -> dict[str, np.ndarray]:
     """Voxels (flat indices, of those of `home`) of core, penumbra and oligaemia; of the first two so many are wanted."""
     x, y, z = middle
     shrink = min(1.0, LARGEST * len(home) / max(core + penumbra, 1e-9))
@@ -301,10 +301,10 @@ def series(stroke: Anatomy, scan: Scan, seed: int = 0) -> Series:
     courses = np.column_stack(  # how much of each part is in each frame, (frames, part)
         [np.ones(scan.frames), tissue_curve(seconds, cbf, mtt, delay, scan.bolus), *vessels]
     )
-    shifts = scan.motion_mm * _wander(random, scan.frames)
-    turns = np.deg2rad(scan.motion_degrees) * _wander(random, scan.frames)
+    shifts = scan.motion_mm * _slow_motion(random, scan.frames)
+    turns = np.deg2rad(scan.motion_degrees) * _slow_motion(random, scan.frames)
     shifts[0] = turns[0] = 0  # everything is aligned to the first frame
-    moved = _moved(_parts(stroke), stroke.spacing_mm)
+    moved = _with_motion(_pictures(stroke), stroke.spacing_mm)
     weights = np.concatenate([np.ones((scan.frames, 1)), shifts, turns], axis=1)
     mixing = np.einsum("fm,fp->fmp", weights, courses).reshape(scan.frames, -1).astype(np.float32)
     values = mixing @ moved.reshape(len(mixing[0]), -1)
@@ -320,7 +320,7 @@ def series(stroke: Anatomy, scan: Scan, seed: int = 0) -> Series:
     return Series(stored, geometry_of(images[0]), scan.interval_s)
 
 
-def _parts(stroke: Anatomy) -> np.ndarray:
+def _pictures(stroke: Anatomy) -> np.ndarray:
     """Pictures (part, z, y, x) of which every frame is a mixture: the baseline, then what enhances."""
     density = HU | {name: tissue.baseline for name, tissue in TISSUES.items()}
     baseline = np.array([density[name] for name in LABELS], dtype=np.float32)
@@ -332,13 +332,13 @@ def _parts(stroke: Anatomy) -> np.ndarray:
     return np.stack([gaussian_filter(picture, PARTIAL_VOLUME, truncate=3) for picture in pictures])
 
 
-def _wander(random: np.random.Generator, frames: int) -> np.ndarray:
+def _slow_motion(random: np.random.Generator, frames: int) -> np.ndarray:
     """Slow motion of unit variance in three directions, (frames, 3)."""
     slow = gaussian_filter(random.standard_normal((frames, 3)), (2, 0), mode="wrap")
     return slow * np.sqrt(4 * np.sqrt(np.pi))
 
 
-def _moved(parts: np.ndarray, spacing_mm: tuple) -> np.ndarray:
+def _with_motion(parts: np.ndarray, spacing_mm: tuple) -> np.ndarray:
     """The parts, then their change per mm of shift along and per radian of turn about x, y, z: (7, part, z, y, x)."""
     dx, dy, dz = (-np.gradient(parts, spacing_mm[k], axis=3 - k) for k in range(3))
     sizes = zip(parts.shape[1:], spacing_mm[::-1], strict=True)

@@ -23,7 +23,7 @@ from lib.params import read_yaml
 from lib.stroke import clinical, cohort, phantom
 from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL, RANGES
 from lib.stroke.params import StrokeParams
-from lib.stroke.perfusion import NUMBERS, Prepared, bend_of, prepare, write_prepared
+from lib.stroke.perfusion import NUMBERS, Prepared, prepare, remark_on_bends, write_prepared
 from lib.stroke.series import Series, read_series, write_series_features
 from lib.training.folds import stratified_folds
 
@@ -60,7 +60,7 @@ class Isles:
         prepared = prepare(film, self.params.preparation)
         write_prepared(target, prepared)
         facts = film.facts | {key: getattr(prepared, key) for key in NUMBERS}
-        facts["note"] = "; ".join(filter(None, (*film.notes, bend_of(prepared))))
+        facts["note"] = "; ".join(filter(None, (*film.notes, remark_on_bends(prepared))))
         write_json(facts, target.with_suffix(".json"))
 
     def depends(self, name: str) -> dict:
@@ -154,7 +154,7 @@ class Arrays(Patients):
     def __init__(self, root: Path, params: StrokeParams, raw: Path):
         self.params, self.remarks = params, []
         self.files = [raw / name for name in (params.arrays_clinical, params.partition) if name]
-        self.table = clinical.read_outcomes(
+        self.table = clinical.read_reference_table(
             self.files[0], clinical.REFERENCE | params.mapping, params.implausible
         )
         self.scans = array_paths(root, self.table.index)
@@ -191,7 +191,7 @@ def raw_input(params: StrokeParams, folder: Path, downloads: Path) -> Isles:
     return Arrays(downloads / params.arrays, params, downloads)
 
 
-def described(patients: pd.DataFrame) -> pd.DataFrame:
+def variables_table(patients: pd.DataFrame) -> pd.DataFrame:
     """Median and quartiles, or counts, of the clinical variables, in how many patients they are missing, and what is odd."""
     rows = []
     for name in POSTPROCEDURAL:
@@ -208,7 +208,7 @@ def described(patients: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             (name, words if len(known) else "known of nobody", int(patients[name].isna().sum()), remark)
         )
-    return pd.DataFrame(rows, columns=["variable", "median (quartiles), or counts", "missing", "remark"])
+    return pd.DataFrame(rows, columns=["column", "median (quartiles), or counts", "missing", "remark"])
 
 
 # ------------------------------------------------------------ the reference's own input

@@ -287,7 +287,7 @@ def write_series(path: str | os.PathLike, series: Series, dtype: str = "float32"
 
 
 FRAMES = 4  # pictures at one place from which a series is a film: fewer are phases or kernels of a scan
-APART_MM = 0.25  # less is one place: a table does not come back to the micrometre
+SAME_PLACE_MM = 0.25  # less is one place: a table does not come back to the micrometre
 DAY_S = 86_400
 # share of the steps of whole seconds that differ by one from the others: fewer are lost frames
 ROUNDED = 0.08
@@ -378,7 +378,7 @@ def _places(slices: Sequence[Dataset]) -> np.ndarray:
     z = np.array([along(each) for each in slices])
     order = np.argsort(z, kind="stable")
     number = np.empty(len(z), int)
-    number[order] = np.cumsum(np.diff(z[order], prepend=z[order[0]]) > APART_MM)
+    number[order] = np.cumsum(np.diff(z[order], prepend=z[order[0]]) > SAME_PLACE_MM)
     return number
 
 
@@ -403,7 +403,7 @@ def past_midnight(seconds: np.ndarray) -> np.ndarray:
     return np.where(seconds < seconds.max() - DAY_S / 2, seconds + DAY_S, seconds)
 
 
-def _told(header: Dataset, name: str, unit: float) -> float:
+def _stated(header: Dataset, name: str, unit: float) -> float:
     """What a clock says of a slice, s, or a counter (of unit 1); NaN where nothing."""
     if unit:
         stated = numbers_of(header, name)
@@ -414,7 +414,7 @@ def _told(header: Dataset, name: str, unit: float) -> float:
     return np.nan if stated is None else stated + (day or 0.0)
 
 
-def _rising(told: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray] | None:
+def _sorted_by_time(told: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Numbers (frames, places) sorted at each place, and their order; None where one is missing or two differ by less."""
     order = np.argsort(told, axis=0, kind="stable")
     told = np.take_along_axis(told, order, 0)
@@ -427,12 +427,12 @@ def _clock(
     """Seconds (frames, places), which picture of each place comes when (frames, places), and what is odd."""
 
     def told(name: str, unit: float) -> np.ndarray:
-        return np.array([[_told(each, name, unit) for each in place] for place in at_place]).T
+        return np.array([[_stated(each, name, unit) for each in place] for place in at_place]).T
 
     even = (given or np.nan) * np.arange(len(at_place[0]))[:, None] * np.ones(len(at_place))
     for name, unit in CLOCKS.items():
         # one that stands still was stamped on all pictures at once
-        if (found := _rising(past_midnight(told(name, unit)), SHORTEST_S)) is None:
+        if (found := _sorted_by_time(past_midnight(told(name, unit)), SHORTEST_S)) is None:
             continue
         seconds, order = found
         steps = np.diff(seconds, axis=0)
@@ -445,7 +445,7 @@ def _clock(
         notes = [f"times are those of {name}, when pictures were made"] if name == "ContentTime" else []
         return _rounded(seconds, notes), order, notes
     for name in COUNTERS:
-        if (found := _rising(told(name, 1), 1)) is not None:
+        if (found := _sorted_by_time(told(name, 1), 1)) is not None:
             if not given:
                 raise ValueError(f"{folder}: {UNSTATED.format('no time differs between them')}")
             return even, found[1], [f"frames are in the order of {name}"]

@@ -96,7 +96,7 @@ class Data:
 
     def sides(self, run: Run) -> tuple[Patients, Patients]:
         """Training and held-out patients of a run's fold, ready for its network."""
-        fold, quirks = run.fold, habits(run.model, self.params)
+        fold, quirks = run.fold, quirks_of(run.model, self.params)
         table = self.table[list(variables(run.setting))]
         gapless = quirks.issuperset(RELEASED)
         table = table.assign(**dict.fromkeys(unknown(table, fold.train), 0.0 if gapless else np.nan))
@@ -133,7 +133,7 @@ def train(run_: Run, data: Data, epochs: int, checkpoint: Checkpoint) -> tuple[n
     model = build(run_.model, run_.setting, data.params)
     if isinstance(model, Standardised):
         model.fit(train)
-    quirks = habits(run_.model, data.params)
+    quirks = quirks_of(run_.model, data.params)
     whole = "whole_batches" in quirks
     batches = DataLoader(train, data.params.batch, shuffle=True, generator=order, drop_last=whole)
     if not len(batches):
@@ -234,7 +234,7 @@ class Standardised(nn.Module):
 
 def build(name: str, setting: str, params: Recipe) -> nn.Module:
     """The network of a contender, given the variables of a setting, with fresh weights."""
-    quirks, contender, clinical = habits(name, params), CONTENDERS[name], variables(setting)
+    quirks, contender, clinical = quirks_of(name, params), CONTENDERS[name], variables(setting)
     known = {key: getattr(params, key) for key in signature(StrokeNet).parameters if hasattr(params, key)}
     known |= {
         "fusion": contender.fusion,
@@ -246,7 +246,7 @@ def build(name: str, setting: str, params: Recipe) -> nn.Module:
     return Standardised(model) if params.standardise and contender.series else model
 
 
-def habits(name: str, params: Recipe) -> set[str]:
+def quirks_of(name: str, params: Recipe) -> set[str]:
     """The released code's habits that a contender has."""
     return {*CONTENDERS[name].quirks, *(RELEASED if params.variant == "released" else ())}
 

@@ -166,7 +166,7 @@ def test_what_a_cell_says():
     for text in ("12,5", "1_2", "١٢", "inf", "1e999", "2019-05-01", "old"):
         with pytest.raises(ValueError, match=f"'{text}' is no number"):
             number(text)
-    for text, said in (("2", "'2' is no category it has; nearest: 2[ab], 2[ab]"), ("0.5", "is no category")):
+    for text, said in (("2", "'2' is no category it has; known: 2a, 2b, 5"), ("0.5", "is no category")):
         with pytest.raises(ValueError, match=said):
             code(text, {"2a": 0, "2b": 1, "5": 2})
 
@@ -198,11 +198,7 @@ def test_a_column_of_another_unit_is_remarked(name, values, said):
 @pytest.mark.parametrize(
     ("name", "values", "said"),
     [
-        (
-            "age",
-            of(21915, 22280, 24106),
-            "age of patient P1 is 21915, P2 is 22280, P3 is 24106, 0 to 120 years.* days",
-        ),
+        ("age", of(21915, 22280), "age of patient P1 is 21915, P2 is 22280, 0 to 120 years.* days"),
         ("age", of(720, 800, 650), "months"),
         ("age", of(60, 999, 58), "patient P2 is 999, 0 to 120 years are expected; 999: a code"),
         ("cea", of(1, -9, 4), "patient P2 is -9, .*; -9: a code"),
@@ -217,16 +213,12 @@ def test_what_nobody_has_and_codes_of_missing_are_refused(name, values, said):
 
 
 def test_a_report_has_one_row_a_column_of_numbers():
-    table = pd.DataFrame(
-        {"age": of(60, np.nan, 71), "sex": ["f", "m", ""], "time_months": of(400, 1100, 900)}
-    )
+    table = pd.DataFrame({"age": of(60, np.nan, 71), "sex": list("fm "), "time_months": of(400, 1100, 900)})
     found = column_report(table, "clinical.csv").set_index("column")
     assert found.index.tolist() == ["age", "time_months"]
     assert found.loc["age"].tolist() == ["years", 2, 1, 60, 65.5, 71, ""]
     assert "days" in found.loc["time_months", "remark"]
-    with pytest.raises(
-        ValueError, match=r"clinical\.csv: age of patient P1 is 999.*\n.*cea of patient P2 is -9"
-    ):
+    with pytest.raises(ValueError, match=r"clinical\.csv: age of patient P1 is 999.*\n.*cea of patient P2"):
         column_report(table.assign(age=999.0, cea=[1.0, -9.0, 4.0]), "clinical.csv")
 
 
@@ -253,16 +245,16 @@ def test_a_spreadsheet_in_another_language(tmp_path):
     table = read_texts(put(tmp_path / "t.csv", text))
     assert table["cea"].tolist() == ["3.5", "-12,125", "1,234"]
     assert table["scale"].tolist() == ["0.25", "0.2513", "0.123"]
+    told = text.replace("\ufeff", "\ufeffsep=;\r\n")  # a spreadsheet's word to itself
+    assert read_texts(put(tmp_path / "told.csv", told)).equals(table)
     assert read_texts(put(tmp_path / "t.csv", text.replace("0,25\n", "0.25\n")))["cea"][0] == "3,5"
     assert read_texts(put(tmp_path / "t.csv", 'Name,cea\nP1,"3,5"\n'))["cea"][0] == "3,5"
 
 
 def test_wanted_columns_of_a_wide_table(tmp_path):
     path = put(tmp_path / "t.csv.gz", gzip.compress(b"Gene1,PATIENT,Age\n0.5,P1,71\n0.7,P2\n"))
-    assert read_texts(path, ["age", "patient", "stage"]).to_dict("list") == {
-        "patient": ["P1", "P2"],
-        "age": ["71", ""],
-    }
+    wanted = read_texts(path, ["age", "patient", "stage"]).to_dict("list")
+    assert wanted == {"patient": ["P1", "P2"], "age": ["71", ""]}
     with pytest.raises(ValueError, match="has in row 2 "):
         read_texts(put(tmp_path / "t.csv", "Gene1,PATIENT\n0.5,P1,71\n"), ["patient"])
 
@@ -307,9 +299,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(where, protocol, tmp_path):
         "as a key": {hostile: ["p1"]},
     }[where]
     path = pickled(tmp_path, content, protocol)
-    with pytest.raises(
-        ValueError, match=r"p\.pickle: refused to unpickle: it (asks for .*exec|holds an array of O)"
-    ):
+    with pytest.raises(ValueError, match=r"p\.pickle: refused .*: it (asks for .*exec|holds an array of O)"):
         read_pickle(path)
     assert not trace.exists()
     pickle.loads(path.read_bytes())

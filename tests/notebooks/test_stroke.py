@@ -369,6 +369,7 @@ def test_a_form_without_films_passes_every_stage_and_is_read_within_each_hospita
     assert cohort["hospital"].value_counts().to_dict() == {"first": 14, "second (inferred)": 10}
     assert cohort.loc["sub-stroke0133", "mtici"] != cohort.loc["sub-stroke0133", "mtici"]
     assert cohort["onset_to_ctp_min"].isna().all()
+    assert done.read("columns.csv").set_index("column").loc["nihss", "missing"] == 0
     check_outcome(done, ["clinical-branch", "logistic-clinical"], {"0", "1"}, set(cohort.index))
     found = done.read("tables/hospitals.csv").set_index(["setting", "model", "hospital"])
     scores = done.read("predictions.csv").query("setting == 'admission' and model == 'logistic-clinical'")

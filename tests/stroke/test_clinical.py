@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.preprocessing import MinMaxScaler
 
+from lib.check import remarked
 from lib.stroke.clinical import (
     ADMISSION,
     CATEGORICAL,
@@ -16,7 +17,7 @@ from lib.stroke.clinical import (
     read_patients,
     variables,
 )
-from lib.stroke.raw import described
+from lib.stroke.raw import variables_table
 
 MAPPING = {
     "age": "Age",
@@ -111,11 +112,7 @@ def test_alternative_names_complete_one_another():
     [
         ({}, {"age": "Agee"}, "age: no table has a column 'Agee'; nearest: Age"),
         ({}, {"agee": "Age"}, "agee is no clinical variable; nearest: age"),
-        (
-            {},
-            {"onset_to_ctp_min": "Onset to door + Door to image"},
-            "no table has a column 'Door to image'; nearest",
-        ),
+        ({}, {"nihss": "NIHSS + Door to image"}, "no table has a column 'Door to image'; nearest"),
         ({}, {"sex": "Sex + AF"}, "sex is a category, so 'Sex [+] AF', a sum, cannot be it"),
         ({}, {"smoking": 2}, "smoking is declared 2 for all, which is no value of it"),
         ({}, {"age": float("nan")}, "age: no table has a column 'nan'"),
@@ -124,23 +121,11 @@ def test_alternative_names_complete_one_another():
         ({"Sex": ["F", "1"]}, {}, "Sex of patient b: '1' is no category"),
         ({"Hypertension": ["1", "2"]}, {}, "Hypertension of patient b: '2' is no category"),
         ({"mRS": ["1", "7"]}, {}, "mRS of patient b: '7' is no category"),
-        ({"TICI": ["2b50", "3"]}, {}, "TICI of patient a: '2b50' is no category it has; nearest: 2b"),
-        (
-            {"Age": ["x"] * 2, "NIHSS": ["y"] * 2, "Sex": ["z"] * 2},
-            {},
-            "Age of patient a, b: 'x'.*\nNIHSS of patient a, b: 'y'.*\nSex of patient a, b: 'z'",
-        ),
+        ({"TICI": ["2b50", "3"]}, {}, "TICI of patient a: '2b50' is no category it has; known: 0, 1, 2a"),
+        ({"Age": ["x"] * 2, "Sex": ["z"] * 2}, {}, "Age of patient a, b: 'x'.*\nSex of patient a, b: 'z'"),
         ({"Age": ["171", "82"]}, {}, "age of patient a is 171, 0 to 120 years are expected"),
-        (
-            {"Door_to_recanalization": ["0:10", ""]},
-            {},
-            "ctp_to_recanalisation_min of patient a is -10, 0 to 10080 minutes",
-        ),
-        (
-            {"Onset_to_door": ["60", "0:45"]},
-            {},
-            "clock time for some .* a plain number for 1, as 60 of patient a",
-        ),
+        ({"Door_to_recanalization": ["0:10", ""]}, {}, "of patient a is -10, 0 to 10080 minutes"),
+        ({"Onset_to_door": ["60", "0:45"]}, {}, "clock time for some .* number for 1, as 60 of patient a"),
     ],
 )
 def test_what_is_refused(columns, mapping, message):
@@ -150,9 +135,8 @@ def test_what_is_refused(columns, mapping, message):
 
 def test_onset_in_hours_and_codes_of_what_is_missing():
     hours = read(table(Onset_to_door=["0:03", "0:04"], Door_to_imaging=["0:00", "0:00"]))
-    remark = described(hours).set_index("variable")["remark"]
-    assert remark["onset_to_ctp_min"] == "median 3.5 minutes: are these hours?"
-    assert not remark.drop("onset_to_ctp_min").any()
+    said = ("column onset_to_ctp_min", "median 3.5 minutes: are these hours?", False)
+    assert remarked(variables_table(hours)) == [said], "what `make check` says of it"
     with pytest.raises(ValueError, match=r"onset_to_ctp_min of patient b is 999, .*; 999: a code"):
         read(table(Onset_to_door=["60", "999"], Door_to_imaging=["0", "0"]))
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib.stroke.clinical import POSTPROCEDURAL
-from lib.stroke.cohort import MAPPING, find_patients, gathered, patient_of, read_clinical
+from lib.stroke.cohort import MAPPING, find_patients, merged_tables, patient_of, read_clinical
 
 sys.path.insert(0, str(Path(__file__).parent))
 from isles_tree import BASELINE, OUTCOME, current, mixed, older, table, touch
@@ -142,7 +142,7 @@ def test_tables_that_disagree_are_refused(tree):
     ):
         read(tree)
     table(root / "sub-stroke0009_ses-01_demographic_baseline.xlsx", BASELINE | {"Age": "nan", "CRP": "3.1"})
-    raw, _ = gathered(find_patients(tree)["tables"])
+    raw, _ = merged_tables(find_patients(tree)["tables"])
     assert raw.loc["sub-stroke0009", ["Age", "CRP"]].tolist() == ["71", "3.1"]
 
 

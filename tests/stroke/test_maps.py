@@ -219,8 +219,6 @@ def test_width_found_brings_noise_to_the_goal_and_no_further(noise, widest):
     width = smoothing_width(values, mask, (3, 3, 5), 0.5, widest)
     left, less = (smoothed(values, mask, each, (3, 3, 5)).std() for each in (width, 0.75 * width))
     assert {0.4: width == 0, 4.0: left < 0.55 < less, 20.0: width == 5 and left > 0.5}[noise]
-    with pytest.raises(ValueError, match="2 frames and 12800 voxels"):
-        smoothing_width(values[:2], mask, (3, 3, 5))
 
 
 # the artery

@@ -12,14 +12,14 @@ from lib.inputs.volumes import Geometry, read_volume
 from lib.stroke.params import Preparation
 from lib.stroke.perfusion import (
     Prepared,
+    bends,
     check_course,
     check_roughness,
     grid_around,
-    jumps,
-    laid_onto,
     network_input,
     prepare,
     read_prepared,
+    resampled,
     tissue_mask,
     vessel_curve,
     write_prepared,
@@ -103,11 +103,11 @@ def test_prepared_scan_equals_a_naive_version(series):
 def test_cropped_and_padded_voxels_keep_their_place(series, prepared):
     assert prepared.geometry.spacing_mm == GRID.spacing_mm
     still = series.values[: prepared.baseline_frames].mean(0)
-    back = laid_onto(prepared.baseline, prepared.geometry, GRID, np.nan)
+    back = resampled(prepared.baseline, prepared.geometry, GRID, np.nan)
     seen = np.isfinite(back)
     assert seen.sum() == np.prod(SHAPE)  # 48 x 48 x 16 holds all of it
     assert (back == still)[seen].all()
-    inside = laid_onto(np.ones(SHAPE, bool), GRID, prepared.geometry, False)
+    inside = resampled(np.ones(SHAPE, bool), GRID, prepared.geometry, False)
     assert (prepared.baseline[~inside] == -1024).all()
     assert (prepared.enhancement[:, ~inside] == 0).all()
     rows, columns = (np.flatnonzero(prepared.mask.any(axes)) for axes in ((0, 2), (0, 1)))
@@ -116,7 +116,7 @@ def test_cropped_and_padded_voxels_keep_their_place(series, prepared):
     small = prepare(series, settings(size=(32, 16), slices=16))
     assert small.values.shape == (32, 16, 32, 16)
     assert small.tissue_kept < 0.9
-    kept = laid_onto(small.mask, small.geometry, GRID, False)
+    kept = resampled(small.mask, small.geometry, GRID, False)
     assert small.tissue_kept == pytest.approx(kept.sum() / prepared.mask.sum())
 
 
@@ -133,9 +133,9 @@ def test_resampling_reproduces_a_field_that_is_linear_in_space(spacing):
     middle = grid.points(np.array([[31.5, 31.5, 0]]))[0]
     assert middle[:2] == pytest.approx(((low + high) / 2)[:2])
     new = grid.points(np.argwhere(np.ones(grid.size))).reshape(*grid.size, 3).transpose(2, 1, 0, 3)
-    inside = laid_onto(mask, GRID, grid, False)
+    inside = resampled(mask, GRID, grid, False)
     assert inside.sum() * grid.voxel_ml == pytest.approx(mask.sum() * GRID.voxel_ml, rel=0.12)
-    found = laid_onto((places @ lean).astype(np.float32), GRID, grid, 0)
+    found = resampled((places @ lean).astype(np.float32), GRID, grid, 0)
     np.testing.assert_allclose(found[inside], (new @ lean)[inside], atol=1e-3)
 
 
@@ -208,7 +208,7 @@ def test_mask_of_a_real_ct_holds_its_organs(mirrored):
     curve = bolus(np.arange(40.0))[:, None, None, None].astype(np.float32)
     series = Series(ct.values + 30 * curve * organs, ct.geometry, 1.0)
     made = prepare(series, settings(spacing_mm=(4.0, 4.0, 6.0), size=(96, 96)))
-    where = laid_onto(organs, ct.geometry, made.geometry, False)
+    where = resampled(organs, ct.geometry, made.geometry, False)
     peak = made.enhancement[made.peak_frame]
     assert peak[where].mean() == pytest.approx(30, rel=0.15)
     assert made.peak_frame == np.argmax(curve)
@@ -356,7 +356,7 @@ def test_sound_films_pass(how, films):
     values, mask, curve = films(**how)
     check_course(values, mask)
     check_roughness(curve, how.get("interval_s", 1.0), ROUGHEST)
-    assert jumps(curve, vessel_curve(values, mask), how.get("interval_s", 1.0)) == ""
+    assert bends(curve, vessel_curve(values, mask), how.get("interval_s", 1.0)) == ""
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_a_frame_that_is_brighter_than_the_others_is_remarked(films, extra, fram
     values, mask, curve = films(arrival=8.0)
     off = extra * (np.arange(len(curve)) == frame % len(curve))
     check_roughness(curve + off, 1.0, ROUGHEST)
-    said = jumps(curve + off, vessel_curve(values, mask), 1.0)
+    said = bends(curve + off, vessel_curve(values, mask), 1.0)
     assert f"bends at frame {np.clip(frame % len(curve), 1, len(curve) - 2)} " in said
     assert "a frame brighter or darker" in said
 
@@ -428,4 +428,4 @@ def test_frames_lost_or_exchanged_are_remarked(films):
     lost, changed = np.delete(frames, range(rise - 1, rise + 2)), frames.copy()
     changed[[rise - 2, rise + 2]] = changed[[rise + 2, rise - 2]]
     for order in (lost, changed):
-        assert "bends at frame " in jumps(curve[order], vessels[order], 1.0)
+        assert "bends at frame " in bends(curve[order], vessels[order], 1.0)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.files import sha256_of
-from lib.stroke.cohort import MAPPING, find_patients, gathered, read_clinical
+from lib.stroke.cohort import MAPPING, find_patients, merged_tables, read_clinical
 from lib.stroke.phantom import MARGINAL, UNKNOWN, draw, oracle_aucs, write_patient
 from lib.stroke.series import Series, read_series
 
@@ -74,7 +74,7 @@ def test_clinical_tables_say_what_was_drawn(written, found):
 def test_some_values_are_missing_in_every_way(tmp_path):
     write(tmp_path, 30, seed=1, shape=(4, 16, 16), frames=4)
     tables, tokens = find_patients(tmp_path)["tables"], set()
-    raw, _ = gathered(tables)
+    raw, _ = merged_tables(tables)
     for column, share in UNKNOWN.items():
         unknown = raw[column].str.lower().isin(["", "nan", "null"])
         tokens |= set(raw[column][unknown])

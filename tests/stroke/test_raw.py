@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from lib.stroke.clinical import POSTPROCEDURAL, REFERENCE, read_outcomes
+from lib.stroke.clinical import POSTPROCEDURAL, REFERENCE, read_reference_table
 from lib.stroke.raw import array_paths, read_array, read_partition
 
 CSV = """PATIENT_ID,Age,Onset2CTP,CTP2Recanalization,NIHSS00,Sex,Hypertension,Smoking,Atrial_Fibrillation,mTICI,mRs90_binary
@@ -99,7 +99,7 @@ def test_broken_npz_is_named(tmp_path):
 
 
 def test_csv_by_hand(tmp_path):
-    found, nan = read_outcomes(written(tmp_path)), np.nan
+    found, nan = read_reference_table(written(tmp_path)), np.nan
     assert found.index.tolist() == ["001", "p 2", "p3"]
     expected = [
         [71, 120, 60.5, 12, 0, 1, 0, 1, 2, 1],
@@ -107,7 +107,7 @@ def test_csv_by_hand(tmp_path):
         [64, 300, 90, 18, 1, 1, nan, 0, 1, nan],
     ]
     np.testing.assert_array_equal(found[[*POSTPROCEDURAL, "label"]], expected)
-    found = read_outcomes(
+    found = read_reference_table(
         written(tmp_path, CSV.replace("Smoking", "Diabetes")), REFERENCE | {"smoking": "diabetes"}
     )
     assert found["smoking"].tolist()[:2] == [0, 1]
@@ -129,7 +129,7 @@ def test_csv_by_hand(tmp_path):
 def test_unusable_csv_is_named(tmp_path, old, new, message):
     assert old in CSV
     with pytest.raises(ValueError, match=message) as raised:
-        read_outcomes(written(tmp_path, CSV.replace(old, new)))
+        read_reference_table(written(tmp_path, CSV.replace(old, new)))
     assert "manifest.csv" in str(raised.value)
 
 

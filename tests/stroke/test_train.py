@@ -228,7 +228,7 @@ def test_network_is_of_the_setting_the_habits_and_the_recipe(name):
     for setting, variant in (("admission", "described"), ("postprocedural", "released")):
         habits = {*contender.quirks, *(RELEASED if variant == "released" else ())}
         own = params.model_copy(update={"variant": variant})
-        assert train.habits(name, own) == habits <= set(QUIRKS)
+        assert train.quirks_of(name, own) == habits <= set(QUIRKS)
         model = build(name, setting, own)
         learnt = any("positions" in key for key, _ in model.named_parameters())
         assert learnt == ("frozen_positions" not in habits)
