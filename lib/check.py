@@ -92,6 +92,7 @@ def look(study: str, cohort: str) -> Looked:
     lacks = gaps(tables.get("cohort"))
     unread = {line.removeprefix("no column of ").split(";")[0] for line in without}
     lines = [line for line in said if line.strip() and not (NO_NEWS.match(line) or DROPPED.search(line))]
+    own = f"params/{study}/{cohort}.yaml"
     return Looked(
         found=[*lines, *(f"{name}.csv: {len(table)} rows" for name, table in tables.items())],
         stops=[_plain(line).replace(PARAMETERS, own) for line in dict.fromkeys(stops)],
@@ -195,23 +196,19 @@ def _picture(output) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m lib.check", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "study", choices=sorted(path.name for path in (ROOT / "notebooks").iterdir() if path.is_dir())
-    )
+    studies = sorted(path.name for path in (ROOT / "notebooks").iterdir() if path.is_dir())
+    parser.add_argument("study", choices=studies)
     parser.add_argument("cohort", nargs="?", default="patients")
     parser.add_argument("--hospital", action="store_true", help="write a made-up hospital instead")
     asked = parser.parse_args(arguments)
     try:
         if asked.hospital:
-            folder = ROOT / "data" / "raw" / "patients" / asked.study
+            where = f"data/raw/patients/{asked.study}"
+            folder = ROOT / where
             if folder.is_dir() and any(folder.iterdir()):
-                raise ValueError(
-                    f"{folder.relative_to(ROOT)} is not empty: a made-up hospital goes into no real one"
-                )
+                raise ValueError(f"{where} is not empty: a made-up hospital goes into no real one")
             importlib.import_module(f"lib.{asked.study}.phantom").write_hospital(folder)
-            print(
-                f"{folder.relative_to(ROOT)} holds a made-up hospital: make check STUDY={asked.study} COHORT=patients"
-            )
+            print(f"{where} holds a made-up hospital: make check STUDY={asked.study} COHORT=patients")
             return 0
         looked = look(asked.study, asked.cohort)
     except (FileNotFoundError, ValueError) as error:

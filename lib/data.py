@@ -222,16 +222,15 @@ def resumed(
     `wait` seconds between them, and it gives up.
     """
     part, tokens = target.with_name(f".{target.name}.partial"), dict(headers or {})
+    how = {"stream": True, "timeout": 30, "allow_redirects": not tokens}  # tokens are for this server
 
     def download(url: str, output: str, _: object) -> None:
         broken = 0
         while True:
             have = part.stat().st_size if part.exists() else 0
             asked = tokens | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-            try:  # tokens are for this server
-                with requests.get(
-                    url, headers=asked, stream=True, timeout=30, allow_redirects=not tokens
-                ) as answer:
+            try:
+                with requests.get(url, headers=asked, **how) as answer:
                     if answer.status_code != 416:  # else there is nothing behind what is there
                         answer.raise_for_status()
                         with open(part, "ab" if answer.status_code == 206 else "wb") as file:
@@ -356,9 +355,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help="cohort or source of data/sources.yaml")
     parser.add_argument("--groups", nargs="*", default=[], help="groups of optional files wanted too")
     parser.add_argument("--raw", type=Path, default=RAW, help="folder of raw files (default: data/raw)")
-    parser.add_argument(
-        "--slides", type=Path, help="table with a column slide or slide_id, of the GDC's slides"
-    )
+    parser.add_argument("--slides", type=Path, help="table with a column slide or slide_id, of GDC slides")
     parser.add_argument("--manifest", type=Path, help="manifest of the GDC's portal; else the GDC is asked")
     parser.add_argument("--into", type=Path, help="folder of the slides")
     parser.add_argument("--dry-run", action="store_true", help="print sizes of the slides, download nothing")
@@ -406,14 +403,9 @@ def _slides(given: argparse.Namespace) -> list[str]:
     if names is not None:
         manifest = manifest[manifest["filename"].isin(names)]
         if unknown := sorted(set(names) - set(manifest["filename"])):
-            where = (
-                f"in {given.manifest}"
-                if given.manifest
-                else "by the GDC, which has the slides of TCGA and CPTAC alone"
-            )
-            print(
-                f"{len(unknown)} of {len(names)} slides are not known {where}: {', '.join(unknown[:3])}, ..."
-            )
+            gdc = "by the GDC, which has the slides of TCGA and CPTAC alone"
+            where, some = f"in {given.manifest}" if given.manifest else gdc, ", ".join(unknown[:3])
+            print(f"{len(unknown)} of {len(names)} slides are not known {where}: {some}, ...")
     have = there(manifest, given.into, given.verify)
     for row, has in zip(manifest.itertuples(), have, strict=True):
         print(f"{row.size / GIB:9.3f} GiB  {'there ' if has else 'absent'}  {row.filename}")

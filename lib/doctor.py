@@ -69,9 +69,8 @@ def findings(root: Path = ROOT) -> Iterator[Finding]:
             yield from check(*given)
         except Exception as error:  # it is a line like any other, and must not hide the rest
             step = "make setup" if isinstance(error, ImportError) else ""
-            yield Finding(
-                check.__name__, f"cannot be looked at: {type(error).__name__}: {error}", step, LACKS
-            )
+            said = f"cannot be looked at: {type(error).__name__}: {error}"
+            yield Finding(check.__name__, said, step, LACKS)
 
 
 def packages(root: Path, have: dict[str, str]) -> Iterator[Finding]:
@@ -219,9 +218,8 @@ def main() -> int:
         print(textwrap.fill(line, width, subsequent_indent=" " * 35, break_on_hyphens=False))
         stops += [what] * (mark == STOPS)
     print(f"\n{OK}: in order; {LACKS}: missing, and a demo runs without it; {STOPS}: a demo cannot run")
-    print(
-        f"A demo cannot run here without: {', '.join(stops)}" if stops else "A demo can run here: make book."
-    )
+    lacks = f"A demo cannot run here without: {', '.join(stops)}"
+    print(lacks if stops else "A demo can run here: make book.")
     return bool(stops)
 
 

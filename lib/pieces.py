@@ -51,9 +51,8 @@ def placed(text: str, page: str, root: Path) -> tuple[str, dict[str, bytes], lis
 
     def piece(match: re.Match) -> str:
         fence, attributes, still = match.groups()
-        kind, source = (
-            (re.search(rf'{key}="([^"]*)"', attributes) or [""] * 2)[1] for key in ("data-piece", "data-from")
-        )
+        keys = ("data-piece", "data-from")
+        kind, source = ((re.search(rf'{key}="([^"]*)"', attributes) or [""] * 2)[1] for key in keys)
         if kind not in kinds:
             raise ValueError(f"{page}: no piece is called '{kind}'; there are {', '.join(sorted(kinds))}.")
         still = re.sub(r"(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\((/[^)\s]+)\)(\{[^}\n]*\})?", picture, still)

@@ -199,9 +199,8 @@ def preview(folder: Path) -> Path:
     marks = _marks(notebooks)
     bibliography = contents.get("bibliography")
     works = _works((folder / bibliography).read_text(encoding="utf-8")) if bibliography else {}
-    exporter = HTMLExporter(
-        template_name="basic", extra_template_paths=[str(folder / "book")], template_file="preview.html.j2"
-    )
+    template = {"template_name": "basic", "template_file": "preview.html.j2"}
+    exporter = HTMLExporter(extra_template_paths=[str(folder / "book")], **template)
     exporter.exclude_anchor_links = True
     exporter.register_filter("highlight_code", Highlight2HTML(pygments_lexer="ipython3"))
     for place, notebook in notebooks.items():

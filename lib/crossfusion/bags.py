@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from lib.features.feature_files import LAYOUT, SCALES, bag_files, read_foreign, spacing
 
@@ -70,6 +71,12 @@ def read_bag(folder: str | os.PathLike, slide: str, scales: Iterable[int] = SCAL
         corners = known[scale]["layout"] != LAYOUT
         shift = sides.get(scale, unknown / scale) / 2 if corners else 0
         bag[scale] = TileFeatures(file.features, (file.coords + shift).astype(np.float32))
+    for fine, coarse in pairwise(sorted(bag, reverse=True)):
+        side, tree = sides.get(coarse, unknown / coarse), cKDTree(bag[coarse].coords)
+        if side and (tree.query(bag[fine].coords, p=np.inf)[0] > side).mean() > 0.5:
+            raise ValueError(
+                f"slide {slide}: most tiles at {fine}x lie at none of {coarse}x: is one another's?"
+            )
     return bag
 
 

@@ -259,9 +259,8 @@ class CoxBaseline:
         if constant := [name for name in columns if table[name].nunique(dropna=True) < 2]:
             raise ValueError(f"column {constant[0]} is the same for every training patient: leave it out")
         standardised = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-        one_hot = OneHotEncoder(
-            drop="first", min_frequency=self.rare, handle_unknown="infrequent_if_exist", sparse_output=False
-        )
+        rare = {"min_frequency": self.rare, "handle_unknown": "infrequent_if_exist"}
+        one_hot = OneHotEncoder(drop="first", sparse_output=False, **rare)
         named = make_pipeline(SimpleImputer(strategy="constant", fill_value="unknown"), one_hot)
         parts = [("n", standardised, self.numbers), ("c", named, self.categories)]
         self._columns = ColumnTransformer(parts, verbose_feature_names_out=False)

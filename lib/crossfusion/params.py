@@ -144,16 +144,13 @@ class CrossFusionParams(Training, Tiling, StudyParams):
     def _fits_together(self) -> "CrossFusionParams":
         planted = "planted" in self.predictions.values()
         staged = sorted({"stage", "grade"} & set(self.clinical))
+        untold = staged and self.outcomes and not self.clinical_table
+        given = [self.phantom is not None, bool(self.outcomes or self.slides)]
         faults = {
-            "horizons are months above 0, in ascending order": (
-                self.horizons[0] <= 0 or self.horizons != sorted(set(self.horizons))
-            ),
-            "give either `phantom` or `outcomes` (the table of outcomes) or `slides` alone": (
-                (self.phantom is None) == (not (self.outcomes or self.slides))
-            ),
-            f"`clinical` lists {', '.join(staged)}, which comes from `clinical_table`: name it": (
-                staged and self.outcomes and not self.clinical_table
-            ),
+            "horizons are months above 0, in ascending order": self.horizons
+            != sorted({0, *self.horizons})[1:],
+            "give either `phantom` or `outcomes` (the table of outcomes) or `slides` alone": sum(given) != 1,
+            f"`clinical` lists {', '.join(staged)}, which comes from `clinical_table`: name it": untold,
             "nobody chooses an epoch, so `warmup_epochs` and `patience` do nothing: leave them null, or set "
             "`nested: true` or `variant: released`": (
                 (self.warmup_epochs, self.patience) != (None, None)

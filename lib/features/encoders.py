@@ -217,8 +217,8 @@ class Gated(NamedTuple):
 
 _UNI2 = dict(img_size=224, patch_size=14, depth=24, num_heads=24, embed_dim=1536, mlp_ratio=2.66667 * 2)
 _UNI2 |= dict(mlp_layer=SwiGLUPacked, act_layer=nn.SiLU, no_embed_class=True, reg_tokens=8)
-_GIGA = dict(img_size=224, patch_size=16, depth=40, num_heads=24, embed_dim=1536, mlp_ratio=5.33334)
 _VIT = dict(init_values=1e-5, dynamic_img_size=True)
+_GIGA = _VIT | dict(img_size=224, patch_size=16, depth=40, num_heads=24, embed_dim=1536, mlp_ratio=5.33334)
 
 GATED = {
     # Chen et al., Nat Med 30:850, 2024, doi 10.1038/s41591-024-02857-3: ViT-L/16, 1024 numbers
@@ -226,9 +226,7 @@ GATED = {
     # its successor: ViT-H/14 with 8 registers, 1536 numbers
     "uni2-h": Gated("UNI2-h", "MahmoodLab/UNI2-h", "vit_giant_patch14_224", _VIT | _UNI2),
     # Xu et al., Nature 630:181, 2024, doi 10.1038/s41586-024-07441-w: ViT-g/16, 1536 numbers
-    "gigapath": Gated(
-        "Prov-GigaPath", "prov-gigapath/prov-gigapath", "vit_giant_patch14_dinov2", _VIT | _GIGA
-    ),
+    "gigapath": Gated("Prov-GigaPath", "prov-gigapath/prov-gigapath", "vit_giant_patch14_dinov2", _GIGA),
     "conch": Gated("CONCH", "MahmoodLab/CONCH"),
 }
 

@@ -230,7 +230,7 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
     A leading batch axis of length 1 is taken off. `attributes` hold `layout`, `encoder` ("" where not recorded),
     `coords_unit` ("px", "um" or ""), `n`, `dim`, and all the file's own attributes. A ValueError names what is no bag: an
     empty slide (TRIDENT writes it with shape (0,)), one vector for the whole slide or patient, most tiles at the place of
-    another, a pickle that is no tensor, NaN or infinity.
+    another, rows of zeros, a pickle that is no tensor, NaN or infinity.
     """
     if Path(path).suffix in (".pt", ".pth"):
         tensor = plain_tensors(path, "one plain tensor")
@@ -242,7 +242,7 @@ def read_foreign(path: str | os.PathLike) -> FeatureFile:
         about = attributes_of(file)
         keys = [key for key in ("feats", "features") if key in file]
         if len(keys) != 1:
-            raise ValueError(f"it holds {', '.join(file)}: give the folder of features, not of patches")
+            raise ValueError(f"it holds {', '.join(file)}: features, or feats of STAMP, are expected")
         if about.get("layout") != LAYOUT:
             features, of_features = whole(file[keys[0]]), attributes_of(file[keys[0]])
             coords = whole(file["coords"]) if "coords" in file else None
@@ -275,6 +275,8 @@ def _foreign(path, features, coords, attributes) -> FeatureFile:
     elif not bad and coords is not None and 2 * len(np.unique(coords, axis=0)) < len(coords):
         places = len(np.unique(coords, axis=0))
         bad = f"its {len(coords)} tiles lie at {places} places: where they are was lost"
+    elif not bad and (zeros := int((~features.any(axis=1)).sum())):
+        bad = f"the features of {zeros} of its {len(features)} tiles are all 0: they were never written"
     if bad:
         raise ValueError(f"{path} cannot be used: {bad}")
     coords = None if coords is None else coords.astype(np.float32)

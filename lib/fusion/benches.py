@@ -48,9 +48,8 @@ def recurrence(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     table = table.set_index("patient")
     parts = [part.set_index("patient").add_prefix(f"{kind}:") for kind, part in tables.items()]
     missing = int(table.isna().any(axis=1).sum())
-    remarks.append(
-        ("clinic", missing, "patients with a missing column: it takes the median of the training patients")
-    )
+    said = "patients with a missing column: it takes the median of the training patients"
+    remarks.append(("clinic", missing, said))
     return table.join(parts, how="left").reset_index()
 
 
@@ -80,9 +79,8 @@ def liver_metastasis(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     folds, said = with_outcomes(read_folds(porpoise / "splits" / "5foldcv" / "tcga_stad"), table.index)
     remarks += [("folds", len(said), remark) for remark in said]
     table = with_folds(table, folds).dropna(subset="fold")
-    blocks = [
-        block.add_prefix("" if name == "clinic" else f"{name}:") for name, block in patients.blocks.items()
-    ]
+    blocks = patients.blocks.items()
+    blocks = [block.add_prefix("" if name == "clinic" else f"{name}:") for name, block in blocks]
     return table.join(blocks).rename_axis("patient").reset_index()
 
 
@@ -95,9 +93,8 @@ def spots(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     """
     home = results_folder() / stage.params.table
     sections = pd.read_csv(stage.reads(home / "cohort.csv"))
-    sections = sections[
-        [(home / "features" / f"{name}.{ENCODER}.h5").is_file() for name in sections["section"]]
-    ]
+    there = [(home / "features" / f"{name}.{ENCODER}.h5").is_file() for name in sections["section"]]
+    sections = sections[there]
     if sections.empty:
         raise FileNotFoundError(
             f"{stage.params.table} has no pictures of spots: make run STUDY=spacrd COHORT=her2st"
@@ -120,9 +117,7 @@ def spots(stage: Stage, remarks: list[tuple]) -> pd.DataFrame:
     for section in sections.itertuples():
         counts, image = read[section.section]
         tables = {"image": image, "genes": logs[section.section][most]}
-        scaled = [
-            ((t - t.mean()) / t.std().replace(0, 1)).add_prefix(f"{name}:") for name, t in tables.items()
-        ]
+        scaled = [((t - t.mean()) / t.std().replace(0, 1)).add_prefix(f"{n}:") for n, t in tables.items()]
         part = pd.DataFrame({"patient": section.patient, "label": counts.obs["label"]}).join(scaled)
         parts.append(part.set_index(section.section + "-" + part.index).rename_axis("case"))
     table = pd.concat(parts)

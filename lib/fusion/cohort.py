@@ -22,7 +22,7 @@ from lib.files import opened, written_hdf5
 from lib.fusion.params import GENE_GROUPS, MODALITIES, FusionParams
 from lib.fusion.phantom import CANCER, write_phantom
 from lib.inputs import tcga
-from lib.inputs.tables import Faults, check_once, nearest_name, read_columns
+from lib.inputs.tables import Faults, check_once, column_report, nearest_name, read_columns
 from lib.names import some
 from lib.stage import Stage
 from lib.statistics.concordance import harrell
@@ -133,9 +133,7 @@ def read_signatures(path: str | Path) -> dict[str, list[str]]:
         raise ValueError(
             f"{path} has no genes of the group {absent[0]}: fetch PORPOISE's signatures.csv again"
         )
-    return {
-        token: list(dict.fromkeys(table[name].dropna().str.strip())) for name, token in GENE_GROUPS.items()
-    }
+    return {token: list(dict.fromkeys(table[of].dropna().str.strip())) for of, token in GENE_GROUPS.items()}
 
 
 def read_porpoise(
@@ -167,9 +165,7 @@ def read_porpoise(
     slides = tcga.read_outcomes(path)
     table = tcga.by_patient(slides).set_index("patient")
     table = table.rename(columns={"time_months": "time"})
-    table["metastasis"] = slides.groupby("patient")["sample"].agg(
-        lambda kinds: int((kinds == "metastasis").any())
-    )
+    table["metastasis"] = (slides["sample"] == "metastasis").groupby(slides["patient"]).any().astype(int)
     raw = read_columns(path, low_memory=False)
     raw.index = pd.Index(slides["patient"], name="patient")
     kinds = {name: next((k for s, k in SUFFIXES.items() if name.endswith(s)), "") for name in raw}
@@ -184,9 +180,7 @@ def read_porpoise(
     blocks, remarks = {"clinic": facts}, remarks + said
     for kind in SUFFIXES.values():
         columns = [name for name, its in kinds.items() if its == kind]
-        block = _by_patient(raw[columns], table.index, path).rename(
-            columns=lambda name: name.rpartition("_")[0]
-        )
+        block = _by_patient(raw[columns], table.index, path).rename(columns=lambda n: n.rpartition("_")[0])
         block, said = _distinct(block, kind) if kind == "copy_number" else (block, [])
         remarks += said
         if block.shape[1] == 0:
@@ -221,10 +215,8 @@ def _clinic(table: pd.DataFrame, cdr: pd.DataFrame | None) -> tuple[pd.DataFrame
         staged = [name for name in ("ajcc_pathologic_tumor_stage", "clinical_stage") if name in cdr]
         facts["stage"] = tcga.first_known(cdr, staged).reindex(table.index) if staged else np.nan
         if "histological_grade" in cdr:
-            grade = (
-                cdr["histological_grade"].map(tcga.grade_number).mask(cdr["cancer"] == "GBM", GLIOBLASTOMA)
-            )
-            facts["grade"] = grade.reindex(table.index)
+            grade = cdr["histological_grade"].map(tcga.grade_number)
+            facts["grade"] = grade.mask(cdr["cancer"] == "GBM", GLIOBLASTOMA).reindex(table.index)
     for name in facts.columns[facts.notna().any()]:
         if missing := int(facts[name].isna().sum()):
             remarks.append((name, missing, "patients without it take the median of the training patients"))
@@ -310,9 +302,8 @@ def pooled(parts: Mapping[str, Patients], rows: list[tuple]) -> Patients:
         known = block.notna().mean()
         scarce = known.index[known < LEAST_KNOWN] if name != "clinic" else known.index[:0]
         if len(scarce):
-            rows.append(
-                ("all", name, len(scarce), f"columns are known for fewer than {LEAST_KNOWN:.0%}: left out")
-            )
+            said = f"columns are known for fewer than {LEAST_KNOWN:.0%}: left out"
+            rows.append(("all", name, len(scarce), said))
         blocks[name] = block.drop(columns=scarce).reindex(table.index)
     kinds = pd.get_dummies(table["cancer"], prefix="cancer", dtype=float)
     blocks["clinic"] = blocks["clinic"].join(kinds)
@@ -370,15 +361,16 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
         fault = too_few(table, params.least_events)
     if fault:
         faults.append(f"{path}: {fault}; lower `least_events`, or ask for fewer `folds`")
-    parts = (
-        table["fold"].groupby(person.to_numpy()).nunique() if "fold" in table else person.map(len).iloc[:0]
-    )
+    form = [block for name, block in blocks.items() if name.startswith("clin")]
+    odd = column_report(pd.concat([table.filter(["time_months"]), *form], axis=1), path).query("remark != ''")
+    parts = table["fold"].groupby(person.to_numpy()).nunique() if "fold" in table else pd.Series(dtype=int)
     faults += [
         f"{path}: patient {one} is in {count} folds: put all rows of a patient into one"
         for one, count in parts[parts > 1].items()
     ]
     faults.refuse()
     remarks = [(name, 1, reason) for name, reason in NEVER.items() if name in table]
+    remarks += odd[["column", "known", "remark"]].itertuples(index=False, name=None)
     if unknown := [name for name in table if name not in used and not name.startswith("Unnamed:")]:
         remarks.append(("unknown columns", len(unknown), f"of no modality, left out: {some(unknown, 5)}"))
     blocks, said = _without_empty(blocks)
@@ -391,9 +383,9 @@ def read_own(path: str | Path, params: FusionParams) -> tuple[Patients, list[tup
 
 def _numbers(column: pd.Series, path: str | Path, faults: Faults) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
-    if (wrong := numbers.isna() & column.notna()).any():
-        said = f"{path}: {column.name} of {some(column.index[wrong])} is {column[wrong].iloc[0]!r}"
-        faults.append(f"{said}: write categories as numbers")
+    if (wrong := ~np.isfinite(numbers) & column.notna()).any():
+        said = f"{path}: {column.name} of {some(column.index[wrong])} is {str(column[wrong].iloc[0])!r}"
+        faults.append(f"{said}: write numbers with a point, categories as numbers")
     return numbers.astype(float)
 
 

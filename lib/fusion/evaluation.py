@@ -171,9 +171,8 @@ def against_yardsticks(yardsticks: pd.DataFrame, metrics: pd.DataFrame) -> pd.Da
     """c-indices of plain models that were measured before, and ours of the same name: cohort, model, before, ours, apart."""
     ours = metrics[metrics["metric"] == "c_index"].set_index(["setting", "model"])["estimate"].rename("ours")
     table = yardsticks.rename(columns={"value": "before"}).join(ours, on=["setting", "model"], how="inner")
-    return table.assign(apart=table["ours"] - table["before"])[
-        ["setting", "model", "before", "ours", "apart"]
-    ]
+    table["apart"] = table["ours"] - table["before"]
+    return table[["setting", "model", "before", "ours", "apart"]]
 
 
 def shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -115,22 +115,17 @@ class FusionParams(Training, StudyParams):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "FusionParams":
+        given = [bool(each) for each in (self.phantom, self.porpoise, self.table)]
+        cancers, modalities = bool(self.cancers), bool(self.modalities)
+        undrawn = self.drawn_head not in ("", *self.models)
         faults = {
-            "give one of `phantom`, `porpoise` and `table`: they say whose patients these are": (
-                sum(map(bool, (self.phantom, self.porpoise, self.table))) != 1
-            ),
-            "`cancers` and `porpoise` go together: name the cancers of its tables": (
-                bool(self.cancers) != bool(self.porpoise)
-            ),
-            "`modalities` and `table` go together: name the columns of each modality": (
-                bool(self.modalities) != bool(self.table)
-            ),
-            f"`drawn_head` is {self.drawn_head!r}, which is none of `models`": (
-                self.drawn_head not in ("", *self.models)
-            ),
-            "horizons are months above 0, in ascending order": (
-                self.horizons[0] <= 0 or self.horizons != sorted(set(self.horizons))
-            ),
+            "give one of `phantom`, `porpoise` and `table`: they say whose patients these are": sum(given)
+            != 1,
+            "`cancers` and `porpoise` go together: name the cancers of its tables": cancers != given[1],
+            "`modalities` and `table` go together: name the columns of each modality": modalities != given[2],
+            f"`drawn_head` is {self.drawn_head!r}, which is none of `models`": undrawn,
+            "horizons are months above 0, in ascending order": self.horizons
+            != sorted({0, *self.horizons})[1:],
         }
         for fault, there in faults.items():
             if there:

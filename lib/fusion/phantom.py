@@ -118,9 +118,8 @@ def write_phantom(folder: Path, phantom: Phantom) -> None:
     event = patients.set_index("patient")["event"].to_dict()
     for fold in stratified_folds({one: one for one in event}, event, FOLDS, phantom.seed):
         parts = {"train": pd.Series(fold.train), "val": pd.Series(fold.test)}
-        write_csv(
-            pd.DataFrame(parts), folder / "splits" / "5foldcv" / f"tcga_{CANCER}" / f"splits_{fold.name}.csv"
-        )
+        place = folder / "splits" / "5foldcv" / f"tcga_{CANCER}"
+        write_csv(pd.DataFrame(parts), place / f"splits_{fold.name}.csv")
 
 
 def _write_zip(table: pd.DataFrame, path: Path) -> None:

@@ -140,11 +140,10 @@ def _forest(data: Tables, names: Sequence[str]) -> Scores:
     through = np.ones(len(event)) if time is None else baseline(np.zeros(len(event)), data.outcome, time)
     through = np.maximum(through, 1e-3)
     random, sums, trees = np.random.default_rng(0), np.zeros((2, len(event))), np.zeros(len(held_out))
+    how = {"criterion": "poisson", "min_samples_leaf": LEAST_IN_LEAF, "max_features": "sqrt"}
     for number in range(TREES):
         drawn = np.bincount(random.integers(0, len(event), len(event)), minlength=len(event))
-        tree = DecisionTreeRegressor(
-            criterion="poisson", min_samples_leaf=LEAST_IN_LEAF, max_features="sqrt", random_state=number
-        )
+        tree = DecisionTreeRegressor(random_state=number, **how)
         tree.fit(train, event / through, sample_weight=drawn * through)
         trees += tree.predict(held_out) / TREES
         sums += np.stack([tree.predict(train), np.ones(len(event))]) * (drawn == 0)

@@ -162,10 +162,8 @@ def dealt(blocks: Mapping[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFra
 def write_tokens(path: str | Path, inputs: Inputs) -> None:
     """Write a fold's inputs: `columns/<modality>`, present, offset, time, event, patients."""
     with written_hdf5(path) as file:
-        for name, values in inputs.columns.items():
-            file.create_dataset(
-                f"columns/{name}", data=values.numpy(), compression="gzip", compression_opts=1
-            )
+        for name, table in inputs.columns.items():
+            file.create_dataset(f"columns/{name}", data=table.numpy(), compression="gzip", compression_opts=1)
         for name in ("present", "offset", "time", "event"):
             file[name] = getattr(inputs, name).numpy()
         file["patients"] = inputs.patients

@@ -81,9 +81,8 @@ class Batch:
         self.network.train(kept is not None)
 
         def one(weights, kept):
-            said = functional_call(
-                self.network, weights, (inputs.columns, inputs.present, inputs.offset, kept)
-            )
+            given = inputs.columns, inputs.present, inputs.offset, kept
+            said = functional_call(self.network, weights, given)
             # vmap gives back tensors, nothing else
             return {name: part for name, part in said._asdict().items() if torch.is_tensor(part)}
 
@@ -99,9 +98,8 @@ def losses(said: Output, outcome: Outcome) -> Tensor:
     members, n = said.logits.shape[:2]
     event = outcome.event.repeat(members)
     if outcome.bin is None:
-        each = F.binary_cross_entropy_with_logits(
-            said.logits.flatten(), event.to(said.logits.dtype), reduction="none"
-        )
+        logits = said.logits.flatten()
+        each = F.binary_cross_entropy_with_logits(logits, event.to(logits.dtype), reduction="none")
     else:
         each = survival_nll(said.logits.flatten(0, 1), outcome.bin.repeat(members), event)
     each = each.unflatten(0, (members, n))
@@ -184,15 +182,13 @@ class Problem(NamedTuple):
         at_risk = torch.bincount(here, minlength=bins).flip(0).cumsum(0).flip(0)
         middle = inputs.time[event > 0].median()
         early = torch.where(inputs.time > middle, 0.0, torch.where(event > 0, 1.0, torch.nan))
-        return cls(
-            inputs, Outcome(event, here, early), edges, (died / at_risk).clamp(0.01, 0.99).logit().float()
-        )
+        start = (died / at_risk).clamp(0.01, 0.99).logit().float()
+        return cls(inputs, Outcome(event, here, early), edges, start)
 
     def watching(self, batch: Batch, others: Inputs) -> Callable[[Tensor], list[float]]:
         """What `descend` is to watch: c-indices of others, or AUC of their labels."""
-        known = penalised.Outcome(
-            others.time.numpy() if self.edges is not None else None, others.event.numpy()
-        )
+        time = None if self.edges is None else others.time.numpy()
+        known = penalised.Outcome(time, others.event.numpy())
         # in float32, as the committed results: where trials tie, the last digit decides
         return lambda rows: np.float32(known.concordance(self.risk(batch, rows, others)[0].numpy())).tolist()
 
@@ -243,9 +239,8 @@ def train(
     def descended(learn: Fold, members: Sequence[Member], epochs: int) -> tuple:
         problem = Problem.of(inputs.of(learn.train), how.bins if how.outcome == "survival" else 0)
         outputs = len(problem.start)
-        batch = Batch(
-            lambda: Fusion(sizes, head, how.width, outputs, problem.start), [each.seed for each in members]
-        )
+        seeds = [each.seed for each in members]
+        batch = Batch(lambda: Fusion(sizes, head, how.width, outputs, problem.start), seeds)
         watch = problem.watching(batch, inputs.of(learn.test))
         return problem, batch, *descend(batch, members, problem.inputs, problem.outcome, epochs, watch)
 
@@ -311,9 +306,8 @@ def fit(run: Run, data: Data) -> Result:
     (parameters, of_head, seconds of one training, trials among them).
     """
     result = rivals.fit(run, data) if run.model in RIVALS else _fit_network(run, data)
-    return result._replace(
-        scores=result.scores.assign(setting=result.scores["patient"].map(data.table["cancer"]))
-    )
+    setting = result.scores["patient"].map(data.table["cancer"])
+    return result._replace(scores=result.scores.assign(setting=setting))
 
 
 def _fit_network(run: Run, data: Data) -> Result:

@@ -90,9 +90,8 @@ class Cohort(NamedTuple):
 
 def raw_folder(stage: Stage) -> Path:
     """Where a matched cohort's files lie: below the results where a phantom is made, else in data/raw."""
-    return (
-        stage.folder / "raw" if stage.params.phantom else ROOT / "data" / "raw" / stage.params.matched_cohort
-    )
+    params = stage.params
+    return stage.folder / "raw" if params.phantom else ROOT / "data" / "raw" / params.matched_cohort
 
 
 def read_cohort(stage: Stage) -> Cohort:
@@ -158,9 +157,8 @@ def metachronous(
     """
     seen = event == 1
     rules = [seen & (time_months <= earliest_months), seen, time_months >= least_follow_up_months]
-    status = pd.Series(
-        np.select(rules, [SYNCHRONOUS, POSITIVE, NEGATIVE], CENSORED), event.index, dtype=object
-    )
+    kinds = np.select(rules, [SYNCHRONOUS, POSITIVE, NEGATIVE], CENSORED)
+    status = pd.Series(kinds, event.index, dtype=object)
     return pd.DataFrame({"label": status.map({POSITIVE: 1.0, NEGATIVE: 0.0}), "status": status})
 
 
@@ -224,9 +222,8 @@ def _column(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
 def _patients(
     table: pd.DataFrame, path: Path, factors: Sequence[str], mapping: Mapping, wrong: Faults
 ) -> pd.DataFrame:
-    names = {
-        name: mapping.get(name, name) for name in ("patient", "hospital", *factors, "time_months", "event")
-    }
+    wanted = ("patient", "hospital", *factors, "time_months", "event")
+    names = {name: mapping.get(name, name) for name in wanted}
     if lost := sorted(set(mapping) - set(names)):
         raise ValueError(f"mapping names {lost[0]}, not asked for{nearest_name(lost[0], names)}")
     if "hospital" not in mapping and "hospital" not in map(plain, table):
@@ -237,10 +234,7 @@ def _patients(
             cells[name] = _column(table, column, path)
     patient = cells["patient"]
     check_once(patient, path, wrong)
-    people = {
-        "patient": patient,
-        "hospital": cells["hospital"].map(lambda text: "" if is_missing(text) else text),
-    }
+    people = {"patient": patient, "hospital": _spelled_alike(cells["hospital"])}
     cells = {name: column.set_axis(patient) for name, column in cells.items()}
     people |= {name: _factor(cells[name], f"{path}: {name} of patient", wrong) for name in factors}
     for name, read in (("time_months", number), ("event", partial(code, levels=NO_YES))):
@@ -249,17 +243,23 @@ def _patients(
     return pd.DataFrame(people | {"problem": np.where(lost, "no follow-up", "")})
 
 
+def _spelled_alike(cells: pd.Series) -> pd.Series:
+    """Texts, those that differ in case or spaces alone as the first of them; "" where missing."""
+    first: dict[str, str] = {}
+    return cells.map(lambda text: "" if is_missing(text) else first.setdefault(plain(text), text))
+
+
 def _factor(cells: pd.Series, what: str, wrong: Faults) -> np.ndarray:
     """Numbers, NaN where missing; or, where no cell is a number and none a mistyped one, texts and None."""
     faults, texts = Faults(), cells[~cells.map(is_missing)]
     found = values(cells, what, faults).to_numpy()
-    if faults and np.isnan(found).all() and not texts.str.fullmatch(MISTYPED).any():
-        return np.array([None if is_missing(text) else text for text in cells], dtype=object)
+    measured = texts.str.match(r"[<>]?\s*\d").all() and texts.nunique() > 10  # as 8.9 ng/ml
+    if faults and np.isnan(found).all() and not measured and not texts.str.fullmatch(MISTYPED).any():
+        return np.array([text or None for text in _spelled_alike(cells)], dtype=object)
     known = int(np.isfinite(found).sum())
     others = f", as {known} others are" if known else ""
-    wrong += [
-        f"{each}{others}; correct the table: numbers with a point, no formulas, no dates" for each in faults
-    ]
+    said = f"{others}; correct the table: numbers with a point, no units, no formulas, no dates"
+    wrong += [each + said for each in faults]
     return found
 
 
@@ -345,9 +345,7 @@ def read_feature_table(path: str | os.PathLike) -> pd.DataFrame:
     patient = _column(texts, "patient", path).rename("patient")
     check_once(patient, path, wrong)
     cells = texts.set_axis(patient)
-    wanted = [
-        name for name in texts if plain(name) != "patient" and not plain(name).startswith("diagnostics_")
-    ]
+    wanted = [n for n in texts if plain(n) != "patient" and not plain(n).startswith("diagnostics_")]
     found = {name: values(cells[name], f"{path}: {name} of patient", wrong) for name in wanted}
     wrong.refuse()
     return pd.DataFrame(found, cells.index)
@@ -426,9 +424,8 @@ def found_at(text: str, folders: Sequence[Path]) -> Path:
 
 def known_by(row: pd.Series, path: str) -> dict[str, object]:
     """What the work on a scan or slide depends on: its file's size, and what its row says of it."""
-    return {"bytes": size_of(row[path])} | {
-        name: row[name] for name in ("label", "series", "um_per_px") if name in row
-    }
+    said = {name: row[name] for name in ("label", "series", "um_per_px") if name in row}
+    return {"bytes": size_of(row[path])} | said
 
 
 def scan_report(

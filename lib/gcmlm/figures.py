@@ -160,9 +160,7 @@ def _scale(
     ends, taken = sorted(ends or (min(places), max(places))), -np.inf
     ax.plot(ends, [row, row], color="0.15", lw=1.1, solid_capstyle="butt")
     for x, text in sorted(zip(places, map(str, texts), strict=True)):
-        half = 0.6 * (
-            len(text) + 1
-        )  # points that the text takes to each side, in a figure some 8 inches wide
+        half = 0.6 * (len(text) + 1)  # points that the text takes to each side, on some 8 inches
         beside = len(places) == 2 and ends[1] - ends[0] < 12
         if beside or x - half > taken:
             taken = x + half

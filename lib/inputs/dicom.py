@@ -67,6 +67,7 @@ def read_dicom(folder: str | os.PathLike, series: str | None = None, oblique: st
         said = f"{folder} holds no DICOM picture, nor do the folders below it: name the scan's"
         raise FileNotFoundError(said)
     slices = _one_series(found, folder, series)
+    warn_of_voltages(slices, folder)
     slices = in_place(_without_copies(slices, folder), folder)
     image, stored_as = stack_of(slices, np.stack([pixels(each) for each in slices]), folder, oblique)
     header = kind_of(slices[0]) | {"frame": str(slices[0].get("FrameOfReferenceUID", ""))}
@@ -84,6 +85,12 @@ def in_place(slices: list[Dataset], folder: Path) -> list[Dataset]:
     for fault in _faults(slices):
         raise ValueError(f"{folder}: {fault}")
     return sorted(slices, key=along)
+
+
+def warn_of_voltages(slices: Iterable[Dataset], folder: Path) -> None:
+    """Warn where slices were taken at several voltages, at each of which contrast has other HU."""
+    if len(found := sorted({str(each.get("KVP") or "") for each in slices} - {""})) > 1:
+        warnings.warn(f"{folder}: taken at {' and '.join(found)} kV: HU of contrast differ", stacklevel=3)
 
 
 def along(header: Dataset) -> float:
@@ -334,6 +341,8 @@ def _faults(slices: list[Dataset]) -> Iterator[str]:
                 f"slices of one series differ in {keyword}: {one} and {two} ({names[0]}, {names[odd[0]]}); "
                 "keep those of one stack"
             )
+    if len({str(each.get("PatientID", "")) for each in slices}) > 1:
+        yield "slices of several patients (PatientID) are in one series: keep those of one"
     x, y = numbers_of(slices[0], "ImageOrientationPatient").reshape(2, 3)
     if np.abs(np.linalg.norm([x, y], axis=1) - 1).max() > 1e-3 or abs(x @ y) > 1e-3:
         yield f"{names[0]} has axes that are not at right angles"

@@ -26,6 +26,7 @@ from lib.files import read_json
 from lib.inputs.dicom import unsheared
 from lib.inputs.tables import nearest_name, plain
 from lib.inputs.volumes import Geometry, geometry_of, image_of, is_nifti, opened, placed, read_labels, upright
+from lib.names import some
 
 TOTALSEGMENTATOR = dict(spleen=1, kidney_right=2, kidney_left=3, liver=5, stomach=6, pancreas=7, aorta=52)
 """Of TotalSegmentator's 117 classes (task total, version 2) those compared with a map the tool made."""
@@ -64,20 +65,19 @@ def read_label(path: str | os.PathLike, like: Geometry, label: int | str | None 
         what = f"label {number}" + (f" ({name})" if name != str(number) else "")
     if found:
         mask, grid = region(found, number, like)
-        if number is not None and what == f"label {number}" and len(found.names) > 1 and mask.any():
-            name = next(name for name, each in found.names if each == number)
-            warnings.warn(f"{found.path}: region {number} of {len(found.names)} is {name!r}", stacklevel=2)
-        there = ", ".join(f"{each} ({name})" for name, each in found.names)
+        there = [f"{each} ({name})" for name, each in found.names]
     else:
         mask, grid = labels.values > 0 if number is None else labels.values == number, labels.geometry
-        there = ", ".join(f"{each:.0f}" for each in np.unique(labels.values) if each)
+        there = [f"{each:.0f}" for each in np.unique(labels.values) if each]
     fault = ""
     if not mask.any():
-        fault = f"has no {what}: its labels are {there}" if there else "is empty: no voxel is above 0"
+        fault = f"has no {what}: its labels are {some(there)}" if there else "is empty: no voxel is above 0"
     elif not (mask := placed(mask, grid, like, path, what)).any():
         fault = f"has {what}, which is lost between the voxels of the volume: {like}"
     if fault:
         raise ValueError(f"{path} {fault}")
+    if what == f"label {number}" and len(there) > 1:  # 1 is the organ in some sets, and the tumour in others
+        warnings.warn(f"{path}: {what} is read, of {some(there)}", stacklevel=2)
     return mask
 
 

@@ -281,20 +281,22 @@ def _check(header: list[str], rows: list[list[str]], path: str | Path) -> None:
         raise ValueError(f"{path} {fault}")
 
 
-def read_columns(path: str | Path, sep: str = ",", **settings: object) -> pd.DataFrame:
+def read_columns(path: str | Path, sep: str = "", **settings: object) -> pd.DataFrame:
     """Read a delimited table as pandas does, which guesses types, after what pandas would pass over is refused.
 
-    A .csv or its like, or a .gz or a .zip of one; UTF-8, else Latin-1. `settings` are those of `pandas.read_csv`, where
-    `usecols` is a function of a column's name. A ValueError where it is empty, no text, damaged, has a row longer than
-    the header or a column twice.
+    A .csv or its like, or a .gz or a .zip of one; UTF-8, else Latin-1; between `sep`, else what the header has most of (between
+    semicolons 3,5 is 3.5). `settings` are those of `pandas.read_csv`, where `usecols` is a function of a column's name. A
+    ValueError where it is empty, no text, damaged, has a row longer than the header or a column twice.
     """
     text = _text(Path(path))
+    sep = sep or _delimiter(text)
+    point = "," if sep == ";" else "."
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=sep)
     header, first = next(rows, []), next(rows, [])
     wanted = settings.get("usecols") or bool
     _check([name if wanted(name) else "" for name in header], [first], path)
     try:
-        return pd.read_csv(io.StringIO(text, newline=""), sep=sep, **settings)
+        return pd.read_csv(io.StringIO(text, newline=""), sep=sep, decimal=point, **settings)
     except ValueError as error:  # pandas' own are of that kind, and name no file
         said = f"{path} cannot be read as a table ({str(error).strip()}): save it again as .csv"
         raise ValueError(said) from error
@@ -342,8 +344,7 @@ def _shown(cell) -> str:
 def _delimited(path: Path, wanted: Collection[str]) -> list[list[str]]:
     text = _text(path)
     text = re.sub(r"^sep=.\s*", "", text, flags=re.IGNORECASE)  # a spreadsheet's word to itself
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    about = {"delimiter": max(DELIMITERS, key=first.count)}
+    about = {"delimiter": _delimiter(text)}
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True, **about))
     except csv.Error as error:
@@ -356,7 +357,11 @@ def _delimited(path: Path, wanted: Collection[str]) -> list[list[str]]:
         of = [n for n, name in enumerate(header) if plain(name) in wanted]
         rows = [[*(row[n] for n in of if n < len(row)), *row[len(header) :]] for row in rows]
     rows = [[cell.strip() for cell in row] for row in rows]
-    return _with_points(rows) if about["delimiter"] == ";" else rows
+    return rows if about["delimiter"] == "," else _with_points(rows)
+
+
+def _delimiter(text: str) -> str:
+    return max(DELIMITERS, key=next((line for line in text.splitlines() if line.strip()), "").count)
 
 
 def _with_points(rows: list[list[str]]) -> list[list[str]]:

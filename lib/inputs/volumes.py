@@ -37,7 +37,7 @@ SAME_GRID = 0.05
 """Grids whose corners lie within this share of a voxel's shortest side are one grid: headers round to float32."""
 
 SAME_PLACE = 0.5  # share of a voxel by which two statements of a header may differ
-SPACING_MM = (0.01, 100.0)
+SPACING_MM = (0.1, 100.0)  # finer than any scanner of patients: centimetres
 MOST_LOST = 0.02  # share of a mask's volume that may be lost on the grid of its scan
 SHEARED = (
     "does not say where its voxels lie: finite numbers are expected, and axes at right angles, which those of a sheared "
@@ -184,6 +184,9 @@ def opened(path: str | os.PathLike) -> sitk.Image:
             f"{path} has {numbers} numbers a voxel and voxels of {sides} mm: one number, and {low:g} to {high:g} mm are "
             "expected"
         )
+    if set(image.GetSpacing()[:3]) == {1.0} and not any(image.GetOrigin()[:3]):
+        said = "voxels of 1 x 1 x 1 mm and begins at 0, 0, 0: was a header lost? Then volumes are wrong"
+        warnings.warn(f"{path} has {said}", stacklevel=2)
     return image
 
 
@@ -290,12 +293,13 @@ def sidecar_of(path: Path) -> dict:
 def read_labels(path: str | os.PathLike) -> Volume:
     """Read a mask or a label map: a volume of whole numbers of 0 or more, tilted where the file is."""
     labels = read_volume(path, oblique="keep")
-    if (labels.values < 0).any() or (labels.values != np.rint(labels.values)).any():
+    whole = np.rint(labels.values)  # stored with a slope, under the header of a CT, 2 comes back as 1.99997
+    if (whole < 0).any() or np.abs(labels.values - whole).max() > 0.01:
         raise ValueError(
             f"{path} is no mask: its values reach from {labels.values.min():g} to {labels.values.max():g}, "
             "whole numbers of 0 or more are expected"
         )
-    return labels
+    return labels._replace(values=whole)
 
 
 def placed(
@@ -379,8 +383,10 @@ HIGHEST_HU = 32767.0
 MASKED_HU = 80.0  # brain; a part that was masked to 0 and is brighter cannot be told from grey levels
 OTHER_MAPS = re.compile(
     r"\b(IODINE|WATER|CALCIUM|URIC_?ACID|FAT_?FRACTION|Z_?EFF\w*|EFF_ATOMIC_NUM|ELECTRON_DENSITY|RHO_?Z?|"
-    r"MAT_(SPECIFIC|FRACTIONAL|VALUE_BASED)|CBF|CBV|MTT|TTP|TMAX|PERFUSION_MAP|OVERLAY|RGB)\b"
+    r"MAT_(SPECIFIC|FRACTIONAL|VALUE_BASED)|CBF|CBV|MTT|TTP|TMAX|PERFUSION_MAP|OVERLAY|RGB|M(AX|IN)_IP|(THIN|THICK)?_?M(IN)?IP)\b"
 )
+VIRTUAL = re.compile(r"\b(VMI|(DE_)?MONO(_?\d+ ?KEV)?|VNC|VIRTUAL_\w+|MAT_(REMOVED|MODIFIED))\b|HU_MOD")
+"""HU of one energy, or without a material: numbers of such a scan do not compare with those of others."""
 
 
 def check_hounsfield(
@@ -449,7 +455,8 @@ def check_hounsfield(
         fault = f"most tissue around {tissue:.0f}; convert it again"
     if fault:
         raise ValueError(f"{path} is not in HU: its values reach from {low + 0:g} to {high + 0:g}, {fault}")
-    remark = f"its units are {units}: HU after a material was changed" if units.strip() == "HU_MOD" else ""
+    virtual = VIRTUAL.search(f"{image_type} {units}".upper())
+    remark = f"{virtual[0]}: HU of one energy or after a material was changed" if virtual else ""
     if cut:
         remark = f"{(measured == low).mean():.0%} of the voxels have the lowest value, {low:g} HU"
         remark += ": masked or cut"

@@ -139,9 +139,8 @@ class Attention(nn.Module):
             kept = torch.randperm(m, device=asked.device)[: m - int(dropout * m)]
             asked, dropout = asked.index_select(1, kept.sort().values), 0.0
         query, key, value = self.query(asking), self.key(asked), self.value(asked)
-        mixed = F.scaled_dot_product_attention(
-            self.split(query), self.split(key), self.split(value), dropout_p=dropout
-        )  # (1, heads, n, width / heads)
+        parts = map(self.split, (query, key, value))  # (1, heads, n, width / heads)
+        mixed = F.scaled_dot_product_attention(*parts, dropout_p=dropout)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     @torch.no_grad()

@@ -52,7 +52,7 @@ def read_h5ad(
         if not on.all():
             notes.append(f"{int((~on).sum())} spots off the tissue")
     if "spatial" not in found.obsm or found.n_obs < 2:
-        where = f"obsm['spatial'] is needed, it has {list(found.obsm)}"
+        where = f"obsm['spatial'] is needed, it has {list(found.obsm)}; in_tissue, where it is in obs, is 1 or true"
         raise ValueError(f"{file} has {found.n_obs} spots on tissue; {where}")
     xy = np.asarray(found.obsm["spatial"], float)[:, :2]
     pixels = ["pxl_row_in_fullres", "pxl_col_in_fullres"]

@@ -25,6 +25,7 @@ SPOT_COLUMNS = ("spot", "barcode", "barcodes", "cell_id")
 DATED = r"(?i)\d{1,2}[-./](?:mar|sep|dec|oct|apr)\w*|(?:mar|sep|dec|oct|apr)\w*[-./]\d{1,4}|\d{4}-\d\d-\d\d.*"
 MOST_COUNT = 1 << 24  # whole numbers up to here are all float32
 STRAYS = 0.01  # share of spots that two files of one section may not have in common; 22 real runs have none
+LEAST_SPREAD = 0.5  # variance over mean of a gene's counts: 1 by chance alone, and more
 ALIKE = 0.02  # spread of the totals, as a share of their mean, below which counts were normalised
 SPOT_UM = 55.0  # of Visium
 HIRES, LOWRES = 1000, 300  # pixels of the longer side of the pictures kept with a section
@@ -215,7 +216,8 @@ def assemble(
         seen = (Path(folder) / picture, rgb.shape[1::-1], images["hires"], factors["tissue_hires_scalef"])
         # a bin of Visium HD may well lie on a lumen or a fat cell: as much tissue is looked at as below a spot
         spot_px = max(diameter, SPOT_UM) / um_per_px
-        inside = check_picture(*seen, xy, picture_scale, spot_px, bare, most_outside, copy)
+        inside, odd = check_picture(*seen, xy, picture_scale, spot_px, bare, most_outside, copy)
+        notes += [odd] * bool(odd)
         if not inside.all():
             notes.append(f"{int((~inside).sum())} spots beyond the picture's border")
             section = section[inside].copy()
@@ -237,9 +239,18 @@ def _oddities(section: AnnData) -> list[str]:
             "match no other section's"
         )
     totals = np.asarray(section.X.sum(axis=1)).ravel()
-    if len(totals) >= 20 and totals.mean() > 0 and totals.std() < ALIKE * totals.mean():
+    if len(totals) < 20 or not totals.any():
+        return notes
+    if totals.std() < ALIKE * totals.mean():
         said = f"every spot has about {totals.mean():.0f} counts: normalised and rounded?"
         notes.append(f"{said} raw counts differ from spot to spot")
+    mean, square = (np.asarray(x.mean(axis=0)).ravel() for x in (section.X, section.X.power(2)))
+    spread = (square - mean**2)[mean >= 0.5] / mean[mean >= 0.5]
+    single = (np.asarray((section.X == 1).sum(axis=1)) > 0).mean()
+    if len(spread) and (ratio := np.median(spread)) < LEAST_SPREAD:
+        notes.append(f"counts vary less than chance (variance {ratio:.2f} of mean): logged, or yes and no?")
+    elif section.n_vars >= 1000 and single < 0.5:  # of a panel all genes may be frequent
+        notes.append(f"in {1 - single:.0%} of the spots no gene has a count of 1: normalised and rounded?")
     return notes
 
 

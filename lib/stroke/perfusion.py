@@ -64,9 +64,8 @@ class Prepared(NamedTuple):
         """Enhancement of the window's frames, float32 (window, z, y, x): mean 0 and sd 1 in the mask, 0 outside."""
         frames = self.enhancement[self.first_frame : self.first_frame + self.window, self.mask]
         scaled = (frames - np.float32(self.mean_hu)) / np.float32(self.sd_hu)
-        values = np.zeros(
-            (self.window, *self.mask.shape), np.float32
-        )  # the mean, and what a convolution pads with
+        # 0 outside: the mean, and what a convolution pads with
+        values = np.zeros((self.window, *self.mask.shape), np.float32)
         values[:, self.mask] = np.minimum(scaled, np.float32(self.most))
         return values
 
@@ -113,11 +112,18 @@ def prepare(series: Series, settings: Preparation) -> Prepared:
     return Prepared(brain, grid, series.seconds, still, enhancement, *numbers)
 
 
-def remark_on_bends(prepared: Prepared) -> str:
-    """A remark where brain or vessels bend over time as in no bolus, "" else; see `bends`."""
+def remarks_on(prepared: Prepared) -> str:
+    """Remarks on a brain as wide or dense as nobody's, and where brain or vessels bend over time as in no bolus (`bends`); ""."""
     brain = prepared.enhancement[:, prepared.mask].mean(1, dtype=np.float64)
     vessels = vessel_curve(prepared.enhancement, prepared.mask)
-    return bends(brain, vessels, float(np.diff(prepared.seconds).mean()))
+    width = prepared.mask.any((0, 1)).sum() * prepared.geometry.spacing_mm[0]
+    density = np.median(prepared.baseline[prepared.mask])
+    said = {
+        f"the brain is {width:.0f} mm wide: are the sides of its voxels right?": not 60 <= width <= 220,
+        f"the brain has {density:.0f} HU before the contrast, 25 to 45 are usual": not 20 <= density <= 60,
+        bends(brain, vessels, float(np.diff(prepared.seconds).mean())): True,
+    }
+    return "; ".join(words for words, true in said.items() if true and words)
 
 
 def network_input(prepared: Prepared, shape: tuple[int, int, int], frames: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from lib.params import read_yaml
 from lib.stroke import clinical, cohort, phantom
 from lib.stroke.clinical import CATEGORICAL, POSTPROCEDURAL, RANGES
 from lib.stroke.params import StrokeParams
-from lib.stroke.perfusion import NUMBERS, Prepared, prepare, remark_on_bends, write_prepared
+from lib.stroke.perfusion import NUMBERS, Prepared, prepare, remarks_on, write_prepared
 from lib.stroke.series import Series, read_series, write_series_features
 from lib.training.folds import stratified_folds
 
@@ -60,7 +60,7 @@ class Isles:
         prepared = prepare(film, self.params.preparation)
         write_prepared(target, prepared)
         facts = film.facts | {key: getattr(prepared, key) for key in NUMBERS}
-        facts["note"] = "; ".join(filter(None, (*film.notes, remark_on_bends(prepared))))
+        facts["note"] = "; ".join(filter(None, (*film.notes, remarks_on(prepared))))
         write_json(facts, target.with_suffix(".json"))
 
     def depends(self, name: str) -> dict:

@@ -317,6 +317,7 @@ def read_dicom_film(folder: Path, interval_s: float | None, oblique: str, series
     slices = dicom.distinct(exported)
     if copies := len(exported) - len(slices):
         notes.append(f"{copies} copies of pictures passed over")
+    dicom.warn_of_voltages(slices, folder)
     places = _places(slices)
     at_place = [[slices[n] for n in np.flatnonzero(places == place)] for place in range(places.max() + 1)]
     counts = np.bincount(places)

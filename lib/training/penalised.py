@@ -247,9 +247,8 @@ class ElasticNet:
         both = np.hstack([target, some])
         explained = np.linalg.solve(gram, base.T @ both)
         both = both - base @ explained
-        net = linear_model.ElasticNet(
-            alpha=penalty, l1_ratio=self.l1_share, fit_intercept=False, tol=1e-3, warm_start=True
-        )
+        how = {"fit_intercept": False, "tol": 1e-3, "warm_start": True}
+        net = linear_model.ElasticNet(alpha=penalty, l1_ratio=self.l1_share, **how)
         net.coef_ = at[width:][kept].copy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the next step goes on from here
@@ -276,11 +275,9 @@ def principal_axes(columns: np.ndarray) -> np.ndarray:
 
 def baseline(score: np.ndarray, outcome: Outcome, months: Sequence[float]) -> np.ndarray:
     """Breslow's cumulative baseline hazard at `months`, of training patients with these scores."""
-    times = np.unique(outcome.time[outcome.event == 1])
-    hazard = np.exp(score)
-    steps = [
-        (outcome.event[outcome.time == time]).sum() / hazard[outcome.time >= time].sum() for time in times
-    ]
+    time, event = outcome
+    times, hazard = np.unique(time[event == 1]), np.exp(score)
+    steps = [event[time == one].sum() / hazard[time >= one].sum() for one in times]
     return np.r_[0.0, np.cumsum(steps)][np.searchsorted(times, months, side="right")]
 
 

@@ -36,9 +36,8 @@ def read_folds(folder: str | Path) -> list[Fold]:
 def of_patients(folds: Iterable[Fold]) -> list[Fold]:
     """Folds that name slides as folds of their patients; those that name patients come back as they are."""
     parts = [[tuple(dict.fromkeys(map(tcga.patient_of, part))) for part in fold[1:]] for fold in folds]
-    return _checked(
-        [Fold(fold.name, *part) for fold, part in zip(folds, parts, strict=True)], "folds of slides"
-    )
+    folds = [Fold(fold.name, *part) for fold, part in zip(folds, parts, strict=True)]
+    return _checked(folds, "folds of slides")
 
 
 def _checked(folds: list[Fold], where: object) -> list[Fold]:

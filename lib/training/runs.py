@@ -100,9 +100,8 @@ def plan_runs(
 def counted(runs: Mapping[str, Run]) -> pd.DataFrame:
     """How many folds and trainings each contender has in each setting."""
     rows = pd.DataFrame([run.about for run in runs.values()], columns=ABOUT)
-    return (
-        rows.groupby(["setting", "model"], sort=False)["fold"].agg(folds="nunique", runs="size").reset_index()
-    )
+    groups = rows.groupby(["setting", "model"], sort=False)["fold"]
+    return groups.agg(folds="nunique", runs="size").reset_index()
 
 
 def carry_out(

@@ -131,6 +131,14 @@ def test_folders_exchanged_are_told_by_where_tiles_lie(tmp_path, order, kind):
         read_bag(tmp_path, "s")
 
 
+def test_a_scale_of_another_slide_is_told_by_where_its_tiles_lie(tmp_path):
+    for scale in SIDE:
+        corners, features = grid(6, 4, scale)
+        write_clam(tmp_path / f"x{scale}" / "s.h5", corners + 90_000 * (scale == 5), features)
+    with pytest.raises(ValueError, match="slide s: most tiles at 10x lie at none of 5x"):
+        read_bag(tmp_path, "s")
+
+
 def test_a_few_scattered_tiles_are_no_exchange(tmp_path):
     far = {20: [(0, 0), (1, 0), (40, 80)], 10: [(0, 0), (20, 40)], 5: [(0, 0), (10, 20)]}
     for scale, places in far.items():
@@ -143,7 +151,7 @@ def test_widths_units_and_recorded_scales_must_agree(tmp_path):
     for scale in SIDE:
         write_trident(tmp_path / f"x{scale}" / "s.h5", *grid(2, 2, scale), scale)
     corners, features = grid(2, 2, 5)
-    write_trident(tmp_path / "x5" / "s.h5", corners, features[:, :2], 5)
+    write_trident(tmp_path / "x5" / "s.h5", corners, features[:, 1:], 5)
     with pytest.raises(ValueError, match="different widths: 20x 3, 10x 3, 5x 2"):
         read_bag(tmp_path, "s")
     write_clam(tmp_path / "x10" / "s.h5", *grid(2, 2, 10))

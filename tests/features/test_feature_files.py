@@ -200,7 +200,9 @@ def test_an_empty_slide_is_not_a_bag(tmp_path, shape):
     ("content", "message"),
     [
         ({"features": np.zeros(6, np.float32)}, r"one row a tile, they are float32 \(6,\)"),
-        ({"coords": np.zeros((4, 2))}, "it holds coords: give the folder of features"),
+        ({"coords": np.zeros((4, 2))}, "it holds coords: features, or feats of STAMP"),
+        ({"embeddings": np.ones((4, 2))}, "it holds embeddings: features, or feats of STAMP"),
+        ({"features": np.repeat([[1.0], [0.0]], [7, 2], 0)}, "features of 2 of its 9 tiles are all 0"),
         ({"feats": np.zeros((4, 2)), "features": np.ones((4, 2))}, "it holds feats, features"),
         ({"features": np.ones((5, 3)), "coords": np.zeros((9, 2))}, "5 features but coords of shape"),
         ({"feats": np.full((5, 3), np.nan)}, "NaN or infinity in 5 rows of features, first in row 0"),

@@ -314,6 +314,17 @@ def test_own_table(tmp_path):
     assert labelled.table["event"].tolist() == [0, 1] * 4
 
 
+def test_an_own_table_of_another_unit_or_language(tmp_path):
+    rows = rows_of(g2=np.arange(8) + 0.5)
+    truth, _ = own(tmp_path, rows)
+    _, remarks = own(tmp_path, rows.assign(time_months=rows["time_months"] / 12))
+    assert ("time_months", 8, "median 0.375 months: are these years?") in remarks
+    rows.to_csv(tmp_path / "own.csv", index=False, sep=";", decimal=",")
+    params = FusionParams(**OWN | {"folds": 2, "least_events": 2})
+    for name, block in read_own(tmp_path / "own.csv", params)[0].blocks.items():
+        pd.testing.assert_frame_equal(block, truth.blocks[name])
+
+
 @pytest.mark.parametrize("trap", ["site", "train"])
 def test_what_tells_the_outcome_enters_no_modality(tmp_path, trap):
     rows = rows_of(**{trap: [0, 1] * 4})  # the outcome itself
@@ -341,7 +352,11 @@ def test_rows_of_one_patient_stay_in_one_fold(tmp_path):
         ),
         ({"event": [2] * 8}, "event of P0, P1, .* is no 0 or 1"),
         ({"time_months": [-1.0] * 8}, "time_months of P0, P1, .* is no months, 0 or more"),
-        ({"age": ["old"] * 8}, "age of P0, P1, .* is 'old': write categories as numbers"),
+        ({"age": ["old"] * 8}, "age of P0, P1, .* is 'old': write numbers with a point, categories as"),
+        ({"g1": [np.inf] * 8}, "g1 of P0, P1, .* is 'inf': write numbers"),
+        ({"age": [62, 71, 999, 80, 55, 66, 47, 59]}, "age of patient P2 is 999, 0 to 120 years .*a code of"),
+        ({"age": [62, 71, 66, -9, 55, 66, 47, 59]}, "age of patient P3 is -9, .*a code of what is missing"),
+        ({"time_months": np.arange(400, 2000, 200)}, "time_months of patient P5 is 1400, .*are these days"),
         ({"event": [0] * 7 + [1]}, "1 events, fewer than 2; lower `least_events`"),
         ({"fold": ["0"] * 4 + ["1"] * 4, "event": [1] * 2 + [0] * 6}, "fold 0 holds out every event"),
         ({"fold": list("00112233"), "event": [1, 0, 0, 0, 1, 0, 1, 0]}, "fold 1 holds out no event"),

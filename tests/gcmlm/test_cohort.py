@@ -247,6 +247,19 @@ def test_matched_a_formula_a_date_or_a_decimal_comma_is_no_category(folder, cell
         read_matched(folder, WANTED)
 
 
+def test_matched_measurements_with_a_unit_are_no_categories_and_spellings_of_one_category_are_one(tmp_path):
+    count = 12
+    table = pd.DataFrame({"patient": [f"P{i}" for i in range(count)], "time_months": 30.0, "event": 0})
+    table["hospital"], table["stage"] = ["B", "b "] * 6, ["T1", "t1", " T2", "T2"] * 3
+    table["cea"] = [f"{i}.5 ng/ml" for i in range(count)]
+    table.to_csv(tmp_path / "patients.csv", index=False)
+    patients = read_matched(tmp_path, ["stage"]).patients
+    assert set(patients["hospital"]) == {"B"}  # else half of an external hospital would be trained on
+    assert set(patients["stage"]) == {"T1", "T2"}
+    with pytest.raises(ValueError, match=r"cea of patient P0: '0.5 ng/ml' is no number.*no units"):
+        read_matched(tmp_path, ["cea"])
+
+
 # where a file lies
 
 

@@ -1,6 +1,7 @@
 """DICOM series: every slice at its place and in HU, or a sentence that says what is amiss."""
 
 import re
+import warnings
 
 import numpy as np
 import pydicom
@@ -323,6 +324,7 @@ FAULTS = {
     "localiser": (written(t0008_0008="ORIGINAL\\PRIMARY\\LOCALIZER"), "slices are 5 mm apart but 10 mm"),
     "colour": (colour, "IM2.dcm is in colour"),
     "modality": (written(t0008_0060="MR"), "holds MR, CT is expected"),
+    "patient": (written(t0010_0020="other"), "of several patients"),
     "cut": (cut(-30), "IM2.dcm was cut short"),
     "nothing left": (cut(0), "IM2.dcm was cut short"),
     "one": (lambda f: [each.unlink() for each in list(f.iterdir())[1:]], "holds one slice"),
@@ -333,6 +335,15 @@ FAULTS = {
 def test_faults_are_named(series, spoil, said):
     spoil(series)
     refused(series, said)
+
+
+def test_two_voltages_in_one_stack_are_remarked(series):
+    write_slice(series, "IM2.dcm", 4, t0018_0060="80")
+    with warnings.catch_warnings(action="error"):
+        read_dicom(series)  # the others say nothing
+    write_slice(series, "IM3.dcm", 3, t0018_0060="120")
+    with pytest.warns(UserWarning, match="at 120 and 80 kV"):
+        read_dicom(series)
 
 
 def test_steps_equal_to_one_per_cent_are_equal(tmp_path):

@@ -1,6 +1,7 @@
 """A region lands on the patient's place or is refused; what number it has is read where it stands, and never guessed."""
 
 import json
+import warnings
 
 import nibabel
 import numpy as np
@@ -50,13 +51,36 @@ def test_empty_mask_one_voxel_and_wrong_label(tmp_path):
     for label in (1, "1"):
         with pytest.raises(ValueError, match="has no label 1: its labels are 2, 5"):
             read_label(tmp_path / "mask.nii.gz", GRID, label)
-    for value in (0.5, -1):
+    for value in (0.5, 0.98, -1):
         store(tmp_path / "other.nii.gz", np.full(SIZE[::-1], value, np.float32))
         with pytest.raises(ValueError, match="is no mask: its values reach from"):
             read_label(tmp_path / "other.nii.gz", GRID, 1)
     for label in ("0", "-1"):
         with pytest.raises(ValueError, match="a whole number of 1 or more"):
             read_label(tmp_path / "mask.nii.gz", GRID, label)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_labels_that_were_stored_with_a_slope_are_whole_again(tmp_path, dtype):
+    """A mask in floating point under the header of its CT: nibabel stores it with a slope, and 2 comes back as 2.0000001."""
+    labels, affine = map_of().T.astype(float), np.diag([-0.8, -0.9, 5, 1])
+    affine[:3, 3] = np.array(GRID.origin_mm) * (-1, -1, 1)
+    image = nibabel.Nifti1Image(labels, affine)
+    image.set_data_dtype(dtype)
+    nibabel.save(image, tmp_path / "mask.nii.gz")
+    assert (nibabel.load(tmp_path / "mask.nii.gz").get_fdata() % 1).any()
+    np.testing.assert_array_equal(read_label(tmp_path / "mask.nii.gz", GRID, 5), map_of() == 5)
+
+
+def test_that_others_were_not_read_is_said_where_a_number_chose(tmp_path):
+    """1 is the liver and 2 the tumour in one set, and 1 the tumour in another."""
+    path = store(tmp_path / "mask.nii.gz")
+    with pytest.warns(UserWarning, match="mask.nii.gz: label 2 is read, of 2, 5"):
+        read_label(path, GRID, 2)
+    (tmp_path / "mask.json").write_text(json.dumps({"organ": 5, "tumour": 2}))
+    with warnings.catch_warnings(action="error"):
+        read_label(path, GRID, "tumour")
+        read_label(store(tmp_path / "one.nii.gz", (map_of() == 5).astype(np.uint8)), GRID, 1)
 
 
 def test_label_by_name(tmp_path):

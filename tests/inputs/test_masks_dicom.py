@@ -143,7 +143,7 @@ def test_an_export_in_one_folder(scan, tmp_path):
     np.testing.assert_array_equal(inside, outlined()["liver"])
     assert "not read: SEG" in volume.remark
     volume, _ = read_region(folder, folder / "SEG.dcm", 1)
-    assert "SEG.dcm: region 1 of 2 is 'tumour'" in volume.remark
+    assert "SEG.dcm: label 1 is read, of 1 (tumour), 2 (liver)" in volume.remark
     assert str(tmp_path) not in volume.remark
     structures(folder / "RS.dcm", drawn_boxes())
     with pytest.raises(ValueError, match=r"holds 2 masks of DICOM .*RS.dcm, SEG.dcm"):

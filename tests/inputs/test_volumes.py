@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 
 import nibabel
 import numpy as np
@@ -256,7 +257,7 @@ def test_every_kind_of_nifti_gives_its_values(kind, endian, slope, tmp_path):
     assert kind.from_bytes(raw).header.endianness == endian
     image.header.set_xyzt_units("meter")
     image.to_filename(tmp_path / "m.nii")
-    with pytest.raises(ValueError, match=r"voxels of 900 x 1300 x 4000 mm: one number, and 0.01 to 100 mm"):
+    with pytest.raises(ValueError, match=r"voxels of 900 x 1300 x 4000 mm: one number, and 0.1 to 100 mm"):
         read_volume(tmp_path / "m.nii")
 
 
@@ -392,11 +393,37 @@ def test_what_may_be_hu_or_not_is_remarked(values, said):
         {"units": "Z_EFF"},
         {"image_type": "['DERIVED', 'PRIMARY', 'AXIAL', 'IODINE']"},
         {"image_type": "DERIVED\\PRIMARY\\AXIAL\\ELECTRON_DENSITY"},
+        {"image_type": "['DERIVED', 'SECONDARY', 'AXIAL', 'MIP']"},
+        {"image_type": "['DERIVED', 'SECONDARY', 'AXIAL', 'MIN_IP']"},
     ],
 )
 def test_a_header_that_says_what_it_is_is_believed(header):
     with pytest.raises(ValueError, match="scan is not in HU: its header"):
         volumes.check_hounsfield(body(), "scan", **header)
+
+
+@pytest.mark.parametrize("kind", ["VMI", "DE_MONO_40KEV", "VNC", "HU_MOD"])
+def test_a_scan_of_one_energy_or_without_its_contrast_is_remarked(kind):
+    told = volumes.check_hounsfield(body(), "scan", image_type=f"['DERIVED', 'AXIAL', '{kind}']")
+    assert "HU of one energy or after a material was changed" in told
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "a.mha"])
+def test_a_header_that_was_lost_on_the_scan_itself_is_remarked(tmp_path, name):
+    """Arrays written without their header: scan and mask fit each other, and all volumes are wrong."""
+    for spacing, said in {(1.0, 1.0, 1.0): ["was a header lost?"], (1.0, 1.0, 2.5): []}.items():
+        image = sitk.GetImageFromArray(body())
+        image.SetSpacing(spacing)
+        sitk.WriteImage(image, str(tmp_path / name))
+        with volumes.remarks(tmp_path / name) as remarks:
+            read_volume(tmp_path / name)
+        assert [re.search(r"was a header lost\?", each)[0] for each in remarks] == said
+
+
+def test_a_scan_in_centimetres_is_refused(tmp_path):
+    save(tmp_path / "a.nii.gz", voxels(), np.diag([0.07, 0.07, 0.5, 1]))
+    with pytest.raises(ValueError, match=r"a.nii.gz has .* voxels of 0.07 x 0.07 x 0.5 mm.*0.1 to 100 mm"):
+        read_volume(tmp_path / "a.nii.gz")
 
 
 def test_a_whole_scan_has_air_or_fat():

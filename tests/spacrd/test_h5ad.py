@@ -149,6 +149,23 @@ def test_pictures_in_the_file_and_of_hest(tmp_path):
         read_section(told, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "turn", ["right", Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, "twice"]
+)
+def test_a_picture_beside_spots_on_tissue_alone_is_remarked_where_it_does_not_lie_on_them(tmp_path, turn):
+    """Most h5ad have no spots off the tissue; places that they leave free within their box tell as much."""
+    on = (np.quantile(PLACES, 0.4) > PLACES).any(axis=1)
+    picture = np.full((3000, 2800, 3), 240, np.uint8)
+    for x, y in PLACES[on].astype(int):
+        picture[y - 100 : y + 100, x - 100 : x + 100] = (190, 120, 180)
+    made()[on].copy().write_h5ad(tmp_path / "a.h5ad")
+    picture = np.kron(picture, np.ones((2, 2, 1), np.uint8)) if turn == "twice" else picture
+    picture = Image.fromarray(picture)
+    (picture if isinstance(turn, str) else picture.transpose(turn)).save(tmp_path / "a.png")
+    told = read_section(row(), tmp_path).uns["section"]["dropped"]
+    assert ("a.png does not lie on the spots" in told) == (turn != "right")
+
+
 def test_stimage(tmp_path):
     """coord/, gene_exp/ and image/ of several slides; r is a spot's radius."""
     home = tmp_path / "ST"

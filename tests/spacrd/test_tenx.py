@@ -397,6 +397,27 @@ def test_counts_that_were_normalised_and_rounded_are_remarked(made):
     assert "every spot has about 10000 counts" in again(folder).uns["section"]["dropped"]
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda x: np.rint(np.log1p(x)), "logged, or yes and no"),
+        (lambda x: x > 0, "logged, or yes and no"),
+        (lambda x: np.rint(x / x.sum(axis=1, keepdims=True) * 1e4)[:, :1000], "no gene has a count of 1"),
+        (lambda x: x, ""),
+    ],
+)
+def test_whole_numbers_that_no_counting_gives_are_remarked(tmp_path, spoil, said):
+    """Logged and rounded; yes and no; normalised, rounded, then with fewer genes; raw."""
+    rng, genes = np.random.default_rng(0), [f"G{i}" for i in range(1100)]
+    mean = np.r_[np.full(40, 2.0), np.full(1060, 0.05)]
+    truth = visium_run(tmp_path / "run")
+    counts = spoil(rng.poisson(mean, (len(truth["on"]), len(genes)))).astype(int)
+    matrix = tmp_path / "run/filtered_feature_bc_matrix.h5"
+    write_matrix(matrix, counts, truth["on"], genes[: counts.shape[1]])
+    told = again(tmp_path / "run").uns["section"]["dropped"]
+    assert (said in told, bool(told)) == (True, bool(said))
+
+
 # Xenium
 
 PANEL = ["ERBB2", "KRT8", "COL1A1", "PTPRC", "NegControlProbe_1", "UnassignedCodeword_2"]

@@ -3,6 +3,7 @@ broken in time are refused, and sound ones of any interval, start and noise are 
 """
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from lib.stroke.perfusion import (
     network_input,
     prepare,
     read_prepared,
+    remarks_on,
     resampled,
     tissue_mask,
     vessel_curve,
@@ -267,6 +269,14 @@ def test_file_bounds_what_half_floats_cannot_hold_and_is_refused_when_cut(prepar
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"one.h5 is not a prepared scan, or was cut short"):
         read_prepared(path)
+
+
+def test_a_brain_as_wide_or_dense_as_nobodys_is_remarked(prepared):
+    """Voxels of 1 mm of a header that was lost, values without their slope."""
+    assert remarks_on(prepared) == ""
+    lost = prepared._replace(geometry=prepared.geometry._replace(spacing_mm=(1.0, 1.0, 1.0)))
+    assert re.fullmatch(r"the brain is \d\d mm wide: are the sides of its voxels right\?", remarks_on(lost))
+    assert "has 18 HU before the contrast" in remarks_on(prepared._replace(baseline=prepared.baseline / 2))
 
 
 # what is refused
