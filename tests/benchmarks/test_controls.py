@@ -136,9 +136,8 @@ def test_by_one_inner_fold_a_network_is_tuned_as_in_the_bench_and_by_more_on_the
     bench = fit(run, data)
     costs, tried = bench.tables["costs"].iloc[0], bench.tables["tuning"]
     assert costs["parameters"] > costs["of_head"] > 0
-    assert [*tried.filter(list(Member._fields)).itertuples(index=False, name=None)] == [
-        one[1:] for one in settings_of(2, 1)
-    ]  # the same for every head
+    settings = [one[1:] for one in settings_of(2, 1)]  # the same for every head
+    assert [*tried.filter(Member._fields).itertuples(index=False, name=None)] == settings
     assert (bench.scores["setting"] == "planted").all()
     found = tuned(run, data, (1, 3))
     pd.testing.assert_frame_equal(found[1][0], bench.scores.drop(columns="setting"))
