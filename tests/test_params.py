@@ -220,7 +220,7 @@ LATE = {"admission": ["late-fusion", "ctp", "clinical-branch"]}
         ("crossfusion", {"horizons": [36.0, 12.0]}, "in ascending order"),
         ("stroke", {"phantom": None}, "give exactly one of `phantom`, `isles`"),
         ("stroke", {"phantom": None, "arrays": "b"}, "`arrays` and `arrays_clinical`"),
-        ("stroke", {"shape": [16, 24, 16]}, "shape.1: Input should be a multiple of 16"),
+        ("stroke", {"shape": [16, 24, 16]}, "'shape.1': Input should be a multiple of 16"),
         ("stroke", {"models": {"admission": ["late-fusion"]}}, "late-fusion is made of ctp and clinical-"),
         ("stroke", {"models": LATE, "seeds": [1, 2], "first_seed_only": ["ctp"]}, "of the same seeds"),
         ("gcmlm", {"phantom": None}, "give exactly one of `phantom`, `matched_cohort`"),

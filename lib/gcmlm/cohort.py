@@ -74,7 +74,7 @@ class Cohort(NamedTuple):
 
     `patients`: one row a patient, in the table's order: patient, hospital ("" where unknown), the factors (float64, or texts of
     a category with None where missing), time_months (0 or more), event (1.0, 0.0), NaN where missing; problem ("no follow-up",
-    or ""). `scans`: patient, image, mask ("" where none is named), label (a number as int, or a name), series (of a folder that
+    or ""). `scans`: patient, image, mask ("" where none is named), label (its row's, else that of all), series (of a folder that
     holds several, see `lib.inputs.dicom.read_dicom`; ""), problem. `slides`: patient, slide, path, um_per_px (µm per level-0
     pixel, NaN where the file itself has to tell), problem. Paths begin with the folder; `problem` says why a file cannot be
     used, "" if nothing is known against it. `given`: modality -> table of features made elsewhere, indexed by patient.
@@ -279,7 +279,7 @@ def _scans(folder: Path, known: set[str], label: int | str, one: tuple | None, w
     rows["image"], rows["problem"] = files_named(folder, rows["image"], path, "image", wrong)
     rows["mask"], problem = files_named(folder, rows["mask"], path, "mask", wrong)
     rows["problem"] = np.where(masked & (rows["problem"] == ""), problem, rows["problem"])
-    rows["label"] = [(int(text) if text.isdigit() else text) if text else label for text in rows["label"]]
+    rows["label"] = [text or label for text in rows["label"]]
     return rows[SCANS].reset_index(drop=True)
 
 

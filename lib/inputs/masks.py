@@ -76,7 +76,7 @@ def read_label(path: str | os.PathLike, like: Geometry, label: int | str | None 
         fault = f"has {what}, which is lost between the voxels of the volume: {like}"
     if fault:
         raise ValueError(f"{path} {fault}")
-    if what == f"label {number}" and len(there) > 1:  # 1 is the organ in some sets, and the tumour in others
+    if isinstance(label, int) and len(there) > 1:  # nobody's choice for this mask: 1 is an organ in some sets
         warnings.warn(f"{path}: {what} is read, of {some(there)}", stacklevel=2)
     return mask
 

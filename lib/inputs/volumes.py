@@ -37,7 +37,7 @@ SAME_GRID = 0.05
 """Grids whose corners lie within this share of a voxel's shortest side are one grid: headers round to float32."""
 
 SAME_PLACE = 0.5  # share of a voxel by which two statements of a header may differ
-SPACING_MM = (0.1, 100.0)  # finer than any scanner of patients: centimetres
+SPACING_MM = (0.15, 100.0)  # finer than scans of a trunk or head: centimetres
 MOST_LOST = 0.02  # share of a mask's volume that may be lost on the grid of its scan
 SHEARED = (
     "does not say where its voxels lie: finite numbers are expected, and axes at right angles, which those of a sheared "

@@ -74,11 +74,10 @@ def read_h5ad(
     else:
         there = ", ".join(found.obs) or "none"
         raise FileNotFoundError(f"labels {labels!r} are no file, and no column of {file}, which has {there}")
-    array = (xy - xy.min(axis=0)) / pitch_of(xy) if array is None else array
     home = path if path.is_dir() else path.parent
     named |= {"sizes_um": sizes, "um_per_px": um, "picture": picture, "picture_scale": (scale, scale)}
     named |= {"folder": home, "classes": classes, "dropped": notes, "copy": embedded(found.uns)[0]}
-    return assemble(counts, xy, array, tissue, **named, bare=bare)
+    return assemble(counts, xy, tissue, **named, bare=bare)
 
 
 def read_csv(
@@ -107,7 +106,7 @@ def read_csv(
     tissue = read_labels(labels, counts.index, notes, classes, filtered=True)
     named |= {"sizes_um": sizes, "um_per_px": um, "folder": path, "classes": classes, "dropped": notes}
     named["picture"] = picture.relative_to(path).as_posix() if picture else ""
-    return assemble(AnnData(counts), xy, (xy - xy.min(axis=0)) / pitch_of(xy), tissue, **named)
+    return assemble(AnnData(counts), xy, tissue, **named)
 
 
 def _named(folder: Path, name: str, ending: str) -> Path:

@@ -60,8 +60,7 @@ def read_section(folder: Path, name: str, labels: Path | None = None, classes: M
         tissue, source = _labels(folder, name, counts.index, notes, classes)
     about = {"name": name, "patient": patient_of(name), "platform": "st", "folder": folder}
     about |= {"classes": classes, "sizes_um": SIZES_UM, "picture": picture, "picture_scale": scale}
-    array = places[["x", "y"]].to_numpy()
-    return assemble(AnnData(counts), xy.to_numpy(), array, tissue, source, **about, dropped=notes)
+    return assemble(AnnData(counts), xy.to_numpy(), tissue, source, **about, dropped=notes)
 
 
 def patient_of(name: str) -> str:

@@ -150,7 +150,6 @@ def pitch_of(xy: np.ndarray) -> float:
 def assemble(
     counts: AnnData,
     xy: np.ndarray,
-    array_xy: np.ndarray,
     tissue: pd.Series,
     source: str | pd.Series = "pathologist",
     *,
@@ -174,8 +173,8 @@ def assemble(
     ----------
     counts : AnnData (n spots, g genes)
         Raw counts, dense or sparse, with the names of spots and genes; var["gene_ids"] where the files have identifiers.
-    xy, array_xy : float array (n, 2)
-        x, y in pixels of the full-resolution picture, origin top left; and in grid steps.
+    xy : float array (n, 2)
+        x, y in pixels of the full-resolution picture, origin top left.
     tissue, source, classes
         Class of every spot (n,), "" where none; who said so, "pathologist" or "transferred" (one word may do for all; a spot
         without a class gets "none"); and what each class counts as (`label_of`).
@@ -191,7 +190,7 @@ def assemble(
     Returns
     -------
     AnnData
-        X: csr float32 raw counts; var gene_id; `obsm["spatial"]` (n, 2) full-resolution pixels; obs array_x, array_y, tissue,
+        X: csr float32 raw counts; var gene_id; `obsm["spatial"]` (n, 2) full-resolution pixels; obs tissue,
         label (1 cancer, 0 other, NaN undetermined or unlabelled), label_source; `uns["section"]`: what is known of it;
         `uns["spatial"][name]`: picture and scale factors, as scanpy and squidpy draw them.
     """
@@ -203,7 +202,6 @@ def assemble(
     section.X = section.X.astype(np.float32)
     section.var["gene_id"] = counts.var["gene_ids"].astype(str).to_numpy() if "gene_ids" in counts.var else ""
     notes += _oddities(section)
-    section.obs["array_x"], section.obs["array_y"] = np.asarray(array_xy, float).T
     section.obs["tissue"] = tissue = pd.Series(tissue).fillna("").astype(str).to_numpy()
     section.obs["label"] = label_of(tissue, classes)
     section.obs["label_source"] = np.where(tissue == "", "none", source)

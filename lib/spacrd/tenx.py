@@ -149,12 +149,12 @@ def read_visium(folder: Path, labels: Path | None = None, classes: Mapping = CLA
         )
     counts, bare = counts[~off], places.loc[~on, PIXELS].to_numpy()
     places, _ = matched(places[on], counts.obs_names, np.inf)
-    xy, array = places[PIXELS].to_numpy(), places[ARRAY].to_numpy()
+    xy = places[PIXELS].to_numpy()
     picture, scale, copy = _picture_of(folder, run, factors, xy)
     tissue = read_labels(labels, counts.obs_names, notes, classes)
     named |= {"sizes_um": sizes_um, "um_per_px": um_per_px, "picture": picture, "picture_scale": [scale] * 2}
     named |= {"folder": folder, "classes": classes, "dropped": notes}
-    return assemble(counts, xy, array, tissue, **named, bare=bare, copy=copy)
+    return assemble(counts, xy, tissue, **named, bare=bare, copy=copy)
 
 
 def _read_positions(run: Path) -> pd.DataFrame:
@@ -254,8 +254,7 @@ def read_xenium(folder: Path, labels: Path | None = None, classes: Mapping = CLA
 
     `labels` is a table of cell_id and label. A pseudo-spot with more than half of its labelled cells in a cancer class takes
     the most frequent of these classes, with less than half the most frequent of the others, with exactly half
-    "undetermined"; label_source is "transferred". obs["cells"] are cells in the square, obs["cancer_share"] the share of its
-    labelled cells in a cancer class, or NaN.
+    "undetermined"; label_source is "transferred".
     """
     run = run_of(folder, "*cells.parquet", "*cells.csv", "*cells.csv.gz")
     counts = read_counts(part_of(run, "cell_feature_matrix.h5") or run / "cell_feature_matrix")
@@ -278,13 +277,10 @@ def read_xenium(folder: Path, labels: Path | None = None, classes: Mapping = CLA
     xy = (centre @ np.linalg.inv(to_morphology).T)[:, :2]
     um_per_px = pixel_um * np.sqrt(abs(np.linalg.det(to_morphology[:2, :2])))
     of_cells = read_labels(labels, counts.obs_names, notes, classes)
-    tissue, share = _majority(of_cells, classes, square, len(squares))
+    tissue = _majority(of_cells, classes, square, len(squares))
     named |= {"sizes_um": (BIN_UM, BIN_UM), "um_per_px": um_per_px, "picture": picture, "dropped": notes}
     named |= {"folder": folder, "classes": classes, "most_outside": MOST_UNCOVERED}
-    section = assemble(total, xy, squares, tissue, "transferred", **named)
-    each = pd.DataFrame({"cells": np.bincount(square, minlength=len(squares)), "cancer_share": share})
-    section.obs = section.obs.join(each.set_index(total.obs_names))
-    return section
+    return assemble(total, xy, tissue, "transferred", **named)
 
 
 def _read_cells(folder: Path) -> pd.DataFrame:
@@ -317,8 +313,8 @@ def _aligned_picture_of(folder: Path, run: Path) -> tuple[str, np.ndarray]:
     return picture.relative_to(folder).as_posix(), matrix
 
 
-def _majority(tissue: pd.Series, classes: Mapping, square: np.ndarray, number: int) -> tuple:
-    """Class and share of cancer cells of every square, over its labelled cells."""
+def _majority(tissue: pd.Series, classes: Mapping, square: np.ndarray, number: int) -> np.ndarray:
+    """Class of every square, over its labelled cells."""
     label = label_of(tissue, classes)
     table = pd.DataFrame({"square": square, "tissue": tissue.to_numpy(), "cancer": label == 1})
     table = table[~np.isnan(label)]
@@ -327,4 +323,4 @@ def _majority(tissue: pd.Series, classes: Mapping, square: np.ndarray, number: i
     frequent = table.groupby(["square", "cancer"])["tissue"].agg(lambda kinds: kinds.mode()[0])
     won = pd.MultiIndex.from_arrays([range(number), (share > 0.5).to_numpy()])
     winner = np.where(share == 0.5, "undetermined", frequent.reindex(won).to_numpy(dtype=object))
-    return np.where(share.isna(), "", winner).astype(object), share.to_numpy()
+    return np.where(share.isna(), "", winner).astype(object)

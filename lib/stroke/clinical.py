@@ -98,19 +98,17 @@ def mapped(
         f"{one} is no clinical variable{nearest_name(one, known)}" for one in mapping if one not in known
     )
     named = {name: meant for name, meant in mapping.items() if name in known}
-    table = pd.DataFrame(
-        {name: _evaluated(raw, name, meant, levels.get(name), wrong) for name, meant in named.items()}
-    )
+    read = {name: _evaluated(raw, name, meant, levels.get(name), wrong) for name, meant in named.items()}
+    table = pd.DataFrame(read)
     notes: list[list[str]] = [[] for _ in raw.index]
     for name, usual in RANGES.items():
         found, low, high = table[name], usual.low, usual.high
         if implausible == "refuse":
             with wrong.held():
                 tables.looked_over(found, name, usual, "; correct the table, or set implausible to missing")
+        usually = f"not between {low:g} and {high:g} {usual.unit}: taken as missing"
         for row in np.flatnonzero((found < low) | (found > high)):
-            notes[row].append(
-                f"{name} is {found.iloc[row]:g}, not between {low:g} and {high:g} {usual.unit}: taken as missing"
-            )
+            notes[row].append(f"{name} is {found.iloc[row]:g}, {usually}")
         table[name] = found.where(found.between(low, high))
     wrong.refuse()
     return table.assign(note=["; ".join(one) for one in notes])
@@ -274,17 +272,8 @@ def read_patients(
 
 
 OUTCOME = "mRs90_binary"
-NAMES = (
-    "Age",
-    "Onset2CTP",
-    "CTP2Recanalization",
-    "NIHSS00",
-    "Sex",
-    "Hypertension",
-    "Smoking",
-    "Atrial_Fibrillation",
-)
-REFERENCE = dict(zip(POSTPROCEDURAL, (*NAMES, "mTICI"), strict=True))
+NAMES = "Age Onset2CTP CTP2Recanalization NIHSS00 Sex Hypertension Smoking Atrial_Fibrillation mTICI"
+REFERENCE = dict(zip(POSTPROCEDURAL, NAMES.split(), strict=True))
 # codes from 0, as its embeddings take them; which sex is 0 and how mTICI was grouped is not published
 CODES = {name: {str(code): code for code in range(len(levels))} for name, levels in CATEGORICAL.items()}
 

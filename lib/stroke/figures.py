@@ -109,14 +109,9 @@ def curve_check(
     half = (seconds[1] - seconds[0]) / 2
     shades = ((baseline, "0.6", 0.25, "baseline"), (window, style.PALETTE[4], 0.12, "window"))
     for (first, end), colour, alpha, name in shades:
-        look = {
-            "label": f"{name} ({end - first} frames)",
-            "color": colour,
-            "alpha": alpha,
-            "lw": 0,
-            "zorder": 0,
-        }
-        ax.axvspan(seconds[first] - half, seconds[end - 1] + half, **look)
+        left, right = seconds[first] - half, seconds[end - 1] + half
+        name = f"{name} ({end - first} frames)"
+        ax.axvspan(left, right, label=name, color=colour, alpha=alpha, lw=0, zorder=0)
     number = f"{len(artery.voxels)} voxel{'s' * (len(artery.voxels) != 1)}"
     scaled = f", ×{artery.factor:.2f}" if artery.factor > 1 else ""
     ax.plot(seconds, artery.curve, color=ARTERY, label=f"artery ({number}{scaled})")

@@ -121,10 +121,8 @@ def _venous(curves: np.ndarray, artery: np.ndarray, interval_s: float) -> np.nda
     lag = (_smooth_in_time(curves).argmax(0) - _smooth_in_time(artery[:, None]).argmax(0)) * interval_s
     order = np.argsort(-curves.sum(0), kind="stable")
     order = order[lag[order] >= LAG_S]
-    alike = (
-        _correlation(curves[:, order], curves[:, order[:1]].sum(1)) >= ALIKE
-    )  # with the widest, if there is one
-    return order[alike][:VOXELS]
+    widest = curves[:, order[:1]].sum(1)  # 0 where there is none
+    return order[_correlation(curves[:, order], widest) >= ALIKE][:VOXELS]
 
 
 def _smooth_in_time(curves: np.ndarray) -> np.ndarray:

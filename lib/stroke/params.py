@@ -64,9 +64,7 @@ class Preparation(Checked):
     blur_mm: float = Field(1.0, ge=0)  # standard deviation, in a slice, before the mask
     erosion_mm: float = Field(1.0, ge=0)  # the rim that cuts scalp and orbits off
     spacing_mm: tuple[float, float, float] | None = None  # (x, y, z) to resample to; None keeps the voxels
-    size: tuple[Side, Side] | None = (
-        None  # (y, x) around the brain; None keeps all, padded to multiples of 16
-    )
+    size: tuple[Side, Side] | None = None  # (y, x) around the brain; None keeps all, padded to such sides
     slices: Side | None = None
     frames: int = Field(32, ge=4)  # around the peak
     ceiling_hu: float | None = Field(8.0, gt=0)  # enhancement above it is set to it in what networks read

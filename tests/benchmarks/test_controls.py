@@ -130,7 +130,7 @@ def test_what_is_exchanged_is_lost_and_patients_who_come_twice_change_nobody_s_s
 
 @pytest.mark.parametrize("model", ["concat", "spacrd+offset"])  # spacrd draws numbers of its own
 def test_by_one_inner_fold_a_network_is_tuned_as_in_the_bench_and_by_more_on_their_mean(model, monkeypatch):
-    inputs = real(200)
+    inputs = real(100)
     data = held(cohort(inputs), inputs)
     run = Run("x", data.folds[1], model, 1)
     bench = fit(run, data)

@@ -91,8 +91,8 @@ def test_matched_what_is_read(folder):
     assert people["lauren"].tolist() == ["intestinal", "diffuse", "mixed", None]
     np.testing.assert_array_equal(people["event"], [0, 1, 1, np.nan])
     assert people["problem"].tolist() == ["", "", "", "no follow-up"]
-    assert scans["label"].tolist() == [1, "liver", 2]
-    assert read_matched(folder, label="tumour").scans["label"].tolist() == ["tumour", "liver", 2]
+    assert scans["label"].tolist() == [1, "liver", "2"]
+    assert read_matched(folder, label="tumour").scans["label"].tolist() == ["tumour", "liver", "2"]
     assert scans["image"].tolist()[1] == str(folder / "scans" / "GA2")
     assert scans["mask"].tolist()[1] == ""
     assert slides["slide"].tolist() == ["GA1-a", "GA1-b", "GA2-a", "GA4-a"]

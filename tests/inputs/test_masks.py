@@ -80,6 +80,7 @@ def test_that_others_were_not_read_is_said_where_a_number_chose(tmp_path):
     (tmp_path / "mask.json").write_text(json.dumps({"organ": 5, "tumour": 2}))
     with warnings.catch_warnings(action="error"):
         read_label(path, GRID, "tumour")
+        read_label(path, GRID, "2")  # as the table of scans says it
         read_label(store(tmp_path / "one.nii.gz", (map_of() == 5).astype(np.uint8)), GRID, 1)
 
 

@@ -257,7 +257,7 @@ def test_every_kind_of_nifti_gives_its_values(kind, endian, slope, tmp_path):
     assert kind.from_bytes(raw).header.endianness == endian
     image.header.set_xyzt_units("meter")
     image.to_filename(tmp_path / "m.nii")
-    with pytest.raises(ValueError, match=r"voxels of 900 x 1300 x 4000 mm: one number, and 0.1 to 100 mm"):
+    with pytest.raises(ValueError, match=r"voxels of 900 x 1300 x 4000 mm: one number, and 0.15 to 100 mm"):
         read_volume(tmp_path / "m.nii")
 
 
@@ -421,8 +421,8 @@ def test_a_header_that_was_lost_on_the_scan_itself_is_remarked(tmp_path, name):
 
 
 def test_a_scan_in_centimetres_is_refused(tmp_path):
-    save(tmp_path / "a.nii.gz", voxels(), np.diag([0.07, 0.07, 0.5, 1]))
-    with pytest.raises(ValueError, match=r"a.nii.gz has .* voxels of 0.07 x 0.07 x 0.5 mm.*0.1 to 100 mm"):
+    save(tmp_path / "a.nii.gz", voxels(), np.diag([0.1, 0.1, 0.25, 1]))
+    with pytest.raises(ValueError, match=r"a.nii.gz has .* voxels of 0.1 x 0.1 x 0.25 mm.*0.15 to 100 mm"):
         read_volume(tmp_path / "a.nii.gz")
 
 

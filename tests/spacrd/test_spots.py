@@ -32,7 +32,6 @@ def section_of(counts=COUNTS, **kwargs):
         "spots": ["a", "b", "c", "d"],
         "genes": ["G1", "G2", "G3"],
         "xy": np.array([[0, 0], [10, 0], [0, 10], [10, 10]]),
-        "array_xy": np.array([[0, 0], [1, 0], [0, 1], [1, 1]]),
         "tissue": ["invasive cancer", "connective tissue", "undetermined", ""],
         "name": "X1",
         "patient": "X",
@@ -84,7 +83,7 @@ def test_spots_beyond_the_picture_are_left_out_in_the_first_stage(tmp_path):
     Image.new("RGB", (200, 100), "pink").save(tmp_path / "a.png")
     xy = np.column_stack([np.tile(np.arange(10), 10) * 20.0 + 5, np.repeat(np.arange(10), 10) * 10.0 + 2])
     xy[[3, 44], 1] = -1, 101
-    told = {"spots": [f"s{i}" for i in range(100)], "xy": xy, "array_xy": xy, "tissue": [""] * 100}
+    told = {"spots": [f"s{i}" for i in range(100)], "xy": xy, "tissue": [""] * 100}
     counts = np.random.default_rng(0).poisson(2, (100, 3))
     section = section_of(counts, folder=tmp_path, picture="a.png", **told)
     assert set(told["spots"]) - set(section.obs_names) == {"s3", "s44"}

@@ -91,9 +91,7 @@ def test_visium_is_as_squidpy_reads_it_and_as_its_files_say(visium):
     ratio = kept["scalefactors"]["tissue_hires_scalef"] / factor
     expected = [side * ratio for side in about["images"]["hires"].shape[:2]]
     assert kept["images"]["hires"].shape[:2] == pytest.approx(expected, abs=1)
-    places, labels = (pd.read_csv(visium / name, index_col="barcode") for name in (POSITIONS, "labels.csv"))
-    places, labels = places.loc[ours.obs_names], labels.loc[ours.obs_names, "label"]
-    np.testing.assert_array_equal(ours.obs[["array_x", "array_y"]], places[["array_col", "array_row"]])
+    labels = pd.read_csv(visium / "labels.csv", index_col="barcode").loc[ours.obs_names, "label"]
     assert ours.obs["tissue"].tolist() == labels.tolist()
     about = ours.uns["section"]
     assert (about["picture"], list(about["picture_scale"])) == (HIRES, [factor, factor])
@@ -411,11 +409,10 @@ def test_counts_that_were_normalised_and_rounded_are_remarked(made):
 def test_whole_numbers_that_no_counting_gives_are_remarked(tmp_path, spoil, said):
     """Logged and rounded; yes and no; normalised, rounded, then with fewer genes; raw."""
     rng, genes = np.random.default_rng(0), [f"G{i}" for i in range(1100)]
-    mean = np.r_[np.full(40, 2.0), np.full(1060, 0.05)]
-    truth = visium_run(tmp_path / "run")
+    truth, mean = visium_run(tmp_path / "run"), np.r_[np.full(40, 2.0), np.full(1060, 0.05)]
     counts = spoil(rng.poisson(mean, (len(truth["on"]), len(genes)))).astype(int)
-    matrix = tmp_path / "run/filtered_feature_bc_matrix.h5"
-    write_matrix(matrix, counts, truth["on"], genes[: counts.shape[1]])
+    h5, names = tmp_path / "run/filtered_feature_bc_matrix.h5", genes[: counts.shape[1]]
+    write_matrix(h5, counts, truth["on"], names)
     told = again(tmp_path / "run").uns["section"]["dropped"]
     assert (said in told, bool(told)) == (True, bool(said))
 
@@ -467,19 +464,16 @@ def test_squares_against_a_loop_over_cells(xenium, bin_um, monkeypatch):
         np.testing.assert_array_equal(section.X[i].toarray()[0], total[square])
         named = [kind for kind in members[square] if kind]
         cancer = [kind for kind in named if "cancer" in kind]
-        assert row["cells"] == len(members[square])
         if not named:
             assert row["tissue"] == ""
-            assert np.isnan(row["cancer_share"])
             continue
         share = len(cancer) / len(named)
-        assert row["cancer_share"] == pytest.approx(share)
         np.testing.assert_equal(float(row["label"]), np.nan if share == 0.5 else float(share > 0.5))
         if share != 0.5:
             side = Counter(cancer if share > 0.5 else [kind for kind in named if kind not in cancer])
             assert side[row["tissue"]] == max(side.values())
     assert {0.0, 1.0} < set(section.obs["label"])
-    expected = (section.obs[["array_x", "array_y"]].to_numpy() + 0.5) * bin_um / 0.25
+    expected = (np.array([square.split("x") for square in section.obs_names], float) + 0.5) * bin_um / 0.25
     np.testing.assert_allclose(section.obsm["spatial"], expected)
     about = section.uns["section"]
     assert (about["pitch_um"], about["um_per_px"], about["picture"]) == (bin_um, 0.25, "")
