@@ -409,11 +409,10 @@ def test_counts_that_were_normalised_and_rounded_are_remarked(made):
 def test_whole_numbers_that_no_counting_gives_are_remarked(tmp_path, spoil, said):
     """Logged and rounded; yes and no; normalised, rounded, then with fewer genes; raw."""
     rng, genes = np.random.default_rng(0), [f"G{i}" for i in range(1100)]
-    mean = np.r_[np.full(40, 2.0), np.full(1060, 0.05)]
-    truth = visium_run(tmp_path / "run")
+    truth, mean = visium_run(tmp_path / "run"), np.r_[np.full(40, 2.0), np.full(1060, 0.05)]
     counts = spoil(rng.poisson(mean, (len(truth["on"]), len(genes)))).astype(int)
-    matrix = tmp_path / "run/filtered_feature_bc_matrix.h5"
-    write_matrix(matrix, counts, truth["on"], genes[: counts.shape[1]])
+    h5, names = tmp_path / "run/filtered_feature_bc_matrix.h5", genes[: counts.shape[1]]
+    write_matrix(h5, counts, truth["on"], names)
     told = again(tmp_path / "run").uns["section"]["dropped"]
     assert (said in told, bool(told)) == (True, bool(said))
 
