@@ -136,9 +136,6 @@ def check(values: Mapping[str, Any], schema: type[Schema], where: str) -> Schema
 def load(path: str | Path, schema: type[Schema] | None = None) -> Schema:
     """Read and check `params/<study>/<cohort>.yaml`; the folder names the study."""
     path = Path(path)
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise FileNotFoundError(f"{path}: no such parameter file; {nearest(path.stem, known)}")
     params = check(_mapping(path), schema or schema_of(path.parent.name), _short(path))
     if params.cohort != path.stem:
         raise ValueError(f"{_short(path)}: cohort is {params.cohort!r}, but the file is named {path.stem!r}")
@@ -151,7 +148,7 @@ def of_notebook(study: str, namespace: Mapping[str, Any], where: str) -> Checked
     A parameter comes from the cell that papermill injected; else from the notebook's parameter cell, where somebody
     changed it there; else from `params/<study>/<cohort>.yaml`; else from the schema. The YAML that papermill was
     given is read again, strictly: papermill itself lets the second of two equal keys win and takes 010 for 8.
-    ValueError: a parameter that the study does not have, a value that is not of its kind, a YAML with two readings.
+    ValueError: an unknown parameter, a value of another kind, a YAML with two readings. FileNotFoundError: the cohort has no YAML.
     """
     schema = schema_of(study)
     cells = [(source, literal_cell(source) or {}) for source in namespace.get("In", ())]
@@ -160,7 +157,7 @@ def of_notebook(study: str, namespace: Mapping[str, Any], where: str) -> Checked
     values = {name: namespace[name] for name in names if name in namespace}
     cohort = str(values.get("cohort", schema.model_fields["cohort"].default))
     path = _papermill_file() or ROOT / "params" / study / f"{cohort}.yaml"
-    if path.is_file():
+    if path.is_file() or (any(path.parent.glob("*.yaml")) and {*schema.model_fields} - injected):
         file = _mapping(path)
         defaults = schema()
         for name, value in file.items():
@@ -197,6 +194,9 @@ def _papermill_file() -> Path | None:
 
 
 def _mapping(path: Path) -> dict:
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise FileNotFoundError(f"{path}: no such parameter file; {nearest(path.stem, known)}")
     values = read_yaml(path)
     if not isinstance(values, dict | None):
         raise ValueError(f"{_short(path)}: expected `key: value` lines, found a {type(values).__name__}")

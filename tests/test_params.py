@@ -166,6 +166,8 @@ def test_a_parameter_that_a_notebook_does_not_have_is_refused(notebook):
     """papermill itself only warns of it, and runs on with the default."""
     with pytest.raises(ValueError, match=r"3-train: unknown parameter 'epohcs': did you mean 'epochs'\?"):
         notebook("epochs = 3", "# Parameters\nepohcs = 5\n")
+    with pytest.raises(FileNotFoundError, match=r"dmeo\.yaml: no such .* did you mean 'demo'"):
+        notebook('cohort = "demo"', "# Parameters\ncohort = 'dmeo'\n")
 
 
 @pytest.mark.parametrize("text", ["epochs: 5\nepochs: 6\n", "epochs: 010\n", "epochs: 4:16\n"])

@@ -245,8 +245,7 @@ def test_a_spreadsheet_in_another_language(tmp_path):
     table = read_texts(put(tmp_path / "t.csv", text))
     assert table["cea"].tolist() == ["3.5", "-12,125", "1,234"]
     assert table["scale"].tolist() == ["0.25", "0.2513", "0.123"]
-    told = text.replace("\ufeff", "\ufeffsep=;\r\n")  # a spreadsheet's word to itself
-    assert read_texts(put(tmp_path / "told.csv", told)).equals(table)
+    assert read_texts(put(tmp_path / "told.csv", "sep=;\r\n" + text[1:])).equals(table)
     assert read_texts(put(tmp_path / "t.csv", text.replace("0,25\n", "0.25\n")))["cea"][0] == "3,5"
     assert read_texts(put(tmp_path / "t.csv", 'Name,cea\nP1,"3,5"\n'))["cea"][0] == "3,5"
 

@@ -112,7 +112,6 @@ def test_a_hospital_s_own_columns(tmp_path):
 
 
 def test_a_hospital_s_spreadsheet(tmp_path):
-    """Identifiers that are numbers shown with zeros, outcome and sex in words; the parameters name a csv."""
     book = openpyxl.Workbook()
     head = ["patient", "slide", "time_months", "event", "female"]
     for row in (head, [4711, 12, 7, "Dead", "f"], [15, 13, 9.5, "alive", "m"]):
