@@ -89,7 +89,6 @@ def look(study: str, cohort: str) -> Looked:
         kind = f"{ended.ename}: " * (ended.ename in CONSEQUENCES)
         stops += [kind + line for line in str(ended.evalue).splitlines()]
     without = [line for line in said if line.startswith("no column of ")]
-    lacks = gaps(tables.get("cohort"))
     unread = {line.removeprefix("no column of ").split(";")[0] for line in without}
     lines = [line for line in said if line.strip() and not (NO_NEWS.match(line) or DROPPED.search(line))]
     own = f"params/{study}/{cohort}.yaml"
@@ -97,7 +96,7 @@ def look(study: str, cohort: str) -> Looked:
         found=[*lines, *(f"{name}.csv: {len(table)} rows" for name, table in tables.items())],
         stops=[_plain(line).replace(PARAMETERS, own) for line in dict.fromkeys(stops)],
         odd=[_plain(line) for line in alike([(who, words) for who, words, stop in rows if not stop])],
-        missing=without + [line for line in lacks if line.split(":")[0] not in unread],
+        missing=without + [line for line in gaps(tables.get("cohort")) if line.split(":")[0] not in unread],
         pictures=[(_caption(cell), _picture(out)) for cell, out in outputs if _picture(out)],
         tables=tables,
     )
