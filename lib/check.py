@@ -142,7 +142,7 @@ def gaps(cohort: pd.DataFrame | None) -> list[str]:
 
 def page(title: str, looked: Looked) -> str:
     """The page, one file that needs no other."""
-    parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="stops">{html.escape(verdict(looked))}</p>']
+    parts = [f"<p{' class=stops' * bool(looked.stops)}>{html.escape(verdict(looked))}</p>"]
     for heading, lines in sections(looked):
         shown = "".join(f"<li>{html.escape(line)}</li>" for line in lines) or "<li>nothing</li>"
         parts.append(f"<h2>{heading}</h2><ul>{shown}</ul>")
@@ -154,7 +154,7 @@ def page(title: str, looked: Looked) -> str:
     for name, table in looked.tables.items():
         parts.append(f"<h2>{html.escape(name)}.csv</h2><div>{table.head(200).to_html(index=False)}</div>")
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    return f"{head}<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    return f"{head}<style>{STYLE}</style><body><h1>{html.escape(title)}</h1>{''.join(parts)}</body></html>\n"
 
 
 def sections(looked: Looked) -> list[tuple[str, list[str]]]:
