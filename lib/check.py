@@ -89,7 +89,6 @@ def look(study: str, cohort: str) -> Looked:
         kind = f"{ended.ename}: " * (ended.ename in CONSEQUENCES)
         stops += [kind + line for line in str(ended.evalue).splitlines()]
     without = [line for line in said if line.startswith("no column of ")]
-    lacks = gaps(tables.get("cohort"))
     unread = {line.removeprefix("no column of ").split(";")[0] for line in without}
     lines = [line for line in said if line.strip() and not (NO_NEWS.match(line) or DROPPED.search(line))]
     own = f"params/{study}/{cohort}.yaml"
@@ -97,7 +96,7 @@ def look(study: str, cohort: str) -> Looked:
         found=[*lines, *(f"{name}.csv: {len(table)} rows" for name, table in tables.items())],
         stops=[_plain(line).replace(PARAMETERS, own) for line in dict.fromkeys(stops)],
         odd=[_plain(line) for line in alike([(who, words) for who, words, stop in rows if not stop])],
-        missing=without + [line for line in lacks if line.split(":")[0] not in unread],
+        missing=without + [line for line in gaps(tables.get("cohort")) if line.split(":")[0] not in unread],
         pictures=[(_caption(cell), _picture(out)) for cell, out in outputs if _picture(out)],
         tables=tables,
     )
@@ -143,7 +142,7 @@ def gaps(cohort: pd.DataFrame | None) -> list[str]:
 
 def page(title: str, looked: Looked) -> str:
     """The page, one file that needs no other."""
-    parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="stops">{html.escape(verdict(looked))}</p>']
+    parts = [f"<p{' class=stops' * bool(looked.stops)}>{html.escape(verdict(looked))}</p>"]
     for heading, lines in sections(looked):
         shown = "".join(f"<li>{html.escape(line)}</li>" for line in lines) or "<li>nothing</li>"
         parts.append(f"<h2>{heading}</h2><ul>{shown}</ul>")
@@ -155,7 +154,7 @@ def page(title: str, looked: Looked) -> str:
     for name, table in looked.tables.items():
         parts.append(f"<h2>{html.escape(name)}.csv</h2><div>{table.head(200).to_html(index=False)}</div>")
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    return f"{head}<style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    return f"{head}<style>{STYLE}</style><body><h1>{html.escape(title)}</h1>{''.join(parts)}</body></html>\n"
 
 
 def sections(looked: Looked) -> list[tuple[str, list[str]]]:

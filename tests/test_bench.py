@@ -154,7 +154,7 @@ def test_what_a_modality_is_worth_is_the_mean_over_cancers_of_what_noise_takes(c
         (0.03, 0.002, "**Yes.**", "better than"),
         (0.0, 0.002, "**No: for practical purposes they are alike.**", "no better than"),
         (-0.03, 0.002, "**No: it is worse.**", "no better than"),
-        (-0.012, 0.006, "**No: that it is better by more than a hundredth is improbable", "no better than"),
+        (-0.012, 0.006, "**No: a gain of more than a hundredth is improbable", "no better than"),
         (0.01, 0.02, "**Not settled.**", "perhaps better than, perhaps like"),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_refused_table_is_its_sentence_and_a_mended_cohort_is_ready(tree):
     table.to_csv(path, index=False)
     code, said = tree.check("crossfusion", "patients")
     assert code == 0, said
-    assert "Ready" in tree.page("crossfusion")
+    assert "<p>Ready" in tree.page("crossfusion"), "not in the red of what stops"
     table = table.assign(age=table["age"].where(table["patient"] != "Pat. 2", 28125), event=2)
     table.to_csv(path, index=False, sep=";", decimal=",")
     code, said = tree.check("crossfusion")

@@ -101,9 +101,8 @@ def outcomes_at(path: str | Path) -> Path:
     path = tables.table_in(path.parent, path.stem) if path.suffix == ".csv" else path
     name = path.name.replace("_survival.csv", "_all_clean.csv.zip")
     whole = path.parent.parent / "porpoise" / "datasets_csv_mutsig" / name
-    for one in (path, whole):
-        if one.is_file():
-            return one
+    if there := [one for one in (path, whole) if one.is_file()]:
+        return there[0]
     if name == path.name:
         raise FileNotFoundError(f"{path} is not there")
     raise FileNotFoundError(f"neither {path} nor {whole}, which it was taken from, is there: run `make data`")
@@ -128,13 +127,11 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     table = read_texts(path, [*theirs, *own, "oncotree_code"])
     ours = "case_id" not in table
     names = own if ours else theirs
-    lacking = [name for name in names[:4] if name not in table]
-    if table.empty or lacking:
+    if (lacking := [name for name in names[:4] if name not in table]) or table.empty:
         said = f"rows of {', '.join(own[:4])}, or of TCGA's {', '.join(theirs[:4])}, are expected"
         said += f"; no column {', '.join(lacking)} among {tables.some(read_texts(path))}" if lacking else ""
         raise ValueError(f"{path} is no table of slides with follow-up: {said}")
-    wanted = [*names, "oncotree_code"]
-    cells = table.reindex(columns=wanted).fillna("")
+    cells = table.reindex(columns=[*names, "oncotree_code"]).fillna("")
     case, slide = cells[names[0]], cells[names[1]].str.replace(SLIDE_FILE, "", regex=True)
     for what, each in (("patient", case), ("slide", slide)):
         _check_barcodes(each, path, wrong, what)
@@ -247,8 +244,12 @@ def contradicted(cohort: pd.DataFrame, cdr: pd.DataFrame) -> list[str]:
 
 def _check_barcodes(names: pd.Series, path: str | Path, wrong: Faults, what: str) -> None:
     """Names that are none, and barcodes typed otherwise than TCGA-A6-2683, which nobody would recognise."""
+    if len(blank := np.flatnonzero(names == "") + 2):
+        wrong.append(
+            f"{path}: row {tables.some(blank)} names no {what} (of merged cells only the first does)"
+        )
     with wrong.held():
-        check_names(names, path, what, zeros=False)
+        check_names(names[names != ""], path, what, zeros=False)
     typed = names.str.upper().str.match(BARCODE) & ~names.str.match(BARCODE)
     wrong += [f"{path}: {one!r} is a barcode in small letters: write {one.upper()}" for one in names[typed]]
 

@@ -155,7 +155,7 @@ def test_missing_table_is_read_from_the_one_it_was_taken_from(tmp_path):
         (changed(age="22000"), "age of patient TCGA-05-4249 is 22000, 0 to 120 years .*: are these days"),
         (changed(slide_id=ROWS[1][1]), r"slide TCGA-05-4249-01Z-00-DX2\.77aa stands twice"),
         (changed(2, slide_id="TCGA-A6-4251-01Z.svs"), "slide TCGA-A6-4251-01Z is another patient's"),
-        (changed(case_id=""), "patient '' .*no name"),
+        (changed(case_id=""), "names no patient"),
         (changed(case_id="tcga-05-4249"), "'tcga-05-4249'"),
         ([], "is no table of slides with follow-up"),
     ],
@@ -205,7 +205,7 @@ def test_cdr_os_1_is_dead_and_missing_stays_missing(tmp_path):
     [
         (0, "TCGA-2F-A9KO", "patient TCGA-2F-A9KO stands twice"),
         (0, "TCGA-2F-A9KO ", "stands twice"),
-        (0, "", "no name"),
+        (0, "", "names no patient"),
         (2, "M", "gender of TCGA-2F-A9KP: 'M' is no category it has; .*male"),
         (3, "3", "OS of TCGA-2F-A9KP: '3'"),
         (4, "soon", "OS.time of TCGA-2F-A9KP: 'soon'"),
