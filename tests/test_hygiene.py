@@ -21,7 +21,7 @@ ROOMS = [
     *("results", "site", "pieces", "paper", "book"),
 ]
 # the goal is 600, 18,000, 90, 24,000, 25; a number above it is what stands at present
-LONGEST_FILE, LIB_LINES, LIB_FILES, TEST_LINES, RAISES = 600, 26_254, 100, 31_091, 26
+LONGEST_FILE, LIB_LINES, LIB_FILES, TEST_LINES, RAISES = 600, 26_254, 100, 31_090, 26
 
 
 def committed() -> list[Path]:
