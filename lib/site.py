@@ -125,13 +125,12 @@ def find_quarto() -> tuple[str, str] | None:
 def quarto(program: str, folder: Path, log: Path) -> tuple[Path, list[str]]:
     """Render the book project in a folder: the site, and a sentence a complaint (Quarto exits with 0 in spite of them).
 
-    Quarto renders one page after the other. So its folders are rendered side by side, each processor in a copy of the
-    project, and laid together: a page is the same, byte for byte. A reference (`@fig-x`) reaches the pages of its own folder.
+    Quarto renders one page after the other. So its folders, and pages in none, are rendered side by side, each processor in a
+    copy of the project, and laid together: a page is the same. A reference (`@fig-x`) reaches the pages of its own folder.
     RuntimeError, with the end of what Quarto said, where it fails.
     """
     listed = [place for _, place in places(read_contents(folder))]
-    # those of the top, and the one that lists what all others cite, come last
-    last = [each for each in listed if "/" not in each or "{#refs" in (folder / each).read_text("utf-8")]
+    last = [each for each in listed if "{#refs" in (folder / each).read_text("utf-8")]  # it needs all others
     parts = [PurePosixPath(place).parts for place in listed if place not in last]
     folders = Counter("/".join(part[: 2 if part[0] == "notebooks" else 1]) for part in parts)
     copies: SimpleQueue[Path] = SimpleQueue()
@@ -151,7 +150,8 @@ def quarto(program: str, folder: Path, log: Path) -> tuple[Path, list[str]]:
     with ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(render, [part for part, _ in folders.most_common()]))
     entries = []
-    for copy in made:
+    # in place of a first page that it did not render Quarto writes a way to another: the true one is laid over those
+    for copy in sorted(made, key=lambda copy: (copy / "_book" / "index.html").stat().st_size):
         entries += json.loads((copy / "_book" / "search.json").read_text(encoding="utf-8"))
         shutil.copytree(copy / "_book", folder / "_book", dirs_exist_ok=True)
         shutil.rmtree(copy)

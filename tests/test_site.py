@@ -274,6 +274,8 @@ for page in pages:
     (made / place).write_text(f"{{page.read_text()}} after {{there}}")
     entries.append({{"objectID": str(place)}})
 index.write_text(json.dumps(entries))
+if not (made / "index.html").is_file():
+    (made / "index.html").write_text("->")
 log.write_text(json.dumps({{"msg": f"looked at {{len(pages)}} in {{part.name}}", "levelName": "WARN"}}))
 """
 
@@ -292,9 +294,7 @@ def test_quarto_renders_folders_side_by_side_and_what_needs_all_of_them_last(tmp
     entries = {entry["objectID"] for entry in json.loads((made / "search.json").read_text())}
     assert entries == {page.replace(".qmd", ".html") for page in pages}
     assert {str(path.relative_to(made)) for path in made.rglob("*.html")} == entries
-    assert (
-        made / "index.html"
-    ).read_text() == f"index.qmd after {len(pages) - 1}"  # the copies never rendered it
+    assert (made / "index.html").read_text().startswith("index.qmd")  # no way to another page
     assert (made / "book/refs.html").read_text() == f"::: {{#refs}} after {len(pages)}"
     assert sorted(found) == [
         f"quarto warns: looked at {n} in {name}"
