@@ -42,7 +42,7 @@ def execute(study: str, stage: str, values: dict) -> None:
     for cell in cells(study, stage):
         sources = [cell.source]
         if "parameters" in cell.metadata.get("tags", ()):
-            sources.append("\n".join(f"{name} = {value!r}" for name, value in values.items()))
+            sources.append("\n".join(["# Parameters", *(f"{name} = {it!r}" for name, it in values.items())]))
         for source in sources:
             namespace["In"].append(source)
             exec(compile(source, stage, "exec"), namespace)
