@@ -9,22 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.fusion.model import Fusion, head_of
+from lib.fusion.model import head_of
 from lib.fusion.params import OFFSET, RIVALS, FusionParams
 from lib.fusion.tokens import Inputs, inner_folds
-from lib.fusion.train import (
-    ASIDE,
-    Batch,
-    Data,
-    Member,
-    Problem,
-    Trained,
-    choice,
-    descend,
-    fit,
-    scored,
-    settings_of,
-)
+from lib.fusion.train import ASIDE, Data, fit, scored, train
 from lib.training.folds import Fold
 from lib.training.runs import Run
 
@@ -60,34 +48,16 @@ def predictions(data: Held, models: Sequence[str]) -> pd.DataFrame:
 
 
 def tuned(run: Run, data: Held, counts: Sequence[int]) -> dict[int, tuple[pd.DataFrame, pd.DataFrame]]:
-    """A network whose setting and epochs the mean curve of the first `count` inner folds chooses, as `fit` lets the first alone:
-    count -> scores of held-out patients, table of trials. Two counts that choose alike share one training.
+    """A network whose setting and epochs the first `count` inner folds choose, as `fit` lets the first alone: count -> scores of
+    held-out patients, table of trials.
     """
-    inputs, how, seeds, fold = data.inputs(run.fold), data.params, data.seeds(run.model), run.fold
+    inputs, how, seeds, found = data.inputs(run.fold), data.params, data.seeds(run.model), {}
     if not run.model.endswith(OFFSET):
         inputs = inputs._replace(offset=torch.zeros_like(inputs.offset))
-    head, sizes = head_of(run.model, how.own_heads), {name: x.shape[1] for name, x in inputs.columns.items()}
-
-    def descended(learn: Fold, members: Sequence[Member], epochs: int) -> tuple:
-        problem = Problem.of(inputs.of(learn.train), how.bins if how.outcome == "survival" else 0)
-        start = problem.start
-        batch = Batch(
-            lambda: Fusion(sizes, head, how.width, len(start), start), [each.seed for each in members]
-        )
-        watch = problem.watching(batch, inputs.of(learn.test))
-        return problem, batch, *descend(batch, members, problem.inputs, problem.outcome, epochs, watch)
-
-    tried = settings_of(how.trials, seeds[0])
-    inner = inner_folds(data.table, fold, how.seed, ASIDE)[: max(counts)]
-    looks = [descended(one, tried, how.epochs)[-1] for one in inner]
-    found, trained = {}, {}
+    inner = inner_folds(data.table, run.fold, how.seed, ASIDE)
     for count in counts:
-        mean = pd.concat(looks[:count]).groupby(["member", "epoch"], as_index=False)["watched"].mean()
-        tuning, best, epochs = choice(tried, mean)
-        if (best, epochs) not in trained:
-            last = descended(fold, [best._replace(seed=seed) for seed in seeds], epochs)
-            trained[best, epochs] = Trained(*last, tuning)
-        found[count] = scored(trained[best, epochs], inputs.of(fold.test), seeds, how.months), tuning
+        network = train(head_of(run.model, how.own_heads), inputs, run.fold, inner[:count], seeds, how)
+        found[count] = scored(network, inputs.of(run.fold.test), seeds, how.months), network.tuning
     return found
 
 

@@ -216,7 +216,7 @@ def train(
     head: Callable[[int, int, int], nn.Module],
     inputs: Inputs,
     fold: Fold,
-    inner: Fold,
+    inner: Sequence[Fold],
     seeds: Sequence[int],
     how: FusionParams,
 ) -> Trained:
@@ -228,8 +228,9 @@ def train(
         See `lib.fusion.heads`.
     inputs : Inputs
         Patients of the fold; their `offset` is added to the logits.
-    fold, inner : Fold
-        The fold, and one within its training part: who is tried on, and who judges.
+    fold : Fold
+    inner : sequence of Fold
+        Within its training part, who is tried on and who judges: the mean of their curves chooses.
     seeds : sequence of int
     how : FusionParams
         width, bins, trials, epochs and outcome.
@@ -245,8 +246,7 @@ def train(
         return problem, batch, *descend(batch, members, problem.inputs, problem.outcome, epochs, watch)
 
     tried = settings_of(how.trials, seeds[0])
-    *_, looks = descended(inner, tried, how.epochs)
-    tuning, best, epochs = choice(tried, looks)
+    tuning, best, epochs = choice(tried, pd.concat([descended(one, tried, how.epochs)[-1] for one in inner]))
     problem, batch, rows, history = descended(fold, [best._replace(seed=seed) for seed in seeds], epochs)
     history["seed"] = history.pop("member").map(dict(enumerate(seeds)))
     history = history.rename(columns={"watched": "held_out_c_index"}).sort_values(["seed", "epoch"])
@@ -256,7 +256,7 @@ def train(
 
 def choice(tried: Sequence[Member], looks: pd.DataFrame) -> tuple[pd.DataFrame, Member, int]:
     """The table of trials, the setting and the number of epochs with the highest c-index, mean over neighbouring looks."""
-    c_index = looks.pivot(index="member", columns="epoch", values="watched")
+    c_index = looks.groupby(["member", "epoch"])["watched"].mean().unstack()
     smooth = uniform_filter1d(c_index.fillna(0.5).to_numpy(), SMOOTH, axis=1, mode="nearest")
     table = pd.DataFrame([member[1:] for member in tried], columns=Member._fields[1:])
     table.insert(0, "trial", range(len(tried)))
@@ -315,7 +315,7 @@ def _fit_network(run: Run, data: Data) -> Result:
     if not run.model.endswith(OFFSET):
         inputs = inputs._replace(offset=torch.zeros_like(inputs.offset))
     seeds, how = data.seeds(run.model), data.params
-    trained = train(head_of(run.model, how.own_heads), inputs, run.fold, data.inner(run.fold), seeds, how)
+    trained = train(head_of(run.model, how.own_heads), inputs, run.fold, [data.inner(run.fold)], seeds, how)
     seconds = (time.process_time() - began) / (how.trials + len(seeds))
     network = trained.batch.network
     costs = {"parameters": count(network), "of_head": count(network.head), "seconds": seconds}

@@ -123,7 +123,7 @@ def test_settings_are_the_same_for_all_and_lie_in_their_ranges():
 
 def test_the_choice_is_the_best_mean_of_neighbouring_looks():
     values = {0: [0.5, 0.9, 0.5, 0.5, 0.5], 1: [0.6, 0.6, 0.7, 0.8, 0.7]}  # a single high look is luck
-    looks = [(member, 5 * (k + 1), 0.0, v) for member, row in values.items() for k, v in enumerate(row)]
+    looks = [(m, 5 * k, 0, v + s) for m, row in values.items() for k, v in enumerate(row, 1) for s in (-1, 1)]
     tried = MEMBERS[:2]
     table, best, epochs = choice(tried, pd.DataFrame(looks, columns=["member", "epoch", "loss", "watched"]))
     assert (best, epochs) == (tried[1], 20)
@@ -143,7 +143,7 @@ def nested(fold: Fold) -> Fold:
 def test_a_strong_effect_is_found(name):
     inputs = patients(300)
     fold = halves(inputs)
-    trained = train(HEADS[name], inputs, fold, nested(fold), [1, 2], HOW)
+    trained = train(HEADS[name], inputs, fold, [nested(fold)], [1, 2], HOW)
     scores = scored(trained, inputs.of(fold.test), [1, 2], [12.0, 36.0])
     tested = inputs.of(fold.test)
     for _, rows in scores.groupby("seed"):
@@ -158,7 +158,7 @@ def test_held_out_outcomes_change_no_score():
     event, time = torch.where(held, 1 - inputs.event, inputs.event), torch.where(held, 99.0, inputs.time)
     other = inputs._replace(event=event, time=time)
     one, again = (
-        scored(train(HEADS["mean"], each, fold, nested(fold), [1], HOW), inputs.of(fold.test), [1], [12.0])
+        scored(train(HEADS["mean"], each, fold, [nested(fold)], [1], HOW), inputs.of(fold.test), [1], [12.0])
         for each in (inputs, other)
     )
     pd.testing.assert_frame_equal(one, again)
@@ -167,7 +167,7 @@ def test_held_out_outcomes_change_no_score():
 def test_a_label_is_learnt_and_scored_by_its_probability():
     inputs = patients(300, binary=True)
     fold, how = halves(inputs), HOW.model_copy(update={"outcome": "binary"})
-    trained = train(HEADS["concat"], inputs, fold, nested(fold), [1], how)
+    trained = train(HEADS["concat"], inputs, fold, [nested(fold)], [1], how)
     scores = scored(trained, inputs.of(fold.test), [1], [])
     assert list(scores) == ["seed", "patient", "score", "probability"]
     assert scores["probability"].between(0, 1).all()
